@@ -1,0 +1,48 @@
+// Canonical JSON (RFC 8785): one value, one text. Hashes, seals and associated data are made over it.
+// What JSON cannot say exactly is refused, because two such values could share one text.
+import type { JsonObject, JsonValue } from '../shared/json.ts';
+
+/** The canonical text. Throws TypeError for lone surrogates, non-finite numbers, undefined, and objects that are not plain. */
+export function canonicalJson(value: JsonValue): string {
+  switch (typeof value) {
+    case 'string': return text(value);
+    case 'boolean': return value ? 'true' : 'false';
+    case 'number': return number(value);
+    case 'object':
+      if (value === null) return 'null';
+      return isArray(value) ? array(value) : object(value);
+    default: throw new TypeError('canonical JSON: not a JSON value');
+  }
+}
+
+function text(value: string): string {
+  if (!value.isWellFormed()) throw new TypeError('canonical JSON: lone surrogate');
+  return JSON.stringify(value);
+}
+
+function number(value: number): string {
+  if (!Number.isFinite(value)) throw new TypeError('canonical JSON: not a finite number');
+  return JSON.stringify(value);
+}
+
+function array(values: readonly JsonValue[]): string {
+  let out = '[';
+  // By index, because iteration methods skip holes.
+  for (let i = 0; i < values.length; i += 1) out += (i === 0 ? '' : ',') + canonicalJson(values[i] as JsonValue);
+  return out + ']';
+}
+
+function object(value: JsonObject): string {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) throw new TypeError('canonical JSON: not a plain object');
+  let out = '{';
+  // The default order of sort() is by UTF-16 code units, as RFC 8785 wants.
+  for (const name of Object.keys(value).sort()) {
+    out += (out === '{' ? '' : ',') + text(name) + ':' + canonicalJson(value[name] as JsonValue);
+  }
+  return out + '}';
+}
+
+function isArray(value: readonly JsonValue[] | JsonObject): value is readonly JsonValue[] {
+  return Array.isArray(value);
+}

@@ -1,0 +1,84 @@
+// What a token holds: the secret fields bound to their place. A token that was moved is not opened, though its MAC is right.
+//   { v, team, credential, version, key, type, place, fields, pad } as UTF-8 JSON, padded so that its length tells little
+import { hash } from 'node:crypto';
+import type { CredentialId, DataKeyId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+import { canonicalJson } from './canonical.ts';
+import { DecryptionFailed } from './errors.ts';
+import { Secret } from './secret.ts';
+
+const envelopeVersion = 1;
+const smallStepBytes = 256;
+const largeStepBytes = 4096;
+const tail = '"}';
+
+/** Where a token belongs, as its row claims: the version, its type, and where its public fields and policy let it be sent. */
+export interface Place {
+  readonly team: TeamId;
+  readonly credential: CredentialId;
+  readonly version: number;
+  readonly type: string;
+  readonly publicFields: JsonObject;
+  readonly policy: JsonObject;
+}
+
+export type SecretFields = Secret<Readonly<Record<string, string>>>;
+
+/** The plaintext of a token. It is a buffer so that the caller can zero it. */
+export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields): Buffer {
+  const fields = secret.expose();
+  if (!isFlat(fields)) throw new TypeError('secret fields are a flat object of strings');
+  const { team, credential, version, type } = place;
+  const members = { v: envelopeVersion, team, credential, version, key, type, place: digestOf(place), fields };
+  const head = `${JSON.stringify(members).slice(0, -1)},"pad":"`;
+  const headBytes = Buffer.byteLength(head);
+  const plaintext = Buffer.allocUnsafe(paddedLength(headBytes + tail.length));
+  plaintext.write(head);
+  plaintext.fill(' ', headBytes, plaintext.length - tail.length);
+  plaintext.write(tail, plaintext.length - tail.length);
+  return plaintext;
+}
+
+/** The fields in the plaintext, if every bound member says what the row claims; else DecryptionFailed. */
+export function unpackEnvelope(key: DataKeyId, place: Place, plaintext: Buffer): SecretFields {
+  const envelope = parse(plaintext);
+  // SECURITY: each comparison closes a way to move a token: to another row, team, version, key, type, destination or policy.
+  const isInPlace = envelope.v === envelopeVersion
+    && envelope.team === place.team
+    && envelope.credential === place.credential
+    && envelope.version === place.version
+    && envelope.key === key
+    && envelope.type === place.type
+    && envelope.place === digestOf(place);
+  const { fields } = envelope;
+  if (!isInPlace || !isFlat(fields)) throw new DecryptionFailed();
+  return new Secret(fields);
+}
+
+/** SHA-256 over what decides where the secret may go. */
+function digestOf({ policy, publicFields }: Place): string {
+  return hash('sha256', canonicalJson({ policy, publicFields }), 'base64url');
+}
+
+function paddedLength(bytes: number): number {
+  const step = bytes > largeStepBytes ? largeStepBytes : smallStepBytes;
+  return Math.ceil(bytes / step) * step;
+}
+
+function parse(plaintext: Buffer): Partial<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(plaintext.toString());
+    if (isObject(value)) return value;
+  } catch {
+    // SECURITY: the error of JSON.parse quotes its input, which is plaintext.
+  }
+  throw new DecryptionFailed();
+}
+
+function isFlat(fields: unknown): fields is Readonly<Record<string, string>> {
+  return isObject(fields) && Object.values(fields).every((value) => typeof value === 'string');
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,12 @@
+// The door to cryptography: other folders import only this file. Tokens are reached through Keyring, never through the codec.
+export { canonicalJson } from './canonical.ts';
+export type { Place, SecretFields } from './envelope.ts';
+export { DecryptionFailed, KeyUnavailable, RootKeyInvalid } from './errors.ts';
+export type { TokenFormat } from './fernet.ts';
+export type { WrappedDataKey } from './key-cache.ts';
+export { Keyring } from './keyring.ts';
+export type { SealedTable } from './keyring.ts';
+export { generateRootKey, parseRootKeys, RootKeys } from './root-keys.ts';
+export type { KeyContext, Wrapped } from './root-keys.ts';
+export { Secret } from './secret.ts';
+export type { LeaseJwk, LeaseSigner, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';

@@ -1,0 +1,155 @@
+// The keyring: everything that the vault does with a key is a method here, and no key comes out.
+// It knows nothing of permission: whoever calls has read the key's state in the statement that reads or writes the token.
+import { randomBytes } from 'node:crypto';
+import type { JsonObject } from '../shared/json.ts';
+import { canonicalJson } from './canonical.ts';
+import { packEnvelope, unpackEnvelope } from './envelope.ts';
+import type { Place, SecretFields } from './envelope.ts';
+import { DecryptionFailed } from './errors.ts';
+import { decrypt, encrypt, importKey, keyBytesOf } from './fernet.ts';
+import type { FernetKey, TokenFormat } from './fernet.ts';
+import { fingerprintOf } from './fingerprint.ts';
+import { KeyCache } from './key-cache.ts';
+import type { WrappedDataKey } from './key-cache.ts';
+import type { KeyContext, RootKeys } from './root-keys.ts';
+import { newSystemKey, SystemKeys } from './system-keys.ts';
+import type { LeaseJwk, LeaseSigner, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
+
+const cacheEntriesMaxDefault = 1000;
+const sealVersionBytes = 2;
+const sealBytes = sealVersionBytes + 32;
+
+export type SealedTable = 'membership' | 'engine' | 'engine_key' | 'credential';
+
+type DataKeyName = Pick<WrappedDataKey, 'id' | 'team' | 'version' | 'format'>;
+
+export class Keyring {
+  readonly #roots: RootKeys;
+  readonly #now: () => number;
+  readonly #cache: KeyCache;
+  #system: SystemKeys;
+
+  /** `now` gives milliseconds since 1970. */
+  constructor(deps: { roots: RootKeys; now: () => number; cacheEntriesMax?: number }) {
+    this.#roots = deps.roots;
+    this.#now = deps.now;
+    this.#cache = new KeyCache(deps.cacheEntriesMax ?? cacheEntriesMaxDefault, deps.now);
+    this.#system = new SystemKeys(deps.roots, []);
+  }
+
+  // Data keys: a team's, for its tokens.
+
+  /** A fresh data key, wrapped under the primary root key. */
+  newDataKey(of: DataKeyName): WrappedDataKey & { readonly fingerprint: string } {
+    const bytes = randomBytes(keyBytesOf(of.format));
+    const fingerprint = fingerprintOf(bytes);
+    const wrapped = this.#roots.wrap(dataKeyContext(of), bytes);
+    bytes.fill(0);
+    const { id, team, version, format } = of;
+    return { id, team, version, format, ...wrapped, fingerprint };
+  }
+
+  /** A Fernet token of the fields, which opens nowhere but at this place. Throws KeyUnavailable, or DecryptionFailed when the key does not unwrap. */
+  seal(key: WrappedDataKey, place: Place, fields: SecretFields): string {
+    return this.#seal(key, place, fields, BigInt(Math.floor(this.#now() / 1000)));
+  }
+
+  /** The fields of a token that was sealed at this place under this key. Throws DecryptionFailed or KeyUnavailable. */
+  open(key: WrappedDataKey, place: Place, token: string): SecretFields {
+    return this.#open(key, place, token).fields;
+  }
+
+  /** The token under another key of its team, at the same place and with its own timestamp. Throws as `open` and `seal` do. */
+  reseal(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
+    const { fields, time } = this.#open(from, place, token);
+    return this.#seal(to, place, fields, time);
+  }
+
+  /** Empties the cache of data keys. */
+  forget(): void {
+    this.#cache.clear();
+  }
+
+  // System keys: the vault's own.
+
+  /** A fresh system key, wrapped under the primary root key; it serves only when it was loaded. */
+  newSystemKey(of: { id: string; purpose: SystemPurpose; version: number }): WrappedSystemKey {
+    return newSystemKey(this.#roots, of);
+  }
+
+  /** Replaces the whole set, or throws and leaves the set as it was. */
+  loadSystemKeys(rows: readonly WrappedSystemKey[]): void {
+    this.#system = new SystemKeys(this.#roots, rows);
+  }
+
+  /** HMAC-SHA256 under the active key of the purpose, and that key's version. */
+  mac(purpose: MacPurpose, message: string | Buffer): Mac {
+    return this.#system.mac(purpose, message);
+  }
+
+  /** Whether the MAC is right, in constant time; false for a version that is not loaded. */
+  verifyMac(purpose: MacPurpose, message: string | Buffer, held: Mac): boolean {
+    return this.#system.verifyMac(purpose, message, held);
+  }
+
+  /** The seal of a row that grants: key version (2 bytes, big endian) ‖ HMAC-SHA256 over canonical JSON of [table, row]. */
+  sealRow(table: SealedTable, row: JsonObject): Buffer {
+    const { version, mac } = this.#system.mac('rowSeal', canonicalJson([table, row]));
+    const seal = Buffer.alloc(sealBytes);
+    seal.writeUInt16BE(version);
+    mac.copy(seal, sealVersionBytes);
+    return seal;
+  }
+
+  /** Whether the vault sealed this very row. */
+  verifyRow(table: SealedTable, row: JsonObject, seal: Buffer): boolean {
+    if (seal.length !== sealBytes) return false;
+    const held = { version: seal.readUInt16BE(), mac: seal.subarray(sealVersionBytes) };
+    return this.#system.verifyMac('rowSeal', canonicalJson([table, row]), held);
+  }
+
+  /** What signs leases: the one private key that a library outside has to be handed, as a KeyObject. */
+  leaseSigner(): LeaseSigner {
+    return this.#system.signer();
+  }
+
+  /** The public halves of all lease-signing keys, as a JWK set. */
+  leaseJwks(): { keys: LeaseJwk[] } {
+    return this.#system.jwks();
+  }
+
+  #seal(key: WrappedDataKey, place: Place, fields: SecretFields, time: bigint): string {
+    // SECURITY: a token under another team's key would leave with that team.
+    if (key.team !== place.team) throw new TypeError('a token is sealed under a key of its own team');
+    const plaintext = packEnvelope(key.id, place, fields);
+    try {
+      return encrypt(this.#dataKey(key), plaintext, time);
+    } finally {
+      plaintext.fill(0);
+    }
+  }
+
+  #open(key: WrappedDataKey, place: Place, token: string): { fields: SecretFields; time: bigint } {
+    if (key.team !== place.team) throw new DecryptionFailed();
+    const { plaintext, time } = decrypt(this.#dataKey(key), token);
+    try {
+      return { fields: unpackEnvelope(key.id, place, plaintext), time };
+    } finally {
+      plaintext.fill(0);
+    }
+  }
+
+  #dataKey(held: WrappedDataKey): FernetKey {
+    const cached = this.#cache.find(held);
+    if (cached !== undefined) return cached;
+    const bytes = this.#roots.unwrap(dataKeyContext(held), held);
+    const key = importKey(held.format, bytes);
+    bytes.fill(0);
+    this.#cache.add(held, key);
+    return key;
+  }
+}
+
+function dataKeyContext({ id, team, version, format }: DataKeyName): KeyContext {
+  return { purpose: 'dataKey', owner: team, key: id, version, format };
+}

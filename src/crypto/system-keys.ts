@@ -1,0 +1,131 @@
+// System keys: random, one purpose each, several versions of which one is active. The active one makes, all of them verify.
+import { createHmac, createPrivateKey, createPublicKey, createSecretKey, hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { canonicalJson } from './canonical.ts';
+import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
+
+export type SystemPurpose = 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 'leaseSigning';
+/** What others make MACs for; row seals have methods of their own. */
+export type MacPurpose = Exclude<SystemPurpose, 'leaseSigning' | 'rowSeal'>;
+
+export interface WrappedSystemKey extends Wrapped {
+  readonly id: string;
+  readonly purpose: SystemPurpose;
+  readonly version: number;
+  readonly active: boolean;
+}
+
+export interface Mac {
+  readonly version: number;
+  readonly mac: Buffer;
+}
+
+export interface LeaseSigner {
+  readonly kid: string;
+  readonly privateKey: KeyObject;
+}
+
+export interface LeaseJwk {
+  readonly kty: 'OKP';
+  readonly crv: 'Ed25519';
+  readonly x: string;
+  readonly kid: string;
+  readonly alg: 'EdDSA';
+  readonly use: 'sig';
+}
+
+const systemKeyBytes = 32;
+// What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410).
+const ed25519Prefix = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+interface Versions<K> {
+  readonly byVersion: Map<number, K>;
+  active?: { readonly version: number; readonly key: K };
+}
+
+interface SigningKey {
+  readonly privateKey: KeyObject;
+  readonly jwk: LeaseJwk;
+}
+
+/** The loaded system keys. It is built whole and never changed, so that a failed load leaves the previous set in use. */
+export class SystemKeys {
+  readonly #mac = new Map<SystemPurpose, Versions<KeyObject>>();
+  readonly #signing: Versions<SigningKey> = { byVersion: new Map() };
+
+  /** Throws KeyUnavailable or DecryptionFailed when a row does not unwrap, TypeError when two say the same or two are active. */
+  constructor(roots: RootKeys, rows: readonly WrappedSystemKey[]) {
+    for (const row of rows) {
+      const bytes = roots.unwrap(contextOf(row), row);
+      if (row.purpose === 'leaseSigning') add(this.#signing, row, signingKey(bytes));
+      else add(this.#versions(row.purpose), row, createSecretKey(bytes));
+      bytes.fill(0);
+    }
+  }
+
+  mac(purpose: MacPurpose | 'rowSeal', message: string | Buffer): Mac {
+    const { version, key } = activeOf(purpose, this.#versions(purpose));
+    return { version, mac: createHmac('sha256', key).update(message).digest() };
+  }
+
+  /** False, too, for a version that is not loaded. */
+  verifyMac(purpose: MacPurpose | 'rowSeal', message: string | Buffer, held: Mac): boolean {
+    const key = this.#versions(purpose).byVersion.get(held.version);
+    if (key === undefined) return false;
+    const expected = createHmac('sha256', key).update(message).digest();
+    return held.mac.length === expected.length && timingSafeEqual(expected, held.mac);
+  }
+
+  signer(): LeaseSigner {
+    const { privateKey, jwk } = activeOf('leaseSigning', this.#signing).key;
+    return { kid: jwk.kid, privateKey };
+  }
+
+  jwks(): { keys: LeaseJwk[] } {
+    return { keys: [...this.#signing.byVersion.values()].map(({ jwk }) => jwk) };
+  }
+
+  #versions(purpose: SystemPurpose): Versions<KeyObject> {
+    let versions = this.#mac.get(purpose);
+    if (versions === undefined) {
+      versions = { byVersion: new Map() };
+      this.#mac.set(purpose, versions);
+    }
+    return versions;
+  }
+}
+
+/** A fresh system key, wrapped under the primary root key, to be stored as the active one of its purpose. */
+export function newSystemKey(roots: RootKeys, of: { id: string; purpose: SystemPurpose; version: number }): WrappedSystemKey {
+  const bytes = randomBytes(systemKeyBytes);
+  const wrapped = roots.wrap(contextOf(of), bytes);
+  bytes.fill(0);
+  return { ...of, ...wrapped, active: true };
+}
+
+function contextOf({ id, purpose, version }: { id: string; purpose: SystemPurpose; version: number }): KeyContext {
+  return { purpose, owner: 'system', key: id, version, format: purpose === 'leaseSigning' ? 'ed25519' : 'hmac-sha256' };
+}
+
+function add<K>(versions: Versions<K>, row: WrappedSystemKey, key: K): void {
+  if (versions.byVersion.has(row.version)) throw new TypeError(`two system keys are version ${row.version} of ${row.purpose}`);
+  versions.byVersion.set(row.version, key);
+  if (!row.active) return;
+  if (versions.active !== undefined) throw new TypeError(`two system keys are active for ${row.purpose}`);
+  versions.active = { version: row.version, key };
+}
+
+function activeOf<K>(purpose: SystemPurpose, versions: Versions<K>): { version: number; key: K } {
+  if (versions.active === undefined) throw new TypeError(`no system key is active for ${purpose}`);
+  return versions.active;
+}
+
+function signingKey(seed: Buffer): SigningKey {
+  const der = Buffer.concat([ed25519Prefix, seed]);
+  const privateKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
+  der.fill(0);
+  const { x } = createPublicKey(privateKey).export({ format: 'jwk' }) as { x: string };
+  // RFC 7638: the thumbprint is over the canonical JSON of the members that make the key.
+  const kid = hash('sha256', canonicalJson({ crv: 'Ed25519', kty: 'OKP', x }), 'base64url');
+  return { privateKey, jwk: { kty: 'OKP', crv: 'Ed25519', x, kid, alg: 'EdDSA', use: 'sig' } };
+}
