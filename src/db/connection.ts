@@ -1,0 +1,138 @@
+// One connection: pg's client with a time limit that the server and this process both keep, named statements, and an honest COMMIT.
+// It sends no start-up parameter but application_name, so that a transaction-pooling proxy can stand in between.
+import pg from 'pg';
+import { CommitUnknown, isServerGone, sqlState, StatementTimeout } from './errors.ts';
+
+/** How connections of one database behave. */
+export interface ConnectionSettings {
+  readonly statementTimeoutMs: number;
+  /** Undefined where a proxy does not keep prepared statements apart. */
+  readonly names: StatementNames | undefined;
+  /** Called once when the server says that it is no primary (any more). */
+  readonly onServerGone: () => void;
+}
+
+/** The name under which each parametrised text is prepared. Bounded: texts over the bound stay unnamed and are planned each time. */
+export class StatementNames {
+  readonly #names = new Map<string, string>();
+  readonly #namesMax: number;
+  constructor(namesMax = 500) {
+    this.#namesMax = namesMax;
+  }
+
+  /** The same text has the same name for the life of the process. */
+  of(text: string): string | undefined {
+    const known = this.#names.get(text);
+    if (known !== undefined || this.#names.size >= this.#namesMax) return known;
+    const name = `v${this.#names.size + 1}`;
+    this.#names.set(text, name);
+    return name;
+  }
+}
+
+// The server's limit comes first and leaves the connection usable; the client's is for a server that does not answer at all.
+const answerGraceMs = 2_000;
+const idleInTransactionMs = 60_000;
+
+/** A pg.Client. After an unanswered statement or a lost socket every later call fails with the first error, so that kysely's rollback does not hide it. */
+export class Connection extends pg.Client {
+  readonly #settings: ConnectionSettings;
+  readonly #begin: string;
+  #lost: Error | undefined;
+  #isDead = false;
+  #isGone = false;
+  #isCommitting = false;
+  #isNotAwaited = false;
+
+  constructor(config: pg.ClientConfig, settings: ConnectionSettings) {
+    super(config);
+    this.#settings = settings;
+    this.#begin = `; set local statement_timeout = ${settings.statementTimeoutMs}; set local idle_in_transaction_session_timeout = ${idleInTransactionMs}`;
+    // Without a listener the loss of a connection in use ends the process; the statement that was running reports the error.
+    this.on('error', () => { this.#isDead = true; });
+    // The commit is durable here but was not awaited on the synchronous standby. A statement on its own commits too, hence the routine.
+    this.on('notice', (notice) => {
+      if (notice.code === '01000' && (this.#isCommitting || notice.routine === 'SyncRepWaitForLSN')) this.#isNotAwaited = true;
+    });
+  }
+
+  /** Whether this connection must not go back to the pool. */
+  get isSpent(): boolean {
+    return this.#isDead || this.#isGone || this.#lost !== undefined;
+  }
+
+  // pg's overloads; kysely calls the form (text, values), everything else goes through untouched.
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  override query(config: any, values?: any, callback?: any): any {
+    if (typeof config !== 'string' || typeof values === 'function' || callback !== undefined) return super.query(config, values, callback);
+    return this.#run(config, (values as unknown[] | undefined) ?? []);
+  }
+
+  async #run(text: string, values: unknown[]): Promise<pg.QueryResult> {
+    if (this.#lost !== undefined) throw this.#lost;
+    const isCommit = text === 'commit';
+    this.#isCommitting = isCommit;
+    this.#isNotAwaited = false;
+    const timer = setTimeout(() => this.#abandon(), this.#settings.statementTimeoutMs + answerGraceMs);
+    try {
+      const result = await this.#send(text, values);
+      if (this.#isNotAwaited) throw new CommitUnknown();
+      return result;
+    } catch (error) {
+      throw this.#judge(error, isCommit);
+    } finally {
+      clearTimeout(timer);
+      this.#isCommitting = false;
+    }
+  }
+
+  async #send(text: string, values: unknown[]): Promise<pg.QueryResult> {
+    if (values.length === 0) {
+      // One round trip: the limits ride along with the statement that opens the transaction.
+      if (text === 'begin' || text.startsWith('start transaction')) return (await super.query(text + this.#begin) as unknown as pg.QueryResult[])[0]!;
+      return super.query(text);
+    }
+    const name = this.#settings.names?.of(text);
+    return super.query(name === undefined ? { text, values } : { name, text, values });
+  }
+
+  #judge(error: unknown, isCommit: boolean): unknown {
+    if (this.#isDead) {
+      const cause = this.#lost ?? error;
+      this.#lost = isCommit ? new CommitUnknown({ cause }) : (cause as Error);
+      return this.#lost;
+    }
+    if (!isServerGone(error) || sqlState(error) === undefined) return error;
+    this.#isGone = true;
+    this.#settings.onServerGone();
+    return isCommit ? new CommitUnknown({ cause: error }) : error;
+  }
+
+  #abandon(): void {
+    this.#lost = new StatementTimeout();
+    this.#isDead = true;
+    cancelOnServer(this);
+    this.connection.stream.destroy();
+  }
+}
+
+interface Wire {
+  connect(port: number | string, host?: string): void;
+  cancel(processId: number, secretKey: number): void;
+  end(): void;
+  once(event: string, listener: () => void): void;
+  on(event: string, listener: () => void): void;
+}
+
+// The server would go on with the statement, and with its locks, until it next writes to the socket. Best effort: a second connection carries the request.
+function cancelOnServer(client: pg.Client): void {
+  const { processID, secretKey } = client as unknown as { processID: number | null; secretKey: number | null };
+  if (processID === null || secretKey === null) return;
+  const wire = new pg.Connection({ ssl: client.ssl } as unknown as pg.ConnectionConfig) as unknown as Wire;
+  const send = (): void => { wire.cancel(processID, secretKey); wire.end(); };
+  wire.once('connect', send);
+  wire.once('sslconnect', send);
+  wire.on('error', () => undefined); // the connection is given up either way
+  if (client.host.startsWith('/')) wire.connect(`${client.host}/.s.PGSQL.${client.port}`);
+  else wire.connect(client.port, client.host);
+}

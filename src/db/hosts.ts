@@ -1,0 +1,122 @@
+// The several hosts of one database behind the shape of a pool: connections go to the host that is the primary.
+import pg from 'pg';
+import { NoPrimary, PoolExhausted } from './errors.ts';
+import { Connection, type ConnectionSettings } from './connection.ts';
+import type { DatabaseHost } from './url.ts';
+
+export interface HostPoolsOptions {
+  readonly hosts: readonly DatabaseHost[];
+  /** Everything a connection needs but host and port. */
+  readonly connection: pg.ClientConfig;
+  readonly settings: Omit<ConnectionSettings, 'onServerGone'>;
+  readonly poolMax: number;
+  readonly connectTimeoutMs: number;
+  /** Loss of an idle connection; for the log. */
+  readonly onError: (error: Error) => void;
+}
+
+const idleTimeoutMs = 60_000;
+
+/** Pools made when first needed, one per host. `connect` tries the host that answered last, then the others in order; it never gives a connection to a standby. */
+export class HostPools {
+  /** Demanded by kysely, which reads it only to cancel statements, a thing that the vault leaves to time-outs. */
+  readonly options = Object.freeze({});
+  readonly #given: HostPoolsOptions;
+  readonly #pools: (pg.Pool | undefined)[];
+  #current = 0;
+  #ending: Promise<unknown> | undefined;
+  readonly #retired = new Set<Promise<void>>();
+
+  constructor(options: HostPoolsOptions) {
+    this.#given = options;
+    this.#pools = options.hosts.map(() => undefined);
+  }
+
+  /** The host to which connections go. */
+  get host(): DatabaseHost {
+    return this.#given.hosts[this.#current]!;
+  }
+
+  /** A verified connection. Throws NoPrimary or PoolExhausted within connectTimeoutMs per host. */
+  async connect(): Promise<pg.PoolClient> {
+    const errors: unknown[] = [];
+    const first = this.#current;
+    for (let step = 0; step < this.#pools.length; step += 1) {
+      const index = (first + step) % this.#pools.length;
+      try {
+        const client = await this.#connectTo(index);
+        this.#current = index;
+        return client;
+      } catch (error) {
+        if (error instanceof PoolExhausted || this.#ending !== undefined) throw error;
+        errors.push(error);
+      }
+    }
+    throw new NoPrimary(errors);
+  }
+
+  /** Closes every connection; waits for those in use. */
+  async end(): Promise<void> {
+    this.#ending ??= Promise.all(this.#pools.map((pool) => pool?.end()));
+    await Promise.all([this.#ending, ...this.#retired]);
+  }
+
+  async #connectTo(index: number): Promise<pg.PoolClient> {
+    for (;;) {
+      const pool = this.#pools[index] ??= this.#open(index);
+      let client: pg.PoolClient;
+      try {
+        client = await pool.connect();
+      } catch (error) {
+        if (!isWaitingTimeout(error)) throw error;
+        if (this.#pools[index] === pool || this.#ending !== undefined) throw new PoolExhausted();
+        continue; // the pool was retired while this call waited in its queue
+      }
+      const release = client.release.bind(client);
+      client.release = (error) => release(error ?? (client as unknown as Connection).isSpent);
+      return client;
+    }
+  }
+
+  #open(index: number): pg.Pool {
+    if (this.#ending !== undefined) throw new Error('the database was closed');
+    const { connection, settings, hosts, poolMax, connectTimeoutMs, onError } = this.#given;
+    const connectionSettings: ConnectionSettings = { ...settings, onServerGone: () => this.#retire(index, pool) };
+    const pool: pg.Pool = new pg.Pool({
+      ...connection,
+      ...hosts[index]!,
+      max: poolMax,
+      connectionTimeoutMillis: connectTimeoutMs,
+      idleTimeoutMillis: idleTimeoutMs,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+      Client: class extends Connection {
+        constructor(config?: pg.ClientConfig) {
+          super(config ?? {}, connectionSettings);
+        }
+      },
+      verify: (client, done) => void verifyPrimary(client).then(() => done(), done),
+    });
+    // Without a listener the loss of an idle connection ends the process.
+    pool.on('error', onError);
+    return pool;
+  }
+
+  // Connections in use finish what they do and are closed when released; idle ones are closed now; the next ones are verified afresh.
+  #retire(index: number, pool: pg.Pool): void {
+    if (this.#pools[index] !== pool || this.#ending !== undefined) return;
+    this.#pools[index] = undefined;
+    const ended: Promise<void> = pool.end().finally(() => this.#retired.delete(ended));
+    this.#retired.add(ended);
+  }
+}
+
+async function verifyPrimary(client: pg.PoolClient): Promise<void> {
+  const { rows: [row] } = await client.query<{ standby: boolean }>('select pg_is_in_recovery() as standby');
+  if (row?.standby !== false) throw new Error('the host is a standby');
+}
+
+// pg-pool gives this error no code; a host that does not answer has another message.
+function isWaitingTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === 'timeout exceeded when trying to connect';
+}

