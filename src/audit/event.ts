@@ -1,0 +1,123 @@
+// An audit event as a row, with its own MAC. What goes in is named here; no value of a credential has a place in it.
+import { createHash, randomBytes } from 'node:crypto';
+import type { RawBuilder } from 'kysely';
+import { sql } from 'kysely';
+import { canonicalJson, type Keyring } from '../crypto/index.ts';
+import type { Caller, TeamRef } from '../http/access.ts';
+import { type CredentialId, type DataKeyId, type EventId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+
+/** What happened, as the operation tells it. */
+export interface EventInput {
+  readonly caller: Caller;
+  readonly team?: TeamRef | undefined;
+  /** `noun.verb`, e.g. `credential.create`. */
+  readonly action: string;
+  readonly target: { readonly type: string; readonly id: string };
+  readonly decision?: 'allow' | 'deny';
+  readonly reason?: string;
+  readonly key?: DataKeyId;
+  readonly credentialVersion?: number;
+  /** Names, ids, counts and purposes; subjects only by their internal id. */
+  readonly details?: JsonObject;
+}
+
+/** One row of audit_event and, beside it, the erasable address. */
+export interface AuditEvent {
+  readonly id: EventId;
+  readonly at: Date;
+  readonly actor: SubjectId | null;
+  readonly team: TeamId | null;
+  readonly action: string;
+  readonly targetType: string;
+  readonly targetId: string;
+  readonly decision: 'allow' | 'deny';
+  readonly reason: string | null;
+  readonly requestId: string;
+  readonly key: DataKeyId | null;
+  readonly credentialVersion: number | null;
+  readonly addressHash: Buffer | null;
+  readonly details: JsonObject;
+  readonly macVersion: number;
+  readonly mac: Buffer;
+}
+
+/** The side row: erasing it leaves the event's MAC valid and the hash without meaning. */
+export interface AuditAddress { readonly event: EventId; readonly at: Date; readonly address: string; readonly salt: Buffer }
+
+const saltBytes = 16;
+
+/** Makes the event's row: id, time, hash of the address, MAC. */
+export function makeEvent(input: EventInput, { keyring, now }: { keyring: Keyring; now: () => number }): { event: AuditEvent; address: AuditAddress | null } {
+  const id = newId<EventId>();
+  const at = new Date(now());
+  const { address } = input.caller;
+  const salt = address === null ? null : randomBytes(saltBytes);
+  const unsigned = {
+    id,
+    at,
+    actor: input.caller.subject,
+    team: input.team?.id ?? null,
+    action: input.action,
+    targetType: input.target.type,
+    targetId: input.target.id,
+    decision: input.decision ?? 'allow',
+    reason: input.reason ?? null,
+    requestId: input.caller.requestId,
+    key: input.key ?? null,
+    credentialVersion: input.credentialVersion ?? null,
+    addressHash: address === null || salt === null ? null : createHash('sha256').update(salt).update(address).digest(),
+    details: input.details ?? {},
+  } as const;
+  const { version, mac } = keyring.mac('auditMac', macMessage(unsigned));
+  return {
+    event: { ...unsigned, macVersion: version, mac },
+    address: address === null || salt === null ? null : { event: id, at, address, salt },
+  };
+}
+
+/** Whether the row is as it was written. */
+export function verifyEvent(event: AuditEvent, keyring: Keyring): boolean {
+  return keyring.verifyMac('auditMac', macMessage(event), { version: event.macVersion, mac: event.mac });
+}
+
+/** What the MAC is over: canonical JSON of every column but the MAC, times as RFC 3339, bytes as base64url. */
+function macMessage(event: Omit<AuditEvent, 'mac' | 'macVersion'>): string {
+  return canonicalJson({
+    id: event.id, at: event.at.toISOString(), actor: event.actor, team: event.team, action: event.action, targetType: event.targetType,
+    targetId: event.targetId, decision: event.decision, reason: event.reason, requestId: event.requestId, key: event.key,
+    credentialVersion: event.credentialVersion, addressHash: event.addressHash?.toString('base64url') ?? null, details: event.details,
+  });
+}
+
+const eventColumns = sql.raw(
+  'id, at, actor_id, team_id, action, target_type, target_id, decision, reason, request_id, key_id, credential_version, address_hash, details, mac_version, mac',
+);
+
+/**
+ * `insert into audit_event … select …` of all the events at once, for use as a statement or as one part of a larger one;
+ * `onlyIf` is a condition in SQL without which nothing is inserted. The arrays travel as one parameter a column.
+ */
+export function insertEventsSql(events: readonly AuditEvent[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
+  const column = <T>(of: (event: AuditEvent) => T): T[] => events.map(of);
+  return sql`insert into audit_event (${eventColumns})
+    select * from unnest(
+      ${column((event) => event.id)}::uuid[], ${column((event) => event.at)}::timestamptz[], ${column((event) => event.actor)}::uuid[],
+      ${column((event) => event.team)}::uuid[], ${column((event) => event.action)}::text[], ${column((event) => event.targetType)}::text[],
+      ${column((event) => event.targetId)}::text[], ${column((event) => event.decision)}::text[], ${column((event) => event.reason)}::text[],
+      ${column((event) => event.requestId)}::text[], ${column((event) => event.key)}::uuid[], ${column((event) => event.credentialVersion)}::int[],
+      ${column((event) => event.addressHash)}::bytea[], ${column((event) => JSON.stringify(event.details))}::jsonb[],
+      ${column((event) => event.macVersion)}::int[], ${column((event) => event.mac)}::bytea[])
+    where ${onlyIf} returning id`;
+}
+
+/** The same for the side rows. */
+export function insertAddressesSql(addresses: readonly AuditAddress[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
+  return sql`insert into audit_address (event_id, at, address, salt)
+    select * from unnest(${addresses.map(({ event }) => event)}::uuid[], ${addresses.map(({ at }) => at)}::timestamptz[],
+      ${addresses.map(({ address }) => address)}::text[], ${addresses.map(({ salt }) => salt)}::bytea[])
+    where ${onlyIf}`;
+}
+
+/** The target of an event about a credential. */
+export const credentialTarget = (id: CredentialId): { type: string; id: string } => ({ type: 'credential', id });

@@ -1,0 +1,87 @@
+// The tables as kysely sees them: one interface a table, in the order of the migrations. docs/schema.sql is their whole truth.
+import type { ColumnType } from 'kysely';
+import type { CredentialId, DataKeyId, EngineId, EventId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+
+export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
+export type TokenFormatColumn = 'fernet' | 'fernet-256';
+export type CredentialState = 'enabled' | 'disabled' | 'deleted';
+export type DataKeyState = 'active' | 'decryptOnly' | 'retired';
+export type RotationState = 'running' | 'completed' | 'completedWithFailures' | 'cancelled';
+
+/** jsonb: read as a value, written as text that the caller has serialised. */
+type Json<T = JsonObject> = ColumnType<T, string, string>;
+
+interface Stamped { created_at: Date; created_by: SubjectId; updated_at: Date; updated_by: SubjectId }
+
+export interface SubjectTable { id: SubjectId; sub: string; created_at: ColumnType<Date, Date | undefined, never> }
+export interface TeamTable extends Stamped {
+  id: TeamId; slug: ColumnType<string, string, never>; name: string; token_format: TokenFormatColumn; revision: number; deleted_at: Date | null;
+}
+export interface MembershipTable extends Stamped {
+  team_id: TeamId; subject_id: SubjectId; role: Role; acts_for_itself: boolean; revision: number; seal: Buffer;
+}
+export interface EngineTable extends Stamped {
+  id: EngineId; subject_id: SubjectId; name: string; state: 'enabled' | 'disabled'; revision: number; seal: Buffer;
+}
+export interface EngineKeyTable {
+  engine_id: EngineId; kid: string; jwk: Json; revision: number; seal: Buffer; created_at: Date; created_by: SubjectId;
+}
+export interface RootKeyTable { fingerprint: string; canary: Buffer; created_at: ColumnType<Date, Date | undefined, never> }
+export interface SystemKeyTable {
+  id: string; purpose: 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 'leaseSigning'; version: number; active: boolean;
+  root_fingerprint: string; wrapped: Buffer; created_at: ColumnType<Date, Date | undefined, never>;
+}
+export interface DataKeyTable {
+  id: DataKeyId; team_id: TeamId; version: number; format: TokenFormatColumn; state: DataKeyState; fingerprint: string;
+  root_fingerprint: string; wrapped: Buffer; created_at: Date; created_by: SubjectId; demoted_at: Date | null; retired_at: Date | null;
+}
+export interface CredentialTable extends Stamped {
+  id: CredentialId; team_id: TeamId; name: string; type: ColumnType<string, string, never>; description: string | null;
+  labels: Json<Record<string, string>>; state: CredentialState; current_version: number; expires_at: Date | null;
+  revision: number; seal: Buffer; deleted_at: Date | null;
+}
+export interface CredentialVersionTable {
+  team_id: TeamId; credential_id: CredentialId; version: number; data_key_id: DataKeyId; token: string; secret_field_names: string[];
+  public_fields: Json; policy: Json; undecryptable_at: Date | null; created_at: Date; created_by: SubjectId;
+}
+export interface CredentialUsageTable { credential_id: CredentialId; use_count: number; last_used_at: Date }
+export interface KeyRotationTable {
+  id: RotationId; team_id: TeamId; to_key_id: DataKeyId; state: RotationState; total: number; done: number;
+  created_at: Date; created_by: SubjectId; progressed_at: Date; ended_at: Date | null;
+}
+export interface KeyRotationFailureTable { rotation_id: RotationId; credential_id: CredentialId; version: number; at: Date }
+export interface AuditEventTable {
+  id: EventId; at: Date; actor_id: SubjectId | null; team_id: TeamId | null; action: string; target_type: string; target_id: string;
+  decision: 'allow' | 'deny'; reason: string | null; request_id: string; key_id: DataKeyId | null; credential_version: number | null;
+  address_hash: Buffer | null; details: Json; mac_version: number; mac: Buffer;
+}
+export interface AuditAddressTable { event_id: EventId; at: Date; address: string; salt: Buffer }
+export interface AccessRecordTable {
+  id: EventId; at: Date; subject_id: SubjectId | null; team_id: TeamId | null; action: string; target_id: string | null;
+  status: number; request_id: string; address: string | null;
+}
+export interface IdempotencyRecordTable {
+  subject_id: SubjectId; method: string; route: string; key_hash: Buffer; body_mac_version: number; body_mac: Buffer;
+  target_id: string; created_at: Date;
+}
+
+export interface Tables {
+  subject: SubjectTable;
+  team: TeamTable;
+  membership: MembershipTable;
+  engine: EngineTable;
+  engine_key: EngineKeyTable;
+  root_key: RootKeyTable;
+  system_key: SystemKeyTable;
+  data_key: DataKeyTable;
+  credential: CredentialTable;
+  credential_version: CredentialVersionTable;
+  credential_usage: CredentialUsageTable;
+  key_rotation: KeyRotationTable;
+  key_rotation_failure: KeyRotationFailureTable;
+  audit_event: AuditEventTable;
+  audit_address: AuditAddressTable;
+  access_record: AccessRecordTable;
+  idempotency_record: IdempotencyRecordTable;
+}

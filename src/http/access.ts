@@ -1,0 +1,92 @@
+// Who may do what. One table, read by every decision about a team's things, and printed action by action into openapi.yaml.
+import type { Role } from '../db/tables.ts';
+import type { SubjectId, TeamId } from '../shared/ids.ts';
+
+const table = {
+  //                    viewer editor admin  auditor engine
+  'credential.read':   [true,  true,  true,  true,   true ],
+  'credential.write':  [false, true,  true,  false,  false],
+  'credential.manage': [false, false, true,  false,  false],
+  'credential.use':    [false, true,  true,  false,  false],
+  'credential.lease':  [false, false, false, false,  true ],
+  'team.read':         [true,  true,  true,  true,   true ],
+  'team.manage':       [false, false, true,  false,  false],
+  'key.read':          [false, false, true,  true,   false],
+  'key.rotate':        [false, false, true,  false,  false],
+  'audit.read':        [false, false, true,  true,   false],
+} as const satisfies Record<string, readonly [boolean, boolean, boolean, boolean, boolean]>;
+
+/** The columns of the table, in their order. */
+export const roles = ['viewer', 'editor', 'admin', 'auditor', 'engine'] as const satisfies readonly Role[];
+
+export type TeamAction = keyof typeof table;
+export const teamActions = Object.keys(table) as TeamAction[];
+
+/** What only an operator may do. An operator has no role in a team, so sees no credential of it. */
+export const operatorActions = ['team.create', 'engine.manage'] as const;
+export type OperatorAction = (typeof operatorActions)[number];
+
+/**
+ * What a route says of itself. `{ team }` names one action on one team's things, found by the path; `{ each }` is for a call
+ * about several things: the service asks the same table for each of them.
+ */
+export type Access =
+  | 'public'
+  | 'authenticated'
+  | { readonly operator: OperatorAction }
+  | { readonly team: TeamAction; readonly by: 'team' | 'credential' }
+  | { readonly each: TeamAction };
+
+/** Whether the role may do the action. */
+export function isAllowed(role: Role, action: TeamAction): boolean {
+  return table[action][roles.indexOf(role)] === true;
+}
+
+/** The roles that may do the action, in the table's order. */
+export function rolesFor(action: TeamAction): readonly Role[] {
+  return roles.filter((role) => isAllowed(role, action));
+}
+
+/** The action as openapi.yaml and the trail print it. */
+export function actionOf(access: Access): string {
+  if (typeof access === 'string') return access;
+  if ('operator' in access) return access.operator;
+  return 'team' in access ? access.team : access.each;
+}
+
+/** Who calls, as far as an operation needs to know it. */
+export interface Caller {
+  readonly sub: string;
+  readonly subject: SubjectId;
+  readonly isOperator: boolean;
+  readonly requestId: string;
+  /** The peer's address; it goes nowhere but into the audit's erasable side row. */
+  readonly address: string | null;
+}
+
+/** The team that a request is about. */
+export interface TeamRef { readonly id: TeamId; readonly slug: string }
+
+/**
+ * What was found by the path, with the rights of the caller in it, in one look at the database. `role` is there only when the
+ * membership's seal holds (and, for an engine, its registration's); `refusal` says why it is not.
+ */
+export interface Located<T = unknown> {
+  readonly team: TeamRef;
+  readonly role: Role | undefined;
+  readonly refusal: string | undefined;
+  readonly thing: T;
+}
+
+/** The answer about one action: go on with this role, hide the thing (404), or refuse (403). */
+export type Decision =
+  | { readonly kind: 'allow'; readonly role: Role }
+  | { readonly kind: 'hide'; readonly reason: string }
+  | { readonly kind: 'refuse'; readonly reason: string };
+
+/** Outside the team a thing does not exist; in the team without the right it is refused. */
+export function decide(located: Located | undefined, action: TeamAction): Decision {
+  if (located === undefined) return { kind: 'hide', reason: 'noSuchThing' };
+  if (located.role === undefined) return { kind: 'hide', reason: located.refusal ?? 'notMember' };
+  return isAllowed(located.role, action) ? { kind: 'allow', role: located.role } : { kind: 'refuse', reason: 'role' };
+}

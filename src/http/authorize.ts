@@ -1,0 +1,78 @@
+// The hook that a route cannot forget: it runs on every route, before the body is read, and a route without `access` stops the
+// start. Authentication first, then the right, by the one table in ./access.
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { AppError, forbidden, notFound } from '../shared/errors.ts';
+import type { SubjectId } from '../shared/ids.ts';
+import { type Access, actionOf, type Caller, decide, type Located, type TeamRef } from './access.ts';
+import type { Authenticator } from './authentication.ts';
+
+/** A refusal, as the audit is told of it. */
+export interface Denial {
+  readonly caller: Caller;
+  readonly team: TeamRef | undefined;
+  readonly action: string;
+  readonly target: { readonly type: string; readonly id: string };
+  readonly reason: string;
+}
+
+/** What the hook asks the layers above it for; each is one look at the database. */
+export interface AuthorizationParts {
+  readonly authenticator: Authenticator;
+  readonly operators: ReadonlySet<string>;
+  readonly subjectOf: (sub: string) => Promise<SubjectId>;
+  readonly locate: Readonly<Record<'team' | 'credential', (caller: Caller, key: string) => Promise<Located | undefined>>>;
+  readonly recordDenial: (denial: Denial) => Promise<void>;
+  readonly recordFailedAuthentication: (request: { requestId: string; address: string | null; action: string }) => void;
+}
+
+const operateScope = 'vault:operate';
+const pathKey = { team: 'team', credential: 'id' } as const;
+
+/** Installs the hook; throws at start for a route that says no access. */
+export function registerAuthorization(app: FastifyInstance, parts: AuthorizationParts): void {
+  app.decorateRequest('caller', undefined);
+  app.decorateRequest('located', undefined);
+  app.decorateRequest('role', undefined);
+  app.addHook('onRoute', (route) => {
+    if (route.config?.access === undefined) throw new Error(`route ${String(route.method)} ${route.url} says no access`);
+  });
+  app.addHook('onRequest', async (request) => {
+    // SECURITY: an unknown route has no access; its answer is the same 404 for everybody.
+    const access = request.routeOptions.config.access;
+    if (access === undefined || access === 'public') return;
+    request.caller = await authenticate(request, access, parts);
+    await authorize(request, request.caller, access, parts);
+  });
+}
+
+async function authenticate(request: FastifyRequest, access: Access, parts: AuthorizationParts): Promise<Caller> {
+  const requestId = request.id;
+  const address = request.ip === '' ? null : request.ip;
+  try {
+    const { sub, scopes } = await parts.authenticator.authenticate(request);
+    return { sub, subject: await parts.subjectOf(sub), isOperator: parts.operators.has(sub) || scopes.includes(operateScope), requestId, address };
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'unauthenticated') parts.recordFailedAuthentication({ requestId, address, action: actionOf(access) });
+    throw error;
+  }
+}
+
+async function authorize(request: FastifyRequest, caller: Caller, access: Access, parts: AuthorizationParts): Promise<void> {
+  if (typeof access === 'string' || 'each' in access) return;
+  if ('operator' in access) {
+    if (caller.isOperator) return;
+    await parts.recordDenial({ caller, team: undefined, action: access.operator, target: { type: 'vault', id: 'vault' }, reason: 'notAnOperator' });
+    throw forbidden();
+  }
+  const key = (request.params as Record<string, string>)[pathKey[access.by]] ?? '';
+  const located = await parts.locate[access.by](caller, key);
+  const decision = decide(located, access.team);
+  if (decision.kind === 'allow') {
+    request.located = located;
+    request.role = decision.role;
+    return;
+  }
+  // SECURITY: the same writes and the same answer whether the thing exists or not. What was asked for is said only by its form.
+  await parts.recordDenial({ caller, team: located?.team, action: access.team, target: { type: access.by, id: located === undefined ? 'unknown' : key }, reason: decision.reason });
+  throw decision.kind === 'hide' ? notFound() : forbidden();
+}

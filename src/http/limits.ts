@@ -1,0 +1,27 @@
+// The limits of the HTTP surface, with their units. A limit that a caller can meet stands in openapi.yaml too.
+
+export const bodyBytesMax = 512 * 1024;
+export const secretFieldBytesMax = 64 * 1024;
+export const pageItemsMax = 200;
+export const pageItemsDefault = 50;
+export const cursorLengthMax = 1024;
+export const nameLengthMax = 100;
+export const descriptionLengthMax = 1000;
+export const labelsMax = 32;
+export const labelLengthMax = 100;
+export const fieldsMax = 64;
+export const publicFieldLengthMax = 2048;
+export const leaseCredentialsMax = 100;
+export const leaseSecondsMax = 300;
+export const leaseSecondsDefault = 60;
+export const purposeLengthMax = 200;
+export const engineKeysMax = 10;
+export const tokenLengthMax = 8192;
+export const tokenLifetimeSecondsMax = 24 * 60 * 60;
+export const clockToleranceSeconds = 5;
+export const idempotencyKeyLengthMax = 128;
+export const idempotencyHours = 24;
+/** Longest URL parameter the router reads; a percent-encoded subject of 255 characters fits. */
+export const paramLengthMax = 1024;
+export const requestTimeoutMs = 30_000;
+export const connectionTimeoutMs = 60_000;

@@ -1,0 +1,106 @@
+// One way to add a route. Whoever adds an operation says its access, its problems and its schemas in one place; what is said
+// here is what runs and what openapi.yaml prints.
+import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
+import type { z } from 'zod';
+import type { ErrorCode } from '../shared/errors.ts';
+import { type Access, type Caller, type Located, type TeamRef } from './access.ts';
+import type { Role } from '../db/tables.ts';
+import { problem } from './schemas.ts';
+import { problemMediaType, problems } from './problem.ts';
+
+export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'engines' | 'leases' | 'keys' | 'audit';
+
+/** What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer. */
+export interface Operation<P, Q, B, R> {
+  readonly method: Extract<HTTPMethods, 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'>;
+  /** With fastify's `:name` parameters. */
+  readonly url: string;
+  readonly access: Access;
+  readonly operationId: string;
+  readonly summary: string;
+  readonly description?: string;
+  readonly tag: Tag;
+  readonly params?: z.ZodType<P>;
+  readonly query?: z.ZodType<Q>;
+  readonly body?: z.ZodType<B>;
+  /** The answer's status and schema; no schema means 204. */
+  readonly success: { readonly status: 200 | 201 | 202 | 204; readonly schema?: z.ZodType<R>; readonly description: string; readonly mediaType?: string };
+  /** Codes that this operation adds to those that its access, body and guards bring. */
+  readonly problems?: readonly ErrorCode[];
+  readonly guards?: { readonly ifMatch?: true; readonly idempotencyKey?: true; readonly etag?: true };
+  readonly bodyExample?: unknown;
+  readonly handler: (input: Input<P, Q, B>) => Promise<R>;
+}
+
+/** What a handler gets. `caller` is absent only on public routes, `scope` only where the access names no team. */
+export interface Input<P, Q, B> {
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  readonly caller: Caller;
+  readonly scope: TeamScope;
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+}
+
+/** The team that was authorised, the role that allowed it, and what the path found there. */
+export interface TeamScope<T = unknown> { readonly team: TeamRef; readonly role: Role; readonly thing: T }
+
+/** What the document generator and the completeness tests read of every operation. */
+export type AnyOperation = Operation<unknown, unknown, unknown, unknown>;
+
+declare module 'fastify' {
+  interface FastifyContextConfig { access?: Access; operation?: AnyOperation }
+  interface FastifyRequest { caller: Caller | undefined; located: Located | undefined; role: Role | undefined }
+  interface FastifyInstance { operations: AnyOperation[] }
+}
+
+/** Adds the operation to the app and to the list that openapi.yaml is made from. */
+export function addOperation<P = undefined, Q = undefined, B = undefined, R = undefined>(app: FastifyInstance, operation: Operation<P, Q, B, R>): void {
+  const any = operation as unknown as AnyOperation;
+  app.operations.push(any);
+  const { success } = operation;
+  const refusal = { content: { [problemMediaType]: { schema: problem } } };
+  app.route({
+    method: operation.method,
+    url: operation.url,
+    config: { access: operation.access, operation: any },
+    schema: {
+      ...(operation.params === undefined ? {} : { params: operation.params }),
+      ...(operation.query === undefined ? {} : { querystring: operation.query }),
+      ...(operation.body === undefined ? {} : { body: operation.body }),
+      response: { ...(success.schema === undefined ? {} : { [success.status]: success.schema }), default: refusal },
+    },
+    handler: async (request, reply) => {
+      const { located, role } = request;
+      const answer = await operation.handler({
+        params: request.params as P,
+        query: request.query as Q,
+        body: request.body as B,
+        caller: request.caller as Caller,
+        scope: located !== undefined && role !== undefined ? { team: located.team, role, thing: located.thing } : (undefined as unknown as TeamScope),
+        request,
+        reply,
+      });
+      void reply.code(success.status);
+      if (success.schema === undefined) return reply.send();
+      if (success.mediaType !== undefined) void reply.type(success.mediaType);
+      return answer;
+    },
+  });
+}
+
+/** Every code that an operation can answer with: its own and those that its access, body and guards bring. */
+export function problemCodesOf(operation: AnyOperation): ErrorCode[] {
+  const { access, guards } = operation;
+  const codes = new Set<ErrorCode>(['invalidUrl', 'rateLimited', 'internal', ...(operation.problems ?? [])]);
+  const add = (...more: ErrorCode[]): void => { for (const code of more) codes.add(code); };
+  if (access !== 'public') add('unauthenticated', 'databaseUnavailable', 'commitUnknown', 'identityProviderUnavailable');
+  if (typeof access === 'object') add('forbidden');
+  if (typeof access === 'object' && 'team' in access) add('notFound');
+  if (operation.params !== undefined || operation.query !== undefined || operation.body !== undefined) add('invalidRequest');
+  if (operation.body !== undefined) add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType', 'requestTimeout');
+  if (guards?.ifMatch) add('preconditionRequired', 'preconditionFailed');
+  if (guards?.idempotencyKey) add('idempotencyKeyReused', 'invalidRequest');
+  return [...codes].sort((a, b) => problems[a].status - problems[b].status || (a < b ? -1 : 1));
+}

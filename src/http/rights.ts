@@ -1,0 +1,76 @@
+// The rights of a subject in a team, as the database says them: the columns and joins that every query about a team's things
+// takes along, and the check of the seals without which they count for nothing.
+import { type RawBuilder, sql } from 'kysely';
+import type { Keyring } from '../crypto/index.ts';
+import type { Role } from '../db/tables.ts';
+import type { EngineId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+
+/** What the seal of a membership is over. The slug and the sub are in it because callers name teams and subjects by them. */
+export interface SealedMembership {
+  readonly team: TeamId; readonly slug: string; readonly subject: SubjectId; readonly sub: string;
+  readonly role: Role; readonly actsForItself: boolean; readonly revision: number;
+}
+/** What the seal of an engine is over. */
+export interface SealedEngine {
+  readonly id: EngineId; readonly subject: SubjectId; readonly sub: string; readonly state: 'enabled' | 'disabled'; readonly revision: number;
+}
+
+/** The seal of a membership row. */
+export const sealMembership = (keyring: Keyring, row: SealedMembership): Buffer => keyring.sealRow('membership', membershipJson(row));
+/** The seal of an engine row. */
+export const sealEngine = (keyring: Keyring, row: SealedEngine): Buffer => keyring.sealRow('engine', engineJson(row));
+
+// Named one by one: what is passed in may carry more than the seal covers.
+const membershipJson = ({ team, slug, subject, sub, role, actsForItself, revision }: SealedMembership): JsonObject =>
+  ({ team, slug, subject, sub, role, actsForItself, revision });
+const engineJson = ({ id, subject, sub, state, revision }: SealedEngine): JsonObject => ({ id, subject, sub, state, revision });
+
+/** The columns that `standingOf` reads; nulls where the left joins of `rightsJoin` found nothing. */
+export interface RightsRow {
+  readonly member_role: Role | null;
+  readonly member_acts_for_itself: boolean | null;
+  readonly member_revision: number | null;
+  readonly member_seal: Buffer | null;
+  readonly engine_id: EngineId | null;
+  readonly engine_state: 'enabled' | 'disabled' | null;
+  readonly engine_revision: number | null;
+  readonly engine_seal: Buffer | null;
+}
+
+/** To be selected beside the thing. */
+export const rightsColumns = sql.raw(`member.role as member_role, member.acts_for_itself as member_acts_for_itself,
+  member.revision as member_revision, member.seal as member_seal, member_engine.id as engine_id, member_engine.state as engine_state,
+  member_engine.revision as engine_revision, member_engine.seal as engine_seal`);
+
+/** To be joined where `team` is in the from-list. */
+export const rightsJoin = (subject: SubjectId): RawBuilder<unknown> => sql`
+  left join membership member on member.team_id = team.id and member.subject_id = ${subject}
+  left join engine member_engine on member_engine.subject_id = member.subject_id and member.role = 'engine'`;
+
+/** The role that holds, or why none does. The revisions name the rows that the decision rests on. */
+export interface Standing {
+  readonly role: Role | undefined;
+  readonly refusal: 'notMember' | 'sealBroken' | 'engineDisabled' | undefined;
+  readonly actsForItself: boolean;
+}
+
+const none = (refusal: NonNullable<Standing['refusal']>): Standing => ({ role: undefined, refusal, actsForItself: false });
+
+/** What the rights columns are worth for this subject in this team. */
+export function standingOf(
+  row: RightsRow, who: { team: TeamId; slug: string; subject: SubjectId; sub: string }, keyring: Keyring,
+): Standing {
+  const { member_role: role, member_revision: revision, member_seal: seal, member_acts_for_itself: actsForItself } = row;
+  if (role === null || revision === null || seal === null || actsForItself === null) return none('notMember');
+  // SECURITY: a role counts only as the vault wrote it: for this subject, in this team, under this name.
+  if (!keyring.verifyRow('membership', membershipJson({ ...who, role, actsForItself, revision }), seal)) return none('sealBroken');
+  if (role === 'engine') {
+    const { engine_id: id, engine_state: state, engine_revision: engineRevision, engine_seal: engineSeal } = row;
+    if (id === null || state === null || engineRevision === null || engineSeal === null) return none('engineDisabled');
+    const sealed = { id, subject: who.subject, sub: who.sub, state, revision: engineRevision };
+    if (!keyring.verifyRow('engine', engineJson(sealed), engineSeal)) return none('sealBroken');
+    if (state !== 'enabled') return none('engineDisabled');
+  }
+  return { role, refusal: undefined, actsForItself };
+}

@@ -1,0 +1,49 @@
+// The domain's errors. Messages are for the caller and hold nothing that the caller sent; http/problem is their only translator.
+
+/** Every way in which an operation refuses; `internal` is everything unnamed. */
+export type ErrorCode =
+  | 'invalidRequest' | 'invalidUrl' | 'malformedJson' | 'unsupportedMediaType' | 'payloadTooLarge' | 'invalidCursor'
+  | 'unauthenticated' | 'forbidden' | 'notFound'
+  | 'preconditionRequired' | 'preconditionFailed'
+  | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'teamNotEmpty'
+  | 'secretRequired' | 'undecryptable' | 'stateConflict'
+  | 'leaseRefused' | 'subjectTokenInvalid'
+  | 'rotationRunning' | 'rotationNotRunning' | 'keyInUse' | 'keyBusy' | 'keyStateConflict'
+  | 'idempotencyKeyReused' | 'rateLimited'
+  | 'keyUnavailable' | 'databaseUnavailable' | 'commitUnknown' | 'identityProviderUnavailable' | 'requestTimeout' | 'internal';
+
+/** What is wrong with one part of the input: a JSON pointer and the rule that it breaks, never the value. */
+export interface InputFault { readonly pointer: string; readonly rule: string }
+
+export interface AppErrorExtras {
+  readonly errors?: readonly InputFault[];
+  /** Members added to the problem document, e.g. the id of the rotation that runs. */
+  readonly details?: Readonly<Record<string, string | number | Readonly<Record<string, number>>>>;
+  readonly retryAfterSeconds?: number;
+  readonly cause?: unknown;
+}
+
+/** A refusal with a stable code. The message is fixed text. */
+export class AppError extends Error {
+  readonly code: ErrorCode;
+  readonly errors: readonly InputFault[] | undefined;
+  readonly details: AppErrorExtras['details'];
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(code: ErrorCode, message: string, extras: AppErrorExtras = {}) {
+    super(message, extras.cause === undefined ? undefined : { cause: extras.cause });
+    this.name = 'AppError';
+    this.code = code;
+    this.errors = extras.errors;
+    this.details = extras.details;
+    this.retryAfterSeconds = extras.retryAfterSeconds;
+  }
+}
+
+/** The thing does not exist, or the caller may not know that it does: one answer for both. */
+export const notFound = (): AppError => new AppError('notFound', 'There is no such thing, or you may not know of it.');
+/** The caller is in the team but lacks the right. */
+export const forbidden = (): AppError => new AppError('forbidden', 'Your role does not allow this.');
+/** One part of the input breaks one rule. */
+export const invalid = (pointer: string, rule: string): AppError =>
+  new AppError('invalidRequest', 'The request breaks a rule.', { errors: [{ pointer, rule }] });

@@ -1,0 +1,118 @@
+// Teams and memberships in SQL. Every function about a team's things takes the team.
+import { sql } from 'kysely';
+import type { Executor, Trx } from '../db/client.ts';
+import type { Role, TokenFormatColumn } from '../db/tables.ts';
+import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
+import type { SubjectId, TeamId } from '../shared/ids.ts';
+
+export interface TeamRow {
+  readonly id: TeamId; readonly slug: string; readonly name: string; readonly tokenFormat: TokenFormatColumn; readonly revision: number;
+  readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+}
+export interface MemberRow {
+  readonly subject: SubjectId; readonly sub: string; readonly role: Role; readonly actsForItself: boolean; readonly revision: number;
+  readonly seal: Buffer; readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+}
+
+const teamColumns = sql.raw(`team.id, team.slug, team.name, team.token_format as "tokenFormat", team.revision,
+  team.created_at as "createdAt", creator.sub as "createdBy", team.updated_at as "updatedAt", updater.sub as "updatedBy"`);
+const teamFrom = sql.raw('team join subject creator on creator.id = team.created_by join subject updater on updater.id = team.updated_by');
+const memberColumns = sql.raw(`member.subject_id as subject, person.sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
+  member.created_at as "createdAt", creator.sub as "createdBy", member.updated_at as "updatedAt", updater.sub as "updatedBy"`);
+const memberFrom = sql.raw(`membership member join subject person on person.id = member.subject_id
+  join subject creator on creator.id = member.created_by join subject updater on updater.id = member.updated_by`);
+
+/** The living team of a slug with the rights of a subject in it. */
+export async function findTeamWithRights(executor: Executor, slug: string, subject: SubjectId): Promise<(TeamRow & RightsRow) | undefined> {
+  const { rows } = await sql<TeamRow & RightsRow>`
+    select ${teamColumns}, ${rightsColumns} from ${teamFrom} ${rightsJoin(subject)}
+    where team.slug = ${slug} and team.deleted_at is null`.execute(executor);
+  return rows[0];
+}
+
+/** The living teams in which the subject has a membership row, by slug. */
+export async function listTeamsWithRights(
+  executor: Executor, subject: SubjectId, page: { limit: number; afterSlug: string | undefined },
+): Promise<(TeamRow & RightsRow)[]> {
+  const { rows } = await sql<TeamRow & RightsRow>`
+    select ${teamColumns}, ${rightsColumns} from ${teamFrom} ${rightsJoin(subject)}
+    where team.deleted_at is null and member.subject_id is not null
+      and (${page.afterSlug ?? null}::text is null or team.slug collate "C" > ${page.afterSlug ?? null})
+    order by team.slug collate "C" limit ${page.limit}`.execute(executor);
+  return rows;
+}
+
+/** Inserts a team at revision 1. */
+export async function insertTeam(
+  trx: Trx, team: { id: TeamId; slug: string; name: string; tokenFormat: TokenFormatColumn; by: SubjectId; at: Date },
+): Promise<void> {
+  await trx.insertInto('team').values({
+    id: team.id, slug: team.slug, name: team.name, token_format: team.tokenFormat, revision: 1,
+    created_at: team.at, created_by: team.by, updated_at: team.at, updated_by: team.by, deleted_at: null,
+  }).execute();
+}
+
+/** Locks a living team against deletion and against other changes of the team itself; its revision. */
+export async function lockTeam(trx: Trx, team: TeamId): Promise<number | undefined> {
+  const row = await trx.selectFrom('team').select('revision').where('id', '=', team).where('deleted_at', 'is', null).forUpdate().executeTakeFirst();
+  return row?.revision;
+}
+
+/** Changes the team's name or marks it deleted, and grows its revision. */
+export async function updateTeam(trx: Trx, team: TeamId, change: { name?: string; deletedAt?: Date; by: SubjectId; at: Date }): Promise<void> {
+  await trx.updateTable('team').set((set) => ({
+    revision: set('revision', '+', 1), updated_at: change.at, updated_by: change.by,
+    ...(change.name === undefined ? {} : { name: change.name }),
+    ...(change.deletedAt === undefined ? {} : { deleted_at: change.deletedAt }),
+  })).where('id', '=', team).execute();
+}
+
+/** How many credentials of the team live. */
+export async function countLivingCredentials(trx: Trx, team: TeamId): Promise<number> {
+  const row = await trx.selectFrom('credential').select((select) => select.fn.countAll<number>().as('count'))
+    .where('team_id', '=', team).where('state', '<>', 'deleted').executeTakeFirstOrThrow();
+  return row.count;
+}
+
+/** One member of the team. */
+export async function findMember(executor: Executor, team: TeamId, sub: string): Promise<MemberRow | undefined> {
+  const { rows } = await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and person.sub = ${sub}`.execute(executor);
+  return rows[0];
+}
+
+/** Members by sub. */
+export async function listMembers(executor: Executor, team: TeamId, page: { limit: number; afterSub: string | undefined }): Promise<MemberRow[]> {
+  const { rows } = await sql<MemberRow>`
+    select ${memberColumns} from ${memberFrom}
+    where member.team_id = ${team} and (${page.afterSub ?? null}::text is null or person.sub collate "C" > ${page.afterSub ?? null})
+    order by person.sub collate "C" limit ${page.limit}`.execute(executor);
+  return rows;
+}
+
+export interface MemberWrite {
+  readonly team: TeamId; readonly subject: SubjectId; readonly role: Role; readonly actsForItself: boolean; readonly revision: number;
+  readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+}
+
+/** Inserts a member; a unique violation of membership_pkey says that there is one. */
+export async function insertMember(trx: Trx, member: MemberWrite): Promise<void> {
+  await trx.insertInto('membership').values({
+    team_id: member.team, subject_id: member.subject, role: member.role, acts_for_itself: member.actsForItself, revision: member.revision,
+    seal: member.seal, created_at: member.at, created_by: member.by, updated_at: member.at, updated_by: member.by,
+  }).execute();
+}
+
+/** Replaces role and seal of a member whose revision is still the one before; whether it was. */
+export async function updateMember(trx: Trx, member: MemberWrite): Promise<boolean> {
+  const result = await trx.updateTable('membership').set({
+    role: member.role, acts_for_itself: member.actsForItself, revision: member.revision, seal: member.seal, updated_at: member.at, updated_by: member.by,
+  }).where('team_id', '=', member.team).where('subject_id', '=', member.subject).where('revision', '=', member.revision - 1).executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+}
+
+/** Deletes a member at this revision; whether there was one. */
+export async function deleteMember(trx: Trx, team: TeamId, subject: SubjectId, revision: number): Promise<boolean> {
+  const result = await trx.deleteFrom('membership').where('team_id', '=', team).where('subject_id', '=', subject)
+    .where('revision', '=', revision).executeTakeFirst();
+  return result.numDeletedRows === 1n;
+}

@@ -1,0 +1,198 @@
+// Teams and their members: who owns, who may. Every change commits with its audit event.
+import type { AuditLog } from '../audit/record.ts';
+import type { Keyring } from '../crypto/index.ts';
+import type { Db, Trx } from '../db/client.ts';
+import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
+import type { Subjects } from '../db/subjects.ts';
+import type { Role, TokenFormatColumn } from '../db/tables.ts';
+import type { Caller, Located, TeamRef } from '../http/access.ts';
+import type { Claim } from '../http/idempotency.ts';
+import type { Page } from '../http/paging.ts';
+import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
+import { sealMembership, standingOf } from '../http/rights.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
+import * as repository from './repository.ts';
+import type { MemberRow, TeamRow } from './repository.ts';
+
+export type { MemberRow, TeamRow } from './repository.ts';
+
+export interface TeamsParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly subjects: Subjects;
+  readonly now: () => number;
+  readonly tokenFormat: TokenFormatColumn;
+  /** Makes a team's first data key; from the keys' service. */
+  readonly insertFirstKey: (trx: Trx, key: { team: TeamId; format: TokenFormatColumn; by: SubjectId; at: Date }) => Promise<void>;
+  /** Whether a subject is a registered, enabled engine whose seal holds; from the engines' service. */
+  readonly isEnabledEngine: (trx: Trx, subject: SubjectId, sub: string) => Promise<boolean>;
+}
+
+const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
+
+/** What is asked of teams. */
+export class TeamsService {
+  readonly #parts: TeamsParts;
+  constructor(parts: TeamsParts) { this.#parts = parts; }
+
+  /** The team of a path with the caller's standing in it, for the authorization hook. */
+  async locateTeam(caller: Caller, slug: string): Promise<Located<TeamRow> | undefined> {
+    if (!slugForm.test(slug)) return undefined;
+    const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
+    if (row === undefined) return undefined;
+    const standing = standingOf(row, { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub }, this.#parts.keyring);
+    return { team: { id: row.id, slug: row.slug }, role: standing.role, refusal: standing.refusal, thing: row };
+  }
+
+  /** The caller's teams, one more than the page, for the cursor. `role` is undefined where a seal does not hold: such a row is not shown. */
+  async listTeams(caller: Caller, page: Page): Promise<{ team: TeamRow; role: Role | undefined }[]> {
+    const rows = await repository.listTeamsWithRights(this.#parts.db, caller.subject, { limit: page.limit + 1, afterSlug: page.after?.[0] });
+    return rows.map((row) => ({
+      team: row,
+      role: standingOf(row, { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub }, this.#parts.keyring).role,
+    }));
+  }
+
+  /** Creates a team with its first key and its admins in one transaction. Throws slugTaken, isAnEngine. */
+  async createTeam(caller: Caller, input: { slug: string; name: string; admins: readonly string[] }, claim: Claim): Promise<TeamRow> {
+    const { db, audit, keyring, subjects, tokenFormat } = this.#parts;
+    const id = newId<TeamId>();
+    const at = this.#time();
+    const team = { id, slug: input.slug };
+    try {
+      await db.transaction().execute(async (trx) => {
+        await claim(trx, input.slug);
+        await repository.insertTeam(trx, { id, slug: input.slug, name: input.name, tokenFormat, by: caller.subject, at });
+        await this.#parts.insertFirstKey(trx, { team: id, format: tokenFormat, by: caller.subject, at });
+        const admins: SubjectId[] = [];
+        for (const sub of input.admins) {
+          const subject = await subjects.ensure(trx, sub);
+          const row = { team: id, slug: input.slug, subject, sub, role: 'admin' as const, actsForItself: false, revision: 1 };
+          await repository.insertMember(trx, { ...row, seal: sealMembership(keyring, row), by: caller.subject, at });
+          admins.push(subject);
+        }
+        await audit.record(trx, { caller, team, action: 'team.create', target: { type: 'team', id }, details: { admins } });
+      });
+    } catch (error) {
+      if (isUniqueViolation(error, 'team_slug_key')) throw new AppError('slugTaken', 'A team has this slug; slugs are never given again.');
+      throw asMemberError(error);
+    }
+    return { id, slug: input.slug, name: input.name, tokenFormat, revision: 1, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub };
+  }
+
+  /** The team as it is, for a repeated creation. */
+  async getTeam(slug: string, caller: Caller): Promise<TeamRow> {
+    const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
+    if (row === undefined) throw notFound();
+    return row;
+  }
+
+  /** Renames the team. Throws preconditionFailed. */
+  async updateTeam(caller: Caller, team: TeamRow, input: { name?: string | undefined }, expected: ExpectedRevision): Promise<TeamRow> {
+    const at = this.#time();
+    const revision = await this.#parts.db.transaction().execute(async (trx) => {
+      const current = await this.#lock(trx, team, expected);
+      if (input.name === undefined || input.name === team.name) return current;
+      await repository.updateTeam(trx, team.id, { name: input.name, by: caller.subject, at });
+      await this.#parts.audit.record(trx, { caller, team, action: 'team.update', target: { type: 'team', id: team.id }, details: { changed: ['name'] } });
+      return current + 1;
+    });
+    if (revision === team.revision) return team;
+    return { ...team, name: input.name ?? team.name, revision, updatedAt: at, updatedBy: caller.sub };
+  }
+
+  /** Deletes a team without living credentials: it is gone at once, its rows after the wait. Throws teamNotEmpty, preconditionFailed. */
+  async deleteTeam(caller: Caller, team: TeamRow, expected: ExpectedRevision): Promise<void> {
+    const at = this.#time();
+    await this.#parts.db.transaction().execute(async (trx) => {
+      await this.#lock(trx, team, expected);
+      if (await repository.countLivingCredentials(trx, team.id) > 0) {
+        throw new AppError('teamNotEmpty', 'Delete or move the credentials of the team first.');
+      }
+      await repository.updateTeam(trx, team.id, { deletedAt: at, by: caller.subject, at });
+      await this.#parts.audit.record(trx, { caller, team, action: 'team.delete', target: { type: 'team', id: team.id } });
+    });
+  }
+
+  /** Members by sub; one more than the page, for the cursor. */
+  listMembers(team: TeamRef, page: Page): Promise<MemberRow[]> {
+    return repository.listMembers(this.#parts.db, team.id, { limit: page.limit + 1, afterSub: page.after?.[0] });
+  }
+
+  /**
+   * Adds a member or changes a role. `expected` is asked for only when there is a member already. Throws preconditionFailed,
+   * lastAdmin, notAnEngine, isAnEngine.
+   */
+  async putMember(
+    caller: Caller, team: TeamRef, sub: string, input: { role: Role; actsForItself?: boolean | undefined }, expected: () => ExpectedRevision,
+  ): Promise<{ member: MemberRow; isNew: boolean }> {
+    const { db, keyring, subjects, audit } = this.#parts;
+    const actsForItself = input.actsForItself ?? false;
+    if (actsForItself && input.role !== 'engine') throw invalid('/actsForItself', 'engineOnly');
+    const at = this.#time();
+    try {
+      return await db.transaction().execute(async (trx) => {
+        const subject = await subjects.ensure(trx, sub);
+        const before = await repository.findMember(trx, team.id, sub);
+        if (before !== undefined) checkRevision(expected(), before.revision);
+        if (input.role === 'engine' && !await this.#parts.isEnabledEngine(trx, subject, sub)) {
+          throw new AppError('notAnEngine', 'The role engine is given only to the subject of an enabled engine.');
+        }
+        const revision = (before?.revision ?? 0) + 1;
+        const sealed = { team: team.id, slug: team.slug, subject, sub, role: input.role, actsForItself, revision };
+        const write = { ...sealed, seal: sealMembership(keyring, sealed), by: caller.subject, at };
+        if (before === undefined) await repository.insertMember(trx, write);
+        else if (!await repository.updateMember(trx, write)) throw new AppError('preconditionFailed', 'It has changed since you read it.');
+        await audit.record(trx, {
+          caller, team, action: before === undefined ? 'member.add' : 'member.change', target: { type: 'subject', id: subject },
+          details: { role: input.role, actsForItself, ...(before === undefined ? {} : { roleBefore: before.role }) },
+        });
+        const member: MemberRow = {
+          subject, sub, role: input.role, actsForItself, revision, seal: write.seal, createdAt: before?.createdAt ?? at,
+          createdBy: before?.createdBy ?? caller.sub, updatedAt: at, updatedBy: caller.sub,
+        };
+        return { member, isNew: before === undefined };
+      });
+    } catch (error) {
+      if (isUniqueViolation(error, 'membership_pkey')) throw new AppError('preconditionFailed', 'It has changed since you read it.');
+      throw asMemberError(error);
+    }
+  }
+
+  /** Removes a member; it counts at the next request. Throws notFound, preconditionFailed, lastAdmin. */
+  async removeMember(caller: Caller, team: TeamRef, sub: string, expected: ExpectedRevision): Promise<void> {
+    try {
+      await this.#parts.db.transaction().execute(async (trx) => {
+        const member = await repository.findMember(trx, team.id, sub);
+        if (member === undefined) throw notFound();
+        checkRevision(expected, member.revision);
+        if (!await repository.deleteMember(trx, team.id, member.subject, member.revision)) {
+          throw new AppError('preconditionFailed', 'It has changed since you read it.');
+        }
+        await this.#parts.audit.record(trx, {
+          caller, team, action: 'member.remove', target: { type: 'subject', id: member.subject }, details: { roleBefore: member.role },
+        });
+      });
+    } catch (error) {
+      throw asMemberError(error);
+    }
+  }
+
+  async #lock(trx: Trx, team: TeamRef, expected: ExpectedRevision): Promise<number> {
+    const revision = await repository.lockTeam(trx, team.id);
+    if (revision === undefined) throw notFound();
+    checkRevision(expected, revision);
+    return revision;
+  }
+
+  #time(): Date { return new Date(this.#parts.now()); }
+}
+
+/** What the constraints on members say. */
+function asMemberError(error: unknown): unknown {
+  if (isCheckViolation(error, 'membership_keep_an_admin')) return new AppError('lastAdmin', 'A team keeps at least one admin.');
+  if (isCheckViolation(error, 'membership_engine_role')) return new AppError('isAnEngine', 'An engine holds no other role, anywhere.');
+  return error;
+}
