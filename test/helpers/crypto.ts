@@ -35,3 +35,10 @@ export function isRefused(act: () => unknown): boolean {
       && Object.getOwnPropertyNames(error).every((name) => ['stack', 'message', 'name'].includes(name));
   }
 }
+
+/** A copy of the bytes with one bit flipped. */
+export function withFlippedBit(bytes: Buffer, bit: number): Buffer {
+  const bent = Buffer.from(bytes);
+  bent.writeUInt8(bent.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
+  return bent;
+}

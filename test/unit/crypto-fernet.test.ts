@@ -5,7 +5,7 @@ import t from 'tap';
 import { fromBase64, toBase64 } from '../../src/crypto/encoding.ts';
 import { decrypt, encrypt, encryptWithIv, importKey, keyBytesOf } from '../../src/crypto/fernet.ts';
 import type { FernetKey, TokenFormat } from '../../src/crypto/fernet.ts';
-import { formats, isRefused } from '../helpers/crypto.ts';
+import { formats, isRefused, withFlippedBit } from '../helpers/crypto.ts';
 
 interface Vectors {
   keys: Record<string, string>;
@@ -84,14 +84,10 @@ for (const format of formats) {
   t.test(`${format}: every flipped bit is noticed`, async (t) => {
     t.same(decrypt(key, token).plaintext.toString(), 'a secret of some length');
     for (let bit = 0; bit < bytes.length * 8; bit += 1) {
-      const bent = Buffer.from(bytes);
-      bent[bit >> 3]! ^= 1 << (bit & 7);
-      if (!isRefused(() => decrypt(key, toBase64(bent)))) t.fail(`bit ${bit} of the token`);
+      if (!isRefused(() => decrypt(key, toBase64(withFlippedBit(bytes, bit))))) t.fail(`bit ${bit} of the token`);
     }
     for (let bit = 0; bit < token.length * 8; bit += 1) {
-      const bent = Buffer.from(token, 'latin1');
-      bent[bit >> 3]! ^= 1 << (bit & 7);
-      if (!isRefused(() => decrypt(key, bent.toString('latin1')))) t.fail(`bit ${bit} of the text`);
+      if (!isRefused(() => decrypt(key, withFlippedBit(Buffer.from(token), bit).toString('latin1')))) t.fail(`bit ${bit} of the text`);
     }
   });
 
