@@ -108,6 +108,23 @@ for (const format of formats) {
     t.same(decrypt(key, signed(key, bytes.subarray(0, -32))).plaintext.toString(), 'a secret of some length', 'the signing in this test is right');
   });
 
+  t.test(`${format}: no key is used for what is not shaped like a token, and the cipher's not for what has a wrong MAC`, async (t) => {
+    const used: string[] = [];
+    const watched: FernetKey = {
+      format,
+      get signing() { used.push('signing'); return key.signing; },
+      get encryption() { used.push('encryption'); return key.encryption; }
+    };
+    const otherVersion = Buffer.concat([Buffer.of(0x81), bytes.subarray(1, -32)]);
+    const misshapen = ['', token.slice(4), `${token} `, signed(key, bytes.subarray(0, -33)), signed(key, bytes.subarray(0, 25)), signed(key, otherVersion)];
+    for (const text of misshapen) t.ok(isRefused(() => decrypt(watched, text)));
+    t.strictSame(used, []);
+    t.ok(isRefused(() => decrypt(watched, toBase64(withFlippedBit(bytes, 300)))));
+    t.strictSame(used, ['signing']);
+    decrypt(watched, token);
+    t.strictSame(used, ['signing', 'signing', 'encryption']);
+  });
+
   t.test(`${format}: text around or inside a token, or another spelling of it, is not a token`, async (t) => {
     for (const text of [` ${token}`, `${token}\n`, `${token}=`, `${token}====`, `"${token}"`, token.replace(/=+$/, ''), `${token}AAAA`, `${token}\0`,
       `${token.slice(0, 40)}\n${token.slice(40)}`, `${token.slice(0, 40)}!${token.slice(40)}`, token.replaceAll('-', '+').replaceAll('_', '/') + ' ']) {
