@@ -19,11 +19,12 @@ process.exitCode = await withServer(run);
 async function run(serverUrl: string): Promise<number> {
   await makeTemplate(serverUrl);
   buildTap();
-  const reporter = process.argv.some((argument) => /^(-R|--reporter)/.test(argument)) ? [] : [process.stdout.isTTY ? '--reporter=base' : '--reporter=terse'];
+  const reporter = process.argv.some((argument) => /^(-R|--reporter)/.test(argument)) ? [] : [process.stdout.isTTY ? '--reporter=base' : '--reporter=min'];
+  // Without a terminal the live reporters print every frame; with CI set they print nothing at all.
   const child = spawn(tap, [...reporter, `--output-file=${output}`, ...process.argv.slice(2)], {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, TEST_DATABASE_URL: serverUrl, VAULT_TEST_CANARY: `canary-${randomBytes(16).toString('hex')}` },
+    env: { ...process.env, CI: undefined, TEST_DATABASE_URL: serverUrl, VAULT_TEST_CANARY: `canary-${randomBytes(16).toString('hex')}` },
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
   const code = await new Promise<number>((resolve, reject) => {

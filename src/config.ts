@@ -1,0 +1,271 @@
+// The environment, read once: `config` may be logged, `secrets` may not. Pure: the caller hands in the environment and a way to read files.
+// Every fault is named in one message, by names and rules; a bad value never becomes a default.
+import { DatabaseUrlInvalid, parseDatabaseUrl } from './db/url.ts';
+import {
+  certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, rootKeys, subjects, ValueInvalid,
+} from './config-values.ts';
+
+export type Mode = 'local' | 'serve' | 'migrate';
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+interface CommonConfig {
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly logLevel: LogLevel;
+  readonly operators: readonly string[];
+  /** The format of new teams' keys. */
+  readonly tokenFormat: 'fernet' | 'fernet-256';
+  readonly poolMax: number;
+  readonly namedStatements: boolean;
+  /** Requests a minute; 0 is no limit. */
+  readonly rateLimits: { readonly address: number; readonly subject: number };
+  /** The issuer of leases; undefined only with port 0, where it depends on the port taken. */
+  readonly publicUrl: string | undefined;
+}
+export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
+
+export interface LocalConfig extends CommonConfig {
+  readonly mode: 'local';
+  readonly dataFolder: string;
+  readonly postgresBinFolder: string | undefined;
+}
+
+/** Where the keys that sign tokens come from; the shared secret itself is among the secrets. */
+export type JwtKeySource =
+  | { readonly kind: 'jwksUrl'; readonly url: string }
+  | { readonly kind: 'publicKey'; readonly pem: string }
+  | { readonly kind: 'secret' };
+
+export interface ServeConfig extends CommonConfig {
+  readonly mode: 'serve';
+  readonly jwt: { readonly issuer: string; readonly audience: string; readonly keys: JwtKeySource };
+  readonly tlsCertificate: string | undefined;
+  readonly isTlsTerminated: boolean;
+  readonly trustedProxies: readonly string[];
+}
+export interface MigrateConfig { readonly mode: 'migrate'; readonly logLevel: LogLevel }
+
+export interface ServeSecrets {
+  readonly databaseUrl: string;
+  readonly rootKeys: string;
+  /** Exactly where `jwt.keys.kind` is `secret`. */
+  readonly jwtSecret: string | undefined;
+  readonly tlsKey: string | undefined;
+}
+
+export interface Settings {
+  readonly local: { readonly config: LocalConfig; readonly secrets: Readonly<Record<never, never>> };
+  readonly serve: { readonly config: ServeConfig; readonly secrets: ServeSecrets };
+  readonly migrate: { readonly config: MigrateConfig; readonly secrets: { readonly databaseUrl: string } };
+}
+
+/** Everything that is wrong with the configuration at once. Names and rules, never values. */
+export class ConfigInvalid extends Error {
+  readonly faults: readonly string[];
+  constructor(faults: readonly string[]) {
+    super(`the configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((fault) => `- ${fault}`).join('\n')}`);
+    this.name = 'ConfigInvalid';
+    this.faults = faults;
+  }
+}
+
+/** Reads what `mode` needs. Throws ConfigInvalid with all faults. */
+export function readConfig<M extends Mode>(environment: Environment, mode: M, readFile: (path: string) => string): Settings[M] {
+  const reader = new Reader(environment, readFile);
+  reader.refuseUnknown();
+  const read = { local: readLocal, serve: readServe, migrate: readMigrate }[mode];
+  const settings = read(reader);
+  if (reader.faults.length > 0) throw new ConfigInvalid(reader.faults);
+  Object.freeze(settings.config);
+  Object.freeze(hide(settings.secrets));
+  return Object.freeze(settings) as Settings[M];
+}
+
+// ── the modes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+// Reading goes on after a fault; `missing` stands for what could not be read, and readConfig throws before anybody sees it.
+const missing = '';
+
+function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
+  const host = reader.value('HOST', listenHost) ?? '127.0.0.1';
+  const port = reader.value('PORT', integer(0, 65_535)) ?? 7_300;
+  return {
+    host,
+    port,
+    logLevel: readLogLevel(reader),
+    operators: reader.value('CREDVAULT_OPERATORS', subjects) ?? Object.freeze([]),
+    tokenFormat: reader.value('CREDVAULT_TOKEN_FORMAT', oneOf('fernet', 'fernet-256')) ?? 'fernet',
+    poolMax: reader.value('CREDVAULT_POOL_SIZE', integer(2, 500)) ?? 16,
+    namedStatements: (reader.value('CREDVAULT_NAMED_STATEMENTS', oneOf('on', 'off')) ?? 'on') === 'on',
+    rateLimits: Object.freeze({
+      address: reader.value('CREDVAULT_RATE_LIMIT_ADDRESS', integer(0, 1_000_000_000)) ?? 12_000,
+      subject: reader.value('CREDVAULT_RATE_LIMIT_SUBJECT', integer(0, 1_000_000_000)) ?? 6_000,
+    }),
+    publicUrl: reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ?? (port === 0 ? undefined : `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`),
+  };
+}
+
+function readLogLevel(reader: Reader): LogLevel {
+  return reader.value('LOG_LEVEL', oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace')) ?? 'info';
+}
+
+function readLocal(reader: Reader): Settings['local'] {
+  // The two ways to run are never mixed: keys made here must not meet a database that others use, nor the other way round.
+  for (const name of serveOnly) reader.forbid(name, 'must not be set for `local`, which makes its own keys and database: use `serve`');
+  const config: LocalConfig = {
+    mode: 'local',
+    ...readCommon(reader, 'http'),
+    dataFolder: reader.value('CREDVAULT_DATA_DIR', line(4_096)) ?? './data',
+    postgresBinFolder: reader.value('PG_BIN', line(4_096)),
+  };
+  if (config.host !== '127.0.0.1') reader.fault('HOST', 'must be 127.0.0.1 for `local`');
+  return { config, secrets: {} };
+}
+
+function readServe(reader: Reader): Settings['serve'] {
+  reader.forbid('CREDVAULT_DATA_DIR', 'must not be set for `serve`, which keeps nothing on disk');
+  const tlsCertificate = reader.value('CREDVAULT_TLS_CERT', certificatePem, { isFile: true });
+  const tlsKey = reader.value('CREDVAULT_TLS_KEY', privateKeyPem, { isFile: true });
+  const isTlsTerminated = reader.value('CREDVAULT_TLS_TERMINATED', oneOf('0', '1')) === '1';
+  const jwtSecret = reader.value('CREDVAULT_JWT_SECRET', hmacSecret, { isFile: true });
+  const config: ServeConfig = {
+    mode: 'serve',
+    ...readCommon(reader, tlsCertificate === undefined ? 'http' : 'https'),
+    jwt: Object.freeze({
+      issuer: reader.required('CREDVAULT_JWT_ISSUER', line(1_000)) ?? missing,
+      audience: reader.required('CREDVAULT_JWT_AUDIENCE', line(1_000)) ?? missing,
+      keys: readJwtKeys(reader),
+    }),
+    tlsCertificate,
+    isTlsTerminated,
+    trustedProxies: reader.value('CREDVAULT_TRUST_PROXY', proxies) ?? Object.freeze([]),
+  };
+  if (reader.isSet('CREDVAULT_TLS_CERT') !== reader.isSet('CREDVAULT_TLS_KEY')) reader.fault('CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY', 'go together');
+  if (tlsCertificate !== undefined && tlsKey !== undefined && !isPair(tlsCertificate, tlsKey)) reader.fault('CREDVAULT_TLS_KEY', 'must be the key of CREDVAULT_TLS_CERT');
+  // SECURITY: tokens and secrets cross this connection.
+  if (!isLoopback(config.host) && !reader.isSet('CREDVAULT_TLS_CERT') && !isTlsTerminated) {
+    reader.fault('HOST', 'may be outside loopback only with CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY, or with CREDVAULT_TLS_TERMINATED=1 behind something that ends TLS');
+  }
+  return {
+    config,
+    secrets: {
+      databaseUrl: reader.required('DATABASE_URL', databaseUrl, { isFile: true }) ?? missing,
+      rootKeys: reader.required('CREDVAULT_ROOT_KEYS', rootKeys, { isFile: true }) ?? missing,
+      jwtSecret,
+      tlsKey,
+    },
+  };
+}
+
+function readJwtKeys(reader: Reader): JwtKeySource {
+  const names = ['CREDVAULT_JWT_JWKS_URL', 'CREDVAULT_JWT_PUBLIC_KEY', 'CREDVAULT_JWT_SECRET'] as const;
+  // SECURITY: two sources would let a token choose which one verifies it.
+  if (names.filter((name) => reader.isSet(name)).length !== 1) reader.fault(`exactly one of ${names.join(', ')}`, 'must be set');
+  const url = reader.value('CREDVAULT_JWT_JWKS_URL', jwksUrl);
+  const pem = reader.value('CREDVAULT_JWT_PUBLIC_KEY', publicKeyPem, { isFile: true });
+  if (url !== undefined) return Object.freeze({ kind: 'jwksUrl', url });
+  return Object.freeze(pem === undefined ? { kind: 'secret' } : { kind: 'publicKey', pem });
+}
+
+// `migrate` runs in the environment of `serve` or in a poorer one: of the rest it looks at the names only.
+function readMigrate(reader: Reader): Settings['migrate'] {
+  const own = reader.value('CREDVAULT_MIGRATE_DATABASE_URL', databaseUrl, { isFile: true });
+  const url = own ?? (reader.isSet('CREDVAULT_MIGRATE_DATABASE_URL') ? missing : reader.required('DATABASE_URL', databaseUrl, { isFile: true }));
+  return { config: { mode: 'migrate', logLevel: readLogLevel(reader) }, secrets: { databaseUrl: url ?? missing } };
+}
+
+function databaseUrl(text: string): string {
+  try {
+    parseDatabaseUrl(text);
+    return text;
+  } catch (error) {
+    if (error instanceof DatabaseUrlInvalid) throw new ValueInvalid(error.rule);
+    throw error;
+  }
+}
+
+// ── the names ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const prefix = 'CREDVAULT_';
+const serveOnly = [
+  'DATABASE_URL', 'CREDVAULT_MIGRATE_DATABASE_URL', 'CREDVAULT_ROOT_KEYS', 'CREDVAULT_JWT_ISSUER', 'CREDVAULT_JWT_AUDIENCE', 'CREDVAULT_JWT_JWKS_URL',
+  'CREDVAULT_JWT_PUBLIC_KEY', 'CREDVAULT_JWT_SECRET', 'CREDVAULT_TLS_CERT', 'CREDVAULT_TLS_KEY', 'CREDVAULT_TLS_TERMINATED', 'CREDVAULT_TRUST_PROXY',
+] as const;
+const everywhere = [
+  'CREDVAULT_OPERATORS', 'CREDVAULT_TOKEN_FORMAT', 'CREDVAULT_DATA_DIR', 'CREDVAULT_NAMED_STATEMENTS', 'CREDVAULT_POOL_SIZE', 'CREDVAULT_RATE_LIMIT_ADDRESS',
+  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL',
+] as const;
+/** The names that may also be given as NAME_FILE: every secret, and what is a file by nature. */
+export const fileNames: ReadonlySet<string> = new Set([
+  'DATABASE_URL', 'CREDVAULT_MIGRATE_DATABASE_URL', 'CREDVAULT_ROOT_KEYS', 'CREDVAULT_JWT_SECRET', 'CREDVAULT_TLS_KEY', 'CREDVAULT_TLS_CERT', 'CREDVAULT_JWT_PUBLIC_KEY',
+]);
+/** Every name that the vault reads; each documented in the README. */
+export const names: readonly string[] = ['HOST', 'PORT', 'LOG_LEVEL', 'PG_BIN', ...serveOnly, ...everywhere];
+
+// ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+class Reader {
+  readonly faults: string[] = [];
+  readonly #environment: Environment;
+  readonly #readFile: (path: string) => string;
+  constructor(environment: Environment, readFile: (path: string) => string) {
+    this.#environment = environment;
+    this.#readFile = readFile;
+  }
+
+  fault(name: string, rule: string): void {
+    this.faults.push(`${name} ${rule}`);
+  }
+
+  isSet(name: string): boolean {
+    return this.#environment[name] !== undefined || (fileNames.has(name) && this.#environment[`${name}_FILE`] !== undefined);
+  }
+
+  forbid(name: string, rule: string): void {
+    if (this.isSet(name)) this.fault(name, rule);
+  }
+
+  refuseUnknown(): void {
+    const known = new Set([...names, ...[...fileNames].map((name) => `${name}_FILE`)]);
+    for (const name of Object.keys(this.#environment).sort()) {
+      if (name.startsWith(prefix) && this.#environment[name] !== undefined && !known.has(name)) this.fault(name, 'is not a name that the vault knows');
+    }
+  }
+
+  required<T>(name: string, rule: (text: string) => T, options?: { isFile: boolean }): T | undefined {
+    if (!this.isSet(name)) this.fault(name, 'is required');
+    return this.value(name, rule, options);
+  }
+
+  /** Undefined when not set, and after a fault. */
+  value<T>(name: string, rule: (text: string) => T, { isFile = false }: { isFile?: boolean } = {}): T | undefined {
+    const direct = this.#environment[name];
+    const path = isFile ? this.#environment[`${name}_FILE`] : undefined;
+    if (direct !== undefined && path !== undefined) return void this.fault(name, `and ${name}_FILE must not both be set`);
+    const text = path === undefined ? direct : this.#fromFile(name, path);
+    if (text === undefined) return undefined;
+    if (text === '') return void this.fault(name, 'must not be empty');
+    try {
+      return rule(text);
+    } catch (error) {
+      if (!(error instanceof ValueInvalid)) throw error;
+      return void this.fault(name, error.message);
+    }
+  }
+
+  #fromFile(name: string, path: string): string | undefined {
+    try {
+      return this.#readFile(path).replace(/\r?\n$/, '');
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      return void this.fault(`${name}_FILE`, `names a file that cannot be read${code === undefined ? '' : ` (${code})`}`);
+    }
+  }
+}
+
+// Belt to the rule that secrets are not logged: what prints or serializes the whole object shows its names only.
+function hide<T extends object>(secrets: T): T {
+  const shown = (): string => `[secrets: ${Object.keys(secrets).join(', ')}]`;
+  return Object.defineProperties(secrets, { toJSON: { value: shown }, [Symbol.for('nodejs.util.inspect.custom')]: { value: shown } });
+}
