@@ -4,9 +4,10 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { accessSync, chmodSync, chownSync, constants, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { createConnection } from 'node:net';
-import { arch, platform, tmpdir, userInfo } from 'node:os';
+import { arch, platform, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isRoot } from './account.ts';
 
 export interface LocalPostgres {
   /** The URL of the database `postgres` on this server. */
@@ -43,6 +44,11 @@ const stoppingTimeoutMs = 60_000;
 const shellPath = '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin';
 const environment = { PATH: shellPath, LC_ALL: 'C', TZ: 'UTC' };
 
+/** Whether a server was started on the folder before. */
+export function hasCluster(folder: string): boolean {
+  return existsSync(join(folder, 'data', 'PG_VERSION'));
+}
+
 /** Starts the server, making its cluster first where there is none. Survives a kill -9 at any point of an earlier start. Throws DataFolderBusy. */
 export async function startLocalPostgres(options: LocalPostgresOptions): Promise<LocalPostgres> {
   const folder = resolve(options.folder);
@@ -52,7 +58,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const account = asWhom(bin, folder);
   const data = join(folder, 'data');
-  if (!existsSync(join(data, 'PG_VERSION'))) makeCluster({ bin, folder, data, account, isDurable });
+  if (!hasCluster(folder)) makeCluster({ bin, folder, data, account, isDurable });
   await waitForFormerOwner(folder, data);
   const { socketFolder, isTemporary } = socketPlace(folder, account);
   const child = launch({ bin, folder, data, socketFolder, account, isDurable });
@@ -110,14 +116,6 @@ function asWhom(bin: string, folder: string): Account {
   const prefix = ['unshare', '--user', `--map-user=${uid}`, `--map-group=${gid}`, '--'];
   if (spawnSync(prefix[0]!, [...prefix.slice(1), join(bin, 'postgres'), '--version'], { env: environment }).status === 0) return { prefix, ids: {} };
   throw new Error(`PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`);
-}
-
-function isRoot(): boolean {
-  try {
-    return userInfo().uid === 0;
-  } catch {
-    return false; // an account without a name; root always has one
-  }
 }
 
 // ── the cluster ───────────────────────────────────────────────────────────────────────────────────────────────────
