@@ -15,6 +15,16 @@ export function canonicalJson(value: JsonValue): string {
   }
 }
 
+/** The canonical text, or undefined where there is none: a database can hold JSON numbers that are infinite here. */
+export function findCanonicalJson(value: JsonValue): string | undefined {
+  try {
+    return canonicalJson(value);
+  } catch (error) {
+    if (error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
 function text(value: string): string {
   if (!value.isWellFormed()) throw new TypeError('canonical JSON: lone surrogate');
   return JSON.stringify(value);

@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto';
 import type { CredentialId, DataKeyId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import { canonicalJson } from './canonical.ts';
+import { canonicalJson, findCanonicalJson } from './canonical.ts';
 import { DecryptionFailed } from './errors.ts';
 import { Secret } from './secret.ts';
 
@@ -29,7 +29,7 @@ export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields)
   const fields = secret.expose();
   if (!isFlat(fields)) throw new TypeError('secret fields are a flat object of strings');
   const { team, credential, version, type } = place;
-  const members = { v: envelopeVersion, team, credential, version, key, type, place: digestOf(place), fields };
+  const members = { v: envelopeVersion, team, credential, version, key, type, place: digestOf(canonicalJson(bound(place))), fields };
   const head = `${JSON.stringify(members).slice(0, -1)},"pad":"`;
   const headBytes = Buffer.byteLength(head);
   const plaintext = Buffer.allocUnsafe(paddedLength(headBytes + tail.length));
@@ -42,6 +42,7 @@ export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields)
 /** The fields in the plaintext, if every bound member says what the row claims; else DecryptionFailed. */
 export function unpackEnvelope(key: DataKeyId, place: Place, plaintext: Buffer): SecretFields {
   const envelope = parse(plaintext);
+  const text = findCanonicalJson(bound(place));
   // SECURITY: each comparison closes a way to move a token: to another row, team, version, key, type, destination or policy.
   const isInPlace = envelope.v === envelopeVersion
     && envelope.team === place.team
@@ -49,15 +50,19 @@ export function unpackEnvelope(key: DataKeyId, place: Place, plaintext: Buffer):
     && envelope.version === place.version
     && envelope.key === key
     && envelope.type === place.type
-    && envelope.place === digestOf(place);
+    && text !== undefined && envelope.place === digestOf(text);
   const { fields } = envelope;
   if (!isInPlace || !isFlat(fields)) throw new DecryptionFailed();
   return new Secret(fields);
 }
 
-/** SHA-256 over what decides where the secret may go. */
-function digestOf({ policy, publicFields }: Place): string {
-  return hash('sha256', canonicalJson({ policy, publicFields }), 'base64url');
+/** What decides where the secret may go. */
+function bound({ policy, publicFields }: Place): JsonObject {
+  return { policy, publicFields };
+}
+
+function digestOf(text: string): string {
+  return hash('sha256', text, 'base64url');
 }
 
 function paddedLength(bytes: number): number {

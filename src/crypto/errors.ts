@@ -8,12 +8,12 @@ export class DecryptionFailed extends Error {
   }
 }
 
-/** The root key that wrapped this key is not configured. It says nothing about the wrapped key: another configuration may open it. */
+/** A key is out of reach: its root key is not configured, or does not unwrap it. It says nothing about the tokens under the key. */
 export class KeyUnavailable extends Error {
   readonly fingerprint: string;
 
   constructor(fingerprint: string) {
-    super(`root key ${fingerprint} is not configured`);
+    super(`root key ${fingerprint} is not configured or does not unwrap the key`);
     this.name = 'KeyUnavailable';
     this.fingerprint = fingerprint;
   }

@@ -46,7 +46,7 @@ export function importKey(format: TokenFormat, bytes: Buffer): FernetKey {
     format,
     signing: createSecretKey(bytes.subarray(0, half)),
     encryption: createSecretKey(bytes.subarray(half))
-  }
+  };
 }
 
 /** A token over the plaintext, stamped with the time (seconds since 1970). */

@@ -2,10 +2,10 @@
 // It knows nothing of permission: whoever calls has read the key's state in the statement that reads or writes the token.
 import { randomBytes } from 'node:crypto';
 import type { JsonObject } from '../shared/json.ts';
-import { canonicalJson } from './canonical.ts';
+import { canonicalJson, findCanonicalJson } from './canonical.ts';
 import { packEnvelope, unpackEnvelope } from './envelope.ts';
 import type { Place, SecretFields } from './envelope.ts';
-import { DecryptionFailed } from './errors.ts';
+import { DecryptionFailed, KeyUnavailable } from './errors.ts';
 import { decrypt, encrypt, importKey, keyBytesOf } from './fernet.ts';
 import type { FernetKey, TokenFormat } from './fernet.ts';
 import { fingerprintOf } from './fingerprint.ts';
@@ -49,12 +49,12 @@ export class Keyring {
     return { id, team, version, format, ...wrapped, fingerprint };
   }
 
-  /** A Fernet token of the fields, which opens nowhere but at this place. Throws KeyUnavailable, or DecryptionFailed when the key does not unwrap. */
+  /** A Fernet token of the fields, which opens nowhere but at this place. Throws KeyUnavailable when the key does not unwrap. */
   seal(key: WrappedDataKey, place: Place, fields: SecretFields): string {
     return this.#seal(key, place, fields, BigInt(Math.floor(this.#now() / 1000)));
   }
 
-  /** The fields of a token that was sealed at this place under this key. Throws DecryptionFailed or KeyUnavailable. */
+  /** The fields of a token that was sealed at this place under this key. Throws DecryptionFailed, or KeyUnavailable when the key does not unwrap. */
   open(key: WrappedDataKey, place: Place, token: string): SecretFields {
     return this.#open(key, place, token).fields;
   }
@@ -103,9 +103,10 @@ export class Keyring {
 
   /** Whether the vault sealed this very row. */
   verifyRow(table: SealedTable, row: JsonObject, seal: Buffer): boolean {
-    if (seal.length !== sealBytes) return false;
+    const text = findCanonicalJson([table, row]);
+    if (text === undefined || seal.length !== sealBytes) return false;
     const held = { version: seal.readUInt16BE(), mac: seal.subarray(sealVersionBytes) };
-    return this.#system.verifyMac('rowSeal', canonicalJson([table, row]), held);
+    return this.#system.verifyMac('rowSeal', text, held);
   }
 
   /** What signs leases: the one private key that a library outside has to be handed, as a KeyObject. */
@@ -142,11 +143,20 @@ export class Keyring {
   #dataKey(held: WrappedDataKey): FernetKey {
     const cached = this.#cache.find(held);
     if (cached !== undefined) return cached;
-    const bytes = this.#roots.unwrap(dataKeyContext(held), held);
+    const bytes = this.#unwrap(held);
     const key = importKey(held.format, bytes);
     bytes.fill(0);
     this.#cache.add(held, key);
     return key;
+  }
+
+  // A key that does not unwrap says nothing about the tokens under it: only a token that its own key did not open is undecryptable.
+  #unwrap(held: WrappedDataKey): Buffer {
+    try {
+      return this.#roots.unwrap(dataKeyContext(held), held);
+    } catch (error) {
+      throw error instanceof DecryptionFailed ? new KeyUnavailable(held.rootFingerprint) : error;
+    }
   }
 }
 
