@@ -3,10 +3,10 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { accessSync, chmodSync, chownSync, constants, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { createConnection } from 'node:net';
 import { arch, platform, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
 import { isRoot } from './account.ts';
 
 export interface LocalPostgres {
@@ -39,7 +39,7 @@ interface Account { readonly prefix: readonly string[]; readonly ids: { uid?: nu
 
 const portNumber = 5432; // part of the socket's name only
 const socketPathBytesMax = 103; // sun_path on macOS; Linux has 107
-const ownerGoneTimeoutMs = 3_000;
+const ownerGoneTimeoutMs = 2_000;
 const stoppingTimeoutMs = 60_000;
 const shellPath = '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin';
 const environment = { PATH: shellPath, LC_ALL: 'C', TZ: 'UTC' };
@@ -185,16 +185,16 @@ async function waitForFormerOwner(folder: string, data: string): Promise<void> {
       return;
     }
     const waitedMs = Date.now() - start;
-    if (waitedMs > stoppingTimeoutMs || (waitedMs > ownerGoneTimeoutMs && await accepts(owner.socket))) throw new DataFolderBusy(folder, owner.processId);
+    if (waitedMs > stoppingTimeoutMs || (waitedMs > ownerGoneTimeoutMs && await accepts(owner.socketFolder))) throw new DataFolderBusy(folder, owner.processId);
     await delay(25);
   }
 }
 
-function formerOwner(data: string): { processId: number; socket: string } | undefined {
+function formerOwner(data: string): { processId: number; socketFolder: string } | undefined {
   const file = join(data, 'postmaster.pid');
   if (!existsSync(file)) return undefined;
   const lines = ignoring('ENOENT', () => readFileSync(file, 'utf8'))?.split('\n') ?? [];
-  return { processId: Number(lines[0]), socket: join(lines[4] ?? '', `.s.PGSQL.${portNumber}`) };
+  return { processId: Number(lines[0]), socketFolder: lines[4] ?? '' };
 }
 
 function isServer(processId: number, data: string): boolean {
@@ -212,12 +212,18 @@ function isServerByProc(processId: number, data: string): boolean {
   }
 }
 
-function accepts(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createConnection(socket);
-    probe.once('connect', () => { probe.destroy(); resolve(true); });
-    probe.once('error', () => resolve(false));
-  });
+// A stopping server still takes connections, in order to say that it is stopping (57P03): only a session tells the two apart.
+async function accepts(socketFolder: string): Promise<boolean> {
+  const probe = new pg.Client({ host: socketFolder, port: portNumber, user: 'vault', database: 'postgres', password: '', ssl: false, connectionTimeoutMillis: 1_000 });
+  probe.on('error', () => undefined); // the answer is the same: nobody accepts
+  try {
+    await probe.connect();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await probe.end();
+  }
 }
 
 function ignoring<T>(code: string, action: () => T): T | undefined {

@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseRootKeys } from '../../src/crypto/index.ts';
 import { localKeys, LocalKeysInvalid, postgresFolder } from '../../src/local/keys.ts';
+import { runModule } from '../helpers/processes.ts';
 
 function dataFolder(t: Test): string {
   const parent = mkdtempSync(join(tmpdir(), 'vault-keys-'));
@@ -54,13 +54,13 @@ t.test('an empty key file is refused and not filled', async (t) => {
 
 t.test('several first starts at once agree on one key', async (t) => {
   const folder = dataFolder(t);
-  const program = `import { localKeys } from ${JSON.stringify(join(import.meta.dirname, '../../src/local/keys.ts'))}; console.log(JSON.stringify(localKeys(process.argv[1])))`;
-  const outputs = await Promise.all(Array.from({ length: 6 }, () => new Promise<string>((resolve) => {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let output = '';
-    child.stdout.on('data', (chunk: Buffer) => { output += chunk.toString(); });
-    child.once('close', () => resolve(output));
-  })));
+  const program = `import { existsSync } from 'node:fs'; import { localKeys } from ${JSON.stringify(join(import.meta.dirname, '../../src/local/keys.ts'))}; console.log('ready'); while (!existsSync(process.argv[2]));
+console.log(JSON.stringify(localKeys(process.argv[1])))`;
+  const go = `${folder}.go`;
+  const programs = Array.from({ length: 6 }, () => runModule(t, program, [folder, go]));
+  for (const { printed } of programs) await printed(/ready/);
+  writeFileSync(go, '');
+  const outputs = await Promise.all(programs.map(async ({ ended, output }) => { await ended; return output().replace('ready', ''); }));
   t.equal(new Set(outputs).size, 1);
   t.same(JSON.parse(outputs[0]!), localKeys(folder));
 });
