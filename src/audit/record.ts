@@ -26,6 +26,8 @@ export interface AuditParts {
   readonly now: () => number;
   /** Told when a batch of access records could not be written; they are kept up to a bound and tried again. */
   readonly onError: (error: Error) => void;
+  /** Told of every refusal because a seal does not hold: somebody wrote to the database past the service. */
+  readonly onAlarm: (denial: Denial) => void;
 }
 
 const flushMs = 500;
@@ -69,6 +71,7 @@ export class AuditLog {
 
   /** Records a refusal; above ten a minute for one subject and action they become one event a minute with their count. */
   async denial(denial: Denial): Promise<void> {
+    if (denial.reason === 'sealBroken') this.#parts.onAlarm(denial);
     const summary = this.#ceiling.admit(`${denial.caller.subject} ${denial.action}`);
     if (summary === undefined) return;
     await this.record(this.#parts.db, {

@@ -17,6 +17,8 @@ export type Claim = (executor: Executor, targetId: string) => Promise<void>;
 class ClaimTaken extends Error {}
 
 const noClaim: Claim = async () => { /* the caller sent no key */ };
+/** Whether there is nothing to claim, so that an operation may do without a transaction of its own. */
+export const isNoClaim = (claim: Claim): boolean => claim === noClaim;
 const keyForm = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);
 
 /** Runs operations at most once per caller, method, route and key. */

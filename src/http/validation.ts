@@ -16,6 +16,12 @@ export function parseInput<T>(schema: z.ZodType<T>, data: unknown, part: string)
   throw new AppError('invalidRequest', 'The request breaks a rule.', { errors });
 }
 
+/** What is wrong with a value, for a check that collects faults; empty when nothing is. */
+export function faultsIn(schema: z.ZodType, value: unknown, pointer: string): InputFault[] {
+  const result = schema.safeParse(value);
+  return result.success ? [] : result.error.issues.flatMap((issue) => faultsOf(issue, value, pointer));
+}
+
 /** fastify's validator: throws nothing, hands the AppError on. */
 export function validatorCompiler({ schema, httpPart }: { schema: z.ZodType; httpPart?: string }) {
   // A fault in the body is pointed at by plain JSON pointers; other parts are named first.

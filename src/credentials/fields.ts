@@ -1,0 +1,108 @@
+// From what a caller sends to what is stored: which fields are public, which secret, and when a change demands the secrets again.
+// Pure; nothing here decrypts.
+import { fieldsMax } from '../http/limits.ts';
+import { AppError, type InputFault, invalid } from '../shared/errors.ts';
+import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
+import { publicValue, secretValue } from './types/define.ts';
+import { faultsIn } from '../http/validation.ts';
+
+/** Fields as a caller sends them: a value, or null for "clear it". */
+export type FieldsInput = Readonly<Record<string, PublicValue | null>>;
+export type PublicFields = Readonly<Record<string, PublicValue>>;
+export type SecretValues = Readonly<Record<string, string>>;
+
+/** Where a credential's secrets may go and how they are delivered. */
+export interface Policy { readonly delivery: readonly 'lease'[]; readonly allowedHosts: readonly string[] }
+export const defaultPolicy: Policy = { delivery: ['lease'], allowedHosts: [] };
+
+/** What a change of fields comes to, before anything is decrypted. */
+export interface FieldsChange {
+  readonly publicFields: PublicFields;
+  /** Values for secret fields that the caller sent. */
+  readonly secrets: SecretValues;
+  /** Secret fields that the caller cleared. */
+  readonly cleared: readonly string[];
+  /** Stored secret fields that the caller did not mention: their values have to be read from the token. */
+  readonly kept: readonly string[];
+}
+
+/** The fields of a new credential. Throws invalidRequest with every fault. */
+export function readNewFields(type: CredentialType, input: FieldsInput, publicFieldNames: readonly string[]): { publicFields: PublicFields; secrets: SecretValues } {
+  if (publicFieldNames.length > 0 && type.isOpen !== true) throw invalid('/publicFieldNames', 'customOnly');
+  const missing = publicFieldNames.find((name) => !Object.hasOwn(input, name));
+  if (missing !== undefined) throw invalid(`/publicFieldNames/${publicFieldNames.indexOf(missing)}`, 'notInFields');
+  const change = applyFields(type, { publicFields: {}, secretFieldNames: [] }, input, new Set(publicFieldNames));
+  return { publicFields: change.publicFields, secrets: change.secrets };
+}
+
+/** What a partial change makes of the stored fields: omitted = keep, null = clear. Throws invalidRequest with every fault. */
+export function applyFields(
+  type: CredentialType,
+  stored: { readonly publicFields: PublicFields; readonly secretFieldNames: readonly string[] },
+  input: FieldsInput,
+  declaredPublic: ReadonlySet<string> = new Set(),
+): FieldsChange {
+  const faults: InputFault[] = [];
+  const publicFields = new Map<string, PublicValue>(Object.entries(stored.publicFields));
+  const secrets = new Map<string, string>();
+  const cleared: string[] = [];
+  for (const [name, value] of Object.entries(input)) {
+    const pointer = `/fields/${name}`;
+    const field = fieldOf(type, name, stored, declaredPublic);
+    if (field === undefined) { faults.push({ pointer, rule: 'unknownField' }); continue; }
+    if (value === null) {
+      if (field.default !== undefined) publicFields.set(name, field.default);
+      else if (field.class === 'public') publicFields.delete(name);
+      else cleared.push(name);
+      continue;
+    }
+    const wrong = faultsIn(field.schema, value, pointer);
+    if (wrong.length > 0) faults.push(...wrong);
+    else if (field.class === 'public') publicFields.set(name, value);
+    else secrets.set(name, value as string);
+  }
+  for (const [name, field] of Object.entries(type.fields)) {
+    if (field.class === 'public' && field.default !== undefined && !publicFields.has(name)) publicFields.set(name, field.default);
+  }
+  const kept = stored.secretFieldNames.filter((name) => !secrets.has(name) && !cleared.includes(name));
+  for (const [name, field] of Object.entries(type.fields)) {
+    const isThere = field.class === 'public' ? publicFields.has(name) : secrets.has(name) || kept.includes(name);
+    if (field.isRequired && !isThere && !faults.some((fault) => fault.pointer === `/fields/${name}`)) faults.push({ pointer: `/fields/${name}`, rule: 'required' });
+  }
+  if (type.isOpen === true && publicFields.size + secrets.size + kept.length === 0) faults.push({ pointer: '/fields', rule: 'min:1' });
+  if (publicFields.size + secrets.size + kept.length > fieldsMax) faults.push({ pointer: '/fields', rule: `max:${fieldsMax}` });
+  if (faults.length > 0) throw new AppError('invalidRequest', 'The request breaks a rule.', { errors: faults.slice(0, 100) });
+  return { publicFields: Object.fromEntries(publicFields), secrets: Object.fromEntries(secrets), cleared, kept };
+}
+
+/** SECURITY: the class of a stored field never changes; a field of an open type that nobody declared public is secret. */
+function fieldOf(
+  type: CredentialType, name: string, stored: { publicFields: PublicFields; secretFieldNames: readonly string[] }, declaredPublic: ReadonlySet<string>,
+): FieldSpec | undefined {
+  if (Object.hasOwn(type.fields, name)) return type.fields[name];
+  if (type.isOpen !== true) return undefined;
+  const isPublic = Object.hasOwn(stored.publicFields, name) || (declaredPublic.has(name) && !stored.secretFieldNames.includes(name));
+  return { title: name, class: isPublic ? 'public' : 'secret', isRequired: false, schema: isPublic ? publicValue : secretValue, isDestination: isPublic };
+}
+
+/**
+ * Whether the change sends stored secrets somewhere else or further: a new value of a destination field, a delivery or a host
+ * added. Narrowing is free.
+ */
+export function isWider(type: CredentialType, before: { publicFields: PublicFields; policy: Policy }, after: { publicFields: PublicFields; policy: Policy }): boolean {
+  const names = new Set([...Object.keys(before.publicFields), ...Object.keys(after.publicFields)]);
+  for (const name of names) {
+    const isDestination = type.isOpen === true || (Object.hasOwn(type.fields, name) && type.fields[name]?.isDestination === true);
+    if (isDestination && before.publicFields[name] !== after.publicFields[name]) return true;
+  }
+  const adds = (more: readonly string[], than: readonly string[]): boolean => more.some((each) => !than.includes(each));
+  return adds(after.policy.delivery, before.policy.delivery) || adds(after.policy.allowedHosts, before.policy.allowedHosts);
+}
+
+/** Throws secretRequired, naming each secret field whose value has to come along. */
+export function demandAllSecrets(kept: readonly string[]): void {
+  if (kept.length === 0) return;
+  throw new AppError('secretRequired', 'A new destination or a wider policy needs new values for all secret fields in the same request.', {
+    errors: kept.map((name) => ({ pointer: `/fields/${name}`, rule: 'secretRequired' })),
+  });
+}

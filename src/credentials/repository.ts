@@ -1,0 +1,195 @@
+// Credentials in SQL: reading with the rights of the reader, and the writes of one credential. Every function takes the team, or
+// the subject whose rights come along with each row.
+import { type RawBuilder, sql } from 'kysely';
+import type { WrappedDataKey } from '../crypto/index.ts';
+import type { Executor, Trx } from '../db/client.ts';
+import type { CredentialState } from '../db/tables.ts';
+import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
+import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { Policy, PublicFields } from './fields.ts';
+import { type ProblemName, problemsColumn } from './health.ts';
+
+export interface CredentialRow {
+  readonly id: CredentialId; readonly team: TeamId; readonly slug: string; readonly name: string; readonly type: string;
+  readonly description: string | null; readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState;
+  readonly version: number; readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
+  readonly publicFields: PublicFields; readonly secretFieldNames: string[]; readonly policy: Policy; readonly problems: ProblemName[];
+  readonly useCount: number | null; readonly lastUsedAt: Date | null; readonly deletedAt: Date | null;
+  readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+}
+
+const columns = (now: Date): RawBuilder<unknown> => sql`
+  credential.id, credential.team_id as team, team.slug, credential.name, credential.type, credential.description, credential.labels,
+  credential.state, credential.current_version as version, credential.expires_at as "expiresAt", credential.revision, credential.seal,
+  current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames", current.policy, ${problemsColumn(now)} as problems,
+  usage.use_count as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
+  credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy"`;
+
+const joins = sql.raw(`
+  join credential_version current on current.credential_id = credential.id and current.version = credential.current_version
+  left join credential_usage usage on usage.credential_id = credential.id
+  join subject creator on creator.id = credential.created_by
+  join subject updater on updater.id = credential.updated_by`);
+
+/** One credential, deleted ones too, with the rights of a subject in its team. */
+export async function findCredentialWithRights(executor: Executor, id: CredentialId, subject: SubjectId, now: Date): Promise<(CredentialRow & RightsRow) | undefined> {
+  const { rows } = await sql<CredentialRow & RightsRow>`
+    select ${columns(now)}, ${rightsColumns}
+    from credential join team on team.id = credential.team_id and team.deleted_at is null ${joins} ${rightsJoin(subject)}
+    where credential.id = ${id}`.execute(executor);
+  return rows[0];
+}
+
+/** One credential of the team, as it is now. */
+export async function findCredential(executor: Executor, team: TeamId, id: CredentialId, now: Date): Promise<CredentialRow | undefined> {
+  const { rows } = await sql<CredentialRow>`
+    select ${columns(now)} from credential join team on team.id = credential.team_id ${joins}
+    where credential.id = ${id} and credential.team_id = ${team}`.execute(executor);
+  return rows[0];
+}
+
+export interface ListQuery {
+  readonly limit: number;
+  /** Sort key of the last row before: name and id for living ones, id alone for deleted ones. */
+  readonly after: readonly string[] | undefined;
+  readonly where: RawBuilder<unknown>;
+  readonly isDeleted: boolean;
+  readonly now: Date;
+}
+
+const ordering = ({ isDeleted }: ListQuery): RawBuilder<unknown> => (isDeleted ? sql`credential.id` : sql`credential.name collate "C", credential.id`);
+const range = ({ isDeleted, after }: ListQuery): RawBuilder<unknown> => {
+  const state = isDeleted ? sql`credential.state = 'deleted'` : sql`credential.state <> 'deleted'`;
+  if (after === undefined) return state;
+  if (isDeleted) return sql`${state} and credential.id > ${after[0]}::uuid`;
+  return sql`${state} and credential.name collate "C" >= ${after[0]} and (credential.name collate "C", credential.id) > (${after[0]}, ${after[1]}::uuid)`;
+};
+
+/** Credentials of one team, by name. */
+export async function listCredentialsOfTeam(executor: Executor, team: TeamId, query: ListQuery): Promise<CredentialRow[]> {
+  const { rows } = await sql<CredentialRow>`
+    select ${columns(query.now)} from credential join team on team.id = credential.team_id ${joins}
+    where credential.team_id = ${team} and ${range(query)} and ${query.where}
+    order by ${ordering(query)} limit ${query.limit}`.execute(executor);
+  return rows;
+}
+
+/** Credentials of every living team in which the subject has a membership row, by name: each team gives at most a page, merged. */
+export async function listCredentialsOfSubject(executor: Executor, subject: SubjectId, query: ListQuery): Promise<(CredentialRow & RightsRow)[]> {
+  const { rows } = await sql<CredentialRow & RightsRow>`
+    select found.*, ${rightsColumns}
+    from team ${rightsJoin(subject)}
+    cross join lateral (
+      select ${columns(query.now)} from credential ${joins}
+      where credential.team_id = team.id and ${range(query)} and ${query.where}
+      order by ${ordering(query)} limit ${query.limit}) found
+    where team.deleted_at is null and member.subject_id is not null
+    order by ${query.isDeleted ? sql`found.id` : sql`found.name collate "C", found.id`} limit ${query.limit}`.execute(executor);
+  return rows;
+}
+
+export interface VersionRow {
+  readonly version: number; readonly publicFields: PublicFields; readonly secretFieldNames: string[]; readonly policy: Policy;
+  readonly isUndecryptable: boolean; readonly createdAt: Date; readonly createdBy: string;
+}
+
+/** Versions of one credential, newest first. */
+export async function listVersions(executor: Executor, team: TeamId, id: CredentialId, page: { limit: number; before: number | undefined }): Promise<VersionRow[]> {
+  const { rows } = await sql<VersionRow>`
+    select version, public_fields as "publicFields", secret_field_names as "secretFieldNames", policy, undecryptable_at is not null as "isUndecryptable",
+      credential_version.created_at as "createdAt", creator.sub as "createdBy"
+    from credential_version join subject creator on creator.id = credential_version.created_by
+    where team_id = ${team} and credential_id = ${id} and (${page.before ?? null}::int is null or version < ${page.before ?? null})
+    order by version desc limit ${page.limit}`.execute(executor);
+  return rows;
+}
+
+/** The team's active key. Named here and nowhere trusted: the trigger on credential_version checks it again at the write. */
+export async function findActiveKey(executor: Executor, team: TeamId): Promise<WrappedDataKey | undefined> {
+  const { rows } = await sql<WrappedDataKey>`
+    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
+    from data_key where team_id = ${team} and state = 'active'`.execute(executor);
+  return rows[0];
+}
+
+/** The same, held: nobody can demote it before this transaction ends. No row when it is being demoted: start again. */
+export async function lockActiveKey(trx: Trx, team: TeamId): Promise<WrappedDataKey | undefined> {
+  const { rows } = await sql<WrappedDataKey>`
+    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
+    from data_key where team_id = ${team} and state = 'active' for key share`.execute(trx);
+  return rows[0];
+}
+
+export interface CredentialWrite {
+  readonly id: CredentialId; readonly team: TeamId; readonly name: string; readonly type: string; readonly description: string | null;
+  readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly version: number; readonly expiresAt: Date | null;
+  readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+}
+export interface VersionWrite {
+  readonly team: TeamId; readonly credential: CredentialId; readonly version: number; readonly key: DataKeyId; readonly token: string;
+  readonly secretFieldNames: readonly string[]; readonly publicFields: PublicFields; readonly policy: Policy; readonly by: SubjectId; readonly at: Date;
+}
+
+/**
+ * Inserts a credential, its first version and what `recorded` brings (the audit's parts), in one statement. False, and nothing
+ * inserted, when the team is gone. A unique violation of credential_living_name says that the name is taken.
+ */
+export async function insertCredential(executor: Executor, row: CredentialWrite, version: VersionWrite, recorded: RawBuilder<unknown>): Promise<boolean> {
+  const { rows } = await sql<{ id: string }>`
+    with alive as (select 1 from team where id = ${row.team} and deleted_at is null for key share),
+    made as (
+      insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, revision, seal, created_at, created_by, updated_at, updated_by)
+      select ${row.id}::uuid, ${row.team}::uuid, ${row.name}, ${row.type}, ${row.description}, ${JSON.stringify(row.labels)}::jsonb, ${row.state}, ${row.version}::int,
+        ${row.expiresAt}::timestamptz, ${row.revision}::int, ${row.seal}::bytea, ${row.at}::timestamptz, ${row.by}::uuid, ${row.at}::timestamptz, ${row.by}::uuid
+      from alive returning id),
+    versioned as (${insertVersionSql(version, sql`from made`)}),
+    ${recorded}
+    select id from made`.execute(executor);
+  return rows.length === 1;
+}
+
+/** Inserts a version of a credential that exists. */
+export async function insertVersion(trx: Trx, version: VersionWrite): Promise<void> {
+  await insertVersionSql(version, sql``).execute(trx);
+}
+
+function insertVersionSql(row: VersionWrite, from: RawBuilder<unknown>): RawBuilder<unknown> {
+  return sql`
+    insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, created_at, created_by)
+    select ${row.team}::uuid, ${row.credential}::uuid, ${row.version}::int, ${row.key}::uuid, ${row.token}, ${row.secretFieldNames}::text[],
+      ${JSON.stringify(row.publicFields)}::jsonb, ${JSON.stringify(row.policy)}::jsonb, ${row.at}::timestamptz, ${row.by}::uuid ${from}`;
+}
+
+/** Locks a credential for a change; its row as it is then. */
+export async function lockCredential(trx: Trx, team: TeamId, id: CredentialId, now: Date): Promise<CredentialRow | undefined> {
+  const { rows } = await sql`select 1 from credential where id = ${id} and team_id = ${team} for no key update`.execute(trx);
+  return rows.length === 0 ? undefined : findCredential(trx, team, id, now);
+}
+
+/** Writes the mutable columns of a locked credential. A unique violation of credential_living_name says that the name is taken. */
+export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<void> {
+  await sql`
+    update credential set name = ${row.name}, description = ${row.description}, labels = ${JSON.stringify(row.labels)}::jsonb, state = ${row.state},
+      current_version = ${row.version}, expires_at = ${row.expiresAt}, revision = ${row.revision}, seal = ${row.seal}, updated_at = ${row.at}, updated_by = ${row.by},
+      deleted_at = ${row.state === 'deleted' ? row.at : null}
+    where id = ${row.id} and team_id = ${row.team}`.execute(trx);
+}
+
+/** The token of a version with the key that it is under, in one statement; a retired key opens nothing. */
+export async function findToken(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<{ token: string; key: WrappedDataKey } | undefined> {
+  const { rows } = await sql<{ token: string } & WrappedDataKey>`
+    select credential_version.token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
+      data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
+    from credential_version join data_key on data_key.id = credential_version.data_key_id and data_key.state in ('active', 'decryptOnly')
+    where credential_version.team_id = ${team} and credential_version.credential_id = ${id} and credential_version.version = ${version}`.execute(trx);
+  const row = rows[0];
+  if (row === undefined) return undefined;
+  const { token, ...key } = row;
+  return { token, key };
+}
+
+/** Remembers that a version's token did not open under a key that did. */
+export async function markUndecryptable(executor: Executor, team: TeamId, id: CredentialId, version: number, at: Date): Promise<void> {
+  await executor.updateTable('credential_version').set({ undecryptable_at: at })
+    .where('team_id', '=', team).where('credential_id', '=', id).where('version', '=', version).where('undecryptable_at', 'is', null).execute();
+}

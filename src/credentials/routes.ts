@@ -1,0 +1,150 @@
+// The HTTP face of credentials.
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import type { Caller, TeamRef } from '../http/access.ts';
+import type { Idempotency } from '../http/idempotency.ts';
+import { addOperation } from '../http/operation.ts';
+import type { Cursors } from '../http/paging.ts';
+import { expectedRevision, setEtag } from '../http/preconditions.ts';
+import { credentialPath, pageQuery, teamPath } from '../http/schemas.ts';
+import { notFound } from '../shared/errors.ts';
+import type { JsonObject } from '../shared/json.ts';
+import * as schemas from './schemas.ts';
+import { type CredentialFilters, type CredentialRow, type CredentialsService, sortKeyOf } from './service.ts';
+import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
+
+type ListQuery = z.output<typeof schemas.credentialListQuery>;
+
+/** Adds the operations on credentials and their types. */
+export function registerCredentials(
+  app: FastifyInstance, { service, idempotency, cursors }: { service: CredentialsService; idempotency: Idempotency; cursors: Cursors },
+): void {
+  const list = async (caller: Caller, team: TeamRef | undefined, query: ListQuery): Promise<z.output<typeof schemas.credentialPage>> => {
+    const filters = filtersOf(query);
+    const identity = { list: 'credentials', subject: caller.sub, filters: JSON.parse(JSON.stringify({ ...filters, team: team?.slug ?? null })) as JsonObject };
+    const page = cursors.page(query, identity);
+    const found = await service.listCredentials(caller, team, filters, page);
+    const { items, nextCursor } = cursors.cut(found, page, identity, ({ row }) => sortKeyOf(row, filters.isDeleted));
+    return { items: items.flatMap(({ row, isShown }) => (isShown ? [schemas.showCredential(row)] : [])), nextCursor };
+  };
+
+  addOperation(app, {
+    method: 'POST', url: '/v1/teams/:team/credentials', access: { team: 'credential.write', by: 'team' }, operationId: 'createCredential', tag: 'credentials',
+    summary: 'Store a credential', params: teamPath, body: schemas.credentialCreate, guards: { idempotencyKey: true, etag: true },
+    success: { status: 201, schema: schemas.credential, description: 'The credential, without its secrets.' }, problems: ['nameTaken', 'keyUnavailable'],
+    handler: async ({ scope, body, caller, request, reply }) => {
+      const input = { ...body, expiresAt: timeOf(body.expiresAt) };
+      const row = await idempotency.run({
+        request, caller, execute: (claim) => service.createCredential(caller, scope.team, input, claim), load: (made) => service.getCredential(scope.team, made),
+      });
+      setEtag(reply, row.revision);
+      void reply.header('Location', `/v1/credentials/${row.id}`);
+      return schemas.showCredential(row);
+    },
+  });
+  addOperation(app, {
+    method: 'GET', url: '/v1/teams/:team/credentials', access: { team: 'credential.read', by: 'team' }, operationId: 'listTeamCredentials', tag: 'credentials',
+    summary: 'List the credentials of a team', params: teamPath, query: schemas.credentialListQuery, problems: ['invalidCursor'],
+    success: { status: 200, schema: schemas.credentialPage, description: 'A page of credentials, by name.' },
+    handler: ({ scope, query, caller }) => list(caller, scope.team, query),
+  });
+  addOperation(app, {
+    method: 'GET', url: '/v1/credentials', access: { each: 'credential.read' }, operationId: 'listCredentials', tag: 'credentials',
+    summary: 'List every credential that you may see', query: schemas.credentialListQuery, problems: ['invalidCursor'],
+    success: { status: 200, schema: schemas.credentialPage, description: 'A page of credentials of all your teams, by name.' },
+    handler: ({ query, caller }) => list(caller, undefined, query),
+  });
+  addOperation(app, {
+    method: 'GET', url: '/v1/credentials/:id', access: { team: 'credential.read', by: 'credential' }, operationId: 'getCredential', tag: 'credentials',
+    summary: 'Read the metadata of a credential', params: credentialPath, guards: { etag: true },
+    success: { status: 200, schema: schemas.credential, description: 'The credential, without its secrets.' },
+    handler: async ({ scope, reply }) => {
+      const row = scope.thing as CredentialRow;
+      setEtag(reply, row.revision);
+      return schemas.showCredential(row);
+    },
+  });
+  addOperation(app, {
+    method: 'PATCH', url: '/v1/credentials/:id', access: { team: 'credential.write', by: 'credential' }, operationId: 'updateCredential', tag: 'credentials',
+    summary: 'Change a credential',
+    description: 'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields.',
+    params: credentialPath, body: schemas.credentialUpdate, guards: { ifMatch: true, etag: true },
+    success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyUnavailable'],
+    handler: async ({ scope, body, caller, request, reply }) => {
+      const change = { ...body, ...(body.expiresAt === undefined ? {} : { expiresAt: timeOf(body.expiresAt) }) } as Parameters<CredentialsService['updateCredential']>[2];
+      const row = await service.updateCredential(caller, scope.thing as CredentialRow, change, expectedRevision(request));
+      setEtag(reply, row.revision);
+      return schemas.showCredential(row);
+    },
+  });
+  addOperation(app, {
+    method: 'DELETE', url: '/v1/credentials/:id', access: { team: 'credential.write', by: 'credential' }, operationId: 'deleteCredential', tag: 'credentials',
+    summary: 'Delete a credential', description: 'Its name is free at once; its rows are destroyed after 30 days.', params: credentialPath, guards: { ifMatch: true },
+    success: { status: 204, description: 'Deleted.' },
+    handler: async ({ scope, caller, request }) => {
+      await service.deleteCredential(caller, scope.thing as CredentialRow, expectedRevision(request));
+      return undefined;
+    },
+  });
+  for (const [verb, state] of [['enable', 'enabled'], ['disable', 'disabled']] as const) {
+    addOperation(app, {
+      method: 'POST', url: `/v1/credentials/:id/${verb}`, access: { team: 'credential.write', by: 'credential' }, operationId: `${verb}Credential`, tag: 'credentials',
+      summary: verb === 'enable' ? 'Enable a credential' : 'Disable a credential: nobody can use it until it is enabled', params: credentialPath,
+      guards: { idempotencyKey: true, etag: true }, success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['stateConflict'],
+      handler: async ({ scope, caller, request, reply }) => {
+        const located = scope.thing as CredentialRow;
+        const row = await idempotency.run({
+          request, caller, execute: (claim) => service.setState(caller, located, state, claim), load: () => service.getCredential(scope.team, located.id),
+        });
+        setEtag(reply, row.revision);
+        return schemas.showCredential(row);
+      },
+    });
+  }
+  addOperation(app, {
+    method: 'GET', url: '/v1/credentials/:id/versions', access: { team: 'credential.read', by: 'credential' }, operationId: 'listCredentialVersions', tag: 'credentials',
+    summary: 'List the versions of a credential', params: credentialPath, query: z.strictObject(pageQuery), problems: ['invalidCursor'],
+    success: { status: 200, schema: schemas.credentialVersionPage, description: 'A page of versions, newest first.' },
+    handler: async ({ scope, query, caller }) => {
+      const row = scope.thing as CredentialRow;
+      const identity = { list: 'versions', subject: caller.sub, filters: { credential: row.id } };
+      const page = cursors.page(query, identity);
+      const found = await service.listVersions(row, { limit: page.limit, before: page.after === undefined ? undefined : Number(page.after[0]) });
+      const { items, nextCursor } = cursors.cut(found, page, identity, (each) => [String(each.version)]);
+      return { items: items.map((each) => schemas.showVersion(each, row.version)), nextCursor };
+    },
+  });
+  addOperation(app, {
+    method: 'GET', url: '/v1/credential-types', access: 'authenticated', operationId: 'listCredentialTypes', tag: 'credential types',
+    summary: 'List the types of credentials', success: { status: 200, schema: schemas.credentialTypeList, description: 'Every type.' },
+    handler: async () => ({ items: credentialTypes.map(showType) }),
+  });
+  addOperation(app, {
+    method: 'GET', url: '/v1/credential-types/:type', access: 'authenticated', operationId: 'getCredentialType', tag: 'credential types',
+    summary: 'Read the JSON Schema of a type\'s fields', description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.', params: schemas.typePath,
+    success: { status: 200, schema: z.record(z.string().max(60), z.json()).meta({ id: 'FieldsSchema', maxProperties: 20 }), description: 'A JSON Schema.', mediaType: 'application/schema+json' },
+    problems: ['notFound'],
+    handler: async ({ params }) => {
+      const type = findType(params.type);
+      if (type === undefined) throw notFound();
+      return typeSchema(type) as Record<string, z.core.util.JSONType>;
+    },
+  });
+}
+
+const timeOf = (text: string | null | undefined): Date | null => (text === undefined || text === null ? null : new Date(text));
+
+function filtersOf(query: ListQuery): CredentialFilters {
+  const { label } = query;
+  return {
+    type: query.type, labels: label === undefined ? [] : typeof label === 'string' ? [label] : label,
+    namePrefix: query.namePrefix, problem: query.problem, isDeleted: query.deleted === true,
+  };
+}
+
+const showType = (type: CredentialType): z.output<typeof schemas.credentialTypeInfo> => ({
+  name: type.name, title: type.title, description: type.description, isOpen: type.isOpen === true,
+  fields: Object.entries(type.fields).map(([name, field]) => ({
+    name, title: field.title, class: field.class, isRequired: field.isRequired, isDestination: field.isDestination,
+  })),
+});

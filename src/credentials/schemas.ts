@@ -1,0 +1,97 @@
+// The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes out has no place for a secret.
+import { z } from 'zod';
+import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, publicFieldLengthMax, secretFieldBytesMax } from '../http/limits.ts';
+import { count, flag, id, line, lines, name, pageOf, pageQuery, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
+import { problemNames } from './health.ts';
+import type { CredentialRow, VersionRow } from './service.ts';
+import { healthOf } from './health.ts';
+import { credentialTypes } from './types/registry.ts';
+
+const typeName = z.enum(credentialTypes.map((type) => type.name)).meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
+const fieldName = z.string().min(1).max(64).regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/).meta({ id: 'FieldName', examples: ['apiKey'] });
+const labelKey = z.string().min(1).max(63).regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/);
+const labelValue = line(labelLengthMax);
+const fewLabels = (labels: object): boolean => Object.keys(labels).length <= labelsMax;
+const labelsInput = z.record(labelKey, labelValue).refine(fewLabels, `max:${labelsMax}`).meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
+const fieldsInput = z.record(fieldName, z.union([z.string().max(secretFieldBytesMax).meta({ pattern: '^[^\\u0000]*$' }), z.int().meta({ format: 'int64' }), z.boolean(), z.null()]))
+  .refine((fields) => Object.keys(fields).length <= fieldsMax, `max:${fieldsMax}`)
+  .meta({ id: 'FieldsInput', writeOnly: true, maxProperties: fieldsMax, description: 'Public and secret fields together, as the type says; secret ones are never returned.' });
+const hostName = z.string().max(253).regex(/^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/);
+const unique = (items: readonly string[]): boolean => new Set(items).size === items.length;
+const policy = z.strictObject({
+  delivery: z.array(z.enum(['lease'])).max(1).refine(unique, 'unique').meta({ description: 'How the secret may be used; empty means not at all.' }),
+  allowedHosts: z.array(hostName).max(50).refine(unique, 'unique').meta({ description: 'Hosts beyond the type\'s own destination that the secret may be sent to.' }),
+}).meta({ id: 'Policy', examples: [{ delivery: ['lease'], allowedHosts: [] }] });
+
+const publicFields = z.record(fieldName, z.union([z.string().max(publicFieldLengthMax).regex(/^[^\p{Cc}\p{Cs}]*$/u), z.int().meta({ format: 'int64' }), z.boolean()]))
+  .meta({ id: 'PublicFields', maxProperties: fieldsMax, description: 'The fields that the type calls public.', examples: [{ baseUrl: 'https://api.openai.com' }] });
+const secretFields = z.array(fieldName).max(fieldsMax).meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
+const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
+
+export const credentialCreate = z.strictObject({
+  name, type: typeName, fields: fieldsInput,
+  publicFieldNames: z.array(fieldName).max(fieldsMax).refine(unique, 'unique').optional().meta({ description: 'Only for `custom`: which fields are public.' }),
+  description: lines(descriptionLengthMax).nullable().optional(), labels: labelsInput.nullable().optional(), expiresAt: timeInput.nullable().optional(),
+  policy: policy.optional(),
+}).meta({
+  id: 'CredentialCreate',
+  examples: [{ name: 'openai-prod', type: 'openai', fields: { apiKey: 'your API key', baseUrl: 'https://api.openai.com' }, labels: { env: 'prod' } }],
+});
+export const credentialUpdate = z.strictObject({
+  name: name.optional(), fields: fieldsInput.optional(), description: lines(descriptionLengthMax).nullable().optional(),
+  labels: labelsInput.nullable().optional(), expiresAt: timeInput.nullable().optional(), policy: policy.optional(),
+}).meta({
+  id: 'CredentialUpdate', description: 'Omitted = keep, null = clear.', examples: [{ fields: { apiKey: 'your new API key' } }],
+});
+
+export const credential = z.strictObject({
+  id, team: slug, name, type: typeName, description: lines(descriptionLengthMax).nullable(),
+  labels: z.record(labelKey, labelValue).meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] }),
+  publicFields, secretFields, policy,
+  health: z.enum(['ok', ...problemNames]).meta({ description: 'The worst of `problems`.' }), problems: z.array(problemName).max(problemNames.length),
+  version, revision, expiresAt: time.nullable(), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable(),
+  createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject,
+}).meta({ id: 'Credential', description: 'Metadata. No secret value, nor any part of one, stands in it.' });
+export const credentialPage = pageOf(credential).meta({ id: 'CredentialPage' });
+
+export const credentialVersion = z.strictObject({
+  version, isCurrent: z.boolean(), publicFields, secretFields, policy, isUndecryptable: z.boolean(), createdAt: time, createdBy: subject,
+}).meta({ id: 'CredentialVersion' });
+export const credentialVersionPage = pageOf(credentialVersion).meta({ id: 'CredentialVersionPage' });
+
+const label = z.string().max(164).regex(/^[a-z0-9][a-z0-9._/-]*:[^\p{Cc}\p{Cs}]*$/u);
+export const credentialListQuery = z.strictObject({
+  ...pageQuery,
+  type: typeName.optional(),
+  label: z.union([label, z.array(label).max(5)]).optional().meta({ description: '`key:value`; may be repeated.', examples: ['env:prod'] }),
+  namePrefix: line(100).min(1).optional().meta({ examples: ['openai-'] }),
+  problem: problemName.optional(),
+  deleted: flag.meta({ description: 'Only deleted ones, in the order of their ids.' }),
+});
+
+const field = z.strictObject({
+  name: fieldName, title: line(100), class: z.enum(['public', 'secret']), isRequired: z.boolean(),
+  isDestination: z.boolean().meta({ description: 'A change of it demands all secret fields again.' }),
+});
+export const credentialTypeInfo = z.strictObject({
+  name: typeName, title: line(100), description: line(300), isOpen: z.boolean().meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
+  fields: z.array(field).max(fieldsMax),
+}).meta({ id: 'CredentialType' });
+export const credentialTypeList = z.strictObject({ items: z.array(credentialTypeInfo).max(200) }).meta({ id: 'CredentialTypeList' });
+export const typePath = z.strictObject({ type: z.string().max(60).regex(/^[A-Za-z0-9]+$/) });
+
+/** A credential as clients see it. */
+export const showCredential = (row: CredentialRow): z.output<typeof credential> => ({
+  id: row.id, team: row.slug, name: row.name, type: row.type, description: row.description, labels: { ...row.labels },
+  publicFields: { ...row.publicFields }, secretFields: row.secretFieldNames, policy: { delivery: [...row.policy.delivery], allowedHosts: [...row.policy.allowedHosts] },
+  health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt,
+  lastUsedAt: row.lastUsedAt, useCount: row.useCount ?? 0, deletedAt: row.deletedAt,
+  createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
+});
+
+/** A version as clients see it. */
+export const showVersion = (row: VersionRow, current: number): z.output<typeof credentialVersion> => ({
+  version: row.version, isCurrent: row.version === current, publicFields: { ...row.publicFields }, secretFields: row.secretFieldNames,
+  policy: { delivery: [...row.policy.delivery], allowedHosts: [...row.policy.allowedHosts] }, isUndecryptable: row.isUndecryptable,
+  createdAt: row.createdAt, createdBy: row.createdBy,
+});

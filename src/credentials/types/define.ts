@@ -1,0 +1,88 @@
+// What a credential type is. One file a type; the registry lists them.
+import { z } from 'zod';
+import { publicFieldLengthMax, secretFieldBytesMax } from '../../http/limits.ts';
+
+/** A public value: what a form shows and an answer returns. */
+export type PublicValue = string | number | boolean;
+
+/** One field. A field is secret unless its type says otherwise. */
+export interface FieldSpec {
+  readonly title: string;
+  readonly description?: string;
+  readonly class: 'public' | 'secret';
+  readonly isRequired: boolean;
+  readonly schema: z.ZodType<PublicValue>;
+  readonly default?: PublicValue;
+  /** Where the secret goes: a change of it demands all secrets again. */
+  readonly isDestination: boolean;
+}
+
+export interface CredentialType {
+  readonly name: string;
+  readonly title: string;
+  readonly description: string;
+  readonly fields: Readonly<Record<string, FieldSpec>>;
+  /** Takes any field beside those listed: secret unless declared public when the credential is made. Its public fields are all destinations. */
+  readonly isOpen?: true;
+}
+
+/** A type, frozen. */
+export const defineType = (type: CredentialType): CredentialType => Object.freeze(type);
+
+const isMask = /^[*•●]{3,}$/u;
+const wellFormed = (text: string): boolean => text.isWellFormed();
+
+/** The value of any secret field: kept to the byte, or refused. */
+export const secretValue = z.string().min(1).max(secretFieldBytesMax)
+  .refine((text) => !text.includes('\0'), 'nul')
+  .refine(wellFormed, 'loneSurrogate')
+  .refine((text) => Buffer.byteLength(text, 'utf8') <= secretFieldBytesMax, `maxBytes:${secretFieldBytesMax}`)
+  .refine((text) => !isMask.test(text), 'mask')
+  .meta({ writeOnly: true, description: 'Kept to the byte; never returned.' });
+
+/** The public value of an open type's field. */
+export const publicValue = z.union([z.string().max(publicFieldLengthMax).regex(/^[^\p{Cc}\p{Cs}]*$/u), z.int(), z.boolean()]);
+
+type Options = { title: string; description?: string };
+
+/** A required secret. */
+export const secret = (options: Options): FieldSpec => ({ ...options, class: 'secret', isRequired: true, schema: secretValue, isDestination: false });
+/** A secret that may be absent. */
+export const optionalSecret = (options: Options): FieldSpec => ({ ...secret(options), isRequired: false });
+
+const publicField = (schema: z.ZodType<PublicValue>, options: Options & { default?: PublicValue; optional?: true; destination?: true }): FieldSpec => ({
+  title: options.title,
+  ...(options.description === undefined ? {} : { description: options.description }),
+  class: 'public',
+  isRequired: options.default === undefined && options.optional !== true,
+  schema,
+  ...(options.default === undefined ? {} : { default: options.default }),
+  isDestination: options.destination === true,
+});
+
+const text = (max: number) => z.string().min(1).max(max).regex(/^[^\p{Cc}\p{Cs}]+$/u);
+const hostForm = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:.]{2,45})$/;
+const isPlainUrl = (value: string): boolean => {
+  const url = URL.parse(value);
+  return url !== null && (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' && url.password === '' && url.search === '' && url.hash === '';
+};
+
+/** One line that says who logs in. */
+export const username = (options: Options & { optional?: true }): FieldSpec => publicField(text(320), options);
+/** One line of public text. */
+export const publicText = (options: Options & { default?: string; destination?: true }): FieldSpec => publicField(text(publicFieldLengthMax), options);
+/** A host name or an address: a destination. */
+export const host = (options: Options): FieldSpec => publicField(z.string().max(253).regex(hostForm), { ...options, destination: true });
+/** A TCP port: a destination. */
+export const port = (standard: number): FieldSpec => publicField(z.int().min(1).max(65_535), { title: 'Port', default: standard, destination: true });
+/** An http(s) URL without user, query or fragment: a destination. */
+export const url = (options: Options & { default?: string }): FieldSpec =>
+  publicField(z.string().max(publicFieldLengthMax).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
+/** An HTTP header's name: a destination. */
+export const headerName = (options: Options): FieldSpec =>
+  publicField(z.string().max(100).regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/), { ...options, destination: true });
+/** Yes or no. */
+export const toggle = (options: Options & { default: boolean; destination?: true }): FieldSpec => publicField(z.boolean(), options);
+/** A whole number. */
+export const number = (options: Options & { default: number; min: number; max: number }): FieldSpec =>
+  publicField(z.int().min(options.min).max(options.max), options);

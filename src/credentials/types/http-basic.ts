@@ -1,0 +1,6 @@
+import { defineType, secret, username } from './define.ts';
+
+export const httpBasic = defineType({
+  name: 'httpBasic', title: 'HTTP basic', description: 'User name and password of HTTP basic authentication.',
+  fields: { username: username({ title: 'User name', optional: true }), password: secret({ title: 'Password' }) },
+});

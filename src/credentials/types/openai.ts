@@ -1,0 +1,6 @@
+import { defineType, secret, url } from './define.ts';
+
+export const openai = defineType({
+  name: 'openai', title: 'OpenAI', description: 'An API key of OpenAI or of a service that speaks its API.',
+  fields: { apiKey: secret({ title: 'API key' }), baseUrl: url({ title: 'Base URL', default: 'https://api.openai.com' }) },
+});

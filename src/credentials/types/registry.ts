@@ -1,0 +1,51 @@
+// The types there are. A type is added by one file and one line here; none is ever taken away.
+import { z } from 'zod';
+import type { JsonObject } from '../../shared/json.ts';
+import { anthropic } from './anthropic.ts';
+import { bearer } from './bearer.ts';
+import { customLlm } from './custom-llm.ts';
+import { custom } from './custom.ts';
+import { type CredentialType, publicValue, secretValue } from './define.ts';
+import { google } from './google.ts';
+import { header } from './header.ts';
+import { httpBasic } from './http-basic.ts';
+import { imap } from './imap.ts';
+import { openai } from './openai.ts';
+import { redis } from './redis.ts';
+import { slack } from './slack.ts';
+import { smtp } from './smtp.ts';
+
+export type { CredentialType, FieldSpec, PublicValue } from './define.ts';
+
+/** Every type, in the order in which lists show them. */
+export const credentialTypes: readonly CredentialType[] = [openai, google, anthropic, customLlm, bearer, header, httpBasic, smtp, imap, redis, slack, custom];
+
+const byName: ReadonlyMap<string, CredentialType> = new Map(credentialTypes.map((type) => [type.name, type]));
+
+/** The type of a name. */
+export const findType = (name: string): CredentialType | undefined => byName.get(name);
+
+/** JSON Schema (2020-12) of a type's `fields`, good to draw a form from; secret fields are writeOnly. */
+export function typeSchema(type: CredentialType): JsonObject {
+  const property = (schema: z.ZodType): JsonObject => {
+    const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input' }) as unknown as Record<string, never>;
+    return rest;
+  };
+  const entries = Object.entries(type.fields);
+  return {
+    $schema: 'https://json-schema.org/draft/2020-12/schema',
+    $id: `urn:credential-vault:type:${type.name}`,
+    title: type.title,
+    description: type.description,
+    type: 'object',
+    properties: Object.fromEntries(entries.map(([name, field]): [string, JsonObject] => [name, {
+      ...property(field.schema),
+      title: field.title,
+      ...(field.description === undefined ? {} : { description: field.description }),
+      ...(field.default === undefined ? {} : { default: field.default }),
+      ...(field.class === 'secret' ? { writeOnly: true } : {}),
+    }])),
+    required: entries.filter(([, field]) => field.isRequired).map(([name]) => name),
+    ...(type.isOpen === true ? { additionalProperties: { anyOf: [property(secretValue), property(publicValue)] } } : { additionalProperties: false }),
+  };
+}
