@@ -27,6 +27,8 @@ interface Applied { readonly version: number; readonly name: string; readonly ch
 
 // One number in the whole database, taken for the length of a transaction. Arbitrary; never to be changed.
 const lockKey = '7300415041';
+// A change of a table that waits for a lock makes everybody after it wait too: rather give up and be run again.
+const lockTimeoutMs = 30_000;
 const applicationName = 'credential-vault migrate';
 
 /** Brings the schema up to date over a direct connection and returns the names of the files it applied. Waits while another one migrates. Throws SchemaUnknown. */
@@ -35,7 +37,9 @@ export async function migrate(url: string, folder: string = migrationsFolder): P
   const client = await connectToPrimary(url);
   try {
     await client.query('begin');
+    await client.query('set local statement_timeout = 0');
     await client.query('select pg_advisory_xact_lock($1)', [lockKey]);
+    await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
     await client.query(`
       create table if not exists schema_migration (
         version int primary key,
@@ -75,6 +79,7 @@ async function apply(client: pg.Client, { version, name, sql: text, checksum }: 
   } catch (cause) {
     throw new Error(`migration ${name} failed; nothing was changed`, { cause });
   }
+  if (client.getTransactionStatus() !== 'T') throw new Error(`migration ${name} ended the transaction it was given`);
   await client.query('insert into schema_migration (version, name, checksum) values ($1, $2, $3)', [version, name, checksum]);
 }
 

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
+import tap from 'tap';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { migrate } from '../../src/db/migrate.ts';
 import { startLocalPostgres } from '../../src/local/postgres.ts';
@@ -16,7 +17,7 @@ interface Teardown { teardown(action: () => unknown): unknown }
 
 /** With `empty`, a database without a schema. Works under `npm test` and for a lone `node test/….test.ts`, which gets a server of its own. */
 export async function testDatabase(t: Teardown, { empty = false }: { empty?: boolean } = {}): Promise<TestDatabase> {
-  const server = process.env['TEST_DATABASE_URL'] ?? await privateServer(t);
+  const server = process.env['TEST_DATABASE_URL'] ?? await (lonely ??= startPrivateServer());
   const name = `test_${randomBytes(6).toString('hex')}`;
   await command(server, `create database ${name}${empty ? '' : ` template ${templateName}`}`);
   const url = withDatabase(server, name);
@@ -28,11 +29,13 @@ export async function testDatabase(t: Teardown, { empty = false }: { empty?: boo
   return { url, db };
 }
 
-/** A throw-away server with the migrated template, stopped at teardown. */
-export async function privateServer(t: Teardown): Promise<string> {
+// One for the process, however many databases it asks for.
+let lonely: Promise<string> | undefined;
+
+async function startPrivateServer(): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'vault-test-'));
   const server = await startLocalPostgres({ folder: join(folder, 'postgres'), isDurable: false });
-  t.teardown(async () => {
+  tap.teardown(async () => {
     await server.stop();
     rmSync(folder, { recursive: true, force: true });
   });
