@@ -1,0 +1,121 @@
+// One batch of a rotation, and its end. A batch is one short transaction: hold, re-encrypt, store, count; whatever cuts it off
+// leaves each token whole, under the one key or the other.
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
+import type { EventInput } from '../audit/event.ts';
+import type { AuditLog } from '../audit/record.ts';
+import { DecryptionFailed, type Keyring, KeyUnavailable } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import type { Caller } from '../http/access.ts';
+import type { DataKeyId } from '../shared/ids.ts';
+import {
+  countBatch, countLeft, endRotation, type HeldToken, listRunningRotations, lockRunning, type MovedToken, movers, type RunningRotation,
+} from './moving.ts';
+import { tokenTables } from './token-tables.ts';
+
+export { listRunningRotations, type RunningRotation };
+
+export interface RotationParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+}
+
+/** What became of a batch: tokens moved or named as failures, and keys that could not be unwrapped (their tokens were let be). */
+export interface Batch { readonly moved: number; readonly failed: number; readonly unavailable: ReadonlyMap<DataKeyId, KeyUnavailable> }
+
+const uninterruptedMsMax = 2;
+const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map() };
+
+/** Thrown out of a batch's transaction when the rotation was cancelled meanwhile; never leaves this file. */
+class RotationStopped extends Error {}
+
+/** Moves up to `limit` tokens in one transaction. Nothing is kept of a batch whose rotation does not run any more at its end. */
+export async function moveBatch(parts: RotationParts, rotation: RunningRotation, batch: { limit: number; passOver: readonly DataKeyId[] }): Promise<Batch> {
+  for (const table of tokenTables) {
+    try {
+      const result = await moveBatchOf(parts, rotation, { ...batch, mover: movers[table] });
+      if (result !== nothing) return result;
+    } catch (error) {
+      if (error instanceof RotationStopped) return nothing;
+      throw error;
+    }
+  }
+  return nothing;
+}
+
+/**
+ * Ends the rotation if all that is left are its failures. "No row came back" is not "done": the count waits for nobody, but sees
+ * what others hold. False when somebody still holds tokens, or the rotation has ended already.
+ */
+export async function endIfDone({ db, audit, now }: RotationParts, rotation: RunningRotation): Promise<boolean> {
+  return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
+    if (!await lockRunning(trx, rotation)) return false;
+    const { left, failed } = await countLeft(trx, rotation);
+    if (left > failed) return false;
+    const state = failed === 0 ? 'completed' : 'completedWithFailures';
+    const { total, done, toKey } = await endRotation(trx, rotation, { state, at: new Date(now()) });
+    await audit.record(trx, {
+      ...eventOf(rotation), action: 'key.rotationEnd', target: { type: 'rotation', id: rotation.id }, key: toKey, details: { state, total, done, failed },
+    });
+    return true;
+  });
+}
+
+async function moveBatchOf(
+  { db, keyring, audit, now }: RotationParts, rotation: RunningRotation,
+  { limit, passOver, mover }: { limit: number; passOver: readonly DataKeyId[]; mover: (typeof movers)[keyof typeof movers] },
+): Promise<Batch> {
+  return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
+    const held = await mover.hold(trx, rotation, { limit, passOver });
+    if (held.length === 0) return nothing;
+    const { moved, failed, unavailable } = await reencrypt(keyring, held);
+    if (moved.length === 0 && failed.length === 0) return { moved: 0, failed: 0, unavailable };
+    const at = new Date(now());
+    if (moved.length > 0) await mover.store(trx, moved);
+    for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
+    await audit.record(trx, ...failed.map(({ token: { place, from } }): EventInput => ({
+      ...eventOf(rotation), action: 'key.rotationRowFailed', target: { type: 'credential', id: place.credential }, key: from.id,
+      credentialVersion: place.version, details: { rotation: rotation.id },
+    })));
+    if (!await countBatch(trx, rotation, { done: moved.length, at })) throw new RotationStopped();
+    return { moved: moved.length, failed: failed.length, unavailable };
+  });
+}
+
+interface Reencrypted {
+  readonly moved: MovedToken[];
+  readonly failed: { token: HeldToken; isUndecryptable: boolean }[];
+  readonly unavailable: Map<DataKeyId, KeyUnavailable>;
+}
+
+/** Re-encrypts what it can; others get the process every few milliseconds. */
+async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<Reencrypted> {
+  const result: Reencrypted = { moved: [], failed: [], unavailable: new Map() };
+  let since = performance.now();
+  for (const token of held) {
+    const { from, to, place } = token;
+    try {
+      // SECURITY: a token under a key that has left is not opened, however it came there.
+      if (token.fromState !== 'decryptOnly') result.failed.push({ token, isUndecryptable: false });
+      else result.moved.push({ ...token, moved: keyring.reseal(from, to, place, token.token) });
+    } catch (error) {
+      if (error instanceof KeyUnavailable) result.unavailable.set(from.id, error);
+      else if (error instanceof DecryptionFailed) result.failed.push({ token, isUndecryptable: true });
+      else throw error;
+    }
+    if (performance.now() - since > uninterruptedMsMax) {
+      await yieldToOthers();
+      since = performance.now();
+    }
+  }
+  return result;
+}
+
+/** Who stands for what a rotation does: the subject who started it. */
+function eventOf(rotation: RunningRotation): Pick<EventInput, 'caller' | 'team'> {
+  const caller: Caller = {
+    sub: rotation.startedBySub, subject: rotation.startedBy, isOperator: false, requestId: `rotation:${rotation.id}`, address: null,
+  };
+  return { caller, team: { id: rotation.team, slug: rotation.slug } };
+}

@@ -1,0 +1,27 @@
+// The one list of tables that hold tokens. Counting, rotating and retiring walk it; a test compares it with the schema.
+import { type RawBuilder, sql } from 'kysely';
+import type { Executor } from '../db/client.ts';
+import type { DataKeyId, TeamId } from '../shared/ids.ts';
+
+/** Every table with a token and the key that it is under. */
+export const tokenTables = ['credential_version'] as const;
+export type TokenTable = (typeof tokenTables)[number];
+
+/** How many tokens each table has under the key. */
+export async function countTokensByTable(executor: Executor, key: { team: TeamId; id: DataKeyId }): Promise<Record<TokenTable, number>> {
+  const counts = {} as Record<TokenTable, number>;
+  for (const table of tokenTables) {
+    const { rows } = await sql<{ count: number }>`
+      select count(*) from ${sql.table(table)} where team_id = ${key.team} and data_key_id = ${key.id}`.execute(executor);
+    counts[table] = rows[0]?.count ?? 0;
+  }
+  return counts;
+}
+
+/** As SQL: how many tokens of all tables are under the key that the column names. */
+export const tokenCountSql = (keyIdColumn: string): RawBuilder<number> =>
+  sql`(${sql.join(tokenTables.map((table) => sql`(select count(*) from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`), sql` + `)})`;
+
+/** As SQL: how many tokens of all tables are under the team's keys other than this one. */
+export const tokenCountBesidesSql = (team: RawBuilder<unknown>, key: RawBuilder<unknown>): RawBuilder<number> => sql`
+  (select coalesce(sum(${tokenCountSql('other.id')}), 0)::bigint from data_key other where other.team_id = ${team} and other.id <> ${key})`;

@@ -1,0 +1,143 @@
+// The worker of a replica: looks for rotations that run, whoever started them, and gives each in turn one batch. Any number of
+// workers work on one rotation at once; one that dies leaves its batch undone and nothing else.
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
+import type { DataKeyId, RotationId } from '../shared/ids.ts';
+import { endIfDone, listRunningRotations, moveBatch, type RotationParts, type RunningRotation } from './rotation.ts';
+
+export interface RotationWorkerParts extends RotationParts {
+  /** Told once of each trouble, when it begins. */
+  readonly onError: (error: Error) => void;
+  readonly batchRows?: number;
+  readonly pollMs?: number;
+}
+
+/** What keeps a rotation from going on, and until when it is let be. */
+interface Trouble { readonly attempts: number; readonly until: number }
+
+type Outcome = 'worked' | 'waiting' | 'idle';
+
+const batchRowsDefault = 100;
+const pollMsDefault = 1_000;
+const waitingMs = 50;
+const backoffMsMax = 60_000;
+const everyRotation = 'every rotation';
+
+/** Moves tokens in the background. */
+export class RotationWorker {
+  readonly #parts: RotationWorkerParts;
+  readonly #batchRows: number;
+  readonly #pollMs: number;
+  readonly #troubles = new Map<RotationId | typeof everyRotation, Trouble>();
+  /** Keys that did not unwrap, with the root keys that they need, until their rotation is tried again. */
+  readonly #passedOver = new Map<RotationId, Map<DataKeyId, string>>();
+  #loop: Promise<void> | undefined;
+  #isStopping = false;
+  #isWoken = false;
+  #endRest: (() => void) | undefined;
+
+  constructor(parts: RotationWorkerParts) {
+    this.#parts = parts;
+    this.#batchRows = parts.batchRows ?? batchRowsDefault;
+    this.#pollMs = parts.pollMs ?? pollMsDefault;
+  }
+
+  /** Begins to look for work. */
+  start(): void {
+    this.#loop ??= this.#run();
+  }
+
+  /** Finishes the batch that is being moved, and looks for no other. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    this.wake();
+    await this.#loop;
+  }
+
+  /** Looks for work at once. */
+  wake(): void {
+    this.#isWoken = true;
+    this.#endRest?.();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isStopping) {
+      const outcome = await this.#round();
+      if (outcome === 'worked') await yieldToOthers();
+      else await this.#rest(outcome === 'waiting' ? Math.min(waitingMs, this.#pollMs) : this.#pollMs);
+    }
+  }
+
+  /** One batch of each rotation. */
+  async #round(): Promise<Outcome> {
+    let best: Outcome = 'idle';
+    const rotations = await this.#list();
+    if (rotations === undefined) return 'idle';
+    this.#forgetAllBut(new Set(rotations.map(({ id }) => id)));
+    for (const rotation of rotations) {
+      if (this.#isStopping) return best;
+      const outcome = await this.#turn(rotation);
+      if (outcome === 'worked' || best === 'idle') best = outcome;
+      await yieldToOthers();
+    }
+    return best;
+  }
+
+  async #list(): Promise<RunningRotation[] | undefined> {
+    if (this.#isTroubled(everyRotation)) return undefined;
+    try {
+      const rotations = await listRunningRotations(this.#parts.db);
+      this.#troubles.delete(everyRotation);
+      return rotations;
+    } catch (error) {
+      this.#note(everyRotation, new Error('the rotations that run cannot be listed', { cause: error }));
+      return undefined;
+    }
+  }
+
+  async #turn(rotation: RunningRotation): Promise<Outcome> {
+    if (this.#isTroubled(rotation.id)) return 'idle';
+    const passedOver = this.#passedOver.get(rotation.id) ?? new Map<DataKeyId, string>();
+    try {
+      const batch = await moveBatch(this.#parts, rotation, { limit: this.#batchRows, passOver: [...passedOver.keys()] });
+      for (const [key, { fingerprint }] of batch.unavailable) this.#passedOver.set(rotation.id, passedOver.set(key, fingerprint));
+      if (batch.moved > 0 || batch.failed > 0) {
+        this.#troubles.delete(rotation.id);
+        return 'worked';
+      }
+      if (batch.unavailable.size > 0) return 'worked'; // there may be tokens under other keys
+      if (passedOver.size === 0) return await endIfDone(this.#parts, rotation) ? 'worked' : 'waiting';
+      this.#passedOver.delete(rotation.id);
+      this.#note(rotation.id, new Error(`rotation ${rotation.id} waits for root keys: ${[...new Set(passedOver.values())].join(', ')}`));
+    } catch (error) {
+      this.#note(rotation.id, new Error(`rotation ${rotation.id} is held up`, { cause: error }));
+    }
+    return 'idle';
+  }
+
+  #forgetAllBut(running: ReadonlySet<string>): void {
+    for (const id of this.#passedOver.keys()) if (!running.has(id)) this.#passedOver.delete(id);
+    for (const id of this.#troubles.keys()) if (id !== everyRotation && !running.has(id)) this.#troubles.delete(id);
+  }
+
+  #isTroubled(id: RotationId | typeof everyRotation): boolean {
+    return performance.now() < (this.#troubles.get(id)?.until ?? 0);
+  }
+
+  /** Each attempt in a row doubles the time until the next; only the first is told. */
+  #note(id: RotationId | typeof everyRotation, error: Error): void {
+    const attempts = (this.#troubles.get(id)?.attempts ?? 0) + 1;
+    this.#troubles.set(id, { attempts, until: performance.now() + Math.min(this.#pollMs * 2 ** Math.min(attempts, 16), backoffMsMax) });
+    if (attempts === 1) this.#parts.onError(error);
+  }
+
+  async #rest(ms: number): Promise<void> {
+    if (!this.#isWoken) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        this.#endRest = () => { clearTimeout(timer); resolve(); };
+      });
+    }
+    this.#endRest = undefined;
+    this.#isWoken = false;
+  }
+}
