@@ -20,6 +20,8 @@ export interface SealedEngine {
 export const sealMembership = (keyring: Keyring, row: SealedMembership): Buffer => keyring.sealRow('membership', membershipJson(row));
 /** The seal of an engine row. */
 export const sealEngine = (keyring: Keyring, row: SealedEngine): Buffer => keyring.sealRow('engine', engineJson(row));
+/** Whether the vault wrote this engine's row. */
+export const engineSealHolds = (keyring: Keyring, row: SealedEngine, seal: Buffer): boolean => keyring.verifyRow('engine', engineJson(row), seal);
 
 // Named one by one: what is passed in may carry more than the seal covers.
 const membershipJson = ({ team, slug, subject, sub, role, actsForItself, revision }: SealedMembership): JsonObject =>

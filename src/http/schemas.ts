@@ -30,6 +30,8 @@ export const revision = z.int().min(1).max(2_147_483_647)
 export const version = z.int().min(1).max(2_147_483_647).meta({ id: 'Version', format: 'int32', examples: [3] });
 export const fingerprint = z.string().length(16).regex(/^[0-9a-f]{16}$/)
   .meta({ id: 'Fingerprint', description: 'The first 16 hex digits of HMAC-SHA256(key, "credential-vault/fingerprint/v1").', examples: ['9f86d081884c7d65'] });
+export const keyId = z.string().length(43).regex(/^[A-Za-z0-9_-]{43}$/)
+  .meta({ id: 'EngineKeyId', description: 'The RFC 7638 thumbprint of a public key.', examples: ['kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k'] });
 export const tokenFormat = z.enum(['fernet', 'fernet-256'])
   .meta({ id: 'TokenFormat', description: '`fernet` is AES-128-CBC as specified; `fernet-256` is its AES-256-CBC extension.' });
 

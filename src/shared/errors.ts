@@ -5,12 +5,12 @@ export type ErrorCode =
   | 'invalidRequest' | 'invalidUrl' | 'malformedJson' | 'unsupportedMediaType' | 'payloadTooLarge' | 'invalidCursor'
   | 'unauthenticated' | 'forbidden' | 'notFound'
   | 'preconditionRequired' | 'preconditionFailed'
-  | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'teamNotEmpty'
+  | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'holdsARole' | 'teamNotEmpty'
   | 'secretRequired' | 'undecryptable' | 'stateConflict'
   | 'leaseRefused' | 'subjectTokenInvalid'
   | 'rotationRunning' | 'rotationNotRunning' | 'keyInUse' | 'keyBusy' | 'keyStateConflict'
   | 'idempotencyKeyReused' | 'rateLimited'
-  | 'keyUnavailable' | 'databaseUnavailable' | 'commitUnknown' | 'identityProviderUnavailable' | 'requestTimeout' | 'internal';
+  | 'notReady' | 'keyUnavailable' | 'databaseUnavailable' | 'commitUnknown' | 'identityProviderUnavailable' | 'requestTimeout' | 'internal';
 
 /** What is wrong with one part of the input: a JSON pointer and the rule that it breaks, never the value. */
 export interface InputFault { readonly pointer: string; readonly rule: string }

@@ -27,7 +27,7 @@ export interface TeamsParts {
   /** Makes a team's first data key; from the keys' service. */
   readonly insertFirstKey: (trx: Trx, key: { team: TeamId; format: TokenFormatColumn; by: SubjectId; at: Date }) => Promise<void>;
   /** Whether a subject is a registered, enabled engine whose seal holds; from the engines' service. */
-  readonly isEnabledEngine: (trx: Trx, subject: SubjectId, sub: string) => Promise<boolean>;
+  readonly isEnabledEngine: (trx: Trx, subject: SubjectId, sub: string, caller: Caller) => Promise<boolean>;
 }
 
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
@@ -137,7 +137,7 @@ export class TeamsService {
         const subject = await subjects.ensure(trx, sub);
         const before = await repository.findMember(trx, team.id, sub);
         if (before !== undefined) checkRevision(expected(), before.revision);
-        if (input.role === 'engine' && !await this.#parts.isEnabledEngine(trx, subject, sub)) {
+        if (input.role === 'engine' && !await this.#parts.isEnabledEngine(trx, subject, sub, caller)) {
           throw new AppError('notAnEngine', 'The role engine is given only to the subject of an enabled engine.');
         }
         const revision = (before?.revision ?? 0) + 1;
