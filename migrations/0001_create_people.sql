@@ -72,8 +72,8 @@ comment on table engine_key is 'operational, sealed: a public key (RFC 7638 thum
 create function membership_keep_an_admin() returns trigger language plpgsql as $$
 begin
   if old.role <> 'admin' or (tg_op = 'UPDATE' and new.role = 'admin') then return coalesce(new, old); end if;
-  perform 1 from team where id = old.team_id for update;
-  if not found then return coalesce(new, old); end if;
+  perform 1 from team where id = old.team_id and deleted_at is null for update;
+  if not found then return coalesce(new, old); end if;   -- a deleted team loses its members with everything else
   if not exists (select 1 from membership where team_id = old.team_id and role = 'admin' and subject_id <> old.subject_id) then
     raise exception 'a team keeps at least one admin' using errcode = 'check_violation', constraint = 'membership_keep_an_admin';
   end if;

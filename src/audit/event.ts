@@ -9,7 +9,8 @@ import type { JsonObject } from '../shared/json.ts';
 
 /** What happened, as the operation tells it. */
 export interface EventInput {
-  readonly caller: Caller;
+  /** Who did it; the subject is null where the vault acts by itself. */
+  readonly caller: Pick<Caller, 'requestId' | 'address'> & { readonly subject: SubjectId | null };
   readonly team?: TeamRef | undefined;
   /** `noun.verb`, e.g. `credential.create`. */
   readonly action: string;

@@ -28,7 +28,7 @@ export interface Operation<P, Q, B, R> {
   /** Codes that this operation adds to those that its access, body and guards bring. */
   readonly problems?: readonly ErrorCode[];
   readonly guards?: { readonly ifMatch?: true; readonly idempotencyKey?: true; readonly etag?: true };
-  readonly bodyExample?: unknown;
+  readonly isProbe?: true;
   readonly handler: (input: Input<P, Q, B>) => Promise<R>;
 }
 
@@ -64,7 +64,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
   app.route({
     method: operation.method,
     url: operation.url,
-    config: { access: operation.access, operation: any },
+    config: { access: operation.access, operation: any, ...(operation.isProbe === undefined ? {} : { isProbe: operation.isProbe }) },
     schema: {
       ...(operation.params === undefined ? {} : { params: operation.params }),
       ...(operation.query === undefined ? {} : { querystring: operation.query }),

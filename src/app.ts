@@ -1,0 +1,156 @@
+// The composition, on one screen: parts in, a fastify app out. Opens nothing, reads no environment.
+import fastify, { type FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { randomUUIDv7 } from 'node:crypto';
+import { AuditLog } from './audit/record.ts';
+import { registerAccessRecords, registerAudit } from './audit/routes.ts';
+import { registerCredentials } from './credentials/routes.ts';
+import { CredentialsService } from './credentials/service.ts';
+import type { Keyring } from './crypto/index.ts';
+import type { Db } from './db/client.ts';
+import { Subjects } from './db/subjects.ts';
+import { registerEngines } from './engines/routes.ts';
+import { EnginesService } from './engines/service.ts';
+import { registerAuthentication, type TokenVerification } from './http/authentication.ts';
+import { registerAuthorization } from './http/authorize.ts';
+import { registerDocs } from './http/docs.ts';
+import { openapiDocument } from './http/document.ts';
+import { type ReadinessCheck, registerHealth } from './http/health.ts';
+import { Idempotency } from './http/idempotency.ts';
+import { bodyBytesMax, connectionTimeoutMs, paramLengthMax, requestTimeoutMs } from './http/limits.ts';
+import { registerRequestLog } from './http/logging.ts';
+import { Cursors } from './http/paging.ts';
+import { sendFrameworkProblem, sendProblem } from './http/problem.ts';
+import { makeRateLimits, type RateLimits } from './http/rate-limits.ts';
+import { schemaErrorFormatter, serializerCompiler, validatorCompiler } from './http/validation.ts';
+import { registerKeys } from './keys/routes.ts';
+import { KeysService } from './keys/service.ts';
+import { RotationWorker } from './keys/worker.ts';
+import { registerLeases } from './leases/routes.ts';
+import { LeasesService } from './leases/service.ts';
+import { UsageCounter } from './leases/usage.ts';
+import { Retention } from './retention/service.ts';
+import { registerTeams } from './teams/routes.ts';
+import { TeamsService } from './teams/service.ts';
+import { registerWhoami } from './teams/whoami.ts';
+import { notFound } from './shared/errors.ts';
+
+/** What the app is made of. */
+export interface AppParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly logger: Logger;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  readonly verification: TokenVerification;
+  readonly operators: readonly string[];
+  readonly tokenFormat: 'fernet' | 'fernet-256';
+  /** The issuer of leases; asked for when the first lease is made, because a free port is known only then. */
+  readonly publicUrl: () => string;
+  readonly rateLimits: RateLimits;
+  readonly trustedProxies: readonly string[];
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  readonly readiness: readonly ReadinessCheck[];
+}
+
+/** The app, and what runs beside it: started after listening, stopped before the database closes. */
+export interface Vault { readonly app: FastifyInstance; start(): void; stop(): Promise<void> }
+
+/** Composes the vault. */
+export async function buildApp(parts: AppParts): Promise<Vault> {
+  const { db, keyring, logger, now } = parts;
+  const app = createServer(parts);
+  const onError = (error: Error): void => { logger.error({ event: 'background', name: error.name, cause: nameOf(error.cause) }, error.message); };
+  const audit = new AuditLog({
+    db, keyring, now, onError,
+    onAlarm: ({ action, target, caller }) => { logger.error({ event: 'sealBroken', action, target, requestId: caller.requestId }, 'a sealed row was changed past the service'); },
+  });
+  const subjects = new Subjects();
+  const idempotency = new Idempotency({ db, keyring, now });
+  const cursors = new Cursors(keyring);
+  const usage = new UsageCounter({ db, now, onError });
+  const worker = new RotationWorker({ db, keyring, audit, now, onError });
+  const retention = new Retention({ db, audit, now, onError });
+
+  const keys = new KeysService({ db, keyring, audit, now, onRotationStarted: () => { worker.wake(); } });
+  const engines = new EnginesService({ db, keyring, audit, subjects, now });
+  const teams = new TeamsService({
+    db, keyring, audit, subjects, now, tokenFormat: parts.tokenFormat,
+    insertFirstKey: (trx, key) => keys.insertFirstKey(trx, key),
+    isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
+  });
+  const credentials = new CredentialsService({ db, keyring, audit, now });
+  const leases = new LeasesService({ db, keyring, audit, now, usage, issuer: parts.publicUrl });
+
+  const authenticator = await registerAuthentication(app, parts.verification, now);
+  const limits = await makeRateLimits(app, parts.rateLimits);
+  limits.beforeAuthentication();
+  registerAuthorization(app, {
+    authenticator,
+    operators: new Set(parts.operators),
+    subjectOf: (sub) => subjects.ensure(db, sub),
+    locate: { team: (caller, slug) => teams.locateTeam(caller, slug), credential: (caller, id) => credentials.locateCredential(caller, id) },
+    recordDenial: (denial) => audit.denial(denial),
+    recordFailedAuthentication: (failed) => { audit.access({ ...failed, subject: null, team: null, target: null, status: 401 }); },
+  });
+  limits.afterAuthentication();
+  registerRequestLog(app);
+  registerAccessRecords(app, audit);
+
+  let isStopping = false;
+  registerHealth(app, { checks: parts.readiness, isStopping: () => isStopping });
+  registerDocs(app, () => openapiDocument(app.operations));
+  registerWhoami(app, { service: teams });
+  registerTeams(app, { service: teams, idempotency, cursors });
+  registerCredentials(app, { service: credentials, idempotency, cursors });
+  registerEngines(app, { service: engines, idempotency, cursors });
+  registerLeases(app, { service: leases, authenticator, keyring });
+  registerKeys(app, { service: keys, idempotency, cursors });
+  registerAudit(app, { db, keyring, cursors });
+  await app.ready();
+
+  return {
+    app,
+    start: () => { worker.start(); usage.start(); retention.start(); },
+    stop: async () => {
+      isStopping = true;
+      await app.close();
+      await Promise.all([worker.stop(), retention.stop(), usage.stop()]);
+      await audit.flush();
+    },
+  };
+}
+
+function createServer(parts: AppParts): FastifyInstance {
+  const app = fastify({
+    loggerInstance: parts.logger,
+    disableRequestLogging: true,   // fastify's own lines carry the URL with its query
+    genReqId: () => randomUUIDv7(),
+    requestIdHeader: false,
+    trustProxy: parts.trustedProxies.length === 0 ? false : [...parts.trustedProxies],
+    bodyLimit: bodyBytesMax,
+    requestTimeout: requestTimeoutMs,
+    connectionTimeout: connectionTimeoutMs,
+    routerOptions: { maxParamLength: paramLengthMax, ignoreTrailingSlash: false, caseSensitive: true },
+    exposeHeadRoutes: false,
+    forceCloseConnections: 'idle',
+    frameworkErrors: sendFrameworkProblem,
+    schemaErrorFormatter,
+    ...(parts.tls === undefined ? {} : { https: { cert: parts.tls.cert, key: parts.tls.key, minVersion: 'TLSv1.2' as const } }),
+  }) as unknown as FastifyInstance;
+  app.decorate('operations', []);
+  app.setValidatorCompiler(validatorCompiler as never);
+  app.setSerializerCompiler(serializerCompiler as never);
+  app.setErrorHandler(sendProblem);
+  app.setNotFoundHandler((request, reply) => sendProblem(notFound(), request, reply));
+  app.removeContentTypeParser('text/plain');
+  app.addHook('onSend', async (request, reply) => {
+    void reply.headers({ 'X-Request-Id': request.id, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' });
+    if (reply.getHeader('Cache-Control') === undefined) void reply.header('Cache-Control', 'no-store');
+    if (reply.getHeader('Content-Security-Policy') === undefined) void reply.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
+    if (parts.tls !== undefined) void reply.header('Strict-Transport-Security', 'max-age=31536000');
+  });
+  return app;
+}
+
+const nameOf = (cause: unknown): string | undefined => (cause instanceof Error ? `${cause.name} ${String((cause as { code?: unknown }).code ?? '')}`.trim() : undefined);

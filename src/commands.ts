@@ -1,0 +1,132 @@
+// What each command does. Everything of the process comes in through the context.
+import type { Logger } from 'pino';
+import { type Environment, readConfig } from './config.ts';
+import { generateRootKey } from './crypto/index.ts';
+import { openDatabase } from './db/client.ts';
+import { migrate } from './db/migrate.ts';
+import { dumpSchema } from './db/schema-dump.ts';
+import { runDemo } from './local/demo.ts';
+import { startLocal } from './local/run.ts';
+import { localToken } from './local/token.ts';
+import { openapiYaml } from './openapi.ts';
+import { startVault, verificationOf } from './serve.ts';
+
+export interface CommandContext {
+  readonly args: readonly string[];
+  readonly environment: Environment;
+  readonly processId: number;
+  readonly readFile: (path: string) => string;
+  readonly write: (text: string) => void;
+  readonly makeLogger: (level: string) => Logger;
+  /** Aborted when the process is asked to stop. */
+  readonly stop: AbortSignal;
+  readonly now: () => number;
+}
+
+export interface Command { readonly summary: string; run(context: CommandContext): Promise<number> }
+
+/** The command was called in a way that it does not know. */
+export class UsageError extends Error { override name = 'UsageError'; }
+
+const aborted = (signal: AbortSignal): Promise<void> => new Promise((resolve) => {
+  if (signal.aborted) resolve();
+  else signal.addEventListener('abort', () => { resolve(); }, { once: true });
+});
+
+export const commands: Readonly<Record<string, Command>> = {
+  local: {
+    summary: 'run a vault for trying it, with its own keys and database in ./data',
+    async run({ environment, readFile, makeLogger, write, stop, processId }) {
+      const { config } = readConfig(environment, 'local', readFile);
+      const vault = await startLocal(config, { logger: makeLogger(config.logLevel), processId });
+      write(welcome(vault.url));
+      await aborted(stop);
+      await vault.stop();
+      return 0;
+    },
+  },
+  serve: {
+    summary: 'run a vault in production, configured by the environment',
+    async run({ environment, readFile, makeLogger, stop }) {
+      const { config, secrets } = readConfig(environment, 'serve', readFile);
+      const vault = await startVault({
+        config, databaseUrl: secrets.databaseUrl, rootKeys: secrets.rootKeys, operators: config.operators, logger: makeLogger(config.logLevel),
+        verification: verificationOf(config.jwt, secrets.jwtSecret), trustedProxies: config.trustedProxies,
+        tls: config.tlsCertificate === undefined || secrets.tlsKey === undefined ? undefined : { cert: config.tlsCertificate, key: secrets.tlsKey },
+      });
+      await aborted(stop);
+      await vault.stop();
+      return 0;
+    },
+  },
+  migrate: {
+    summary: 'bring the database to the schema of this version',
+    async run({ environment, readFile, write }) {
+      const { secrets } = readConfig(environment, 'migrate', readFile);
+      const applied = await migrate(secrets.databaseUrl);
+      write(applied.length === 0 ? 'nothing to do\n' : applied.map((name) => `applied ${name}\n`).join(''));
+      return 0;
+    },
+  },
+  schema: {
+    summary: 'print the schema of a migrated database, as docs/schema.sql has it',
+    async run({ environment, readFile, write }) {
+      const { secrets } = readConfig(environment, 'migrate', readFile);
+      const database = openDatabase({ url: secrets.databaseUrl, onError: () => undefined });
+      try {
+        write(await dumpSchema(database.db));
+      } finally {
+        await database.close();
+      }
+      return 0;
+    },
+  },
+  openapi: {
+    summary: 'print openapi.yaml',
+    async run({ write }) {
+      write(await openapiYaml());
+      return 0;
+    },
+  },
+  'generate-key': {
+    summary: 'print a fresh root key',
+    async run({ write }) {
+      write(`${generateRootKey()}\n`);
+      return 0;
+    },
+  },
+  token: {
+    summary: 'print a token for a subject of the local vault; the subject `operator` is the operator',
+    async run({ args, environment, readFile, write, now }) {
+      const [subject] = args;
+      if (args.length !== 1 || subject === undefined || !/^[\x21-\x7e]{1,255}$/.test(subject)) throw new UsageError('say one subject: npm run -s vault -- token SUBJECT');
+      const { config } = readConfig(environment, 'local', readFile);
+      write(`${await localToken(config.dataFolder, subject, now())}\n`);
+      return 0;
+    },
+  },
+  demo: {
+    summary: 'play the whole story against a vault of its own, and clean up',
+    run: ({ write, stop, processId, makeLogger }) => runDemo({ write, stop, processId, logger: makeLogger('fatal') }),
+  },
+  help: {
+    summary: 'print this list',
+    async run({ write }) {
+      const width = Math.max(...Object.keys(commands).map((name) => name.length));
+      write(`npm run -s vault -- COMMAND\n\n${Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}\n`).join('')}`);
+      return 0;
+    },
+  },
+};
+
+const welcome = (url: string): string => `
+The vault runs on ${url}
+
+  the API's documentation   ${url}/docs
+  a token for yourself      npm run -s vault -- token alice
+  a token for the operator  npm run -s vault -- token operator
+  the whole story, played   npm run demo
+
+Keys and database are in ./data. Ctrl-C stops it; the next start keeps everything.
+
+`;

@@ -1,0 +1,102 @@
+// What keeps the published time limits: deleted credentials and teams are destroyed, old months of the trail dropped, new months
+// made ahead. Runs on every replica; rows that another replica works on are skipped.
+import { sql } from 'kysely';
+import type { AuditLog } from '../audit/record.ts';
+import { credentialTarget } from '../audit/event.ts';
+import type { Db } from '../db/client.ts';
+import type { CredentialId, TeamId } from '../shared/ids.ts';
+
+export interface RetentionParts { readonly db: Db; readonly audit: AuditLog; readonly now: () => number; readonly onError: (error: Error) => void }
+
+const everyMs = 60 * 60_000;
+const auditMonthsKept = 12;
+const monthsAhead = 3;
+const deletedCredentialDays = 30;
+const deletedTeamDays = 7;
+const idempotencyHours = 24;
+const batchRows = 500;
+const dayMs = 86_400_000;
+
+/** The hourly housekeeping. */
+export class Retention {
+  readonly #parts: RetentionParts;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #isStopping = false;
+
+  constructor(parts: RetentionParts) { this.#parts = parts; }
+
+  /** Runs once now and then every hour. */
+  start(): void {
+    this.#kick();
+    this.#timer = setInterval(() => { this.#kick(); }, everyMs).unref();
+  }
+
+  /** Waits for the batch that is under way. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  /** One run; what fails is tried again in the next one. */
+  async run(): Promise<void> {
+    await sql`select audit_make_months(${monthsAhead}), audit_drop_months(${auditMonthsKept})`.execute(this.#parts.db);
+    await this.#untilDone(() => this.#purgeIdempotency());
+    await this.#untilDone(() => this.#purgeCredentials());
+    await this.#untilDone(() => this.#purgeTeam());
+  }
+
+  async #untilDone(step: () => Promise<boolean>): Promise<void> {
+    while (!this.#isStopping && await step()) { /* the next batch */ }
+  }
+
+  async #purgeIdempotency(): Promise<boolean> {
+    const { rows } = await sql`
+      delete from idempotency_record where ctid = any(array(
+        select ctid from idempotency_record where created_at < ${this.#before(idempotencyHours * 3_600_000)} limit ${batchRows}))
+      returning 1`.execute(this.#parts.db);
+    return rows.length === batchRows;
+  }
+
+  async #purgeCredentials(): Promise<boolean> {
+    return this.#parts.db.transaction().execute(async (trx) => {
+      const { rows } = await sql<{ id: CredentialId; team: TeamId; slug: string }>`
+        delete from credential using team where team.id = credential.team_id and credential.id in (
+          select id from credential where state = 'deleted' and deleted_at < ${this.#before(deletedCredentialDays * dayMs)}
+          order by deleted_at limit ${batchRows} for update skip locked)
+        returning credential.id, credential.team_id as team, team.slug`.execute(trx);
+      await this.#parts.audit.record(trx, ...rows.map((row) => ({
+        caller, team: { id: row.team, slug: row.slug }, action: 'credential.purge', target: credentialTarget(row.id), reason: 'retention',
+      })));
+      return rows.length === batchRows;
+    });
+  }
+
+  /** Destroys what a deleted team left, its wrapped keys included; the team's row stays, so that its slug is never given again. */
+  async #purgeTeam(): Promise<boolean> {
+    return this.#parts.db.transaction().execute(async (trx) => {
+      const { rows } = await sql<{ id: TeamId; slug: string }>`
+        select id, slug from team where deleted_at < ${this.#before(deletedTeamDays * dayMs)} and exists (select 1 from data_key where team_id = team.id)
+        limit 1 for update skip locked`.execute(trx);
+      const team = rows[0];
+      if (team === undefined) return false;
+      await trx.deleteFrom('credential').where('team_id', '=', team.id).execute();
+      await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
+      await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
+      await trx.deleteFrom('data_key').where('team_id', '=', team.id).execute();
+      await this.#parts.audit.record(trx, { caller, team, action: 'team.purge', target: { type: 'team', id: team.id }, reason: 'retention' });
+      return true;
+    });
+  }
+
+  #before(ms: number): Date { return new Date(this.#parts.now() - ms); }
+
+  #kick(): void {
+    this.#running ??= this.run().catch((error: unknown) => {
+      this.#parts.onError(new Error('housekeeping failed; it is tried again in an hour', { cause: error }));
+    }).finally(() => { this.#running = undefined; });
+  }
+}
+
+const caller = { subject: null, requestId: 'retention', address: null };

@@ -1,0 +1,89 @@
+// From configuration to a listening vault: database, keyring, app; stopped in reverse order.
+import type { Logger } from 'pino';
+import { buildApp } from './app.ts';
+import type { LocalConfig, ServeConfig } from './config.ts';
+import { parseRootKeys } from './crypto/index.ts';
+import { openDatabase } from './db/client.ts';
+import { schemaState } from './db/migrate.ts';
+import type { TokenVerification } from './http/authentication.ts';
+import { checkCanaries, openKeyring } from './keys/system-keys.ts';
+
+/** What a way to run hands in. */
+export interface VaultSettings {
+  readonly config: LocalConfig | ServeConfig;
+  readonly databaseUrl: string;
+  readonly rootKeys: string;
+  readonly verification: TokenVerification;
+  readonly operators: readonly string[];
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  readonly trustedProxies: readonly string[];
+  readonly logger: Logger;
+}
+
+export interface RunningVault {
+  /** Where it listens, e.g. http://127.0.0.1:7300. */
+  readonly url: string;
+  /** Answers what it has begun, finishes a batch of a running rotation, writes what is pending, closes. */
+  stop(): Promise<void>;
+}
+
+/** The schema in the database is not the one that this version knows. */
+export class SchemaUnfit extends Error {
+  constructor(state: string) {
+    super(state === 'behind' ? 'the schema is behind this version: run `npm run -s vault -- migrate`' : 'the schema is not one that this version knows');
+    this.name = 'SchemaUnfit';
+  }
+}
+
+/** Starts a vault on a migrated database. Throws SchemaUnfit, RootKeyMissing, and what listening throws; nothing stays open then. */
+export async function startVault(settings: VaultSettings): Promise<RunningVault> {
+  const { config, logger } = settings;
+  const now = Date.now;
+  const database = openDatabase({
+    url: settings.databaseUrl, poolMax: config.poolMax, namedStatements: config.namedStatements,
+    onError: (error) => { logger.warn({ event: 'databaseConnectionLost', name: error.name, code: (error as { code?: unknown }).code }, 'a database connection was lost'); },
+  });
+  try {
+    const state = await schemaState(database.db);
+    if (state !== 'current') throw new SchemaUnfit(state);
+    const roots = parseRootKeys(settings.rootKeys);
+    const keyring = await openKeyring({ db: database.db, roots, now });
+    let url = config.publicUrl ?? '';
+    const vault = await buildApp({
+      db: database.db, keyring, logger, now, verification: settings.verification, operators: settings.operators, tokenFormat: config.tokenFormat,
+      publicUrl: () => config.publicUrl ?? url, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
+      readiness: [
+        { name: 'database', check: async () => { await database.db.selectNoFrom((select) => select.lit(1).as('one')).execute(); return true; } },
+        { name: 'schema', check: async () => await schemaState(database.db) === 'current' },
+        { name: 'rootKeys', check: async () => { await checkCanaries(database.db, roots); return true; } },
+      ],
+    });
+    try {
+      url = await vault.app.listen({ host: config.host, port: config.port });
+    } catch (error) {
+      await vault.stop();
+      throw error;
+    }
+    vault.start();
+    logger.info({ event: 'listening', url, rootKeys: roots.fingerprints }, 'listening');
+    return {
+      url,
+      stop: async () => {
+        await vault.stop();
+        await database.close();
+        logger.info({ event: 'stopped' }, 'stopped');
+      },
+    };
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}
+
+/** How `serve` verifies tokens, from its configuration. */
+export function verificationOf({ issuer, audience, keys }: ServeConfig['jwt'], secret: string | undefined): TokenVerification {
+  if (keys.kind === 'jwksUrl') return { issuer, audience, source: { jwksUrl: keys.url } };
+  if (keys.kind === 'publicKey') return { issuer, audience, source: { publicKey: keys.pem } };
+  if (secret === undefined) throw new TypeError('a shared secret is configured');
+  return { issuer, audience, source: { secret } };
+}

@@ -1,0 +1,89 @@
+// A whole vault over `inject`, on a database of its own: what integration tests talk to. Nothing in it is mocked but the clock.
+import { pino } from 'pino';
+import { Writable } from 'node:stream';
+import { randomBytes } from 'node:crypto';
+import { SignJWT } from 'jose';
+import type { FastifyInstance, InjectOptions } from 'fastify';
+import { buildApp } from '../../src/app.ts';
+import { generateRootKey, type Keyring, parseRootKeys } from '../../src/crypto/index.ts';
+import type { Db } from '../../src/db/client.ts';
+import { openKeyring } from '../../src/keys/system-keys.ts';
+import { testDatabase } from './database.ts';
+
+const issuer = 'https://issuer.test';
+const audience = 'credential-vault';
+const secret = randomBytes(48).toString('base64url');
+
+export interface Answer { readonly status: number; readonly headers: Record<string, string | string[] | number | undefined>; readonly text: string; readonly json: any }
+
+export interface TestVault {
+  readonly app: FastifyInstance;
+  readonly db: Db;
+  readonly databaseUrl: string;
+  readonly keyring: Keyring;
+  readonly rootKey: string;
+  /** Every log line so far. */
+  readonly logs: string[];
+  /** Every answer so far, whole: what the canary is sought in. */
+  readonly answers: string[];
+  /** The clock; add to `ms` to travel. */
+  readonly clock: { ms: number };
+  token(sub: string, claims?: Record<string, unknown>): Promise<string>;
+  /** Calls as a subject; `null` sends no token. A body is sent as JSON. */
+  call(as: string | null, method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
+  /** A team with these admins, made by the operator. */
+  team(slug: string, admins?: string[]): Promise<void>;
+  /** Adds or changes a member, as the admin. */
+  member(team: string, sub: string, role: string, admin?: string, extra?: object): Promise<void>;
+  /** Starts what runs in the background (rotation, use counts, housekeeping). */
+  start(): void;
+}
+
+interface Options { operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string }
+interface Teardown { teardown(action: () => unknown): unknown }
+
+/** Starts a vault. The subject `operator` is its operator. */
+export async function startVault(t: Teardown, options: Options = {}): Promise<TestVault> {
+  const database = options.database ?? await testDatabase(t);
+  const rootKey = options.rootKey ?? generateRootKey();
+  const clock = { ms: 0 };
+  const now = (): number => Date.now() + clock.ms;
+  const keyring = await openKeyring({ db: database.db, roots: parseRootKeys(rootKey), now });
+  const logs: string[] = [];
+  const answers: string[] = [];
+  const stream = new Writable({ write(chunk: Buffer, _encoding, done) { logs.push(chunk.toString('utf8')); done(); } });
+  const vault = await buildApp({
+    db: database.db, keyring, logger: pino({ level: 'trace' }, stream), now, verification: { issuer, audience, source: { secret } },
+    operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: () => 'https://vault.test',
+    rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: [], tls: undefined,
+    readiness: [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
+  });
+  t.teardown(() => vault.stop());
+
+  const token = (sub: string, claims: Record<string, unknown> = {}): Promise<string> => {
+    const at = Math.floor(now() / 1000);
+    return new SignJWT({ iss: issuer, aud: audience, iat: at, exp: at + 600, sub, ...claims }).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(secret));
+  };
+  const call: TestVault['call'] = async (as, method, url, body, headers = {}) => {
+    const answer = await vault.app.inject({
+      method: method as NonNullable<InjectOptions['method']>, url,
+      headers: {
+        ...(as === null ? {} : { authorization: `Bearer ${await token(as)}` }),
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers,
+      },
+      ...(body === undefined ? {} : { payload: typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
+    });
+    answers.push(`${answer.statusCode} ${JSON.stringify(answer.headers)}\n${answer.body}`);
+    return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: /json/.test(String(answer.headers['content-type'])) ? JSON.parse(answer.body) : undefined };
+  };
+  const must = (answer: Answer, status: number): void => {
+    if (answer.status !== status) throw new Error(`expected ${status}, got ${answer.status}: ${answer.text}`);
+  };
+  return {
+    app: vault.app, db: database.db, databaseUrl: database.url, keyring, rootKey, logs, answers, clock, token, call, start: () => { vault.start(); },
+    team: async (slug, admins = ['alice']) => { must(await call('operator', 'POST', '/v1/teams', { slug, name: slug, admins }), 201); },
+    member: async (team, sub, role, admin = 'alice', extra = {}) => {
+      must(await call(admin, 'PUT', `/v1/teams/${team}/members/${encodeURIComponent(sub)}`, { role, ...extra }, { 'if-match': '*' }), 200);
+    },
+  };
+}
