@@ -1,6 +1,6 @@
 // The several hosts of one database behind the shape of a pool: connections go to the host that is the primary.
 import pg from 'pg';
-import { NoPrimary, PoolExhausted } from './errors.ts';
+import { isServerGone, NoPrimary, PoolExhausted } from './errors.ts';
 import { Connection, type ConnectionSettings } from './connection.ts';
 import type { DatabaseHost } from './url.ts';
 
@@ -97,8 +97,11 @@ export class HostPools {
       },
       verify: (client, done) => void verifyPrimary(client).then(() => done(), done),
     });
-    // Without a listener the loss of an idle connection ends the process.
-    pool.on('error', onError);
+    // Without a listener the loss of an idle connection ends the process. One told to go means that its siblings are told too.
+    pool.on('error', (error) => {
+      if (isServerGone(error)) this.#retire(index, pool);
+      onError(error);
+    });
     return pool;
   }
 
@@ -111,9 +114,10 @@ export class HostPools {
   }
 }
 
-async function verifyPrimary(client: pg.PoolClient): Promise<void> {
-  const { rows: [row] } = await client.query<{ standby: boolean }>('select pg_is_in_recovery() as standby');
-  if (row?.standby !== false) throw new Error('the host is a standby');
+/** Throws unless the connected server takes writes: a standby does not, nor does a primary that was set read-only. */
+export async function verifyPrimary(client: pg.ClientBase): Promise<void> {
+  const { rows: [row] } = await client.query<{ isWritable: boolean }>(`select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "isWritable"`);
+  if (row?.isWritable !== true) throw new Error('the host does not take writes');
 }
 
 // pg-pool gives this error no code; a host that does not answer has another message.

@@ -6,6 +6,7 @@ import { sql } from 'kysely';
 import pg from 'pg';
 import { connectionConfig, type Executor } from './client.ts';
 import { NoPrimary, sqlState } from './errors.ts';
+import { verifyPrimary } from './hosts.ts';
 import { parseDatabaseUrl } from './url.ts';
 
 /** The migrations that this release knows. */
@@ -111,9 +112,8 @@ async function connectToPrimary(url: string): Promise<pg.Client> {
     client.on('error', () => undefined); // the statement that runs reports it
     try {
       await client.connect();
-      const { rows: [row] } = await client.query<{ standby: boolean }>('select pg_is_in_recovery() as standby');
-      if (row?.standby === false) return client;
-      throw new Error('the host is a standby');
+      await verifyPrimary(client);
+      return client;
     } catch (error) {
       errors.push(error);
       await client.end();

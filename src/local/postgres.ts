@@ -164,7 +164,7 @@ function ready(child: ChildProcess, log: LocalPostgresOptions['log']): Promise<v
       const text = chunk.toString();
       log?.(text);
       tail = (tail + text).slice(-4_000);
-      if (tail.includes('ready to accept connections')) resolve();
+      if (/ready to accept (?:read-only )?connections/.test(tail)) resolve();
       if (tail.includes('FATAL:')) reject(new Error(`PostgreSQL did not start: ${tail}`));
     });
     child.once('error', reject);
