@@ -72,7 +72,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const worker = new RotationWorker({ db, keyring, audit, now, onError });
   const retention = new Retention({ db, audit, now, onError });
 
-  const keys = new KeysService({ db, keyring, audit, now, onRotationStarted: () => { worker.wake(); } });
+  const keys = new KeysService({ db, keyring, audit, now, wake: () => { worker.wake(); } });
   const engines = new EnginesService({ db, keyring, audit, subjects, now });
   const teams = new TeamsService({
     db, keyring, audit, subjects, now, tokenFormat: parts.tokenFormat,

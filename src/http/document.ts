@@ -53,7 +53,7 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
     components: {
       schemas: components.sorted(),
       headers,
-      parameters: { IfMatch: ifMatch, IdempotencyKey: idempotencyKey },
+      parameters: { IfMatch: ifMatch, IfMatchExisting: { ...ifMatch, required: false, description: `${ifMatch.description} Needed when it is there already.` }, IdempotencyKey: idempotencyKey },
       securitySchemes: {
         token: {
           type: 'http', scheme: 'bearer', bearerFormat: 'JWT',
@@ -71,7 +71,7 @@ function operationObject(operation: AnyOperation, components: Components): Json 
   const { access, success, guards } = operation;
   const parameters = [
     ...parametersOf(operation.params, 'path', components), ...parametersOf(operation.query, 'query', components),
-    ...(guards?.ifMatch ? [{ $ref: '#/components/parameters/IfMatch' }] : []), ...(guards?.idempotencyKey ? [{ $ref: '#/components/parameters/IdempotencyKey' }] : []),
+    ...(guards?.ifMatch === undefined ? [] : [{ $ref: `#/components/parameters/${guards.ifMatch === true ? 'IfMatch' : 'IfMatchExisting'}` }]), ...(guards?.idempotencyKey ? [{ $ref: '#/components/parameters/IdempotencyKey' }] : []),
   ];
   const action = actionOf(access);
   return {

@@ -27,7 +27,8 @@ export interface Operation<P, Q, B, R> {
   readonly success: { readonly status: 200 | 201 | 202 | 204; readonly schema?: z.ZodType<R>; readonly description: string; readonly mediaType?: string };
   /** Codes that this operation adds to those that its access, body and guards bring. */
   readonly problems?: readonly ErrorCode[];
-  readonly guards?: { readonly ifMatch?: true; readonly idempotencyKey?: true; readonly etag?: true };
+  /** `ifMatch: 'existing'`: asked for only when the thing is there already. */
+  readonly guards?: { readonly ifMatch?: true | 'existing'; readonly idempotencyKey?: true; readonly etag?: true };
   readonly isProbe?: true;
   readonly handler: (input: Input<P, Q, B>) => Promise<R>;
 }

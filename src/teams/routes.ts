@@ -98,7 +98,7 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
   addOperation(app, {
     method: 'PUT', url: '/v1/teams/:team/members/:subject', access: { team: 'team.manage', by: 'team' }, operationId: 'putMember', tag: 'members',
     summary: 'Add a member or change a role', description: 'If-Match is needed when the subject is a member already.',
-    params: memberPath, body: memberPut, guards: { ifMatch: true, etag: true }, success: { status: 200, schema: member, description: 'The member.' },
+    params: memberPath, body: memberPut, guards: { ifMatch: 'existing', etag: true }, success: { status: 200, schema: member, description: 'The member.' },
     problems: ['lastAdmin', 'notAnEngine', 'isAnEngine'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
       const { member: row } = await service.putMember(caller, scope.team, params.subject, body, () => expectedRevision(request));
