@@ -1,0 +1,97 @@
+// May this engine have this credential, now, for this person? Pure: rows in, the answer out. What the caller may not know of is
+// `notFound`, whatever else is the matter with it.
+import type { Keyring } from '../crypto/index.ts';
+import { credentialSealHolds } from '../credentials/service.ts';
+import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
+import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
+import { engineSealHolds, standingOf } from '../http/rights.ts';
+import type { CredentialId, EngineId } from '../shared/ids.ts';
+import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
+
+/** Why a reference is refused, as the caller is told. */
+export type Rule =
+  | 'notFound' | 'duplicate' | 'onBehalfOfRequired' | 'onBehalfOfRefused' | 'deleted' | 'disabled' | 'expired' | 'deliveryNotAllowed' | 'undecryptable';
+
+/** A refusal, with what only the trail is told. */
+export interface Refusal {
+  readonly pointer: string; readonly rule: Rule; readonly reason: string;
+  readonly team: TeamRef | undefined; readonly target: { readonly type: string; readonly id: string };
+}
+
+/** A credential that may be leased; `isKnown` where the caller has this version already. */
+export interface Granted { readonly row: FoundRow; readonly version: VersionRow; readonly isKnown: boolean }
+
+/** The engine that asks and the key that it is answered with. */
+export interface Recipient { readonly id: EngineId; readonly revision: number; readonly kid: string; readonly jwk: PublicJwk }
+
+export interface Question {
+  readonly caller: Caller;
+  readonly onBehalfOf: string | undefined;
+  /** By position. */
+  readonly knownVersions: readonly (number | undefined)[];
+  readonly now: Date;
+}
+
+/** The engine behind the caller, if he is one whose registration holds; else why not. */
+export function decideEngine(row: RecipientRow, caller: Caller, keyring: Keyring): { readonly id: EngineId; readonly revision: number } | { readonly refusal: string } {
+  const { engine } = row;
+  if (engine === undefined) return { refusal: 'notAnEngine' };
+  // SECURITY: only the vault's own word makes an engine of a subject.
+  if (!engineSealHolds(keyring, { ...engine, subject: caller.subject, sub: caller.sub }, engine.seal)) return { refusal: 'sealBroken' };
+  return engine.state === 'enabled' ? { id: engine.id, revision: engine.revision } : { refusal: 'engineDisabled' };
+}
+
+/** The key that the lease goes to; else the refusal. */
+export function decideKey(row: RecipientRow, engine: EngineId, keyring: Keyring): { readonly kid: string; readonly jwk: PublicJwk } | Refusal {
+  const refuse = (reason: string): Refusal => ({ pointer: '/keyId', rule: 'notFound', reason, team: undefined, target: { type: 'engine', id: engine } });
+  const { key } = row;
+  if (key === undefined) return refuse('noSuchKey');
+  // SECURITY: whoever could put a key of his own here would be sent every secret of the engine.
+  if (!engineKeySealHolds(keyring, { engine, kid: key.kid, jwk: key.jwk, revision: key.revision }, key.seal)) return refuse('sealBroken');
+  return { kid: key.kid, jwk: key.jwk as unknown as PublicJwk };
+}
+
+/** Each reference granted or refused, in their order. */
+export function decideAll(found: readonly (FoundRow | undefined)[], question: Question, keyring: Keyring): (Granted | Refusal)[] {
+  const seen = new Set<CredentialId>();
+  return found.map((row, position) => {
+    const refuse = (rule: Rule, reason: string = rule): Refusal => ({
+      pointer: `/credentials/${position}`, rule, reason,
+      team: row === undefined ? undefined : { id: row.team, slug: row.slug }, target: { type: 'credential', id: row?.id ?? 'unknown' },
+    });
+    if (row === undefined) return refuse('notFound', 'noSuchThing');
+    return decide(row, position, question, keyring, seen, refuse);
+  });
+}
+
+function decide(
+  row: FoundRow, position: number, { caller, onBehalfOf, knownVersions, now }: Question, keyring: Keyring, seen: Set<CredentialId>,
+  refuse: (rule: Rule, reason?: string) => Refusal,
+): Granted | Refusal {
+  const standing = standingOf(row.rights, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub }, keyring);
+  if (standing.role === undefined) return refuse('notFound', standing.refusal ?? 'notMember');
+  if (!isAllowed(standing.role, 'credential.lease')) return refuse('notFound', 'role');
+  if (!credentialSealHolds(keyring, { ...row, version: row.currentVersion }, row.seal)) return refuse('notFound', 'sealBroken');
+  if (seen.has(row.id)) return refuse('duplicate');
+  seen.add(row.id);
+
+  if (onBehalfOf === undefined) {
+    if (!standing.actsForItself) return refuse('onBehalfOfRequired');
+  } else {
+    const { behalfSubject: subject } = row;
+    if (subject === null) return refuse('onBehalfOfRefused', 'onBehalfOfUnknown');
+    const behalf = standingOf(row.behalfRights, { team: row.team, slug: row.slug, subject, sub: onBehalfOf }, keyring);
+    // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like somebody without the right.
+    if (behalf.role === undefined) return refuse('onBehalfOfRefused', behalf.refusal === 'sealBroken' ? 'sealBroken' : 'onBehalfOfNotMember');
+    if (!isAllowed(behalf.role, 'credential.use')) return refuse('onBehalfOfRefused', 'onBehalfOfRole');
+  }
+
+  if (row.state !== 'enabled') return refuse(row.state);
+  if (row.expiresAt !== null && row.expiresAt <= now) return refuse('expired');
+  const { version } = row;
+  if (version === undefined) return refuse('undecryptable', 'keyNotUsable');
+  // Only the opening proves the policy; a bent one that says yes here does not open.
+  const { delivery } = version.policy;
+  if (!Array.isArray(delivery) || !delivery.includes('lease')) return refuse('deliveryNotAllowed');
+  return { row, version, isKnown: knownVersions[position] === row.currentVersion };
+}

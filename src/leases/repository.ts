@@ -1,0 +1,167 @@
+// Leases in SQL: one statement that reads all that a lease rests on, and one that records it if all of that still stands.
+import { type RawBuilder, sql } from 'kysely';
+import type { WrappedDataKey } from '../crypto/index.ts';
+import type { Db, Executor } from '../db/client.ts';
+import type { CredentialState, DataKeyState, Role } from '../db/tables.ts';
+import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
+import type { CredentialId, DataKeyId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+
+/** One credential that is asked for: by id, or by team and name. */
+export type Reference = { readonly id: CredentialId } | { readonly team: string; readonly name: string };
+
+/** The caller's registration and the key that a lease would go to. */
+export interface RecipientRow {
+  readonly engine: { readonly id: EngineId; readonly state: 'enabled' | 'disabled'; readonly revision: number; readonly seal: Buffer } | undefined;
+  readonly key: { readonly kid: string; readonly jwk: JsonObject; readonly revision: number; readonly seal: Buffer } | undefined;
+}
+
+/** What a reference found. `version` is undefined where the current version or its key is missing or retired. */
+export interface FoundRow {
+  readonly team: TeamId; readonly slug: string; readonly rights: RightsRow;
+  readonly behalfSubject: SubjectId | null; readonly behalfRights: RightsRow;
+  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly currentVersion: number;
+  readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
+  readonly version: VersionRow | undefined;
+}
+export interface VersionRow {
+  readonly token: string; readonly publicFields: JsonObject; readonly policy: JsonObject; readonly isMarked: boolean; readonly key: WrappedDataKey;
+}
+
+type Row = RightsRow & {
+  readonly position: number;
+  readonly caller_id: EngineId | null; readonly caller_state: 'enabled' | 'disabled' | null; readonly caller_revision: number | null; readonly caller_seal: Buffer | null;
+  readonly kid: string | null; readonly jwk: JsonObject | null; readonly key_revision: number | null; readonly key_seal: Buffer | null;
+  readonly team: TeamId | null; readonly slug: string | null;
+  readonly behalf_subject: SubjectId | null; readonly behalf_role: Role | null; readonly behalf_acts_for_itself: boolean | null;
+  readonly behalf_revision: number | null; readonly behalf_seal: Buffer | null;
+  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly current_version: number;
+  readonly expires_at: Date | null; readonly revision: number; readonly seal: Buffer;
+  readonly token: string | null; readonly public_fields: JsonObject | null; readonly policy: JsonObject | null; readonly undecryptable_at: Date | null;
+  readonly data_key_id: DataKeyId | null; readonly data_key_version: number; readonly data_key_format: 'fernet' | 'fernet-256';
+  readonly data_key_state: DataKeyState; readonly data_key_root: string; readonly data_key_wrapped: Buffer;
+};
+
+export interface LeaseQuery {
+  readonly subject: SubjectId; readonly references: readonly Reference[]; readonly onBehalfOf: string | undefined; readonly keyId: string | undefined;
+}
+
+/** What each reference found, in their order, and who asks: one statement, so that a token and the state of its key are of one moment. */
+export async function findLeasable(db: Db, query: LeaseQuery): Promise<{ recipient: RecipientRow; found: (FoundRow | undefined)[] }> {
+  const { references, subject } = query;
+  const { rows } = await sql<Row>`
+    select wanted.position::int as position, ${rightsColumns},
+      caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
+      recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal,
+      team.id as team, team.slug,
+      behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
+      behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
+      credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
+      version.token, version.public_fields, version.policy, version.undecryptable_at,
+      data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
+      data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped
+    from unnest(${references.map((each) => ('id' in each ? each.id : null))}::uuid[], ${references.map((each) => ('id' in each ? null : each.team))}::text[],
+      ${references.map((each) => ('id' in each ? null : each.name))}::text[]) with ordinality as wanted (id, slug, name, position)
+    left join engine caller on caller.subject_id = ${subject}
+    left join lateral (
+      select kid, jwk, revision, seal from engine_key
+      where engine_id = caller.id and (${query.keyId ?? null}::text is null or kid = ${query.keyId ?? null})
+      order by created_at desc, kid limit 1
+    ) recipient on true
+    left join lateral (
+      select * from credential where credential.id = wanted.id
+      union all
+      select credential.* from team named join credential on credential.team_id = named.id
+      where named.slug = wanted.slug and credential.name collate "C" = wanted.name and credential.state <> 'deleted'
+    ) credential on true
+    left join team on team.id = credential.team_id and team.deleted_at is null
+    ${rightsJoin(subject)}
+    left join subject behalf on behalf.sub = ${query.onBehalfOf ?? null}
+    left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
+    left join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
+    left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
+    order by wanted.position`.execute(db);
+  const found = Array<FoundRow | undefined>(references.length).fill(undefined);
+  for (const row of rows) found[row.position - 1] ??= foundOf(row);
+  return { recipient: recipientOf(rows[0]), found };
+}
+
+function recipientOf(row: Row | undefined): RecipientRow {
+  if (row === undefined || row.caller_id === null || row.caller_state === null || row.caller_revision === null || row.caller_seal === null) {
+    return { engine: undefined, key: undefined };
+  }
+  const { kid, jwk, key_revision: revision, key_seal: seal } = row;
+  return {
+    engine: { id: row.caller_id, state: row.caller_state, revision: row.caller_revision, seal: row.caller_seal },
+    key: kid === null || jwk === null || revision === null || seal === null ? undefined : { kid, jwk, revision, seal },
+  };
+}
+
+function foundOf(row: Row): FoundRow | undefined {
+  const { team, slug } = row;
+  if (team === null || slug === null) return undefined;
+  return {
+    team, slug, rights: row,
+    behalfSubject: row.behalf_subject,
+    behalfRights: {
+      member_role: row.behalf_role, member_acts_for_itself: row.behalf_acts_for_itself, member_revision: row.behalf_revision, member_seal: row.behalf_seal,
+      engine_id: null, engine_state: null, engine_revision: null, engine_seal: null,
+    },
+    id: row.id, name: row.name, type: row.type, state: row.state, currentVersion: row.current_version, expiresAt: row.expires_at,
+    revision: row.revision, seal: row.seal, version: versionOf(row, team),
+  };
+}
+
+function versionOf(row: Row, team: TeamId): VersionRow | undefined {
+  const { token, public_fields: publicFields, policy, data_key_id: id } = row;
+  if (token === null || publicFields === null || policy === null || id === null) return undefined;
+  // SECURITY: the key is given out only in a state in which it opens: a retired one has no tokens, whatever a row claims.
+  if (row.data_key_state !== 'active' && row.data_key_state !== 'decryptOnly') return undefined;
+  const key = { id, team, version: row.data_key_version, format: row.data_key_format, rootFingerprint: row.data_key_root, wrapped: row.data_key_wrapped };
+  return { token, publicFields, policy, isMarked: row.undecryptable_at !== null, key };
+}
+
+/** What a lease rested on when it was decided. */
+export interface Basis {
+  readonly engine: { readonly id: EngineId; readonly revision: number; readonly kid: string };
+  readonly members: readonly { readonly team: TeamId; readonly subject: SubjectId; readonly revision: number }[];
+  readonly credentials: readonly {
+    readonly id: CredentialId; readonly revision: number; readonly version: number; readonly dataKey: DataKeyId; readonly isMarked: boolean;
+  }[];
+}
+
+/**
+ * Records the events made by `recorded` if everything in the basis is as it was; whether it did. In the same statement, versions
+ * that were marked undecryptable and have opened lose their mark.
+ */
+export async function recordIfUnchanged(db: Db, basis: Basis, recorded: (onlyIf: RawBuilder<unknown>) => RawBuilder<unknown>): Promise<boolean> {
+  const { engine, members, credentials } = basis;
+  const healed = credentials.filter(({ isMarked }) => isMarked);
+  const stands = sql`(select stands from basis)`;
+  const { rows } = await sql`
+    with basis as (select
+      exists (select 1 from engine join engine_key on engine_key.engine_id = engine.id and engine_key.kid = ${engine.kid}
+        where engine.id = ${engine.id} and engine.revision = ${engine.revision} and engine.state = 'enabled')
+      and ${members.length} = (select count(*) from unnest(${members.map(({ team }) => team)}::uuid[], ${members.map(({ subject }) => subject)}::uuid[],
+          ${members.map(({ revision }) => revision)}::int[]) as held (team, subject, revision)
+        join membership on membership.team_id = held.team and membership.subject_id = held.subject and membership.revision = held.revision)
+      and ${credentials.length} = (select count(*) from unnest(${credentials.map(({ id }) => id)}::uuid[], ${credentials.map(({ revision }) => revision)}::int[],
+          ${credentials.map(({ version }) => version)}::int[], ${credentials.map(({ dataKey }) => dataKey)}::uuid[]) as held (id, revision, version, data_key)
+        join credential on credential.id = held.id and credential.revision = held.revision and credential.current_version = held.version and credential.state = 'enabled'
+        join credential_version version on version.credential_id = held.id and version.version = held.version and version.data_key_id = held.data_key)
+      as stands),
+    ${recorded(stands)}
+    ${healed.length === 0 ? sql`` : sql`, healed as (
+      update credential_version set undecryptable_at = null
+      from unnest(${healed.map(({ id }) => id)}::uuid[], ${healed.map(({ version }) => version)}::int[]) as held (id, version)
+      where credential_version.credential_id = held.id and credential_version.version = held.version and ${stands})`}
+    select 1 from recorded limit 1`.execute(db);
+  return rows.length === 1;
+}
+
+/** Marks a version whose token did not open under a key that did. */
+export async function markUndecryptable(executor: Executor, of: { team: TeamId; id: CredentialId; version: number; dataKey: DataKeyId; at: Date }): Promise<void> {
+  await executor.updateTable('credential_version').set({ undecryptable_at: of.at })
+    .where('team_id', '=', of.team).where('credential_id', '=', of.id).where('version', '=', of.version).where('data_key_id', '=', of.dataKey)
+    .where('undecryptable_at', 'is', null).execute();
+}

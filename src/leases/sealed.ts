@@ -1,0 +1,72 @@
+// The sealed lease: a JWT signed by the vault (so that the engine knows who made it) inside a JWE to one key of the engine (so
+// that nobody else reads it). This is the one place in which secrets are put into words that leave.
+import { CompactEncrypt, CompactSign, type CryptoKey, importJWK } from 'jose';
+import type { Keyring, SecretFields } from '../crypto/index.ts';
+import type { PublicJwk } from '../engines/service.ts';
+import { AppError } from '../shared/errors.ts';
+import type { LeaseId } from '../shared/ids.ts';
+import type { Granted } from './decide.ts';
+
+/** What a lease says; `secrets` stand beside the credentials that have them, by position. */
+export interface LeaseContent {
+  readonly id: LeaseId;
+  readonly issuer: string;
+  readonly audience: string;
+  readonly issuedAt: number;
+  readonly expiresAt: number;
+  readonly credentials: readonly (Granted & { readonly secrets: SecretFields | undefined })[];
+}
+
+/** The longest payload; an engine that needs more asks in parts. */
+export const leaseBytesMax = 8 * 1024 * 1024;
+/** Base64 twice, and the headers. */
+export const sealedLengthMax = 16 * 1024 * 1024;
+
+const keysMax = 1_000;
+
+/** Seals leases; remembers imported public keys, by what they are. */
+export class LeaseSealer {
+  readonly #keyring: Keyring;
+  readonly #keys = new Map<string, Promise<CryptoKey>>();
+  constructor(keyring: Keyring) { this.#keyring = keyring; }
+
+  /** The compact JWE of a payload; the payload is overwritten. */
+  async seal(payload: Buffer, recipient: { readonly kid: string; readonly jwk: PublicJwk }): Promise<string> {
+    try {
+      const { kid, privateKey } = this.#keyring.leaseSigner();
+      const signed = await new CompactSign(payload).setProtectedHeader({ alg: 'EdDSA', typ: 'JWT', kid }).sign(privateKey);
+      return await new CompactEncrypt(new TextEncoder().encode(signed))
+        .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: 'JWT', cty: 'JWT', kid: recipient.kid })
+        .encrypt(await this.#keyOf(recipient.jwk));
+    } finally {
+      payload.fill(0);
+    }
+  }
+
+  #keyOf(jwk: PublicJwk): Promise<CryptoKey> {
+    const name = JSON.stringify(jwk);
+    let key = this.#keys.get(name);
+    if (key === undefined) {
+      key = importJWK({ ...jwk }, 'ECDH-ES') as Promise<CryptoKey>;
+      if (this.#keys.size >= keysMax) this.#keys.delete(this.#keys.keys().next().value ?? '');
+      this.#keys.set(name, key);
+    }
+    return key;
+  }
+}
+
+/** The claims as bytes. Throws leaseRefused when they are too many. */
+export function payloadOf({ id, issuer, audience, issuedAt, expiresAt, credentials }: LeaseContent): Buffer {
+  const claims = {
+    iss: issuer, aud: audience, jti: id, iat: issuedAt, exp: expiresAt,
+    credentials: credentials.map(({ row, version, secrets }) => ({
+      id: row.id, team: row.slug, name: row.name, type: row.type, version: row.currentVersion,
+      // SECURITY: plaintext is exposed here, into a buffer that is signed and encrypted next and then overwritten.
+      ...(secrets === undefined ? { notModified: true } : { fields: { ...version.publicFields, ...secrets.expose() } }),
+    })),
+  };
+  const payload = Buffer.from(JSON.stringify(claims));
+  if (payload.length <= leaseBytesMax) return payload;
+  payload.fill(0);
+  throw new AppError('leaseRefused', 'The lease would be too large; ask for fewer credentials at once.', { errors: [{ pointer: '/credentials', rule: 'size' }] });
+}

@@ -1,0 +1,181 @@
+// Leases: credentials for an engine, sealed to its key. All that are asked for or none; what is recorded as leased was opened, and
+// what was opened leaves only if its record committed.
+import type { AuditLog } from '../audit/record.ts';
+import { credentialTarget, type EventInput } from '../audit/event.ts';
+import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import type { Caller } from '../http/access.ts';
+import { AppError, forbidden } from '../shared/errors.ts';
+import { type LeaseId, newId } from '../shared/ids.ts';
+import { decideAll, decideEngine, decideKey, type Granted, type Recipient, type Refusal } from './decide.ts';
+import * as repository from './repository.ts';
+import type { Basis, FoundRow, RecipientRow, Reference } from './repository.ts';
+import { LeaseSealer, payloadOf } from './sealed.ts';
+import type { UsageCounter } from './usage.ts';
+
+export interface LeasesParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly usage: Pick<UsageCounter, 'count'>;
+  readonly now: () => number;
+  /** What leases are issued as: the vault's public URL. */
+  readonly issuer: () => string;
+}
+
+export interface LeaseInput {
+  readonly references: readonly (Reference & { readonly knownVersion?: number | undefined })[];
+  readonly purpose: string;
+  readonly runId: string | undefined;
+  /** `isProven` when that person's own token came with the request. */
+  readonly onBehalfOf: { readonly sub: string; readonly isProven: boolean } | undefined;
+  readonly keyId: string | undefined;
+  readonly ttlSeconds: number;
+}
+
+export interface Lease {
+  readonly id: LeaseId;
+  readonly expiresAt: Date;
+  readonly sealed: string;
+  readonly credentials: readonly { readonly row: FoundRow; readonly isKnown: boolean }[];
+}
+
+type Opened = Granted & { readonly secrets: SecretFields | undefined };
+type Unopened = Refusal & { readonly failed: Granted };
+
+const attemptsMax = 5;
+const faultsMax = 100;
+const action = 'credential.lease';
+
+/** What is asked of leases. */
+export class LeasesService {
+  readonly #parts: LeasesParts;
+  readonly #sealer: LeaseSealer;
+  constructor(parts: LeasesParts) {
+    this.#parts = parts;
+    this.#sealer = new LeaseSealer(parts.keyring);
+  }
+
+  /**
+   * Leases every credential that is named, or none. Two round trips: one statement reads all that the decision rests on, one
+   * records it if all of that still stands; when something has changed between them, it starts again. Throws forbidden for a
+   * caller who is no enabled engine, leaseRefused with a fault for each reference that is refused, keyUnavailable, stateConflict.
+   */
+  async createLease(caller: Caller, input: LeaseInput): Promise<Lease> {
+    for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+      const lease = await this.#attempt(caller, input);
+      if (lease !== undefined) return lease;
+    }
+    throw new AppError('stateConflict', 'What was asked for keeps changing; try again.', { retryAfterSeconds: 1 });
+  }
+
+  async #attempt(caller: Caller, input: LeaseInput): Promise<Lease | undefined> {
+    const { db, keyring, audit, usage, issuer } = this.#parts;
+    const now = this.#parts.now();
+    const { recipient: recipientRow, found } = await repository.findLeasable(db, {
+      subject: caller.subject, references: input.references.map(asReference), onBehalfOf: input.onBehalfOf?.sub, keyId: input.keyId,
+    });
+    const recipient = await this.#recipientOf(caller, recipientRow);
+    const question = { caller, onBehalfOf: input.onBehalfOf?.sub, knownVersions: input.references.map(({ knownVersion }) => knownVersion), now: new Date(now) };
+    const decisions = decideAll(found, question, keyring).map((decision, position) => ('rule' in decision ? decision : this.#open(decision, position)));
+    const opened = decisions.filter((decision) => 'secrets' in decision);
+    if ('rule' in recipient || opened.length < decisions.length) {
+      throw await this.#refuse(caller, [...('rule' in recipient ? [recipient] : []), ...decisions.filter((decision) => 'rule' in decision)]);
+    }
+    const id = newId<LeaseId>();
+    const issuedAt = Math.floor(now / 1000);
+    const expiresAt = issuedAt + input.ttlSeconds;
+    const payload = payloadOf({ id, issuer: issuer(), audience: caller.sub, issuedAt, expiresAt, credentials: opened });
+    // Side by side; nothing is answered before both are done. A record without an answer says more than happened, never less.
+    const [sealed, isRecorded] = await Promise.all([
+      this.#sealer.seal(payload, recipient),
+      repository.recordIfUnchanged(db, basisOf(caller, recipient, opened), (onlyIf) => audit.parts(eventsOf(caller, id, recipient, input, opened), onlyIf)),
+    ]);
+    // SECURITY: without its record, or with anything changed that it rested on, nothing that was opened leaves.
+    if (!isRecorded) return undefined;
+    for (const { row } of opened) usage.count(row.id);
+    return { id, expiresAt: new Date(expiresAt * 1000), sealed, credentials: opened.map(({ row, isKnown }) => ({ row, isKnown })) };
+  }
+
+  /** The engine and its key, or the refusal of the key. Throws forbidden. */
+  async #recipientOf(caller: Caller, row: RecipientRow): Promise<Recipient | Refusal> {
+    const { keyring, audit } = this.#parts;
+    const engine = decideEngine(row, caller, keyring);
+    if ('refusal' in engine) {
+      await audit.denial({ caller, team: undefined, action, target: { type: 'engine', id: row.engine?.id ?? 'unknown' }, reason: engine.refusal });
+      throw forbidden();
+    }
+    const key = decideKey(row, engine.id, keyring);
+    return 'rule' in key ? key : { ...engine, ...key };
+  }
+
+  /** Opens what has to be sent. A root key that is not configured ends the request; a token that does not open refuses the credential. */
+  #open(granted: Granted, position: number): Opened | Unopened {
+    const { row, version, isKnown } = granted;
+    if (isKnown) return { ...granted, secrets: undefined };
+    const place = { team: row.team, credential: row.id, version: row.currentVersion, type: row.type, publicFields: version.publicFields, policy: version.policy };
+    try {
+      return { ...granted, secrets: this.#parts.keyring.open(version.key, place, version.token) };
+    } catch (error) {
+      if (!(error instanceof DecryptionFailed)) throw error;
+      return {
+        pointer: `/credentials/${position}`, rule: 'undecryptable', reason: 'undecryptable', team: { id: row.team, slug: row.slug },
+        target: credentialTarget(row.id), failed: granted,
+      };
+    }
+  }
+
+  /** Records every refusal and makes the one error of all of them. */
+  async #refuse(caller: Caller, refusals: readonly (Refusal | Unopened)[]): Promise<AppError> {
+    for (const refusal of refusals) {
+      if ('failed' in refusal && !refusal.failed.version.isMarked) await this.#mark(caller, refusal.failed);
+      else await this.#parts.audit.denial({ caller, team: refusal.team, action, target: refusal.target, reason: refusal.reason });
+    }
+    const errors = refusals.map(({ pointer, rule }) => ({ pointer, rule })).slice(0, faultsMax);
+    return new AppError('leaseRefused', 'Not all of this can be leased, so nothing is.', { errors });
+  }
+
+  /** The first time that a token does not open is a change of the version, and stands in the trail with its key. */
+  async #mark(caller: Caller, { row, version }: Granted): Promise<void> {
+    const at = new Date(this.#parts.now());
+    await this.#parts.db.transaction().execute(async (trx) => {
+      await repository.markUndecryptable(trx, { team: row.team, id: row.id, version: row.currentVersion, dataKey: version.key.id, at });
+      await this.#parts.audit.record(trx, {
+        caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), decision: 'deny', reason: 'undecryptable',
+        key: version.key.id, credentialVersion: row.currentVersion,
+      });
+    });
+  }
+}
+
+const asReference = (each: LeaseInput['references'][number]): Reference => ('id' in each ? { id: each.id } : { team: each.team, name: each.name });
+
+/** Every row that was decided on, at its revision. */
+function basisOf(caller: Caller, { id, revision, kid }: Recipient, opened: readonly Opened[]): Basis {
+  const members = new Map<string, Basis['members'][number]>();
+  for (const { row } of opened) {
+    const held = [[caller.subject, row.rights.member_revision], [row.behalfSubject, row.behalfRights.member_revision]] as const;
+    for (const [subject, memberRevision] of held) {
+      if (subject !== null && memberRevision !== null) members.set(`${row.team} ${subject}`, { team: row.team, subject, revision: memberRevision });
+    }
+  }
+  return {
+    engine: { id, revision, kid },
+    members: [...members.values()],
+    credentials: opened.map(({ row, version, secrets }) => ({
+      id: row.id, revision: row.revision, version: row.currentVersion, dataKey: version.key.id, isMarked: version.isMarked && secrets !== undefined,
+    })),
+  };
+}
+
+/** One event for each credential, in the trail of its owner. */
+function eventsOf(caller: Caller, lease: LeaseId, recipient: Recipient, input: LeaseInput, opened: readonly Opened[]): EventInput[] {
+  return opened.map(({ row, version, isKnown }) => ({
+    caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), key: version.key.id, credentialVersion: row.currentVersion,
+    details: {
+      lease, engine: recipient.id, kid: recipient.kid, purpose: input.purpose, ...(input.runId === undefined ? {} : { runId: input.runId }),
+      ...(row.behalfSubject === null ? {} : { onBehalfOf: row.behalfSubject, isProven: input.onBehalfOf?.isProven === true }),
+      isNotModified: isKnown, ttlSeconds: input.ttlSeconds,
+    },
+  }));
+}
