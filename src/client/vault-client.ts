@@ -46,7 +46,7 @@ export class VaultClient {
       method: 'POST', redirect: 'error', signal: AbortSignal.timeout(timeoutMs),
       headers: { authorization: `Bearer ${await token()}`, 'content-type': 'application/json' }, body: JSON.stringify(request),
     });
-    const document = await answer.json().catch(() => ({})) as { sealed?: unknown };
+    const document = await answer.json().catch(() => ({})) as { sealed?: unknown; code?: unknown };
     if (answer.status !== 201 || typeof document.sealed !== 'string') throw new VaultProblem(answer.status, document);
     return openLease(document.sealed, { privateKeys, audience: subject, vault: { issuer: this.#baseUrl, keys: this.#keys } });
   }
