@@ -64,6 +64,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   const child = launch({ bin, folder, data, socketFolder, account, isDurable });
   const exited = new Promise<void>((done) => child.once('exit', () => done()));
   const stop = async (): Promise<void> => {
+    child.ref();
     child.stdin?.end();
     await exited;
     if (isTemporary) rmSync(socketFolder, { recursive: true, force: true });
@@ -74,6 +75,8 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
     await stop();
     throw error;
   }
+  // The server alone keeps no process alive: when nothing else is left to do, its owner ends, and it with him.
+  for (const handle of [child, child.stdin, child.stderr] as { unref?(): void }[]) handle.unref?.();
   return { url: `postgresql://vault@localhost/postgres?host=${encodeURIComponent(socketFolder)}`, stop };
 }
 

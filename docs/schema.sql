@@ -1,0 +1,463 @@
+-- The schema that the migrations make, for reading. Generated: `npm run -s vault -- schema > docs/schema.sql`.
+
+-- tenant-data: reads, lists and failed authentications, written in batches
+create table access_record (
+  id uuid not null,
+  at timestamp with time zone not null,
+  subject_id uuid,
+  team_id uuid,
+  action text not null,
+  target_id text,
+  status integer not null,
+  request_id text not null,
+  address text,
+  constraint access_record_pkey PRIMARY KEY (at, id)
+) partition by RANGE (at);
+
+-- tenant-data: the address behind an event's address_hash = SHA-256(salt, address); erasable without touching the event
+create table audit_address (
+  event_id uuid not null,
+  at timestamp with time zone not null,
+  address text not null,
+  salt bytea not null,
+  constraint audit_address_pkey PRIMARY KEY (at, event_id)
+) partition by RANGE (at);
+
+-- tenant-data: what was done or refused; each row carries its own MAC; never a value
+create table audit_event (
+  id uuid not null,
+  at timestamp with time zone not null,
+  actor_id uuid,
+  team_id uuid,
+  action text not null,
+  target_type text not null,
+  target_id text not null,
+  decision text not null,
+  reason text,
+  request_id text not null,
+  key_id uuid,
+  credential_version integer,
+  address_hash bytea,
+  details jsonb not null,
+  mac_version integer not null,
+  mac bytea not null,
+  constraint audit_event_pkey PRIMARY KEY (at, id),
+  constraint audit_event_decision_known CHECK (decision = ANY (ARRAY['allow'::text, 'deny'::text]))
+) partition by RANGE (at);
+create index audit_event_team ON ONLY audit_event USING btree (team_id, at, id);
+create trigger audit_event_is_append_only BEFORE DELETE OR UPDATE ON audit_event FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
+create trigger audit_event_is_never_truncated BEFORE TRUNCATE ON audit_event FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();
+
+-- tenant-data, sealed: what is known of a credential besides its values
+create table credential (
+  id uuid not null,
+  team_id uuid not null,
+  name text not null,
+  type text not null,
+  description text,
+  labels jsonb not null default '{}'::jsonb,
+  state text not null,
+  current_version integer not null,
+  expires_at timestamp with time zone,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  updated_at timestamp with time zone not null,
+  updated_by uuid not null,
+  deleted_at timestamp with time zone,
+  constraint credential_pkey PRIMARY KEY (id),
+  constraint credential_team_id_key UNIQUE (team_id, id),
+  constraint credential_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint credential_current_version_fkey FOREIGN KEY (id, current_version) REFERENCES credential_version(credential_id, version) DEFERRABLE INITIALLY DEFERRED,
+  constraint credential_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint credential_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
+  constraint credential_current_version_positive CHECK (current_version > 0),
+  constraint credential_deleted_at_with_state CHECK ((state = 'deleted'::text) = (deleted_at IS NOT NULL)),
+  constraint credential_description_length CHECK (char_length(description) <= 1000),
+  constraint credential_name_length CHECK (char_length(name) >= 1 AND char_length(name) <= 100),
+  constraint credential_revision_positive CHECK (revision > 0),
+  constraint credential_state_known CHECK (state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'deleted'::text]))
+);
+create index credential_deleted ON credential USING btree (team_id, id) WHERE state = 'deleted'::text;
+create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") WHERE state <> 'deleted'::text;
+create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
+
+-- operational: use counts, flushed as deltas; a hint, the audit is the truth
+create table credential_usage (
+  credential_id uuid not null,
+  use_count bigint not null,
+  last_used_at timestamp with time zone not null,
+  constraint credential_usage_pkey PRIMARY KEY (credential_id),
+  constraint credential_usage_credential_fkey FOREIGN KEY (credential_id) REFERENCES credential(id) ON DELETE CASCADE
+);
+
+-- tenant-data: one immutable version; token is Fernet, bound to every other column but undecryptable_at and created_…
+create table credential_version (
+  team_id uuid not null,
+  credential_id uuid not null,
+  version integer not null,
+  data_key_id uuid not null,
+  token text not null,
+  secret_field_names text[] not null,
+  public_fields jsonb not null,
+  policy jsonb not null,
+  undecryptable_at timestamp with time zone,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  constraint credential_version_pkey PRIMARY KEY (credential_id, version),
+  constraint credential_version_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint credential_version_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE,
+  constraint credential_version_data_key_fkey FOREIGN KEY (team_id, data_key_id) REFERENCES data_key(team_id, id),
+  constraint credential_version_positive CHECK (version > 0),
+  constraint credential_version_token_form CHECK (token ~ '^(gAAAA|QQAAA)'::text)
+);
+create index credential_version_data_key ON credential_version USING btree (data_key_id);
+create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_is_immutable();
+create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON credential_version FOR EACH ROW EXECUTE FUNCTION token_needs_active_key();
+
+-- tenant-data: a team's versioned keys; one active key seals, the others open
+create table data_key (
+  id uuid not null,
+  team_id uuid not null,
+  version integer not null,
+  format text not null,
+  state text not null,
+  fingerprint text not null,
+  root_fingerprint text not null,
+  wrapped bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  demoted_at timestamp with time zone,
+  retired_at timestamp with time zone,
+  constraint data_key_pkey PRIMARY KEY (id),
+  constraint data_key_team_id_key UNIQUE (team_id, id),
+  constraint data_key_team_version_key UNIQUE (team_id, version),
+  constraint data_key_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint data_key_root_key_fkey FOREIGN KEY (root_fingerprint) REFERENCES root_key(fingerprint),
+  constraint data_key_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint data_key_fingerprint_form CHECK (fingerprint ~ '^[0-9a-f]{16}$'::text),
+  constraint data_key_format_known CHECK (format = ANY (ARRAY['fernet'::text, 'fernet-256'::text])),
+  constraint data_key_state_known CHECK (state = ANY (ARRAY['active'::text, 'decryptOnly'::text, 'retired'::text])),
+  constraint data_key_version_positive CHECK (version > 0)
+);
+create unique index data_key_one_active ON data_key USING btree (team_id) WHERE state = 'active'::text;
+create trigger data_key_state_machine BEFORE UPDATE ON data_key FOR EACH ROW EXECUTE FUNCTION data_key_state_machine();
+
+-- operational, sealed: a registered workflow engine
+create table engine (
+  id uuid not null,
+  subject_id uuid not null,
+  name text not null,
+  state text not null,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  updated_at timestamp with time zone not null,
+  updated_by uuid not null,
+  constraint engine_pkey PRIMARY KEY (id),
+  constraint engine_name_key UNIQUE (name),
+  constraint engine_subject_key UNIQUE (subject_id),
+  constraint engine_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint engine_subject_fkey FOREIGN KEY (subject_id) REFERENCES subject(id),
+  constraint engine_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
+  constraint engine_name_length CHECK (char_length(name) >= 1 AND char_length(name) <= 100),
+  constraint engine_revision_positive CHECK (revision > 0),
+  constraint engine_state_known CHECK (state = ANY (ARRAY['enabled'::text, 'disabled'::text]))
+);
+create trigger engine_subject_is_no_person BEFORE INSERT OR UPDATE OF subject_id ON engine FOR EACH ROW EXECUTE FUNCTION engine_subject_is_no_person();
+
+-- operational, sealed: a public key (RFC 7638 thumbprint and JWK) that leases are encrypted to
+create table engine_key (
+  engine_id uuid not null,
+  kid text not null,
+  jwk jsonb not null,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  constraint engine_key_pkey PRIMARY KEY (engine_id, kid),
+  constraint engine_key_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint engine_key_engine_fkey FOREIGN KEY (engine_id) REFERENCES engine(id) ON DELETE CASCADE,
+  constraint engine_key_kid_form CHECK (kid ~ '^[A-Za-z0-9_-]{43}$'::text),
+  constraint engine_key_revision_positive CHECK (revision > 0)
+);
+
+-- operational: kept 24 hours; the body only as an HMAC
+create table idempotency_record (
+  subject_id uuid not null,
+  method text not null,
+  route text not null,
+  key_hash bytea not null,
+  body_mac_version integer not null,
+  body_mac bytea not null,
+  target_id text not null,
+  created_at timestamp with time zone not null,
+  constraint idempotency_record_pkey PRIMARY KEY (subject_id, method, route, key_hash),
+  constraint idempotency_record_subject_fkey FOREIGN KEY (subject_id) REFERENCES subject(id)
+);
+create index idempotency_record_created ON idempotency_record USING btree (created_at);
+
+-- tenant-data: one run of re-encryption
+create table key_rotation (
+  id uuid not null,
+  team_id uuid not null,
+  to_key_id uuid not null,
+  state text not null,
+  total bigint not null,
+  done bigint not null default 0,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  progressed_at timestamp with time zone not null,
+  ended_at timestamp with time zone,
+  constraint key_rotation_pkey PRIMARY KEY (id),
+  constraint key_rotation_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint key_rotation_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint key_rotation_to_key_fkey FOREIGN KEY (to_key_id) REFERENCES data_key(id) ON DELETE CASCADE,
+  constraint key_rotation_done_natural CHECK (done >= 0),
+  constraint key_rotation_ended_with_state CHECK ((state = 'running'::text) = (ended_at IS NULL)),
+  constraint key_rotation_state_known CHECK (state = ANY (ARRAY['running'::text, 'completed'::text, 'completedWithFailures'::text, 'cancelled'::text])),
+  constraint key_rotation_total_natural CHECK (total >= 0)
+);
+create unique index key_rotation_one_running ON key_rotation USING btree (team_id) WHERE state = 'running'::text;
+create index key_rotation_team ON key_rotation USING btree (team_id, id);
+
+-- tenant-data: tokens that did not open during a rotation; they stay under their key and block retiring it
+create table key_rotation_failure (
+  rotation_id uuid not null,
+  credential_id uuid not null,
+  version integer not null,
+  at timestamp with time zone not null,
+  constraint key_rotation_failure_pkey PRIMARY KEY (rotation_id, credential_id, version),
+  constraint key_rotation_failure_rotation_fkey FOREIGN KEY (rotation_id) REFERENCES key_rotation(id) ON DELETE CASCADE,
+  constraint key_rotation_failure_version_fkey FOREIGN KEY (credential_id, version) REFERENCES credential_version(credential_id, version) ON DELETE CASCADE
+);
+create index key_rotation_failure_version ON key_rotation_failure USING btree (credential_id, version);
+
+-- tenant-data, sealed: one role of one subject in one team
+create table membership (
+  team_id uuid not null,
+  subject_id uuid not null,
+  role text not null,
+  acts_for_itself boolean not null default false,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  updated_at timestamp with time zone not null,
+  updated_by uuid not null,
+  constraint membership_pkey PRIMARY KEY (team_id, subject_id),
+  constraint membership_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint membership_subject_fkey FOREIGN KEY (subject_id) REFERENCES subject(id),
+  constraint membership_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint membership_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
+  constraint membership_acts_for_itself_engine_only CHECK (role = 'engine'::text OR NOT acts_for_itself),
+  constraint membership_revision_positive CHECK (revision > 0),
+  constraint membership_role_known CHECK (role = ANY (ARRAY['viewer'::text, 'editor'::text, 'admin'::text, 'auditor'::text, 'engine'::text]))
+);
+create index membership_subject_index ON membership USING btree (subject_id);
+create trigger membership_engine_role BEFORE INSERT OR UPDATE OF role, subject_id ON membership FOR EACH ROW EXECUTE FUNCTION membership_engine_role();
+create trigger membership_keep_an_admin BEFORE DELETE OR UPDATE OF role ON membership FOR EACH ROW EXECUTE FUNCTION membership_keep_an_admin();
+
+-- operational: a known value wrapped by each root key ever used, so that a wrong key shows at start
+create table root_key (
+  fingerprint text not null,
+  canary bytea not null,
+  created_at timestamp with time zone not null default now(),
+  constraint root_key_pkey PRIMARY KEY (fingerprint),
+  constraint root_key_fingerprint_form CHECK (fingerprint ~ '^[0-9a-f]{16}$'::text)
+);
+
+create table schema_migration (
+  version integer not null,
+  name text not null,
+  checksum bytea not null,
+  applied_at timestamp with time zone not null default now(),
+  constraint schema_migration_pkey PRIMARY KEY (version)
+);
+
+-- operational: maps the sub of a JWT to the internal id that everything else refers to
+create table subject (
+  id uuid not null,
+  sub text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint subject_pkey PRIMARY KEY (id),
+  constraint subject_sub_key UNIQUE (sub),
+  constraint subject_sub_visible_ascii CHECK (sub ~ '^[\x21-\x7e]{1,255}$'::text)
+);
+
+-- operational: random keys of one purpose each; an inactive one still verifies
+create table system_key (
+  id uuid not null,
+  purpose text not null,
+  version integer not null,
+  active boolean not null,
+  root_fingerprint text not null,
+  wrapped bytea not null,
+  created_at timestamp with time zone not null default now(),
+  constraint system_key_pkey PRIMARY KEY (id),
+  constraint system_key_purpose_version_key UNIQUE (purpose, version),
+  constraint system_key_root_key_fkey FOREIGN KEY (root_fingerprint) REFERENCES root_key(fingerprint),
+  constraint system_key_purpose_known CHECK (purpose = ANY (ARRAY['rowSeal'::text, 'auditMac'::text, 'cursor'::text, 'idempotency'::text, 'leaseSigning'::text])),
+  constraint system_key_version_positive CHECK (version > 0)
+);
+create unique index system_key_one_active ON system_key USING btree (purpose) WHERE active;
+
+-- tenant-data: owns credentials and keys; the slug never changes and is never given again
+create table team (
+  id uuid not null,
+  slug text not null,
+  name text not null,
+  token_format text not null,
+  revision integer not null default 1,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  updated_at timestamp with time zone not null,
+  updated_by uuid not null,
+  deleted_at timestamp with time zone,
+  constraint team_pkey PRIMARY KEY (id),
+  constraint team_slug_key UNIQUE (slug),
+  constraint team_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint team_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
+  constraint team_name_length CHECK (char_length(name) >= 1 AND char_length(name) <= 100),
+  constraint team_revision_positive CHECK (revision > 0),
+  constraint team_slug_form CHECK (slug ~ '^[a-z0-9][a-z0-9-]{1,38}$'::text),
+  constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text]))
+);
+
+CREATE OR REPLACE FUNCTION public.audit_drop_months(months_kept integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  parent text; part text; home text; oldest text; dropped integer := 0;
+begin
+  if months_kept < 1 then raise exception 'at least one month is kept'; end if;
+  select n.nspname into home from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.proname = 'audit_drop_months' limit 1;
+  perform pg_advisory_xact_lock(hashtext('credential-vault audit months'));
+  oldest := to_char(date_trunc('month', now() at time zone 'UTC') - make_interval(months => months_kept), 'YYYY_MM');
+  foreach parent in array array['audit_event', 'audit_address', 'access_record'] loop
+    for part in
+      select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+      where i.inhparent = to_regclass(format('%I.%I', home, parent)) and right(c.relname, 7) < oldest
+    loop
+      execute format('drop table %I.%I', home, part);
+      dropped := dropped + 1;
+    end loop;
+  end loop;
+  return dropped;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.audit_is_append_only()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise exception 'the audit is append-only' using errcode = 'check_violation', constraint = 'audit_is_append_only';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.audit_make_months(ahead integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  parent text; month timestamp; part text; home text;
+begin
+  select n.nspname into home from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.proname = 'audit_make_months' limit 1;
+  if ahead < 0 or ahead > 24 then raise exception 'ahead is from 0 to 24 months'; end if;
+  perform pg_advisory_xact_lock(hashtext('credential-vault audit months'));
+  foreach parent in array array['audit_event', 'audit_address', 'access_record'] loop
+    for i in -1..ahead loop
+      month := date_trunc('month', now() at time zone 'UTC') + make_interval(months => i);
+      part := parent || '_' || to_char(month, 'YYYY_MM');
+      if to_regclass(format('%I.%I', home, part)) is null then
+        execute format('create table %I.%I partition of %I.%I for values from (%L) to (%L)',
+          home, part, home, parent, month at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+      end if;
+    end loop;
+  end loop;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.credential_version_is_immutable()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if (new.team_id, new.credential_id, new.version, new.secret_field_names, new.public_fields, new.policy, new.created_at, new.created_by)
+    is distinct from
+     (old.team_id, old.credential_id, old.version, old.secret_field_names, old.public_fields, old.policy, old.created_at, old.created_by) then
+    raise exception 'a version is immutable' using errcode = 'check_violation', constraint = 'credential_version_is_immutable';
+  end if;
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.data_key_state_machine()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if new.state = old.state then return new; end if;
+  if (old.state, new.state) not in (('active', 'decryptOnly'), ('decryptOnly', 'retired')) then
+    raise exception 'a key does not go from % to %', old.state, new.state using errcode = 'check_violation', constraint = 'data_key_state_machine';
+  end if;
+  perform 1 from data_key where id = new.id for update;
+  if new.state = 'retired' and exists (select 1 from credential_version where data_key_id = new.id) then
+    raise exception 'the key is in use' using errcode = 'check_violation', constraint = 'data_key_in_use';
+  end if;
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.engine_subject_is_no_person()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  perform 1 from subject where id = new.subject_id for update;
+  if exists (select 1 from membership where subject_id = new.subject_id and role <> 'engine') then
+    raise exception 'a person cannot become an engine' using errcode = 'check_violation', constraint = 'engine_subject_is_no_person';
+  end if;
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.membership_engine_role()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  perform 1 from subject where id = new.subject_id for update;
+  if (new.role = 'engine') <> exists (select 1 from engine where subject_id = new.subject_id) then
+    raise exception 'the role engine and registered engines go together' using errcode = 'check_violation', constraint = 'membership_engine_role';
+  end if;
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.membership_keep_an_admin()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if old.role <> 'admin' or (tg_op = 'UPDATE' and new.role = 'admin') then return coalesce(new, old); end if;
+  perform 1 from team where id = old.team_id and deleted_at is null for update;
+  if not found then return coalesce(new, old); end if;   -- a deleted team loses its members with everything else
+  if not exists (select 1 from membership where team_id = old.team_id and role = 'admin' and subject_id <> old.subject_id) then
+    raise exception 'a team keeps at least one admin' using errcode = 'check_violation', constraint = 'membership_keep_an_admin';
+  end if;
+  return coalesce(new, old);
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.token_needs_active_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  perform 1 from data_key where id = new.data_key_id and team_id = new.team_id and state = 'active' for key share;
+  if not found then
+    raise exception 'the key is not active' using errcode = 'check_violation', constraint = 'token_needs_active_key';
+  end if;
+  return new;
+end $function$;
