@@ -69,7 +69,6 @@ export class Connection extends pg.Client {
   }
 
   async #run(text: string, values: unknown[]): Promise<pg.QueryResult> {
-    if (this.#lost !== undefined) throw this.#lost;
     const isCommit = text === 'commit';
     this.#isCommitting = isCommit;
     this.#isNotAwaited = false;

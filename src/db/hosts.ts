@@ -25,7 +25,7 @@ export class HostPools {
   readonly #pools: (pg.Pool | undefined)[];
   #current = 0;
   #ending: Promise<unknown> | undefined;
-  readonly #retired = new Set<Promise<void>>();
+  readonly #retired = new Map<pg.Pool, Promise<void> | undefined>();
 
   constructor(options: HostPoolsOptions) {
     this.#given = options;
@@ -58,23 +58,20 @@ export class HostPools {
   /** Closes every connection; waits for those in use. */
   async end(): Promise<void> {
     this.#ending ??= Promise.all(this.#pools.map((pool) => pool?.end()));
-    await Promise.all([this.#ending, ...this.#retired]);
+    await Promise.all([this.#ending, ...this.#retired.values()]);
   }
 
   async #connectTo(index: number): Promise<pg.PoolClient> {
-    for (;;) {
-      const pool = this.#pools[index] ??= this.#open(index);
-      let client: pg.PoolClient;
-      try {
-        client = await pool.connect();
-      } catch (error) {
-        if (!isWaitingTimeout(error)) throw error;
-        if (this.#pools[index] === pool || this.#ending !== undefined) throw new PoolExhausted();
-        continue; // the pool was retired while this call waited in its queue
-      }
+    const pool = this.#pools[index] ??= this.#open(index);
+    try {
+      const client = await pool.connect();
       const release = client.release.bind(client);
-      client.release = (error) => release(error ?? (client as unknown as Connection).isSpent);
+      client.release = (error) => release(error ?? ((client as unknown as Connection).isSpent || this.#retired.has(pool)));
       return client;
+    } catch (error) {
+      throw isWaitingTimeout(error) ? new PoolExhausted() : error;
+    } finally {
+      this.#endIfUnused(pool);
     }
   }
 
@@ -107,10 +104,16 @@ export class HostPools {
 
   // Connections in use finish what they do and are closed when released; idle ones are closed now; the next ones are verified afresh.
   #retire(index: number, pool: pg.Pool): void {
-    if (this.#pools[index] !== pool || this.#ending !== undefined) return;
+    if (this.#pools[index] !== pool) return;
     this.#pools[index] = undefined;
-    const ended: Promise<void> = pool.end().finally(() => this.#retired.delete(ended));
-    this.#retired.add(ended);
+    this.#retired.set(pool, undefined);
+    this.#endIfUnused(pool);
+  }
+
+  // A pool that ends forgets who waits in its queue: first they are served, with connections that it opens for them.
+  #endIfUnused(pool: pg.Pool): void {
+    if (!this.#retired.has(pool) || this.#retired.get(pool) !== undefined || pool.waitingCount > 0) return;
+    this.#retired.set(pool, pool.end().finally(() => this.#retired.delete(pool)));
   }
 }
 
