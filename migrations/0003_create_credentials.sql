@@ -43,7 +43,7 @@ create table credential_version (
   constraint credential_version_data_key_fkey foreign key (team_id, data_key_id) references data_key (team_id, id)
 );
 comment on table credential_version is 'tenant-data: one immutable version; token is Fernet, bound to every other column but undecryptable_at and created_…';
-create index credential_version_data_key on credential_version (data_key_id);
+create index credential_version_data_key on credential_version (data_key_id, credential_id, version);
 
 alter table credential add constraint credential_current_version_fkey
   foreign key (id, current_version) references credential_version (credential_id, version) deferrable initially deferred;

@@ -18,10 +18,15 @@ export interface HeldToken {
 }
 export interface MovedToken extends HeldToken { readonly moved: string }
 
+/** Where among a key's tokens the search for the next ones begins. Rows that were moved lie before it: reading past their remains gets slower and slower. */
+export interface Position { readonly key: DataKeyId; readonly credential: CredentialId; readonly version: number }
+/** How many tokens are wanted, under which keys not, and from where on. */
+export interface Quest { readonly limit: number; readonly passOver: readonly DataKeyId[]; readonly after: Position | undefined }
+
 /** How tokens of one table are found and stored. */
 export interface Mover {
-  /** Locks up to `limit` tokens that nobody else moves at this moment and whose keys are not among the passed-over ones; none when the rotation has ended. */
-  readonly hold: (trx: Trx, rotation: RunningRotation, batch: { limit: number; passOver: readonly DataKeyId[] }) => Promise<HeldToken[]>;
+  /** Locks tokens that nobody else holds at this moment; none when the rotation does not run any more. */
+  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<HeldToken[]>;
   /** Stores held tokens under their new key, if that key is active. */
   readonly store: (trx: Trx, tokens: readonly MovedToken[]) => Promise<void>;
   /** Names a token that did not open as a failure of the rotation; `isUndecryptable` marks the row. */
@@ -35,8 +40,18 @@ interface VersionRow {
   readonly to_id: DataKeyId; readonly to_version: number; readonly to_format: TokenFormatColumn; readonly to_root: string; readonly to_wrapped: Buffer;
 }
 
+/**
+ * For the rest of the transaction every row is found by an index and in its order. What the planner thinks of the tables can be as
+ * old as the last vacuum, and a team's rows say nothing of another's: left to itself it may sort all tokens of a key for each batch.
+ */
+export async function planByIndex(trx: Trx): Promise<void> {
+  await sql.raw(['seqscan', 'bitmapscan', 'sort', 'hashjoin', 'mergejoin', 'material'].map((method) => `set local enable_${method} = off`).join('; ')).execute(trx);
+}
+
+const smallestId = '00000000-0000-0000-0000-000000000000';
+
 const credentialVersions: Mover = {
-  async hold(trx, rotation, { limit, passOver }) {
+  async hold(trx, rotation, { limit, passOver, after }) {
     const { rows } = await sql<VersionRow>`
       select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, credential.type,
         from_key.id as from_id, from_key.version as from_version, from_key.format as from_format, from_key.root_fingerprint as from_root,
@@ -45,13 +60,22 @@ const credentialVersions: Mover = {
       from key_rotation rotation
       join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
       join data_key from_key on from_key.team_id = rotation.team_id and from_key.id <> to_key.id and from_key.id <> all (${passOver}::uuid[])
-      join credential_version held on held.data_key_id = from_key.id and held.team_id = from_key.team_id
-      join credential on credential.id = held.credential_id and credential.team_id = held.team_id
+      cross join lateral (
+        select version.credential_id, version.version, version.token, version.public_fields, version.policy
+        from credential_version version
+        where version.data_key_id = from_key.id and version.team_id = from_key.team_id
+          and (version.credential_id, version.version) > (
+            case when from_key.id = ${after?.key ?? null} then ${after?.credential ?? null}::uuid else ${smallestId}::uuid end,
+            case when from_key.id = ${after?.key ?? null} then ${after?.version ?? null}::int else 0 end)
+          and not exists (
+            select 1 from key_rotation_failure failure
+            where failure.rotation_id = rotation.id and failure.credential_id = version.credential_id and failure.version = version.version)
+        order by version.credential_id, version.version
+        limit ${limit} for update of version skip locked
+      ) held
+      join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
       where rotation.id = ${rotation.id} and rotation.team_id = ${rotation.team} and rotation.state = 'running'
-        and not exists (
-          select 1 from key_rotation_failure failure
-          where failure.rotation_id = rotation.id and failure.credential_id = held.credential_id and failure.version = held.version)
-      limit ${limit} for update of held skip locked`.execute(trx);
+      limit ${limit}`.execute(trx);
     return rows.map((row) => ({
       place: { team: rotation.team, credential: row.credential, version: row.version, type: row.type, publicFields: row.public_fields, policy: row.policy },
       token: row.token,

@@ -8,11 +8,12 @@ import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import {
-  countBatch, countLeft, endRotation, type HeldToken, listRunningRotations, lockRunning, type MovedToken, movers, type RunningRotation,
+  countBatch, countLeft, endRotation, type HeldToken, listRunningRotations, lockRunning, type MovedToken, type Mover, movers, planByIndex, type Position, type Quest,
+  type RunningRotation,
 } from './moving.ts';
 import { tokenTables } from './token-tables.ts';
 
-export { listRunningRotations, type RunningRotation };
+export { listRunningRotations, type Position, type RunningRotation };
 
 export interface RotationParts {
   readonly db: Db;
@@ -21,20 +22,25 @@ export interface RotationParts {
   readonly now: () => number;
 }
 
-/** What became of a batch: tokens moved or named as failures, and keys that could not be unwrapped (their tokens were let be). */
-export interface Batch { readonly moved: number; readonly failed: number; readonly unavailable: ReadonlyMap<DataKeyId, KeyUnavailable> }
+/** What became of a batch: tokens moved or named as failures, keys that could not be unwrapped (their tokens were let be), and the last token that it saw. */
+export interface Batch {
+  readonly moved: number;
+  readonly failed: number;
+  readonly unavailable: ReadonlyMap<DataKeyId, KeyUnavailable>;
+  readonly last: Position | undefined;
+}
 
 const uninterruptedMsMax = 2;
-const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map() };
+const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map(), last: undefined };
 
 /** Thrown out of a batch's transaction when the rotation was cancelled meanwhile; never leaves this file. */
 class RotationStopped extends Error {}
 
 /** Moves up to `limit` tokens in one transaction. Nothing is kept of a batch whose rotation does not run any more at its end. */
-export async function moveBatch(parts: RotationParts, rotation: RunningRotation, batch: { limit: number; passOver: readonly DataKeyId[] }): Promise<Batch> {
+export async function moveBatch(parts: RotationParts, rotation: RunningRotation, quest: Quest): Promise<Batch> {
   for (const table of tokenTables) {
     try {
-      const result = await moveBatchOf(parts, rotation, { ...batch, mover: movers[table] });
+      const result = await moveBatchOf(parts, rotation, { ...quest, mover: movers[table] });
       if (result !== nothing) return result;
     } catch (error) {
       if (error instanceof RotationStopped) return nothing;
@@ -64,13 +70,15 @@ export async function endIfDone({ db, audit, now }: RotationParts, rotation: Run
 
 async function moveBatchOf(
   { db, keyring, audit, now }: RotationParts, rotation: RunningRotation,
-  { limit, passOver, mover }: { limit: number; passOver: readonly DataKeyId[]; mover: (typeof movers)[keyof typeof movers] },
+  { mover, ...quest }: Quest & { mover: Mover },
 ): Promise<Batch> {
   return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
-    const held = await mover.hold(trx, rotation, { limit, passOver });
+    await planByIndex(trx);
+    const held = await mover.hold(trx, rotation, quest);
+    const last = positionOf(held.at(-1));
     if (held.length === 0) return nothing;
     const { moved, failed, unavailable } = await reencrypt(keyring, held);
-    if (moved.length === 0 && failed.length === 0) return { moved: 0, failed: 0, unavailable };
+    if (moved.length === 0 && failed.length === 0) return { moved: 0, failed: 0, unavailable, last };
     const at = new Date(now());
     if (moved.length > 0) await mover.store(trx, moved);
     for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
@@ -79,7 +87,7 @@ async function moveBatchOf(
       credentialVersion: place.version, details: { rotation: rotation.id },
     })));
     if (!await countBatch(trx, rotation, { done: moved.length, at })) throw new RotationStopped();
-    return { moved: moved.length, failed: failed.length, unavailable };
+    return { moved: moved.length, failed: failed.length, unavailable, last };
   });
 }
 
@@ -110,6 +118,10 @@ async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<
     }
   }
   return result;
+}
+
+function positionOf(held: HeldToken | undefined): Position | undefined {
+  return held === undefined ? undefined : { key: held.from.id, credential: held.place.credential, version: held.place.version };
 }
 
 /** Who stands for what a rotation does: the subject who started it. */

@@ -73,7 +73,7 @@ export function registerKeys(app: FastifyInstance, { service, idempotency, curso
     method: 'POST', url: '/v1/teams/:team/key-rotations', access: { team: 'key.rotate', by: 'team' }, operationId: 'startRotation', tag: 'keys',
     summary: 'Start a key rotation',
     description: 'The new key is active at once; every token under another key is re-encrypted in the background. Values, versions and ETags do not change.',
-    params: teamPath, guards: { idempotencyKey: true }, success: { status: 202, schema: rotation, description: 'The rotation; follow it by its id.' },
+    params: teamPath, guards: { idempotencyKey: true }, success: { status: 202, schema: rotation, location: true, description: 'The rotation; follow it by its id.' },
     problems: ['rotationRunning', 'keyBusy'],
     handler: async ({ scope, caller, request, reply }) => {
       const row = await idempotency.run<Rotation>({

@@ -12,7 +12,8 @@ export async function countTokensByTable(executor: Executor, key: { team: TeamId
   const counts = {} as Record<TokenTable, number>;
   for (const table of tokenTables) {
     const { rows } = await sql<{ count: number }>`
-      select count(*) from ${sql.table(table)} where team_id = ${key.team} and data_key_id = ${key.id}`.execute(executor);
+      select count(*) from ${sql.table(table)}
+      where data_key_id = (select id from data_key where id = ${key.id} and team_id = ${key.team})`.execute(executor);
     counts[table] = rows[0]?.count ?? 0;
   }
   return counts;

@@ -2,7 +2,7 @@
 // workers work on one rotation at once; one that dies leaves its batch undone and nothing else.
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import type { DataKeyId, RotationId } from '../shared/ids.ts';
-import { endIfDone, listRunningRotations, moveBatch, type RotationParts, type RunningRotation } from './rotation.ts';
+import { endIfDone, listRunningRotations, moveBatch, type Position, type RotationParts, type RunningRotation } from './rotation.ts';
 
 export interface RotationWorkerParts extends RotationParts {
   /** Told once of each trouble, when it begins. */
@@ -13,6 +13,12 @@ export interface RotationWorkerParts extends RotationParts {
 
 /** What keeps a rotation from going on, and until when it is let be. */
 interface Trouble { readonly attempts: number; readonly until: number }
+
+/**
+ * One pass over the tokens of a rotation: how far it is, and the keys that did not unwrap with the root keys that they need. It is
+ * kept for speed only; a pass that found nothing is followed by one from the start, and the end is decided by a count.
+ */
+interface Pass { after: Position | undefined; readonly passedOver: Map<DataKeyId, string> }
 
 type Outcome = 'worked' | 'waiting' | 'idle';
 
@@ -28,8 +34,7 @@ export class RotationWorker {
   readonly #batchRows: number;
   readonly #pollMs: number;
   readonly #troubles = new Map<RotationId | typeof everyRotation, Trouble>();
-  /** Keys that did not unwrap, with the root keys that they need, until their rotation is tried again. */
-  readonly #passedOver = new Map<RotationId, Map<DataKeyId, string>>();
+  readonly #passes = new Map<RotationId, Pass>();
   #loop: Promise<void> | undefined;
   #isStopping = false;
   #isWoken = false;
@@ -96,18 +101,18 @@ export class RotationWorker {
 
   async #turn(rotation: RunningRotation): Promise<Outcome> {
     if (this.#isTroubled(rotation.id)) return 'idle';
-    const passedOver = this.#passedOver.get(rotation.id) ?? new Map<DataKeyId, string>();
+    const pass = this.#passes.get(rotation.id) ?? { after: undefined, passedOver: new Map<DataKeyId, string>() };
+    this.#passes.set(rotation.id, pass);
+    const isFromStart = pass.after === undefined;
     try {
-      const batch = await moveBatch(this.#parts, rotation, { limit: this.#batchRows, passOver: [...passedOver.keys()] });
-      for (const [key, { fingerprint }] of batch.unavailable) this.#passedOver.set(rotation.id, passedOver.set(key, fingerprint));
-      if (batch.moved > 0 || batch.failed > 0) {
-        this.#troubles.delete(rotation.id);
-        return 'worked';
-      }
-      if (batch.unavailable.size > 0) return 'worked'; // there may be tokens under other keys
-      if (passedOver.size === 0) return await endIfDone(this.#parts, rotation) ? 'worked' : 'waiting';
-      this.#passedOver.delete(rotation.id);
-      this.#note(rotation.id, new Error(`rotation ${rotation.id} waits for root keys: ${[...new Set(passedOver.values())].join(', ')}`));
+      const batch = await moveBatch(this.#parts, rotation, { limit: this.#batchRows, passOver: [...pass.passedOver.keys()], after: pass.after });
+      pass.after = batch.last;
+      for (const [key, { fingerprint }] of batch.unavailable) pass.passedOver.set(key, fingerprint);
+      if (batch.moved > 0 || batch.failed > 0) this.#troubles.delete(rotation.id);
+      if (batch.last !== undefined || !isFromStart) return 'worked';
+      this.#passes.delete(rotation.id);
+      if (pass.passedOver.size === 0) return await endIfDone(this.#parts, rotation) ? 'worked' : 'waiting';
+      this.#note(rotation.id, new Error(`rotation ${rotation.id} waits for root keys: ${[...new Set(pass.passedOver.values())].join(', ')}`));
     } catch (error) {
       this.#note(rotation.id, new Error(`rotation ${rotation.id} is held up`, { cause: error }));
     }
@@ -115,7 +120,7 @@ export class RotationWorker {
   }
 
   #forgetAllBut(running: ReadonlySet<string>): void {
-    for (const id of this.#passedOver.keys()) if (!running.has(id)) this.#passedOver.delete(id);
+    for (const id of this.#passes.keys()) if (!running.has(id)) this.#passes.delete(id);
     for (const id of this.#troubles.keys()) if (id !== everyRotation && !running.has(id)) this.#troubles.delete(id);
   }
 
