@@ -112,7 +112,7 @@ create table credential_version (
   constraint credential_version_positive CHECK (version > 0),
   constraint credential_version_token_form CHECK (token ~ '^(gAAAA|QQAAA)'::text)
 );
-CREATE INDEX credential_version_data_key ON credential_version USING btree (data_key_id, credential_id, version);
+create index credential_version_data_key ON credential_version USING btree (data_key_id, credential_id, version);
 create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_is_immutable();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON credential_version FOR EACH ROW EXECUTE FUNCTION token_needs_active_key();
 
