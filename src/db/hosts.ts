@@ -104,7 +104,7 @@ export class HostPools {
 
   // Connections in use finish what they do and are closed when released; idle ones are closed now; the next ones are verified afresh.
   #retire(index: number, pool: pg.Pool): void {
-    if (this.#pools[index] !== pool) return;
+    if (this.#pools[index] !== pool || this.#ending !== undefined) return; // what is being closed already is not closed twice
     this.#pools[index] = undefined;
     this.#retired.set(pool, undefined);
     this.#endIfUnused(pool);
