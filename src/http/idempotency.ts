@@ -44,7 +44,7 @@ export class Idempotency {
     const slot = {
       subject: caller.subject, method: request.method, route: request.routeOptions.url ?? '', keyHash: createHash('sha256').update(key).digest(),
     };
-    const content = canonicalJson({ params: request.params as JsonObject, body: (request.body ?? null) as JsonObject | null });
+    const content = canonicalJson({ params: { ...(request.params as JsonObject) }, body: (request.body ?? null) as JsonObject | null });
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const made = await this.#find(slot, content);
       if (made !== undefined) return load(made);
