@@ -1,0 +1,178 @@
+// The arrows of the house: who may import whom. A file outside the table, an arrow outside it, and a name in the wrong place fail here.
+import t from 'tap';
+import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
+
+// ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
+// main → commands → { serve, local } → app → features → audit → http → { crypto, db } → shared, never back.
+
+const floor = ['crypto', 'db', 'shared'];
+const features = ['credentials', 'engines', 'keys', 'leases', 'retention', 'teams'];
+const feature = [...features, 'audit', 'http', ...floor];
+
+const arrows: Readonly<Record<string, readonly string[]>> = {
+  'main.ts':          ['commands.ts', 'config.ts'],
+  'commands.ts':      ['config.ts', 'serve.ts', 'openapi.ts', 'local', ...floor],
+  'config.ts':        ['config-values.ts', 'db'],
+  'config-values.ts': [],
+  local:              ['config.ts', 'serve.ts', 'client', ...floor],
+  'serve.ts':         ['config.ts', 'app.ts', 'keys', 'http', ...floor],
+  'openapi.ts':       ['app.ts', 'http', ...floor],
+  'app.ts':           feature,
+  credentials:        feature,
+  engines:            feature,
+  keys:               feature,
+  leases:             feature,
+  retention:          feature,
+  teams:              feature,
+  audit:              ['http', ...floor],
+  http:               floor,
+  crypto:             ['shared'],
+  db:                 ['shared'],
+  shared:             [],
+  client:             [], // what an engine takes along: it stands alone
+};
+
+/** The files by which a folder is entered from outside; a folder without an entry here is open. The composition may enter features anywhere. */
+const doors: Readonly<Record<string, RegExp>> = {
+  crypto: /^src\/crypto\/index\.ts$/,
+  client: /^src\/client\/index\.ts$/,
+  audit: /^src\/audit\/(record|event)\.ts$/,
+  ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
+};
+const composition = new Set(['app.ts', 'serve.ts']);
+const narrow: Readonly<Record<string, RegExp>> = { 'config.ts db': /^src\/db\/url\.ts$/ };
+
+/** Packages and built-in modules, each with the files that may import it. What is not named here is imported by nobody. */
+const packages: Readonly<Record<string, RegExp>> = {
+  fastify: /^src\/(http\/|[a-z]+\/(routes|whoami)\.ts$|app\.ts$)/,
+  zod: /^src\/(http\/|credentials\/types\/|[a-z]+\/(routes|schemas|whoami)\.ts$)/,
+  '@fastify/jwt': /^src\/http\//,
+  '@fastify/rate-limit': /^src\/http\//,
+  kysely: /^src\/(db|http|audit|credentials|engines|keys|leases|retention|teams)\/(?!(.*\/)?(routes|schemas|whoami)\.ts)/,
+  'kysely/migration': /^$/,
+  pg: /^src\/(db|local)\//,
+  pino: /^src\/(main|commands|serve|app|openapi)\.ts$|^src\/(local|http)\//,
+  jose: /^src\/(leases|client|local)\//,
+  yaml: /^src\/openapi\.ts$/,
+  'node:buffer': /^src\/http\//,
+  'node:crypto': /^src\/(?!(main|commands)\.ts)/,
+  'node:util': /^src\/crypto\//,
+  'node:net': /^src\/(config-values\.ts$|http\/)/,
+  'node:http': /^src\/(http|local)\//,
+  'node:fs': /^src\/(main\.ts$|db\/|local\/|http\/docs\.ts$)/,
+  'node:path': /^src\/(db|local|http)\//,
+  'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
+  'node:os': /^src\/local\//,
+  'node:child_process': /^src\/local\//,
+  'node:timers/promises': /^src\/(local|keys|client)\//,
+};
+
+/** Names that may stand only in the files listed; each file listed must hold the name, or the list is stale. */
+const names: readonly { readonly what: string; readonly pattern: RegExp; readonly files: readonly string[] }[] = [
+  { what: 'expose, the door to plaintext', pattern: /\bexpose\b/, files: ['src/credentials/service.ts', 'src/crypto/envelope.ts', 'src/crypto/secret.ts', 'src/leases/sealed.ts'] },
+  { what: 'a cipher', pattern: /\bcreate(De)?[cC]ipher(iv)?\b/, files: ['src/crypto/fernet.ts', 'src/crypto/root-keys.ts'] },
+  { what: 'process', pattern: /(?<![\w.'-])process\s*(\?\.|[.[])|=\s*process\b|node:process|getBuiltinModule/, files: ['src/main.ts'] },
+  { what: 'globalThis, by which everything else could be reached', pattern: /\bglobalThis\b|\bglobal\s*[.[]/, files: [] },
+  { what: 'console', pattern: /\bconsole\s*[.[]/, files: [] },
+  { what: 'random numbers that are none', pattern: /\bMath\s*\.\s*random\b/, files: [] },
+  { what: 'code from text', pattern: /\beval\s*\(|\bnew\s+Function\b|node:vm/, files: [] },
+  { what: 'a default export', pattern: /\bexport\s+default\b/, files: [] },
+  { what: 'every column, listed or not', pattern: /\b(selectAll|returningAll)\b|\breturning\s+\*/i, files: [] },
+];
+
+// ── the check ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const areaOf = (path: string): string => path.split('/')[1] ?? '';
+
+function findings(files: ReadonlyMap<string, string>): string[] {
+  const found: string[] = [];
+  for (const [path, text] of files) {
+    if (arrows[areaOf(path)] === undefined) found.push(`${path}: no row in the table`);
+    for (const name of importsOf(path, text)) {
+      const fault = name.startsWith('src/') ? arrowFault(path, name, files) : packages[name]?.test(path) === true ? undefined : 'may not import';
+      if (fault !== undefined) found.push(`${path}: ${fault} ${name}`);
+    }
+    const code = withoutComments(text);
+    for (const { what, pattern, files: allowed } of names) if (pattern.test(code) && !allowed.includes(path)) found.push(`${path}: holds ${what}`);
+  }
+  return found;
+}
+
+function arrowFault(path: string, target: string, files: ReadonlyMap<string, string>): string | undefined {
+  const [from, to] = [areaOf(path), areaOf(target)];
+  if (!files.has(target)) return 'names a file that does not exist:';
+  if (from === to) return /\/(routes|schemas|whoami)\.ts$/.test(path) && target.endsWith('/repository.ts') && from !== 'audit' ? 'goes round the service to' : undefined;
+  if (arrows[from]?.includes(to) !== true) return 'may not import';
+  if (narrow[`${from} ${to}`]?.test(target) === false) return 'may not import';
+  const door = doors[to];
+  const isComposition = composition.has(from) && to !== 'crypto' && to !== 'client';
+  return door !== undefined && !isComposition && !door.test(target) ? 'does not use the door of' : undefined;
+}
+
+const source = sourceFiles('src');
+const findingsOf = (path: string, text: string): string[] => findings(new Map([...source, [path, text]])).filter((finding) => finding.startsWith(`${path}:`));
+
+t.test('every import follows the arrows, and names stand only where they may', async (t) => {
+  t.ok(source.size > 40, 'there is something to look at');
+  t.same(findings(source), []);
+});
+
+t.test('the table has no row for nobody', async (t) => {
+  t.same([...new Set([...source.keys()].map(areaOf))].sort(), Object.keys(arrows).sort());
+  const imported = new Set([...source].flatMap(([path, text]) => [...importsOf(path, text)]));
+  for (const [name, where] of Object.entries(packages)) if (where.source !== '^$') t.ok(imported.has(name), `${name} is imported by somebody`);
+  for (const { what, pattern, files } of names) for (const file of files) t.match(withoutComments(source.get(file) ?? ''), pattern, `${file} holds ${what}`);
+});
+
+t.test('a planted import is found in every form', async (t) => {
+  const target = '../teams/service.ts';
+  const forms = [
+    `import { teams } from '${target}';`, `import type { Team } from "${target}";`, `import { type Team } from '${target}'`, `import * as teams from '${target}';`, `import teams from '${target}';`, `import '${target}';`,
+    `export { teams } from '${target}';`, `export * from '${target}';`, `export type { Team } from '${target}';`, `const m = await import('${target}');`, `type T = import('${target}').Team;`, `void import(/* why */ '${target}', {});`,
+    `import {\n  teams,\n} from\n  '${target}';`, `import { teams } from /* a; 'b' */ '${target}';`, `import { teams } // why\n from // where\n '${target}';`, `import { 'odd name' as odd } from '${target}';`, `import{teams}from'${target}';`,
+    `const a = 1; import/**/'${target}';`, `const m = await import(\`${target}\`);`, `const m = await import(name);`, `const m = require('${target}');`,
+  ];
+  for (const form of forms) {
+    t.match(findingsOf('src/crypto/planted.ts', form), [/^src\/crypto\/planted\.ts: may not import (src\/teams\/service\.ts|computed)$/], form);
+  }
+  for (const harmless of [`const text = "import";`, `// import { x } of something`, `export const from = 'elsewhere';`, `const importer = important('${target}');`]) {
+    t.same(findingsOf('src/crypto/planted.ts', harmless), [], harmless);
+  }
+});
+
+t.test('a planted violation of each rule is found', async (t) => {
+  const planted: readonly (readonly [path: string, text: string])[] = [
+    ['src/http/planted.ts', `import { record } from '../audit/record.ts';`],
+    ['src/shared/planted.ts', `import type { Db } from '../db/client.ts';`],
+    ['src/db/planted.ts', `import { Secret } from '../crypto/index.ts';`],
+    ['src/teams/planted.ts', `import { Fernet } from '../crypto/fernet.ts';`],
+    ['src/teams/planted.ts', `import { listCredentials } from '../credentials/repository.ts';`],
+    ['src/teams/planted.ts', `import { buildApp } from '../app.ts';`],
+    ['src/teams/planted.ts', `import { insert } from '../audit/repository.ts';`],
+    ['src/teams/routes.ts', `import { insertTeam } from './repository.ts';`],
+    ['src/teams/repository.ts', `import { z } from 'zod';`],
+    ['src/teams/service.ts', `import type { FastifyRequest } from 'fastify';`],
+    ['src/crypto/planted.ts', `import { readFileSync } from 'node:fs';`],
+    ['src/crypto/planted.ts', `import { sql } from 'kysely';`],
+    ['src/client/planted.ts', `import { newId } from '../shared/ids.ts';`],
+    ['src/config.ts', `import { openDatabase } from './db/client.ts';`],
+    ['src/app.ts', `import { readConfig } from './config.ts';`],
+    ['src/leases/planted.ts', `import got from 'got';`],
+    ['src/leases/planted.ts', `import { spawn } from 'node:child_process';`],
+    ['src/leases/planted.ts', `import { gone } from './gone.ts';`],
+    ['src/leases/planted.ts', `const text = secret.expose();`],
+    ['src/leases/planted.ts', `const { expose } = secret;`],
+    ['src/leases/planted.ts', `const text = secret['expose']();`],
+    ['src/leases/planted.ts', `createDecipheriv('aes-128-cbc', key, iv);`],
+    ['src/leases/planted.ts', `const home = process.env['HOME'];`],
+    ['src/leases/planted.ts', `const { env } = process;`],
+    ['src/leases/planted.ts', `const p = globalThis['pro' + 'cess'];`],
+    ['src/leases/planted.ts', `console.log(lease);`],
+    ['src/leases/planted.ts', `const id = Math.random();`],
+    ['src/leases/planted.ts', `export default lease;`],
+    ['src/leases/planted.ts', `db.selectFrom('lease').selectAll()`],
+    ['src/leases/planted.ts', 'sql`delete from lease returning *`'],
+    ['src/novel/planted.ts', 'export const x = 1;'],
+  ];
+  for (const [path, text] of planted) t.equal(findingsOf(path, text).length, 1, `${path} ${text}`);
+});
