@@ -15,7 +15,7 @@ export async function openapiYaml(): Promise<string> {
     publicUrl: () => 'https://vault.example', rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
   });
   try {
-    return stringify(openapiDocument(vault.app.operations), { lineWidth: 0, aliasDuplicateObjects: false });
+    return stringify(openapiDocument(vault.app.operations), { schema: 'yaml-1.1', lineWidth: 0, aliasDuplicateObjects: false });
   } finally {
     await vault.stop();
     await database.close();

@@ -13,16 +13,18 @@ import type { AuditLog } from './record.ts';
 import { type EventRow, listEvents } from './repository.ts';
 
 const action = z.string().min(3).max(60).regex(/^[a-zA-Z]+\.[a-zA-Z]+$/).meta({ examples: ['credential.create'] });
-const targetId = line(64);
+const targetId = line(64).meta({ examples: ['019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d'] });
+const text = line(255);
+const detail = z.union([text, z.int().meta({ format: 'int64' }), z.boolean(), z.array(text).max(200)]);
 const event = z.strictObject({
   id, at: time,
   actor: subject.nullable().meta({ description: 'Who; null when the subject was erased.' }),
   action,
-  target: z.strictObject({ type: z.string().max(40).regex(/^[a-zA-Z]+$/), id: targetId, subject: subject.nullable().meta({ description: 'When the target is a subject.' }) }),
-  decision: z.enum(['allow', 'deny']), reason: line(60).nullable(), requestId: line(64),
+  target: z.strictObject({ type: z.string().max(40).regex(/^[a-zA-Z]+$/).meta({ examples: ['credential'] }), id: targetId, subject: subject.nullable().meta({ description: 'When the target is a subject.' }) }),
+  decision: z.enum(['allow', 'deny']), reason: line(60).nullable(), requestId: line(64).meta({ examples: ['019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d'] }),
   key: id.nullable(), credentialVersion: version.nullable(), address: line(64).nullable(),
   onBehalfOf: subject.nullable(), purpose: line(200).nullable(), runId: line(200).nullable(),
-  details: z.record(z.string().max(60), z.json()).meta({ maxProperties: 30, description: 'Names, ids and counts; never a value.' }),
+  details: z.record(z.string().max(60).regex(/^[a-zA-Z]+$/), detail).meta({ maxProperties: 30, description: 'Names, ids and counts; never a value.', examples: [{ type: 'openai' }] }),
   intact: z.boolean().meta({ description: 'Whether the event\'s MAC holds.' }),
 }).meta({ id: 'AuditEvent' });
 
@@ -54,13 +56,13 @@ export function registerAudit(app: FastifyInstance, { db, keyring, cursors }: { 
 
 function show(row: EventRow, keyring: Keyring): z.output<typeof event> {
   const { onBehalfOf, purpose, runId, ...details } = row.details;
-  const text = (value: unknown): string | null => (typeof value === 'string' ? value : null);
+  const textOf = (value: unknown): string | null => (typeof value === 'string' ? value : null);
   return {
     id: row.id, at: row.at, actor: row.actorSub, action: row.action,
     target: { type: row.targetType, id: row.targetId, subject: row.targetType === 'subject' ? row.people[row.targetId] ?? null : null },
     decision: row.decision, reason: row.reason, requestId: row.requestId, key: row.key, credentialVersion: row.credentialVersion, address: row.address,
-    onBehalfOf: typeof onBehalfOf === 'string' ? row.people[onBehalfOf] ?? null : null, purpose: text(purpose), runId: text(runId),
-    details: details as Record<string, z.core.util.JSONType>, intact: verifyEvent(row, keyring),
+    onBehalfOf: typeof onBehalfOf === 'string' ? row.people[onBehalfOf] ?? null : null, purpose: textOf(purpose), runId: textOf(runId),
+    details: details as z.output<typeof event>['details'], intact: verifyEvent(row, keyring),
   };
 }
 

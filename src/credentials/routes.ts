@@ -31,7 +31,7 @@ export function registerCredentials(
   addOperation(app, {
     method: 'POST', url: '/v1/teams/:team/credentials', access: { team: 'credential.write', by: 'team' }, operationId: 'createCredential', tag: 'credentials',
     summary: 'Store a credential', params: teamPath, body: schemas.credentialCreate, guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: schemas.credential, description: 'The credential, without its secrets.' }, problems: ['nameTaken', 'keyUnavailable'],
+    success: { status: 201, schema: schemas.credential, location: true, description: 'The credential, without its secrets.' }, problems: ['nameTaken', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
       const input = { ...body, expiresAt: timeOf(body.expiresAt) };
       const row = await idempotency.run({
@@ -121,13 +121,13 @@ export function registerCredentials(
   });
   addOperation(app, {
     method: 'GET', url: '/v1/credential-types/:type', access: 'authenticated', operationId: 'getCredentialType', tag: 'credential types',
-    summary: 'Read the JSON Schema of a type\'s fields', description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.', params: schemas.typePath,
-    success: { status: 200, schema: z.record(z.string().max(60), z.json()).meta({ id: 'FieldsSchema', maxProperties: 20 }), description: 'A JSON Schema.', mediaType: 'application/schema+json' },
+    summary: 'Read the JSON Schema of a type\'s fields', params: schemas.typePath,
+    success: { status: 200, schema: schemas.fieldsSchema, description: 'A JSON Schema.', mediaType: 'application/schema+json' },
     problems: ['notFound'],
     handler: async ({ params }) => {
       const type = findType(params.type);
       if (type === undefined) throw notFound();
-      return typeSchema(type) as Record<string, z.core.util.JSONType>;
+      return typeSchema(type) as unknown as z.output<typeof schemas.fieldsSchema>;
     },
   });
 }

@@ -48,8 +48,8 @@ export const credential = z.strictObject({
   id, team: slug, name, type: typeName, description: lines(descriptionLengthMax).nullable(),
   labels: z.record(labelKey, labelValue).meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] }),
   publicFields, secretFields, policy,
-  health: z.enum(['ok', ...problemNames]).meta({ description: 'The worst of `problems`.' }), problems: z.array(problemName).max(problemNames.length),
-  version, revision, expiresAt: time.nullable(), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable(),
+  health: z.enum(['ok', ...problemNames]).meta({ description: 'The worst of `problems`.' }), problems: z.array(problemName).max(problemNames.length).meta({ examples: [[]] }),
+  version, revision, expiresAt: time.nullable().meta({ examples: [null] }), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable().meta({ examples: [null] }),
   createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject,
 }).meta({ id: 'Credential', description: 'Metadata. No secret value, nor any part of one, stands in it.' });
 export const credentialPage = pageOf(credential).meta({ id: 'CredentialPage' });
@@ -69,16 +69,41 @@ export const credentialListQuery = z.strictObject({
   deleted: flag.meta({ description: 'Only deleted ones, in the order of their ids.' }),
 });
 
+const typeTitle = line(100).meta({ examples: ['OpenAI'] });
+const typeDescription = line(300).meta({ examples: ['An API key of OpenAI or of a service that speaks its API.'] });
 const field = z.strictObject({
-  name: fieldName, title: line(100), class: z.enum(['public', 'secret']), isRequired: z.boolean(),
+  name: fieldName, title: line(100).meta({ examples: ['API key'] }), class: z.enum(['secret', 'public']), isRequired: z.boolean(),
   isDestination: z.boolean().meta({ description: 'A change of it demands all secret fields again.' }),
 });
 export const credentialTypeInfo = z.strictObject({
-  name: typeName, title: line(100), description: line(300), isOpen: z.boolean().meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
+  name: typeName, title: typeTitle, description: typeDescription, isOpen: z.boolean().meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
   fields: z.array(field).max(fieldsMax),
 }).meta({ id: 'CredentialType' });
 export const credentialTypeList = z.strictObject({ items: z.array(credentialTypeInfo).max(200) }).meta({ id: 'CredentialTypeList' });
-export const typePath = z.strictObject({ type: z.string().max(60).regex(/^[A-Za-z0-9]+$/) });
+export const typePath = z.strictObject({ type: z.string().max(60).regex(/^[A-Za-z0-9]+$/).meta({ examples: ['openai'] }) });
+
+const bound = z.int().meta({ format: 'int64' });
+const scalarSchema = z.strictObject({
+  type: z.enum(['string', 'integer', 'boolean']), title: line(100).optional(), description: line(300).optional(),
+  default: z.union([line(publicFieldLengthMax), bound, z.boolean()]).optional(), format: z.enum(['uri']).optional(), pattern: line(300).optional(),
+  minLength: bound.optional(), maxLength: bound.optional(), minimum: bound.optional(), maximum: bound.optional(), writeOnly: z.literal(true).optional(),
+});
+/** The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values. */
+export const fieldsSchema = z.strictObject({
+  $schema: z.literal('https://json-schema.org/draft/2020-12/schema'), $id: z.string().max(100).regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/),
+  title: typeTitle, description: typeDescription, type: z.literal('object'), properties: z.record(fieldName, scalarSchema).meta({ maxProperties: fieldsMax }),
+  required: z.array(fieldName).max(fieldsMax), additionalProperties: z.union([z.literal(false), z.strictObject({ anyOf: z.array(scalarSchema).max(10) })]),
+}).meta({
+  id: 'FieldsSchema', description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.',
+  examples: [{
+    $schema: 'https://json-schema.org/draft/2020-12/schema', $id: 'urn:credential-vault:type:openai', title: 'OpenAI', description: 'An API key of OpenAI or of a service that speaks its API.', type: 'object',
+    properties: {
+      apiKey: { type: 'string', minLength: 1, maxLength: secretFieldBytesMax, writeOnly: true, description: 'Kept to the byte; never returned.', title: 'API key' },
+      baseUrl: { type: 'string', maxLength: publicFieldLengthMax, format: 'uri', title: 'Base URL', default: 'https://api.openai.com' },
+    },
+    required: ['apiKey'], additionalProperties: false,
+  }],
+});
 
 /** A credential as clients see it. */
 export const showCredential = (row: CredentialRow): z.output<typeof credential> => ({

@@ -35,16 +35,18 @@ const publicJwkInput = z.looseObject({
 });
 
 const state = z.enum(['enabled', 'disabled']).meta({ id: 'EngineState', description: 'A disabled engine is refused at its next request.' });
+const engineName = name.meta({ examples: ['n8n production'] });
+const engineSubject = subject.meta({ examples: ['n8n'] });
 const engine = z.strictObject({
-  id, name, subject, state,
+  id, name: engineName, subject: engineSubject, state,
   keys: z.array(z.strictObject({ kid: keyId, jwk: publicJwk, createdAt: time, createdBy: subject })).max(engineKeysMax).meta({ description: 'Oldest first.' }),
   revision, createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject,
 }).meta({ id: 'Engine' });
-const engineCreate = z.strictObject({ name, subject, keys: z.array(publicJwkInput).min(1).max(engineKeysMax) }).meta({
+const engineCreate = z.strictObject({ name: engineName, subject: engineSubject, keys: z.array(publicJwkInput).min(1).max(engineKeysMax) }).meta({
   id: 'EngineCreate',
   examples: [{ name: 'n8n production', subject: 'n8n', keys: [{ kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' }] }],
 });
-const engineUpdate = z.strictObject({ name: name.optional(), state: state.optional() }).meta({ id: 'EngineUpdate', examples: [{ state: 'disabled' }] });
+const engineUpdate = z.strictObject({ name: engineName.optional(), state: state.optional() }).meta({ id: 'EngineUpdate', examples: [{ state: 'disabled' }] });
 const engineKeyCreate = z.strictObject({ key: publicJwkInput }).meta({
   id: 'EngineKeyCreate', examples: [{ key: { kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' } }],
 });
@@ -63,7 +65,7 @@ export function registerEngines(app: FastifyInstance, { service, idempotency, cu
   addOperation(app, {
     method: 'POST', url: '/v1/engines', access, operationId: 'createEngine', tag: 'engines', summary: 'Register a workflow engine with its public keys',
     description: 'The subject may then be given the role `engine` in teams, and can hold no other role.',
-    body: engineCreate, guards: { idempotencyKey: true, etag: true }, success: { status: 201, schema: engine, description: 'The engine.' },
+    body: engineCreate, guards: { idempotencyKey: true, etag: true }, success: { status: 201, schema: engine, location: true, description: 'The engine.' },
     problems: ['subjectTaken', 'engineNameTaken', 'holdsARole'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({

@@ -1,7 +1,7 @@
 // One way to add a route. Whoever adds an operation says its access, its problems and its schemas in one place; what is said
 // here is what runs and what openapi.yaml prints.
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
 import { type Access, type Caller, type Located, type TeamRef } from './access.ts';
 import type { Role } from '../db/tables.ts';
@@ -24,7 +24,7 @@ export interface Operation<P, Q, B, R> {
   readonly query?: z.ZodType<Q>;
   readonly body?: z.ZodType<B>;
   /** The answer's status and schema; no schema means 204. */
-  readonly success: { readonly status: 200 | 201 | 202 | 204; readonly schema?: z.ZodType<R>; readonly description: string; readonly mediaType?: string };
+  readonly success: { readonly status: 200 | 201 | 202 | 204; readonly schema?: z.ZodType<R>; readonly description: string; readonly mediaType?: string; readonly location?: true };
   /** Codes that this operation adds to those that its access, body and guards bring. */
   readonly problems?: readonly ErrorCode[];
   /** `ifMatch: 'existing'`: asked for only when the thing is there already. */
@@ -56,6 +56,9 @@ declare module 'fastify' {
   interface FastifyInstance { operations: AnyOperation[] }
 }
 
+// An operation without a body takes none: what somebody thought it would heed is refused, not ignored.
+const noBody = z.strictObject({}).nullish();
+
 /** Adds the operation to the app and to the list that openapi.yaml is made from. */
 export function addOperation<P = undefined, Q = undefined, B = undefined, R = undefined>(app: FastifyInstance, operation: Operation<P, Q, B, R>): void {
   const any = operation as unknown as AnyOperation;
@@ -69,7 +72,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
     schema: {
       ...(operation.params === undefined ? {} : { params: operation.params }),
       ...(operation.query === undefined ? {} : { querystring: operation.query }),
-      ...(operation.body === undefined ? {} : { body: operation.body }),
+      ...(operation.method === 'GET' ? {} : { body: operation.body ?? noBody }),
       response: { ...(success.schema === undefined ? {} : { [success.status]: success.schema }), default: refusal },
     },
     handler: async (request, reply) => {
@@ -99,9 +102,9 @@ export function problemCodesOf(operation: AnyOperation): ErrorCode[] {
   if (access !== 'public') add('unauthenticated', 'databaseUnavailable', 'commitUnknown', 'identityProviderUnavailable');
   if (typeof access === 'object') add('forbidden');
   if (typeof access === 'object' && 'team' in access) add('notFound');
-  if (operation.params !== undefined || operation.query !== undefined || operation.body !== undefined) add('invalidRequest');
-  if (operation.body !== undefined) add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType', 'requestTimeout');
+  if (operation.params !== undefined || operation.query !== undefined || operation.method !== 'GET') add('invalidRequest');
+  if (operation.method !== 'GET') add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType', 'requestTimeout');
   if (guards?.ifMatch) add('preconditionRequired', 'preconditionFailed');
-  if (guards?.idempotencyKey) add('idempotencyKeyReused', 'invalidRequest');
+  if (guards?.idempotencyKey) add('idempotencyKeyReused', 'invalidRequest', 'stateConflict');
   return [...codes].sort((a, b) => problems[a].status - problems[b].status || (a < b ? -1 : 1));
 }

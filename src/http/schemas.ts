@@ -1,5 +1,6 @@
 // The schemas that several features share: ids, names, times, text that can be stored, pages. Every string has a limit.
 import { z } from 'zod';
+import { problems } from './problem.ts';
 import { pageItemsDefault, pageItemsMax, cursorLengthMax, nameLengthMax } from './limits.ts';
 
 const storable = /^[^\p{Cc}\p{Cs}]*$/u;                 // no control characters, no lone surrogates
@@ -53,20 +54,20 @@ export const flag = z.enum(['true', 'false']).transform((text) => text === 'true
 /** A page of items. */
 export const pageOf = <T extends z.ZodType>(item: T) => z.strictObject({
   items: z.array(item).max(pageItemsMax),
-  nextCursor: cursor.nullable().meta({ description: 'null on the last page.' }),
+  nextCursor: cursor.nullable().meta({ description: 'null on the last page.', examples: [null] }),
 });
 
 export const problem = z.strictObject({
   type: z.string().max(100).regex(/^urn:credential-vault:problem:[A-Za-z]+$/),
   title: line(200),
   status: z.int().min(400).max(599).meta({ format: 'int32' }),
-  code: z.string().max(60).regex(/^[A-Za-z]+$/),
+  code: z.enum(Object.keys(problems)).meta({ description: 'What a program decides by; titles and details are for people.' }),
   detail: line(300),
   requestId: z.string().max(36).regex(/^[0-9a-f-]+$/),
   errors: z.array(z.strictObject({ pointer: line(600), rule: line(60) })).max(100).optional()
     .meta({ description: 'What is wrong where: a JSON pointer (query, params and headers by their name first) and a rule; never a value.' }),
   rotationId: id.optional().meta({ description: 'With `rotationRunning`.' }),
-  rows: z.record(z.string().max(60).regex(/^[a-z_]+$/), count).optional().meta({ description: 'With `keyInUse`: tokens left, by table.' }),
+  rows: z.record(z.string().max(60).regex(/^[a-z_]+$/), count).optional().meta({ maxProperties: 20, description: 'With `keyInUse`: tokens left, by table.' }),
 }).meta({
   id: 'Problem', description: 'RFC 9457.',
   examples: [{

@@ -14,7 +14,7 @@ const key = z.strictObject({
   format: tokenFormat, fingerprint,
   rootFingerprint: fingerprint.meta({ description: 'The root key that wraps this key; a backup needs both.' }),
   rows: count.meta({ description: 'Tokens under this key, counted now.' }),
-  createdAt: time, createdBy: subject, demotedAt: time.nullable(), retiredAt: time.nullable(),
+  createdAt: time, createdBy: subject, demotedAt: time.nullable().meta({ examples: [null] }), retiredAt: time.nullable().meta({ examples: [null] }),
 }).meta({ id: 'Key' });
 const rotationFields = {
   id,
@@ -24,7 +24,7 @@ const rotationFields = {
   done: count, failed: count,
   rowsPerSecond: z.number().min(0).max(1e9).meta({ format: 'double', examples: [5210.4] }),
   estimatedEnd: time.nullable().meta({ description: 'If it goes on like this; null when it has ended or not begun.' }),
-  createdAt: time, createdBy: subject, endedAt: time.nullable(),
+  createdAt: time, createdBy: subject, endedAt: time.nullable().meta({ examples: [null] }),
 };
 const rotation = z.strictObject(rotationFields).meta({ id: 'KeyRotation' });
 const rotationWithFailures = z.strictObject({

@@ -34,14 +34,14 @@ const lease = z.strictObject({
     examples: ['eyJhbGciOiJFQ0RILUVTIn0..48V1_ALb6US04U3b.5eym8TW_c8SuK0lt.kPrK_qmxVWaYVA9wwBF6Iu'],
   }),
   credentials: z.array(z.strictObject({
-    id, team: slug, name, type: z.string().max(60).regex(/^[A-Za-z0-9]+$/), version, revision, expiresAt: time.nullable().meta({ description: 'When the credential itself expires.' }),
+    id, team: slug, name, type: z.string().max(60).regex(/^[A-Za-z0-9]+$/).meta({ examples: ['openai'] }), version, revision, expiresAt: time.nullable().meta({ description: 'When the credential itself expires.' }),
     notModified: z.boolean().meta({ description: 'Whether the version is the one that you hold, so that its fields were not sent.' }),
   })).max(leaseCredentialsMax).meta({ description: 'In the order of the request.' }),
 }).meta({ id: 'Lease' });
 
 const leaseKeys = z.strictObject({
   keys: z.array(z.strictObject({
-    kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: z.string().length(43).regex(/^[A-Za-z0-9_-]{43}$/), kid: keyId, alg: z.literal('EdDSA'), use: z.literal('sig'),
+    kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: z.string().length(43).regex(/^[A-Za-z0-9_-]{43}$/).meta({ examples: ['11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'] }), kid: keyId, alg: z.literal('EdDSA'), use: z.literal('sig'),
   })).max(100),
 }).meta({ id: 'LeaseKeys', description: 'A JWK set (RFC 7517).' });
 const keysMaxAgeSeconds = 300;

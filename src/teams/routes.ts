@@ -11,13 +11,14 @@ import type { MemberRow, TeamRow, TeamsService } from './service.ts';
 
 const role = z.enum(roles).meta({ id: 'Role', description: 'What a member may do; see the action of each operation.' });
 const stamps = { revision, createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject };
-const team = z.strictObject({ slug, name, tokenFormat, ...stamps }).meta({ id: 'Team' });
-const teamWithRole = z.strictObject({ slug, name, tokenFormat, role, ...stamps }).meta({ id: 'TeamWithRole' });
+const teamName = name.meta({ examples: ['Payments'] });
+const team = z.strictObject({ slug, name: teamName, tokenFormat, ...stamps }).meta({ id: 'Team' });
+const teamWithRole = z.strictObject({ slug, name: teamName, tokenFormat, role, ...stamps }).meta({ id: 'TeamWithRole' });
 const teamCreate = z.strictObject({
-  slug, name, admins: z.array(subject).min(1).max(20).refine((subs) => new Set(subs).size === subs.length, 'unique')
+  slug, name: teamName, admins: z.array(subject).min(1).max(20).refine((subs) => new Set(subs).size === subs.length, 'unique')
     .meta({ description: 'The first admins; a team keeps at least one.' }),
 }).meta({ id: 'TeamCreate', examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }] });
-const teamUpdate = z.strictObject({ name: name.optional() }).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
+const teamUpdate = z.strictObject({ name: teamName.optional() }).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
 const member = z.strictObject({
   subject, role, actsForItself: z.boolean().meta({ description: 'Engines only: may lease without `onBehalfOf`.' }), ...stamps,
 }).meta({ id: 'Member' });
@@ -38,7 +39,7 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
   addOperation(app, {
     method: 'POST', url: '/v1/teams', access: { operator: 'team.create' }, operationId: 'createTeam', tag: 'teams',
     summary: 'Create a team with its first key and its admins', body: teamCreate, guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: team, description: 'The team.' }, problems: ['slugTaken', 'isAnEngine'],
+    success: { status: 201, schema: team, location: true, description: 'The team.' }, problems: ['slugTaken', 'isAnEngine'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({
         request, caller, execute: (claim) => service.createTeam(caller, body, claim), load: (made) => service.getTeam(made, caller),

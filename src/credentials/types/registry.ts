@@ -46,6 +46,6 @@ export function typeSchema(type: CredentialType): JsonObject {
       ...(field.class === 'secret' ? { writeOnly: true } : {}),
     }])),
     required: entries.filter(([, field]) => field.isRequired).map(([name]) => name),
-    ...(type.isOpen === true ? { additionalProperties: { anyOf: [property(secretValue), property(publicValue)] } } : { additionalProperties: false }),
+    ...(type.isOpen === true ? { additionalProperties: { anyOf: [secretValue, ...publicValue.options].map(property) } } : { additionalProperties: false }),
   };
 }
