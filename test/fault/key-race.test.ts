@@ -1,0 +1,171 @@
+// The guard of a key is a race between who writes a token and who takes the key away. Each interleaving is fixed by locks that the
+// test holds, and the last test takes the guard's lock out to show that the row would land.
+import { sql } from 'kysely';
+import t from 'tap';
+import { type Db } from '../../src/db/client.ts';
+import { isCheckViolation } from '../../src/db/errors.ts';
+import type { WrappedDataKey } from '../../src/crypto/index.ts';
+import { until } from '../helpers/processes.ts';
+import { activeKey, addCredentials, allOpenUnderActiveKey, ended, insertCredentials, makeTeam, noClaim, type TeamOfTest, tokensOf, type TokenVault, tokenVault } from '../helpers/tokens.ts';
+
+const gate = 4711;
+
+/** Makes the real trigger stop at the gate after its check, for transactions that ask for it; `isGuarded: false` takes its lock out. */
+async function stopWritersAtGate(db: Db, { isGuarded }: { isGuarded: boolean }): Promise<void> {
+  const { rows: [row] } = await sql<{ text: string }>`select pg_get_functiondef('token_needs_active_key'::regproc) as text`.execute(db);
+  const [locking, returning] = ['for key share', 'return new;'];
+  if (!row?.text.includes(locking) || !row.text.includes(returning)) throw new Error('the trigger is not as this test knows it');
+  await sql.raw(row.text.replace(locking, isGuarded ? locking : '')
+    .replace(returning, `if current_setting('test.gate', true) = 'on' then perform pg_advisory_xact_lock_shared(${gate}); end if; return new;`)).execute(db);
+}
+
+/** A writer who read the active key and whose insert has passed the check but not ended. */
+async function writerAtGate(vault: TokenVault, of: TeamOfTest, key: WrappedDataKey): Promise<{ written: Promise<unknown> }> {
+  const written = vault.db.transaction().execute(async (trx) => {
+    await sql`set local test.gate = 'on'`.execute(trx);
+    return insertCredentials(trx, vault.keyring, of, { n: 1, key });
+  });
+  written.catch(() => undefined);
+  await until(async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and objid = ${gate} and not granted`.execute(vault.db)).rows.length === 1);
+  return { written };
+}
+
+/** Runs the action while the gate is closed. */
+async function whileGateIsClosed<T>({ db }: TokenVault, action: () => Promise<T>): Promise<T> {
+  return db.transaction().execute(async (trx) => {
+    await sql`select pg_advisory_xact_lock(${gate})`.execute(trx);
+    return action();
+  });
+}
+
+const isSomebodyWaiting = async (db: Db) =>
+  (await sql`select 1 from pg_locks where locktype in ('transactionid', 'tuple') and not granted`.execute(db)).rows.length > 0;
+
+t.test('a rotation waits for a writer who has the key, and counts and moves what he wrote', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await addCredentials(vault, of, 3);
+  await stopWritersAtGate(vault.db, { isGuarded: true });
+  const key = await activeKey(vault.db, of.team.id);
+  const { written, started } = await whileGateIsClosed(vault, async () => {
+    const writer = await writerAtGate(vault, of, key);
+    const starting = vault.keys.startRotation(of.admin, of.team, noClaim);
+    await until(() => isSomebodyWaiting(vault.db));
+    return { ...writer, started: starting };
+  });
+  await written;
+  const rotation = await started;
+  t.equal(rotation.total, 4, 'the last row under the old key is counted');
+  vault.worker().start();
+  t.match(await ended(vault, of.team, rotation.id), { state: 'completed', done: 4 });
+  t.match(await vault.keys.retireKey(of.admin, of.team, key.id), { state: 'retired' });
+  t.ok(await allOpenUnderActiveKey(vault, of.team.id));
+});
+
+t.test('a writer who does not let go makes the rotation give up, with nothing changed', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await stopWritersAtGate(vault.db, { isGuarded: true });
+  const key = await activeKey(vault.db, of.team.id);
+  const { written } = await whileGateIsClosed(vault, async () => {
+    const writer = await writerAtGate(vault, of, key);
+    await t.rejects(vault.keys.startRotation(of.admin, of.team, noClaim), { code: 'keyBusy', retryAfterSeconds: 1 });
+    t.strictSame(await vault.keys.listRotations(of.team, { limit: 10, after: undefined }), []);
+    t.match(await vault.keys.listKeys(of.team, { limit: 10, after: undefined }), [{ id: key.id, state: 'active', rows: 0 }]);
+    return writer;
+  });
+  await written;
+  t.equal((await vault.keys.startRotation(of.admin, of.team, noClaim)).total, 1);
+});
+
+t.test('a writer who comes after the demotion is refused under the old key', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  const key = await activeKey(vault.db, of.team.id);
+  await vault.keys.startRotation(of.admin, of.team, noClaim);
+  const error: unknown = await vault.db.transaction().execute((trx) => insertCredentials(trx, vault.keyring, of, { n: 1, key })).catch((thrown: unknown) => thrown);
+  t.ok(isCheckViolation(error, 'token_needs_active_key'));
+});
+
+t.test('a writer who waits for a demotion is refused when it commits', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  const key = await activeKey(vault.db, of.team.id);
+  let outcome: Promise<unknown> | undefined;
+  await vault.db.transaction().execute(async (trx) => {
+    await sql`select 1 from data_key where id = ${key.id} for update`.execute(trx);
+    outcome = vault.db.transaction().execute((writer) => insertCredentials(writer, vault.keyring, of, { n: 1, key })).catch((thrown: unknown) => thrown);
+    await until(() => isSomebodyWaiting(vault.db));
+    await sql`update data_key set state = 'decryptOnly' where id = ${key.id}`.execute(trx);
+  });
+  t.ok(isCheckViolation(await outcome, 'token_needs_active_key'));
+});
+
+t.test('retiring waits for whoever holds the key, and gives up when he does not let go', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  const key = await activeKey(vault.db, of.team.id);
+  vault.worker().start();
+  await ended(vault, of.team, (await vault.keys.startRotation(of.admin, of.team, noClaim)).id);
+  await vault.db.transaction().execute(async (trx) => {
+    await sql`select 1 from data_key where id = ${key.id} for key share`.execute(trx);
+    await t.rejects(vault.keys.retireKey(of.admin, of.team, key.id), { code: 'keyBusy' });
+    t.match(await vault.keys.getKey(of.team, key.id), { state: 'decryptOnly' });
+  });
+  let retired: Promise<unknown> | undefined;
+  await vault.db.transaction().execute(async (trx) => {
+    await sql`select 1 from data_key where id = ${key.id} for key share`.execute(trx);
+    retired = vault.keys.retireKey(of.admin, of.team, key.id);
+    await until(() => isSomebodyWaiting(vault.db));
+  });
+  t.match(await retired, { state: 'retired' });
+});
+
+t.test('writers who never pause do not keep a rotation from starting, and none of their rows stays behind', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  let isOver = false;
+  let written = 0;
+  const writers = Array.from({ length: 5 }, async () => {
+    while (!isOver) {
+      try {
+        await vault.db.transaction().execute(async (trx) => insertCredentials(trx, vault.keyring, of, { n: 1, key: await activeKey(trx, of.team.id) }));
+        written += 1;
+      } catch (error) {
+        if (!isCheckViolation(error, 'token_needs_active_key')) throw error;
+      }
+    }
+  });
+  vault.worker().start();
+  await until(() => written > 50);
+  for (let times = 0; times < 5; times += 1) {
+    const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
+    const before = written;
+    await until(() => written > before + 20);
+    t.match(await ended(vault, of.team, rotation.id), { state: 'completed', failed: 0 });
+  }
+  isOver = true;
+  await Promise.all(writers);
+  t.equal((await tokensOf(vault.db, of.team.id)).length, written);
+  t.ok(await allOpenUnderActiveKey(vault, of.team.id));
+  const [, ...old] = await vault.keys.listKeys(of.team, { limit: 10, after: undefined });
+  for (const key of old) t.match(await vault.keys.retireKey(of.admin, of.team, key.id), { state: 'retired' });
+});
+
+t.test('control: without the share lock of the trigger the row lands under a retired key', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await addCredentials(vault, of, 3);
+  await stopWritersAtGate(vault.db, { isGuarded: false });
+  const key = await activeKey(vault.db, of.team.id);
+  const { written } = await whileGateIsClosed(vault, async () => {
+    const writer = await writerAtGate(vault, of, key);
+    vault.worker().start();
+    const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
+    t.match(await ended(vault, of.team, rotation.id), { state: 'completed', total: 3 });
+    t.match(await vault.keys.retireKey(of.admin, of.team, key.id), { state: 'retired' });
+    return writer;
+  });
+  await written;
+  t.match(await vault.keys.getKey(of.team, key.id), { state: 'retired', rows: 1 }, 'this is what the lock prevents');
+});
