@@ -53,7 +53,7 @@ export function applyFields(
     if (value === null) {
       if (field.default !== undefined) publicFields.set(name, field.default);
       else if (field.class === 'public') publicFields.delete(name);
-      else cleared.push(name);
+      else if (stored.secretFieldNames.includes(name)) cleared.push(name);
       continue;
     }
     const wrong = faultsIn(field.schema, value, pointer);

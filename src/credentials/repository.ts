@@ -13,7 +13,7 @@ export interface CredentialRow {
   readonly id: CredentialId; readonly team: TeamId; readonly slug: string; readonly name: string; readonly type: string;
   readonly description: string | null; readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState;
   readonly version: number; readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
-  readonly publicFields: PublicFields; readonly secretFieldNames: string[]; readonly policy: Policy; readonly problems: ProblemName[];
+  readonly publicFields: PublicFields; readonly secretFieldNames: readonly string[]; readonly policy: Policy; readonly problems: ProblemName[];
   readonly useCount: number | null; readonly lastUsedAt: Date | null; readonly deletedAt: Date | null;
   readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
 }
@@ -74,17 +74,25 @@ export async function listCredentialsOfTeam(executor: Executor, team: TeamId, qu
   return rows;
 }
 
-/** Credentials of every living team in which the subject has a membership row, by name: each team gives at most a page, merged. */
-export async function listCredentialsOfSubject(executor: Executor, subject: SubjectId, query: ListQuery): Promise<(CredentialRow & RightsRow)[]> {
-  const { rows } = await sql<CredentialRow & RightsRow>`
-    select found.*, ${rightsColumns}
-    from team ${rightsJoin(subject)}
+/** Credentials of several teams, by name: each living team gives at most a page, merged. */
+export async function listCredentialsOfTeams(executor: Executor, teams: readonly TeamId[], query: ListQuery): Promise<CredentialRow[]> {
+  const { rows } = await sql<CredentialRow>`
+    select found.*
+    from unnest(${teams}::uuid[]) as readable (id) join team on team.id = readable.id
     cross join lateral (
       select ${columns(query.now)} from credential ${joins}
       where credential.team_id = team.id and ${range(query)} and ${query.where}
       order by ${ordering(query)} limit ${query.limit}) found
-    where team.deleted_at is null and member.subject_id is not null
+    where team.deleted_at is null
     order by ${query.isDeleted ? sql`found.id` : sql`found.name collate "C", found.id`} limit ${query.limit}`.execute(executor);
+  return rows;
+}
+
+/** The living teams in which the subject has a membership row, with what it is worth. */
+export async function listTeamsWithRights(executor: Executor, subject: SubjectId): Promise<({ readonly id: TeamId; readonly slug: string } & RightsRow)[]> {
+  const { rows } = await sql<{ id: TeamId; slug: string } & RightsRow>`
+    select team.id, team.slug, ${rightsColumns} from team ${rightsJoin(subject)}
+    where team.deleted_at is null and member.subject_id is not null`.execute(executor);
   return rows;
 }
 
@@ -129,6 +137,9 @@ export interface VersionWrite {
   readonly team: TeamId; readonly credential: CredentialId; readonly version: number; readonly key: DataKeyId; readonly token: string;
   readonly secretFieldNames: readonly string[]; readonly publicFields: PublicFields; readonly policy: Policy; readonly by: SubjectId; readonly at: Date;
 }
+
+/** The condition in SQL for what `insertCredential` is to record: nothing is recorded of what was not inserted. */
+export const ifInserted = sql`exists (select 1 from made)`;
 
 /**
  * Inserts a credential, its first version and what `recorded` brings (the audit's parts), in one statement. False, and nothing
@@ -188,8 +199,10 @@ export async function findToken(trx: Trx, team: TeamId, id: CredentialId, versio
   return { token, key };
 }
 
-/** Remembers that a version's token did not open under a key that did. */
-export async function markUndecryptable(executor: Executor, team: TeamId, id: CredentialId, version: number, at: Date): Promise<void> {
-  await executor.updateTable('credential_version').set({ undecryptable_at: at })
-    .where('team_id', '=', team).where('credential_id', '=', id).where('version', '=', version).where('undecryptable_at', 'is', null).execute();
+/** Remembers that a version's token did not open under a key that did; false when that is known, or the token is under another key. */
+export async function markUndecryptable(trx: Trx, of: { team: TeamId; id: CredentialId; version: number; key: DataKeyId; at: Date }): Promise<boolean> {
+  const result = await trx.updateTable('credential_version').set({ undecryptable_at: of.at })
+    .where('team_id', '=', of.team).where('credential_id', '=', of.id).where('version', '=', of.version).where('data_key_id', '=', of.key)
+    .where('undecryptable_at', 'is', null).executeTakeFirst();
+  return result.numUpdatedRows === 1n;
 }

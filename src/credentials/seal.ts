@@ -1,8 +1,11 @@
-// What the seal of a credential's row is over: everything mutable on which an answer "yes" rests.
+// What the seal of a credential's row is over: everything on which an answer "yes" rests, and where its current version lets a
+// secret go. The latter is in the token too, but replacing all secrets opens no token: without the seal a new secret would
+// follow a destination that somebody wrote past the service.
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialState } from '../db/tables.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import type { Policy, PublicFields } from './fields.ts';
 
 export interface SealedCredential {
   readonly id: CredentialId;
@@ -13,15 +16,20 @@ export interface SealedCredential {
   readonly version: number;
   readonly expiresAt: Date | null;
   readonly revision: number;
+  /** These three as the current version has them. */
+  readonly publicFields: PublicFields;
+  readonly policy: Policy;
+  readonly secretFieldNames: readonly string[];
 }
 
 /** The seal of a credential's row. */
 export const sealCredential = (keyring: Keyring, row: SealedCredential): Buffer => keyring.sealRow('credential', asJson(row));
 
-/** Whether the vault wrote this row. */
+/** Whether the vault wrote this row and what its current version says. */
 export const credentialSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean => keyring.verifyRow('credential', asJson(row), seal);
 
-// Named one by one: rows carry more columns than the seal covers.
-const asJson = ({ id, team, name, type, state, version, expiresAt, revision }: SealedCredential): JsonObject => ({
+// Named one by one: rows carry more columns than the seal covers. The policy goes in as it stands, members that nobody knows included.
+const asJson = ({ id, team, name, type, state, version, expiresAt, revision, publicFields, policy, secretFieldNames }: SealedCredential): JsonObject => ({
   id, team, name, type, state, version, expiresAt: expiresAt?.toISOString() ?? null, revision,
+  publicFields, policy: policy as unknown as JsonObject, secretFields: secretFieldNames,
 });

@@ -71,7 +71,8 @@ function decide(
   const standing = standingOf(row.rights, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub }, keyring);
   if (standing.role === undefined) return refuse('notFound', standing.refusal ?? 'notMember');
   if (!isAllowed(standing.role, 'credential.lease')) return refuse('notFound', 'role');
-  if (!credentialSealHolds(keyring, { ...row, version: row.currentVersion }, row.seal)) return refuse('notFound', 'sealBroken');
+  const { content } = row;
+  if (content === undefined || !credentialSealHolds(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)) return refuse('notFound', 'sealBroken');
   if (seen.has(row.id)) return refuse('duplicate');
   seen.add(row.id);
 

@@ -1,5 +1,6 @@
 // Leases in SQL: one statement that reads all that a lease rests on, and one that records it if all of that still stands.
 import { type RawBuilder, sql } from 'kysely';
+import type { Policy, PublicFields } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import type { CredentialState, DataKeyState, Role } from '../db/tables.ts';
@@ -22,6 +23,8 @@ export interface FoundRow {
   readonly behalfSubject: SubjectId | null; readonly behalfRights: RightsRow;
   readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly currentVersion: number;
   readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
+  /** What the current version says beside its token; undefined where there is no such version. */
+  readonly content: { readonly publicFields: PublicFields; readonly policy: Policy; readonly secretFieldNames: readonly string[] } | undefined;
   readonly version: VersionRow | undefined;
 }
 export interface VersionRow {
@@ -37,7 +40,8 @@ type Row = RightsRow & {
   readonly behalf_revision: number | null; readonly behalf_seal: Buffer | null;
   readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly current_version: number;
   readonly expires_at: Date | null; readonly revision: number; readonly seal: Buffer;
-  readonly token: string | null; readonly public_fields: JsonObject | null; readonly policy: JsonObject | null; readonly undecryptable_at: Date | null;
+  readonly token: string | null; readonly public_fields: JsonObject | null; readonly policy: JsonObject | null; readonly secret_field_names: string[] | null;
+  readonly undecryptable_at: Date | null;
   readonly data_key_id: DataKeyId | null; readonly data_key_version: number; readonly data_key_format: 'fernet' | 'fernet-256';
   readonly data_key_state: DataKeyState; readonly data_key_root: string; readonly data_key_wrapped: Buffer;
 };
@@ -57,7 +61,7 @@ export async function findLeasable(db: Db, query: LeaseQuery): Promise<{ recipie
       behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
       behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
       credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
-      version.token, version.public_fields, version.policy, version.undecryptable_at,
+      version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
       data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
       data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped
     from unnest(${references.map((each) => ('id' in each ? each.id : null))}::uuid[], ${references.map((each) => ('id' in each ? null : each.team))}::text[],
@@ -108,8 +112,13 @@ function foundOf(row: Row): FoundRow | undefined {
       engine_id: null, engine_state: null, engine_revision: null, engine_seal: null,
     },
     id: row.id, name: row.name, type: row.type, state: row.state, currentVersion: row.current_version, expiresAt: row.expires_at,
-    revision: row.revision, seal: row.seal, version: versionOf(row, team),
+    revision: row.revision, seal: row.seal, content: contentOf(row), version: versionOf(row, team),
   };
+}
+
+function contentOf({ public_fields: publicFields, policy, secret_field_names: secretFieldNames }: Row): FoundRow['content'] {
+  if (publicFields === null || policy === null || secretFieldNames === null) return undefined;
+  return { publicFields: publicFields as PublicFields, policy: policy as unknown as Policy, secretFieldNames };
 }
 
 function versionOf(row: Row, team: TeamId): VersionRow | undefined {

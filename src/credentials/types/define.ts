@@ -62,6 +62,8 @@ const publicField = (schema: z.ZodType<PublicValue>, options: Options & { defaul
 
 const text = (max: number) => z.string().min(1).max(max).regex(/^[^\p{Cc}\p{Cs}]+$/u);
 const hostForm = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:.]{2,45})$/;
+// The parser alone would take blanks and backslashes, and drop or turn them: what is stored is what was meant.
+const urlForm = /^https?:\/\/[^\s\\\p{Cc}\p{Cs}]+$/u;
 const isPlainUrl = (value: string): boolean => {
   const url = URL.parse(value);
   return url !== null && (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' && url.password === '' && url.search === '' && url.hash === '';
@@ -77,7 +79,7 @@ export const host = (options: Options): FieldSpec => publicField(z.string().max(
 export const port = (standard: number): FieldSpec => publicField(z.int().min(1).max(65_535), { title: 'Port', default: standard, destination: true });
 /** An http(s) URL without user, query or fragment: a destination. */
 export const url = (options: Options & { default?: string }): FieldSpec =>
-  publicField(z.string().max(publicFieldLengthMax).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
+  publicField(z.string().max(publicFieldLengthMax).regex(urlForm).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
 /** An HTTP header's name: a destination. */
 export const headerName = (options: Options): FieldSpec =>
   publicField(z.string().max(100).regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/), { ...options, destination: true });

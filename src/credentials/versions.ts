@@ -1,0 +1,128 @@
+// The writing of versions: whatever is sealed lands under the team's active key or not at all, and a stored secret never follows a
+// destination or a policy that its writer did not know.
+import { DecryptionFailed, type Keyring, type Place, Secret, type SecretFields, type WrappedDataKey } from '../crypto/index.ts';
+import type { Trx } from '../db/client.ts';
+import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
+import { AppError, invalid } from '../shared/errors.ts';
+import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+import { applyFields, demandAllSecrets, type FieldsInput, isWider, type Policy, type PublicFields, type SecretValues } from './fields.ts';
+import * as repository from './repository.ts';
+import type { CredentialRow, VersionWrite } from './repository.ts';
+import { type CredentialType, findType } from './types/registry.ts';
+
+const attemptsMax = 5;
+
+/** A version whose token did not open though its key did. */
+export class UndecryptableVersion extends Error {
+  readonly version: number;
+  /** Undefined where the token's key is in no state to open anything: that says nothing about the token. */
+  readonly key: DataKeyId | undefined;
+  constructor(version: number, key: DataKeyId | undefined) {
+    super('a stored version does not open');
+    this.name = 'UndecryptableVersion';
+    this.version = version;
+    this.key = key;
+  }
+}
+
+/** The active key went while a write was under way; the write starts again. */
+class KeyMoved extends Error {}
+
+/** What a new version brings to its credential's row. */
+export interface NewVersion {
+  readonly version: number; readonly key: DataKeyId; readonly publicFields: PublicFields; readonly policy: Policy; readonly secretFieldNames: readonly string[];
+  /** What changed, by name; never a value. */
+  readonly changed: readonly string[];
+}
+
+/** A version ready for its insert, its secrets sealed. */
+export function sealVersion(
+  keyring: Keyring, key: WrappedDataKey,
+  of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy; secrets: SecretValues; by: SubjectId; at: Date },
+): VersionWrite {
+  const { team, credential, version, publicFields, policy, secrets, by, at } = of;
+  const token = keyring.seal(key, placeOf(of), new Secret(secrets));
+  return { team, credential, version, key: key.id, token, secretFieldNames: Object.keys(secrets).sort(), publicFields, policy, by, at };
+}
+
+/**
+ * Writes the version that a change of fields or policy asks for; undefined when it asks for none. Decrypts only what the change
+ * keeps. Throws invalidRequest, secretRequired, UndecryptableVersion.
+ */
+export async function writeNextVersion(
+  keyring: Keyring, trx: Trx, row: CredentialRow, change: { fields?: FieldsInput | undefined; policy?: Policy | undefined }, stamp: { by: SubjectId; at: Date },
+): Promise<NewVersion | undefined> {
+  const type = typeNamed(row.type);
+  const policy = change.policy ?? row.policy;
+  const { publicFields, secrets, cleared, kept } = applyFields(type, row, change.fields ?? {});
+  const changed = [
+    ...[...Object.keys(secrets), ...cleared].map((name) => `fields.${name}`),
+    ...(sameFields(publicFields, row.publicFields) ? [] : ['publicFields']),
+    ...(JSON.stringify(asJson(policy)) === JSON.stringify(asJson(row.policy)) ? [] : ['policy']),
+  ];
+  if (changed.length === 0) return undefined;
+  // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
+  if (isWider(type, row, { publicFields, policy })) demandAllSecrets(kept);
+  const all = { ...await keep(keyring, trx, row, kept), ...secrets };
+  const key = await repository.lockActiveKey(trx, row.team);
+  if (key === undefined) throw new KeyMoved();
+  const version = sealVersion(keyring, key, {
+    team: row.team, credential: row.id, version: row.version + 1, type: type.name, publicFields, policy, secrets: all, ...stamp,
+  });
+  await repository.insertVersion(trx, version);
+  return { version: version.version, key: key.id, publicFields, policy, secretFieldNames: version.secretFieldNames, changed };
+}
+
+/** The stored values of the fields that a merge keeps. */
+async function keep(keyring: Keyring, trx: Trx, row: CredentialRow, names: readonly string[]): Promise<SecretValues> {
+  if (names.length === 0) return {};
+  const held = await repository.findToken(trx, row.team, row.id, row.version);
+  if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
+  let stored: SecretFields;
+  try {
+    stored = keyring.open(held.key, placeOf({ ...row, credential: row.id }), held.token);
+  } catch (error) {
+    if (error instanceof DecryptionFailed) throw new UndecryptableVersion(row.version, held.key.id);
+    throw error;
+  }
+  const values = stored.expose();
+  return Object.fromEntries(names.map((name): [string, string] => {
+    const value = Object.hasOwn(values, name) ? values[name] : undefined;
+    if (value === undefined) throw new UndecryptableVersion(row.version, held.key.id);
+    return [name, value];
+  }));
+}
+
+/** Runs a write again when the team's key was rotated under it. Throws nameTaken. */
+export async function underActiveKey<T>(write: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await write();
+    } catch (error) {
+      if (isUniqueViolation(error, 'credential_living_name')) throw new AppError('nameTaken', 'A credential of the team has this name.');
+      const isMoved = error instanceof KeyMoved || isCheckViolation(error, 'token_needs_active_key');
+      if (!isMoved || attempt >= attemptsMax) throw error;
+    }
+  }
+}
+
+/** Throws invalidRequest for a type that there is not. */
+export function typeNamed(name: string): CredentialType {
+  const type = findType(name);
+  if (type === undefined) throw invalid('/type', 'enum');
+  return type;
+}
+
+/** Whether two flat objects say the same. */
+export function sameFields(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>): boolean {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => Object.hasOwn(b, name) && a[name] === b[name]);
+}
+
+function placeOf(of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy }): Place {
+  const { team, credential, version, type, publicFields, policy } = of;
+  return { team, credential, version, type, publicFields, policy: asJson(policy) };
+}
+
+const asJson = ({ delivery, allowedHosts }: Policy): JsonObject => ({ delivery: [...delivery], allowedHosts: [...allowedHosts] });
