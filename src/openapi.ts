@@ -1,6 +1,6 @@
 // The bytes of openapi.yaml, from the operations of a composed app. Committed; a test makes them afresh and compares.
 import { pino } from 'pino';
-import { stringify } from 'yaml';
+import { Document, visit } from 'yaml';
 import { buildApp } from './app.ts';
 import { generateRootKey, Keyring, parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
@@ -15,9 +15,18 @@ export async function openapiYaml(): Promise<string> {
     publicUrl: () => 'https://vault.example', rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
   });
   try {
-    return stringify(openapiDocument(vault.app.operations), { schema: 'yaml-1.1', lineWidth: 0, aliasDuplicateObjects: false });
+    return asYaml(openapiDocument(vault.app.operations));
   } finally {
     await vault.stop();
     await database.close();
   }
+}
+
+// What a reader of YAML 1.1 would take for a time, a truth value or a number to the base of 60.
+const ambiguous = /^(?:[0-9]{4}-[0-9].*|y|n|yes|no|on|off|[0-9:]+)$/i;
+
+function asYaml(value: unknown): string {
+  const document = new Document(value, { aliasDuplicateObjects: false });
+  visit(document, { Scalar: (_key, node) => { if (typeof node.value === 'string' && ambiguous.test(node.value)) node.type = 'QUOTE_DOUBLE'; } });
+  return document.toString({ lineWidth: 0 });
 }
