@@ -5,8 +5,10 @@ import { VaultProblem } from './errors.ts';
 import { type OpenedLease, openLease, vaultKeys } from './open-lease.ts';
 
 export interface VaultClientOptions {
-  /** The vault's public URL: where it is called, and what its leases are issued as. */
+  /** Where the vault is called. */
   readonly baseUrl: string;
+  /** What its leases are issued as, where that is another URL: its public one. */
+  readonly issuer?: string;
   /** The engine's own subject. */
   readonly subject: string;
   /** A valid JWT of the engine; asked for at each call. */
@@ -41,13 +43,13 @@ export class VaultClient {
 
   /** Every credential that is asked for, or an error. Throws VaultProblem, LeaseInvalid, and what `fetch` throws. */
   async lease(request: LeaseRequest): Promise<OpenedLease> {
-    const { token, privateKeys, subject, timeoutMs = 10_000 } = this.#options;
+    const { token, privateKeys, subject, issuer, timeoutMs = 10_000 } = this.#options;
     const answer = await fetch(`${this.#baseUrl}/v1/leases`, {
       method: 'POST', redirect: 'error', signal: AbortSignal.timeout(timeoutMs),
       headers: { authorization: `Bearer ${await token()}`, 'content-type': 'application/json' }, body: JSON.stringify(request),
     });
     const document = await answer.json().catch(() => ({})) as { sealed?: unknown; code?: unknown };
     if (answer.status !== 201 || typeof document.sealed !== 'string') throw new VaultProblem(answer.status, document);
-    return openLease(document.sealed, { privateKeys, audience: subject, vault: { issuer: this.#baseUrl, keys: this.#keys } });
+    return openLease(document.sealed, { privateKeys, audience: subject, vault: { issuer: issuer ?? this.#baseUrl, keys: this.#keys } });
   }
 }

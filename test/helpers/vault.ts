@@ -39,7 +39,7 @@ export interface TestVault {
   start(): void;
 }
 
-interface Options { operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string }
+interface Options { operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string; publicUrl?: () => string }
 interface Teardown { teardown(action: () => unknown): unknown }
 
 /** Starts a vault. The subject `operator` is its operator. */
@@ -54,7 +54,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const stream = new Writable({ write(chunk: Buffer, _encoding, done) { logs.push(chunk.toString('utf8')); done(); } });
   const vault = await buildApp({
     db: database.db, keyring, logger: pino({ level: 'trace' }, stream), now, verification: { issuer, audience, source: { secret } },
-    operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: () => 'https://vault.test',
+    operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
     rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: [], tls: undefined,
     readiness: [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
   });

@@ -1,7 +1,7 @@
 // A lease brings what was stored, to the engine's key and to nobody else, and stands in the trail of each owner.
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
-import { generateEngineKey, LeaseInvalid, openLease } from '../../src/client/index.ts';
+import { type EnginePrivateKey, generateEngineKey, LeaseInvalid, openLease } from '../../src/client/index.ts';
 import { until } from '../helpers/processes.ts';
 import { askLease, demand, openAnswer, registerEngine, rulesOf, storeOpenai, vaultIssuer } from '../helpers/leases.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -86,14 +86,14 @@ test('a lease', async (t) => {
     const second = generateEngineKey('P-256');
     const withTwo = await demand(vault.call('operator', 'POST', `/v1/engines/${engine.id}/keys`, { key: second.publicJwk }), 201);
     const [first, newest] = withTwo.keys;
-    const open = async (answer: Awaited<ReturnType<typeof askLease>>, key: object): Promise<unknown> => {
+    const open = async (answer: Awaited<ReturnType<typeof askLease>>, key: EnginePrivateKey): Promise<unknown> => {
       const opened = await openAnswer(vault, { ...engine, privateKeys: [key] }, answer).catch((error: unknown) => error);
       return opened instanceof LeaseInvalid ? opened.fault : opened instanceof Error ? opened : 'opened';
     };
     const plain = await askLease(vault, 'n8n', [{ id: stored.id }]);
     t.equal(await open(plain, second.privateJwk), 'opened');
-    t.equal(await open(plain, engine.privateKeys[0] as object), 'notOurKey');
-    for (const [kid, key] of [[first.kid, engine.privateKeys[0]], [newest.kid, second.privateJwk]]) {
+    t.equal(await open(plain, engine.privateKeys[0] as EnginePrivateKey), 'notOurKey');
+    for (const [kid, key] of [[first.kid, engine.privateKeys[0] as EnginePrivateKey], [newest.kid, second.privateJwk]] as const) {
       t.equal(await open(await askLease(vault, 'n8n', [{ id: stored.id }], { keyId: kid }), key), 'opened');
     }
     const unknown = await askLease(vault, 'n8n', [{ id: stored.id }], { keyId: 'A'.repeat(43) });
@@ -101,12 +101,12 @@ test('a lease', async (t) => {
     t.strictSame(rulesOf(unknown), ['/keyId notFound']);
     await demand(vault.call('operator', 'DELETE', `/v1/engines/${engine.id}/keys/${newest.kid}`, undefined, { 'if-match': '*' }), 204);
     t.strictSame(rulesOf(await askLease(vault, 'n8n', [{ id: stored.id }], { keyId: newest.kid })), ['/keyId notFound'], 'a removed key is not sent to');
-    t.equal(await open(await askLease(vault, 'n8n', [{ id: stored.id }]), engine.privateKeys[0] as object), 'opened');
+    t.equal(await open(await askLease(vault, 'n8n', [{ id: stored.id }]), engine.privateKeys[0] as EnginePrivateKey), 'opened');
   });
 
   await t.test('201: after a rotation of the key, as before', async (t) => {
     vault.start();
-    await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations', {}), 202);
+    await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
     await until(async () => (await demand(vault.call('alice', 'GET', '/v1/teams/payments/key-rotations'), 200)).items[0].state === 'completed');
     t.match((await openAnswer(vault, engine, await askLease(vault, 'n8n', [{ id: stored.id }]))).credentials, [{ version: 1, fields: { apiKey: canary } }]);
   });
@@ -136,9 +136,9 @@ test('a lease', async (t) => {
     await vault.member('payments', 'other-engine', 'engine');
     const answer = await askLease(vault, 'other-engine', [{ id: stored.id }]);
     t.match((await openAnswer(vault, other, answer)).credentials, [{ fields: { apiKey: canary } }]);
-    await t.rejects(openAnswer(vault, engine, answer), { fault: 'notOurKey' });
+    await t.rejects(openAnswer(vault, engine, answer), new LeaseInvalid('notOurKey'));
     const { json: keys } = await vault.call(null, 'GET', '/.well-known/jwks.json');
-    await t.rejects(openLease(answer.json.sealed, { privateKeys: other.privateKeys, audience: 'n8n', vault: { issuer: vaultIssuer, keys } }), { fault: 'audience' });
+    await t.rejects(openLease(answer.json.sealed, { privateKeys: other.privateKeys, audience: 'n8n', vault: { issuer: vaultIssuer, keys } }), new LeaseInvalid('audience'));
   });
 
   await t.test('the secret is in no answer and no log line but sealed', async (t) => {

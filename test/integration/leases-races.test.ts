@@ -95,7 +95,7 @@ test('between reading and recording', async (t) => {
   await t.test('a key rotation: recorded under the key that the token has now', async (t) => {
     vault.start();
     t.strictSame(await leaseWith(once(async () => {
-      await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations', {}), 202);
+      await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
       await until(async () => (await demand(vault.call('alice', 'GET', '/v1/teams/payments/key-rotations'), 200)).items[0].state === 'completed');
     })), { version: 2, readings: 2 });
     const { key_id: key } = await db.selectFrom('audit_event').select('key_id').where('action', '=', 'credential.lease').orderBy('id', 'desc').executeTakeFirstOrThrow();

@@ -19,7 +19,7 @@ test('sealed rows', async (t) => {
   await vault.member('elsewhere', 'n8n', 'engine', 'mallory');
   await vault.member('payments', 'vera', 'viewer');
   const good = await storeOpenai(vault, 'payments', 'good', `sk-${randomBytes(24).toString('hex')}`);
-  const ask = (more: object = {}): ReturnType<typeof askLease> => askLease(vault, 'n8n', [{ id: good.id }], more);
+  const ask = (more: Record<string, unknown> = {}): ReturnType<typeof askLease> => askLease(vault, 'n8n', [{ id: good.id }], more);
   const idOf = async (sub: string): Promise<string> => (await db.selectFrom('subject').select('id').where('sub', '=', sub).executeTakeFirstOrThrow()).id;
   const [n8n, alice, vera] = [await idOf('n8n'), await idOf('alice'), await idOf('vera')];
   const alarms = (): number => vault.logs.filter((line) => line.includes('"sealBroken"')).length;
@@ -49,7 +49,7 @@ test('sealed rows', async (t) => {
   const engineRow = `id = '${engine.id}'`;
   const membershipRow = `subject_id = '${n8n}' and team_id = (select id from team where slug = 'payments')`;
 
-  const cases: readonly (readonly [table: string, where: string, change: string, status: number, rules: readonly string[], more?: object])[] = [
+  const cases: readonly (readonly [table: string, where: string, change: string, status: number, rules: readonly string[], more?: Record<string, unknown>])[] = [
     ['engine', engineRow, `revision = revision + 1`, 403, []],
     ['engine', engineRow, `state = 'disabled', revision = revision + 1`, 403, []],
     ['engine', engineRow, `subject_id = '${alice}'`, 403, []],
@@ -74,6 +74,9 @@ test('sealed rows', async (t) => {
     ['credential', `id = '${good.id}'`, `expires_at = now() + interval '1 year'`, 422, ['/credentials/0 notFound']],
     ['credential', `id = '${good.id}'`, `revision = 2`, 422, ['/credentials/0 notFound']],
     ['credential', `id = '${good.id}'`, `team_id = (select id from team where slug = 'elsewhere')`, 422, ['/credentials/0 notFound']],
+    ['credential_version', `credential_id = '${good.id}'`, `public_fields = '{"baseUrl":"https://evil.test"}'`, 422, ['/credentials/0 notFound']],
+    ['credential_version', `credential_id = '${good.id}'`, `policy = '{"delivery":["lease"],"allowedHosts":["evil.test"]}'`, 422, ['/credentials/0 notFound']],
+    ['credential_version', `credential_id = '${good.id}'`, `secret_field_names = '{}'`, 422, ['/credentials/0 notFound']],
   ];
   for (const [table, where, change, status, rules, more] of cases) {
     await t.test(`${table}: ${change.slice(0, 60)}`, async (t) => {
