@@ -107,7 +107,8 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   demo: {
     summary: 'play the whole story against a vault of its own, and clean up',
-    run: ({ write, stop, processId, makeLogger }) => runDemo({ write, stop, processId, logger: makeLogger('fatal') }),
+    run: ({ write, stop, processId, makeLogger, environment }) =>
+      runDemo({ write, stop, processId, logger: makeLogger('fatal'), postgresBinFolder: environment['PG_BIN'] }),
   },
   help: {
     summary: 'print this list',
