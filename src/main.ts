@@ -6,9 +6,13 @@ import { ConfigInvalid } from './config.ts';
 
 const [name = 'help', ...args] = process.argv.slice(2);
 const stopping = new AbortController();
+// A terminal's Ctrl-C comes twice at once: from the terminal, and from npm, which got it too and passes it on.
+const echoMs = 1_000;
+let askedAtMs = Number.NEGATIVE_INFINITY;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
-    if (stopping.signal.aborted) process.exit(1);   // asked twice
+    if (stopping.signal.aborted && performance.now() - askedAtMs > echoMs) process.exit(1);   // asked twice
+    if (!stopping.signal.aborted) askedAtMs = performance.now();
     stopping.abort();
   });
 }
