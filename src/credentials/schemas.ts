@@ -108,7 +108,7 @@ export const fieldsSchema = z.strictObject({
 /** A credential as clients see it. */
 export const showCredential = (row: CredentialRow): z.output<typeof credential> => ({
   id: row.id, team: row.slug, name: row.name, type: row.type, description: row.description, labels: { ...row.labels },
-  publicFields: { ...row.publicFields }, secretFields: row.secretFieldNames, policy: { delivery: [...row.policy.delivery], allowedHosts: [...row.policy.allowedHosts] },
+  publicFields: { ...row.publicFields }, secretFields: [...row.secretFieldNames], policy: { delivery: [...row.policy.delivery], allowedHosts: [...row.policy.allowedHosts] },
   health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt,
   lastUsedAt: row.lastUsedAt, useCount: row.useCount ?? 0, deletedAt: row.deletedAt,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,

@@ -2,15 +2,18 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../shared/errors.ts';
 
-/** Which revision the caller means; 'any' for `*`. Throws preconditionRequired or invalidRequest. */
+/** Which revision the caller means; 'any' for `*`. */
 export type ExpectedRevision = number | 'any' | 'none';
 
-/** Reads If-Match. `none` means a tag that no revision can have: it is stale. */
+/** Reads If-Match. `none` means a tag that no revision can have: it is stale. Throws preconditionRequired. */
 export function expectedRevision(request: FastifyRequest): ExpectedRevision {
+  return sentRevision(request) ?? raise(preconditionRequired());
+}
+
+/** The same where If-Match is asked for only of what is there already. */
+export function sentRevision(request: FastifyRequest): ExpectedRevision | undefined {
   const header = request.headers['if-match'];
-  if (header === undefined || header.trim() === '') {
-    throw new AppError('preconditionRequired', 'Send If-Match with the ETag that you read, or * for whatever it is.');
-  }
+  if (header === undefined || header.trim() === '') return undefined;
   if (header.trim() === '*') return 'any';
   const tag = /^"([1-9][0-9]{0,9})"$/.exec(header.trim())?.[1];
   return tag === undefined ? 'none' : Number(tag);
@@ -18,10 +21,18 @@ export function expectedRevision(request: FastifyRequest): ExpectedRevision {
 
 /** Throws preconditionFailed unless the revision is the expected one. */
 export function checkRevision(expected: ExpectedRevision, revision: number): void {
-  if (expected !== 'any' && expected !== revision) throw new AppError('preconditionFailed', 'It has changed since you read it.');
+  if (expected !== 'any' && expected !== revision) throw preconditionFailed();
 }
+
+/** There is something, and the caller did not say which one he means. */
+export const preconditionRequired = (): AppError =>
+  new AppError('preconditionRequired', 'Send If-Match with the ETag that you read, or * for whatever it is.');
+/** There is another one than the caller means, or none. */
+export const preconditionFailed = (): AppError => new AppError('preconditionFailed', 'It has changed since you read it.');
 
 /** Sets the ETag of an answer. */
 export function setEtag(reply: FastifyReply, revision: number): void {
   void reply.header('ETag', `"${revision}"`);
 }
+
+function raise(error: AppError): never { throw error; }

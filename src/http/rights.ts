@@ -18,6 +18,8 @@ export interface SealedEngine {
 
 /** The seal of a membership row. */
 export const sealMembership = (keyring: Keyring, row: SealedMembership): Buffer => keyring.sealRow('membership', membershipJson(row));
+/** Whether the vault wrote this membership's row. */
+export const membershipSealHolds = (keyring: Keyring, row: SealedMembership, seal: Buffer): boolean => keyring.verifyRow('membership', membershipJson(row), seal);
 /** The seal of an engine row. */
 export const sealEngine = (keyring: Keyring, row: SealedEngine): Buffer => keyring.sealRow('engine', engineJson(row));
 /** Whether the vault wrote this engine's row. */

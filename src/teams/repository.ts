@@ -52,10 +52,10 @@ export async function insertTeam(
   }).execute();
 }
 
-/** Locks a living team against deletion and against other changes of the team itself; its revision. */
-export async function lockTeam(trx: Trx, team: TeamId): Promise<number | undefined> {
-  const row = await trx.selectFrom('team').select('revision').where('id', '=', team).where('deleted_at', 'is', null).forUpdate().executeTakeFirst();
-  return row?.revision;
+/** Locks a living team against deletion, against new credentials and against other changes of the team; as it is then. */
+export async function lockTeam(trx: Trx, team: TeamId): Promise<TeamRow | undefined> {
+  const { rows } = await sql<TeamRow>`select ${teamColumns} from ${teamFrom} where team.id = ${team} and team.deleted_at is null for update of team`.execute(trx);
+  return rows[0];
 }
 
 /** Changes the team's name or marks it deleted, and grows its revision. */
@@ -78,6 +78,12 @@ export async function countLivingCredentials(trx: Trx, team: TeamId): Promise<nu
 export async function findMember(executor: Executor, team: TeamId, sub: string): Promise<MemberRow | undefined> {
   const { rows } = await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and person.sub = ${sub}`.execute(executor);
   return rows[0];
+}
+
+/** The rows that say admin, whatever their seals say. */
+export async function listAdmins(trx: Trx, team: TeamId): Promise<MemberRow[]> {
+  const { rows } = await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and member.role = 'admin'`.execute(trx);
+  return rows;
 }
 
 /** Members by sub. */

@@ -5,7 +5,7 @@ import { roles } from '../http/access.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
-import { expectedRevision, setEtag } from '../http/preconditions.ts';
+import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
 import { name, pageOf, pageQuery, revision, slug, subject, teamPath, time, tokenFormat } from '../http/schemas.ts';
 import type { MemberRow, TeamRow, TeamsService } from './service.ts';
 
@@ -20,7 +20,8 @@ const teamCreate = z.strictObject({
 }).meta({ id: 'TeamCreate', examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }] });
 const teamUpdate = z.strictObject({ name: teamName.optional() }).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
 const member = z.strictObject({
-  subject, role, actsForItself: z.boolean().meta({ description: 'Engines only: may lease without `onBehalfOf`.' }), ...stamps,
+  subject, role, actsForItself: z.boolean().meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
+  intact: z.boolean().meta({ description: 'Whether the row is as the vault wrote it. A member whose row is not can do nothing: put or remove it.' }), ...stamps,
 }).meta({ id: 'Member' });
 const memberPut = z.strictObject({ role, actsForItself: z.boolean().optional() }).meta({ id: 'MemberPut', examples: [{ role: 'editor' }] });
 const memberPath = z.strictObject({ team: slug, subject });
@@ -29,8 +30,8 @@ const showTeam = (row: TeamRow): z.output<typeof team> => ({
   slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, revision: row.revision,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
 });
-const showMember = (row: MemberRow): z.output<typeof member> => ({
-  subject: row.sub, role: row.role, actsForItself: row.actsForItself, revision: row.revision,
+const showMember = (row: MemberRow, intact: boolean): z.output<typeof member> => ({
+  subject: row.sub, role: row.role, actsForItself: row.actsForItself, intact, revision: row.revision,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
 });
 
@@ -56,8 +57,8 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
     handler: async ({ query, caller }) => {
       const identity = { list: 'teams', subject: caller.sub, filters: {} };
       const page = cursors.page(query, identity);
-      const { items, nextCursor } = cursors.cut(await service.listTeams(caller, page), page, identity, (row) => [row.team.slug]);
-      return { items: items.flatMap(({ team: row, role: held }) => (held === undefined ? [] : [{ ...showTeam(row), role: held }])), nextCursor };
+      const { items, nextCursor } = cursors.cut(await service.listTeams(caller, page), page, identity, ({ team: row }) => [row.slug]);
+      return { items: items.map(({ team: row, role: held }) => ({ ...showTeam(row), role: held })), nextCursor };
     },
   });
   addOperation(app, {
@@ -93,7 +94,7 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
       const identity = { list: 'members', subject: caller.sub, filters: { team: scope.team.slug } };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(await service.listMembers(scope.team, page), page, identity, (row) => [row.sub]);
-      return { items: items.map(showMember), nextCursor };
+      return { items: items.map((row) => showMember(row, service.sealHolds(scope.team, row))), nextCursor };
     },
   });
   addOperation(app, {
@@ -102,9 +103,9 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
     params: memberPath, body: memberPut, guards: { ifMatch: 'existing', etag: true }, success: { status: 200, schema: member, description: 'The member.' },
     problems: ['lastAdmin', 'notAnEngine', 'isAnEngine'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
-      const { member: row } = await service.putMember(caller, scope.team, params.subject, body, () => expectedRevision(request));
+      const row = await service.putMember(caller, scope.team, params.subject, body, sentRevision(request));
       setEtag(reply, row.revision);
-      return showMember(row);
+      return showMember(row, true);
     },
   });
   addOperation(app, {

@@ -8,8 +8,8 @@ import type { Role, TokenFormatColumn } from '../db/tables.ts';
 import type { Caller, Located, TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
-import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
-import { sealMembership, standingOf } from '../http/rights.ts';
+import { checkRevision, type ExpectedRevision, preconditionFailed, preconditionRequired } from '../http/preconditions.ts';
+import { membershipSealHolds, sealMembership, standingOf } from '../http/rights.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import * as repository from './repository.ts';
@@ -46,13 +46,22 @@ export class TeamsService {
     return { team: { id: row.id, slug: row.slug }, role: standing.role, refusal: standing.refusal, thing: row };
   }
 
-  /** The caller's teams, one more than the page, for the cursor. `role` is undefined where a seal does not hold: such a row is not shown. */
-  async listTeams(caller: Caller, page: Page): Promise<{ team: TeamRow; role: Role | undefined }[]> {
-    const rows = await repository.listTeamsWithRights(this.#parts.db, caller.subject, { limit: page.limit + 1, afterSlug: page.after?.[0] });
-    return rows.map((row) => ({
-      team: row,
-      role: standingOf(row, { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub }, this.#parts.keyring).role,
-    }));
+  /** The teams in which the caller's role counts, one more than the page, for the cursor. What a broken seal hides is reported. */
+  async listTeams(caller: Caller, page: Page): Promise<{ team: TeamRow; role: Role }[]> {
+    const { db, keyring, audit } = this.#parts;
+    const wanted = page.limit + 1;
+    const found: { team: TeamRow; role: Role }[] = [];
+    for (let afterSlug = page.after?.[0]; ;) {
+      const rows = await repository.listTeamsWithRights(db, caller.subject, { limit: wanted, afterSlug });
+      for (const row of rows) {
+        const { role, refusal } = standingOf(row, { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub }, keyring);
+        // SECURITY: a team whose row does not count must not even stand in a cursor.
+        if (role !== undefined) found.push({ team: row, role });
+        else if (refusal === 'sealBroken') await audit.denial({ caller, team: row, action: 'team.read', target: { type: 'team', id: row.slug }, reason: refusal });
+      }
+      if (found.length >= wanted || rows.length < wanted) return found.slice(0, wanted);
+      afterSlug = rows.at(-1)?.slug;
+    }
   }
 
   /** Creates a team with its first key and its admins in one transaction. Throws slugTaken, isAnEngine. */
@@ -67,7 +76,8 @@ export class TeamsService {
         await repository.insertTeam(trx, { id, slug: input.slug, name: input.name, tokenFormat, by: caller.subject, at });
         await this.#parts.insertFirstKey(trx, { team: id, format: tokenFormat, by: caller.subject, at });
         const admins: SubjectId[] = [];
-        for (const sub of input.admins) {
+        // In one order for everybody: two creations that name the same people would otherwise wait for each other.
+        for (const sub of [...input.admins].sort()) {
           const subject = await subjects.ensure(trx, sub);
           const row = { team: id, slug: input.slug, subject, sub, role: 'admin' as const, actsForItself: false, revision: 1 };
           await repository.insertMember(trx, { ...row, seal: sealMembership(keyring, row), by: caller.subject, at });
@@ -92,15 +102,13 @@ export class TeamsService {
   /** Renames the team. Throws preconditionFailed. */
   async updateTeam(caller: Caller, team: TeamRow, input: { name?: string | undefined }, expected: ExpectedRevision): Promise<TeamRow> {
     const at = this.#time();
-    const revision = await this.#parts.db.transaction().execute(async (trx) => {
+    return this.#parts.db.transaction().execute(async (trx) => {
       const current = await this.#lock(trx, team, expected);
-      if (input.name === undefined || input.name === team.name) return current;
+      if (input.name === undefined || input.name === current.name) return current;
       await repository.updateTeam(trx, team.id, { name: input.name, by: caller.subject, at });
       await this.#parts.audit.record(trx, { caller, team, action: 'team.update', target: { type: 'team', id: team.id }, details: { changed: ['name'] } });
-      return current + 1;
+      return { ...current, name: input.name, revision: current.revision + 1, updatedAt: at, updatedBy: caller.sub };
     });
-    if (revision === team.revision) return team;
-    return { ...team, name: input.name ?? team.name, revision, updatedAt: at, updatedBy: caller.sub };
   }
 
   /** Deletes a team without living credentials: it is gone at once, its rows after the wait. Throws teamNotEmpty, preconditionFailed. */
@@ -122,12 +130,12 @@ export class TeamsService {
   }
 
   /**
-   * Adds a member or changes a role. `expected` is asked for only when there is a member already. Throws preconditionFailed,
-   * lastAdmin, notAnEngine, isAnEngine.
+   * Adds a member or changes a role. `expected` is asked for only when there is a member already; a revision of somebody who is
+   * no member (any more) is stale. Throws preconditionRequired, preconditionFailed, lastAdmin, notAnEngine, isAnEngine.
    */
   async putMember(
-    caller: Caller, team: TeamRef, sub: string, input: { role: Role; actsForItself?: boolean | undefined }, expected: () => ExpectedRevision,
-  ): Promise<{ member: MemberRow; isNew: boolean }> {
+    caller: Caller, team: TeamRef, sub: string, input: { role: Role; actsForItself?: boolean | undefined }, expected: ExpectedRevision | undefined,
+  ): Promise<MemberRow> {
     const { db, keyring, subjects, audit } = this.#parts;
     const actsForItself = input.actsForItself ?? false;
     if (actsForItself && input.role !== 'engine') throw invalid('/actsForItself', 'engineOnly');
@@ -136,7 +144,11 @@ export class TeamsService {
       return await db.transaction().execute(async (trx) => {
         const subject = await subjects.ensure(trx, sub);
         const before = await repository.findMember(trx, team.id, sub);
-        if (before !== undefined) checkRevision(expected(), before.revision);
+        if (before !== undefined) {
+          if (expected === undefined) throw preconditionRequired();
+          checkRevision(expected, before.revision);
+          if (before.role === 'admin' && input.role !== 'admin') await this.#keepAnAdmin(trx, team, subject);
+        } else if (expected !== undefined && expected !== 'any') throw preconditionFailed();
         if (input.role === 'engine' && !await this.#parts.isEnabledEngine(trx, subject, sub, caller)) {
           throw new AppError('notAnEngine', 'The role engine is given only to the subject of an enabled engine.');
         }
@@ -144,19 +156,18 @@ export class TeamsService {
         const sealed = { team: team.id, slug: team.slug, subject, sub, role: input.role, actsForItself, revision };
         const write = { ...sealed, seal: sealMembership(keyring, sealed), by: caller.subject, at };
         if (before === undefined) await repository.insertMember(trx, write);
-        else if (!await repository.updateMember(trx, write)) throw new AppError('preconditionFailed', 'It has changed since you read it.');
+        else if (!await repository.updateMember(trx, write)) throw preconditionFailed();
         await audit.record(trx, {
           caller, team, action: before === undefined ? 'member.add' : 'member.change', target: { type: 'subject', id: subject },
           details: { role: input.role, actsForItself, ...(before === undefined ? {} : { roleBefore: before.role }) },
         });
-        const member: MemberRow = {
+        return {
           subject, sub, role: input.role, actsForItself, revision, seal: write.seal, createdAt: before?.createdAt ?? at,
           createdBy: before?.createdBy ?? caller.sub, updatedAt: at, updatedBy: caller.sub,
         };
-        return { member, isNew: before === undefined };
       });
     } catch (error) {
-      if (isUniqueViolation(error, 'membership_pkey')) throw new AppError('preconditionFailed', 'It has changed since you read it.');
+      if (isUniqueViolation(error, 'membership_pkey')) throw preconditionFailed();
       throw asMemberError(error);
     }
   }
@@ -168,9 +179,8 @@ export class TeamsService {
         const member = await repository.findMember(trx, team.id, sub);
         if (member === undefined) throw notFound();
         checkRevision(expected, member.revision);
-        if (!await repository.deleteMember(trx, team.id, member.subject, member.revision)) {
-          throw new AppError('preconditionFailed', 'It has changed since you read it.');
-        }
+        if (member.role === 'admin') await this.#keepAnAdmin(trx, team, member.subject);
+        if (!await repository.deleteMember(trx, team.id, member.subject, member.revision)) throw preconditionFailed();
         await this.#parts.audit.record(trx, {
           caller, team, action: 'member.remove', target: { type: 'subject', id: member.subject }, details: { roleBefore: member.role },
         });
@@ -180,19 +190,36 @@ export class TeamsService {
     }
   }
 
-  async #lock(trx: Trx, team: TeamRef, expected: ExpectedRevision): Promise<number> {
-    const revision = await repository.lockTeam(trx, team.id);
-    if (revision === undefined) throw notFound();
-    checkRevision(expected, revision);
-    return revision;
+  /**
+   * Throws lastAdmin unless somebody else is an admin whom the vault made one: a trigger keeps a row that says admin, but a row
+   * that was changed past the service lets nobody in. Admins leave one at a time, each under the team's lock.
+   */
+  async #keepAnAdmin(trx: Trx, team: TeamRef, leaving: SubjectId): Promise<void> {
+    if (await repository.lockTeam(trx, team.id) === undefined) throw notFound();
+    const admins = await repository.listAdmins(trx, team.id);
+    if (!admins.some((admin) => admin.subject !== leaving && this.sealHolds(team, admin))) throw lastAdmin();
+  }
+
+  /** Whether the vault wrote this member's row; without that it lets nobody do anything. */
+  sealHolds(team: TeamRef, member: MemberRow): boolean {
+    return membershipSealHolds(this.#parts.keyring, { ...member, team: team.id, slug: team.slug }, member.seal);
+  }
+
+  async #lock(trx: Trx, team: TeamRef, expected: ExpectedRevision): Promise<TeamRow> {
+    const current = await repository.lockTeam(trx, team.id);
+    if (current === undefined) throw notFound();
+    checkRevision(expected, current.revision);
+    return current;
   }
 
   #time(): Date { return new Date(this.#parts.now()); }
 }
 
+const lastAdmin = (): AppError => new AppError('lastAdmin', 'A team keeps at least one admin.');
+
 /** What the constraints on members say. */
 function asMemberError(error: unknown): unknown {
-  if (isCheckViolation(error, 'membership_keep_an_admin')) return new AppError('lastAdmin', 'A team keeps at least one admin.');
+  if (isCheckViolation(error, 'membership_keep_an_admin')) return lastAdmin();
   if (isCheckViolation(error, 'membership_engine_role')) return new AppError('isAnEngine', 'An engine holds no other role, anywhere.');
   return error;
 }

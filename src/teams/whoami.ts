@@ -19,7 +19,7 @@ export function registerWhoami(app: FastifyInstance, { service }: { service: Tea
     success: { status: 200, schema: whoami, description: 'Your subject and your roles.' },
     handler: async ({ caller }) => {
       const listed = await service.listTeams(caller, { limit: pageItemsMax - 1, after: undefined });
-      return { subject: caller.sub, isOperator: caller.isOperator, teams: listed.flatMap(({ team, role }) => (role === undefined ? [] : [{ team: team.slug, role }])) };
+      return { subject: caller.sub, isOperator: caller.isOperator, teams: listed.map(({ team, role }) => ({ team: team.slug, role })) };
     },
   });
 }
