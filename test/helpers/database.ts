@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import tap from 'tap';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { migrate } from '../../src/db/migrate.ts';
 import { startLocalPostgres } from '../../src/local/postgres.ts';
@@ -33,6 +32,7 @@ export async function testDatabase(t: Teardown, { empty = false }: { empty?: boo
 let lonely: Promise<string> | undefined;
 
 async function startPrivateServer(): Promise<string> {
+  const { default: tap } = await import('tap'); // only here: importing it makes a process a test, and the runner imports this file too
   const folder = mkdtempSync(join(tmpdir(), 'vault-test-'));
   const server = await startLocalPostgres({ folder: join(folder, 'postgres'), isDurable: false });
   tap.teardown(async () => {
