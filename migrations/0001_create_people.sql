@@ -82,10 +82,11 @@ end $$;
 create trigger membership_keep_an_admin before update of role or delete on membership
   for each row execute function membership_keep_an_admin();
 
--- The role `engine` belongs to registered engines, and they hold no other. Both sides lock the subject first.
+-- The role `engine` belongs to registered engines, and they hold no other. Both sides lock the subject first; `no key`, because two
+-- admins who change each other's role also reference each other as the one who did it.
 create function membership_engine_role() returns trigger language plpgsql as $$
 begin
-  perform 1 from subject where id = new.subject_id for update;
+  perform 1 from subject where id = new.subject_id for no key update;
   if (new.role = 'engine') <> exists (select 1 from engine where subject_id = new.subject_id) then
     raise exception 'the role engine and registered engines go together' using errcode = 'check_violation', constraint = 'membership_engine_role';
   end if;
@@ -96,7 +97,7 @@ create trigger membership_engine_role before insert or update of role, subject_i
 
 create function engine_subject_is_no_person() returns trigger language plpgsql as $$
 begin
-  perform 1 from subject where id = new.subject_id for update;
+  perform 1 from subject where id = new.subject_id for no key update;
   if exists (select 1 from membership where subject_id = new.subject_id and role <> 'engine') then
     raise exception 'a person cannot become an engine' using errcode = 'check_violation', constraint = 'engine_subject_is_no_person';
   end if;

@@ -55,8 +55,9 @@ create trigger audit_event_is_never_truncated before truncate on audit_event
   for each statement execute function audit_is_append_only();
 
 -- Months are made ahead by the service and dropped when their time is over; both run with the rights of their owner, so that
--- the service's own role needs only INSERT and SELECT on the audit.
-create function audit_make_months(ahead integer) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- the service's own role needs only INSERT and SELECT on the audit. Who waits for these locks holds up every writer: not for long.
+create function audit_make_months(ahead integer) returns void language plpgsql security definer
+  set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   parent text; month timestamp; part text; home text;
 begin
@@ -70,12 +71,17 @@ begin
       if to_regclass(format('%I.%I', home, part)) is null then
         execute format('create table %I.%I partition of %I.%I for values from (%L) to (%L)',
           home, part, home, parent, month at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+        if parent = 'audit_event' then   -- triggers on rows come from the parent, those on statements do not
+          execute format('create trigger audit_event_is_never_truncated before truncate on %I.%I for each statement execute function %I.audit_is_append_only()',
+            home, part, home);
+        end if;
       end if;
     end loop;
   end loop;
 end $$;
 
-create function audit_drop_months(months_kept integer) returns integer language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function audit_drop_months(months_kept integer) returns integer language plpgsql security definer
+  set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   parent text; part text; home text; oldest text; dropped integer := 0;
 begin
