@@ -67,7 +67,7 @@ export function makeEvent(input: EventInput, { keyring, now }: { keyring: Keyrin
     requestId: input.caller.requestId,
     key: input.key ?? null,
     credentialVersion: input.credentialVersion ?? null,
-    addressHash: address === null || salt === null ? null : createHash('sha256').update(salt).update(address).digest(),
+    addressHash: address === null || salt === null ? null : hashOf(address, salt),
     details: input.details ?? {},
   } as const;
   const { version, mac } = keyring.mac('auditMac', macMessage(unsigned));
@@ -79,8 +79,21 @@ export function makeEvent(input: EventInput, { keyring, now }: { keyring: Keyrin
 
 /** Whether the row is as it was written. */
 export function verifyEvent(event: AuditEvent, keyring: Keyring): boolean {
-  return keyring.verifyMac('auditMac', macMessage(event), { version: event.macVersion, mac: event.mac });
+  let message: string;
+  try {
+    message = macMessage(event);
+  } catch {
+    return false;   // a row that has no canonical form is none that was written here
+  }
+  return keyring.verifyMac('auditMac', message, { version: event.macVersion, mac: event.mac });
 }
+
+/** Whether the side row's address is the one behind the event's hash. */
+export function verifyAddress(event: AuditEvent, { address, salt }: Pick<AuditAddress, 'address' | 'salt'>): boolean {
+  return event.addressHash !== null && event.addressHash.equals(hashOf(address, salt));
+}
+
+const hashOf = (address: string, salt: Buffer): Buffer => createHash('sha256').update(salt).update(address).digest();
 
 /** What the MAC is over: canonical JSON of every column but the MAC, times as RFC 3339, bytes as base64url. */
 function macMessage(event: Omit<AuditEvent, 'mac' | 'macVersion'>): string {

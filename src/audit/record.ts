@@ -24,7 +24,7 @@ export interface AuditParts {
   readonly db: Db;
   readonly keyring: Keyring;
   readonly now: () => number;
-  /** Told when a batch of access records could not be written; they are kept up to a bound and tried again. */
+  /** Told when access records cannot be written any more (they are kept up to a bound and tried again), and how many were lost. */
   readonly onError: (error: Error) => void;
   /** Told of every refusal because a seal does not hold: somebody wrote to the database past the service. */
   readonly onAlarm: (denial: Denial) => void;
@@ -33,15 +33,18 @@ export interface AuditParts {
 const flushMs = 500;
 const batchRows = 1_000;
 const pendingMax = 20_000;
+const summaryMs = 60_000;
 
 /** Writes the trail. */
 export class AuditLog {
   readonly #parts: AuditParts;
-  readonly #ceiling: DenialCeiling;
+  readonly #ceiling: DenialCeiling<Denial>;
   readonly #pending: (AccessRecord & { id: EventId; at: Date })[] = [];
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
+  #summaryTimer: NodeJS.Timeout | undefined;
   #dropped = 0;
+  #isFailing = false;
 
   constructor(parts: AuditParts) {
     this.#parts = parts;
@@ -69,15 +72,28 @@ export class AuditLog {
     return sql`recorded as (${insertEventsSql(events, onlyIf)}), recorded_address as (${insertAddressesSql(addresses, onlyIf)})`;
   }
 
-  /** Records a refusal; above ten a minute for one subject and action they become one event a minute with their count. */
+  /** Records a refusal; above ten a minute of the same kind they become one event a minute with their count. */
   async denial(denial: Denial): Promise<void> {
     if (denial.reason === 'sealBroken') this.#parts.onAlarm(denial);
-    const summary = this.#ceiling.admit(`${denial.caller.subject} ${denial.action}`);
-    if (summary === undefined) return;
-    await this.record(this.#parts.db, {
-      caller: denial.caller, team: denial.team, action: denial.action, target: denial.target, decision: 'deny', reason: denial.reason,
-      ...(summary.suppressed === 0 ? {} : { details: { suppressedBefore: summary.suppressed } }),
-    });
+    const { caller, team, action, reason } = denial;
+    // The team and the reason are in the key too: noise in one team must not hide what is tried in another.
+    if (this.#ceiling.admit(`${caller.subject} ${action} ${team?.id ?? ''} ${reason}`, denial)) await this.record(this.#parts.db, eventOf(denial));
+    else this.#summaryTimer ??= setTimeout(() => { void this.#summarise({ all: false }); }, summaryMs).unref();
+  }
+
+  /** Turns what was only counted into events; what cannot be written is counted on. */
+  async #summarise({ all }: { all: boolean }): Promise<void> {
+    clearTimeout(this.#summaryTimer);
+    this.#summaryTimer = undefined;
+    try {
+      for (const suppressed of this.#ceiling.overdue({ all })) {
+        await this.record(this.#parts.db, { ...eventOf(suppressed.last), details: { count: suppressed.count } });
+        this.#ceiling.settle(suppressed);
+      }
+    } catch (error) {
+      this.#parts.onError(new Error('refusals are counted and cannot be written', { cause: error }));
+    }
+    if (!all && this.#ceiling.isWaiting) this.#summaryTimer ??= setTimeout(() => { void this.#summarise({ all: false }); }, summaryMs).unref();
   }
 
   /** Takes an access record; it is in the database within a second. */
@@ -87,7 +103,7 @@ export class AuditLog {
     this.#timer ??= setTimeout(() => { void this.flush(); }, flushMs).unref();
   }
 
-  /** Writes what is pending; called by the timer and at the stop. */
+  /** Writes the access records that are pending. */
   async flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -96,24 +112,41 @@ export class AuditLog {
     if (this.#pending.length > 0) this.#timer ??= setTimeout(() => { void this.flush(); }, flushMs).unref();
   }
 
+  /** Writes all that waits in memory; the last call before the database closes. */
+  async stop(): Promise<void> {
+    await this.flush();
+    await this.#summarise({ all: true });
+  }
+
   async #write(): Promise<void> {
     while (this.#pending.length > 0) {
       const batch = this.#pending.slice(0, batchRows);
       try {
         await insertAccessRecords(this.#parts.db, batch);
       } catch (error) {
-        this.#parts.onError(new Error(`access records are waiting (${this.#pending.length}), lost so far: ${this.#dropped}`, { cause: error }));
+        if (!this.#isFailing) this.#parts.onError(new Error('access records cannot be written; they wait, up to a bound', { cause: error }));
+        this.#isFailing = true;
         return;
       }
       this.#pending.splice(0, batch.length);
     }
+    this.#isFailing = false;
+    if (this.#dropped === 0) return;
+    this.#parts.onError(new Error(`${this.#dropped} access records were lost while they could not be written`));
+    this.#dropped = 0;
   }
 }
 
+const eventOf = (denial: Denial): EventInput => ({
+  caller: denial.caller, team: denial.team, action: denial.action, target: denial.target, decision: 'deny', reason: denial.reason,
+});
+
+// A batch whose answer was lost is sent again: what is there already stays as it is.
 async function insertAccessRecords(db: Db, records: readonly (AccessRecord & { id: EventId; at: Date })[]): Promise<void> {
   const column = <T>(of: (record: (typeof records)[number]) => T): T[] => records.map(of);
   await sql`insert into access_record (id, at, subject_id, team_id, action, target_id, status, request_id, address)
     select * from unnest(${column((r) => r.id)}::uuid[], ${column((r) => r.at)}::timestamptz[], ${column((r) => r.subject)}::uuid[],
       ${column((r) => r.team)}::uuid[], ${column((r) => r.action)}::text[], ${column((r) => r.target)}::text[],
-      ${column((r) => r.status)}::int[], ${column((r) => r.requestId)}::text[], ${column((r) => r.address)}::text[])`.execute(db);
+      ${column((r) => r.status)}::int[], ${column((r) => r.requestId)}::text[], ${column((r) => r.address)}::text[])
+    on conflict do nothing`.execute(db);
 }

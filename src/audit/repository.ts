@@ -5,7 +5,7 @@ import type { TeamId } from '../shared/ids.ts';
 import type { AuditEvent } from './event.ts';
 
 /** An event with the names behind its internal ids; null where a subject was erased. */
-export type EventRow = AuditEvent & { readonly actorSub: string | null; readonly address: string | null; readonly people: Readonly<Record<string, string>> };
+export type EventRow = AuditEvent & { readonly actorSub: string | null; readonly address: string | null; readonly salt: Buffer | null; readonly people: Readonly<Record<string, string>> };
 
 export interface EventFilters {
   readonly action?: string | undefined;
@@ -24,7 +24,7 @@ export async function listEvents(
     select event.id, event.at, event.actor_id as actor, event.team_id as team, event.action, event.target_type as "targetType", event.target_id as "targetId",
       event.decision, event.reason, event.request_id as "requestId", event.key_id as key, event.credential_version as "credentialVersion",
       event.address_hash as "addressHash", event.details, event.mac_version as "macVersion", event.mac,
-      actor.sub as "actorSub", side.address,
+      actor.sub as "actorSub", side.address, side.salt,
       coalesce((select jsonb_object_agg(subject.id, subject.sub) from subject where subject.id::text in (
         event.target_id, event.details ->> 'onBehalfOf')), '{}') as people
     from audit_event event

@@ -39,12 +39,19 @@ export class Retention {
     await this.#running;
   }
 
-  /** One run; what fails is tried again in the next one. */
+  /** One run of every step, whatever becomes of the others; throws an AggregateError of what failed, which the next run tries again. */
   async run(): Promise<void> {
-    await sql`select audit_make_months(${monthsAhead}), audit_drop_months(${auditMonthsKept})`.execute(this.#parts.db);
-    await this.#untilDone(() => this.#purgeIdempotency());
-    await this.#untilDone(() => this.#purgeCredentials());
-    await this.#untilDone(() => this.#purgeTeam());
+    const { db } = this.#parts;
+    const steps = [
+      () => sql`select audit_make_months(${monthsAhead})`.execute(db),
+      () => sql`select audit_drop_months(${auditMonthsKept})`.execute(db),
+      () => this.#untilDone(() => this.#purgeIdempotency()),
+      () => this.#untilDone(() => this.#purgeCredentials()),
+      () => this.#untilDone(() => this.#purgeTeam()),
+    ];
+    const failures: unknown[] = [];
+    for (const step of steps) await step().catch((error: unknown) => { failures.push(error); });
+    if (failures.length > 0) throw new AggregateError(failures, 'housekeeping failed');
   }
 
   async #untilDone(step: () => Promise<boolean>): Promise<void> {
@@ -73,7 +80,7 @@ export class Retention {
     });
   }
 
-  /** Destroys what a deleted team left, its wrapped keys included; the team's row stays, so that its slug is never given again. */
+  /** Destroys what a deleted team left, in batches, its wrapped keys last; the team's row stays, so that its slug is never given again. */
   async #purgeTeam(): Promise<boolean> {
     return this.#parts.db.transaction().execute(async (trx) => {
       const { rows } = await sql<{ id: TeamId; slug: string }>`
@@ -81,7 +88,9 @@ export class Retention {
         limit 1 for update skip locked`.execute(trx);
       const team = rows[0];
       if (team === undefined) return false;
-      await trx.deleteFrom('credential').where('team_id', '=', team.id).execute();
+      const { rows: credentials } = await sql`
+        delete from credential where id in (select id from credential where team_id = ${team.id} limit ${batchRows} for update) returning 1`.execute(trx);
+      if (credentials.length > 0) return true;   // the team goes when nothing of it is left
       await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
       await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
       await trx.deleteFrom('data_key').where('team_id', '=', team.id).execute();
@@ -94,7 +103,9 @@ export class Retention {
 
   #kick(): void {
     this.#running ??= this.run().catch((error: unknown) => {
-      this.#parts.onError(new Error('housekeeping failed; it is tried again in an hour', { cause: error }));
+      for (const cause of error instanceof AggregateError ? error.errors : [error]) {
+        this.#parts.onError(new Error('housekeeping failed; it is tried again in an hour', { cause }));
+      }
     }).finally(() => { this.#running = undefined; });
   }
 }
