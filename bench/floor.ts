@@ -1,0 +1,136 @@
+// The floor: the least that a program in this stack can do for the same answers. A bare fastify with the same JWT check, one
+// statement over the same pg, the same cryptography. No validation, no seals, no log, no limits, no records of reads.
+import { createHmac, createSecretKey, generateKeyPairSync, randomBytes, randomUUIDv7 } from 'node:crypto';
+import jwt from '@fastify/jwt';
+import fastify from 'fastify';
+import { CompactEncrypt, CompactSign, importJWK } from 'jose';
+import pg from 'pg';
+import { decrypt, encrypt, importKey } from '../src/crypto/fernet.ts';
+import { connectionConfig } from '../src/db/client.ts';
+import { parseDatabaseUrl } from '../src/db/url.ts';
+import { prepareFloor } from './floor-database.ts';
+import { audience, engine, issuer, person, teams } from './setting.ts';
+import * as statements from './floor-statements.ts';
+
+const { DATABASE_URL: url = '', FLOOR_JWT_SECRET: secret = '', FLOOR_RECIPIENT: recipientJson = '', PORT: port = '' } = process.env;
+
+const database = parseDatabaseUrl(url);
+const pool = new pg.Pool({ ...connectionConfig(database, 'floor'), ...database.hosts[0]!, max: 16 });
+const query = async <Row extends pg.QueryResultRow>(name: string, values: unknown[]): Promise<Row[]> =>
+  (await pool.query<Row>({ name, text: statements[name as keyof typeof statements], values })).rows;
+
+const dataKey = importKey('fernet', randomBytes(32));
+const nextDataKey = importKey('fernet', randomBytes(32));
+const dataKeyId = randomUUIDv7();
+const macKey = createSecretKey(randomBytes(32));
+const signer = generateKeyPairSync('ed25519').privateKey;
+const kid = randomBytes(32).toString('base64url');
+const recipient = await importJWK(JSON.parse(recipientJson), 'ECDH-ES');
+const publicFields = { baseUrl: 'https://api.openai.com' };
+const policy = { delivery: ['lease'], allowedHosts: [] };
+
+/** The same members as in the vault's tokens, padded to the same step. */
+function plaintextOf(team: string, credential: string, fields: object): Buffer {
+  const text = `${JSON.stringify({ v: 1, team, credential, version: 1, key: dataKeyId, type: 'openai', place: kid, fields }).slice(0, -1)},"pad":"`;
+  return Buffer.from(`${text.padEnd(Math.ceil((text.length + 2) / 256) * 256 - 2)}"}`);
+}
+const nowSeconds = (): bigint => BigInt(Math.floor(Date.now() / 1000));
+const macOf = (event: object): Buffer => createHmac('sha256', macKey).update(JSON.stringify(event)).digest();
+
+const subjects = new Map((await pool.query<{ sub: string; id: string }>('select sub, id from subject')).rows.map(({ sub, id }) => [sub, id]));
+const slugs = new Map((await pool.query<{ slug: string; id: string }>('select slug, id from team')).rows.map(({ slug, id }) => [slug, id]));
+await prepareFloor(pool, dataKey, (credential) => plaintextOf(slugs.get(teams.read)!, credential, { apiKey: `sk-${randomBytes(24).toString('hex')}` }));
+
+const app = fastify({ logger: false, forceCloseConnections: true });
+await app.register(jwt, {
+  secret, decode: { complete: true },
+  verify: { algorithms: ['HS256'], allowedIss: [issuer], allowedAud: [audience], requiredClaims: ['iss', 'aud', 'exp', 'iat', 'sub'], clockTolerance: 5_000, cache: false },
+});
+const subjectOf = async (request: { jwtVerify<T>(): Promise<T> }): Promise<string> => subjects.get((await request.jwtVerify<{ sub: string }>()).sub)!;
+
+interface CredentialRow {
+  id: string; team: string; name: string; type: string; description: string | null; labels: object; publicFields: object; secretFields: string[]; policy: object;
+  version: number; revision: number; expiresAt: Date | null; lastUsedAt: Date | null; useCount: number | null; deletedAt: Date | null;
+  createdAt: Date; createdBy: string; updatedAt: Date; updatedBy: string; role: string | null;
+}
+const show = ({ role: _, ...row }: CredentialRow): object => ({ ...row, health: 'ok', problems: [], useCount: row.useCount ?? 0 });
+
+app.get<{ Params: { id: string } }>('/v1/credentials/:id', async (request, reply) => {
+  const [row] = await query<CredentialRow>('read', [request.params.id, await subjectOf(request)]);
+  if (row?.role == null) return reply.code(404).send();
+  return show(row);
+});
+
+app.get<{ Params: { team: string }; Querystring: { limit: number } }>('/v1/teams/:team/credentials', async (request) => {
+  const rows = await query<CredentialRow>('list', [slugs.get(request.params.team), await subjectOf(request), Number(request.query.limit)]);
+  return { items: rows.map(show), nextCursor: rows.at(-1)?.id };
+});
+
+interface NewCredential { name: string; type: string; description: string; labels: object; fields: { apiKey: string } }
+app.post<{ Params: { team: string }; Body: NewCredential }>('/v1/teams/:team/credentials', async (request, reply) => {
+  const subject = await subjectOf(request);
+  const { name, type, description, labels, fields } = request.body;
+  const team = slugs.get(request.params.team)!;
+  const [id, eventId, at] = [randomUUIDv7(), randomUUIDv7(), new Date()];
+  const token = encrypt(dataKey, plaintextOf(team, id, fields), nowSeconds());
+  const event = { id: eventId, at, actor: subject, team, action: 'credential.create', targetType: 'credential', targetId: id, decision: 'allow', requestId: request.id, key: dataKeyId, version: 1, details: { type } };
+  const [made] = await query('create', [
+    id, team, name, type, description, JSON.stringify(labels), at, subject, dataKeyId, token, Object.keys(fields), JSON.stringify(publicFields), JSON.stringify(policy),
+    eventId, request.id, JSON.stringify(event.details), macOf(event),
+  ]);
+  if (made === undefined) return reply.code(403).send();
+  return reply.code(201).send(show({
+    id, team: request.params.team, name, type, description, labels, publicFields, secretFields: Object.keys(fields), policy, version: 1, revision: 1, expiresAt: null,
+    lastUsedAt: null, useCount: 0, deletedAt: null, createdAt: at, createdBy: person, updatedAt: at, updatedBy: person, role: 'admin',
+  }));
+});
+
+interface LeaseRow { id: string; team: string; name: string; type: string; version: number; revision: number; expiresAt: Date | null; publicFields: object; token: string; jwk: object; kid: string }
+app.post<{ Body: { credentials: [{ id: string }]; purpose: string; onBehalfOf: string; ttlSeconds: number } }>('/v1/leases', async (request, reply) => {
+  const subject = await subjectOf(request);
+  const { credentials: [{ id: credential }], purpose, onBehalfOf, ttlSeconds } = request.body;
+  const [lease, eventId, at] = [randomUUIDv7(), randomUUIDv7(), new Date()];
+  const details = { lease, engine: subject, kid, purpose, onBehalfOf, ttlSeconds };
+  const event = { id: eventId, at, actor: subject, action: 'credential.lease', targetType: 'credential', targetId: credential, decision: 'allow', requestId: request.id, key: dataKeyId, version: 1, details };
+  const [row] = await query<LeaseRow>('lease', [credential, subject, subjects.get(onBehalfOf), eventId, at, request.id, JSON.stringify(details), macOf(event)]);
+  if (row === undefined) return reply.code(404).send();
+  const { fields } = JSON.parse(decrypt(dataKey, row.token).plaintext.toString()) as { fields: object };
+  const issuedAt = Math.floor(at.getTime() / 1000);
+  const claims = {
+    iss: issuer, aud: engine, jti: lease, iat: issuedAt, exp: issuedAt + ttlSeconds,
+    credentials: [{ id: row.id, team: row.team, name: row.name, type: row.type, version: row.version, fields: { ...row.publicFields, ...fields } }],
+  };
+  const signed = await new CompactSign(Buffer.from(JSON.stringify(claims))).setProtectedHeader({ alg: 'EdDSA', typ: 'JWT', kid }).sign(signer);
+  const sealed = await new CompactEncrypt(new TextEncoder().encode(signed)).setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: 'JWT', cty: 'JWT', kid: row.kid }).encrypt(recipient);
+  return reply.code(201).send({
+    id: lease, expiresAt: new Date((issuedAt + ttlSeconds) * 1000), sealed,
+    credentials: [{ id: row.id, team: row.team, name: row.name, type: row.type, version: row.version, revision: row.revision, expiresAt: row.expiresAt, notModified: false }],
+  });
+});
+
+// The bare loop of a rotation: whole batches of 100, each in one transaction.
+let under = 1;
+app.post('/rotation', async () => {
+  const [from, to] = under % 2 === 1 ? [dataKey, nextDataKey] : [nextDataKey, dataKey];
+  const next = under + 1;
+  const client = await pool.connect();
+  const begun = performance.now();
+  let moved = 0;
+  for (;;) {
+    await client.query('begin');
+    const { rows } = await client.query<{ credential_id: string; token: string }>({ name: 'held', text: statements.held, values: [under] });
+    const tokens = rows.map(({ token }) => { const { plaintext, time } = decrypt(from, token); return encrypt(to, plaintext, time); });
+    if (rows.length > 0) await client.query({ name: 'move', text: statements.move, values: [rows.map(({ credential_id: id }) => id), tokens, next] });
+    await client.query('commit');
+    moved += rows.length;
+    if (rows.length === 0) break;
+  }
+  const seconds = (performance.now() - begun) / 1000;
+  client.release();
+  under = next;
+  return { moved, seconds };
+});
+
+app.get('/readyz', async () => ({ status: 'ok' }));
+await app.listen({ host: '127.0.0.1', port: Number(port) });
+process.once('SIGTERM', () => { void app.close().then(() => pool.end()); });
