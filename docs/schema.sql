@@ -331,7 +331,6 @@ CREATE OR REPLACE FUNCTION public.audit_drop_months(months_kept integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '2s'
 AS $function$
 declare
   parent text; part text; home text; oldest text; dropped integer := 0;
@@ -365,7 +364,6 @@ CREATE OR REPLACE FUNCTION public.audit_make_months(ahead integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '2s'
 AS $function$
 declare
   parent text; month timestamp; part text; home text;
@@ -380,10 +378,6 @@ begin
       if to_regclass(format('%I.%I', home, part)) is null then
         execute format('create table %I.%I partition of %I.%I for values from (%L) to (%L)',
           home, part, home, parent, month at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
-        if parent = 'audit_event' then   -- triggers on rows come from the parent, those on statements do not
-          execute format('create trigger audit_event_is_never_truncated before truncate on %I.%I for each statement execute function %I.audit_is_append_only()',
-            home, part, home);
-        end if;
       end if;
     end loop;
   end loop;
@@ -401,6 +395,12 @@ begin
   end if;
   return new;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.data_key_queue(key uuid)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN hashtextextended(('credential-vault data key '::text || (key)::text), (0)::bigint);
 
 CREATE OR REPLACE FUNCTION public.data_key_state_machine()
  RETURNS trigger
@@ -423,7 +423,7 @@ CREATE OR REPLACE FUNCTION public.engine_subject_is_no_person()
  LANGUAGE plpgsql
 AS $function$
 begin
-  perform 1 from subject where id = new.subject_id for no key update;
+  perform 1 from subject where id = new.subject_id for update;
   if exists (select 1 from membership where subject_id = new.subject_id and role <> 'engine') then
     raise exception 'a person cannot become an engine' using errcode = 'check_violation', constraint = 'engine_subject_is_no_person';
   end if;
@@ -435,7 +435,7 @@ CREATE OR REPLACE FUNCTION public.membership_engine_role()
  LANGUAGE plpgsql
 AS $function$
 begin
-  perform 1 from subject where id = new.subject_id for no key update;
+  perform 1 from subject where id = new.subject_id for update;
   if (new.role = 'engine') <> exists (select 1 from engine where subject_id = new.subject_id) then
     raise exception 'the role engine and registered engines go together' using errcode = 'check_violation', constraint = 'membership_engine_role';
   end if;
@@ -461,6 +461,7 @@ CREATE OR REPLACE FUNCTION public.token_needs_active_key()
  LANGUAGE plpgsql
 AS $function$
 begin
+  perform pg_advisory_xact_lock_shared(data_key_queue(new.data_key_id));
   perform 1 from data_key where id = new.data_key_id and team_id = new.team_id and state = 'active' for key share;
   if not found then
     raise exception 'the key is not active' using errcode = 'check_violation', constraint = 'token_needs_active_key';

@@ -56,10 +56,16 @@ create table credential_usage (
 );
 comment on table credential_usage is 'operational: use counts, flushed as deltas; a hint, the audit is the truth';
 
+-- The queue in which writers of tokens (shared) and whoever takes their key away (alone) stand before they lock the key's row. Row
+-- locks by themselves let new writers overtake who waits for the old ones: under steady writing a rotation would never start.
+create function data_key_queue(key uuid) returns bigint language sql immutable parallel safe
+  return hashtextextended('credential-vault data key ' || key::text, 0);
+
 -- A token is written only under its team's active key. The share lock is held to the end of the writer's transaction and
 -- conflicts with the `for update` that every change of a key's state takes first: no row can land under a key that has left.
 create function token_needs_active_key() returns trigger language plpgsql as $$
 begin
+  perform pg_advisory_xact_lock_shared(data_key_queue(new.data_key_id));
   perform 1 from data_key where id = new.data_key_id and team_id = new.team_id and state = 'active' for key share;
   if not found then
     raise exception 'the key is not active' using errcode = 'check_violation', constraint = 'token_needs_active_key';

@@ -120,11 +120,13 @@ export async function findActiveKey(executor: Executor, team: TeamId): Promise<W
   return rows[0];
 }
 
-/** The same, held: nobody can demote it before this transaction ends. No row when it is being demoted: start again. */
+/** The same, held: nobody can demote it before this transaction ends. No row when it is being demoted: start again. Stands in the key's queue first. */
 export async function lockActiveKey(trx: Trx, team: TeamId): Promise<WrappedDataKey | undefined> {
   const { rows } = await sql<WrappedDataKey>`
+    with queued as materialized (
+      select id, pg_advisory_xact_lock_shared(data_key_queue(id)) from data_key where team_id = ${team} and state = 'active')
     select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
-    from data_key where team_id = ${team} and state = 'active' for key share`.execute(trx);
+    from data_key where id = (select id from queued) and state = 'active' for key share`.execute(trx);
   return rows[0];
 }
 

@@ -49,14 +49,19 @@ export async function insertActiveKey(trx: Trx, key: WrappedDataKey & { fingerpr
 }
 
 /**
- * Waits for the writers that hold the share lock of the team's active key and keeps others out. A statement of its own: what is
- * read after it sees what those writers have committed. Undefined when another demoted the key in the meantime.
+ * Waits for the writers that hold the share lock of the team's active key and keeps others out: new ones stand behind us in the
+ * key's queue. Statements of their own: what is read after them sees what those writers have committed. Undefined when another
+ * demoted the key in the meantime.
  */
 export async function lockActiveKey(trx: Trx, team: TeamId): Promise<{ id: DataKeyId; version: number } | undefined> {
-  return trx.selectFrom('data_key').select(['id', 'version']).where('team_id', '=', team).where('state', '=', 'active').forUpdate().executeTakeFirst();
+  const active = trx.selectFrom('data_key').select(['id', 'version']).where('team_id', '=', team).where('state', '=', 'active');
+  const key = await active.executeTakeFirst();
+  if (key === undefined) return undefined;
+  await sql`select pg_advisory_xact_lock(data_key_queue(${key.id}))`.execute(trx);
+  return active.where('id', '=', key.id).forUpdate().executeTakeFirst();
 }
 
-/** The same for one key, whatever its state. */
+/** The same for one key that nobody writes under any more, whatever its state. */
 export async function lockKey(trx: Trx, team: TeamId, id: DataKeyId): Promise<DataKeyState | undefined> {
   const row = await trx.selectFrom('data_key').select('state').where('team_id', '=', team).where('id', '=', id).forUpdate().executeTakeFirst();
   return row?.state;

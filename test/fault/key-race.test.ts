@@ -10,13 +10,17 @@ import { activeKey, addCredentials, allOpenUnderActiveKey, ended, insertCredenti
 
 const gate = 4711;
 
-/** Makes the real trigger stop at the gate after its check, for transactions that ask for it; `isGuarded: false` takes its lock out. */
-async function stopWritersAtGate(db: Db, { isGuarded }: { isGuarded: boolean }): Promise<void> {
+const queueing = 'perform pg_advisory_xact_lock_shared(data_key_queue(new.data_key_id));';
+const locking = 'for key share';
+const returning = 'return new;';
+
+/** Makes the real trigger stop at the gate after its check, for transactions that ask for it; what is to be left out of it is left out. */
+async function stopWritersAtGate(db: Db, { without = [] }: { without?: readonly string[] } = {}): Promise<void> {
   const { rows: [row] } = await sql<{ text: string }>`select pg_get_functiondef('token_needs_active_key'::regproc) as text`.execute(db);
-  const [locking, returning] = ['for key share', 'return new;'];
-  if (!row?.text.includes(locking) || !row.text.includes(returning)) throw new Error('the trigger is not as this test knows it');
-  await sql.raw(row.text.replace(locking, isGuarded ? locking : '')
-    .replace(returning, `if current_setting('test.gate', true) = 'on' then perform pg_advisory_xact_lock_shared(${gate}); end if; return new;`)).execute(db);
+  let text = row?.text ?? '';
+  for (const part of [queueing, locking, returning]) if (text.split(part).length !== 2) throw new Error('the trigger is not as this test knows it');
+  for (const part of without) text = text.replace(part, '');
+  await sql.raw(text.replace(returning, `if current_setting('test.gate', true) = 'on' then perform pg_advisory_xact_lock_shared(${gate}); end if; return new;`)).execute(db);
 }
 
 /** A writer who read the active key and whose insert has passed the check but not ended. */
@@ -38,19 +42,20 @@ async function whileGateIsClosed<T>({ db }: TokenVault, action: () => Promise<T>
   });
 }
 
-const isSomebodyWaiting = async (db: Db) =>
-  (await sql`select 1 from pg_locks where locktype in ('transactionid', 'tuple') and not granted`.execute(db)).rows.length > 0;
+/** Whether so many wait for a lock. */
+const isSomebodyWaiting = async (db: Db, many = 1) =>
+  (await sql`select 1 from pg_locks where locktype in ('transactionid', 'tuple', 'advisory') and not granted`.execute(db)).rows.length >= many;
 
-t.test('a rotation waits for a writer who has the key, and counts and moves what he wrote', async (t) => {
+for (const without of [[], [queueing]]) t.test(`a rotation waits for a writer who has the key, and counts and moves what he wrote${without.length === 0 ? '' : ', with the row lock alone'}`, async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
   await addCredentials(vault, of, 3);
-  await stopWritersAtGate(vault.db, { isGuarded: true });
+  await stopWritersAtGate(vault.db, { without });
   const key = await activeKey(vault.db, of.team.id);
   const { written, started } = await whileGateIsClosed(vault, async () => {
     const writer = await writerAtGate(vault, of, key);
     const starting = vault.keys.startRotation(of.admin, of.team, noClaim);
-    await until(() => isSomebodyWaiting(vault.db));
+    await until(() => isSomebodyWaiting(vault.db, 2));
     return { ...writer, started: starting };
   });
   await written;
@@ -65,7 +70,7 @@ t.test('a rotation waits for a writer who has the key, and counts and moves what
 t.test('a writer who does not let go makes the rotation give up, with nothing changed', async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
-  await stopWritersAtGate(vault.db, { isGuarded: true });
+  await stopWritersAtGate(vault.db);
   const key = await activeKey(vault.db, of.team.id);
   const { written } = await whileGateIsClosed(vault, async () => {
     const writer = await writerAtGate(vault, of, key);
@@ -152,11 +157,43 @@ t.test('writers who never pause do not keep a rotation from starting, and none o
   for (const key of old) t.match(await vault.keys.retireKey(of.admin, of.team, key.id), { state: 'retired' });
 });
 
-t.test('control: without the share lock of the trigger the row lands under a retired key', async (t) => {
+t.test('writers who overlap without a gap do not keep a rotation from starting', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  const key = await activeKey(vault.db, of.team.id);
+  const openWriter = () => {
+    const [inserted, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let isInserted = false;
+    const ended = vault.db.transaction().execute(async (trx) => {
+      await insertCredentials(trx, vault.keyring, of, { n: 1, key });
+      isInserted = true;
+      inserted.resolve();
+      await released.promise;
+    }).catch((error: unknown) => { if (!isCheckViolation(error, 'token_needs_active_key')) throw error; });
+    return { inserted: inserted.promise, isInserted: () => isInserted, end: async () => { released.resolve(); await ended; } };
+  };
+  const inQueue = async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and not granted`.execute(vault.db)).rows.length;
+  let holder = openWriter();
+  await holder.inserted;
+  let isStarted = false;
+  const starting = vault.keys.startRotation(of.admin, of.team, noClaim).finally(() => { isStarted = true; });
+  await until(() => isSomebodyWaiting(vault.db));
+  for (let turns = 0; turns < 100 && !isStarted; turns += 1) {
+    const next = openWriter();
+    await until(async () => isStarted || next.isInserted() || await inQueue() === 2);
+    await holder.end();
+    holder = next;
+  }
+  t.ok(isStarted, 'the one who came after it let the rotation go first');
+  await holder.end();
+  t.equal((await starting).total, (await tokensOf(vault.db, of.team.id)).length);
+});
+
+t.test('control: without the locks of the trigger the row lands under a retired key', async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
   await addCredentials(vault, of, 3);
-  await stopWritersAtGate(vault.db, { isGuarded: false });
+  await stopWritersAtGate(vault.db, { without: [queueing, locking] });
   const key = await activeKey(vault.db, of.team.id);
   const { written } = await whileGateIsClosed(vault, async () => {
     const writer = await writerAtGate(vault, of, key);
@@ -167,5 +204,5 @@ t.test('control: without the share lock of the trigger the row lands under a ret
     return writer;
   });
   await written;
-  t.match(await vault.keys.getKey(of.team, key.id), { state: 'retired', rows: 1 }, 'this is what the lock prevents');
+  t.match(await vault.keys.getKey(of.team, key.id), { state: 'retired', rows: 1 }, 'this is what they prevent');
 });
