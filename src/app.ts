@@ -1,7 +1,6 @@
 // The composition, on one screen: parts in, a fastify app out. Opens nothing, reads no environment.
-import fastify, { type FastifyInstance } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { randomUUIDv7 } from 'node:crypto';
 import { AuditLog } from './audit/record.ts';
 import { registerAccessRecords, registerAudit } from './audit/routes.ts';
 import { registerCredentials } from './credentials/routes.ts';
@@ -17,12 +16,10 @@ import { registerDocs } from './http/docs.ts';
 import { openapiDocument } from './http/document.ts';
 import { type ReadinessCheck, registerHealth } from './http/health.ts';
 import { Idempotency } from './http/idempotency.ts';
-import { bodyBytesMax, connectionTimeoutMs, paramLengthMax, requestTimeoutMs } from './http/limits.ts';
 import { registerRequestLog } from './http/logging.ts';
 import { Cursors } from './http/paging.ts';
-import { sendFrameworkProblem, sendProblem } from './http/problem.ts';
-import { makeRateLimits, type RateLimits } from './http/rate-limits.ts';
-import { schemaErrorFormatter, serializerCompiler, validatorCompiler } from './http/validation.ts';
+import { addRateLimits, type RateLimits } from './http/rate-limits.ts';
+import { createServer } from './http/server.ts';
 import { registerKeys } from './keys/routes.ts';
 import { KeysService } from './keys/service.ts';
 import { RotationWorker } from './keys/worker.ts';
@@ -33,7 +30,6 @@ import { Retention } from './retention/service.ts';
 import { registerTeams } from './teams/routes.ts';
 import { TeamsService } from './teams/service.ts';
 import { registerWhoami } from './teams/whoami.ts';
-import { notFound } from './shared/errors.ts';
 
 /** What the app is made of. */
 export interface AppParts {
@@ -59,7 +55,8 @@ export interface Vault { readonly app: FastifyInstance; start(): void; stop(): P
 /** Composes the vault. */
 export async function buildApp(parts: AppParts): Promise<Vault> {
   const { db, keyring, logger, now } = parts;
-  const app = createServer(parts);
+  let isStopping = false;
+  const app = createServer({ logger, trustedProxies: parts.trustedProxies, tls: parts.tls, isStopping: () => isStopping });
   const onError = (error: Error): void => { logger.error({ event: 'background', name: error.name, cause: nameOf(error.cause) }, error.message); };
   const audit = new AuditLog({
     db, keyring, now, onError,
@@ -83,22 +80,20 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const leases = new LeasesService({ db, keyring, audit, now, usage, issuer: parts.publicUrl });
 
   const authenticator = await registerAuthentication(app, parts.verification, now);
-  const limits = await makeRateLimits(app, parts.rateLimits);
-  limits.beforeAuthentication();
+  const countRequest = await addRateLimits(app, parts.rateLimits);
   registerAuthorization(app, {
     authenticator,
     operators: new Set(parts.operators),
     subjectOf: (sub) => subjects.ensure(db, sub),
     locate: { team: (caller, slug) => teams.locateTeam(caller, slug), credential: (caller, id) => credentials.locateCredential(caller, id) },
+    countRequest,
     recordDenial: (denial) => audit.denial(denial),
     recordFailedAuthentication: (failed) => { audit.access({ ...failed, subject: null, team: null, target: null, status: 401 }); },
   });
-  limits.afterAuthentication();
   registerRequestLog(app);
   registerAccessRecords(app, audit);
 
-  let isStopping = false;
-  registerHealth(app, { checks: parts.readiness, isStopping: () => isStopping });
+  registerHealth(app, { checks: parts.readiness, isStopping: () => isStopping, now });
   registerDocs(app, () => openapiDocument(app.operations));
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
@@ -116,41 +111,9 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       isStopping = true;
       await app.close();
       await Promise.all([worker.stop(), retention.stop(), usage.stop()]);
-      await audit.flush();
+      await audit.stop();
     },
   };
-}
-
-function createServer(parts: AppParts): FastifyInstance {
-  const app = fastify({
-    loggerInstance: parts.logger,
-    disableRequestLogging: true,   // fastify's own lines carry the URL with its query
-    genReqId: () => randomUUIDv7(),
-    requestIdHeader: false,
-    trustProxy: parts.trustedProxies.length === 0 ? false : [...parts.trustedProxies],
-    bodyLimit: bodyBytesMax,
-    requestTimeout: requestTimeoutMs,
-    connectionTimeout: connectionTimeoutMs,
-    routerOptions: { maxParamLength: paramLengthMax, ignoreTrailingSlash: false, caseSensitive: true },
-    exposeHeadRoutes: false,
-    forceCloseConnections: 'idle',
-    frameworkErrors: sendFrameworkProblem,
-    schemaErrorFormatter,
-    ...(parts.tls === undefined ? {} : { https: { cert: parts.tls.cert, key: parts.tls.key, minVersion: 'TLSv1.2' as const } }),
-  }) as unknown as FastifyInstance;
-  app.decorate('operations', []);
-  app.setValidatorCompiler(validatorCompiler as never);
-  app.setSerializerCompiler(serializerCompiler as never);
-  app.setErrorHandler(sendProblem);
-  app.setNotFoundHandler((request, reply) => sendProblem(notFound(), request, reply));
-  app.removeContentTypeParser('text/plain');
-  app.addHook('onSend', async (request, reply) => {
-    void reply.headers({ 'X-Request-Id': request.id, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' });
-    if (reply.getHeader('Cache-Control') === undefined) void reply.header('Cache-Control', 'no-store');
-    if (reply.getHeader('Content-Security-Policy') === undefined) void reply.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
-    if (parts.tls !== undefined) void reply.header('Strict-Transport-Security', 'max-age=31536000');
-  });
-  return app;
 }
 
 const nameOf = (cause: unknown): string | undefined => (cause instanceof Error ? `${cause.name} ${String((cause as { code?: unknown }).code ?? '')}`.trim() : undefined);

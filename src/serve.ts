@@ -55,7 +55,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       readiness: [
         { name: 'database', check: async () => { await database.db.selectNoFrom((select) => select.lit(1).as('one')).execute(); return true; } },
         { name: 'schema', check: async () => await schemaState(database.db) === 'current' },
-        { name: 'rootKeys', check: async () => { await checkCanaries(database.db, roots); return true; } },
+        { name: 'rootKeys', check: () => checkCanaries(database.db, roots) },
       ],
     });
     try {

@@ -1,11 +1,12 @@
-// Who calls: a JWT in the Authorization header, checked by @fastify/jwt with pinned algorithms, and by us for what it lets
-// through. Every bad token is 401; only an identity provider that does not answer is 503.
+// Who calls: a JWT in the Authorization header, its signature, issuer and audience checked by @fastify/jwt with pinned algorithms,
+// its form and its times by us. Every bad token is 401; only an identity provider that does not answer is 503.
 import { createPublicKey } from 'node:crypto';
 import jwt from '@fastify/jwt';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError } from '../shared/errors.ts';
+import { parseJson } from './json.ts';
 import { algorithmsFor, JwksCache } from './jwks.ts';
-import { clockToleranceSeconds, tokenLengthMax, tokenLifetimeSecondsMax } from './limits.ts';
+import { clockToleranceSeconds, keyIdLengthMax, tokenLengthMax, tokenLifetimeSecondsMax } from './limits.ts';
 
 /** How tokens are verified: exactly one source of keys. */
 export interface TokenVerification {
@@ -24,18 +25,19 @@ export interface Authenticator {
   verifySubjectToken(request: FastifyRequest, token: string): Promise<Principal>;
 }
 
+const ofProvider = ['RS256', 'PS256', 'ES256', 'ES384', 'ES512', 'EdDSA'];
 const requiredClaims = ['iss', 'aud', 'exp', 'iat', 'sub'];
 const forbiddenHeaders = ['jku', 'jwk', 'x5u', 'x5c', 'crit', 'b64'];
-const segments = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 const visibleAscii = /^[\x21-\x7e]{1,255}$/;
 
 /** Registers the verifier on the app and returns what asks it. */
 export async function registerAuthentication(app: FastifyInstance, verification: TokenVerification, now: () => number): Promise<Authenticator> {
   const { source } = verification;
   const jwks = 'jwksUrl' in source ? new JwksCache(source.jwksUrl, now) : undefined;
-  const algorithms = jwks !== undefined ? ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA']
-    : 'publicKey' in source ? algorithmsFor(createPublicKey(source.publicKey)) : ['HS256'];
   const fixedKey = 'publicKey' in source ? source.publicKey : 'secret' in source ? source.secret : undefined;
+  const algorithms = 'publicKey' in source ? algorithmsFor(createPublicKey(source.publicKey)) : 'secret' in source ? ['HS256'] : ofProvider;
+  // SECURITY: to the verifier an empty list means "whatever the key can".
+  if (algorithms.length === 0) throw new TypeError('no algorithm is accepted for this kind of public key');
   await app.register(jwt, {
     secret: fixedKey ?? (async (_request: unknown, token: { header: { kid: string; alg: string } }) => {
       const pem = await jwks?.find(token.header.kid, token.header.alg);
@@ -49,34 +51,31 @@ export async function registerAuthentication(app: FastifyInstance, verification:
       allowedIss: [verification.issuer],
       allowedAud: [verification.audience],
       requiredClaims,
-      clockTolerance: clockToleranceSeconds * 1000,
+      // Times are looked at below, by the vault's own clock; the verifier knows only the system's.
+      ignoreExpiration: true,
+      ignoreNotBefore: true,
       cache: false,
       extractToken: tokenOf,
     },
   });
 
-  const verify = async (request: FastifyRequest, token: string): Promise<Principal> => {
-    checkHeader(token, jwks !== undefined);
-    const claims: Record<string, unknown> = await request.jwtVerify({ verify: { extractToken: () => token } } as never);
-    return principalOf(claims, now() / 1000);
+  const verify = async (token: string | undefined, claimsOf: (token: string) => Promise<Record<string, unknown>>): Promise<Principal> => {
+    try {
+      if (token === undefined) throw unauthenticated();
+      checkForm(token, jwks !== undefined);
+      return principalOf(await claimsOf(token), now() / 1000);
+    } catch (error) {
+      // SECURITY: whatever a hostile token makes the verifier throw is 401, never 500.
+      throw error instanceof AppError && error.code === 'identityProviderUnavailable' ? error : unauthenticated();
+    }
   };
   return {
-    authenticate: async (request) => {
-      const token = tokenOf(request);
-      if (token === undefined) throw unauthenticated();
-      try {
-        checkHeader(token, jwks !== undefined);
-        return principalOf(await request.jwtVerify<Record<string, unknown>>(), now() / 1000);
-      } catch (error) {
-        throw refusal(error);
-      }
-    },
+    authenticate: (request) => verify(tokenOf(request), () => request.jwtVerify()),
     verifySubjectToken: async (request, token) => {
       try {
-        return await verify(request, token);
+        return await verify(token, () => request.jwtVerify({ verify: { extractToken: () => token } } as never));
       } catch (error) {
-        const refused = refusal(error);
-        if (refused.code !== 'unauthenticated') throw refused;
+        if (!(error instanceof AppError) || error.code !== 'unauthenticated') throw error;
         throw new AppError('subjectTokenInvalid', 'The subject token is not valid.', { errors: [{ pointer: '/subjectToken', rule: 'token' }] });
       }
     },
@@ -85,36 +84,43 @@ export async function registerAuthentication(app: FastifyInstance, verification:
 
 const unauthenticated = (): AppError => new AppError('unauthenticated', 'Send a valid token in the Authorization header.');
 
-/** SECURITY: whatever a hostile token makes the verifier throw is 401, never 500. */
-function refusal(error: unknown): AppError {
-  if (error instanceof AppError && error.code === 'identityProviderUnavailable') return error;
-  return unauthenticated();
-}
-
+/** The token of the one Authorization header; undefined when there is none or several. */
 function tokenOf(request: FastifyRequest): string | undefined {
-  const match = /^Bearer ([^\s]+)$/i.exec(request.headers.authorization ?? '');
-  const token = match?.[1];
-  return token !== undefined && token.length <= tokenLengthMax && segments.test(token) ? token : undefined;
+  const { rawHeaders } = request.raw;
+  let headers = 0;
+  // SECURITY: of several, node keeps the first and a proxy in front may have looked at the last.
+  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'authorization') headers += 1;
+  return headers === 1 ? /^Bearer +([^\s]+)$/i.exec(request.headers.authorization ?? '')?.[1] : undefined;
 }
 
-/** Refuses header members that point at keys or that must be understood, and a key id that is not plain text. */
-function checkHeader(token: string, isKidNeeded: boolean): void {
-  if (token.length > tokenLengthMax || !segments.test(token)) throw unauthenticated();
-  const header: unknown = JSON.parse(Buffer.from(token.slice(0, token.indexOf('.')), 'base64url').toString('utf8'));
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) throw unauthenticated();
-  for (const name of forbiddenHeaders) if (name in header) throw unauthenticated();
-  const { kid, alg } = header as { kid?: unknown; alg?: unknown };
+/** Refuses what is not three canonical segments of plain JSON, header members that point at keys or must be understood, and a key id that is no text. */
+function checkForm(token: string, isKidNeeded: boolean): void {
+  const segments = token.length <= tokenLengthMax ? token.split('.') : [];
+  if (segments.length !== 3) throw unauthenticated();
+  const [header, claims] = segments.map(decode);
+  if (!isObject(header) || !isObject(claims)) throw unauthenticated();
+  for (const name of forbiddenHeaders) if (Object.hasOwn(header, name)) throw unauthenticated();
+  const { kid, alg } = header;
   if (typeof alg !== 'string') throw unauthenticated();
-  if (kid === undefined ? isKidNeeded : typeof kid !== 'string' || kid.length > 256) throw unauthenticated();
+  if (kid === undefined ? isKidNeeded : typeof kid !== 'string' || kid.length > keyIdLengthMax) throw unauthenticated();
 }
 
-/** What @fastify/jwt does not ask: one audience-independent subject, times that are numbers and make sense. */
-function principalOf(claims: Record<string, unknown>, nowSeconds: number): Principal {
-  const { sub, iat, exp, scope } = claims;
-  if (typeof sub !== 'string' || !visibleAscii.test(sub)) throw unauthenticated();
-  if (typeof iat !== 'number' || typeof exp !== 'number' || !Number.isFinite(iat) || !Number.isFinite(exp)) throw unauthenticated();
-  if (typeof claims['iss'] !== 'string') throw unauthenticated();
-  if (iat > nowSeconds + clockToleranceSeconds) throw unauthenticated();
-  if (exp - iat > tokenLifetimeSecondsMax || exp > nowSeconds + tokenLifetimeSecondsMax + clockToleranceSeconds) throw unauthenticated();
+function decode(segment: string, index: number): unknown {
+  const bytes = Buffer.from(segment, 'base64url');
+  // Compared with its own encoding: the decoder takes spellings that differ and mean the same bytes.
+  if (bytes.length === 0 || bytes.toString('base64url') !== segment) throw unauthenticated();
+  return index < 2 ? parseJson(bytes) : undefined;
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isTime = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
+
+/** What @fastify/jwt does not ask: a subject that can be one, times that are numbers and make sense. */
+function principalOf({ iss, sub, iat, exp, nbf, scope }: Record<string, unknown>, nowSeconds: number): Principal {
+  if (typeof iss !== 'string' || typeof sub !== 'string' || !visibleAscii.test(sub)) throw unauthenticated();
+  if (!isTime(iat) || !isTime(exp) || (nbf !== undefined && !isTime(nbf))) throw unauthenticated();
+  const [soon, lately] = [nowSeconds + clockToleranceSeconds, nowSeconds - clockToleranceSeconds];
+  if (exp <= lately || iat > soon || (nbf !== undefined && nbf > soon)) throw unauthenticated();
+  if (exp - iat > tokenLifetimeSecondsMax || exp > soon + tokenLifetimeSecondsMax) throw unauthenticated();
   return { sub, scopes: typeof scope === 'string' ? scope.split(' ') : [] };
 }

@@ -5,6 +5,7 @@ import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { SubjectId } from '../shared/ids.ts';
 import { type Access, actionOf, type Caller, decide, type Located, type TeamRef } from './access.ts';
 import type { Authenticator } from './authentication.ts';
+import type { CountRequest } from './rate-limits.ts';
 
 /** A refusal, as the audit is told of it. */
 export interface Denial {
@@ -21,6 +22,7 @@ export interface AuthorizationParts {
   readonly operators: ReadonlySet<string>;
   readonly subjectOf: (sub: string) => Promise<SubjectId>;
   readonly locate: Readonly<Record<'team' | 'credential', (caller: Caller, key: string) => Promise<Located | undefined>>>;
+  readonly countRequest: CountRequest;
   readonly recordDenial: (denial: Denial) => Promise<void>;
   readonly recordFailedAuthentication: (request: { requestId: string; address: string | null; action: string }) => void;
 }
@@ -58,8 +60,9 @@ async function authenticate(request: FastifyRequest, access: Access, parts: Auth
 }
 
 async function authorize(request: FastifyRequest, caller: Caller, access: Access, parts: AuthorizationParts): Promise<void> {
-  if (typeof access === 'string' || 'each' in access) return;
+  if (typeof access === 'string' || 'each' in access) return parts.countRequest(request, caller, undefined);
   if ('operator' in access) {
+    await parts.countRequest(request, caller, undefined);
     if (caller.isOperator) return;
     await parts.recordDenial({ caller, team: undefined, action: access.operator, target: { type: 'vault', id: 'vault' }, reason: 'notAnOperator' });
     throw forbidden();
@@ -67,6 +70,8 @@ async function authorize(request: FastifyRequest, caller: Caller, access: Access
   const key = (request.params as Record<string, string>)[pathKey[access.by]] ?? '';
   const located = await parts.locate[access.by](caller, key);
   const decision = decide(located, access.team);
+  // SECURITY: refusals are counted too, and all in one place: a count of its own for a team that is hidden would say that it exists.
+  await parts.countRequest(request, caller, decision.kind === 'allow' ? located?.team : undefined);
   if (decision.kind === 'allow') {
     request.located = located;
     request.role = decision.role;

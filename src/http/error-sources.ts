@@ -1,24 +1,35 @@
 // What each layer below throws, as one of the domain's errors. Fastify's own errors are known by their codes.
 import { DecryptionFailed, KeyUnavailable } from '../crypto/index.ts';
-import { CommitUnknown, isDatabaseDown } from '../db/errors.ts';
+import { CommitUnknown, isDatabaseDown, isLockTimeout, isRetryable } from '../db/errors.ts';
 import { AppError, type ErrorCode, notFound } from '../shared/errors.ts';
+import { JsonRefused } from './json.ts';
 
 const ofFastify: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   FST_ERR_BAD_URL: ['invalidUrl', 'The URL is malformed.'],
   FST_ERR_MAX_PARAM_LENGTH: ['invalidUrl', 'A path parameter is too long.'],
   FST_ERR_ASYNC_CONSTRAINT: ['invalidUrl', 'The URL is malformed.'],
-  FST_ERR_CTP_INVALID_JSON_BODY: ['malformedJson', 'The body is not well-formed JSON.'],
-  FST_ERR_CTP_EMPTY_JSON_BODY: ['malformedJson', 'The body is empty.'],
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['malformedJson', 'The body is not as long as it says.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['malformedHttp', 'The body is not as long as it says.'],
   FST_ERR_CTP_BODY_TOO_LARGE: ['payloadTooLarge', 'The body is too large.'],
   FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupportedMediaType', 'The body must be application/json.'],
   FST_ERR_NOT_FOUND: ['notFound', 'There is no such thing, or you may not know of it.'],
-  ERR_HTTP_REQUEST_TIMEOUT: ['requestTimeout', 'The request took too long to arrive.'],
+};
+
+const ofJson: Readonly<Record<JsonRefused['rule'], readonly [ErrorCode, string]>> = {
+  utf8: ['malformedJson', 'The body is not UTF-8.'],
+  json: ['malformedJson', 'The body is not well-formed JSON.'],
+  depth: ['malformedJson', 'The body is nested too deeply.'],
+  duplicateMember: ['malformedJson', 'The body names a member of an object twice.'],
+  memberName: ['invalidRequest', 'The request breaks a rule.'],
+  loneSurrogate: ['invalidRequest', 'The request breaks a rule.'],
 };
 
 /** The domain error behind whatever was thrown; `internal` with its cause when there is none. */
 export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown;
+  if (thrown instanceof JsonRefused) {
+    const [code, message] = ofJson[thrown.rule];
+    return new AppError(code, message, { errors: [{ pointer: thrown.pointer, rule: thrown.rule }] });
+  }
   if (thrown instanceof KeyUnavailable) {
     return new AppError('keyUnavailable', 'A root key that is needed is not configured.', { cause: thrown });
   }
@@ -26,13 +37,25 @@ export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof CommitUnknown) {
     return new AppError('commitUnknown', 'The database did not confirm that the change is replicated.', { cause: thrown });
   }
+  const ofRequest = refusalOfFastify(thrown);
+  if (ofRequest !== undefined) return ofRequest;
   if (isDatabaseDown(thrown)) {
     return new AppError('databaseUnavailable', 'The database does not answer.', { cause: thrown, retryAfterSeconds: 1 });
   }
-  const { code, statusCode } = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as { code?: unknown; statusCode?: unknown };
-  const known = typeof code === 'string' ? ofFastify[code] : undefined;
-  if (known !== undefined) return new AppError(known[0], known[1], { cause: thrown });
-  if (thrown instanceof SyntaxError && statusCode === 400) return new AppError('malformedJson', 'The body is not well-formed JSON.');
-  if (statusCode === 404) return notFound();
+  if (isLockTimeout(thrown) || isRetryable(thrown)) {
+    return new AppError('databaseUnavailable', 'The database is busy with other work on the same thing.', { cause: thrown, retryAfterSeconds: 1 });
+  }
   return new AppError('internal', 'Something went wrong; the log knows more under this request id.', { cause: thrown });
+}
+
+/** What fastify says of a request. A sender that hangs up comes as a socket's error, which must not pass for the database's. */
+function refusalOfFastify(thrown: unknown): AppError | undefined {
+  const { code, statusCode } = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as { code?: unknown; statusCode?: unknown };
+  const known = typeof code === 'string' && Object.hasOwn(ofFastify, code) ? ofFastify[code] : undefined;
+  if (known !== undefined) return new AppError(known[0], known[1], { cause: thrown });
+  if (statusCode === 404) return notFound();
+  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
+    return new AppError('malformedHttp', 'The request cannot be read.', { cause: thrown });
+  }
+  return undefined;
 }

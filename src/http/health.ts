@@ -8,6 +8,7 @@ import { addOperation } from './operation.ts';
 export interface ReadinessCheck { readonly name: 'database' | 'schema' | 'rootKeys'; readonly check: () => Promise<boolean> }
 
 const checkTimeoutMs = 2_000;
+const rememberedMs = 1_000;
 const health = z.strictObject({ status: z.enum(['ok']) }).meta({ id: 'Health', examples: [{ status: 'ok' }] });
 const partState = z.enum(['ok', 'failing']);
 const readiness = z.strictObject({
@@ -15,29 +16,43 @@ const readiness = z.strictObject({
 }).meta({ id: 'Readiness', examples: [{ status: 'ok', database: 'ok', schema: 'ok', rootKeys: 'ok' }] });
 
 /** Adds /healthz and /readyz. */
-export function registerHealth(app: FastifyInstance, { checks, isStopping }: { checks: readonly ReadinessCheck[]; isStopping: () => boolean }): void {
+export function registerHealth(
+  app: FastifyInstance, { checks, isStopping, now }: { checks: readonly ReadinessCheck[]; isStopping: () => boolean; now: () => number },
+): void {
+  const failing = remembered(async () => {
+    const passed = await Promise.all(checks.map(({ check }) => passes(check)));
+    return checks.flatMap(({ name }, index) => (passed[index] === true ? [] : [name]));
+  }, now);
   addOperation(app, {
     method: 'GET', url: '/healthz', access: 'public', operationId: 'getHealth', tag: 'service', summary: 'Say whether the process runs', isProbe: true,
     success: { status: 200, schema: health, description: 'It runs.' },
-    handler: async ({ reply }) => { void reply.header('Cache-Control', 'no-store'); return { status: 'ok' as const }; },
+    handler: async () => ({ status: 'ok' as const }),
   });
   addOperation(app, {
     method: 'GET', url: '/readyz', access: 'public', operationId: 'getReadiness', tag: 'service', summary: 'Say whether requests can be served', isProbe: true,
     description: 'The database answers, its schema is the one that this version knows, and every root key opens its canary.',
     success: { status: 200, schema: readiness, description: 'Ready.' }, problems: ['notReady'],
-    handler: async ({ reply }) => {
-      void reply.header('Cache-Control', 'no-store');
-      if (isStopping()) throw notReady({ stopping: 1 });
-      const failing: Record<string, number> = {};
-      for (const { name, check } of checks) if (!await passes(check)) failing[name] = 1;
-      if (Object.keys(failing).length > 0) throw notReady(failing);
+    handler: async () => {
+      const parts = isStopping() ? ['stopping'] : await failing();
+      if (parts.length > 0) throw new AppError('notReady', `Not ready: ${parts.join(', ')}.`, { retryAfterSeconds: 1 });
       return { status: 'ok' as const, database: 'ok' as const, schema: 'ok' as const, rootKeys: 'ok' as const };
     },
   });
 }
 
-const notReady = (failing: Readonly<Record<string, number>>): AppError =>
-  new AppError('notReady', `Not ready: ${Object.keys(failing).join(', ')}.`, { retryAfterSeconds: 1 });
+/** Anybody may ask as often as he likes: the database is asked once a second at most, and by one question at a time. */
+function remembered<T>(question: () => Promise<T>, now: () => number): () => Promise<T> {
+  let answer: Promise<T> | undefined;
+  let isRunning = false;
+  let askedAt = 0;
+  return () => {
+    if (answer === undefined || (!isRunning && Math.abs(askedAt - now()) > rememberedMs)) {
+      isRunning = true;
+      answer = question().finally(() => { isRunning = false; askedAt = now(); });
+    }
+    return answer;
+  };
+}
 
 async function passes(check: () => Promise<boolean>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;

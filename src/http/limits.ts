@@ -17,11 +17,15 @@ export const leaseSecondsDefault = 60;
 export const purposeLengthMax = 200;
 export const engineKeysMax = 10;
 export const tokenLengthMax = 8192;
+export const keyIdLengthMax = 256;
 export const tokenLifetimeSecondsMax = 24 * 60 * 60;
 export const clockToleranceSeconds = 5;
 export const idempotencyKeyLengthMax = 128;
 export const idempotencyHours = 24;
 /** Longest URL parameter the router reads; a percent-encoded subject of 255 characters fits. */
 export const paramLengthMax = 1024;
+export const headerBytesMax = 16 * 1024;
 export const requestTimeoutMs = 30_000;
+/** How often connections are looked at for requests that are past their time. */
+export const timeoutCheckMs = 1_000;
 export const connectionTimeoutMs = 60_000;

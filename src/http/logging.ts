@@ -1,17 +1,19 @@
 // What is logged of a request: an allow-list. No URL with its query, no header, no body, no row.
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
-/** One line for each answer. */
+/** One line for each answer. The request's id is in every line of its logger. */
 export function registerRequestLog(app: FastifyInstance): void {
-  app.addHook('onResponse', async (request, reply) => {
-    request.log.info({
-      event: 'request',
-      requestId: request.id,
-      method: request.method,
-      route: request.routeOptions.url ?? null,   // the template: a path can hold a name
-      status: reply.statusCode,
-      durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
-      subject: request.caller?.sub ?? null,
-    }, 'request');
-  });
+  app.addHook('onResponse', async (request, reply) => { logRequest(request, reply); });
+}
+
+/** The line itself, for answers that no hook sees. */
+export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
+  request.log.info({
+    event: 'request',
+    method: request.method,
+    route: request.routeOptions.url ?? null,   // the template: a path can hold a name
+    status: reply.statusCode,
+    durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
+    subject: request.caller?.sub ?? null,
+  }, 'request');
 }

@@ -1,22 +1,26 @@
 // ETag and If-Match (RFC 9110): the tag is the quoted revision; every change of an existing thing must say which one it means.
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { AppError } from '../shared/errors.ts';
+import { AppError, invalid } from '../shared/errors.ts';
 
 /** Which revision the caller means; 'any' for `*`. */
 export type ExpectedRevision = number | 'any' | 'none';
 
-/** Reads If-Match. `none` means a tag that no revision can have: it is stale. Throws preconditionRequired. */
+const entityTag = '(?:W/)?"[\\x21\\x23-\\x7e\\x80-\\xff]*"';
+const entityTags = new RegExp(`^${entityTag}(?:[ \\t]*,[ \\t]*${entityTag})*$`);
+
+/** Reads If-Match. `none` means a tag that no revision can have: it is stale. Throws preconditionRequired, and invalidRequest for what is no list of tags. */
 export function expectedRevision(request: FastifyRequest): ExpectedRevision {
   return sentRevision(request) ?? raise(preconditionRequired());
 }
 
 /** The same where If-Match is asked for only of what is there already. */
 export function sentRevision(request: FastifyRequest): ExpectedRevision | undefined {
-  const header = request.headers['if-match'];
-  if (header === undefined || header.trim() === '') return undefined;
-  if (header.trim() === '*') return 'any';
-  const tag = /^"([1-9][0-9]{0,9})"$/.exec(header.trim())?.[1];
-  return tag === undefined ? 'none' : Number(tag);
+  const header = request.headers['if-match']?.trim() ?? '';
+  if (header === '') return undefined;
+  if (header === '*') return 'any';
+  if (!entityTags.test(header)) throw invalid('/headers/If-Match', 'etag');
+  const revision = /^"([1-9][0-9]{0,9})"$/.exec(header)?.[1];
+  return revision === undefined ? 'none' : Number(revision);
 }
 
 /** Throws preconditionFailed unless the revision is the expected one. */

@@ -1,7 +1,7 @@
 // The only translator from errors to answers (RFC 9457). Nothing that the caller sent goes into an answer, and nothing unnamed
 // leaves with more than `internal`.
 import { STATUS_CODES } from 'node:http';
-import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { AppError, type ErrorCode } from '../shared/errors.ts';
 import { appErrorFrom } from './error-sources.ts';
 
@@ -9,6 +9,7 @@ import { appErrorFrom } from './error-sources.ts';
 export const problems: Record<ErrorCode, { readonly status: number; readonly title: string }> = {
   invalidRequest:              { status: 400, title: 'The request breaks a rule' },
   invalidUrl:                  { status: 400, title: 'The URL is malformed' },
+  malformedHttp:               { status: 400, title: 'The request is not well-formed HTTP' },
   malformedJson:               { status: 400, title: 'The body is not well-formed JSON' },
   invalidCursor:               { status: 400, title: 'The cursor does not belong to this list' },
   subjectTokenInvalid:         { status: 400, title: 'The subject token is not valid' },
@@ -41,6 +42,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   idempotencyKeyReused:        { status: 422, title: 'The idempotency key belongs to another request' },
   preconditionRequired:        { status: 428, title: 'If-Match is needed' },
   rateLimited:                 { status: 429, title: 'Too many requests' },
+  headersTooLarge:             { status: 431, title: 'The header fields are too large' },
   internal:                    { status: 500, title: 'Something went wrong' },
   notReady:                    { status: 503, title: 'Not ready' },
   keyUnavailable:              { status: 503, title: 'A root key is not available' },
@@ -70,18 +72,13 @@ export function problemOf(error: AppError, requestId: string): Record<string, un
 export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = appErrorFrom(thrown);
   const { status } = problems[error.code];
-  if (status >= 500) logFailure(request.log, error, request.id);
+  if (status >= 500) logFailure(request.log, error);
   if (error.code === 'unauthenticated') void reply.header('WWW-Authenticate', 'Bearer');
   if (error.retryAfterSeconds !== undefined) void reply.header('Retry-After', String(error.retryAfterSeconds));
   return reply.code(status).type(problemMediaType).serializer(JSON.stringify).send(problemOf(error, request.id));
 }
 
-/** For what fastify refuses before a route is found (bad URL, over-long parameter): the same translator. */
-export function sendFrameworkProblem(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  sendProblem(error, request, reply);
-}
-
-function logFailure(log: FastifyBaseLogger, error: AppError, requestId: string): void {
+function logFailure(log: FastifyBaseLogger, error: AppError): void {
   const causes: { name: string; code: string | undefined; at: string[] }[] = [];
   for (let cause: unknown = error.cause ?? error; cause instanceof Error && causes.length < 5; cause = cause.cause) {
     // SECURITY: names, codes and places only: the text of a database or parser error can quote values.
@@ -89,5 +86,5 @@ function logFailure(log: FastifyBaseLogger, error: AppError, requestId: string):
     const code: unknown = (cause as { code?: unknown }).code;
     causes.push({ name: cause.name, code: typeof code === 'string' ? code : undefined, at });
   }
-  log.error({ event: 'requestFailed', code: error.code, requestId, causes }, `${STATUS_CODES[problems[error.code].status] ?? 'failure'}`);
+  log.error({ event: 'requestFailed', code: error.code, causes }, `${STATUS_CODES[problems[error.code].status] ?? 'failure'}`);
 }

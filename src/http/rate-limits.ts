@@ -2,6 +2,7 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError } from '../shared/errors.ts';
+import type { Caller, TeamRef } from './access.ts';
 
 const windowMs = 60_000;
 const cacheEntries = 20_000;
@@ -9,26 +10,34 @@ const cacheEntries = 20_000;
 /** Requests a minute; 0 is no limit. */
 export interface RateLimits { readonly address: number; readonly subject: number }
 
+/** Counts one request of a caller, in the team where he has been allowed; throws rateLimited. */
+export type CountRequest = (request: FastifyRequest, caller: Caller, team: TeamRef | undefined) => Promise<void>;
+
 type Check = (request: FastifyRequest) => Promise<{ isAllowed: boolean; isExceeded?: boolean; ttlInSeconds?: number }>;
 
-/** The two checks, in the order in which the hooks run them: register one before and one after authentication. */
-export async function makeRateLimits(app: FastifyInstance, limits: RateLimits): Promise<{ beforeAuthentication: () => void; afterAuthentication: () => void }> {
-  await app.register(rateLimit, { global: false, cache: cacheEntries });
-  const add = (max: number, keyGenerator: (request: FastifyRequest) => string, applies: (request: FastifyRequest) => boolean): void => {
-    if (max === 0) return;
-    const check = app.createRateLimit({ max, timeWindow: windowMs, keyGenerator }) as Check;
+/** Adds the limit per address as a hook (so it comes before the hooks that are added later) and returns the other one. */
+export async function addRateLimits(app: FastifyInstance, limits: RateLimits): Promise<CountRequest> {
+  await app.register(rateLimit, { global: false });
+  const common = { timeWindow: windowMs, cache: cacheEntries };
+  if (limits.address > 0) {
+    // The plugin's own key: the address, of IPv6 the network that one customer is given.
+    const check = app.createRateLimit({ ...common, max: limits.address }) as Check;
     app.addHook('onRequest', async (request) => {
-      if (!applies(request)) return;
-      const { isExceeded, ttlInSeconds } = await check(request);
-      if (isExceeded === true) throw new AppError('rateLimited', 'Too many requests; wait as Retry-After says.', { retryAfterSeconds: Math.max(1, ttlInSeconds ?? 1) });
+      if (request.routeOptions.config.isProbe !== true) await demand(check, request);
     });
+  }
+  if (limits.subject === 0) return async () => { /* no limit */ };
+  const keys = new WeakMap<FastifyRequest, string>();
+  const check = app.createRateLimit({ ...common, max: limits.subject, keyGenerator: (request: FastifyRequest) => keys.get(request) ?? '' }) as Check;
+  return async (request, caller, team) => {
+    keys.set(request, `${caller.subject} ${team?.id ?? ''}`);
+    await demand(check, request);
   };
-  return {
-    beforeAuthentication: () => { add(limits.address, (request) => `address ${request.ip}`, (request) => request.routeOptions.config.isProbe !== true); },
-    afterAuthentication: () => {
-      add(limits.subject, (request) => `subject ${request.caller?.sub ?? ''} ${request.located?.team.slug ?? ''}`, (request) => request.caller !== undefined);
-    },
-  };
+}
+
+async function demand(check: Check, request: FastifyRequest): Promise<void> {
+  const { isExceeded, ttlInSeconds } = await check(request);
+  if (isExceeded === true) throw new AppError('rateLimited', 'Too many requests; wait as Retry-After says.', { retryAfterSeconds: Math.max(1, ttlInSeconds ?? 1) });
 }
 
 declare module 'fastify' {

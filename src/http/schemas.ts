@@ -3,9 +3,11 @@ import { z } from 'zod';
 import { problems } from './problem.ts';
 import { pageItemsDefault, pageItemsMax, cursorLengthMax, nameLengthMax } from './limits.ts';
 
-const storable = /^[^\p{Cc}\p{Cs}]*$/u;                 // no control characters, no lone surrogates
-const storableLines = /^(?:[^\p{Cc}\p{Cs}]|[\t\n\r])*$/u;
-const trimmed = /^[^\p{Cc}\p{Cs}\p{Z}](?:[^\p{Cc}\p{Cs}]*[^\p{Cc}\p{Cs}\p{Z}])?$/u;
+// No control characters, no lone surrogates, nothing that turns the direction of what follows it on a screen.
+const storable = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u;
+const storableLines = /^(?:[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]|[\t\n\r])*$/u;
+// A name is told from another one by looking at it: nothing in it is invisible.
+const trimmed = /^[^\p{Cc}\p{Cf}\p{Cs}\p{Z}](?:[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Cf}\p{Cs}\p{Z}])?$/u;
 
 /** One line of text as people write it. */
 export const line = (max: number) => z.string().max(max).regex(storable);

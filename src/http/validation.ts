@@ -74,11 +74,16 @@ function faultsOf(issue: Issue, data: unknown, part: string): InputFault[] {
     const named = issue.keys.filter((key) => plainName.test(key));
     return named.length === 0 ? [{ pointer, rule: 'unknownField' }] : named.map((key) => ({ pointer: `${pointer}/${key}`, rule: 'unknownField' }));
   }
-  if (issue.code === 'invalid_union') {
-    const inner = issue.errors.flat().flatMap((each) => faultsOf({ ...each, path: [...issue.path, ...each.path] } as Issue, data, part));
-    return inner.length === 0 ? [{ pointer, rule: 'oneOf' }] : inner.slice(0, 5);
-  }
+  if (issue.code === 'invalid_union') return faultsOfUnion(issue, data, part, pointer);
   return [{ pointer, rule: ruleOf(issue, data) }];
+}
+
+/** The faults of the one alternative whose type the value has; where it has none of the types, one rule that lists them. */
+function faultsOfUnion(issue: Extract<Issue, { code: 'invalid_union' }>, data: unknown, part: string, pointer: string): InputFault[] {
+  const types = issue.errors.map(([first]) => (first?.code === 'invalid_type' && first.path.length === 0 ? first.expected : undefined));
+  const fitting = issue.errors.filter((_, index) => types[index] === undefined);
+  if (fitting.length === 0) return types.length === 0 ? [{ pointer, rule: 'oneOf' }] : [{ pointer, rule: `type:${[...new Set(types)].join('|')}` }];
+  return (fitting[0] ?? []).flatMap((each) => faultsOf({ ...each, path: [...issue.path, ...each.path] } as Issue, data, part));
 }
 
 /** Cuts the path before a step that is not a plain name. */

@@ -2,7 +2,7 @@
 
 /** Every way in which an operation refuses; `internal` is everything unnamed. */
 export type ErrorCode =
-  | 'invalidRequest' | 'invalidUrl' | 'malformedJson' | 'unsupportedMediaType' | 'payloadTooLarge' | 'invalidCursor'
+  | 'invalidRequest' | 'invalidUrl' | 'malformedJson' | 'unsupportedMediaType' | 'payloadTooLarge' | 'invalidCursor' | 'malformedHttp' | 'headersTooLarge'
   | 'unauthenticated' | 'forbidden' | 'notFound'
   | 'preconditionRequired' | 'preconditionFailed'
   | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'holdsARole' | 'teamNotEmpty'

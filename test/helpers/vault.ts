@@ -74,7 +74,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
       ...(body === undefined ? {} : { payload: typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
     });
     answers.push(`${answer.statusCode} ${JSON.stringify(answer.headers)}\n${answer.body}`);
-    return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: /json/.test(String(answer.headers['content-type'])) ? JSON.parse(answer.body) : undefined };
+    return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: /json/.test(String(answer.headers['content-type'])) && answer.body !== '' ? JSON.parse(answer.body) : undefined };
   };
   const must = (answer: Answer, status: number): void => {
     if (answer.status !== status) throw new Error(`expected ${status}, got ${answer.status}: ${answer.text}`);

@@ -1,0 +1,91 @@
+// The bare server: limits, the one parser of bodies, headers on every answer, problems for whatever goes wrong before, in and
+// after a route. It knows no route.
+import { randomUUIDv7 } from 'node:crypto';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { answerClientError } from './client-errors.ts';
+import { parseJson } from './json.ts';
+import { bodyBytesMax, connectionTimeoutMs, headerBytesMax, paramLengthMax, requestTimeoutMs, timeoutCheckMs } from './limits.ts';
+import { logRequest } from './logging.ts';
+import { sendProblem } from './problem.ts';
+import { schemaErrorFormatter, serializerCompiler, validatorCompiler } from './validation.ts';
+
+export interface ServerParts {
+  readonly logger: Logger;
+  readonly trustedProxies: readonly string[];
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  /** Once true, requests that still arrive on open connections are refused. */
+  readonly isStopping: () => boolean;
+}
+
+/** A fastify app without routes. */
+export function createServer({ logger, trustedProxies, tls, isStopping }: ServerParts): FastifyInstance {
+  const ofNode = { maxHeaderSize: headerBytesMax, connectionsCheckingInterval: timeoutCheckMs };
+  const addHeaders = (request: FastifyRequest, reply: FastifyReply): void => {
+    void reply.headers({ 'X-Request-Id': request.id, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' });
+    if (reply.getHeader('Cache-Control') === undefined) void reply.header('Cache-Control', 'no-store');
+    if (reply.getHeader('Content-Security-Policy') === undefined) void reply.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
+    if (tls !== undefined) void reply.header('Strict-Transport-Security', 'max-age=31536000');
+  };
+  const app = fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),   // fastify's own lines carry the URL with its query
+    genReqId: () => randomUUIDv7(),
+    requestIdHeader: false,
+    trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
+    bodyLimit: bodyBytesMax,
+    requestTimeout: requestTimeoutMs,
+    connectionTimeout: connectionTimeoutMs,
+    routerOptions: { maxParamLength: paramLengthMax, ignoreTrailingSlash: false, caseSensitive: true },
+    exposeHeadRoutes: false,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,   // its answer is no problem document; the hook below gives one
+    clientErrorHandler: (error, socket) => { answerClientError(error, socket, logger); },
+    // What is refused before a route is found (bad URL, over-long parameter) meets no hook.
+    frameworkErrors: (error, request, reply) => {
+      addHeaders(request, reply);
+      sendProblem(error, request, reply);
+      logRequest(request, reply);
+    },
+    schemaErrorFormatter,
+    ...(tls === undefined ? { http: ofNode } : { https: { ...ofNode, cert: tls.cert, key: tls.key, minVersion: 'TLSv1.2' as const } }),
+  }) as unknown as FastifyInstance;
+  app.decorate('operations', []);
+  app.setValidatorCompiler(validatorCompiler as never);
+  app.setSerializerCompiler(serializerCompiler as never);
+  app.setErrorHandler(sendProblem);
+  app.setNotFoundHandler((request, reply) => sendProblem(notFound(), request, reply));
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, readBody as never);
+  app.addHook('onRoute', (route) => {
+    const { operation } = route.config ?? {};
+    if (operation === undefined) return;
+    // A query member that the operation does not name is refused; one without any refuses them all.
+    route.schema = { ...route.schema, querystring: route.schema?.querystring ?? noQuery };
+  });
+  app.addHook('onRequest', async (request) => {
+    if (isStopping() && request.routeOptions.config.isProbe !== true) throw new AppError('notReady', 'The vault is stopping.', { retryAfterSeconds: 1 });
+  });
+  app.addHook('preValidation', async (request) => {
+    const { operation } = request.routeOptions.config;
+    if (operation !== undefined && operation.body === undefined && request.body !== undefined) throw invalid('', 'noBody');
+  });
+  app.addHook('onSend', async (request, reply) => { addHeaders(request, reply); });
+  return app;
+}
+
+const noQuery = z.strictObject({});
+
+/** The body as bytes → its value. An empty one is nothing, which operations that take no body accept. */
+async function readBody(request: FastifyRequest, bytes: Buffer): Promise<unknown> {
+  const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } = request.headers;
+  const charset = /;\s*charset\s*=\s*"?([^;"\s]*)/i.exec(type)?.[1];
+  if (encoding.toLowerCase() !== 'identity' || (charset !== undefined && !/^utf-?8$/i.test(charset))) {
+    throw new AppError('unsupportedMediaType', 'The body must be application/json in UTF-8, not compressed.');
+  }
+  if (bytes.length > 0) return parseJson(bytes);
+  if (request.routeOptions.config.operation?.body === undefined) return undefined;
+  throw new AppError('malformedJson', 'The body is empty.');
+}
