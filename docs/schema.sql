@@ -331,6 +331,7 @@ CREATE OR REPLACE FUNCTION public.audit_drop_months(months_kept integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '2s'
 AS $function$
 declare
   parent text; part text; home text; oldest text; dropped integer := 0;
@@ -364,6 +365,7 @@ CREATE OR REPLACE FUNCTION public.audit_make_months(ahead integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '2s'
 AS $function$
 declare
   parent text; month timestamp; part text; home text;
@@ -378,6 +380,10 @@ begin
       if to_regclass(format('%I.%I', home, part)) is null then
         execute format('create table %I.%I partition of %I.%I for values from (%L) to (%L)',
           home, part, home, parent, month at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+        if parent = 'audit_event' then   -- triggers on rows come from the parent, those on statements do not
+          execute format('create trigger audit_event_is_never_truncated before truncate on %I.%I for each statement execute function %I.audit_is_append_only()',
+            home, part, home);
+        end if;
       end if;
     end loop;
   end loop;
@@ -423,7 +429,7 @@ CREATE OR REPLACE FUNCTION public.engine_subject_is_no_person()
  LANGUAGE plpgsql
 AS $function$
 begin
-  perform 1 from subject where id = new.subject_id for update;
+  perform 1 from subject where id = new.subject_id for no key update;
   if exists (select 1 from membership where subject_id = new.subject_id and role <> 'engine') then
     raise exception 'a person cannot become an engine' using errcode = 'check_violation', constraint = 'engine_subject_is_no_person';
   end if;
@@ -435,7 +441,7 @@ CREATE OR REPLACE FUNCTION public.membership_engine_role()
  LANGUAGE plpgsql
 AS $function$
 begin
-  perform 1 from subject where id = new.subject_id for update;
+  perform 1 from subject where id = new.subject_id for no key update;
   if (new.role = 'engine') <> exists (select 1 from engine where subject_id = new.subject_id) then
     raise exception 'the role engine and registered engines go together' using errcode = 'check_violation', constraint = 'membership_engine_role';
   end if;
