@@ -1,0 +1,213 @@
+// Routes and the table of access, compared in both directions, and every operation called by everybody. All of it is made from
+// what is registered, so that an operation cannot be forgotten here.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fastify, { type FastifyInstance, type RouteOptions } from 'fastify';
+import { randomUUIDv7 } from 'node:crypto';
+import t, { type Test as Tap } from 'tap';
+import { type Access, actionOf, isAllowed, operatorActions, roles, type TeamAction, teamActions } from '../../src/http/access.ts';
+import { registerAuthorization } from '../../src/http/authorize.ts';
+import type { AnyOperation } from '../../src/http/operation.ts';
+import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
+import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
+
+/** Actions that no route has, because a service asks for them: where. */
+const askedByServices: Partial<Record<TeamAction, string>> = { 'credential.use': 'src/leases/decide.ts' };
+
+/** Routes that are no operations of the document: what shows it. */
+const beside = ['/docs', '/docs/favicon-32x32.png', '/docs/start.js', '/docs/swagger-ui-bundle.js', '/docs/swagger-ui.css', '/openapi.json'];
+
+interface Registered { readonly vault: TestVault; readonly routes: RouteOptions[] }
+
+/** A vault and every route that fastify was ever told of. */
+async function startWatched(t: Parameters<typeof startVault>[0]): Promise<Registered> {
+  const routes: RouteOptions[] = [];
+  const watch = (message: unknown): void => { (message as { fastify: FastifyInstance }).fastify.addHook('onRoute', (route) => { routes.push(route); }); };
+  subscribe('fastify.initialization', watch);
+  try {
+    return { vault: await startVault(t), routes };
+  } finally {
+    unsubscribe('fastify.initialization', watch);
+  }
+}
+
+t.test('every route says its access, and is an operation or part of the docs page', async (t) => {
+  const { vault, routes } = await startWatched(t);
+  const shown = routes.map(({ method, url }) => `${String(method)} ${url}`);
+  t.ok(routes.length > 40, 'the routes are seen');
+  for (const { method, url, config } of routes) t.ok(config?.access, `${String(method)} ${url}`);
+  const operations = vault.app.operations.map(({ method, url }) => `${method} ${url}`);
+  t.same(shown.filter((route) => !operations.includes(route)).sort(), beside.map((url) => `GET ${url}`));
+  t.same(operations.filter((route) => !shown.includes(route)), []);
+  for (const { url, config } of routes.filter((route) => beside.includes(route.url))) t.equal(config?.access, 'public', url);
+});
+
+t.test('a route that says no access stops the start', async (t) => {
+  const app = fastify();
+  registerAuthorization(app, {} as never);   // nothing of it is asked before a request comes
+  t.doesNotThrow(() => { app.get('/open', { config: { access: 'public' } }, () => 'open'); });
+  t.throws(() => { app.get('/forgotten', () => 'forgotten'); }, /GET \/forgotten says no access/);
+  t.throws(() => { app.get('/forgotten-too', { config: {} }, () => 'forgotten'); }, /says no access/);
+  await t.rejects(async () => { await app.register(async (inside) => { inside.post('/inside', () => 'forgotten'); }); await app.ready(); }, /POST \/inside says no access/);
+});
+
+t.test('the table and the operations name the same actions', async (t) => {
+  const { app } = await startVault(t);
+  const used = new Set(app.operations.map(({ access }) => actionOf(access)));
+  const asked = Object.entries(askedByServices);
+  for (const [action, file] of asked) t.match(readFileSync(join(import.meta.dirname, '../..', file), 'utf8'), new RegExp(`isAllowed\\([^)]*'${action.replace('.', '\\.')}'\\)`), `${file} asks for ${action}`);
+  t.same([...used].sort(), ['public', 'authenticated', ...operatorActions, ...teamActions.filter((action) => !(action in askedByServices))].sort());
+  for (const [action] of asked) t.notOk(used.has(action), `${action} is no exception any more`);
+});
+
+t.test('without a valid token every operation but the public ones is 401', async (t) => {
+  const { vault, fill } = await startFilled(t);
+  for (const operation of vault.app.operations) {
+    const { method, access, operationId } = operation;
+    const answer = await vault.call(null, method, fill(operation));
+    if (access === 'public') {
+      t.not(answer.status, 401, operationId);
+      continue;
+    }
+    checkRefusal(t, answer, 401, 'unauthenticated', operationId);
+    t.equal(answer.headers['www-authenticate'], 'Bearer', operationId);
+    for (const authorization of ['Bearer x', 'Bearer a.b.c', 'Basic YTpi', await vault.token('alice')]) {
+      t.equal((await vault.call(null, method, fill(operation), undefined, { authorization })).status, 401, `${operationId} with ${authorization.split(' ')[0]}`);
+    }
+    const inQuery = `${fill(operation)}?access_token=${await vault.token('alice')}`;
+    t.equal((await vault.call(null, method, inQuery)).status, 401, `${operationId}, with the token in the query`);
+  }
+});
+
+t.test('what is a team\'s is 404 for everybody outside it, and looks like what does not exist', async (t) => {
+  const { vault, fill } = await startFilled(t);
+  await vault.team('elsewhere', ['otto']);
+  for (const operation of vault.app.operations.filter(({ access }) => isOfTeam(access))) {
+    for (const outsider of ['stranger', 'otto', 'operator']) {
+      const there = await vault.call(outsider, operation.method, fill(operation));
+      const nowhere = await vault.call(outsider, operation.method, fill(operation, { team: 'nowhere', id: randomUUIDv7() }));
+      checkRefusal(t, there, 404, 'notFound', `${operation.operationId} as ${outsider}`);
+      t.same(comparable(there), comparable(nowhere), `${operation.operationId} as ${outsider}: the same as for nothing`);
+      const broken = await callBroken(vault, outsider, operation, fill(operation));
+      t.same(comparable(broken), comparable(nowhere), `${operation.operationId} as ${outsider}: the body is not looked at`);
+    }
+  }
+});
+
+t.test('in the team the table decides, role by role and action by action', async (t) => {
+  const { vault, fill, people } = await startFilled(t);
+  for (const operation of vault.app.operations.filter(({ access }) => isOfTeam(access))) {
+    const { access, operationId } = operation;
+    const action = actionOf(access) as TeamAction;
+    for (const role of roles) {
+      const what = `${operationId} as ${role}`;
+      // A body that cannot be read is refused after the decision and before anything happens.
+      const answer = await callBroken(vault, people[role], operation, fill(operation));
+      if (isAllowed(role, action)) checkLetThrough(t, answer, operation, what);
+      else checkRefusal(t, answer, 403, 'forbidden', what);
+    }
+  }
+  const { rows } = await denials(vault);
+  for (const action of new Set(vault.app.operations.filter(({ access }) => isOfTeam(access)).map(({ access }) => actionOf(access) as TeamAction))) {
+    for (const role of roles.filter((each) => !isAllowed(each, action))) {
+      t.ok(rows.some((row) => row.action === action && row.sub === people[role] && row.reason === 'role' && row.slug === 'payments'), `${action} refused to the ${role} stands in the trail`);
+    }
+  }
+});
+
+t.test('what is the operator\'s is 403 for everybody else', async (t) => {
+  const { vault, fill, people } = await startFilled(t);
+  for (const operation of vault.app.operations.filter(({ access }) => typeof access === 'object' && 'operator' in access)) {
+    for (const person of ['stranger', ...Object.values(people)]) {
+      checkRefusal(t, await callBroken(vault, person, operation, fill(operation)), 403, 'forbidden', `${operation.operationId} as ${person}`);
+    }
+    checkLetThrough(t, await callBroken(vault, 'operator', operation, fill(operation)), operation, `${operation.operationId} as operator`);
+  }
+});
+
+t.test('what is for everybody with a token is for a stranger too, and shows nothing of a team', async (t) => {
+  const { vault, fill } = await startFilled(t);
+  for (const operation of vault.app.operations.filter(({ access }) => access === 'authenticated')) {
+    const answer = await vault.call('stranger', operation.method, fill(operation));
+    t.equal(answer.status, 200, operation.operationId);
+    t.notMatch(answer.text, 'payments', operation.operationId);
+  }
+});
+
+t.test('operations over several teams ask the table for each thing', async (t) => {
+  const { vault, people, parts } = await startFilled(t);
+  const checks: Record<string, () => Promise<void>> = {
+    async listCredentials() {
+      for (const role of roles) {
+        const { json } = await vault.call(people[role], 'GET', '/v1/credentials');
+        t.same(json.items.map(({ id }: { id: string }) => id), isAllowed(role, 'credential.read') ? [parts.id] : [], role);
+      }
+      for (const outsider of ['stranger', 'operator']) t.same((await vault.call(outsider, 'GET', '/v1/credentials')).json, { items: [], nextCursor: null }, outsider);
+    },
+    async createLease() {
+      const body = { credentials: [{ id: parts.id }], purpose: 'a test', onBehalfOf: people.editor };
+      for (const role of roles) {
+        const answer = await vault.call(people[role], 'POST', '/v1/leases', body);
+        if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
+        else checkRefusal(t, answer, 403, 'forbidden', `createLease as ${role}`);
+      }
+      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'POST', '/v1/leases', body), 403, 'forbidden', outsider);
+      for (const role of roles) {
+        const answer = await vault.call(people.engine, 'POST', '/v1/leases', { ...body, onBehalfOf: people[role] });
+        t.equal(answer.status, isAllowed(role, 'credential.use') ? 201 : 422, `on behalf of the ${role}`);
+      }
+    },
+  };
+  t.same(Object.keys(checks).sort(), vault.app.operations.filter(({ access }) => typeof access === 'object' && 'each' in access).map(({ operationId }) => operationId).sort());
+  for (const check of Object.values(checks)) await check();
+});
+
+const isOfTeam = (access: Access): boolean => typeof access === 'object' && 'team' in access;
+
+/** A vault with one of everything that a path can name, and somebody in each role of the team `payments`. */
+async function startFilled(t: Parameters<typeof startVault>[0]) {
+  const vault = await startVault(t);
+  const people = { viewer: 'vera', editor: 'eddie', admin: 'alice', auditor: 'audrey', engine: 'n8n' };
+  await vault.team('payments', [people.admin]);
+  const engine = await registerEngine(vault, people.engine);
+  const { keys: [{ kid }] } = await demand(vault.call('operator', 'GET', `/v1/engines/${engine.id}`), 200);
+  for (const role of ['viewer', 'editor', 'auditor', 'engine'] as const) await vault.member('payments', people[role], role);
+  const credential = await storeOpenai(vault, 'payments', 'openai', 'sk-test');
+  const rotation = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/key-rotations'), 202);
+  const parts: Record<string, string> = {
+    team: 'payments', id: credential.id, engine: engine.id, kid, key: rotation.toKey, rotation: rotation.id, subject: people.viewer, type: 'openai',
+  };
+  const fill = ({ url }: AnyOperation, other: Record<string, string> = {}): string => url.replaceAll(/:([A-Za-z]+)/g, (_, name: string) => {
+    const part = other[name] ?? parts[name];
+    if (part === undefined) throw new Error(`say what stands for :${name} in ${url}`);
+    return part;
+  });
+  return { vault, people, parts, fill };
+}
+
+/** Calls with a body that no operation can read; a GET has none. */
+const callBroken = (vault: TestVault, as: string, { method }: AnyOperation, url: string): Promise<Answer> =>
+  (method === 'GET' ? vault.call(as, method, url) : vault.call(as, method, url, '{'));
+
+function checkLetThrough(t: Tap, answer: Answer, { method }: AnyOperation, what: string): void {
+  if (method === 'GET') t.equal(answer.status, 200, what);
+  else checkRefusal(t, answer, 400, 'malformedJson', what);
+}
+
+function checkRefusal(t: Tap, { status, headers, json }: Answer, expected: number, code: string, what: string): void {
+  t.equal(status, expected, what);
+  t.match(headers['content-type'], /^application\/problem\+json/, what);
+  t.equal(json?.code, code, what);
+}
+
+/** All of an answer but what names the request. */
+function comparable({ status, headers, json }: Answer): unknown {
+  const { 'x-request-id': _, date: __, ...rest } = headers;
+  const { requestId: ___, ...body } = json as Record<string, unknown>;
+  return { status, headers: rest, body };
+}
+
+const denials = (vault: TestVault) => vault.db.selectFrom('audit_event as event')
+  .innerJoin('subject', 'subject.id', 'event.actor_id').innerJoin('team', 'team.id', 'event.team_id')
+  .select(['event.action', 'event.reason', 'subject.sub', 'team.slug']).where('event.decision', '=', 'deny').execute().then((rows) => ({ rows }));
