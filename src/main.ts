@@ -41,7 +41,7 @@ try {
 
 function isOurs(error: unknown): boolean {
   return error instanceof Error && [
-    'SchemaUnfit', 'RootKeyMissing', 'CanaryWrong', 'KeyringRefused', 'SystemKeysMissing', 'RootKeyInvalid', 'DataFolderBusy', 'LocalKeysInvalid', 'NoLocalVault', 'NoPrimary', 'SchemaUnknown',
+    'SchemaUnfit', 'RootKeyMissing', 'CanaryWrong', 'KeyringRefused', 'SystemKeysMissing', 'RootKeyInvalid', 'DataFolderBusy', 'LocalKeysInvalid', 'NoLocalVault', 'NoPrimary', 'SchemaUnknown', 'MigrationFailed', 'LocalPostgresFailed',
   ].includes(error.name);
 }
 

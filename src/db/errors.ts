@@ -8,12 +8,27 @@ export class CommitUnknown extends Error {
   }
 }
 
-/** None of the configured hosts accepts connections as a primary. The cause is an AggregateError, one error per host. */
+/** None of the configured hosts accepts connections as a primary. The message has a code per host; the cause is an AggregateError with the rest. */
 export class NoPrimary extends Error {
   override name = 'NoPrimary';
   constructor(errors: readonly unknown[]) {
-    super('no configured database host accepts connections as a primary', { cause: new AggregateError(errors) });
+    super(`no configured database host accepts connections as a primary (${errors.map(reasonOf).join('; ')})`, { cause: new AggregateError(errors) });
   }
+}
+
+/** The host answers, but takes no writes: a standby, or set read-only. */
+export class NotWritable extends Error {
+  override name = 'NotWritable';
+  constructor() {
+    super('the host takes no writes');
+  }
+}
+
+// Codes only: what a driver or a server writes in full may quote names.
+function reasonOf(error: unknown): string {
+  const { code } = fieldsOf(error);
+  if (typeof code === 'string' && /^[A-Z0-9_]{2,40}$/.test(code)) return code;
+  return error instanceof NotWritable ? 'takes no writes' : 'no connection';
 }
 
 /** The server did not answer in time. The connection is gone, and the server was asked to cancel. */

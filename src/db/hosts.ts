@@ -1,6 +1,6 @@
 // The several hosts of one database behind the shape of a pool: connections go to the host that is the primary.
 import pg from 'pg';
-import { isServerGone, NoPrimary, PoolExhausted } from './errors.ts';
+import { isServerGone, NoPrimary, NotWritable, PoolExhausted } from './errors.ts';
 import { Connection, type ConnectionSettings } from './connection.ts';
 import type { DatabaseHost } from './url.ts';
 
@@ -120,7 +120,7 @@ export class HostPools {
 /** Throws unless the connected server takes writes: a standby does not, nor does a primary that was set read-only. */
 export async function verifyPrimary(client: pg.ClientBase): Promise<void> {
   const { rows: [row] } = await client.query<{ isWritable: boolean }>(`select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "isWritable"`);
-  if (row?.isWritable !== true) throw new Error('the host does not take writes');
+  if (row?.isWritable !== true) throw new NotWritable();
 }
 
 // pg-pool gives this error no code; a host that does not answer has another message.

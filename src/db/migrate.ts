@@ -23,6 +23,14 @@ export class SchemaUnknown extends Error {
   }
 }
 
+/** A file could not be applied; the database is as it was. The message names the file and the server's code, the cause has the rest. */
+export class MigrationFailed extends Error {
+  constructor(name: string, reason: string, options?: ErrorOptions) {
+    super(`migration ${name} ${reason}`, options);
+    this.name = 'MigrationFailed';
+  }
+}
+
 interface Migration { readonly version: number; readonly name: string; readonly sql: string; readonly checksum: Buffer }
 interface Applied { readonly version: number; readonly name: string; readonly checksum: Buffer }
 
@@ -32,7 +40,7 @@ const lockKey = '7300415041';
 const lockTimeoutMs = 30_000;
 const applicationName = 'credential-vault migrate';
 
-/** Brings the schema up to date over a direct connection and returns the names of the files it applied. Waits while another one migrates. Throws SchemaUnknown. */
+/** Brings the schema up to date over a direct connection and returns the names of the files it applied. Waits while another one migrates. Throws SchemaUnknown, MigrationFailed. */
 export async function migrate(url: string, folder: string = migrationsFolder): Promise<string[]> {
   const migrations = readMigrations(folder);
   const client = await connectToPrimary(url);
@@ -78,9 +86,9 @@ async function apply(client: pg.Client, { version, name, sql: text, checksum }: 
   try {
     await client.query(text);
   } catch (cause) {
-    throw new Error(`migration ${name} failed; nothing was changed`, { cause });
+    throw new MigrationFailed(name, `failed (${sqlState(cause) ?? 'no answer'}); nothing was changed`, { cause });
   }
-  if (client.getTransactionStatus() !== 'T') throw new Error(`migration ${name} ended the transaction it was given`);
+  if (client.getTransactionStatus() !== 'T') throw new MigrationFailed(name, 'ended the transaction it was given');
   await client.query('insert into schema_migration (version, name, checksum) values ($1, $2, $3)', [version, name, checksum]);
 }
 

@@ -34,6 +34,11 @@ export class DataFolderBusy extends Error {
   }
 }
 
+/** The server cannot run here; the message says why, and where there is one, what to do. */
+export class LocalPostgresFailed extends Error {
+  override name = 'LocalPostgresFailed';
+}
+
 /** What the account that the server runs as needs; see `asWhom`. */
 interface Account { readonly prefix: readonly string[]; readonly ids: { uid?: number; gid?: number } }
 
@@ -49,7 +54,7 @@ export function hasCluster(folder: string): boolean {
   return existsSync(join(folder, 'data', 'PG_VERSION'));
 }
 
-/** Starts the server, making its cluster first where there is none. Survives a kill -9 at any point of an earlier start. Throws DataFolderBusy. */
+/** Starts the server, making its cluster first where there is none. Survives a kill -9 at any point of an earlier start. Throws DataFolderBusy, LocalPostgresFailed. */
 export async function startLocalPostgres(options: LocalPostgresOptions): Promise<LocalPostgres> {
   const folder = resolve(options.folder);
   const isDurable = options.isDurable ?? true;
@@ -88,7 +93,7 @@ function packagedBinaries(): string {
   try {
     root = join(dirname(createRequire(import.meta.url).resolve(name)), '..');
   } catch (cause) {
-    throw new Error(`there is no PostgreSQL for this platform (${name} is not installed): give PG_BIN, or run \`serve\` with DATABASE_URL`, { cause });
+    throw new LocalPostgresFailed(`there is no PostgreSQL for this platform (${name} is not installed): give PG_BIN, or run \`serve\` with DATABASE_URL`, { cause });
   }
   // The package's own install script makes these links, but installers that run no scripts leave them out.
   const links = join(root, 'native', 'pg-symlinks.json');
@@ -118,7 +123,7 @@ function asWhom(bin: string, folder: string): Account {
   chownSync(folder, 0, 0);
   const prefix = ['unshare', '--user', `--map-user=${uid}`, `--map-group=${gid}`, '--'];
   if (spawnSync(prefix[0]!, [...prefix.slice(1), join(bin, 'postgres'), '--version'], { env: environment }).status === 0) return { prefix, ids: {} };
-  throw new Error(`PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`);
+  throw new LocalPostgresFailed(`PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`);
 }
 
 // ── the cluster ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,7 +138,7 @@ function makeCluster({ bin, folder, data, account, isDurable }: Place): void {
     '--no-instructions', '--wal-segsize=1', ...(isDurable ? [] : ['--no-sync']),
   ];
   const { status, stderr, stdout, error } = spawnSync(command!, rest, { ...account.ids, cwd: folder, env: environment, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`initdb failed: ${stderr}${stdout}`, { cause: error });
+  if (status !== 0) throw new LocalPostgresFailed(`initdb failed: ${stderr ?? ''}${stdout ?? ''}`, { cause: error });
   renameSync(unfinished, data); // a killed initdb never looks finished
 }
 
@@ -168,10 +173,10 @@ function ready(child: ChildProcess, log: LocalPostgresOptions['log']): Promise<v
       log?.(text);
       tail = (tail + text).slice(-4_000);
       if (/ready to accept (?:read-only )?connections/.test(tail)) resolve();
-      if (tail.includes('FATAL:')) reject(new Error(`PostgreSQL did not start: ${tail}`));
+      if (tail.includes('FATAL:')) reject(new LocalPostgresFailed(`PostgreSQL did not start: ${tail}`));
     });
     child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`PostgreSQL ended (${code}) before it was ready: ${tail}`)));
+    child.once('exit', (code) => reject(new LocalPostgresFailed(`PostgreSQL ended (${code}) before it was ready: ${tail}`)));
   });
 }
 
