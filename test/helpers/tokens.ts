@@ -119,11 +119,11 @@ export async function ended({ keys }: TokenVault, team: TeamRef, id: RotationId)
   });
 }
 
-/** The audit events of the team's actions of that name, oldest first. */
+/** The audit events of the team's actions of that name, oldest first, those of one moment by target. */
 export async function eventsOf(db: Executor, team: TeamId, action: string): Promise<{ target: string; details: JsonObject; request: string; actor: SubjectId | null; version: number | null; key: DataKeyId | null }[]> {
   return db.selectFrom('audit_event')
     .select(['target_id as target', 'details', 'request_id as request', 'actor_id as actor', 'credential_version as version', 'key_id as key'])
-    .where('team_id', '=', team).where('action', '=', action).orderBy('id').execute();
+    .where('team_id', '=', team).where('action', '=', action).orderBy('at').orderBy('target_id').execute();
 }
 
 function raise(error: Error): never { throw error; }

@@ -14,7 +14,7 @@ const exchange = (a: string, b: string) => sql`
 t.test('a token that does not open is named, skipped and marked, and blocks retiring its key', async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
-  const ids = await addCredentials(vault, of, 50);
+  const ids = (await addCredentials(vault, of, 50)).toSorted();
   const from = await activeKey(vault.db, of.team.id);
   const moved = [ids[3]!, ids[20]!];
   await exchange(moved[0]!, moved[1]!).execute(vault.db);
