@@ -34,7 +34,8 @@ const visibleAscii = /^[\x21-\x7e]{1,255}$/;
 export async function registerAuthentication(app: FastifyInstance, verification: TokenVerification, now: () => number): Promise<Authenticator> {
   const { source } = verification;
   const jwks = 'jwksUrl' in source ? new JwksCache(source.jwksUrl, now) : undefined;
-  const fixedKey = 'publicKey' in source ? source.publicKey : 'secret' in source ? source.secret : undefined;
+  // A bare PEM would be taken for a key to sign with too, and the plugin would not start.
+  const fixedKey = 'publicKey' in source ? { public: source.publicKey } : 'secret' in source ? source.secret : undefined;
   const algorithms = 'publicKey' in source ? algorithmsFor(createPublicKey(source.publicKey)) : 'secret' in source ? ['HS256'] : ofProvider;
   // SECURITY: to the verifier an empty list means "whatever the key can".
   if (algorithms.length === 0) throw new TypeError('no algorithm is accepted for this kind of public key');

@@ -7,6 +7,8 @@ import type { FastifyInstance, InjectOptions } from 'fastify';
 import { buildApp } from '../../src/app.ts';
 import { generateRootKey, type Keyring, parseRootKeys } from '../../src/crypto/index.ts';
 import type { Db } from '../../src/db/client.ts';
+import type { TokenVerification } from '../../src/http/authentication.ts';
+import type { ReadinessCheck } from '../../src/http/health.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
 import { testDatabase } from './database.ts';
 
@@ -37,9 +39,14 @@ export interface TestVault {
   member(team: string, sub: string, role: string, admin?: string, extra?: object): Promise<void>;
   /** Starts what runs in the background (rotation, use counts, housekeeping). */
   start(): void;
+  /** Stops everything, as the process does; teardown does it too. */
+  stop(): Promise<void>;
 }
 
-interface Options { operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string; publicUrl?: () => string }
+interface Options {
+  operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string;
+  publicUrl?: () => string; verification?: TokenVerification; readiness?: readonly ReadinessCheck[]; trustedProxies?: string[]; tls?: { cert: string; key: string };
+}
 interface Teardown { teardown(action: () => unknown): unknown }
 
 /** Starts a vault. The subject `operator` is its operator. */
@@ -53,12 +60,14 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const answers: string[] = [];
   const stream = new Writable({ write(chunk: Buffer, _encoding, done) { logs.push(chunk.toString('utf8')); done(); } });
   const vault = await buildApp({
-    db: database.db, keyring, logger: pino({ level: 'trace' }, stream), now, verification: { issuer, audience, source: { secret } },
+    db: database.db, keyring, logger: pino({ level: 'trace' }, stream), now, verification: options.verification ?? { issuer, audience, source: { secret } },
     operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
-    rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: [], tls: undefined,
-    readiness: [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
+    rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: options.trustedProxies ?? [], tls: options.tls,
+    readiness: options.readiness ?? [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
   });
-  t.teardown(() => vault.stop());
+  let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => (stopped ??= vault.stop());
+  t.teardown(stop);
 
   const token = (sub: string, claims: Record<string, unknown> = {}): Promise<string> => {
     const at = Math.floor(now() / 1000);
@@ -80,7 +89,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
     if (answer.status !== status) throw new Error(`expected ${status}, got ${answer.status}: ${answer.text}`);
   };
   return {
-    app: vault.app, db: database.db, databaseUrl: database.url, keyring, rootKey, logs, answers, clock, token, call, start: () => { vault.start(); },
+    app: vault.app, db: database.db, databaseUrl: database.url, keyring, rootKey, logs, answers, clock, token, call, start: () => { vault.start(); }, stop,
     team: async (slug, admins = ['alice']) => { must(await call('operator', 'POST', '/v1/teams', { slug, name: slug, admins }), 201); },
     member: async (team, sub, role, admin = 'alice', extra = {}) => {
       must(await call(admin, 'PUT', `/v1/teams/${team}/members/${encodeURIComponent(sub)}`, { role, ...extra }, { 'if-match': '*' }), 200);
