@@ -269,6 +269,7 @@ create table root_key (
   constraint root_key_fingerprint_form CHECK (fingerprint ~ '^[0-9a-f]{16}$'::text)
 );
 
+-- operational: what migrate has applied, with the checksum of each file
 create table schema_migration (
   version integer not null,
   name text not null,

@@ -55,7 +55,8 @@ export async function migrate(url: string, folder: string = migrationsFolder): P
         name text not null,
         checksum bytea not null,
         applied_at timestamptz not null default now()
-      )`);
+      );
+      comment on table schema_migration is 'operational: what migrate has applied, with the checksum of each file'`);
     const { rows } = await client.query<Applied>('select version, name, checksum from schema_migration order by version');
     const fault = compare(migrations, rows);
     if (fault !== undefined) throw new SchemaUnknown(fault);

@@ -1,0 +1,128 @@
+// What is in every column: a column that nobody classed fails, and what is called sealed or bound is compared with what the
+// vault really seals and binds.
+import { sql } from 'kysely';
+import t from 'tap';
+import type { Place } from '../../src/crypto/index.ts';
+import type { JsonObject } from '../../src/shared/json.ts';
+import { askLease, demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
+import { testDatabase } from '../helpers/database.ts';
+import { startVault, type TestVault } from '../helpers/vault.ts';
+
+/**
+ * `in` says by what a column is kept from being changed past the service: the seal of a table's rows, the MAC of an audit event or
+ * the plaintext of a token, and under which name it stands there.
+ */
+type Class = 'tenant-data' | 'operational' | 'encrypted' | { readonly in: readonly string[] };
+const within = (...places: string[]): Class => ({ in: places });
+const tenantData = 'tenant-data';
+const operational = 'operational';
+const encrypted = 'encrypted';   // ciphertext and nothing else
+
+const stamps = { created_at: operational, created_by: tenantData, updated_at: operational, updated_by: tenantData } as const;
+const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
+  subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub'), created_at: operational },
+  team: {
+    id: within('membership.team'), slug: within('membership.slug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational, ...stamps,
+  },
+  membership: {
+    team_id: within('membership.team'), subject_id: within('membership.subject'), role: within('membership.role'), acts_for_itself: within('membership.actsForItself'),
+    revision: within('membership.revision'), seal: operational, ...stamps,
+  },
+  engine: {
+    id: within('engine.id', 'engine_key.engine'), subject_id: within('engine.subject'), name: operational, state: within('engine.state'), revision: within('engine.revision'), seal: operational, ...stamps,
+  },
+  engine_key: {
+    engine_id: within('engine_key.engine'), kid: within('engine_key.kid'), jwk: within('engine_key.jwk'), revision: within('engine_key.revision'), seal: operational,
+    created_at: operational, created_by: operational,
+  },
+  root_key: { fingerprint: operational, canary: encrypted, created_at: operational },
+  system_key: { id: operational, purpose: operational, version: operational, active: operational, root_fingerprint: operational, wrapped: encrypted, created_at: operational },
+  data_key: {
+    id: within('token.key'), team_id: within('token.team'), version: operational, format: operational, state: operational, fingerprint: operational, root_fingerprint: operational,
+    wrapped: encrypted, created_at: operational, created_by: tenantData, demoted_at: operational, retired_at: operational,
+  },
+  credential: {
+    id: within('credential.id', 'token.credential'), team_id: within('credential.team', 'token.team'), name: within('credential.name'), type: within('credential.type', 'token.type'),
+    description: tenantData, labels: tenantData, state: within('credential.state'), current_version: within('credential.version'), expires_at: within('credential.expiresAt'),
+    revision: within('credential.revision'), seal: operational, deleted_at: operational, ...stamps,
+  },
+  credential_version: {
+    team_id: within('token.team'), credential_id: within('token.credential'), version: within('token.version'), data_key_id: within('token.key'), token: encrypted,
+    secret_field_names: within('credential.secretFields'), public_fields: within('token.publicFields', 'credential.publicFields'), policy: within('token.policy', 'credential.policy'),
+    undecryptable_at: operational, created_at: operational, created_by: tenantData,
+  },
+  credential_usage: { credential_id: tenantData, use_count: operational, last_used_at: operational },
+  key_rotation: {
+    id: operational, team_id: operational, to_key_id: operational, state: operational, total: operational, done: operational, created_at: operational, created_by: tenantData,
+    progressed_at: operational, ended_at: operational,
+  },
+  key_rotation_failure: { rotation_id: operational, credential_id: tenantData, version: tenantData, at: operational },
+  audit_event: {
+    id: within('event.id'), at: within('event.at'), actor_id: within('event.actor'), team_id: within('event.team'), action: within('event.action'), target_type: within('event.targetType'),
+    target_id: within('event.targetId'), decision: within('event.decision'), reason: within('event.reason'), request_id: within('event.requestId'), key_id: within('event.key'),
+    credential_version: within('event.credentialVersion'), address_hash: within('event.addressHash'), details: within('event.details'), mac_version: operational, mac: operational,
+  },
+  audit_address: { event_id: tenantData, at: operational, address: tenantData, salt: operational },
+  access_record: {
+    id: operational, at: operational, subject_id: tenantData, team_id: tenantData, action: tenantData, target_id: tenantData, status: operational, request_id: operational, address: tenantData,
+  },
+  idempotency_record: {
+    subject_id: tenantData, method: operational, route: operational, key_hash: operational, body_mac_version: operational, body_mac: operational, target_id: tenantData, created_at: operational,
+  },
+  schema_migration: { version: operational, name: operational, checksum: operational, applied_at: operational },
+};
+
+t.test('every column of every table is classed, and every classed column exists', async (t) => {
+  const { db } = await testDatabase(t);
+  const found = new Map<string, string[]>();
+  const { rows } = await sql<{ table: string; column: string }>`
+    select relname as "table", attname as "column" from pg_attribute join pg_class on pg_class.oid = attrelid
+    where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f') and not relispartition and attnum > 0 and not attisdropped
+    order by relname, attnum`.execute(db);
+  for (const { table, column } of rows) found.set(table, [...found.get(table) ?? [], column]);
+  t.same([...found.keys()].sort(), Object.keys(columns).sort());
+  for (const [table, names] of found) t.same([...names].sort(), Object.keys(columns[table] ?? {}).sort(), table);
+});
+
+t.test('every table says in its comment what it holds, and whether its rows are sealed', async (t) => {
+  const { db } = await testDatabase(t);
+  for (const [table, classed] of Object.entries(columns)) {
+    const { rows: [row] } = await sql<{ comment: string | null }>`select obj_description(${table}::regclass, 'pg_class') as comment`.execute(db);
+    const comment = row?.comment ?? '';
+    t.match(comment, /^(tenant-data|operational)(, sealed)?: ./, table);
+    const isSealed = /^[a-z-]+, sealed:/.test(comment);
+    t.equal('seal' in classed && 'revision' in classed, isSealed, `${table} is sealed exactly if it has revision and seal`);
+    t.equal(placesOf(classed).some((place) => place === `${table}.revision`), isSealed, `${table}: the seal is over the revision`);
+  }
+});
+
+t.test('what is called sealed or bound is what the vault seals and binds, member by member', async (t) => {
+  const vault = await startVault(t);
+  const real = await watch(vault);
+  const said = new Set(Object.values(columns).flatMap(placesOf));
+  t.same([...said].sort(), [...real].sort());
+});
+
+const placesOf = (classed: Readonly<Record<string, Class>>): string[] => Object.values(classed).flatMap((each) => (typeof each === 'string' ? [] : each.in));
+
+/** Does one of everything and collects what goes into seals, MACs of events and tokens. */
+async function watch(vault: TestVault): Promise<Set<string>> {
+  const { keyring } = vault;
+  const places = new Set<string>();
+  const take = (kind: string, value: object): void => { for (const name of Object.keys(value)) places.add(`${kind}.${name}`); };
+  const { sealRow, mac, seal } = keyring;
+  keyring.sealRow = (table, row) => { take(table, row); return sealRow.call(keyring, table, row); };
+  keyring.mac = (purpose, message) => {
+    if (purpose === 'auditMac') take('event', JSON.parse(String(message)) as JsonObject);
+    return mac.call(keyring, purpose, message);
+  };
+  keyring.seal = (key, place, fields) => { take('token', { ...place satisfies Place, key: key.id }); return seal.call(keyring, key, place, fields); };
+  await vault.team('payments');
+  await vault.member('payments', 'eddie', 'editor');
+  const engine = await registerEngine(vault, 'n8n');
+  await vault.member('payments', 'n8n', 'engine');
+  const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-test');
+  await demand(vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { fields: { apiKey: 'sk-next' } }, { 'if-match': '*' }), 200);
+  await demand(askLease(vault, engine.sub, [{ id }]), 201);
+  return places;
+}
