@@ -106,9 +106,10 @@ t.test('a writer who waits for a demotion is refused when it commits', async (t)
   t.ok(isCheckViolation(await outcome, 'token_needs_active_key'));
 });
 
-t.test('retiring waits for whoever holds the key, and gives up when he does not let go', async (t) => {
+for (const trigger of ['enable', 'disable']) t.test(`retiring waits for whoever holds the key, and gives up when he does not let go (its trigger: ${trigger}d)`, async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
+  await sql.raw(`alter table data_key ${trigger} trigger data_key_state_machine`).execute(vault.db);
   const key = await activeKey(vault.db, of.team.id);
   vault.worker().start();
   await ended(vault, of.team, (await vault.keys.startRotation(of.admin, of.team, noClaim)).id);

@@ -1,7 +1,8 @@
 // A rotation from its start to its end: every token moves, nothing else changes, others are let be.
 import { sql } from 'kysely';
 import t from 'tap';
-import { endIfDone, listRunningRotations, moveBatch } from '../../src/keys/rotation.ts';
+import type { Trx } from '../../src/db/client.ts';
+import { endIfDone, listRunningRotations, moveBatch, type Position } from '../../src/keys/rotation.ts';
 import { tokenTables } from '../../src/keys/token-tables.ts';
 import { until } from '../helpers/processes.ts';
 import { activeKey, addCredentials, allOpenUnderActiveKey, ended, eventsOf, makeTeam, noClaim, tokensOf, tokenVault } from '../helpers/tokens.ts';
@@ -140,6 +141,28 @@ t.test('a rotation does not end while another holds a token that was not moved',
     t.equal((await vault.keys.getRotation(of.team, rotation.id)).state, 'running');
   });
   t.match(await ended(vault, of.team, rotation.id), { state: 'completed', done: 3 });
+});
+
+t.test('a batch reads its own tokens and not all of its key, whatever the planner thinks of the tables', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await sql`alter table credential_version set (autovacuum_enabled = off)`.execute(vault.db);
+  await addCredentials(vault, of, 3000);
+  await vault.keys.startRotation(of.admin, of.team, noClaim);
+  const [running] = await listRunningRotations(vault.db);
+  const reads: number[] = [];
+  const audit = Object.assign(Object.create(null), {
+    record: async (trx: Trx) => {
+      const { rows } = await sql<{ n: number }>`select seq_tup_read + idx_tup_fetch as n from pg_stat_xact_user_tables where relname = 'credential_version'`.execute(trx);
+      reads.push(rows[0]!.n);
+    },
+  }) as typeof vault.audit;
+  const parts = { db: vault.db, keyring: vault.keyring, audit, now: Date.now };
+  let after: Position | undefined;
+  for (let batches = 0; batches < 12; batches += 1) ({ last: after } = await moveBatch(parts, running!, { limit: 20, passOver: [], after }));
+  t.equal(reads.length, 12);
+  const each = reads.slice(1).map((n, index) => n - reads[index]!); // the counters are the connection's, until it hands them in
+  t.ok(Math.max(...each) <= 80, `rows read for each batch of 20: ${each.join()}`);
 });
 
 t.test('every table with tokens is in the one list', async (t) => {
