@@ -68,10 +68,11 @@ const bent = (good: string): Record<string, string> => {
   };
 };
 
+/** Every source of keys; the form of tokens, which is looked at before the key, is tried with three of them. */
 const sources: [string, Signer, boolean][] = [
   ['a shared secret', sharedSecret(), false],
   ['an RSA key', keyPair('RS256'), false], ['a P-256 key', keyPair('ES256'), false], ['a P-384 key', keyPair('ES384'), false], ['a P-521 key', keyPair('ES512'), false],
-  ['an Ed25519 key', keyPair('EdDSA'), false], ['a provider\'s RSA key', keyPair('RS256'), true], ['a provider\'s P-256 key', keyPair('ES256'), true],
+  ['an Ed25519 key', keyPair('EdDSA'), false], ['a provider\'s P-256 key', keyPair('ES256'), true],
 ];
 
 for (const [name, key, isJwks] of sources) {
@@ -90,8 +91,9 @@ for (const [name, key, isJwks] of sources) {
     test.equal((await whoami(vault, `Bearer ${forge(key, good, { ...goodClaims(), aud: ['x', audience] })}`)).status, 200, 'our audience among others');
     test.equal((await whoami(vault, `Bearer ${forge(key, good, { ...goodClaims(), exp: at + 600.5, nbf: at - 1.5 })}`)).status, 200, 'times with a fraction');
 
-    for (const [what, claims] of Object.entries(badClaims)) await refused(what, forge(key, good, { ...goodClaims(), ...(claims as object) }));
-    for (const [what, header] of Object.entries(badHeaders(key))) await refused(what, forge(key, { ...good, ...(header as object) }));
+    const isOneOfThree = isJwks || key.alg === 'HS256' || key.alg === 'RS256';
+    for (const [what, claims] of Object.entries(isOneOfThree ? badClaims : {})) await refused(what, forge(key, good, { ...goodClaims(), ...(claims as object) }));
+    for (const [what, header] of Object.entries(isOneOfThree ? badHeaders(key) : {})) await refused(what, forge(key, { ...good, ...(header as object) }));
     for (const [what, token] of Object.entries(bent(forge(key)))) await refused(what, token);
 
     const claimsText = JSON.stringify(goodClaims());
