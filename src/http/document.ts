@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { actionOf, operatorActions, rolesFor, type TeamAction, teamActions } from './access.ts';
 import { type Json, ref, Schemas } from './json-schemas.ts';
-import { type AnyOperation, problemCodesOf } from './operation.ts';
+import { type AnyOperation, problemCodesOf, problemsOfNoOperation } from './operation.ts';
 import { problemMediaType, problems } from './problem.ts';
 import { problem as problemSchema } from './schemas.ts';
 import type { ErrorCode } from '../shared/errors.ts';
@@ -133,12 +133,13 @@ class Responses {
   ofProblems(codes: readonly ErrorCode[]): Json {
     const byStatus = Map.groupBy(codes, (code) => problems[code].status);
     return Object.fromEntries([...byStatus].sort(([a], [b]) => a - b).map(([status, each]) => [
-      String(status), each.length === 1 ? this.#name(each[0]!, refusal(status, each, this.#schemas)) : refusal(status, each, this.#schemas),
+      String(status), each.length === 1 ? this.#name(each[0]!, refusal(each, this.#schemas)) : refusal(each, this.#schemas),
     ]));
   }
 
   ofAnyProblem(): Json {
-    return this.#name('AnyProblem', { description: 'Any other refusal.', headers: { 'X-Request-Id': ref('headers', 'RequestId') }, content: problemContent(this.#schemas) });
+    const { description, ...response } = refusal(problemsOfNoOperation, this.#schemas);
+    return this.#name('anyProblem', { description: `Before there is an operation, or while the vault stops:\n${String(description)}`, ...response });
   }
 
   sorted(): Record<string, Json> {
@@ -152,13 +153,14 @@ class Responses {
   }
 }
 
-function refusal(status: number, codes: readonly ErrorCode[], schemas: Schemas): Json {
+function refusal(codes: readonly ErrorCode[], schemas: Schemas): Json {
+  const statuses = codes.map((code) => problems[code].status);
   return {
     description: codes.map((code) => `\`${code}\`: ${problems[code].title}.`).join('\n'),
     headers: {
       'X-Request-Id': ref('headers', 'RequestId'),
-      ...(status === 401 ? { 'WWW-Authenticate': ref('headers', 'WwwAuthenticate') } : {}),
-      ...(status === 429 || status === 503 ? { 'Retry-After': ref('headers', 'RetryAfter') } : {}),
+      ...(statuses.includes(401) ? { 'WWW-Authenticate': ref('headers', 'WwwAuthenticate') } : {}),
+      ...(statuses.includes(429) || statuses.includes(503) ? { 'Retry-After': ref('headers', 'RetryAfter') } : {}),
     },
     'x-problems': codes,
     content: problemContent(schemas),

@@ -1,7 +1,7 @@
 // One way to add a route. Whoever adds an operation says its access, its problems and its schemas in one place; what is said
 // here is what runs and what openapi.yaml prints.
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
 import { type Access, type Caller, type Located, type TeamRef } from './access.ts';
 import type { Role } from '../db/tables.ts';
@@ -56,9 +56,6 @@ declare module 'fastify' {
   interface FastifyInstance { operations: AnyOperation[] }
 }
 
-// An operation without a body takes none: what somebody thought it would heed is refused, not ignored.
-const noBody = z.strictObject({}).nullish();
-
 /** Adds the operation to the app and to the list that openapi.yaml is made from. */
 export function addOperation<P = undefined, Q = undefined, B = undefined, R = undefined>(app: FastifyInstance, operation: Operation<P, Q, B, R>): void {
   const any = operation as unknown as AnyOperation;
@@ -72,7 +69,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
     schema: {
       ...(operation.params === undefined ? {} : { params: operation.params }),
       ...(operation.query === undefined ? {} : { querystring: operation.query }),
-      ...(operation.method === 'GET' ? {} : { body: operation.body ?? noBody }),
+      ...(operation.body === undefined ? {} : { body: operation.body }),
       response: { ...(success.schema === undefined ? {} : { [success.status]: success.schema }), default: refusal },
     },
     handler: async (request, reply) => {
@@ -94,17 +91,19 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
   });
 }
 
+/** What is refused before there is an operation, or while the vault stops: it belongs to all and to none. */
+export const problemsOfNoOperation: readonly ErrorCode[] = ['invalidUrl', 'malformedHttp', 'requestTimeout', 'headersTooLarge', 'notReady'];
+
 /** Every code that an operation can answer with: its own and those that its access, body and guards bring. */
 export function problemCodesOf(operation: AnyOperation): ErrorCode[] {
-  const { access, guards } = operation;
-  const codes = new Set<ErrorCode>(['invalidUrl', 'rateLimited', 'internal', ...(operation.problems ?? [])]);
+  const { access, guards, method } = operation;
+  const codes = new Set<ErrorCode>(['invalidRequest', 'rateLimited', 'internal', ...(operation.problems ?? [])]);
   const add = (...more: ErrorCode[]): void => { for (const code of more) codes.add(code); };
   if (access !== 'public') add('unauthenticated', 'databaseUnavailable', 'commitUnknown', 'identityProviderUnavailable');
   if (typeof access === 'object') add('forbidden');
   if (typeof access === 'object' && 'team' in access) add('notFound');
-  if (operation.params !== undefined || operation.query !== undefined || operation.method !== 'GET') add('invalidRequest');
-  if (operation.method !== 'GET') add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType', 'requestTimeout');
+  if (method !== 'GET') add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType');
   if (guards?.ifMatch) add('preconditionRequired', 'preconditionFailed');
-  if (guards?.idempotencyKey) add('idempotencyKeyReused', 'invalidRequest', 'stateConflict');
+  if (guards?.idempotencyKey) add('idempotencyKeyReused', 'stateConflict');
   return [...codes].sort((a, b) => problems[a].status - problems[b].status || (a < b ? -1 : 1));
 }

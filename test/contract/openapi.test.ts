@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { parse } from 'yaml';
 import { actionOf, operatorActions, rolesFor, type TeamAction, teamActions } from '../../src/http/access.ts';
 import { openapiDocument } from '../../src/http/document.ts';
-import { type AnyOperation, problemCodesOf } from '../../src/http/operation.ts';
+import { type AnyOperation, problemCodesOf, problemsOfNoOperation } from '../../src/http/operation.ts';
 import { problems } from '../../src/http/problem.ts';
 import { openapiYaml } from '../../src/openapi.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
@@ -85,7 +85,7 @@ function checkProblems(t: Test, source: AnyOperation, operation: Json): void {
     return listed;
   });
   t.same(described.sort(), [...codes].sort(), `${source.operationId}: every code that it can give`);
-  t.ok(operation['responses']['default'], `${source.operationId}: anything else is a problem document too`);
+  t.same(resolve(document, operation['responses']['default'] as Json)['x-problems'], problemsOfNoOperation, `${source.operationId}: anything else is a problem document too`);
 }
 
 function checkContent(t: Test, source: AnyOperation, operation: Json): void {
