@@ -1,11 +1,17 @@
 // Who runs this process, as far as the embedded way to run must know.
 import { userInfo } from 'node:os';
 
-/** Whether this is root, which PostgreSQL refuses to run as. */
-export function isRoot(): boolean {
+/** Root, an ordinary account, or a number without an account (as containers use them). PostgreSQL runs only as the second. */
+export type Account = 'root' | 'ordinary' | 'nameless';
+
+/** What this process runs as. */
+export function account(): Account {
   try {
-    return userInfo().uid === 0;
+    return userInfo().uid === 0 ? 'root' : 'ordinary';
   } catch {
-    return false; // an account without a name; root always has one
+    return 'nameless';
   }
 }
+
+/** Root's server runs as nobody, who must be able to reach what is his. */
+export const isRoot = (): boolean => account() === 'root';

@@ -7,7 +7,7 @@ import { arch, platform, tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { isRoot } from './account.ts';
+import { account } from './account.ts';
 
 export interface LocalPostgres {
   /** The URL of the database `postgres` on this server. */
@@ -39,8 +39,8 @@ export class LocalPostgresFailed extends Error {
   override name = 'LocalPostgresFailed';
 }
 
-/** What the account that the server runs as needs; see `asWhom`. */
-interface Account { readonly prefix: readonly string[]; readonly ids: { uid?: number; gid?: number } }
+/** How a program is started as an account that PostgreSQL accepts; see `asWhom`. */
+interface RunAs { readonly prefix: readonly string[]; readonly ids: { uid?: number; gid?: number } }
 
 const portNumber = 5432; // part of the socket's name only
 const socketPathBytesMax = 103; // sun_path on macOS; Linux has 107
@@ -61,12 +61,12 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   const bin = options.binFolder ?? packagedBinaries();
   mkdirSync(dirname(folder), { recursive: true, mode: 0o711 });
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const account = asWhom(bin, folder);
+  const runAs = asWhom(bin, folder);
   const data = join(folder, 'data');
-  if (!hasCluster(folder)) makeCluster({ bin, folder, data, account, isDurable });
+  if (!hasCluster(folder)) makeCluster({ bin, folder, data, runAs, isDurable });
   await waitForFormerOwner(folder, data);
-  const { socketFolder, isTemporary } = socketPlace(folder, account);
-  const child = launch({ bin, folder, data, socketFolder, account, isDurable });
+  const { socketFolder, isTemporary } = socketPlace(folder, runAs);
+  const child = launch({ bin, folder, data, socketFolder, runAs, isDurable });
   const exited = new Promise<void>((done) => child.once('exit', () => done()));
   const stop = async (): Promise<void> => {
     child.ref();
@@ -111,40 +111,46 @@ function packagedBinaries(): string {
 
 // ── the account ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-// PostgreSQL refuses uid 0. As root: run as nobody where the paths allow it, else in a user namespace that maps root to nobody.
-function asWhom(bin: string, folder: string): Account {
-  if (!isRoot()) return { prefix: [], ids: {} };
+// PostgreSQL refuses root, and a number without an account. As root: run as nobody where the paths allow it. Else, and for a number:
+// in a user namespace of its own, where this process is called nobody.
+function asWhom(bin: string, folder: string): RunAs {
+  const me = account();
+  if (me === 'ordinary') return { prefix: [], ids: {} };
   const [uid, gid] = ['-u', '-g'].map((flag) => Number(spawnSync('id', [flag, 'nobody'], { encoding: 'utf8', env: environment }).stdout?.trim() || 65534)) as [number, number];
   const ids = { uid, gid };
-  chownSync(folder, uid, gid);
-  const runs = spawnSync(join(bin, 'postgres'), ['--version'], { ...ids, cwd: '/', env: environment });
-  const enters = spawnSync('/bin/sh', ['-c', 'cd "$0" && : > .probe && rm .probe', folder], { ...ids, cwd: '/', env: environment });
-  if (runs.status === 0 && enters.status === 0) return { prefix: [], ids };
-  chownSync(folder, 0, 0);
+  if (me === 'root') {
+    chownSync(folder, uid, gid);
+    const runs = spawnSync(join(bin, 'postgres'), ['--version'], { ...ids, cwd: '/', env: environment });
+    const enters = spawnSync('/bin/sh', ['-c', 'cd "$0" && : > .probe && rm .probe', folder], { ...ids, cwd: '/', env: environment });
+    if (runs.status === 0 && enters.status === 0) return { prefix: [], ids };
+    chownSync(folder, 0, 0);
+  }
   const prefix = ['unshare', '--user', `--map-user=${uid}`, `--map-group=${gid}`, '--'];
   if (spawnSync(prefix[0]!, [...prefix.slice(1), join(bin, 'postgres'), '--version'], { env: environment }).status === 0) return { prefix, ids: {} };
-  throw new LocalPostgresFailed(`PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`);
+  throw new LocalPostgresFailed(me === 'root'
+    ? `PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`
+    : 'PostgreSQL does not run under a number that has no account: run as an ordinary user, or run `serve` with DATABASE_URL');
 }
 
 // ── the cluster ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface Place { readonly bin: string; readonly folder: string; readonly data: string; readonly account: Account; readonly isDurable: boolean }
+interface Place { readonly bin: string; readonly folder: string; readonly data: string; readonly runAs: RunAs; readonly isDurable: boolean }
 
-function makeCluster({ bin, folder, data, account, isDurable }: Place): void {
+function makeCluster({ bin, folder, data, runAs, isDurable }: Place): void {
   const unfinished = join(folder, 'data.new');
   rmSync(unfinished, { recursive: true, force: true });
   const [command, ...rest] = [
-    ...account.prefix, join(bin, 'initdb'), '-D', unfinished, '-U', 'vault', '--auth-host=reject', '--auth-local=trust', '--encoding=UTF8', '--locale=C',
+    ...runAs.prefix, join(bin, 'initdb'), '-D', unfinished, '-U', 'vault', '--auth-host=reject', '--auth-local=trust', '--encoding=UTF8', '--locale=C',
     '--no-instructions', '--wal-segsize=1', ...(isDurable ? [] : ['--no-sync']),
   ];
-  const { status, stderr, stdout, error } = spawnSync(command!, rest, { ...account.ids, cwd: folder, env: environment, encoding: 'utf8' });
+  const { status, stderr, stdout, error } = spawnSync(command!, rest, { ...runAs.ids, cwd: folder, env: environment, encoding: 'utf8' });
   if (status !== 0) throw new LocalPostgresFailed(`initdb failed: ${stderr ?? ''}${stdout ?? ''}`, { cause: error });
   renameSync(unfinished, data); // a killed initdb never looks finished
 }
 
 // ── the socket ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function socketPlace(folder: string, { ids }: Account): { socketFolder: string; isTemporary: boolean } {
+function socketPlace(folder: string, { ids }: RunAs): { socketFolder: string; isTemporary: boolean } {
   if (Buffer.byteLength(join(folder, `.s.PGSQL.${portNumber}`)) <= socketPathBytesMax) return { socketFolder: folder, isTemporary: false };
   const socketFolder = mkdtempSync(join(tmpdir(), 'vault-socket-'));
   if (ids.uid !== undefined) chownSync(socketFolder, ids.uid, ids.gid!);
@@ -153,16 +159,16 @@ function socketPlace(folder: string, { ids }: Account): { socketFolder: string; 
 
 // ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-function launch({ bin, folder, data, socketFolder, account, isDurable }: Place & { socketFolder: string }): ChildProcess {
+function launch({ bin, folder, data, socketFolder, runAs, isDurable }: Place & { socketFolder: string }): ChildProcess {
   const settings = [
     'listen_addresses=', `port=${portNumber}`, `unix_socket_directories=${socketFolder}`, 'unix_socket_permissions=0700', 'max_connections=100', 'shared_buffers=128MB',
     'log_min_messages=log', // not the statements that failed: they and their rows would stand in a log
     ...(isDurable ? [] : ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'autovacuum=off']),
   ];
-  const server = [...account.prefix, join(bin, 'postgres'), '-D', data, ...settings.flatMap((setting) => ['-c', setting])];
+  const server = [...runAs.prefix, join(bin, 'postgres'), '-D', data, ...settings.flatMap((setting) => ['-c', setting])];
   // The shell waits on our end of its stdin: when this process dies, be it by SIGKILL, the server is told to stop.
   const guard = '"$@" </dev/null & c=$!; trap "" INT TERM HUP; cat >/dev/null; kill -INT $c 2>/dev/null; wait $c';
-  return spawn('/bin/sh', ['-c', guard, 'sh', ...server], { ...account.ids, cwd: folder, env: environment, stdio: ['pipe', 'ignore', 'pipe'], detached: true });
+  return spawn('/bin/sh', ['-c', guard, 'sh', ...server], { ...runAs.ids, cwd: folder, env: environment, stdio: ['pipe', 'ignore', 'pipe'], detached: true });
 }
 
 function ready(child: ChildProcess, log: LocalPostgresOptions['log']): Promise<void> {

@@ -147,15 +147,19 @@ if (isRoot) t.test('root runs it too where the user nobody cannot go', async (t)
   await once(t, folder, async ({ url }) => t.same(await query(url, 'select 1 as n'), [{ n: 1 }]));
 });
 
-if (isRoot) t.test('an ordinary user runs it', async (t) => {
-  const folder = newFolder(t);
-  chmodSync(join(folder, '..'), 0o777);
-  const reads = spawnSync(process.execPath, ['-e', `require('fs').readFileSync(${JSON.stringify(launcher)})`], { uid: nobodyId('-u') });
-  if (reads.status !== 0) return void t.comment('the checkout is closed to the user nobody');
-  const program = runModule(t, starter, [folder], { uid: nobodyId('-u'), gid: nobodyId('-g') });
-  const [, url] = await program.printed(/ready (\S+)/);
-  t.match(url, /^postgresql:/);
-  program.child.kill('SIGKILL');
-  await program.ended;
-  await until(() => serverIdOf(folder) === undefined);
-});
+// A named account, and a number without one as containers use them.
+for (const [who, uid] of isRoot ? [['an ordinary user', nobodyId('-u')], ['a number without an account', 54_321]] as const : []) {
+  t.test(`${who} runs it`, async (t) => {
+    const folder = newFolder(t);
+    chmodSync(join(folder, '..'), 0o777);
+    const reads = spawnSync(process.execPath, ['-e', `require('fs').readFileSync(${JSON.stringify(launcher)})`], { uid });
+    if (reads.status !== 0) return void t.comment('the checkout is closed to this account');
+    if (who !== 'an ordinary user' && spawnSync('unshare', ['--user', 'true'], { uid }).status !== 0) return void t.comment('there are no user namespaces here');
+    const program = runModule(t, starter, [folder], { uid, gid: uid });
+    const [, url] = await program.printed(/ready (\S+)/);
+    t.match(url, /^postgresql:/);
+    program.child.kill('SIGKILL');
+    await program.ended;
+    await until(() => serverIdOf(folder) === undefined);
+  });
+}
