@@ -86,12 +86,12 @@ t.test('every dependency has its reason, and every reason its dependency', async
   const installed = Object.keys({ ...manifest.dependencies, ...manifest.devDependencies, ...manifest.optionalDependencies });
   const rows = rowsOf(sectionOf('docs/decisions.md', 'Dependencies'));
   t.same(rows.flatMap(([packages]) => codesIn(packages!)).sort(), installed.sort());
-  for (const [packages, why] of rows) t.ok(why!.length > 10, packages);
+  for (const [packages, why] of rows) t.ok(why!.length > 10, packages!);
 });
 
 t.test('decisions are numbered without gaps, and references among them hold', async (t) => {
   const text = textOf('docs/decisions.md');
   const numbers = [...text.matchAll(/^\*\*(\d+)\. /gm)].map(([, number]) => Number(number));
   t.same(numbers, numbers.map((_, index) => index + 1));
-  for (const [, number] of text.matchAll(/\((\d{1,2})\)/g)) t.ok(numbers.includes(Number(number)), number);
+  for (const [, number] of text.matchAll(/\((\d{1,2})\)/g)) t.ok(numbers.includes(Number(number)), number!);
 });
