@@ -44,9 +44,10 @@ export const credentialUpdate = z.strictObject({
   id: 'CredentialUpdate', description: 'Omitted = keep, null = clear.', examples: [{ fields: { apiKey: 'your new API key' } }],
 });
 
+const description = lines(descriptionLengthMax).nullable();
+const labels = z.record(labelKey, labelValue).meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
 export const credential = z.strictObject({
-  id, team: slug, name, type: typeName, description: lines(descriptionLengthMax).nullable(),
-  labels: z.record(labelKey, labelValue).meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] }),
+  id, team: slug, name, type: typeName, description, labels,
   publicFields, secretFields, policy,
   health: z.enum(['ok', ...problemNames]).meta({ description: 'The worst of `problems`.' }), problems: z.array(problemName).max(problemNames.length).meta({ examples: [[]] }),
   version, revision, expiresAt: time.nullable().meta({ examples: [null] }), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable().meta({ examples: [null] }),
@@ -105,9 +106,10 @@ export const fieldsSchema = z.strictObject({
   }],
 });
 
-/** A credential as clients see it. */
+/** A credential as clients see it. What the seal does not cover is left out where it does not fit: one bent row breaks no list. */
 export const showCredential = (row: CredentialRow): z.output<typeof credential> => ({
-  id: row.id, team: row.slug, name: row.name, type: row.type, description: row.description, labels: { ...row.labels },
+  id: row.id, team: row.slug, name: row.name, type: row.type, description: description.safeParse(row.description).data ?? null,
+  labels: labels.safeParse(row.labels).data ?? {},
   publicFields: { ...row.publicFields }, secretFields: [...row.secretFieldNames], policy: { delivery: [...row.policy.delivery], allowedHosts: [...row.policy.allowedHosts] },
   health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt,
   lastUsedAt: row.lastUsedAt, useCount: row.useCount ?? 0, deletedAt: row.deletedAt,

@@ -1,0 +1,34 @@
+// What somebody can do who writes to the database past the service: no trigger, no foreign key stops him.
+import { sql } from 'kysely';
+import type { Db } from '../../src/db/client.ts';
+
+/** Runs statements with triggers and foreign keys off. */
+export async function intrude(db: Db, ...statements: readonly string[]): Promise<void> {
+  await db.connection().execute(async (connection) => {
+    await sql.raw('set session_replication_role = replica').execute(connection);
+    try {
+      for (const statement of statements) await sql.raw(statement).execute(connection);
+    } finally {
+      await sql.raw('set session_replication_role = origin').execute(connection);
+    }
+  });
+}
+
+/** Runs one statement that must touch one row, then `act`, and puts the table back as it was. */
+export async function bent(db: Db, { table, statement }: { table: string; statement: string }, act: () => Promise<void>): Promise<void> {
+  await db.connection().execute(async (connection) => {
+    const run = (text: string): Promise<{ numAffectedRows?: bigint }> => sql.raw(text).execute(connection);
+    await run('set session_replication_role = replica');
+    await run(`create temporary table kept as select * from ${table}`);
+    try {
+      const { numAffectedRows } = await run(statement);
+      if (numAffectedRows !== 1n) throw new Error(`changes ${numAffectedRows} rows and not one: ${statement}`);
+      await act();
+    } finally {
+      await run(`delete from ${table}`);
+      await run(`insert into ${table} select * from kept`);
+      await run('drop table kept');
+      await run('set session_replication_role = origin');
+    }
+  });
+}
