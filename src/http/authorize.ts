@@ -39,9 +39,10 @@ export function registerAuthorization(app: FastifyInstance, parts: Authorization
     if (route.config?.access === undefined) throw new Error(`route ${String(route.method)} ${route.url} says no access`);
   });
   app.addHook('onRequest', async (request) => {
-    // SECURITY: an unknown route has no access; its answer is the same 404 for everybody.
-    const access = request.routeOptions.config.access;
-    if (access === undefined || access === 'public') return;
+    const { access } = request.routeOptions.config;
+    // SECURITY: only what is no route has no access: the same 404 for everybody, before a body is read.
+    if (access === undefined) throw notFound();
+    if (access === 'public') return;
     request.caller = await authenticate(request, access, parts);
     await authorize(request, request.caller, access, parts);
   });
