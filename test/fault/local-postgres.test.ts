@@ -1,10 +1,11 @@
 // The embedded server under everything that may happen to it: kills, leftovers, two owners, deep folders, several accounts.
 import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
+import { isRoot } from '../../src/local/account.ts';
 import { DataFolderBusy, type LocalPostgres, startLocalPostgres } from '../../src/local/postgres.ts';
 import { type Program, runModule, until } from '../helpers/processes.ts';
 
@@ -105,7 +106,7 @@ t.test('when vault and server are killed together, the next start recovers what 
 t.test('a leftover lock that names another living program does not stop the start', async (t) => {
   const folder = shared;
   // Of the account that the server runs as: PostgreSQL itself only doubts programs that it could signal.
-  const other = spawn('cat', { stdio: ['pipe', 'ignore', 'ignore'], ...(userInfo().uid === 0 ? { uid: nobodyId('-u'), gid: nobodyId('-g') } : {}) });
+  const other = spawn('cat', { stdio: ['pipe', 'ignore', 'ignore'], ...(isRoot() ? { uid: nobodyId('-u'), gid: nobodyId('-g') } : {}) });
   t.teardown(() => other.kill());
   writeFileSync(join(folder, 'data', 'postmaster.pid'), `${other.pid}\n${join(folder, 'data')}\n1\n5432\n${folder}\n\n`);
   await once(t, folder, async ({ url }) => t.same(await query(url, 'select 1 as n'), [{ n: 1 }]));
@@ -135,9 +136,7 @@ t.test('a server that cannot start says why', async (t) => {
 });
 
 // Only root can take on the other accounts; an ordinary user shows his own in every test above.
-const isRoot = userInfo().uid === 0;
-
-if (isRoot) t.test('root runs it too where the user nobody cannot go', async (t) => {
+if (isRoot()) t.test('root runs it too where the user nobody cannot go', async (t) => {
   const folder = newFolder(t);
   chmodSync(join(folder, '..'), 0o700);
   if (spawnSync('unshare', ['--user', 'true']).status !== 0) {
@@ -148,7 +147,7 @@ if (isRoot) t.test('root runs it too where the user nobody cannot go', async (t)
 });
 
 // A named account, and a number without one as containers use them.
-for (const [who, uid] of isRoot ? [['an ordinary user', nobodyId('-u')], ['a number without an account', 54_321]] as const : []) {
+for (const [who, uid] of isRoot() ? [['an ordinary user', nobodyId('-u')], ['a number without an account', 54_321]] as const : []) {
   t.test(`${who} runs it`, async (t) => {
     const folder = newFolder(t);
     chmodSync(join(folder, '..'), 0o777);
