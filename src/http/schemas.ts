@@ -24,8 +24,13 @@ export const subject = z.string().min(1).max(255).regex(/^[\x21-\x7e]{1,255}$/)
   .meta({ id: 'Subject', description: 'The `sub` of a JWT.', examples: ['alice'] });
 export const time = z.date()
   .meta({ id: 'Time', type: 'string', format: 'date-time', maxLength: 24, description: 'RFC 3339, UTC.', examples: ['2026-11-22T10:00:00.000Z'] });
+// Beyond these years a time would come back in another form than it went in.
+const hasFourDigitYear = (text: string): boolean => {
+  const year = new Date(text).getUTCFullYear();
+  return year >= 1970 && year <= 9999;
+};
 /** A time as the caller writes it. */
-export const timeInput = z.iso.datetime({ offset: true }).max(40)
+export const timeInput = z.iso.datetime({ offset: true }).max(40).refine(hasFourDigitYear, 'range')
   .meta({ id: 'TimeInput', description: 'RFC 3339.', examples: ['2027-01-31T00:00:00Z'] });
 export const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER).meta({ format: 'int64', examples: [41] });
 export const revision = z.int().min(1).max(2_147_483_647)
