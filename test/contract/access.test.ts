@@ -1,14 +1,14 @@
 // Routes and the table of access, compared in both directions, and every operation called by everybody. All of it is made from
 // what is registered, so that an operation cannot be forgotten here.
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import fastify, { type FastifyInstance, type RouteOptions } from 'fastify';
+import fastify, { type RouteOptions } from 'fastify';
 import { randomUUIDv7 } from 'node:crypto';
 import t, { type Test as Tap } from 'tap';
 import { type Access, actionOf, isAllowed, operatorActions, roles, type TeamAction, teamActions } from '../../src/http/access.ts';
 import { registerAuthorization } from '../../src/http/authorize.ts';
 import type { AnyOperation } from '../../src/http/operation.ts';
+import { hooked } from '../helpers/hooked.ts';
 import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
@@ -18,18 +18,11 @@ const askedByServices: Partial<Record<TeamAction, string>> = { 'credential.use':
 /** Routes that are no operations of the document: what shows it. */
 const beside = ['/docs', '/docs/favicon-32x32.png', '/docs/start.js', '/docs/swagger-ui-bundle.js', '/docs/swagger-ui.css', '/openapi.json'];
 
-interface Registered { readonly vault: TestVault; readonly routes: RouteOptions[] }
-
 /** A vault and every route that fastify was ever told of. */
-async function startWatched(t: Parameters<typeof startVault>[0]): Promise<Registered> {
+async function startWatched(t: Parameters<typeof startVault>[0]): Promise<{ vault: TestVault; routes: RouteOptions[] }> {
   const routes: RouteOptions[] = [];
-  const watch = (message: unknown): void => { (message as { fastify: FastifyInstance }).fastify.addHook('onRoute', (route) => { routes.push(route); }); };
-  subscribe('fastify.initialization', watch);
-  try {
-    return { vault: await startVault(t), routes };
-  } finally {
-    unsubscribe('fastify.initialization', watch);
-  }
+  const vault = await hooked((app) => { app.addHook('onRoute', (route) => { routes.push(route); }); }, () => startVault(t));
+  return { vault, routes };
 }
 
 t.test('every route says its access, and is an operation or part of the docs page', async (t) => {

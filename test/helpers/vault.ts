@@ -10,7 +10,10 @@ import type { Db } from '../../src/db/client.ts';
 import type { TokenVerification } from '../../src/http/authentication.ts';
 import type { ReadinessCheck } from '../../src/http/health.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
+import { type AnyOperation, problemCodesOf, problemsOfNoOperation } from '../../src/http/operation.ts';
+import type { ErrorCode } from '../../src/shared/errors.ts';
 import { testDatabase } from './database.ts';
+import { hooked } from './hooked.ts';
 
 const issuer = 'https://issuer.test';
 const audience = 'credential-vault';
@@ -59,12 +62,13 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const logs: string[] = [];
   const answers: string[] = [];
   const stream = new Writable({ write(chunk: Buffer, _encoding, done) { logs.push(chunk.toString('utf8')); done(); } });
-  const vault = await buildApp({
+  const asked = new Map<string, AnyOperation>();
+  const vault = await hooked((app) => { noteOperations(app, asked); }, () => buildApp({
     db: database.db, keyring, logger: pino({ level: 'trace' }, stream), now, verification: options.verification ?? { issuer, audience, source: { secret } },
     operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
     rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: options.trustedProxies ?? [], tls: options.tls,
     readiness: options.readiness ?? [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
-  });
+  }));
   let stopped: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopped ??= vault.stop());
   t.teardown(stop);
@@ -82,6 +86,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
       },
       ...(body === undefined ? {} : { payload: typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
     });
+    checkPromise(asked.get(String(answer.headers['x-request-id'])), answer);
     answers.push(`${answer.statusCode} ${JSON.stringify(answer.headers)}\n${answer.body}`);
     return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: /json/.test(String(answer.headers['content-type'])) && answer.body !== '' ? JSON.parse(answer.body) : undefined };
   };
@@ -95,4 +100,24 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
       must(await call(admin, 'PUT', `/v1/teams/${team}/members/${encodeURIComponent(sub)}`, { role, ...extra }, { 'if-match': '*' }), 200);
     },
   };
+}
+
+function noteOperations(app: FastifyInstance, asked: Map<string, AnyOperation>): void {
+  app.addHook('onRequest', async (request) => {
+    const { operation } = request.routeOptions.config;
+    if (operation !== undefined) asked.set(request.id, operation);
+  });
+}
+
+/** Whichever test meets an answer that openapi.yaml does not promise fails by it. */
+function checkPromise(operation: AnyOperation | undefined, { statusCode, headers, body }: { statusCode: number; headers: Record<string, unknown>; body: string }): void {
+  if (operation === undefined) return;
+  const { operationId, success, guards } = operation;
+  if (statusCode < 400) {
+    const isWhole = statusCode === success.status && (guards?.etag === undefined || headers['etag'] !== undefined) && (success.location === undefined || headers['location'] !== undefined);
+    if (!isWhole) throw new Error(`${operationId} answers ${statusCode}, ETag ${String(headers['etag'])}, Location ${String(headers['location'])}: not what openapi.yaml says`);
+    return;
+  }
+  const { code } = JSON.parse(body) as { code: ErrorCode };
+  if (![...problemCodesOf(operation), ...problemsOfNoOperation].includes(code)) throw new Error(`${operationId} answers ${code}, which openapi.yaml does not promise`);
 }
