@@ -141,7 +141,7 @@ t.test('an answer that is none', async (test) => {
 
 t.test('a key that is not for our signatures is none', async (test) => {
   const rsa = keyPair('RS256');
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+  const published = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
   const odd = (key: Signer, more: object): [Signer, Record<string, unknown>] => [key, jwkOf(key, more)];
   const { publicKey: k1 } = generateKeyPairSync('ec', { namedCurve: 'secp256k1' });
   const { publicKey: x25519 } = generateKeyPairSync('x25519');
@@ -149,7 +149,10 @@ t.test('a key that is not for our signatures is none', async (test) => {
     'for encryption': odd(keyPair('ES256'), { use: 'enc' }), 'a use that is no text': odd(keyPair('ES256'), { use: ['sig'] }), 'for other operations': odd(keyPair('ES256'), { key_ops: ['encrypt'] }),
     'for another algorithm': odd(keyPair('RS256'), { alg: 'RS512' }), 'for PS256 only': odd(keyPair('RS256'), { alg: 'PS256' }), 'an algorithm that is no text': odd(keyPair('ES256'), { alg: ['ES256'] }),
     'a shared secret': odd(sharedSecret('s'.repeat(40)), { kty: 'oct', k: Buffer.from('s'.repeat(40)).toString('base64url') }),
-    'too small': odd(keyPair('RS256', { bits: 1024 }), {}), 'a private key': odd(keyPair('ES256'), privateKey.export({ format: 'jwk' })), 'another kind than it says': odd(keyPair('ES256'), { kty: 'RSA' }),
+    'too small': odd(keyPair('RS256', { bits: 1024 }), {}), 'a private key': odd(
+      { ...keyPair('ES256'), publicKey: published.publicKey, verifier: published.publicKey.export({ type: 'spki', format: 'pem' }) as string }, published.privateKey.export({ format: 'jwk' }),
+    ),
+    'another kind than it says': odd(keyPair('ES256'), { kty: 'RSA' }),
     'another curve than it says': odd(keyPair('ES256'), { crv: 'P-384' }), 'a point that is not on the curve': odd(keyPair('ES256'), { y: Buffer.alloc(32, 7).toString('base64url') }),
     'without an id': odd(keyPair('ES256'), { kid: undefined }), 'an id that is a number': odd(keyPair('ES256'), { kid: 7 }),
     'on a curve of no use': odd({ ...keyPair('ES256'), publicKey: k1 }, { ...k1.export({ format: 'jwk' }) }), 'for agreement': odd({ ...keyPair('EdDSA'), publicKey: x25519 }, { ...x25519.export({ format: 'jwk' }) }),

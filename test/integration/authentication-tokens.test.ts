@@ -171,6 +171,8 @@ t.test('a token is measured by the vault\'s clock', async (test) => {
     vault.clock.ms = ms;
     test.equal((await whoami(vault, `Bearer ${token}`)).status, status, `after ${ms} ms`);
   }
+  vault.clock.ms = -3_600_000;
+  test.equal((await whoami(vault, `Bearer ${forge(key, undefined, goodClaims(Date.now() - 3_600_000))}`)).status, 200, 'and by no other');
 });
 
 t.test('a role that was taken away counts at the next request, with the same token', async (test) => {
