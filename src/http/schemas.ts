@@ -30,7 +30,7 @@ const hasFourDigitYear = (text: string): boolean => {
   return year >= 1970 && year <= 9999;
 };
 /** A time as the caller writes it. */
-export const timeInput = z.iso.datetime({ offset: true }).max(40).refine(hasFourDigitYear, 'range')
+export const timeInput = z.iso.datetime({ offset: true, abort: true }).max(40).refine(hasFourDigitYear, 'range')
   .meta({ id: 'TimeInput', description: 'RFC 3339.', examples: ['2027-01-31T00:00:00Z'] });
 export const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER).meta({ format: 'int64', examples: [41] });
 export const revision = z.int().min(1).max(2_147_483_647)
