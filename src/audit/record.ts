@@ -75,9 +75,11 @@ export class AuditLog {
   /** Records a refusal; above ten a minute of the same kind they become one event a minute with their count. */
   async denial(denial: Denial): Promise<void> {
     if (denial.reason === 'sealBroken') this.#parts.onAlarm(denial);
-    const { caller, team, action, reason } = denial;
+    const { caller, team, action, reason, isHidden } = denial;
     // The team and the reason are in the key too: noise in one team must not hide what is tried in another.
-    if (this.#ceiling.admit(`${caller.subject} ${action} ${team?.id ?? ''} ${reason}`, denial)) await this.record(this.#parts.db, eventOf(denial));
+    // SECURITY: but not where the caller must not learn that there is one: an event more or less would take longer or shorter.
+    const kind = isHidden === true ? 'hidden' : `${team?.id ?? ''} ${reason}`;
+    if (this.#ceiling.admit(`${caller.subject} ${action} ${kind}`, denial)) await this.record(this.#parts.db, eventOf(denial));
     else this.#summaryTimer ??= setTimeout(() => { void this.#summarise({ all: false }); }, summaryMs).unref();
   }
 

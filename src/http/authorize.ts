@@ -14,6 +14,8 @@ export interface Denial {
   readonly action: string;
   readonly target: { readonly type: string; readonly id: string };
   readonly reason: string;
+  /** The caller was told that there is no such thing. */
+  readonly isHidden?: boolean;
 }
 
 /** What the hook asks the layers above it for; each is one look at the database. */
@@ -79,6 +81,9 @@ async function authorize(request: FastifyRequest, caller: Caller, access: Access
     return;
   }
   // SECURITY: the same writes and the same answer whether the thing exists or not. What was asked for is said only by its form.
-  await parts.recordDenial({ caller, team: located?.team, action: access.team, target: { type: access.by, id: located === undefined ? 'unknown' : key }, reason: decision.reason });
+  await parts.recordDenial({
+    caller, team: located?.team, action: access.team, target: { type: access.by, id: located === undefined ? 'unknown' : key }, reason: decision.reason,
+    isHidden: decision.kind === 'hide',
+  });
   throw decision.kind === 'hide' ? notFound() : forbidden();
 }

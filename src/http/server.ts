@@ -4,7 +4,7 @@ import { randomUUIDv7 } from 'node:crypto';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { AppError, notFound } from '../shared/errors.ts';
 import { answerClientError } from './client-errors.ts';
 import { parseJson } from './json.ts';
 import { bodyBytesMax, connectionTimeoutMs, headerBytesMax, paramLengthMax, requestTimeoutMs, timeoutCheckMs } from './limits.ts';
@@ -67,10 +67,6 @@ export function createServer({ logger, trustedProxies, tls, isStopping }: Server
   });
   app.addHook('onRequest', async (request) => {
     if (isStopping() && request.routeOptions.config.isProbe !== true) throw new AppError('notReady', 'The vault is stopping.', { retryAfterSeconds: 1 });
-  });
-  app.addHook('preValidation', async (request) => {
-    const { operation } = request.routeOptions.config;
-    if (operation !== undefined && operation.body === undefined && request.body !== undefined) throw invalid('', 'noBody');
   });
   app.addHook('onSend', async (request, reply) => { addHeaders(request, reply); });
   return app;

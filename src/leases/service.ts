@@ -129,7 +129,7 @@ export class LeasesService {
   async #refuse(caller: Caller, refusals: readonly (Refusal | Unopened)[]): Promise<AppError> {
     for (const refusal of refusals) {
       if ('failed' in refusal && !refusal.failed.version.isMarked) await this.#mark(caller, refusal.failed);
-      else await this.#parts.audit.denial({ caller, team: refusal.team, action, target: refusal.target, reason: refusal.reason });
+      else await this.#parts.audit.denial({ caller, team: refusal.team, action, target: refusal.target, reason: refusal.reason, isHidden: refusal.rule === 'notFound' });
     }
     const errors = refusals.map(({ pointer, rule }) => ({ pointer, rule })).slice(0, faultsMax);
     return new AppError('leaseRefused', 'Not all of this can be leased, so nothing is.', { errors });
