@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { type KyselyPlugin, sql } from 'kysely';
 import { test } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
+import { generateEngineKey } from '../../src/client/index.ts';
 import type { Caller } from '../../src/http/access.ts';
 import { LeasesService, type LeaseInput } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
@@ -103,11 +104,18 @@ test('between reading and recording', async (t) => {
   });
 
   await t.test('a key of the engine is removed: the lease goes to another, or nowhere', async (t) => {
-    const { generateEngineKey } = await import('../../src/client/index.ts');
     const { keys } = await demand(vault.call('operator', 'POST', `/v1/engines/${engine.id}/keys`, { key: generateEngineKey('P-256').publicJwk }), 201);
     t.match(await leaseWith(once(() => demand(vault.call('operator', 'DELETE', `/v1/engines/${engine.id}/keys/${keys[1].kid}`, undefined, any), 204))), { version: 2, readings: 2 });
     const { details } = await db.selectFrom('audit_event').select('details').where('action', '=', 'credential.lease').orderBy('id', 'desc').executeTakeFirstOrThrow();
     t.equal(details['kid'], keys[0].kid);
+  });
+
+  await t.test('a key of the engine that vanishes with nothing else changed', async (t) => {
+    await sql`create table kept as select * from engine_key where engine_id = ${engine.id}`.execute(db);
+    const gone = await leaseWith(once(() => sql`delete from engine_key where engine_id = ${engine.id}`.execute(db)));
+    t.match(gone, { code: 'leaseRefused', rules: ['notFound'], readings: 2 });
+    await sql`insert into engine_key select * from kept`.execute(db);
+    t.match(await leaseWith(async () => undefined), { version: 2 });
   });
 
   await t.test('a token moved in by SQL, with nothing else changed', async (t) => {

@@ -43,6 +43,7 @@ test('a lease of the vault opens, with keys of both kinds, as JWK and as KeyObje
 
 test('everything else is refused by name, and nothing of it is repeated', async (t) => {
   const stranger = generateKeyPairSync('ed25519').privateKey;
+  const ecdsa = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const secret = randomBytes(32);
   const good = await lease();
   const [header, , iv, ciphertext, tag] = good.split('.') as [string, string, string, string, string];
@@ -74,6 +75,7 @@ test('everything else is refused by name, and nothing of it is repeated', async 
     ['signed without a key id', await seal(await sign(claims, { header: { kid: undefined } })), 'notSigned'],
     ['signed with HMAC', await seal(await sign(claims, { key: secret, header: { alg: 'HS256' } })), 'notSigned'],
     ['signed with HMAC under the public key', await seal(await sign(claims, { key: Buffer.from(raw, 'base64url'), header: { alg: 'HS256' } })), 'notSigned'],
+    ['signed with another algorithm by a key of the set', await seal(await sign(claims, { key: ecdsa.privateKey, header: { alg: 'ES256', kid: 'ecdsa' } })), 'notSigned', { vault: { issuer, keys: { keys: [...keys.keys, { ...await exportJWK(ecdsa.publicKey), kid: 'ecdsa' }] } } }],
     ['changed claims', await seal((await sign(claims)).replace(/\.[^.]+\./, `.${Buffer.from(JSON.stringify(claimsOf({ exp: seconds() + 9999 }))).toString('base64url')}.`)), 'notSigned'],
     ['another vault', await lease({ iss: 'https://other.test' }), 'issuer'],
     ['no issuer', await lease({ iss: undefined }), 'issuer'],
