@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import { isLockTimeout, isRetryable, isUniqueViolation } from '../db/errors.ts';
+import { isLockTimeout, isRetryable } from '../db/errors.ts';
 import type { TokenFormatColumn } from '../db/tables.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
@@ -64,29 +64,23 @@ export class KeysService {
     const id = newId<RotationId>();
     const toKey = newId<DataKeyId>();
     const at = this.#time();
-    let total = 0;
-    try {
-      await this.#withKeyLock(async (trx) => {
-        await claim(trx, id);
-        await refuseWhileRunning(trx, team.id); // before the lock too: a refusal need not hold up the team's writers
-        await setLockTimeout(trx);
-        const active = await repository.lockActiveKey(trx, team.id);
-        await refuseWhileRunning(trx, team.id);
-        if (active === undefined) throw keyBusy();
-        const format = await repository.findTeamFormat(trx, team.id) ?? raise(notFound());
-        await repository.demoteKey(trx, team.id, active.id, at);
-        const key = keyring.newDataKey({ id: toKey, team: team.id, version: active.version + 1, format });
-        await repository.insertActiveKey(trx, key, { by: caller.subject, at });
-        ({ total } = await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at }));
-        await audit.record(trx, {
-          caller, team, action: 'key.rotate', target: { type: 'key', id: toKey }, key: toKey, details: { rotation: id, fromKey: active.id, toKey },
-        });
+    const total = await this.#withKeyLock(async (trx) => {
+      await claim(trx, id);
+      await refuseWhileRunning(trx, team.id); // before the lock too: a refusal need not hold up the team's writers
+      await setLockTimeout(trx);
+      const active = await repository.lockActiveKey(trx, team.id);
+      await refuseWhileRunning(trx, team.id);
+      if (active === undefined) throw keyBusy();
+      const format = await repository.findTeamFormat(trx, team.id) ?? raise(notFound());
+      await repository.demoteKey(trx, team.id, active.id, at);
+      const key = keyring.newDataKey({ id: toKey, team: team.id, version: active.version + 1, format });
+      await repository.insertActiveKey(trx, key, { by: caller.subject, at });
+      const inserted = await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at });
+      await audit.record(trx, {
+        caller, team, action: 'key.rotate', target: { type: 'key', id: toKey }, key: toKey, details: { rotation: id, fromKey: active.id, toKey },
       });
-    } catch (error) {
-      if (!isUniqueViolation(error, 'key_rotation_one_running')) throw error;
-      const twin = await repository.findRunningRotation(this.#parts.db, team.id);
-      throw twin === undefined ? keyBusy() : rotationRunning(twin);
-    }
+      return inserted.total;
+    });
     this.#parts.wake();
     const row: RotationRow = {
       id, state: 'running', toKey, total, done: 0, failed: 0, createdAt: at, createdBy: caller.sub, progressedAt: at, endedAt: null,

@@ -155,6 +155,26 @@ t.test('a cancelled rotation moves nothing more; its key stays active and a late
   t.match(await ended(vault, of.team, next.id), { state: 'completed', done: 40 });
 });
 
+t.test('a rotation ends once: not after it was cancelled, and not for two who found nothing left', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await addCredentials(vault, of, 5);
+  const parts = { db: vault.db, keyring: vault.keyring, audit: vault.audit, now: Date.now };
+  const moved = async () => {
+    const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
+    const [running] = await listRunningRotations(vault.db);
+    await moveBatch(parts, running!, { limit: 10, passOver: [], after: undefined });
+    return { id: rotation.id, running: running! };
+  };
+  const cancelled = await moved();
+  await vault.keys.cancelRotation(of.admin, of.team, cancelled.id);
+  t.equal(await endIfDone(parts, cancelled.running), false);
+  t.match(await vault.keys.getRotation(of.team, cancelled.id), { state: 'cancelled', done: 5 });
+  const completed = await moved();
+  t.strictSame((await Promise.all([1, 2, 3].map(() => endIfDone(parts, completed.running)))).toSorted(), [false, false, true]);
+  t.equal((await eventsOf(vault.db, of.team.id, 'key.rotationEnd')).length, 1);
+});
+
 t.test('a batch that was being moved when its rotation was cancelled is not kept', async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
