@@ -109,7 +109,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     start: () => { worker.start(); usage.start(); retention.start(); },
     stop: async () => {
       isStopping = true;
-      await app.close();
+      await app.closeGently();
       await Promise.all([worker.stop(), retention.stop(), usage.stop()]);
       await audit.stop();
     },
