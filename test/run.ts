@@ -24,7 +24,7 @@ async function run(serverUrl: string): Promise<number> {
   const child = spawn(tap, [...reporter, `--output-file=${output}`, ...process.argv.slice(2)], {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, CI: undefined, TEST_DATABASE_URL: serverUrl, VAULT_TEST_CANARY: `canary-${randomBytes(16).toString('hex')}` },
+    env: { ...process.env, CI: undefined, VAULT_TEST_CI: process.env['CI'], TEST_DATABASE_URL: serverUrl, VAULT_TEST_CANARY: `canary-${randomBytes(16).toString('hex')}` },
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
   const code = await new Promise<number>((resolve, reject) => {

@@ -30,9 +30,12 @@ const page = `<!doctype html>
 </html>
 `;
 
-const start = `SwaggerUIBundle({
+// The parts of Swagger UI that would take a token or choose another server are left out.
+const start = `const nothing = () => () => null;
+SwaggerUIBundle({
   url: '/openapi.json', dom_id: '#swagger-ui', deepLinking: true, supportedSubmitMethods: [], validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis], layout: 'BaseLayout', defaultModelsExpandDepth: 0, displayOperationId: true,
+  presets: [SwaggerUIBundle.presets.apis], layout: 'BaseLayout', defaultModelsExpandDepth: 0, defaultModelExpandDepth: 3, displayOperationId: true,
+  plugins: [{ wrapComponents: { AuthorizeBtnContainer: nothing, authorizeOperationBtn: nothing, ServersContainer: nothing } }],
 });
 `;
 
