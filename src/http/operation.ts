@@ -1,7 +1,7 @@
 // One way to add a route. Whoever adds an operation says its access, its problems and its schemas in one place; what is said
 // here is what runs and what openapi.yaml prints.
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
 import { type Access, type Caller, type Located, type TeamRef } from './access.ts';
 import type { Role } from '../db/tables.ts';
@@ -56,6 +56,9 @@ declare module 'fastify' {
   interface FastifyInstance { operations: AnyOperation[] }
 }
 
+// An operation without a body takes none: what somebody thought it would heed is refused, not ignored.
+const noBody = z.strictObject({}).nullish();
+
 /** Adds the operation to the app and to the list that openapi.yaml is made from. */
 export function addOperation<P = undefined, Q = undefined, B = undefined, R = undefined>(app: FastifyInstance, operation: Operation<P, Q, B, R>): void {
   const any = operation as unknown as AnyOperation;
@@ -69,7 +72,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
     schema: {
       ...(operation.params === undefined ? {} : { params: operation.params }),
       ...(operation.query === undefined ? {} : { querystring: operation.query }),
-      ...(operation.body === undefined ? {} : { body: operation.body }),
+      ...(operation.method === 'GET' ? {} : { body: operation.body ?? noBody }),
       response: { ...(success.schema === undefined ? {} : { [success.status]: success.schema }), default: refusal },
     },
     handler: async (request, reply) => {
