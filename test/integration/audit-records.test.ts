@@ -1,0 +1,115 @@
+// What is not an event of its own: reads (batched, within a second, through an outage), and refusals beyond ten a minute (counted).
+import t from 'tap';
+import { sql } from 'kysely';
+import { AuditLog } from '../../src/audit/record.ts';
+import type { Denial } from '../../src/http/authorize.ts';
+import { newId, type SubjectId, type TeamId } from '../../src/shared/ids.ts';
+import { until } from '../helpers/processes.ts';
+import { startVault } from '../helpers/vault.ts';
+
+t.test('access records', async (t) => {
+  const vault = await startVault(t);
+  const { call, db } = vault;
+  await vault.team('payments');
+  const { json: { id } } = await call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'one', type: 'bearer', fields: { token: 'x' } });
+  interface Row { action: string; sub: string | null; slug: string | null; target_id: string | null; status: number; address: string | null; request_id: string }
+  const records = async (): Promise<Row[]> => (await sql<Row>`select action, sub, slug, target_id, status, address, request_id from access_record
+    left join subject on subject.id = subject_id left join team on team.id = team_id order by at, access_record.id`.execute(db)).rows;
+
+  const read = await call('alice', 'GET', `/v1/credentials/${id}`);
+  await call('alice', 'GET', '/v1/teams/payments/credentials');
+  await call('alice', 'GET', '/v1/credentials');
+  await call('alice', 'GET', '/v1/teams/payments/audit-events');
+  await call('stranger', 'GET', `/v1/credentials/${id}`);
+  await call(null, 'GET', `/v1/credentials/${id}`);
+  await vault.app.inject({ method: 'POST', url: '/v1/teams', headers: { authorization: 'Bearer no.token.here' } });
+  const found = await until(async () => { const rows = await records(); return rows.length >= 7 && rows; });
+  t.match(found, [
+    { action: 'credential.read', sub: 'alice', slug: 'payments', target_id: id, status: 200, address: '127.0.0.1', request_id: read.headers['x-request-id'] },
+    { action: 'credential.read', slug: 'payments', target_id: null }, { action: 'credential.read', slug: null, target_id: null }, { action: 'audit.read', slug: 'payments' },
+    { action: 'credential.read', sub: 'stranger', slug: null, target_id: null, status: 404 },   // that there is such a thing stands in the team's own trail
+  ]);
+  t.match(found.slice(5).map(({ action, sub, status }) => `${action} ${sub} ${status}`).sort(), ['credential.read null 401', 'team.create null 401'], 'failed authentications');
+  t.equal(found.length, 7, 'a write leaves an event, not a record');
+});
+
+t.test('batches', async (t) => {
+  const vault = await startVault(t);
+  const { db, keyring } = vault;
+  const errors: Error[] = [];
+  const audit = new AuditLog({ db, keyring, now: Date.now, onError: (error) => { errors.push(error); }, onAlarm: () => undefined });
+  const read = (target: string): void => { audit.access({ subject: null, team: null, action: 'credential.read', target, status: 200, requestId: 'r', address: null }); };
+  const stored = async (): Promise<number> => (await sql<{ n: number }>`select count(*) as n from access_record`.execute(db)).rows[0]?.n ?? 0;
+
+  t.test('wait for the database through an outage, and are told of once', async (t) => {
+    await sql`alter table access_record rename to access_record_away`.execute(db);
+    for (let i = 0; i < 2_500; i += 1) read(`r${i}`);
+    await audit.flush();
+    await audit.flush();
+    t.match(errors.map(({ message }) => message), [/cannot be written/]);
+    await sql`alter table access_record_away rename to access_record`.execute(db);
+    await until(async () => await stored() === 2_500);
+    t.equal((await sql<{ n: number }>`select count(distinct target_id) as n from access_record`.execute(db)).rows[0]?.n, 2_500);
+  });
+
+  t.test('are bounded: what is beyond is counted and told', async (t) => {
+    errors.length = 0;
+    await sql`alter table access_record rename to access_record_away`.execute(db);
+    for (let i = 0; i < 20_300; i += 1) read(`o${i}`);
+    await audit.flush();
+    await sql`alter table access_record_away rename to access_record`.execute(db);
+    await until(async () => await stored() === 22_500);
+    await until(() => errors.some(({ message }) => message.startsWith('300 access records were lost')));
+  });
+
+  t.test('that were sent already are not stored twice', async (t) => {
+    // As after an insert that committed and whose answer was lost: the row is there when it comes again.
+    await sql.raw(`create function twin() returns trigger language plpgsql as $$ begin insert into access_record select new.*; return new; end $$;
+      create trigger twin before insert on access_record for each row when (pg_trigger_depth() = 0) execute function twin()`).execute(db);
+    const before = await stored();
+    read('twice');
+    read('and another');
+    await audit.flush();
+    t.equal(await stored(), before + 2);
+    await sql`drop trigger twin on access_record`.execute(db);
+  });
+
+  t.test('stop writes what waits', async (t) => {
+    const before = await stored();
+    read('last');
+    await audit.stop();
+    t.equal(await stored(), before + 1);
+  });
+});
+
+t.test('refusals', async (t) => {
+  const vault = await startVault(t);
+  const { db, keyring } = vault;
+  const clock = { now: Date.now() };
+  const audit = new AuditLog({ db, keyring, now: () => clock.now, onError: (error) => { throw error; }, onAlarm: () => undefined });
+  const subject = newId<SubjectId>();
+  const team = { id: newId<TeamId>(), slug: 'payments' };
+  const denial = (more: Partial<Denial> = {}): Denial => ({
+    caller: { sub: 'eve', subject, isOperator: false, requestId: 'r', address: '203.0.113.7' }, team, action: 'credential.write', target: { type: 'team', id: 'payments' }, reason: 'role', ...more,
+  });
+  const events = async (): Promise<{ reason: string; count: number | null; team_id: string }[]> =>
+    (await sql<{ reason: string; count: number | null; team_id: string }>`select reason, (details ->> 'count')::int as count, team_id from audit_event where actor_id = ${subject} order by at, id`.execute(db)).rows;
+
+  for (let i = 0; i < 25; i += 1) await audit.denial(denial());
+  t.strictSame((await events()).map(({ count }) => count), Array<null>(10).fill(null), 'ten are told, the others counted');
+  await audit.denial(denial({ reason: 'sealBroken' }));
+  const other = { id: newId<TeamId>(), slug: 'other' };
+  await audit.denial(denial({ team: other }));
+  await audit.denial(denial({ action: 'team.manage' }));
+  t.equal((await events()).length, 13, 'another reason, team or action is not drowned by the noise');
+  await audit.stop();
+  t.match((await events()).filter(({ count }) => count !== null), [{ reason: 'role', count: 15, team_id: team.id }], 'and the count is written, whether more come or not');
+  clock.now += 30_000;
+  for (let i = 0; i < 5; i += 1) await audit.denial(denial());
+  t.equal((await events()).length, 14, 'one a minute');
+  await audit.stop();
+  t.match((await events()).at(-1), { count: 5 });
+  clock.now += 60_001;
+  for (let i = 0; i < 12; i += 1) await audit.denial(denial());
+  t.equal((await events()).length, 25, 'after a quiet minute ten are told again');
+});
