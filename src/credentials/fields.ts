@@ -2,6 +2,7 @@
 // Pure; nothing here decrypts.
 import { fieldsMax } from '../http/limits.ts';
 import { AppError, type InputFault, invalid } from '../shared/errors.ts';
+import { isPlainName } from '../shared/names.ts';
 import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
 import { publicValue, secretValue } from './types/define.ts';
 import { faultsIn } from '../http/validation.ts';
@@ -47,8 +48,8 @@ export function applyFields(
   const secrets = new Map<string, string>();
   const cleared: string[] = [];
   for (const [name, value] of Object.entries(input)) {
-    const pointer = `/fields/${name}`;
     const field = fieldOf(type, name, stored, declaredPublic);
+    const pointer = Object.hasOwn(type.fields, name) || isPlainName(name) ? `/fields/${name}` : '/fields';
     if (field === undefined) { faults.push({ pointer, rule: 'unknownField' }); continue; }
     if (value === null) {
       if (field.default !== undefined) publicFields.set(name, field.default);

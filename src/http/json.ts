@@ -2,6 +2,7 @@
 // formed. What JSON.parse would bend (bytes that are no UTF-8, a member that comes twice) is refused, so that what is stored is
 // what was sent and what a proxy in between has read.
 import { isUtf8 } from 'node:buffer';
+import { isPlainName } from '../shared/names.ts';
 
 /** Which rule the text breaks, and where as far as that can be said: a JSON pointer made of plain names. */
 export class JsonRefused extends Error {
@@ -16,7 +17,6 @@ export class JsonRefused extends Error {
 }
 
 const depthMax = 32;
-const plainName = /^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/;
 const [quote, backslash, colon, openBrace, closeBrace, openBracket, closeBracket] = Array.from('"\\:{}[]', (character) => character.charCodeAt(0));
 
 /** The value of a JSON text. Throws JsonRefused. */
@@ -82,7 +82,7 @@ function walk(value: unknown, pointer: string): number {
     if (name === '__proto__') throw new JsonRefused('memberName', pointer);
     if (!name.isWellFormed()) throw new JsonRefused('loneSurrogate', pointer);
     // A name is the sender's text too: below one that is not plain, the pointer stays where it is.
-    count += 1 + walk(member, plainName.test(name) ? `${pointer}/${name}` : pointer);
+    count += 1 + walk(member, isPlainName(name) ? `${pointer}/${name}` : pointer);
   }
   return count;
 }

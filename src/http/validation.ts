@@ -2,9 +2,9 @@
 // does not leave.
 import type { z } from 'zod';
 import { AppError, type InputFault } from '../shared/errors.ts';
+import { isPlainName } from '../shared/names.ts';
 
 const faultsMax = 20;
-const plainName = /^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/;
 
 type Issue = z.core.$ZodIssue;
 
@@ -71,7 +71,7 @@ function faultsOf(issue: Issue, data: unknown, part: string): InputFault[] {
   const pointer = part + pointerTo(knownSteps(issue.path));
   if (issue.code === 'unrecognized_keys') {
     // SECURITY: a name is the caller's text too; only a plain one is said back.
-    const named = issue.keys.filter((key) => plainName.test(key));
+    const named = issue.keys.filter((key) => isPlainName(key));
     return named.length === 0 ? [{ pointer, rule: 'unknownField' }] : named.map((key) => ({ pointer: `${pointer}/${key}`, rule: 'unknownField' }));
   }
   if (issue.code === 'invalid_union') return faultsOfUnion(issue, data, part, pointer);
@@ -88,7 +88,7 @@ function faultsOfUnion(issue: Extract<Issue, { code: 'invalid_union' }>, data: u
 
 /** Cuts the path before a step that is not a plain name. */
 function knownSteps(path: readonly PropertyKey[]): readonly PropertyKey[] {
-  const stranger = path.findIndex((step) => typeof step === 'string' && !plainName.test(step));
+  const stranger = path.findIndex((step) => typeof step === 'string' && !isPlainName(step));
   return stranger < 0 ? path : path.slice(0, stranger);
 }
 
