@@ -6,7 +6,11 @@ import { credentialTarget } from '../audit/event.ts';
 import type { Db } from '../db/client.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 
-export interface RetentionParts { readonly db: Db; readonly audit: AuditLog; readonly now: () => number; readonly onError: (error: Error) => void }
+export interface RetentionParts {
+  readonly db: Db; readonly audit: AuditLog; readonly now: () => number; readonly onError: (error: Error) => void;
+  /** How many rows one transaction destroys. */
+  readonly batchRows?: number;
+}
 
 const everyMs = 60 * 60_000;
 const auditMonthsKept = 12;
@@ -14,17 +18,21 @@ const monthsAhead = 3;
 const deletedCredentialDays = 30;
 const deletedTeamDays = 7;
 const idempotencyHours = 24;
-const batchRows = 500;
+const batchRowsDefault = 500;
 const dayMs = 86_400_000;
 
 /** The hourly housekeeping. */
 export class Retention {
   readonly #parts: RetentionParts;
+  readonly #batchRows: number;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #isStopping = false;
 
-  constructor(parts: RetentionParts) { this.#parts = parts; }
+  constructor(parts: RetentionParts) {
+    this.#parts = parts;
+    this.#batchRows = parts.batchRows ?? batchRowsDefault;
+  }
 
   /** Runs once now and then every hour. */
   start(): void {
@@ -61,9 +69,9 @@ export class Retention {
   async #purgeIdempotency(): Promise<boolean> {
     const { rows } = await sql`
       delete from idempotency_record where ctid = any(array(
-        select ctid from idempotency_record where created_at < ${this.#before(idempotencyHours * 3_600_000)} limit ${batchRows}))
+        select ctid from idempotency_record where created_at < ${this.#before(idempotencyHours * 3_600_000)} limit ${this.#batchRows}))
       returning 1`.execute(this.#parts.db);
-    return rows.length === batchRows;
+    return rows.length === this.#batchRows;
   }
 
   async #purgeCredentials(): Promise<boolean> {
@@ -71,12 +79,12 @@ export class Retention {
       const { rows } = await sql<{ id: CredentialId; team: TeamId; slug: string }>`
         delete from credential using team where team.id = credential.team_id and credential.id in (
           select id from credential where state = 'deleted' and deleted_at < ${this.#before(deletedCredentialDays * dayMs)}
-          order by deleted_at limit ${batchRows} for update skip locked)
+          order by deleted_at limit ${this.#batchRows} for update skip locked)
         returning credential.id, credential.team_id as team, team.slug`.execute(trx);
       await this.#parts.audit.record(trx, ...rows.map((row) => ({
         caller, team: { id: row.team, slug: row.slug }, action: 'credential.purge', target: credentialTarget(row.id), reason: 'retention',
       })));
-      return rows.length === batchRows;
+      return rows.length === this.#batchRows;
     });
   }
 
@@ -89,7 +97,7 @@ export class Retention {
       const team = rows[0];
       if (team === undefined) return false;
       const { rows: credentials } = await sql`
-        delete from credential where id in (select id from credential where team_id = ${team.id} limit ${batchRows} for update) returning 1`.execute(trx);
+        delete from credential where id in (select id from credential where team_id = ${team.id} limit ${this.#batchRows} for update) returning 1`.execute(trx);
       if (credentials.length > 0) return true;   // the team goes when nothing of it is left
       await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
       await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();

@@ -15,7 +15,7 @@ t.test('retention', async (t) => {
   const clock = { ms: 0 };
   const audit = new AuditLog({ db, keyring, now: Date.now, onError: (error) => { throw error; }, onAlarm: () => undefined });
   const errors: Error[] = [];
-  const retention = new Retention({ db, audit, now: () => Date.now() + clock.ms, onError: (error) => { errors.push(error); } });
+  const retention = new Retention({ db, audit, now: () => Date.now() + clock.ms, onError: (error) => { errors.push(error); }, batchRows: 5 });
   const count = async (text: string): Promise<number> => (await sql.raw<{ n: number }>(`select count(*) as n from ${text}`).execute(db)).rows[0]?.n ?? 0;
   await vault.team('payments');
   const store = async (name: string, team = 'payments'): Promise<string> =>
@@ -58,6 +58,20 @@ t.test('retention', async (t) => {
     t.ok(await count(`audit_event where team_id = '${team?.id}' and action = 'credential.create'`) > 0, 'its trail stays');
     t.equal((await call('operator', 'POST', '/v1/teams', { slug: 'doomed', name: 'x', admins: ['x'] })).json.code, 'slugTaken');
     t.ok(await count(`data_key where team_id = (select id from team where slug = 'payments')`) > 0, 'others keep their keys');
+    clock.ms = 0;
+  });
+
+  t.test('a batch is a batch: what is left of a large team waits for the next one, and the keys go last', async (t) => {
+    await vault.team('large');
+    for (const id of await Promise.all(Array.from({ length: 7 }, (_, i) => store(`c${i}`, 'large')))) await remove(id);
+    await call('alice', 'DELETE', '/v1/teams/large', undefined, any);
+    await sql.raw(`create function few() returns trigger language plpgsql as $$ begin
+      if (select count(*) from gone) > 5 then raise exception 'too many at once'; end if; return null; end $$;
+      create trigger few after delete on credential referencing old table as gone for each statement execute function few()`).execute(db);
+    clock.ms = 7 * dayMs + 60_000;
+    await retention.run();
+    t.strictSame([await count(`credential join team on team.id = team_id where slug = 'large'`), await count(`data_key join team on team.id = team_id where slug = 'large'`)], [0, 0]);
+    await sql`drop trigger few on credential`.execute(db);
     clock.ms = 0;
   });
 
