@@ -4,8 +4,8 @@ import type { Keyring } from '../crypto/index.ts';
 import { credentialSealHolds } from '../credentials/service.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
 import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
-import { engineSealHolds, standingOf } from '../http/rights.ts';
-import type { CredentialId, EngineId } from '../shared/ids.ts';
+import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../http/rights.ts';
+import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
 
 /** Why a reference is refused, as the caller is told. */
@@ -54,34 +54,43 @@ export function decideKey(row: RecipientRow, engine: EngineId, keyring: Keyring)
 /** Each reference granted or refused, in their order. */
 export function decideAll(found: readonly (FoundRow | undefined)[], question: Question, keyring: Keyring): (Granted | Refusal)[] {
   const seen = new Set<CredentialId>();
+  const standings = new Map<string, Standing>();
+  // One statement read all rows, so that those of one team carry the same rights: their seals are verified once.
+  const standing: StandingOf = (rights, who) => {
+    const held = standings.get(`${who.team} ${who.subject}`) ?? standingOf(rights, who, keyring);
+    standings.set(`${who.team} ${who.subject}`, held);
+    return held;
+  };
   return found.map((row, position) => {
     const refuse = (rule: Rule, reason: string = rule): Refusal => ({
       pointer: `/credentials/${position}`, rule, reason,
       team: row === undefined ? undefined : { id: row.team, slug: row.slug }, target: { type: 'credential', id: row?.id ?? 'unknown' },
     });
     if (row === undefined) return refuse('notFound', 'noSuchThing');
-    return decide(row, position, question, keyring, seen, refuse);
+    return decide(row, position, question, { keyring, standing, seen, refuse });
   });
 }
 
+type StandingOf = (rights: RightsRow, who: { team: TeamId; slug: string; subject: SubjectId; sub: string }) => Standing;
+
 function decide(
-  row: FoundRow, position: number, { caller, onBehalfOf, knownVersions, now }: Question, keyring: Keyring, seen: Set<CredentialId>,
-  refuse: (rule: Rule, reason?: string) => Refusal,
+  row: FoundRow, position: number, { caller, onBehalfOf, knownVersions, now }: Question,
+  { keyring, standing, seen, refuse }: { keyring: Keyring; standing: StandingOf; seen: Set<CredentialId>; refuse: (rule: Rule, reason?: string) => Refusal },
 ): Granted | Refusal {
-  const standing = standingOf(row.rights, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub }, keyring);
-  if (standing.role === undefined) return refuse('notFound', standing.refusal ?? 'notMember');
-  if (!isAllowed(standing.role, 'credential.lease')) return refuse('notFound', 'role');
+  const engine = standing(row.rights, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub });
+  if (engine.role === undefined) return refuse('notFound', engine.refusal ?? 'notMember');
+  if (!isAllowed(engine.role, 'credential.lease')) return refuse('notFound', 'role');
   const { content } = row;
   if (content === undefined || !credentialSealHolds(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)) return refuse('notFound', 'sealBroken');
   if (seen.has(row.id)) return refuse('duplicate');
   seen.add(row.id);
 
   if (onBehalfOf === undefined) {
-    if (!standing.actsForItself) return refuse('onBehalfOfRequired');
+    if (!engine.actsForItself) return refuse('onBehalfOfRequired');
   } else {
     const { behalfSubject: subject } = row;
     if (subject === null) return refuse('onBehalfOfRefused', 'onBehalfOfUnknown');
-    const behalf = standingOf(row.behalfRights, { team: row.team, slug: row.slug, subject, sub: onBehalfOf }, keyring);
+    const behalf = standing(row.behalfRights, { team: row.team, slug: row.slug, subject, sub: onBehalfOf });
     // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like somebody without the right.
     if (behalf.role === undefined) return refuse('onBehalfOfRefused', behalf.refusal === 'sealBroken' ? 'sealBroken' : 'onBehalfOfNotMember');
     if (!isAllowed(behalf.role, 'credential.use')) return refuse('onBehalfOfRefused', 'onBehalfOfRole');
