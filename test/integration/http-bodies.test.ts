@@ -108,10 +108,10 @@ t.test('members that the operation does not know, or that are of the wrong kind'
 t.test('a name is what it looks like', async (test) => {
   for (const name of ['', ' ', ' a', 'a ', 'a\u00a0', 'a\nb', 'a\tb', 'a\0b', 'a\u0085b', 'a\u2028b', 'a\u202eb', 'a\u2066b', 'a\u200bb', 'a\u200db', '\ufeffa', 'a\u00adb', 'a\ufff9b', 'x'.repeat(101)]) {
     const answer = await vault.call('alice', 'POST', create, { ...good, name });
-    test.match(answer, { status: 400, json: { errors: [{ pointer: '/name' }] } }, JSON.stringify(name));
+    test.match(answer, { status: 400, json: { errors: [{ pointer: '/name' }] } }, encodeURIComponent(name));
   }
   for (const [member, value] of [['description', 'a\u202eb'], ['description', 'a\0'], ['labels', { env: 'a\u2067b' }], ['labels', { env: 'a\nb' }]] as const) {
-    test.equal((await vault.call('alice', 'POST', create, { ...good, [member]: value })).status, 400, `${member} ${JSON.stringify(value)}`);
+    test.equal((await vault.call('alice', 'POST', create, { ...good, [member]: value })).status, 400, `${member} ${encodeURIComponent(JSON.stringify(value))}`);
   }
 });
 
