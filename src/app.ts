@@ -16,7 +16,7 @@ import { registerDocs } from './http/docs.ts';
 import { openapiDocument } from './http/document.ts';
 import { type ReadinessCheck, registerHealth } from './http/health.ts';
 import { Idempotency } from './http/idempotency.ts';
-import { registerRequestLog } from './http/logging.ts';
+import { logBackgroundFailure, registerRequestLog } from './http/logging.ts';
 import { Cursors } from './http/paging.ts';
 import { addRateLimits, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
@@ -57,7 +57,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const { db, keyring, logger, now } = parts;
   let isStopping = false;
   const app = createServer({ logger, trustedProxies: parts.trustedProxies, tls: parts.tls, isStopping: () => isStopping });
-  const onError = (error: Error): void => { logger.error({ event: 'background', name: error.name, cause: nameOf(error.cause) }, error.message); };
+  const onError = (error: Error): void => { logBackgroundFailure(logger, error); };
   const audit = new AuditLog({
     db, keyring, now, onError,
     onAlarm: ({ action, target, caller }) => { logger.error({ event: 'sealBroken', action, target, requestId: caller.requestId }, 'a sealed row was changed past the service'); },
@@ -115,5 +115,3 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     },
   };
 }
-
-const nameOf = (cause: unknown): string | undefined => (cause instanceof Error ? `${cause.name} ${String((cause as { code?: unknown }).code ?? '')}`.trim() : undefined);
