@@ -76,7 +76,7 @@ export class UsageCounter {
 
 /** Rows are taken in the order of their ids, so that replicas that write the same ones wait for each other and do not lock each other up. */
 async function addUsage(db: Db, deltas: ReadonlyMap<CredentialId, Delta>): Promise<void> {
-  const entries = [...deltas].sort(([a], [b]) => (a < b ? -1 : 1));
+  const entries = [...deltas];
   await sql`
     insert into credential_usage (credential_id, use_count, last_used_at)
     select delta.id, delta.count, delta.last_at

@@ -5,6 +5,8 @@ import { test } from 'tap';
 import { sql } from 'kysely';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { readPublicJwk } from '../../src/engines/jwk.ts';
+import { sealMembership } from '../../src/http/rights.ts';
+import type { SubjectId } from '../../src/shared/ids.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
 import { startVault } from '../helpers/vault.ts';
 
@@ -101,6 +103,15 @@ test('sealed rows', async (t) => {
     t.strictSame(rulesOf(await ask({ keyId: foreign.kid })), ['/keyId notFound']);
     await sql`delete from engine_key where kid = ${foreign.kid}`.execute(db);
     t.equal((await ask()).status, 201);
+  });
+
+  await t.test('an engine that holds another role, sealed as it should be, leases nothing', async (t) => {
+    const { id: team } = await db.selectFrom('team').select('id').where('slug', '=', 'payments').executeTakeFirstOrThrow();
+    const seal = sealMembership(vault.keyring, { team, slug: 'payments', subject: n8n as SubjectId, sub: 'n8n', role: 'admin', actsForItself: false, revision: 9 });
+    await bent('membership', membershipRow, `role = 'admin', revision = 9, seal = '\\x${seal.toString('hex')}'`, async () => {
+      t.equal((await vault.call('n8n', 'GET', '/v1/teams/payments')).status, 200, 'the seal holds');
+      t.strictSame(rulesOf(await ask()), ['/credentials/0 notFound']);
+    });
   });
 
   await t.test('a registration that somebody changed is not sealed again by a change of the operator\'s', async (t) => {
