@@ -59,7 +59,8 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       ],
     });
     try {
-      url = await vault.app.listen({ host: config.host, port: config.port });
+      // For the name fastify would open a second server, for ::1, that does not know how we answer and close.
+      url = await vault.app.listen({ host: config.host === 'localhost' ? '127.0.0.1' : config.host, port: config.port });
     } catch (error) {
       await vault.stop();
       throw error;
