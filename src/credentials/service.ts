@@ -2,7 +2,7 @@
 // audit event; whatever is written lands under the team's active key or not at all.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
-import type { Keyring, WrappedDataKey } from '../crypto/index.ts';
+import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Caller, Located, TeamRef } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
@@ -10,8 +10,9 @@ import type { Page } from '../http/paging.ts';
 import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
 import { standingOf } from '../http/rights.ts';
 import { AppError, notFound } from '../shared/errors.ts';
-import { type CredentialId, type DataKeyId, isId, newId, type TeamId } from '../shared/ids.ts';
+import { type CredentialId, type DataKeyId, isId, newId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import { ActiveKeys } from './active-keys.ts';
 import { defaultPolicy, type FieldsInput, type Policy, readNewFields } from './fields.ts';
 import { type CredentialFilters, listCredentials, type ListedCredential } from './listing.ts';
 import * as repository from './repository.ts';
@@ -55,7 +56,11 @@ export interface CredentialChange {
 /** What is asked of credentials. */
 export class CredentialsService {
   readonly #parts: CredentialsParts;
-  constructor(parts: CredentialsParts) { this.#parts = parts; }
+  readonly #activeKeys: ActiveKeys;
+  constructor(parts: CredentialsParts) {
+    this.#parts = parts;
+    this.#activeKeys = new ActiveKeys(parts);
+  }
 
   /** The credential of a path with the caller's standing in its team, for the authorization hook. Deleted ones are hidden. */
   async locateCredential(caller: Caller, id: string): Promise<Located<CredentialRow> | undefined> {
@@ -107,7 +112,8 @@ export class CredentialsService {
       ...sealed, seal: sealCredential(keyring, sealed), description: input.description ?? null, labels: input.labels ?? {}, by: caller.subject, at,
     };
     await underActiveKey(async () => {
-      const key = await this.#activeKey(team.id);
+      const key = await this.#activeKeys.find(team.id);
+      if (key === undefined) throw notFound();
       const version = sealVersion(keyring, key, { team: team.id, credential: id, version: 1, type: type.name, publicFields, policy, secrets, by: caller.subject, at });
       const recorded = audit.parts([{
         caller, team, action: 'credential.create', target: credentialTarget(id), key: key.id, credentialVersion: 1, details: { type: type.name },
@@ -117,7 +123,7 @@ export class CredentialsService {
       };
       if (isNoClaim(claim)) await insert(db);
       else await db.transaction().execute(async (trx) => { await claim(trx, id); await insert(trx); });
-    });
+    }, () => { this.#activeKeys.forget(team.id); });
     return {
       ...sealed, seal: write.seal, slug: team.slug, description: write.description, labels: write.labels,
       problems: [], useCount: null, lastUsedAt: null, deletedAt: null, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub,
@@ -208,12 +214,6 @@ export class CredentialsService {
         caller, team, action: 'credential.update', target: credentialTarget(id), decision: 'deny', reason: 'undecryptable', key, credentialVersion: version,
       });
     });
-  }
-
-  async #activeKey(team: TeamId): Promise<WrappedDataKey> {
-    const key = await repository.findActiveKey(this.#parts.db, team);
-    if (key === undefined) throw notFound();
-    return key;
   }
 
   #time(): Date { return new Date(this.#parts.now()); }

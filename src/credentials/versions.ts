@@ -94,8 +94,8 @@ async function keep(keyring: Keyring, trx: Trx, row: CredentialRow, names: reado
   }));
 }
 
-/** Runs a write again when the team's key was rotated under it. Throws nameTaken. */
-export async function underActiveKey<T>(write: () => Promise<T>): Promise<T> {
+/** Runs a write again when the team's key was rotated under it, having told `onMoved`. Throws nameTaken. */
+export async function underActiveKey<T>(write: () => Promise<T>, onMoved: () => void = () => undefined): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await write();
@@ -103,6 +103,7 @@ export async function underActiveKey<T>(write: () => Promise<T>): Promise<T> {
       if (isUniqueViolation(error, 'credential_living_name')) throw new AppError('nameTaken', 'A credential of the team has this name.');
       const isMoved = error instanceof KeyMoved || isCheckViolation(error, 'token_needs_active_key');
       if (!isMoved || attempt >= attemptsMax) throw error;
+      onMoved();
     }
   }
 }

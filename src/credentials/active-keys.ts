@@ -1,0 +1,45 @@
+// The teams' active keys, remembered for a minute, so that storing a credential does not ask for its key first. What is remembered
+// is a wrapped key, never leave to use it: the write finds it active in its own statement, or nothing is written.
+import type { WrappedDataKey } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import type { TeamId } from '../shared/ids.ts';
+import { findActiveKey } from './repository.ts';
+
+const ageMsMax = 60_000;
+const teamsMax = 1_000;
+
+/** Finds the key that seals a team's tokens, as it was at most a minute ago. */
+export class ActiveKeys {
+  readonly #db: Db;
+  readonly #now: () => number;
+  readonly #known = new Map<TeamId, { readonly key: WrappedDataKey; readonly at: number }>();
+
+  constructor({ db, now }: { db: Db; now: () => number }) {
+    this.#db = db;
+    this.#now = now;
+  }
+
+  /** Undefined when the team has none. */
+  async find(team: TeamId): Promise<WrappedDataKey | undefined> {
+    const known = this.#known.get(team);
+    if (known !== undefined && Math.abs(this.#now() - known.at) < ageMsMax) return known.key;
+    const at = this.#now();
+    const key = await findActiveKey(this.#db, team);
+    this.forget(team);
+    if (key !== undefined) this.#remember(team, { key, at });
+    return key;
+  }
+
+  /** To be called when a write was refused because its key is not active any more. */
+  forget(team: TeamId): void {
+    this.#known.delete(team);
+  }
+
+  #remember(team: TeamId, known: { readonly key: WrappedDataKey; readonly at: number }): void {
+    for (const [oldest] of this.#known) {
+      if (this.#known.size < teamsMax) break;
+      this.#known.delete(oldest);
+    }
+    this.#known.set(team, known);
+  }
+}
