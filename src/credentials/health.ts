@@ -6,20 +6,22 @@ export const problemNames = ['disabled', 'undecryptable', 'expired', 'expiring']
 export type ProblemName = (typeof problemNames)[number];
 export type Health = ProblemName | 'ok';
 
-const expiringDays = 14;
+const expiringHours = 14 * 24;
+/** The time at which problems are looked at; in a composed statement, its place. */
+type Now = Date | RawBuilder<unknown>;
 
 /** The condition of one problem, over the aliases `credential` and `current`. */
-export function problemCondition(problem: ProblemName, now: Date): RawBuilder<boolean> {
+export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {
   switch (problem) {
     case 'disabled': return sql<boolean>`credential.state = 'disabled'`;
     case 'undecryptable': return sql<boolean>`current.undecryptable_at is not null`;
     case 'expired': return sql<boolean>`credential.expires_at <= ${now}`;
-    case 'expiring': return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${new Date(now.getTime() + expiringDays * 86_400_000)})`;
+    case 'expiring': return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${now}::timestamptz + make_interval(hours => ${sql.lit(expiringHours)}))`;
   }
 }
 
 /** The problems of a row as a text array, worst first. */
-export function problemsColumn(now: Date): RawBuilder<string[]> {
+export function problemsColumn(now: Now): RawBuilder<string[]> {
   const cases = problemNames.map((problem) => sql`case when ${problemCondition(problem, now)} then ${sql.lit(problem)} end`);
   return sql<string[]>`array_remove(array[${sql.join(cases)}], null)`;
 }

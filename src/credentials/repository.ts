@@ -3,6 +3,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
+import { statement } from '../db/statement.ts';
 import type { CredentialState } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
@@ -18,7 +19,7 @@ export interface CredentialRow {
   readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
 }
 
-const columns = (now: Date): RawBuilder<unknown> => sql`
+const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
   credential.id, credential.team_id as team, team.slug, credential.name, credential.type, credential.description, credential.labels,
   credential.state, credential.current_version as version, credential.expires_at as "expiresAt", credential.revision, credential.seal,
   current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames", current.policy, ${problemsColumn(now)} as problems,
@@ -31,13 +32,14 @@ const joins = sql.raw(`
   join subject creator on creator.id = credential.created_by
   join subject updater on updater.id = credential.updated_by`);
 
+const credentialWithRights = statement<{ id: CredentialId; subject: SubjectId; now: Date }, CredentialRow & RightsRow>((parameter) => sql`
+  select ${columns(parameter('now'))}, ${rightsColumns}
+  from credential join team on team.id = credential.team_id and team.deleted_at is null ${joins} ${rightsJoin(parameter('subject'))}
+  where credential.id = ${parameter('id')}`);
+
 /** One credential, deleted ones too, with the rights of a subject in its team. */
 export async function findCredentialWithRights(executor: Executor, id: CredentialId, subject: SubjectId, now: Date): Promise<(CredentialRow & RightsRow) | undefined> {
-  const { rows } = await sql<CredentialRow & RightsRow>`
-    select ${columns(now)}, ${rightsColumns}
-    from credential join team on team.id = credential.team_id and team.deleted_at is null ${joins} ${rightsJoin(subject)}
-    where credential.id = ${id}`.execute(executor);
-  return rows[0];
+  return (await credentialWithRights(executor, { id, subject, now }))[0];
 }
 
 /** One credential of the team, as it is now. */

@@ -48,7 +48,7 @@ export const rightsColumns = sql.raw(`member.role as member_role, member.acts_fo
   member_engine.revision as engine_revision, member_engine.seal as engine_seal`);
 
 /** To be joined where `team` is in the from-list. */
-export const rightsJoin = (subject: SubjectId): RawBuilder<unknown> => sql`
+export const rightsJoin = (subject: SubjectId | RawBuilder<unknown>): RawBuilder<unknown> => sql`
   left join membership member on member.team_id = team.id and member.subject_id = ${subject}
   left join engine member_engine on member_engine.subject_id = member.subject_id and member.role = 'engine'`;
 

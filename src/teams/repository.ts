@@ -1,6 +1,7 @@
 // Teams and memberships in SQL. Every function about a team's things takes the team.
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
+import { statement } from '../db/statement.ts';
 import type { Role, TokenFormatColumn } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
@@ -22,12 +23,13 @@ const memberColumns = sql.raw(`member.subject_id as subject, person.sub, member.
 const memberFrom = sql.raw(`membership member join subject person on person.id = member.subject_id
   join subject creator on creator.id = member.created_by join subject updater on updater.id = member.updated_by`);
 
+const teamWithRights = statement<{ slug: string; subject: SubjectId }, TeamRow & RightsRow>((parameter) => sql`
+  select ${teamColumns}, ${rightsColumns} from ${teamFrom} ${rightsJoin(parameter('subject'))}
+  where team.slug = ${parameter('slug')} and team.deleted_at is null`);
+
 /** The living team of a slug with the rights of a subject in it. */
 export async function findTeamWithRights(executor: Executor, slug: string, subject: SubjectId): Promise<(TeamRow & RightsRow) | undefined> {
-  const { rows } = await sql<TeamRow & RightsRow>`
-    select ${teamColumns}, ${rightsColumns} from ${teamFrom} ${rightsJoin(subject)}
-    where team.slug = ${slug} and team.deleted_at is null`.execute(executor);
-  return rows[0];
+  return (await teamWithRights(executor, { slug, subject }))[0];
 }
 
 /** The living teams in which the subject has a membership row, by slug. */

@@ -1,0 +1,28 @@
+// Statements that are composed once and run often. Composing one from its fragments, and hashing its text to find the name under
+// which it is prepared, costs about as much as sending it.
+import { CompiledQuery, type RawBuilder, sql } from 'kysely';
+import type { Executor } from './client.ts';
+
+/** Runs a statement; every parameter has to be given. */
+export type Statement<P, Row> = (executor: Executor, parameters: P) => Promise<readonly Row[]>;
+
+/**
+ * A statement whose text is the same at every run. `compose` is called once, at the first run, and puts `parameter(name)` wherever
+ * it would put a value; no value may stand in it directly.
+ */
+export function statement<P extends object, Row>(compose: (parameter: (name: keyof P & string) => RawBuilder<unknown>) => RawBuilder<Row>): Statement<P, Row> {
+  const names: (keyof P & string)[] = [];
+  const place = (name: keyof P & string): RawBuilder<unknown> => {
+    if (!names.includes(name)) names.push(name);
+    return sql.raw(`$${names.indexOf(name) + 1}`);
+  };
+  let text: string | undefined;
+  return async (executor, given) => {
+    if (text === undefined) {
+      const composed = compose(place).compile(executor);
+      if (composed.parameters.length > 0) throw new TypeError('a statement that is composed once holds no values');
+      text = composed.sql;
+    }
+    return (await executor.executeQuery<Row>(CompiledQuery.raw(text, names.map((name) => given[name])))).rows;
+  };
+}
