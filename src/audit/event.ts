@@ -104,33 +104,36 @@ function macMessage(event: Omit<AuditEvent, 'mac' | 'macVersion'>): string {
   });
 }
 
-const eventColumns = sql.raw(
-  'id, at, actor_id, team_id, action, target_type, target_id, decision, reason, request_id, key_id, credential_version, address_hash, details, mac_version, mac',
-);
+type Columns<Row> = readonly (readonly [name: string, type: string, of: (row: Row) => unknown])[];
+
+const eventColumns: Columns<AuditEvent> = [
+  ['id', 'uuid', (event) => event.id], ['at', 'timestamptz', (event) => event.at], ['actor_id', 'uuid', (event) => event.actor], ['team_id', 'uuid', (event) => event.team],
+  ['action', 'text', (event) => event.action], ['target_type', 'text', (event) => event.targetType], ['target_id', 'text', (event) => event.targetId],
+  ['decision', 'text', (event) => event.decision], ['reason', 'text', (event) => event.reason], ['request_id', 'text', (event) => event.requestId],
+  ['key_id', 'uuid', (event) => event.key], ['credential_version', 'int', (event) => event.credentialVersion], ['address_hash', 'bytea', (event) => event.addressHash],
+  ['details', 'jsonb', (event) => JSON.stringify(event.details)], ['mac_version', 'int', (event) => event.macVersion], ['mac', 'bytea', (event) => event.mac],
+];
+const addressColumns: Columns<AuditAddress> = [
+  ['event_id', 'uuid', ({ event }) => event], ['at', 'timestamptz', ({ at }) => at], ['address', 'text', ({ address }) => address], ['salt', 'bytea', ({ salt }) => salt],
+];
 
 /**
  * `insert into audit_event … select …` of all the events at once, for use as a statement or as one part of a larger one;
- * `onlyIf` is a condition in SQL without which nothing is inserted. The arrays travel as one parameter a column.
+ * `onlyIf` is a condition in SQL without which nothing is inserted.
  */
-export function insertEventsSql(events: readonly AuditEvent[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
-  const column = <T>(of: (event: AuditEvent) => T): T[] => events.map(of);
-  return sql`insert into audit_event (${eventColumns})
-    select * from unnest(
-      ${column((event) => event.id)}::uuid[], ${column((event) => event.at)}::timestamptz[], ${column((event) => event.actor)}::uuid[],
-      ${column((event) => event.team)}::uuid[], ${column((event) => event.action)}::text[], ${column((event) => event.targetType)}::text[],
-      ${column((event) => event.targetId)}::text[], ${column((event) => event.decision)}::text[], ${column((event) => event.reason)}::text[],
-      ${column((event) => event.requestId)}::text[], ${column((event) => event.key)}::uuid[], ${column((event) => event.credentialVersion)}::int[],
-      ${column((event) => event.addressHash)}::bytea[], ${column((event) => JSON.stringify(event.details))}::jsonb[],
-      ${column((event) => event.macVersion)}::int[], ${column((event) => event.mac)}::bytea[])
-    where ${onlyIf} returning id`;
-}
+export const insertEventsSql = (events: readonly AuditEvent[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> =>
+  sql`${insertSql('audit_event', eventColumns, events)} where ${onlyIf} returning id`;
 
 /** The same for the side rows. */
-export function insertAddressesSql(addresses: readonly AuditAddress[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
-  return sql`insert into audit_address (event_id, at, address, salt)
-    select * from unnest(${addresses.map(({ event }) => event)}::uuid[], ${addresses.map(({ at }) => at)}::timestamptz[],
-      ${addresses.map(({ address }) => address)}::text[], ${addresses.map(({ salt }) => salt)}::bytea[])
-    where ${onlyIf}`;
+export const insertAddressesSql = (addresses: readonly AuditAddress[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> =>
+  sql`${insertSql('audit_address', addressColumns, addresses)} where ${onlyIf}`;
+
+/** One row travels as its values, which is cheaper; any other number as an array a column, so that the statement is always the same. */
+function insertSql<Row>(table: string, columns: Columns<Row>, rows: readonly Row[]): RawBuilder<unknown> {
+  const into = sql.raw(`insert into ${table} (${columns.map(([name]) => name).join(', ')}) select`);
+  const [only] = rows;
+  if (only !== undefined && rows.length === 1) return sql`${into} ${sql.join(columns.map(([, type, of]) => sql`${of(only)}${sql.raw(`::${type}`)}`))}`;
+  return sql`${into} * from unnest(${sql.join(columns.map(([, type, of]) => sql`${rows.map(of)}${sql.raw(`::${type}[]`)}`))})`;
 }
 
 /** The target of an event about a credential. */
