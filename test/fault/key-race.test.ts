@@ -6,7 +6,7 @@ import { type Db } from '../../src/db/client.ts';
 import { isCheckViolation } from '../../src/db/errors.ts';
 import type { WrappedDataKey } from '../../src/crypto/index.ts';
 import { until } from '../helpers/processes.ts';
-import { activeKey, addCredentials, allOpenUnderActiveKey, ended, insertCredentials, makeTeam, noClaim, type TeamOfTest, tokensOf, type TokenVault, tokenVault } from '../helpers/tokens.ts';
+import { activeKey, addCredentials, allOpenUnderActiveKey, countWaiting, ended, insertCredentials, makeTeam, noClaim, type TeamOfTest, tokensOf, type TokenVault, tokenVault } from '../helpers/tokens.ts';
 
 const gate = 4711;
 
@@ -30,7 +30,7 @@ async function writerAtGate(vault: TokenVault, of: TeamOfTest, key: WrappedDataK
     return insertCredentials(trx, vault.keyring, of, { n: 1, key });
   });
   written.catch(() => undefined);
-  await until(async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and objid = ${gate} and not granted`.execute(vault.db)).rows.length === 1);
+  await until(async () => await countWaiting(vault.db, { object: gate }) === 1);
   return { written };
 }
 
@@ -43,8 +43,7 @@ async function whileGateIsClosed<T>({ db }: TokenVault, action: () => Promise<T>
 }
 
 /** Whether so many wait for a lock. */
-const isSomebodyWaiting = async (db: Db, many = 1) =>
-  (await sql`select 1 from pg_locks where locktype in ('transactionid', 'tuple', 'advisory') and not granted`.execute(db)).rows.length >= many;
+const isSomebodyWaiting = async (db: Db, many = 1) => await countWaiting(db) >= many;
 
 for (const without of [[], [queueing]]) t.test(`a rotation waits for a writer who has the key, and counts and moves what he wrote${without.length === 0 ? '' : ', with the row lock alone'}`, async (t) => {
   const vault = await tokenVault(t);
@@ -174,7 +173,6 @@ t.test('writers who overlap without a gap do not keep a rotation from starting',
     }).catch((error: unknown) => { if (!isCheckViolation(error, 'token_needs_active_key')) throw error; });
     return { inserted: inserted.promise, isInserted: () => isInserted, end: async () => { released.resolve(); await ended; } };
   };
-  const inQueue = async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and not granted`.execute(vault.db)).rows.length;
   let holder = openWriter();
   await holder.inserted;
   let isStarted = false;
@@ -182,7 +180,7 @@ t.test('writers who overlap without a gap do not keep a rotation from starting',
   await until(() => isSomebodyWaiting(vault.db));
   for (let turns = 0; turns < 100 && !isStarted; turns += 1) {
     const next = openWriter();
-    await until(async () => isStarted || next.isInserted() || await inQueue() === 2);
+    await until(async () => isStarted || next.isInserted() || await countWaiting(vault.db) === 2);
     await holder.end();
     holder = next;
   }

@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import t from 'tap';
 import type { CredentialId } from '../../src/shared/ids.ts';
 import { type Program, runModule, until } from '../helpers/processes.ts';
-import { activeKey, addCredentials, allOpenUnderActiveKey, ended, eventsOf, makeTeam, noClaim, tokensOf, type TokenVault, tokenVault } from '../helpers/tokens.ts';
+import { activeKey, addCredentials, allOpenUnderActiveKey, countWaiting, ended, eventsOf, makeTeam, noClaim, tokensOf, type TokenVault, tokenVault } from '../helpers/tokens.ts';
 
 const gate = 4711;
 const source = (path: string) => JSON.stringify(new URL(path, import.meta.url).pathname);
@@ -33,7 +33,7 @@ async function whileSomebodyIsAtGate({ db }: TokenVault, bring: () => Promise<un
   await db.transaction().execute(async (trx) => {
     await sql`select pg_advisory_xact_lock(${gate})`.execute(trx);
     await bring();
-    await until(async () => (await sql`select 1 from pg_locks where locktype = 'advisory' and objid = ${gate} and not granted`.execute(db)).rows.length > 0);
+    await until(async () => await countWaiting(db, { object: gate }) > 0);
     await action();
   });
 }

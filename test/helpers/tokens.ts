@@ -126,4 +126,12 @@ export async function eventsOf(db: Executor, team: TeamId, action: string): Prom
     .where('team_id', '=', team).where('action', '=', action).orderBy('at').orderBy('target_id').execute();
 }
 
+/** How many of this database wait for a lock; with an object, for that advisory lock. */
+export async function countWaiting(db: Executor, { object }: { object?: number } = {}): Promise<number> {
+  const { rows } = await sql<{ n: number }>`
+    select count(*) as n from pg_locks join pg_stat_activity using (pid)
+    where datname = current_database() and not granted and (${object ?? null}::oid is null or (locktype = 'advisory' and objid = ${object ?? null}))`.execute(db);
+  return rows[0]?.n ?? 0;
+}
+
 function raise(error: Error): never { throw error; }

@@ -6,7 +6,7 @@ import type { Db } from '../../src/db/client.ts';
 import { CanaryWrong, checkCanaries, KeyringRefused, openKeyring, RootKeyMissing } from '../../src/keys/system-keys.ts';
 import { testDatabase } from '../helpers/database.ts';
 import { runModule, until } from '../helpers/processes.ts';
-import { makeTeam, tokenVault } from '../helpers/tokens.ts';
+import { countWaiting, makeTeam, tokenVault } from '../helpers/tokens.ts';
 
 const now = Date.now;
 const held = async (db: Db) => ({
@@ -44,8 +44,7 @@ t.test('replicas that start at once on an empty database make one set of system 
   const kids = await db.transaction().execute(async (trx) => {
     await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
     const replicas = Array.from({ length: 4 }, () => runModule(t, program, [url, rootKeys]));
-    const waiting = async () => (await sql<{ n: number }>`select count(*) as n from pg_locks where locktype = 'advisory' and not granted`.execute(db)).rows[0]!.n;
-    await until(async () => await waiting() === 4);
+    await until(async () => await countWaiting(db) === 4);
     return replicas.map(async (replica) => (await replica.printed(/kid (\S+)/))[1]);
   }).then((printed) => Promise.all(printed));
   t.equal(new Set(kids).size, 1, 'all of them sign with the same key');
