@@ -49,6 +49,8 @@ t.test('a cursor of another list is refused', async (test) => {
     ['all teams', `/v1/credentials?cursor=${cursor}`],
     ['one team, of all teams', `${list}?cursor=${ofAll}`],
     ['members', `/v1/teams/payments/members?cursor=${cursor}`],
+    ['keys, of members', `/v1/teams/payments/keys?cursor=${ofMembers}`],
+    ['rotations, of members', `/v1/teams/payments/key-rotations?cursor=${ofMembers}`],
     ['credentials, of members', `${list}?cursor=${ofMembers}`],
     ['credentials, of events', `${list}?cursor=${ofEvents}`],
     ['another type', `${list}?type=openai&cursor=${cursor}`],
