@@ -1,9 +1,7 @@
 // Every code is provoked once, for real, and its answer compared with what openapi.yaml promises. The table of provocations is a
 // Record over the codes: one that nobody can provoke does not compile.
 import { randomUUIDv7 } from 'node:crypto';
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { connect } from 'node:net';
 import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { generateEngineKey } from '../../src/client/index.ts';
@@ -12,6 +10,7 @@ import { type AnyOperation, problemCodesOf, problemsOfNoOperation } from '../../
 import { problemMediaType, problems } from '../../src/http/problem.ts';
 import { problem } from '../../src/http/schemas.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
+import { rawAnswer } from '../helpers/bad-requests.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
 import { forge, goodClaims, issuer, audience, keyPair } from '../helpers/identity.ts';
 import { hooked } from '../helpers/hooked.ts';
@@ -76,13 +75,13 @@ async function setStage(t: Teardown, watched: (start: () => Promise<TestVault>) 
 const provocations: Record<ErrorCode, Provocation> = {
   invalidRequest: ({ vault }) => vault.call('alice', 'POST', '/v1/teams/payments/credentials', {}),
   invalidUrl: ({ vault }) => vault.call('alice', 'GET', '/v1/teams/%zz'),
-  malformedHttp: async ({ vault }) => rawAnswer(await listening(vault), 'NONSENSE\r\n\r\n'),
-  headersTooLarge: async ({ vault }) => rawAnswer(await listening(vault), `GET /healthz HTTP/1.1\r\nHost: v\r\nX-Long: ${'x'.repeat(100_000)}\r\n\r\n`),
+  malformedHttp: async ({ vault }) => answerTo(await listening(vault), 'NONSENSE\r\n\r\n'),
+  headersTooLarge: async ({ vault }) => answerTo(await listening(vault), `GET /healthz HTTP/1.1\r\nHost: v\r\nX-Long: ${'x'.repeat(100_000)}\r\n\r\n`),
   requestTimeout: async ({ vault }) => {
     // Node waits for half a minute; what it says then is said at once.
     const { server } = vault.app;
     server.once('connection', (socket: Socket) => { socket.once('data', () => { server.emit('clientError', Object.assign(new Error('slow'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), socket); }); });
-    return rawAnswer(await listening(vault), 'GET /healthz HTTP/1.1\r\n');
+    return answerTo(await listening(vault), 'GET /healthz HTTP/1.1\r\n');
   },
   malformedJson: ({ vault }) => vault.call('alice', 'POST', '/v1/teams/payments/credentials', '{'),
   invalidCursor: ({ vault }) => vault.call('alice', 'GET', '/v1/teams/payments/credentials?cursor=abc'),
@@ -193,14 +192,8 @@ let port: Promise<number> | undefined;
 const listening = (vault: TestVault): Promise<number> => (port ??= vault.app.listen({ port: 0, host: '127.0.0.1' }).then((url) => Number(new URL(url).port)));
 
 /** What comes back for these bytes. */
-async function rawAnswer(to: number, bytes: string): Promise<Answer> {
-  const socket = connect(to, '127.0.0.1');
-  const chunks: Buffer[] = [];
-  socket.on('data', (chunk: Buffer) => { chunks.push(chunk); });
-  socket.on('error', () => undefined);   // the other side may close before all is sent
-  socket.write(bytes);
-  await once(socket, 'close');
-  const [head = '', body = ''] = Buffer.concat(chunks).toString('utf8').split('\r\n\r\n');
+async function answerTo(to: number, bytes: string): Promise<Answer> {
+  const [head = '', body = ''] = (await rawAnswer(to, bytes)).split('\r\n\r\n');
   const [first = '', ...lines] = head.split('\r\n');
   const headers = Object.fromEntries(lines.map((line): [string, string] => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]));
   return { status: Number(first.split(' ')[1]), headers, text: body, json: body === '' ? undefined : JSON.parse(body) };

@@ -1,15 +1,14 @@
 // No secret comes out: one is stored in every type of credential and sent in every wrong way, and then sought in every answer,
 // log line, column and command line. The search proves itself on a control that must be found.
 import { randomBytes, randomUUIDv7 } from 'node:crypto';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { credentialTypes, type CredentialType } from '../../src/credentials/types/registry.ts';
 import { openDatabase } from '../../src/db/client.ts';
+import { badBodies, badBytes, rawAnswer } from '../helpers/bad-requests.ts';
 import { commandLines, everyColumn, formsOf, type Haystack, seek } from '../helpers/canary.ts';
 import { testDatabase } from '../helpers/database.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
@@ -89,10 +88,10 @@ t.test('a process in production writes none of it either', async (t) => {
   };
   t.equal((await call('operator', 'POST', '/v1/teams', { slug: 'payments', name: 'Payments', admins: ['alice'] })).status, 201);
   t.equal((await call('alice', 'POST', list, { name: 'openai', type: 'openai', description: control, fields: { apiKey: canary } })).status, 201);
-  for (const [what, body] of badBodies()) {
+  for (const [what, body] of badBodies(canary)) {
     if (typeof body !== 'string') t.ok((await call('alice', 'POST', list, body)).status >= 400, what);
   }
-  for (const bytes of badBytes(deployment.token('alice'))) answers.push(await raw(process.port, bytes));
+  for (const bytes of badBytes(canary, list, deployment.token('alice'))) answers.push(await rawAnswer(process.port, bytes));
   process.child.kill('SIGTERM');
   await process.ended;
   const haystacks = [...answers.map((text, index) => ({ place: `answer ${index}`, text })), { place: 'its output', text: process.output() }, { place: 'its errors', text: process.errors() }, ...await everyColumn(db)];
@@ -167,28 +166,6 @@ async function useAll(t: Tap, vault: TestVault, engine: TestEngine, stored: read
   ] as const) t.equal((await vault.call(as, 'GET', url)).status, 200, url);
 }
 
-const deep = (value: unknown, depth: number): unknown => (depth === 0 ? value : { a: deep(value, depth - 1) });
-
-/** Bodies for storing a credential, each wrong in its own way and each with the secret in it. */
-function badBodies(): [string, unknown][] {
-  const good = { name: 'n', type: 'openai', fields: { apiKey: canary } };
-  const text = JSON.stringify(good);
-  return [
-    ['cut short', text.slice(0, -2)], ['a comma too many', text.replace('}', ',}')], ['bare', canary], ['a string', JSON.stringify(canary)], ['a list', [canary]], ['a name that comes twice', text.replace('{', `{"name":"${canary}",`)],
-    ['NUL', text.replace(canary, `${canary}\\u0000`)], ['a lone surrogate', text.replace(canary, `${canary}\\ud800`)], ['a bad escape', text.replace(canary, `${canary}\\x`)], ['__proto__', text.replace('{', `{"__proto__":{"x":"${canary}"},`)],
-    ['too deep', deep(canary, 40)], ['far too deep', `${'['.repeat(50_000)}"${canary}"`], ['a value as an object', { ...good, fields: { apiKey: { value: canary } } }], ['as a list', { ...good, fields: { apiKey: [canary] } }],
-    ['fields as text', { ...good, fields: canary }], ['fields as a list', { ...good, fields: [canary] }], ['an unknown field', { ...good, fields: { apiKey: 'x', secret: canary } }], ['as the name of a field', { ...good, fields: { apiKey: 'x', [canary]: 'x' } }],
-    ['as a long name of a field', { ...good, fields: { apiKey: 'x', [canary.repeat(3)]: 'x' } }], ['an unknown member', { ...good, password: canary }], ['as the name of a member', { ...good, [canary]: true }], ['as the name and the value', { ...good, [canary]: canary }],
-    ['as the type', { ...good, type: canary }], ['a name with a control character', { ...good, name: `${canary}\u0007` }], ['a name that is too long', { ...good, name: canary.repeat(5) }], ['a name that is no text', { ...good, name: { [canary]: canary } }],
-    ['a description with NUL', { ...good, description: `${canary}\u0000` }], ['a description that is too long', { ...good, description: canary.repeat(50) }], ['as a time', { ...good, expiresAt: canary }], ['as a label\'s name', { ...good, labels: { [`${canary} !`]: 'x' } }],
-    ['as a label with a line break', { ...good, labels: { env: `${canary}\n` } }], ['as a delivery', { ...good, policy: { delivery: [canary], allowedHosts: [] } }], ['as a host', { ...good, policy: { delivery: [], allowedHosts: [`${canary}/x`] } }],
-    ['as a member of the policy', { ...good, policy: { delivery: [], allowedHosts: [], [canary]: 1 } }], ['as a public name', { ...good, publicFieldNames: [canary] }], ['as a URL with a password', { ...good, fields: { apiKey: 'x', baseUrl: `https://u:${canary}@x.example` } }],
-    ['as a URL with a query', { ...good, fields: { apiKey: 'x', baseUrl: `https://x.example/?key=${canary}` } }], ['as a port', { name: 'n', type: 'smtp', fields: { host: 'h.example', username: 'u', port: canary, password: canary } }],
-    ['as a host name', { name: 'n', type: 'smtp', fields: { host: `${canary}!`, username: 'u', password: canary } }], ['too long', { ...good, fields: { apiKey: canary + 'x'.repeat(65_536) } }], ['far too large', { ...good, fields: { apiKey: canary.repeat(16_000) } }],
-    ['a required field missing', { name: 'n', type: 'smtp', fields: { password: canary } }], ['a public field of a custom credential that is none', { name: 'n', type: 'custom', fields: { note: `${canary}\u0001` }, publicFieldNames: ['note'] }],
-  ];
-}
-
 async function sendBadly(t: Tap, vault: TestVault, id: string): Promise<void> {
   const refused = async (what: string, answer: Promise<{ status: number }>): Promise<void> => {
     const { status } = await answer;
@@ -196,7 +173,7 @@ async function sendBadly(t: Tap, vault: TestVault, id: string): Promise<void> {
   };
   const alice = (method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<{ status: number }> => vault.call('alice', method, url, body, headers);
   const wrapped = encodeURIComponent(canary);
-  for (const [what, body] of badBodies()) {
+  for (const [what, body] of badBodies(canary)) {
     await refused(what, alice('POST', list, body));
     await refused(`${what}, with a key`, alice('POST', list, body, { 'idempotency-key': canary }));
     if (!/missing|that is none/.test(what)) await refused(`${what}, as a change`, alice('PATCH', `/v1/credentials/${id}`, body, any));
@@ -237,29 +214,7 @@ async function sendBadly(t: Tap, vault: TestVault, id: string): Promise<void> {
   await refused('a subject that is none', vault.call(null, 'GET', '/v1/whoami', undefined, { authorization: `Bearer ${await vault.token(`${canary} `)}` }));
 
   const port = Number(new URL(await vault.app.listen({ port: 0, host: '127.0.0.1' })).port);
-  for (const bytes of badBytes(await vault.token('alice'))) vault.answers.push(await raw(port, bytes));
-}
-
-/** What is no request, or only the beginning of one. */
-function badBytes(token: string): string[] {
-  const head = (more: string, length: number): string => `POST ${list} HTTP/1.1\r\nHost: v\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n${more}\r\n`;
-  const body = `{"name":"n","type":"openai","fields":{"apiKey":"${canary}"`;
-  return [
-    `${canary}\r\n\r\n`, `GET /${canary} HTTP/9.9\r\n\r\n`, `GET /v1/teams/${canary} HTTP/1.1\r\n${canary}\r\n\r\n`, `GET / HTTP/1.1\r\nHost: v\r\nX-Long: ${canary.repeat(3_000)}\r\n\r\n`,
-    `${head('', 1)}${body}`, `${head('', 5_000)}${body}`, `${head(`Transfer-Encoding: chunked\r\nX: ${canary}\r\n`, 10)}5\r\n${body}`, `POST /${canary} HTTP/1.1\r\nHost: v\r\nTransfer-Encoding: chunked\r\n\r\n${canary}\r\n`,
-  ];
-}
-
-/** What comes back for these bytes before the sender hangs up. */
-async function raw(port: number, bytes: string): Promise<string> {
-  const socket = connect(port, '127.0.0.1');
-  let text = '';
-  socket.on('data', (chunk: Buffer) => { text += chunk.toString('latin1'); });
-  socket.on('error', () => undefined);   // the other side may be the first to close
-  await once(socket, 'connect');
-  socket.end(bytes);
-  await once(socket, 'close');
-  return text;
+  for (const bytes of badBytes(canary, list, await vault.token('alice'))) vault.answers.push(await rawAnswer(port, bytes));
 }
 
 async function failBelow(t: Tap, vault: TestVault, stored: readonly Stored[]): Promise<void> {
