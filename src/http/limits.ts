@@ -29,3 +29,5 @@ export const requestTimeoutMs = 30_000;
 /** How often connections are looked at for requests that are past their time. */
 export const timeoutCheckMs = 1_000;
 export const connectionTimeoutMs = 60_000;
+/** At the stop, for answers that are being made and sent: longer than any statement may take. */
+export const stopGraceMs = 20_000;

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { AppError, notFound } from '../shared/errors.ts';
 import { answerClientError } from './client-errors.ts';
 import { parseJson } from './json.ts';
-import { bodyBytesMax, connectionTimeoutMs, headerBytesMax, paramLengthMax, requestTimeoutMs, timeoutCheckMs } from './limits.ts';
+import { bodyBytesMax, connectionTimeoutMs, headerBytesMax, paramLengthMax, requestTimeoutMs, stopGraceMs, timeoutCheckMs } from './limits.ts';
 import { logRequest } from './logging.ts';
 import { sendProblem } from './problem.ts';
 import { schemaErrorFormatter, serializerCompiler, validatorCompiler } from './validation.ts';
@@ -67,20 +67,22 @@ export function createServer({ logger, trustedProxies, tls, isStopping }: Server
     // A query member that the operation does not name is refused; one without any refuses them all.
     route.schema = { ...route.schema, querystring: route.schema?.querystring ?? noQuery };
   });
-  app.addHook('onRequest', async (request) => {
-    if (isStopping() && request.routeOptions.config.isProbe !== true) throw new AppError('notReady', 'The vault is stopping.', { retryAfterSeconds: 1 });
+  // Hooks that wait for nothing are callbacks: a promise for each, at each request, is felt.
+  app.addHook('onRequest', (request, _reply, done) => {
+    if (isStopping() && request.routeOptions.config.isProbe !== true) done(new AppError('notReady', 'The vault is stopping.', { retryAfterSeconds: 1 }));
+    else done();
   });
-  app.addHook('onSend', async (request, reply) => { addHeaders(request, reply); });
+  app.addHook('onSend', (request, reply, _payload, done) => { addHeaders(request, reply); done(); });
   return app;
 }
 
 declare module 'fastify' {
-  interface FastifyInstance { /** Takes nothing new, answers what has arrived whole, then closes every connection. */ closeGently(): Promise<void> }
+  interface FastifyInstance { /** Takes nothing new, answers what has arrived whole, for as long as the grace lasts, then closes every connection. */ closeGently(graceMs?: number): Promise<void> }
 }
 
 // Node closes connections that rest between two requests. One on which nothing, or half a request, has come would hold up the stop
 // until its time is over, and anybody can open one.
-function gentleClose(app: FastifyInstance): () => Promise<void> {
+function gentleClose(app: FastifyInstance): (graceMs?: number) => Promise<void> {
   const running = new Map<ServerResponse, IncomingMessage>();
   let done = (): void => { /* nobody waits yet */ };
   app.server.on('request', (request, response) => {
@@ -90,10 +92,15 @@ function gentleClose(app: FastifyInstance): () => Promise<void> {
       if (running.size === 0) done();
     });
   });
-  return async () => {
+  return async (graceMs = stopGraceMs) => {
     const closed = app.close();
     for (const request of running.values()) if (!request.complete) request.destroy();
-    if (running.size > 0) await new Promise<void>((resolve) => { done = resolve; });
+    if (running.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, graceMs);
+        done = () => { clearTimeout(timer); resolve(); };
+      });
+    }
     app.server.closeAllConnections();
     await closed;
   };

@@ -2,6 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { sql } from 'kysely';
+import pg from 'pg';
 import t from 'tap';
 import { testCertificate } from '../helpers/certificate.ts';
 import { until } from '../helpers/processes.ts';
@@ -119,6 +121,19 @@ t.test('a sender that hangs up in the middle of a body is no failure of the data
 t.test('a connection that is upgraded to nothing is answered as what it is', async (test) => {
   const { port } = await listening(test);
   test.match(await exchange(port, 'GET /v1/whoami HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n'), /^HTTP\/1.1 401/);
+});
+
+t.test('at the stop nobody is waited for longer than the grace', async (test) => {
+  const { vault, port } = await listening(test);
+  const holder = new pg.Client({ connectionString: vault.databaseUrl });
+  await holder.connect();
+  await holder.query('begin; lock table team in access exclusive mode');
+  const { socket, ended } = open(port);
+  socket.write(`GET /v1/teams/payments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${await vault.token('alice')}\r\n\r\n`);
+  await until(async () => (await sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`.execute(vault.db)).rows.length > 0);
+  await vault.app.closeGently(50);
+  test.equal(await ended, '', 'it is cut off');
+  await holder.end();
 });
 
 t.test('over TLS: version 1.2 at least, and strict transport from then on', async (test) => {
