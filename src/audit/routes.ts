@@ -1,5 +1,5 @@
 // Reading the trail, and the access records that reading (of anything) leaves.
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
@@ -84,14 +84,19 @@ const noId = '00000000-0000-7000-8000-000000000000' as EventRow['id'];
 
 /** Leaves an access record for every authenticated read. */
 export function registerAccessRecords(app: FastifyInstance, audit: AuditLog): void {
-  app.addHook('onResponse', async (request, reply) => {
-    const { caller, located } = request;
-    const { access } = request.routeOptions.config;
-    if (caller === undefined || access === undefined || request.method !== 'GET') return;
-    const { id: target } = request.params as { id?: string };
-    audit.access({
-      subject: caller.subject, team: located?.team.id ?? null, action: actionOf(access), target: located === undefined ? null : target ?? null,
-      status: reply.statusCode, requestId: request.id, address: caller.address,
-    });
+  app.addHook('onResponse', (request, reply, done) => {
+    recordRead(audit, request, reply);
+    done();
+  });
+}
+
+function recordRead(audit: AuditLog, request: FastifyRequest, reply: FastifyReply): void {
+  const { caller, located } = request;
+  const { access } = request.routeOptions.config;
+  if (caller === undefined || access === undefined || request.method !== 'GET') return;
+  const { id: target } = request.params as { id?: string };
+  audit.access({
+    subject: caller.subject, team: located?.team.id ?? null, action: actionOf(access), target: located === undefined ? null : target ?? null,
+    status: reply.statusCode, requestId: request.id, address: caller.address,
   });
 }

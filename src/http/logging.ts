@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 
 /** One line for each answer. The request's id is in every line of its logger. */
 export function registerRequestLog(app: FastifyInstance): void {
-  app.addHook('onResponse', async (request, reply) => { logRequest(request, reply); });
+  app.addHook('onResponse', (request, reply, done) => { logRequest(request, reply); done(); });
 }
 
 /** The line itself, for answers that no hook sees. */
