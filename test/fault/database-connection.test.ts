@@ -147,7 +147,7 @@ t.test('killed connections, idle and in use, cost their statement and nothing el
 
 t.test('a full pool is an overload: one waits for the time given, and no longer', async (t) => {
   const { url } = await testDatabase(t, { empty: true });
-  const { db } = opened(t, url, { poolMax: 1, connectTimeoutMs: 100 });
+  const { db } = opened(t, url, { poolMax: 1, connectTimeoutMs: 1_500 });
   await db.transaction().execute(async (trx) => {
     await one.execute(trx);
     const error = await failure(one.execute(db));
