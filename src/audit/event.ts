@@ -130,10 +130,13 @@ export const insertAddressesSql = (addresses: readonly AuditAddress[], onlyIf: R
 
 /** One row travels as its values, which is cheaper; any other number as an array a column, so that the statement is always the same. */
 function insertSql<Row>(table: string, columns: Columns<Row>, rows: readonly Row[]): RawBuilder<unknown> {
-  const into = sql.raw(`insert into ${table} (${columns.map(([name]) => name).join(', ')}) select`);
   const [only] = rows;
-  if (only !== undefined && rows.length === 1) return sql`${into} ${sql.join(columns.map(([, type, of]) => sql`${of(only)}${sql.raw(`::${type}`)}`))}`;
-  return sql`${into} * from unnest(${sql.join(columns.map(([, type, of]) => sql`${rows.map(of)}${sql.raw(`::${type}[]`)}`))})`;
+  const isOne = only !== undefined && rows.length === 1;
+  const head = `insert into ${table} (${columns.map(([name]) => name).join(', ')}) select ${isOne ? '' : '* from unnest('}`;
+  const ends = columns.map(([, type], i) => `::${type}${isOne ? '' : '[]'}${i < columns.length - 1 ? ', ' : isOne ? '' : ')'}`);
+  // As if written out in one template: nested fragments for each value would take much longer to compile.
+  const texts = [head, ...ends];
+  return sql(Object.assign(texts, { raw: texts }), ...columns.map(([,, of]) => (isOne ? of(only) : rows.map(of))));
 }
 
 /** The target of an event about a credential. */

@@ -1,6 +1,6 @@
 // Statements that are composed once and run often. Composing one from its fragments, and hashing its text to find the name under
 // which it is prepared, costs about as much as sending it.
-import { CompiledQuery, type RawBuilder, sql } from 'kysely';
+import { type CompiledQuery, type RawBuilder, sql } from 'kysely';
 import type { Executor } from './client.ts';
 
 /** Runs a statement; every parameter has to be given. */
@@ -16,13 +16,12 @@ export function statement<P extends object, Row>(compose: (parameter: (name: key
     if (!names.includes(name)) names.push(name);
     return sql.raw(`$${names.indexOf(name) + 1}`);
   };
-  let text: string | undefined;
+  let composed: CompiledQuery<Row> | undefined;
   return async (executor, given) => {
-    if (text === undefined) {
-      const composed = compose(place).compile(executor);
+    if (composed === undefined) {
+      composed = compose(place).compile(executor);
       if (composed.parameters.length > 0) throw new TypeError('a statement that is composed once holds no values');
-      text = composed.sql;
     }
-    return (await executor.executeQuery<Row>(CompiledQuery.raw(text, names.map((name) => given[name])))).rows;
+    return (await executor.executeQuery<Row>({ ...composed, parameters: names.map((name) => given[name]) })).rows;
   };
 }

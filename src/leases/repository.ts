@@ -3,6 +3,7 @@ import { type RawBuilder, sql } from 'kysely';
 import type { Policy, PublicFields } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
+import { statement } from '../db/statement.ts';
 import type { CredentialState, DataKeyState, Role } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
@@ -50,43 +51,52 @@ export interface LeaseQuery {
   readonly subject: SubjectId; readonly references: readonly Reference[]; readonly onBehalfOf: string | undefined; readonly keyId: string | undefined;
 }
 
+interface LeasableParameters {
+  readonly subject: SubjectId; readonly ids: readonly (CredentialId | null)[]; readonly teams: readonly (string | null)[]; readonly names: readonly (string | null)[];
+  readonly onBehalfOf: string | null; readonly keyId: string | null;
+}
+
+// The arrays stand in subselects so that their length is not seen by the planner: it would plan these joins anew for every lease,
+// which takes far longer than running them.
+const leasable = statement<LeasableParameters, Row>((parameter) => sql`
+  select wanted.position::int as position, ${rightsColumns},
+    caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
+    recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal,
+    team.id as team, team.slug,
+    behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
+    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
+    credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
+    version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
+    data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
+    data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped
+  from unnest((select ${parameter('ids')}::uuid[]), (select ${parameter('teams')}::text[]),
+    (select ${parameter('names')}::text[])) with ordinality as wanted (id, slug, name, position)
+  left join engine caller on caller.subject_id = ${parameter('subject')}
+  left join lateral (
+    select kid, jwk, revision, seal from engine_key
+    where engine_id = caller.id and (${parameter('keyId')}::text is null or kid = ${parameter('keyId')})
+    order by created_at desc, kid limit 1
+  ) recipient on true
+  left join lateral (
+    select * from credential where credential.id = wanted.id
+    union all
+    select credential.* from team named join credential on credential.team_id = named.id
+    where named.slug = wanted.slug and credential.name collate "C" = wanted.name and credential.state <> 'deleted'
+  ) credential on true
+  left join team on team.id = credential.team_id and team.deleted_at is null
+  ${rightsJoin(parameter('subject'))}
+  left join subject behalf on behalf.sub = ${parameter('onBehalfOf')}
+  left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
+  left join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
+  left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
+  order by wanted.position`);
+
 /** What each reference found, in their order, and who asks: one statement, so that a token and the state of its key are of one moment. */
-export async function findLeasable(db: Db, query: LeaseQuery): Promise<{ recipient: RecipientRow; found: (FoundRow | undefined)[] }> {
-  const { references, subject } = query;
-  // The arrays stand in subselects so that their length is not seen by the planner: it would plan these joins anew for every
-  // lease, which takes far longer than running them.
-  const { rows } = await sql<Row>`
-    select wanted.position::int as position, ${rightsColumns},
-      caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
-      recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal,
-      team.id as team, team.slug,
-      behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
-      behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
-      credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
-      version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
-      data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
-      data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped
-    from unnest((select ${references.map((each) => ('id' in each ? each.id : null))}::uuid[]), (select ${references.map((each) => ('id' in each ? null : each.team))}::text[]),
-      (select ${references.map((each) => ('id' in each ? null : each.name))}::text[])) with ordinality as wanted (id, slug, name, position)
-    left join engine caller on caller.subject_id = ${subject}
-    left join lateral (
-      select kid, jwk, revision, seal from engine_key
-      where engine_id = caller.id and (${query.keyId ?? null}::text is null or kid = ${query.keyId ?? null})
-      order by created_at desc, kid limit 1
-    ) recipient on true
-    left join lateral (
-      select * from credential where credential.id = wanted.id
-      union all
-      select credential.* from team named join credential on credential.team_id = named.id
-      where named.slug = wanted.slug and credential.name collate "C" = wanted.name and credential.state <> 'deleted'
-    ) credential on true
-    left join team on team.id = credential.team_id and team.deleted_at is null
-    ${rightsJoin(subject)}
-    left join subject behalf on behalf.sub = ${query.onBehalfOf ?? null}
-    left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
-    left join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
-    left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
-    order by wanted.position`.execute(db);
+export async function findLeasable(db: Db, { references, subject, onBehalfOf, keyId }: LeaseQuery): Promise<{ recipient: RecipientRow; found: (FoundRow | undefined)[] }> {
+  const rows = await leasable(db, {
+    subject, ids: references.map((each) => ('id' in each ? each.id : null)), teams: references.map((each) => ('id' in each ? null : each.team)),
+    names: references.map((each) => ('id' in each ? null : each.name)), onBehalfOf: onBehalfOf ?? null, keyId: keyId ?? null,
+  });
   const found = Array<FoundRow | undefined>(references.length).fill(undefined);
   for (const row of rows) found[row.position - 1] ??= foundOf(row);
   return { recipient: recipientOf(rows[0]), found };
