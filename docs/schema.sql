@@ -105,6 +105,7 @@ create table credential_version (
   undecryptable_at timestamp with time zone,
   created_at timestamp with time zone not null,
   created_by uuid not null,
+  key_history uuid[] not null default '{}'::uuid[],
   constraint credential_version_pkey PRIMARY KEY (credential_id, version),
   constraint credential_version_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
   constraint credential_version_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE,
@@ -114,6 +115,7 @@ create table credential_version (
 );
 create index credential_version_data_key ON credential_version USING btree (data_key_id, credential_id, version);
 create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_is_immutable();
+create trigger credential_version_key_history BEFORE INSERT OR UPDATE OF data_key_id, key_history ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_key_history();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON credential_version FOR EACH ROW EXECUTE FUNCTION token_needs_active_key();
 
 -- tenant-data: a team's versioned keys; one active key seals, the others open
@@ -125,24 +127,44 @@ create table data_key (
   state text not null,
   fingerprint text not null,
   root_fingerprint text not null,
-  wrapped bytea not null,
+  wrapped bytea,
   created_at timestamp with time zone not null,
-  created_by uuid not null,
+  created_by uuid,
   demoted_at timestamp with time zone,
   retired_at timestamp with time zone,
+  root_history text[] not null default '{}'::text[],
+  compromised_at timestamp with time zone,
+  compromised_by uuid,
+  compromise_reason text,
+  destroy_scheduled_at timestamp with time zone,
+  destroy_at timestamp with time zone,
+  destroyed_at timestamp with time zone,
   constraint data_key_pkey PRIMARY KEY (id),
   constraint data_key_team_id_key UNIQUE (team_id, id),
   constraint data_key_team_version_key UNIQUE (team_id, version),
+  constraint data_key_compromised_by_fkey FOREIGN KEY (compromised_by) REFERENCES subject(id),
   constraint data_key_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
   constraint data_key_root_key_fkey FOREIGN KEY (root_fingerprint) REFERENCES root_key(fingerprint),
   constraint data_key_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint data_key_compromise_is_whole CHECK ((compromised_at IS NULL) = (compromise_reason IS NULL)),
+  constraint data_key_compromise_reason_length CHECK (char_length(compromise_reason) >= 1 AND char_length(compromise_reason) <= 200),
+  constraint data_key_destroy_at_only_then CHECK (destroy_at IS NULL OR (state = ANY (ARRAY['destroyPending'::text, 'destroyed'::text]))),
+  constraint data_key_destroy_at_with_state CHECK ((state = 'destroyPending'::text) <= (destroy_at IS NOT NULL)),
+  constraint data_key_destroy_waits CHECK ((destroy_at IS NULL) = (destroy_scheduled_at IS NULL) AND destroy_at >= (destroy_scheduled_at + '7 days'::interval)),
+  constraint data_key_destroyed_at_with_state CHECK ((state = 'destroyed'::text) = (destroyed_at IS NOT NULL)),
+  constraint data_key_destroyed_has_no_material CHECK ((state = 'destroyed'::text) = (wrapped IS NULL)),
   constraint data_key_fingerprint_form CHECK (fingerprint ~ '^[0-9a-f]{16}$'::text),
   constraint data_key_format_known CHECK (format = ANY (ARRAY['fernet'::text, 'fernet-256'::text])),
-  constraint data_key_state_known CHECK (state = ANY (ARRAY['active'::text, 'decryptOnly'::text, 'retired'::text])),
+  constraint data_key_state_known CHECK (state = ANY (ARRAY['active'::text, 'decryptOnly'::text, 'retired'::text, 'destroyPending'::text, 'destroyed'::text])),
   constraint data_key_version_positive CHECK (version > 0)
 );
+create index data_key_compromised ON data_key USING btree (id) WHERE compromised_at IS NOT NULL;
+create index data_key_destroy_due ON data_key USING btree (destroy_at) WHERE state = 'destroyPending'::text;
 create unique index data_key_one_active ON data_key USING btree (team_id) WHERE state = 'active'::text;
+create index data_key_root ON data_key USING btree (root_fingerprint);
+create trigger data_key_root_history BEFORE INSERT OR UPDATE OF root_fingerprint ON data_key FOR EACH ROW EXECUTE FUNCTION key_root_history();
 create trigger data_key_state_machine BEFORE UPDATE ON data_key FOR EACH ROW EXECUTE FUNCTION data_key_state_machine();
+create trigger data_key_tombstone_stays BEFORE DELETE ON data_key FOR EACH ROW EXECUTE FUNCTION data_key_tombstone_stays();
 
 -- operational, sealed: a registered workflow engine
 create table engine (
@@ -208,13 +230,15 @@ create table key_rotation (
   total bigint not null,
   done bigint not null default 0,
   created_at timestamp with time zone not null,
-  created_by uuid not null,
+  created_by uuid, -- null when the vault started it by itself
   progressed_at timestamp with time zone not null,
   ended_at timestamp with time zone,
+  cause text not null default 'request'::text,
   constraint key_rotation_pkey PRIMARY KEY (id),
   constraint key_rotation_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
   constraint key_rotation_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
   constraint key_rotation_to_key_fkey FOREIGN KEY (to_key_id) REFERENCES data_key(id) ON DELETE CASCADE,
+  constraint key_rotation_cause_known CHECK (cause = ANY (ARRAY['request'::text, 'policy'::text, 'compromise'::text, 'rootCompromise'::text])),
   constraint key_rotation_done_natural CHECK (done >= 0),
   constraint key_rotation_ended_with_state CHECK ((state = 'running'::text) = (ended_at IS NULL)),
   constraint key_rotation_state_known CHECK (state = ANY (ARRAY['running'::text, 'completed'::text, 'completedWithFailures'::text, 'cancelled'::text])),
@@ -265,7 +289,11 @@ create table root_key (
   fingerprint text not null,
   canary bytea not null,
   created_at timestamp with time zone not null default now(),
+  compromised_at timestamp with time zone,
+  compromised_by uuid,
+  compromise_reason text,
   constraint root_key_pkey PRIMARY KEY (fingerprint),
+  constraint root_key_compromised_by_fkey FOREIGN KEY (compromised_by) REFERENCES subject(id),
   constraint root_key_fingerprint_form CHECK (fingerprint ~ '^[0-9a-f]{16}$'::text)
 );
 
@@ -293,17 +321,19 @@ create table system_key (
   id uuid not null,
   purpose text not null,
   version integer not null,
-  active boolean not null,
   root_fingerprint text not null,
   wrapped bytea not null,
   created_at timestamp with time zone not null default now(),
+  usable_from timestamp with time zone not null default now(), -- every replica has loaded it by then; the newest usable one signs
+  retired_at timestamp with time zone,
+  root_history text[] not null default '{}'::text[],
   constraint system_key_pkey PRIMARY KEY (id),
   constraint system_key_purpose_version_key UNIQUE (purpose, version),
   constraint system_key_root_key_fkey FOREIGN KEY (root_fingerprint) REFERENCES root_key(fingerprint),
   constraint system_key_purpose_known CHECK (purpose = ANY (ARRAY['rowSeal'::text, 'auditMac'::text, 'cursor'::text, 'idempotency'::text, 'leaseSigning'::text])),
   constraint system_key_version_positive CHECK (version > 0)
 );
-create unique index system_key_one_active ON system_key USING btree (purpose) WHERE active;
+create trigger system_key_root_history BEFORE INSERT OR UPDATE OF root_fingerprint ON system_key FOR EACH ROW EXECUTE FUNCTION key_root_history();
 
 -- tenant-data: owns credentials and keys; the slug never changes and is never given again
 create table team (
@@ -317,12 +347,15 @@ create table team (
   updated_at timestamp with time zone not null,
   updated_by uuid not null,
   deleted_at timestamp with time zone,
+  rotate_every_days integer,
+  refuse_exposed_leases boolean not null default false,
   constraint team_pkey PRIMARY KEY (id),
   constraint team_slug_key UNIQUE (slug),
   constraint team_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
   constraint team_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
   constraint team_name_length CHECK (char_length(name) >= 1 AND char_length(name) <= 100),
   constraint team_revision_positive CHECK (revision > 0),
+  constraint team_rotate_every_days_range CHECK (rotate_every_days >= 1 AND rotate_every_days <= 3650),
   constraint team_slug_form CHECK (slug ~ '^[a-z0-9][a-z0-9-]{1,38}$'::text),
   constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text]))
 );
@@ -405,6 +438,20 @@ begin
   return new;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.credential_version_key_history()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if new.key_history is null or not (new.data_key_id = any (new.key_history)) then
+    new.key_history := coalesce(new.key_history, '{}') || new.data_key_id;
+  end if;
+  if tg_op = 'UPDATE' and new.key_history[1:cardinality(old.key_history)] is distinct from old.key_history then
+    raise exception 'the list of keys only grows' using errcode = 'check_violation', constraint = 'credential_version_key_history';
+  end if;
+  return new;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.data_key_queue(key uuid)
  RETURNS bigint
  LANGUAGE sql
@@ -415,16 +462,49 @@ CREATE OR REPLACE FUNCTION public.data_key_state_machine()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
+declare
+  is_shred boolean := new.state = 'destroyed' and exists (select 1 from team where id = old.team_id and deleted_at is not null);
 begin
+  if (new.id, new.team_id, new.version, new.format, new.fingerprint, new.created_at, new.created_by)
+    is distinct from (old.id, old.team_id, old.version, old.format, old.fingerprint, old.created_at, old.created_by)
+    or (old.compromised_at is not null and (new.compromised_at, new.compromised_by, new.compromise_reason)
+      is distinct from (old.compromised_at, old.compromised_by, old.compromise_reason))
+    or old.state = 'destroyed'
+    or new.root_history[1:cardinality(old.root_history)] is distinct from old.root_history
+    or not (new.root_fingerprint = any (new.root_history)) then
+    raise exception 'a key keeps what it was' using errcode = 'check_violation', constraint = 'data_key_keeps_its_past';
+  end if;
+  -- The waiting time is neither cut short nor dated back; an hour is what clocks may differ by.
+  if (new.state = 'destroyPending' and old.state = 'destroyPending'
+      and (new.destroy_scheduled_at, new.destroy_at) is distinct from (old.destroy_scheduled_at, old.destroy_at))
+    or (new.state = 'destroyPending' and old.state <> 'destroyPending' and new.destroy_scheduled_at < now() - interval '1 hour')
+    or (new.state = 'destroyed' and not is_shred
+      and ((new.destroy_scheduled_at, new.destroy_at) is distinct from (old.destroy_scheduled_at, old.destroy_at) or new.destroyed_at < old.destroy_at)) then
+    raise exception 'a key waits for its destruction' using errcode = 'check_violation', constraint = 'data_key_destroy_waits';
+  end if;
   if new.state = old.state then return new; end if;
-  if (old.state, new.state) not in (('active', 'decryptOnly'), ('decryptOnly', 'retired')) then
+  -- At REPEATABLE READ the count below would not see what the key's last writers committed while we waited for them.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'a key changes its state at READ COMMITTED only' using errcode = 'check_violation', constraint = 'data_key_read_committed';
+  end if;
+  if not is_shred and (old.state, new.state) not in (
+    ('active', 'decryptOnly'), ('decryptOnly', 'retired'), ('retired', 'decryptOnly'),
+    ('retired', 'destroyPending'), ('destroyPending', 'retired'), ('destroyPending', 'destroyed')) then
     raise exception 'a key does not go from % to %', old.state, new.state using errcode = 'check_violation', constraint = 'data_key_state_machine';
   end if;
   perform 1 from data_key where id = new.id for update;
-  if new.state = 'retired' and exists (select 1 from credential_version where data_key_id = new.id) then
+  if new.state in ('retired', 'destroyed') and exists (select 1 from credential_version where data_key_id = new.id) then
     raise exception 'the key is in use' using errcode = 'check_violation', constraint = 'data_key_in_use';
   end if;
   return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.data_key_tombstone_stays()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise exception 'keys are never deleted' using errcode = 'check_violation', constraint = 'data_key_tombstone_stays';
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.engine_subject_is_no_person()
@@ -436,6 +516,15 @@ begin
   if exists (select 1 from membership where subject_id = new.subject_id and role <> 'engine') then
     raise exception 'a person cannot become an engine' using errcode = 'check_violation', constraint = 'engine_subject_is_no_person';
   end if;
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.key_root_history()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if not (new.root_fingerprint = any (new.root_history)) then new.root_history := new.root_history || new.root_fingerprint; end if;
   return new;
 end $function$;
 

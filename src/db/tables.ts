@@ -6,7 +6,8 @@ import type { JsonObject } from '../shared/json.ts';
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
 export type TokenFormatColumn = 'fernet' | 'fernet-256';
 export type CredentialState = 'enabled' | 'disabled' | 'deleted';
-export type DataKeyState = 'active' | 'decryptOnly' | 'retired';
+export type DataKeyState = 'active' | 'decryptOnly' | 'retired' | 'destroyPending' | 'destroyed';
+export type RotationCause = 'request' | 'policy' | 'compromise' | 'rootCompromise';
 export type RotationState = 'running' | 'completed' | 'completedWithFailures' | 'cancelled';
 
 /** jsonb: read as a value, written as text that the caller has serialised. */
@@ -17,6 +18,8 @@ interface Stamped { created_at: Date; created_by: SubjectId; updated_at: Date; u
 export interface SubjectTable { id: SubjectId; sub: string; created_at: ColumnType<Date, Date | undefined, never> }
 export interface TeamTable extends Stamped {
   id: TeamId; slug: ColumnType<string, string, never>; name: string; token_format: TokenFormatColumn; revision: number; deleted_at: Date | null;
+  rotate_every_days: ColumnType<number | null, number | null | undefined, number | null>;
+  refuse_exposed_leases: ColumnType<boolean, boolean | undefined, boolean>;
 }
 export interface MembershipTable extends Stamped {
   team_id: TeamId; subject_id: SubjectId; role: Role; acts_for_itself: boolean; revision: number; seal: Buffer;
@@ -27,14 +30,23 @@ export interface EngineTable extends Stamped {
 export interface EngineKeyTable {
   engine_id: EngineId; kid: string; jwk: Json; revision: number; seal: Buffer; created_at: Date; created_by: SubjectId;
 }
-export interface RootKeyTable { fingerprint: string; canary: Buffer; created_at: ColumnType<Date, Date | undefined, never> }
+/** Nullable, and left out when the row is made. */
+type Later<T> = ColumnType<T | null, T | null | undefined, T | null>;
+
+export interface RootKeyTable {
+  fingerprint: string; canary: Buffer; created_at: ColumnType<Date, Date | undefined, never>;
+  compromised_at: Later<Date>; compromised_by: Later<SubjectId>; compromise_reason: Later<string>;
+}
 export interface SystemKeyTable {
-  id: string; purpose: 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 'leaseSigning'; version: number; active: boolean;
-  root_fingerprint: string; wrapped: Buffer; created_at: ColumnType<Date, Date | undefined, never>;
+  id: string; purpose: 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 'leaseSigning'; version: number;
+  root_fingerprint: string; wrapped: Buffer; root_history: ColumnType<string[], never, never>; usable_from: Date; retired_at: Later<Date>;
+  created_at: ColumnType<Date, Date | undefined, never>;
 }
 export interface DataKeyTable {
   id: DataKeyId; team_id: TeamId; version: number; format: TokenFormatColumn; state: DataKeyState; fingerprint: string;
-  root_fingerprint: string; wrapped: Buffer; created_at: Date; created_by: SubjectId; demoted_at: Date | null; retired_at: Date | null;
+  root_fingerprint: string; wrapped: Buffer | null; root_history: ColumnType<string[], never, never>; created_at: Date; created_by: SubjectId | null;
+  demoted_at: Date | null; retired_at: Date | null; compromised_at: Later<Date>; compromised_by: Later<SubjectId>; compromise_reason: Later<string>;
+  destroy_scheduled_at: Later<Date>; destroy_at: Later<Date>; destroyed_at: Later<Date>;
 }
 export interface CredentialTable extends Stamped {
   id: CredentialId; team_id: TeamId; name: string; type: ColumnType<string, string, never>; description: string | null;
@@ -43,12 +55,13 @@ export interface CredentialTable extends Stamped {
 }
 export interface CredentialVersionTable {
   team_id: TeamId; credential_id: CredentialId; version: number; data_key_id: DataKeyId; token: string; secret_field_names: string[];
-  public_fields: Json; policy: Json; undecryptable_at: Date | null; created_at: Date; created_by: SubjectId;
+  public_fields: Json; policy: Json; undecryptable_at: Date | null; created_at: Date; created_by: SubjectId; key_history: ColumnType<DataKeyId[], DataKeyId[] | undefined, never>;
 }
 export interface CredentialUsageTable { credential_id: CredentialId; use_count: number; last_used_at: Date }
 export interface KeyRotationTable {
   id: RotationId; team_id: TeamId; to_key_id: DataKeyId; state: RotationState; total: number; done: number;
-  created_at: Date; created_by: SubjectId; progressed_at: Date; ended_at: Date | null;
+  created_at: Date; created_by: SubjectId | null; progressed_at: Date; ended_at: Date | null;
+  cause: ColumnType<RotationCause, RotationCause | undefined, never>;
 }
 export interface KeyRotationFailureTable { rotation_id: RotationId; credential_id: CredentialId; version: number; at: Date }
 export interface AuditEventTable {
