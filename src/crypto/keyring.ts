@@ -11,8 +11,8 @@ import type { FernetKey, TokenFormat } from './fernet.ts';
 import { fingerprintOf } from './fingerprint.ts';
 import { KeyCache } from './key-cache.ts';
 import type { WrappedDataKey } from './key-cache.ts';
-import type { KeyContext, RootKeys } from './root-keys.ts';
-import { newSystemKey, SystemKeys } from './system-keys.ts';
+import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
+import { newSystemKey, systemKeyContext, SystemKeys } from './system-keys.ts';
 import type { LeaseJwk, LeaseSigner, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
 
 const cacheEntriesMaxDefault = 1000;
@@ -65,6 +65,16 @@ export class Keyring {
     return this.#seal(to, place, fields, time);
   }
 
+  /** The same data key under the primary root key. Throws KeyUnavailable. */
+  rewrapDataKey(held: WrappedDataKey): Wrapped {
+    return this.#rewrap(dataKeyContext(held), held);
+  }
+
+  /** The same system key under the primary root key. Throws KeyUnavailable or DecryptionFailed. */
+  rewrapSystemKey(held: Omit<WrappedSystemKey, 'active'>): Wrapped {
+    return this.#rewrap(systemKeyContext(held), held);
+  }
+
   /** Empties the cache of data keys. */
   forget(): void {
     this.#cache.clear();
@@ -109,6 +119,11 @@ export class Keyring {
     return this.#system.verifyMac('rowSeal', text, held);
   }
 
+  /** The version of the key that seals rows now. */
+  sealVersion(): number {
+    return this.#system.activeVersion('rowSeal');
+  }
+
   /** What signs leases: the one private key that a library outside has to be handed, as a KeyObject. */
   leaseSigner(): LeaseSigner {
     return this.#system.signer();
@@ -117,6 +132,15 @@ export class Keyring {
   /** The public halves of all lease-signing keys, as a JWK set. */
   leaseJwks(): { keys: LeaseJwk[] } {
     return this.#system.jwks();
+  }
+
+  #rewrap(context: KeyContext, held: Wrapped): Wrapped {
+    const bytes = this.#roots.unwrap(context, held);
+    try {
+      return this.#roots.wrap(context, bytes);
+    } finally {
+      bytes.fill(0);
+    }
   }
 
   #seal(key: WrappedDataKey, place: Place, fields: SecretFields, time: bigint): string {

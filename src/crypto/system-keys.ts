@@ -56,7 +56,7 @@ export class SystemKeys {
   /** Throws KeyUnavailable or DecryptionFailed when a row does not unwrap, TypeError when two say the same or two are active. */
   constructor(roots: RootKeys, rows: readonly WrappedSystemKey[]) {
     for (const row of rows) {
-      const bytes = roots.unwrap(contextOf(row), row);
+      const bytes = roots.unwrap(systemKeyContext(row), row);
       if (row.purpose === 'leaseSigning') add(this.#signing, row, signingKey(bytes));
       else add(this.#versions(row.purpose), row, createSecretKey(bytes));
       bytes.fill(0);
@@ -74,6 +74,11 @@ export class SystemKeys {
     if (key === undefined) return false;
     const expected = createHmac('sha256', key).update(message).digest();
     return held.mac.length === expected.length && timingSafeEqual(expected, held.mac);
+  }
+
+  /** The version that makes. */
+  activeVersion(purpose: MacPurpose | 'rowSeal'): number {
+    return activeOf(purpose, this.#versions(purpose)).version;
   }
 
   signer(): LeaseSigner {
@@ -98,12 +103,13 @@ export class SystemKeys {
 /** A fresh system key, wrapped under the primary root key, to be stored as the active one of its purpose. */
 export function newSystemKey(roots: RootKeys, of: { id: string; purpose: SystemPurpose; version: number }): WrappedSystemKey {
   const bytes = randomBytes(systemKeyBytes);
-  const wrapped = roots.wrap(contextOf(of), bytes);
+  const wrapped = roots.wrap(systemKeyContext(of), bytes);
   bytes.fill(0);
   return { ...of, ...wrapped, active: true };
 }
 
-function contextOf({ id, purpose, version }: { id: string; purpose: SystemPurpose; version: number }): KeyContext {
+/** What a system key's wrapping is bound to. */
+export function systemKeyContext({ id, purpose, version }: { id: string; purpose: SystemPurpose; version: number }): KeyContext {
   return { purpose, owner: 'system', key: id, version, format: purpose === 'leaseSigning' ? 'ed25519' : 'hmac-sha256' };
 }
 

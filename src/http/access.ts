@@ -22,7 +22,7 @@ export type TeamAction = keyof typeof table;
 export const teamActions = Object.keys(table) as TeamAction[];
 
 /** What only an operator may do. An operator has no role in a team, so sees no credential of it. */
-export const operatorActions = ['team.create', 'engine.manage'] as const;
+export const operatorActions = ['team.create', 'engine.manage', 'rootKey.rotate', 'status.read'] as const;
 export type OperatorAction = (typeof operatorActions)[number];
 
 /**

@@ -12,7 +12,7 @@ const tags = {
   service: 'Probes of the service itself.', account: 'Who you are to the vault.', teams: 'Teams own credentials and keys.',
   members: 'Who may do what in a team.', 'credential types': 'What kinds of credentials there are.',
   credentials: 'Third-party credentials: metadata out, secrets only in.', engines: 'Workflow engines and their public keys.',
-  leases: 'Delivery of secrets to an engine, sealed to its key.', keys: 'A team\'s encryption keys and their rotation.', audit: 'What was done and refused.',
+  leases: 'Delivery of secrets to an engine, sealed to its key.', keys: 'A team\'s encryption keys and their rotation.', 'root keys': 'The keys outside the database that wrap all others; the operator\'s.', audit: 'What was done and refused.',
 };
 
 const ifMatch = {
@@ -79,7 +79,7 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
 const methodRank = ({ method }: AnyOperation): number => ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'].indexOf(method);
 
 function operationObject(operation: AnyOperation, schemas: Schemas, responses: Responses): Json {
-  const { access, guards, body, success, operationId } = operation;
+  const { access, guards, body, success, otherwise, operationId } = operation;
   const action = actionOf(access);
   const each = [
     ...parametersOf(operation.params, 'path', operationId, schemas), ...parametersOf(operation.query, 'query', operationId, schemas),
@@ -94,7 +94,7 @@ function operationObject(operation: AnyOperation, schemas: Schemas, responses: R
     'x-action': action,
     security: access === 'public' ? [] : [{ token: [] }],
     ...(each.length === 0 ? {} : { parameters: each }),
-    ...(body === undefined ? {} : { requestBody: { required: true, content: content('application/json', schemas.add(body, 'input'), `the body of ${operationId}`, schemas) } }),
+    ...(body === undefined ? {} : { requestBody: { required: operation.isBodyOptional !== true, content: content('application/json', schemas.add(body, 'input'), `the body of ${operationId}`, schemas) } }),
     responses: {
       [success.status]: {
         description: success.description,
@@ -105,6 +105,10 @@ function operationObject(operation: AnyOperation, schemas: Schemas, responses: R
           content: content(success.mediaType ?? 'application/json', schemas.add(success.schema, 'output'), `the answer of ${operationId}`, schemas),
         }),
       },
+      ...(otherwise === undefined ? {} : { [otherwise.status]: {
+        description: otherwise.description, headers: { 'X-Request-Id': ref('headers', 'RequestId') },
+        content: content('application/json', schemas.add(otherwise.schema, 'output'), `the other answer of ${operationId}`, schemas),
+      } }),
       ...responses.ofProblems(problemCodesOf(operation)),
       default: responses.ofAnyProblem(),
     },

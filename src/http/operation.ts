@@ -8,7 +8,7 @@ import type { Role } from '../db/tables.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
 
-export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'engines' | 'leases' | 'keys' | 'audit';
+export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'engines' | 'leases' | 'keys' | 'root keys' | 'audit';
 
 /** What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer. */
 export interface Operation<P, Q, B, R> {
@@ -23,14 +23,24 @@ export interface Operation<P, Q, B, R> {
   readonly params?: z.ZodType<P>;
   readonly query?: z.ZodType<Q>;
   readonly body?: z.ZodType<B>;
+  /** The body may be left out; the handler then gets null. */
+  readonly isBodyOptional?: true;
   /** The answer's status and schema; no schema means 204. */
   readonly success: { readonly status: 200 | 201 | 202 | 204; readonly schema?: z.ZodType<R>; readonly description: string; readonly mediaType?: string; readonly location?: true };
+  /** A second kind of answer, given as `new Otherwise(value)`. */
+  readonly otherwise?: { readonly status: 200; readonly schema: z.ZodType; readonly description: string };
   /** Codes that this operation adds to those that its access, body and guards bring. */
   readonly problems?: readonly ErrorCode[];
   /** `ifMatch: 'existing'`: asked for only when the thing is there already. */
   readonly guards?: { readonly ifMatch?: true | 'existing'; readonly idempotencyKey?: true; readonly etag?: true };
   readonly isProbe?: true;
-  readonly handler: (input: Input<P, Q, B>) => Promise<R>;
+  readonly handler: (input: Input<P, Q, B>) => Promise<R | Otherwise>;
+}
+
+/** An answer of the operation's second kind. */
+export class Otherwise {
+  readonly value: unknown;
+  constructor(value: unknown) { this.value = value; }
 }
 
 /** What a handler gets. `caller` is absent only on public routes, `scope` only where the access names no team. */
@@ -72,8 +82,11 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
     schema: {
       ...(operation.params === undefined ? {} : { params: operation.params }),
       ...(operation.query === undefined ? {} : { querystring: operation.query }),
-      ...(operation.method === 'GET' ? {} : { body: operation.body ?? noBody }),
-      response: { ...(success.schema === undefined ? {} : { [success.status]: success.schema }), default: refusal },
+      ...(operation.method === 'GET' ? {} : { body: operation.body === undefined ? noBody : operation.isBodyOptional === true ? operation.body.nullish() : operation.body }),
+      response: {
+        ...(success.schema === undefined ? {} : { [success.status]: success.schema }),
+        ...(operation.otherwise === undefined ? {} : { [operation.otherwise.status]: operation.otherwise.schema }), default: refusal,
+      },
     },
     handler: async (request, reply) => {
       const { located, role } = request;
@@ -86,6 +99,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
         request,
         reply,
       });
+      if (answer instanceof Otherwise && operation.otherwise !== undefined) return reply.code(operation.otherwise.status).send(answer.value);
       void reply.code(success.status);
       if (success.schema === undefined) return reply.send();
       if (success.mediaType !== undefined) void reply.type(success.mediaType);

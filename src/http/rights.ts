@@ -68,12 +68,12 @@ export function standingOf(
   const { member_role: role, member_revision: revision, member_seal: seal, member_acts_for_itself: actsForItself } = row;
   if (role === null || revision === null || seal === null || actsForItself === null) return none('notMember');
   // SECURITY: a role counts only as the vault wrote it: for this subject, in this team, under this name.
-  if (!keyring.verifyRow('membership', membershipJson({ ...who, role, actsForItself, revision }), seal)) return none('sealBroken');
+  if (!membershipSealHolds(keyring, { ...who, role, actsForItself, revision }, seal)) return none('sealBroken');
   if (role === 'engine') {
     const { engine_id: id, engine_state: state, engine_revision: engineRevision, engine_seal: engineSeal } = row;
     if (id === null || state === null || engineRevision === null || engineSeal === null) return none('engineDisabled');
     const sealed = { id, subject: who.subject, sub: who.sub, state, revision: engineRevision };
-    if (!keyring.verifyRow('engine', engineJson(sealed), engineSeal)) return none('sealBroken');
+    if (!engineSealHolds(keyring, sealed, engineSeal)) return none('sealBroken');
     if (state !== 'enabled') return none('engineDisabled');
   }
   return { role, refusal: undefined, actsForItself };

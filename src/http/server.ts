@@ -116,6 +116,7 @@ async function readBody(request: FastifyRequest, bytes: Buffer): Promise<unknown
     throw new AppError('unsupportedMediaType', 'The body must be application/json in UTF-8, not compressed.');
   }
   if (bytes.length > 0) return parseJson(bytes);
-  if (request.routeOptions.config.operation?.body === undefined) return undefined;
+  const { operation } = request.routeOptions.config;
+  if (operation?.body === undefined || operation.isBodyOptional === true) return undefined;
   throw new AppError('malformedJson', 'The body is empty.');
 }

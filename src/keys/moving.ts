@@ -9,7 +9,7 @@ import { type TokenTable, tokenCountBesidesSql } from './token-tables.ts';
 
 /** A rotation as the worker knows it. */
 export interface RunningRotation {
-  readonly id: RotationId; readonly team: TeamId; readonly slug: string; readonly startedBy: SubjectId; readonly startedBySub: string;
+  readonly id: RotationId; readonly team: TeamId; readonly slug: string; readonly startedBy: SubjectId | null; readonly isUrgent: boolean;
 }
 
 /** A token to be moved, locked, with the keys that open and seal it and the state in which its own key is. */
@@ -27,8 +27,8 @@ export interface Quest { readonly limit: number; readonly passOver: readonly Dat
 export interface Mover {
   /** Locks tokens that nobody else holds at this moment; none when the rotation does not run any more. */
   readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<HeldToken[]>;
-  /** Stores held tokens under their new key, if that key is active. */
-  readonly store: (trx: Trx, tokens: readonly MovedToken[]) => Promise<void>;
+  /** Stores held tokens under their new key; false, and then nothing must be kept, when that key is active no more. */
+  readonly store: (trx: Trx, tokens: readonly MovedToken[]) => Promise<boolean>;
   /** Names a token that did not open as a failure of the rotation; `isUndecryptable` marks the row. */
   readonly fail: (trx: Trx, rotation: RunningRotation, failure: { token: HeldToken; isUndecryptable: boolean; at: Date }) => Promise<void>;
 }
@@ -96,7 +96,7 @@ const credentialVersions: Mover = {
       where held.credential_id = moved.credential_id and held.version = moved.version and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
       returning 1`.execute(trx);
     // The rows are locked, so nothing but a key that is active no more can be in the way.
-    if (rows.length !== tokens.length) throw new Error('tokens that were held could not be stored');
+    return rows.length === tokens.length;
   },
 
   async fail(trx, rotation, { token: { place }, isUndecryptable, at }) {
@@ -114,8 +114,8 @@ export const movers: Readonly<Record<TokenTable, Mover>> = { credential_version:
 /** Every rotation that runs, in any team, oldest first. */
 export async function listRunningRotations(executor: Executor): Promise<RunningRotation[]> {
   const { rows } = await sql<RunningRotation>`
-    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy", creator.sub as "startedBySub"
-    from key_rotation rotation join team on team.id = rotation.team_id join subject creator on creator.id = rotation.created_by
+    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy", rotation.cause in ('compromise', 'rootCompromise') as "isUrgent"
+    from key_rotation rotation join team on team.id = rotation.team_id
     where rotation.state = 'running' order by rotation.id`.execute(executor);
   return rows;
 }
@@ -127,9 +127,12 @@ export async function countBatch(trx: Trx, rotation: RunningRotation, batch: { d
   return result.numUpdatedRows === 1n;
 }
 
-/** Locks a running rotation against batches that end, and against cancelling; false when it does not run any more. */
+/**
+ * Locks a running rotation against batches that end, and against cancelling; false when it does not run any more. No stronger than
+ * they are: a batch that names failures holds the row for key share, and a wait for that could end in a deadlock.
+ */
 export async function lockRunning(trx: Trx, rotation: RunningRotation): Promise<boolean> {
-  const row = await trx.selectFrom('key_rotation').select('id').where('id', '=', rotation.id).where('state', '=', 'running').forUpdate().executeTakeFirst();
+  const row = await trx.selectFrom('key_rotation').select('id').where('id', '=', rotation.id).where('state', '=', 'running').forNoKeyUpdate().executeTakeFirst();
   return row !== undefined;
 }
 

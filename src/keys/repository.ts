@@ -2,28 +2,35 @@
 import { sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
-import type { DataKeyState, RotationState, TokenFormatColumn } from '../db/tables.ts';
+import type { DataKeyState, RotationCause, RotationState, TokenFormatColumn } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
-import { tokenCountBesidesSql, tokenCountSql } from './token-tables.ts';
+import { hasTokensSql, tokenCountBesidesSql, tokenCountSql } from './token-tables.ts';
 
 export interface KeyRow {
   readonly id: DataKeyId; readonly version: number; readonly state: DataKeyState; readonly format: TokenFormatColumn;
   readonly fingerprint: string; readonly rootFingerprint: string; readonly rows: number;
-  readonly createdAt: Date; readonly createdBy: string; readonly demotedAt: Date | null; readonly retiredAt: Date | null;
+  /** Every root key that ever wrapped it, in order: a backup may hold it under each of them. */
+  readonly rootFingerprints: readonly string[];
+  readonly createdAt: Date; readonly createdBy: string | null; readonly demotedAt: Date | null; readonly retiredAt: Date | null;
+  readonly compromisedAt: Date | null; readonly compromiseReason: string | null; readonly destroyAt: Date | null; readonly destroyedAt: Date | null;
+  /** When the team's policy asks for the next rotation; only of an active key. */
+  readonly rotateAt: Date | null;
 }
 export interface RotationRow {
   readonly id: RotationId; readonly state: RotationState; readonly toKey: DataKeyId; readonly total: number; readonly done: number; readonly failed: number;
-  readonly createdAt: Date; readonly createdBy: string; readonly progressedAt: Date; readonly endedAt: Date | null;
+  readonly createdAt: Date; readonly createdBy: string | null; readonly progressedAt: Date; readonly endedAt: Date | null; readonly cause: RotationCause;
 }
 export interface RotationFailure { readonly credential: CredentialId; readonly version: number }
 
-const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint",
-  ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", creator.sub as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt"`;
-const keyFrom = sql.raw('data_key key join subject creator on creator.id = key.created_by');
+const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
+  ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", creator.sub as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
+  key.compromised_at as "compromisedAt", key.compromise_reason as "compromiseReason", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt",
+  case when key.state = 'active' then key.created_at + make_interval(days => team.rotate_every_days) end as "rotateAt"`;
+const keyFrom = sql.raw('data_key key join team on team.id = key.team_id left join subject creator on creator.id = key.created_by');
 const rotationColumns = sql.raw(`rotation.id, rotation.state, rotation.to_key_id as "toKey", rotation.total, rotation.done,
   (select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id) as failed,
-  rotation.created_at as "createdAt", creator.sub as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt"`);
-const rotationFrom = sql.raw('key_rotation rotation join subject creator on creator.id = rotation.created_by');
+  rotation.created_at as "createdAt", creator.sub as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`);
+const rotationFrom = sql.raw('key_rotation rotation left join subject creator on creator.id = rotation.created_by');
 
 /** One key of the team with the exact count of its tokens. */
 export async function findKey(executor: Executor, team: TeamId, id: DataKeyId): Promise<KeyRow | undefined> {
@@ -41,7 +48,7 @@ export async function listKeys(executor: Executor, team: TeamId, page: { limit: 
 }
 
 /** Inserts a key as the team's active one; data_key_one_active refuses a second. */
-export async function insertActiveKey(trx: Trx, key: WrappedDataKey & { fingerprint: string }, made: { by: SubjectId; at: Date }): Promise<void> {
+export async function insertActiveKey(trx: Trx, key: WrappedDataKey & { fingerprint: string }, made: { by: SubjectId | null; at: Date }): Promise<void> {
   await trx.insertInto('data_key').values({
     id: key.id, team_id: key.team, version: key.version, format: key.format, state: 'active', fingerprint: key.fingerprint,
     root_fingerprint: key.rootFingerprint, wrapped: key.wrapped, created_at: made.at, created_by: made.by, demoted_at: null, retired_at: null,
@@ -61,22 +68,61 @@ export async function lockActiveKey(trx: Trx, team: TeamId): Promise<{ id: DataK
   return active.where('id', '=', key.id).forUpdate().executeTakeFirst();
 }
 
-/** The same for one key that nobody writes under any more, whatever its state. */
-export async function lockKey(trx: Trx, team: TeamId, id: DataKeyId): Promise<DataKeyState | undefined> {
-  const row = await trx.selectFrom('data_key').select('state').where('team_id', '=', team).where('id', '=', id).forUpdate().executeTakeFirst();
-  return row?.state;
+/** The same for one key, whatever its state. Stands in its queue, because writers may use it. */
+export async function lockKey(trx: Trx, team: TeamId, id: DataKeyId): Promise<LockedKey | undefined> {
+  await sql`select pg_advisory_xact_lock(data_key_queue(${id}))`.execute(trx);
+  return trx.selectFrom('data_key').select(['state', 'compromised_at as compromisedAt', 'destroy_at as destroyAt']).where('team_id', '=', team).where('id', '=', id)
+    .forUpdate().executeTakeFirst();
+}
+export interface LockedKey { readonly state: DataKeyState; readonly compromisedAt: Date | null; readonly destroyAt: Date | null }
+
+/** What a change of a locked key's life sets; the trigger knows which arrows there are. */
+export interface KeyChange {
+  readonly state?: DataKeyState; readonly retired_at?: Date | null; readonly destroy_scheduled_at?: Date | null; readonly destroy_at?: Date | null;
+  readonly destroyed_at?: Date; readonly wrapped?: null; readonly compromised_at?: Date; readonly compromised_by?: SubjectId | null; readonly compromise_reason?: string;
+}
+
+/** Writes a change of a locked key. */
+export async function updateKey(trx: Trx, team: TeamId, id: DataKeyId, change: KeyChange): Promise<void> {
+  await trx.updateTable('data_key').set(change).where('team_id', '=', team).where('id', '=', id).execute();
+}
+
+/** Keys whose time to be destroyed has come, of any team. */
+export async function listDestroyDue(executor: Executor, at: Date, limit: number): Promise<{ id: DataKeyId; team: TeamId; slug: string }[]> {
+  return executor.selectFrom('data_key').innerJoin('team', 'team.id', 'data_key.team_id').select(['data_key.id', 'team.id as team', 'team.slug'])
+    .where('data_key.state', '=', 'destroyPending').where('destroy_at', '<=', at).orderBy('destroy_at').limit(limit).execute();
+}
+
+/** Teams whose policy asks for a rotation and that have none running. */
+export async function listPolicyDue(executor: Executor, at: Date, limit: number): Promise<{ team: TeamId; slug: string }[]> {
+  return (await sql<{ team: TeamId; slug: string }>`
+    select team.id as team, team.slug from team join data_key key on key.team_id = team.id and key.state = 'active'
+    where team.deleted_at is null and team.rotate_every_days is not null and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}
+      and not exists (select 1 from key_rotation where key_rotation.team_id = team.id and key_rotation.state = 'running')
+    order by key.created_at limit ${limit}`.execute(executor)).rows;
+}
+
+/** Whether the policy still asks for it, once the active key is locked. */
+export async function isPolicyDue(trx: Trx, team: TeamId, at: Date): Promise<boolean> {
+  const { rows } = await sql`
+    select 1 from team join data_key key on key.team_id = team.id and key.state = 'active'
+    where team.id = ${team} and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}`.execute(trx);
+  return rows.length > 0;
+}
+
+/** How many tokens the team has, and how fast the last large rotation anywhere in this database went. */
+export async function forecast(executor: Executor, team: TeamId): Promise<{ rows: number; rowsPerSecond: number | null }> {
+  const { rows } = await sql<{ rows: number; rowsPerSecond: number | null }>`
+    select ${tokenCountBesidesSql(sql`${team}::uuid`, sql`'00000000-0000-0000-0000-000000000000'::uuid`)} as rows,
+      (select done / extract(epoch from progressed_at - created_at)::float8 from key_rotation
+        where done >= 500 and progressed_at > created_at order by progressed_at desc limit 1) as "rowsPerSecond"`.execute(executor);
+  return rows[0] ?? { rows: 0, rowsPerSecond: null };
 }
 
 /** active → decryptOnly, of a locked key. */
 export async function demoteKey(trx: Trx, team: TeamId, id: DataKeyId, at: Date): Promise<void> {
   await trx.updateTable('data_key').set({ state: 'decryptOnly', demoted_at: at })
     .where('team_id', '=', team).where('id', '=', id).where('state', '=', 'active').execute();
-}
-
-/** decryptOnly → retired, of a locked key that was counted. */
-export async function retireKey(trx: Trx, team: TeamId, id: DataKeyId, at: Date): Promise<void> {
-  await trx.updateTable('data_key').set({ state: 'retired', retired_at: at })
-    .where('team_id', '=', team).where('id', '=', id).where('state', '=', 'decryptOnly').execute();
 }
 
 /** The format that the team's next key has. */
@@ -91,12 +137,12 @@ export async function findRunningRotation(executor: Executor, team: TeamId): Pro
 
 /** Inserts a running rotation whose total is what stands under the team's other keys; key_rotation_one_running refuses a second. */
 export async function insertRotation(
-  trx: Trx, rotation: { id: RotationId; team: TeamId; toKey: DataKeyId; by: SubjectId; at: Date },
+  trx: Trx, rotation: { id: RotationId; team: TeamId; toKey: DataKeyId; by: SubjectId | null; at: Date; cause: RotationCause },
 ): Promise<{ total: number }> {
-  const { id, team, toKey, by, at } = rotation;
+  const { id, team, toKey, by, at, cause } = rotation;
   const { rows } = await sql<{ total: number }>`
-    insert into key_rotation (id, team_id, to_key_id, state, total, created_at, created_by, progressed_at)
-    values (${id}, ${team}, ${toKey}, 'running', ${tokenCountBesidesSql(sql`${team}::uuid`, sql`${toKey}::uuid`)}, ${at}, ${by}, ${at})
+    insert into key_rotation (id, team_id, to_key_id, state, total, created_at, created_by, progressed_at, cause)
+    values (${id}, ${team}, ${toKey}, 'running', ${tokenCountBesidesSql(sql`${team}::uuid`, sql`${toKey}::uuid`)}, ${at}, ${by}, ${at}, ${cause})
     returning total`.execute(trx);
   return { total: rows[0]?.total ?? 0 };
 }
@@ -128,4 +174,43 @@ export async function cancelRotation(trx: Trx, team: TeamId, id: RotationId, at:
   const result = await trx.updateTable('key_rotation').set({ state: 'cancelled', ended_at: at })
     .where('team_id', '=', team).where('id', '=', id).where('state', '=', 'running').executeTakeFirst();
   return result.numUpdatedRows === 1n;
+}
+
+/** The rotation that runs, locked: it neither ends nor is cancelled before we are done. Taken after the lock on a key, never before. */
+export async function lockRunningRotation(trx: Trx, team: TeamId): Promise<RotationId | undefined> {
+  return (await trx.selectFrom('key_rotation').select('id').where('team_id', '=', team).where('state', '=', 'running').forNoKeyUpdate().executeTakeFirst())?.id;
+}
+
+/** Gives a locked running rotation priority. */
+export async function makeUrgent(trx: Trx, id: RotationId): Promise<void> {
+  await sql`update key_rotation set cause = 'compromise' where id = ${id} and state = 'running'`.execute(trx);
+}
+
+/** The same for every rotation that runs in a team with tokens under a compromised key. */
+export async function makeCompromisedUrgent(executor: Executor): Promise<void> {
+  await sql`
+    update key_rotation rotation set cause = 'rootCompromise'
+    where rotation.state = 'running' and rotation.cause not in ('compromise', 'rootCompromise') and exists (
+      select 1 from data_key key where key.team_id = rotation.team_id and key.compromised_at is not null and key.state = 'decryptOnly' and ${hasTokensSql('key.id')})`.execute(executor);
+}
+
+/** Teams whose tokens go to, or lie under, a compromised key, with the rotation that already takes them off it, if one does. */
+export async function listCompromiseDue(executor: Executor, limit: number): Promise<{ team: TeamId; slug: string; isActive: boolean; running: RotationId | null }[]> {
+  const { rows } = await sql<{ team: TeamId; slug: string; isActive: boolean; running: RotationId | null }>`
+    select team.id as team, team.slug, bool_or(key.state = 'active') as "isActive",
+      (select rotation.id from key_rotation rotation where rotation.team_id = team.id and rotation.state = 'running') as running
+    from data_key key join team on team.id = key.team_id and team.deleted_at is null
+    where key.compromised_at is not null and (key.state = 'active' or (key.state = 'decryptOnly' and ${hasTokensSql('key.id')}))
+    group by team.id
+    having bool_or(key.state = 'active')
+      or not exists (select 1 from key_rotation rotation where rotation.team_id = team.id and (rotation.state = 'running' or rotation.state = 'completedWithFailures'
+        and rotation.created_at >= max(key.compromised_at)))
+    order by team.id limit ${limit}`.execute(executor);
+  return rows;
+}
+
+/** Whether the team's active key is compromised, once it is locked. */
+export async function isActiveCompromised(trx: Trx, team: TeamId): Promise<boolean> {
+  const row = await trx.selectFrom('data_key').select('id').where('team_id', '=', team).where('state', '=', 'active').where('compromised_at', 'is not', null).executeTakeFirst();
+  return row !== undefined;
 }

@@ -5,7 +5,7 @@ import type { EventInput } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
 import { DecryptionFailed, type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../http/access.ts';
+import { isCheckViolation } from '../db/errors.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import {
   countBatch, countLeft, endRotation, type HeldToken, listRunningRotations, lockRunning, type MovedToken, type Mover, movers, planByIndex, type Position, type Quest,
@@ -33,7 +33,7 @@ export interface Batch {
 const uninterruptedMsMax = 2;
 const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map(), last: undefined };
 
-/** Thrown out of a batch's transaction when the rotation was cancelled meanwhile; never leaves this file. */
+/** Thrown out of a batch's transaction when the rotation was cancelled meanwhile, or its key left; never leaves this file. */
 class RotationStopped extends Error {}
 
 /** Moves up to `limit` tokens in one transaction. Nothing is kept of a batch whose rotation does not run any more at its end. */
@@ -43,7 +43,8 @@ export async function moveBatch(parts: RotationParts, rotation: RunningRotation,
       const result = await moveBatchOf(parts, rotation, { ...quest, mover: movers[table] });
       if (result !== nothing) return result;
     } catch (error) {
-      if (error instanceof RotationStopped) return nothing;
+      // The same, where the key left while the store waited for it.
+      if (error instanceof RotationStopped || isCheckViolation(error, 'token_needs_active_key')) return nothing;
       throw error;
     }
   }
@@ -80,7 +81,7 @@ async function moveBatchOf(
     const { moved, failed, unavailable } = await reencrypt(keyring, held);
     if (moved.length === 0 && failed.length === 0) return { moved: 0, failed: 0, unavailable, last };
     const at = new Date(now());
-    if (moved.length > 0) await mover.store(trx, moved);
+    if (moved.length > 0 && !await mover.store(trx, moved)) throw new RotationStopped();
     for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
     await audit.record(trx, ...failed.map(({ token: { place, from } }): EventInput => ({
       ...eventOf(rotation), action: 'key.rotationRowFailed', target: { type: 'credential', id: place.credential }, key: from.id,
@@ -124,10 +125,7 @@ function positionOf(held: HeldToken | undefined): Position | undefined {
   return held === undefined ? undefined : { key: held.from.id, credential: held.place.credential, version: held.place.version };
 }
 
-/** Who stands for what a rotation does: the subject who started it. */
+/** Who stands for what a rotation does: the subject who started it, or nobody where the vault did. */
 function eventOf(rotation: RunningRotation): Pick<EventInput, 'caller' | 'team'> {
-  const caller: Caller = {
-    sub: rotation.startedBySub, subject: rotation.startedBy, isOperator: false, requestId: `rotation:${rotation.id}`, address: null,
-  };
-  return { caller, team: { id: rotation.team, slug: rotation.slug } };
+  return { caller: { subject: rotation.startedBy, requestId: `rotation:${rotation.id}`, address: null }, team: { id: rotation.team, slug: rotation.slug } };
 }

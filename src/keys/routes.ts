@@ -1,113 +1,74 @@
-// The HTTP face of a team's keys and their rotations. Key material has no place in any answer: ids, states, counts, fingerprints.
+// The HTTP face of a team's keys and of their life.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { Idempotency } from '../http/idempotency.ts';
+import type { Caller, TeamRef } from '../http/access.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
-import { count, fingerprint, id, pageOf, pageQuery, slug, subject, teamPath, time, tokenFormat, version } from '../http/schemas.ts';
-import type { DataKeyId, RotationId } from '../shared/ids.ts';
-import type { KeyRow, KeysService, Rotation, RotationFailure } from './service.ts';
+import { pageOf, pageQuery, teamPath } from '../http/schemas.ts';
+import type { ErrorCode } from '../shared/errors.ts';
+import type { DataKeyId } from '../shared/ids.ts';
+import type { KeyLifeService } from './life.ts';
+import * as schemas from './schemas.ts';
+import type { KeyRow, KeysService } from './service.ts';
 
-const key = z.strictObject({
-  id, version,
-  state: z.enum(['active', 'decryptOnly', 'retired']).meta({ id: 'KeyState', description: '`active` seals; `decryptOnly` opens; `retired` does neither.' }),
-  format: tokenFormat, fingerprint,
-  rootFingerprint: fingerprint.meta({ description: 'The root key that wraps this key; a backup needs both.' }),
-  rows: count.meta({ description: 'Tokens under this key, counted now.' }),
-  createdAt: time, createdBy: subject, demotedAt: time.nullable().meta({ examples: [null] }), retiredAt: time.nullable().meta({ examples: [null] }),
-}).meta({ id: 'Key' });
-const rotationFields = {
-  id,
-  state: z.enum(['running', 'completed', 'completedWithFailures', 'cancelled']).meta({ id: 'KeyRotationState' }),
-  toKey: id.meta({ description: 'The key that the rotation made.' }),
-  total: count.meta({ description: 'Tokens to move, counted at the start.' }),
-  done: count, failed: count,
-  rowsPerSecond: z.number().min(0).max(1e9).meta({ format: 'double', examples: [5210.4] }),
-  estimatedEnd: time.nullable().meta({ description: 'If it goes on like this; null when it has ended or not begun.' }),
-  createdAt: time, createdBy: subject, endedAt: time.nullable().meta({ examples: [null] }),
-};
-const rotation = z.strictObject(rotationFields).meta({ id: 'KeyRotation' });
-const rotationWithFailures = z.strictObject({
-  ...rotationFields,
-  failures: z.array(z.strictObject({ credential: id, version })).max(100)
-    .meta({ description: 'Up to 100 of the versions that did not open. They stay under their key and block retiring it.' }),
-}).meta({ id: 'KeyRotationWithFailures' });
-const keyPath = z.strictObject({ team: slug, key: id });
-const rotationPath = z.strictObject({ team: slug, rotation: id });
-
-const showKey = (row: KeyRow): z.output<typeof key> => ({
-  id: row.id, version: row.version, state: row.state, format: row.format, fingerprint: row.fingerprint, rootFingerprint: row.rootFingerprint,
-  rows: row.rows, createdAt: row.createdAt, createdBy: row.createdBy, demotedAt: row.demotedAt, retiredAt: row.retiredAt,
-});
-const showRotation = (row: Rotation): z.output<typeof rotation> => ({
-  id: row.id, state: row.state, toKey: row.toKey, total: row.total, done: row.done, failed: row.failed, rowsPerSecond: row.rowsPerSecond,
-  estimatedEnd: row.estimatedEnd, createdAt: row.createdAt, createdBy: row.createdBy, endedAt: row.endedAt,
-});
-const showFailure = ({ credential, version: failed }: RotationFailure): { credential: string; version: number } => ({ credential, version: failed });
-
-/** Adds the operations on keys and rotations. */
-export function registerKeys(app: FastifyInstance, { service, idempotency, cursors }: { service: KeysService; idempotency: Idempotency; cursors: Cursors }): void {
+/** Adds the operations on keys. */
+export function registerKeys(
+  app: FastifyInstance, { service, life, cursors, now }: { service: KeysService; life: KeyLifeService; cursors: Cursors; now: () => number },
+): void {
+  const show = (row: KeyRow): ReturnType<typeof schemas.showKey> => schemas.showKey(row, now());
   addOperation(app, {
     method: 'GET', url: '/v1/teams/:team/keys', access: { team: 'key.read', by: 'team' }, operationId: 'listKeys', tag: 'keys',
     summary: 'List the keys of a team', params: teamPath, query: z.strictObject(pageQuery),
-    success: { status: 200, schema: pageOf(key).meta({ id: 'KeyPage' }), description: 'A page of keys, newest first.' }, problems: ['invalidCursor'],
+    success: { status: 200, schema: pageOf(schemas.key).meta({ id: 'KeyPage' }), description: 'A page of keys, newest first.' }, problems: ['invalidCursor'],
     handler: async ({ scope, query, caller }) => {
       const identity = { list: 'keys', subject: caller.sub, filters: { team: scope.team.slug } };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(await service.listKeys(scope.team, page), page, identity, (row) => [String(row.version)]);
-      return { items: items.map(showKey), nextCursor };
+      return { items: items.map(show), nextCursor };
     },
   });
   addOperation(app, {
     method: 'GET', url: '/v1/teams/:team/keys/:key', access: { team: 'key.read', by: 'team' }, operationId: 'getKey', tag: 'keys',
-    summary: 'Read a key of a team', params: keyPath, success: { status: 200, schema: key, description: 'The key; never its material.' },
-    handler: async ({ scope, params }) => showKey(await service.getKey(scope.team, params.key as DataKeyId)),
+    summary: 'Read a key of a team', params: schemas.keyPath, success: { status: 200, schema: schemas.key, description: 'The key; never its material.' },
+    handler: async ({ scope, params }) => show(await service.getKey(scope.team, params.key as DataKeyId)),
   });
-  addOperation(app, {
-    method: 'POST', url: '/v1/teams/:team/keys/:key/retire', access: { team: 'key.rotate', by: 'team' }, operationId: 'retireKey', tag: 'keys',
-    summary: 'Retire a key that no token needs', params: keyPath, success: { status: 200, schema: key, description: 'The retired key.' },
-    problems: ['keyInUse', 'keyStateConflict', 'keyBusy'],
-    handler: async ({ scope, params, caller }) => showKey(await service.retireKey(caller, scope.team, params.key as DataKeyId)),
-  });
-  addOperation(app, {
-    method: 'POST', url: '/v1/teams/:team/key-rotations', access: { team: 'key.rotate', by: 'team' }, operationId: 'startRotation', tag: 'keys',
-    summary: 'Start a key rotation',
-    description: 'The new key is active at once; every token under another key is re-encrypted in the background. Values, versions and ETags do not change.',
-    params: teamPath, guards: { idempotencyKey: true }, success: { status: 202, schema: rotation, location: true, description: 'The rotation; follow it by its id.' },
-    problems: ['rotationRunning', 'keyBusy'],
-    handler: async ({ scope, caller, request, reply }) => {
-      const row = await idempotency.run<Rotation>({
-        request, caller, execute: (claim) => service.startRotation(caller, scope.team, claim),
-        load: (started) => service.getRotation(scope.team, started as RotationId),
-      });
-      void reply.header('Location', `/v1/teams/${scope.team.slug}/key-rotations/${row.id}`);
-      return showRotation(row);
-    },
-  });
-  addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team/key-rotations', access: { team: 'key.read', by: 'team' }, operationId: 'listRotations', tag: 'keys',
-    summary: 'List the key rotations of a team', params: teamPath, query: z.strictObject(pageQuery),
-    success: { status: 200, schema: pageOf(rotation).meta({ id: 'KeyRotationPage' }), description: 'A page of rotations, newest first.' }, problems: ['invalidCursor'],
-    handler: async ({ scope, query, caller }) => {
-      const identity = { list: 'keyRotations', subject: caller.sub, filters: { team: scope.team.slug } };
-      const page = cursors.page(query, identity);
-      const { items, nextCursor } = cursors.cut(await service.listRotations(scope.team, page), page, identity, (row) => [row.id]);
-      return { items: items.map(showRotation), nextCursor };
-    },
-  });
-  addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team/key-rotations/:rotation', access: { team: 'key.read', by: 'team' }, operationId: 'getRotation', tag: 'keys',
-    summary: 'Read a key rotation with its progress', params: rotationPath,
-    success: { status: 200, schema: rotationWithFailures, description: 'The rotation as it is now.' },
-    handler: async ({ scope, params }) => {
-      const row = await service.getRotation(scope.team, params.rotation as RotationId);
-      return { ...showRotation(row), failures: row.failures.map(showFailure) };
-    },
-  });
-  addOperation(app, {
-    method: 'POST', url: '/v1/teams/:team/key-rotations/:rotation/cancel', access: { team: 'key.rotate', by: 'team' }, operationId: 'cancelRotation', tag: 'keys',
-    summary: 'Cancel a running key rotation', description: 'The moving stops; the new key stays active. A later rotation moves what is left.',
-    params: rotationPath, success: { status: 200, schema: rotation, description: 'The cancelled rotation.' }, problems: ['rotationNotRunning'],
-    handler: async ({ scope, params, caller }) => showRotation(await service.cancelRotation(caller, scope.team, params.rotation as RotationId)),
-  });
+  const change = <B>(
+    of: { verb: string; isBodyOptional?: true; operationId: string; summary: string; description?: string; body: z.ZodType<B>; problems?: ErrorCode[]; answer: string },
+    run: (caller: Caller, team: TeamRef, id: DataKeyId, body: B) => Promise<KeyRow>,
+  ): void => {
+    addOperation(app, {
+      method: 'POST', url: `/v1/teams/:team/keys/:key/${of.verb}`, access: { team: 'key.rotate', by: 'team' }, operationId: of.operationId, tag: 'keys',
+      summary: of.summary, ...(of.description === undefined ? {} : { description: of.description }), params: schemas.keyPath, body: of.body,
+      ...(of.isBodyOptional === undefined ? {} : { isBodyOptional: of.isBodyOptional }),
+      success: { status: 200, schema: schemas.key, description: of.answer }, problems: ['keyStateConflict', 'keyBusy', ...(of.problems ?? [])],
+      handler: async ({ scope, params, caller, body }) => show(await run(caller, scope.team, params.key as DataKeyId, body)),
+    });
+  };
+  change(
+    { verb: 'retire', operationId: 'retireKey', summary: 'Retire a key that no token needs', body: schemas.reasonBody, isBodyOptional: true, problems: ['keyInUse'], answer: 'The retired key.' },
+    (caller, team, id, body) => life.retireKey(caller, team, id, body?.reason),
+  );
+  change(
+    { verb: 'restore', operationId: 'restoreKey', summary: 'Restore a retired key', description: 'It opens again, for a backup whose tokens need it; it never seals again.',
+      body: schemas.reasonBody, isBodyOptional: true, answer: 'The restored key.' },
+    (caller, team, id, body) => life.restoreKey(caller, team, id, body?.reason),
+  );
+  change(
+    { verb: 'schedule-destroy', operationId: 'scheduleKeyDestruction', summary: 'Schedule the destruction of a retired key',
+      description: 'After the days its material is erased from the database; id and fingerprints stay. That does not reach into backups: one taken until '
+        + '`lastBackupWithKey` stays readable to whoever has one of `rootFingerprints`. A fresh root key, a rewrap, a fresh backup, and then the old root keys destroyed make all older backups noise.',
+      body: schemas.destroyBody, answer: 'The key with the time of its destruction.' },
+    (caller, team, id, { days, reason }) => life.scheduleDestroy(caller, team, id, days, reason),
+  );
+  change(
+    { verb: 'cancel-destroy', operationId: 'cancelKeyDestruction', summary: 'Cancel the destruction of a key', body: schemas.reasonBody, isBodyOptional: true, answer: 'The retired key.' },
+    (caller, team, id, body) => life.cancelDestroy(caller, team, id, body?.reason),
+  );
+  change(
+    { verb: 'mark-compromised', operationId: 'markKeyCompromised', summary: 'Mark a key compromised and move everything off it',
+      description: 'Never taken back. A rotation with priority starts where tokens are under it. Every credential whose value was ever under it is `exposed` until the value is replaced: '
+        + 're-encrypting does not un-leak a copied row.',
+      body: schemas.compromiseBody, answer: 'The marked key.' },
+    (caller, team, id, { reason }) => life.markCompromised(caller, team, id, reason),
+  );
 }

@@ -1,25 +1,27 @@
-// A team's keys and their rotations. A key's state changes only under `for update` on its row, taken in a statement of its own at
-// READ COMMITTED: writers of tokens hold the share lock, so what they wrote is committed, and counted, before the state changes.
-import { sql } from 'kysely';
+// A team's keys and their rotations, as people ask for them. ./life has the other changes of a key's state.
 import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import { isLockTimeout, isRetryable } from '../db/errors.ts';
+import { isUniqueViolation } from '../db/errors.ts';
 import type { TokenFormatColumn } from '../db/tables.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId, type SubjectId, type TeamId } from '../shared/ids.ts';
+import { beginRotation, keyBusy, rotationRunning, withKeyLock } from './changing.ts';
 import * as repository from './repository.ts';
 import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
-import { countTokensByTable } from './token-tables.ts';
+
 
 export type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
+export { type TokenTable, hasTokensSql, tokenTables } from './token-tables.ts';
 
 /** How fast a rotation goes, and when it will be done if it goes on like that. */
 export interface Pace { readonly rowsPerSecond: number; readonly estimatedEnd: Date | null }
 export type Rotation = RotationRow & Pace;
+/** `isMeasured` is false where no large rotation has run here yet. */
+export interface Forecast { readonly rows: number; readonly estimatedSeconds: number; readonly isMeasured: boolean }
 
 export interface KeysParts {
   readonly db: Db;
@@ -30,8 +32,7 @@ export interface KeysParts {
   readonly wake: () => void;
 }
 
-const lockTimeoutMs = 300;
-const lockAttempts = 6;
+const assumedRowsPerSecond = 2_000;
 const failuresShownMax = 100;
 
 /** What is asked of keys. */
@@ -59,33 +60,31 @@ export class KeysService {
    * Makes the team's next key, demotes the one before and starts moving its tokens, in one transaction. Throws rotationRunning with
    * `rotationId`, and keyBusy when writers would not let go of the key.
    */
-  async startRotation(caller: Caller, team: TeamRef, claim: Claim): Promise<Rotation> {
-    const { audit, keyring } = this.#parts;
+  async startRotation(caller: Caller, team: TeamRef, claim: Claim, reason?: string): Promise<Rotation> {
+    const { db } = this.#parts;
     const id = newId<RotationId>();
-    const toKey = newId<DataKeyId>();
     const at = this.#time();
-    const total = await this.#withKeyLock(async (trx) => {
-      await claim(trx, id);
-      await refuseWhileRunning(trx, team.id); // before the lock too: a refusal need not hold up the team's writers
-      await setLockTimeout(trx);
-      const active = await repository.lockActiveKey(trx, team.id);
-      await refuseWhileRunning(trx, team.id);
-      if (active === undefined) throw keyBusy();
-      const format = await repository.findTeamFormat(trx, team.id) ?? raise(notFound());
-      await repository.demoteKey(trx, team.id, active.id, at);
-      const key = keyring.newDataKey({ id: toKey, team: team.id, version: active.version + 1, format });
-      await repository.insertActiveKey(trx, key, { by: caller.subject, at });
-      const inserted = await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at });
-      await audit.record(trx, {
-        caller, team, action: 'key.rotate', target: { type: 'key', id: toKey }, key: toKey, details: { rotation: id, fromKey: active.id, toKey },
+    try {
+      await withKeyLock(db, async (trx) => {
+        await claim(trx, id);
+        await beginRotation(this.#parts, trx, { id, team, caller, cause: 'request', at, ...(reason === undefined ? {} : { details: { reason } }) });
       });
-      return inserted.total;
-    });
+    } catch (error) {
+      const isBusy = error instanceof AppError && error.code === 'keyBusy';
+      if (!isBusy && !isUniqueViolation(error, 'key_rotation_one_running')) throw error;
+      // Whoever was faster may have what we waited for in vain.
+      const twin = await repository.findRunningRotation(db, team.id);
+      throw twin === undefined ? keyBusy({ cause: error }) : rotationRunning(twin);
+    }
     this.#parts.wake();
-    const row: RotationRow = {
-      id, state: 'running', toKey, total, done: 0, failed: 0, createdAt: at, createdBy: caller.sub, progressedAt: at, endedAt: null,
-    };
-    return { ...row, ...paceOf(row, this.#parts.now()) };
+    return this.getRotation(team, id);
+  }
+
+  /** What a rotation would move, and about how long it would take at the pace of the last large one, or at an assumed one. */
+  async forecastRotation(team: TeamRef): Promise<Forecast> {
+    const { rows, rowsPerSecond } = await repository.forecast(this.#parts.db, team.id);
+    const pace = rowsPerSecond ?? assumedRowsPerSecond;
+    return { rows, estimatedSeconds: Math.ceil(rows / pace), isMeasured: rowsPerSecond !== null };
   }
 
   /** Rotations, newest first; one more than the page, for the cursor. */
@@ -116,35 +115,6 @@ export class KeysService {
     });
   }
 
-  /** Retires a key that no token needs. Throws keyStateConflict, keyInUse with the counts, keyBusy, notFound. */
-  async retireKey(caller: Caller, team: TeamRef, id: DataKeyId): Promise<KeyRow> {
-    return this.#withKeyLock(async (trx) => {
-      await setLockTimeout(trx);
-      const state = await repository.lockKey(trx, team.id, id) ?? raise(notFound());
-      if (state !== 'decryptOnly') throw new AppError('keyStateConflict', 'Only a key in state decryptOnly can be retired.');
-      const rows = await countTokensByTable(trx, { team: team.id, id });
-      if (Object.values(rows).some((count) => count > 0)) {
-        throw new AppError('keyInUse', 'Tokens are still under this key: rotate, or remove what does not open.', { details: { rows } });
-      }
-      await repository.retireKey(trx, team.id, id, this.#time());
-      await this.#parts.audit.record(trx, { caller, team, action: 'key.retire', target: { type: 'key', id }, key: id });
-      return await repository.findKey(trx, team.id, id) ?? raise(notFound());
-    });
-  }
-
-  /** Runs a change of a key's state; again when the key's writers did not let go in time. Throws keyBusy in the end. */
-  async #withKeyLock<T>(change: (trx: Trx) => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        // SECURITY: at REPEATABLE READ the count after the lock would not see what the key's last writers committed.
-        return await this.#parts.db.transaction().setIsolationLevel('read committed').execute(change);
-      } catch (error) {
-        if (!isLockTimeout(error) && !isRetryable(error)) throw error;
-        if (attempt >= lockAttempts) throw keyBusy({ cause: error });
-      }
-    }
-  }
-
   #time(): Date { return new Date(this.#parts.now()); }
 }
 
@@ -156,19 +126,5 @@ function paceOf(row: RotationRow, now: number): Pace {
   const left = Math.max(0, row.total - row.done - row.failed);
   return { rowsPerSecond, estimatedEnd: new Date(now + (left / rowsPerSecond) * 1000) };
 }
-
-async function refuseWhileRunning(trx: Trx, team: TeamId): Promise<void> {
-  const running = await repository.findRunningRotation(trx, team);
-  if (running !== undefined) throw rotationRunning(running);
-}
-
-async function setLockTimeout(trx: Trx): Promise<void> {
-  await sql`set local lock_timeout = ${sql.raw(String(lockTimeoutMs))}`.execute(trx);
-}
-
-const rotationRunning = (rotationId: RotationId): AppError =>
-  new AppError('rotationRunning', 'A rotation of this team is running; follow or cancel it.', { details: { rotationId } });
-const keyBusy = (extras: { cause?: unknown } = {}): AppError =>
-  new AppError('keyBusy', 'Tokens are being written under this key; try again.', { retryAfterSeconds: 1, ...extras });
 
 function raise(error: AppError): never { throw error; }

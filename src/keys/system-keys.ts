@@ -40,25 +40,51 @@ export async function openKeyring({ db, roots, now }: { db: Db; roots: RootKeys;
   return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
     // A statement of its own: what follows sees what the replica before has committed.
     await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
-    const canaries = await listCanaries(trx);
-    for (const fingerprint of roots.fingerprints) {
-      const canary = canaries.get(fingerprint);
-      if (canary !== undefined && !roots.checkCanary(fingerprint, canary)) throw new CanaryWrong(fingerprint);
-    }
-    const missing = (await listNeededRootKeys(trx)).filter((fingerprint) => !roots.fingerprints.includes(fingerprint));
-    if (missing.length > 0) throw new RootKeyMissing(missing);
-
+    const canaries = await checkRoots(trx, roots);
     const keyring = new Keyring({ roots, now });
-    const held = await listSystemKeys(trx);
+    const held = await listSystemKeys(trx, new Date(now()));
     if (held.length === 0 && await holdsData(trx)) {
       throw new KeyringRefused('the database holds data but no system keys: they were deleted, and new ones would not verify what is there');
     }
     const made = held.length > 0 ? [] : purposes.map((purpose) => keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: 1 }));
     load(keyring, [...held, ...made]);
     await insertCanaries(trx, roots, roots.fingerprints.filter((fingerprint) => !canaries.has(fingerprint)));
-    await insertSystemKeys(trx, made);
+    await insertSystemKeys(trx, made, new Date(0));
     return keyring;
   });
+}
+
+/**
+ * The same for a command that only reads: nothing is written, and nothing is made. Data keys whose root key is not configured are
+ * its caller's to name; without the system keys it throws RootKeyMissing.
+ */
+export async function loadKeyring({ db, roots, now }: { db: Executor; roots: RootKeys; now: () => number }): Promise<Keyring> {
+  await checkCanariesOf(db, roots);
+  refuseMissing(roots, await listNeededRootKeys(db, { isForSystemKeysOnly: true }));
+  const keyring = new Keyring({ roots, now });
+  load(keyring, await listSystemKeys(db, new Date(now())));
+  return keyring;
+}
+
+/** The stored canaries, when every configured root key opens its own and none is missing. */
+async function checkRoots(executor: Executor, roots: RootKeys): Promise<Map<string, Buffer>> {
+  const canaries = await checkCanariesOf(executor, roots);
+  refuseMissing(roots, await listNeededRootKeys(executor, { isForSystemKeysOnly: false }));
+  return canaries;
+}
+
+async function checkCanariesOf(executor: Executor, roots: RootKeys): Promise<Map<string, Buffer>> {
+  const canaries = await listCanaries(executor);
+  for (const fingerprint of roots.fingerprints) {
+    const canary = canaries.get(fingerprint);
+    if (canary !== undefined && !roots.checkCanary(fingerprint, canary)) throw new CanaryWrong(fingerprint);
+  }
+  return canaries;
+}
+
+function refuseMissing(roots: RootKeys, needed: readonly string[]): void {
+  const missing = needed.filter((fingerprint) => !roots.fingerprints.includes(fingerprint));
+  if (missing.length > 0) throw new RootKeyMissing(missing);
 }
 
 /** Whether every configured root key still opens its stored canary; one small query, for readiness. */
@@ -87,16 +113,43 @@ async function listCanaries(executor: Executor): Promise<Map<string, Buffer>> {
   return new Map(rows.map(({ fingerprint, canary }) => [fingerprint, canary]));
 }
 
-async function listNeededRootKeys(trx: Trx): Promise<string[]> {
+async function listNeededRootKeys(executor: Executor, { isForSystemKeysOnly }: { isForSystemKeysOnly: boolean }): Promise<string[]> {
   const { rows } = await sql<{ fingerprint: string }>`
-    select root_fingerprint as fingerprint from data_key union select root_fingerprint from system_key order by 1`.execute(trx);
+    select root_fingerprint as fingerprint from data_key where state <> 'destroyed' and not ${isForSystemKeysOnly}
+    union select root_fingerprint from system_key order by 1`.execute(executor);
   return rows.map(({ fingerprint }) => fingerprint);
 }
 
-async function listSystemKeys(trx: Trx): Promise<WrappedSystemKey[]> {
-  return trx.selectFrom('system_key')
-    .select(['id', 'purpose', 'version', 'active', 'root_fingerprint as rootFingerprint', 'wrapped'])
-    .orderBy('purpose').orderBy('version').execute();
+async function listSystemKeys(executor: Executor, at: Date): Promise<WrappedSystemKey[]> {
+  const rows = await executor.selectFrom('system_key')
+    .select(['id', 'purpose', 'version', 'root_fingerprint as rootFingerprint', 'wrapped', 'usable_from as usableFrom'])
+    .where('retired_at', 'is', null).orderBy('purpose').orderBy('version', 'desc').execute();
+  // The newest usable version of a purpose makes; those to come and those before it verify.
+  const signing = new Set<SystemPurpose>();
+  return rows.map(({ usableFrom, ...row }) => {
+    const active = usableFrom.getTime() <= at.getTime() && !signing.has(row.purpose);
+    if (active) signing.add(row.purpose);
+    return { ...row, active };
+  });
+}
+
+/** Loads the system keys as they are now: versions that others made, and the turn of a version whose time has come. */
+export async function reloadSystemKeys(executor: Executor, keyring: Keyring, now: number): Promise<void> {
+  load(keyring, await listSystemKeys(executor, new Date(now)));
+}
+
+/**
+ * Makes the next version of every purpose, wrapped under the primary root key. Each is used only from `usableFrom` on, when every
+ * replica has loaded it; for lease signing also every engine.
+ */
+export async function insertNextSystemKeys(trx: Trx, keyring: Keyring, usableFrom: { leaseSigning: Date; others: Date }): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
+  const { rows } = await sql<{ purpose: SystemPurpose; version: number }>`
+    select purpose, max(version) as version from system_key group by purpose order by purpose`.execute(trx);
+  for (const { purpose, version } of rows) {
+    const key = keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: version + 1 });
+    await insertSystemKeys(trx, [key], purpose === 'leaseSigning' ? usableFrom.leaseSigning : usableFrom.others);
+  }
 }
 
 /** Whether anything was ever sealed or MACed here. */
@@ -111,9 +164,10 @@ async function insertCanaries(trx: Trx, roots: RootKeys, fingerprints: readonly 
   await trx.insertInto('root_key').values(fingerprints.map((fingerprint) => ({ fingerprint, canary: roots.makeCanary(fingerprint) }))).execute();
 }
 
-async function insertSystemKeys(trx: Trx, keys: readonly WrappedSystemKey[]): Promise<void> {
+async function insertSystemKeys(trx: Trx, keys: readonly WrappedSystemKey[], usableFrom: Date): Promise<void> {
   if (keys.length === 0) return;
   await trx.insertInto('system_key').values(keys.map((key) => ({
-    id: key.id, purpose: key.purpose, version: key.version, active: key.active, root_fingerprint: key.rootFingerprint, wrapped: key.wrapped,
+    id: key.id, purpose: key.purpose, version: key.version, root_fingerprint: key.rootFingerprint, wrapped: key.wrapped,
+    usable_from: usableFrom,
   }))).execute();
 }

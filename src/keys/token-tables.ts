@@ -23,6 +23,10 @@ export async function countTokensByTable(executor: Executor, key: { team: TeamId
 export const tokenCountSql = (keyIdColumn: string): RawBuilder<number> =>
   sql`(${sql.join(tokenTables.map((table) => sql`(select count(*) from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`), sql` + `)})`;
 
+/** As SQL: whether any token is under the key that the column names; stops at the first. */
+export const hasTokensSql = (keyIdColumn: string): RawBuilder<boolean> =>
+  sql`(${sql.join(tokenTables.map((table) => sql`exists (select 1 from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`), sql` or `)})`;
+
 /** As SQL: how many tokens of all tables are under the team's keys other than this one. */
 export const tokenCountBesidesSql = (team: RawBuilder<unknown>, key: RawBuilder<unknown>): RawBuilder<number> => sql`
   (select coalesce(sum(${tokenCountSql('other.id')}), 0)::bigint from data_key other where other.team_id = ${team} and other.id <> ${key})`;

@@ -1,6 +1,6 @@
 // The worker of a replica: looks for rotations that run, whoever started them, and gives each in turn one batch. Any number of
 // workers work on one rotation at once; one that dies leaves its batch undone and nothing else.
-import { setImmediate as yieldToOthers } from 'node:timers/promises';
+import { setImmediate as yieldToOthers, setTimeout as delay } from 'node:timers/promises';
 import type { DataKeyId, RotationId } from '../shared/ids.ts';
 import { endIfDone, listRunningRotations, moveBatch, type Position, type RotationParts, type RunningRotation } from './rotation.ts';
 
@@ -9,6 +9,10 @@ export interface RotationWorkerParts extends RotationParts {
   readonly onError: (error: Error) => void;
   readonly batchRows?: number;
   readonly pollMs?: number;
+  /** Whether requests are being answered at this moment: then the worker rests between batches for as long as a batch took. */
+  readonly isForegroundBusy?: () => boolean;
+  /** Waits; ends early when the signal says so. */
+  readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
 /** What keeps a rotation from going on, and until when it is let be. */
@@ -25,6 +29,7 @@ type Outcome = 'worked' | 'waiting' | 'idle';
 const batchRowsDefault = 100;
 const pollMsDefault = 1_000;
 const waitingMs = 50;
+const restMsMax = 200;
 const backoffMsMax = 60_000;
 const everyRotation = 'every rotation';
 
@@ -38,6 +43,7 @@ export class RotationWorker {
   #loop: Promise<void> | undefined;
   #isStopping = false;
   #isWoken = false;
+  #isUrgent = false;
   #endRest: (() => void) | undefined;
 
   constructor(parts: RotationWorkerParts) {
@@ -66,8 +72,9 @@ export class RotationWorker {
 
   async #run(): Promise<void> {
     while (!this.#isStopping) {
+      const began = performance.now();
       const outcome = await this.#round();
-      if (outcome === 'worked') await yieldToOthers();
+      if (outcome === 'worked') await this.#yield(performance.now() - began);
       else await this.#rest(outcome === 'waiting' ? Math.min(waitingMs, this.#pollMs) : this.#pollMs);
     }
   }
@@ -78,11 +85,16 @@ export class RotationWorker {
     const rotations = await this.#list();
     if (rotations === undefined) return 'idle';
     this.#forgetAllBut(new Set(rotations.map(({ id }) => id)));
-    for (const rotation of rotations) {
-      if (this.#isStopping) return best;
-      const outcome = await this.#turn(rotation);
-      if (outcome === 'worked' || best === 'idle') best = outcome;
-      await yieldToOthers();
+    // A compromise goes before everything else, as long as there is something to do for it: one that waits holds up nobody.
+    for (const isUrgent of [true, false]) {
+      for (const rotation of rotations.filter((each) => each.isUrgent === isUrgent)) {
+        if (this.#isStopping) return best;
+        const outcome = await this.#turn(rotation);
+        if (outcome === 'worked' || best === 'idle') best = outcome;
+        await yieldToOthers();
+      }
+      this.#isUrgent = isUrgent && best === 'worked';
+      if (this.#isUrgent) return best;
     }
     return best;
   }
@@ -135,14 +147,23 @@ export class RotationWorker {
     if (attempts === 1) this.#parts.onError(error);
   }
 
+  /** The throttle: half of the time at the most, while requests are being answered and nothing is urgent. */
+  async #yield(workedMs: number): Promise<void> {
+    if (this.#isUrgent || this.#parts.isForegroundBusy?.() !== true) return yieldToOthers();
+    return this.#rest(Math.min(workedMs, restMsMax));
+  }
+
   async #rest(ms: number): Promise<void> {
     if (!this.#isWoken) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, ms);
-        this.#endRest = () => { clearTimeout(timer); resolve(); };
-      });
+      const ending = new AbortController();
+      this.#endRest = () => { ending.abort(); };
+      await (this.#parts.sleep ?? sleep)(ms, ending.signal);
     }
     this.#endRest = undefined;
     this.#isWoken = false;
   }
+}
+
+async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch((error: unknown) => { if (!signal.aborted) throw error; });
 }

@@ -1,0 +1,77 @@
+// What every change of a key's state has in common: the lock that writers of tokens meet, and the start of a rotation.
+import { sql } from 'kysely';
+import type { AuditLog } from '../audit/record.ts';
+import type { EventInput } from '../audit/event.ts';
+import type { Keyring } from '../crypto/index.ts';
+import type { Db, Trx } from '../db/client.ts';
+import { isLockTimeout, isRetryable } from '../db/errors.ts';
+import type { RotationCause } from '../db/tables.ts';
+import type { TeamRef } from '../http/access.ts';
+import { AppError, notFound } from '../shared/errors.ts';
+import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
+import * as repository from './repository.ts';
+
+const lockTimeoutMs = 300;
+const lockAttempts = 6;
+
+/**
+ * Runs a change of a key's state; again when the key's writers did not let go in time. Throws keyBusy in the end. Inside, the lock
+ * on the key's row is a statement of its own, and only then does the change count and write.
+ */
+export async function withKeyLock<T>(db: Db, change: (trx: Trx) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      // SECURITY: at REPEATABLE READ the count after the lock would not see what the key's last writers committed.
+      return await db.transaction().setIsolationLevel('read committed').execute(change);
+    } catch (error) {
+      const isBusy = error instanceof AppError && error.code === 'keyBusy';
+      if (!isBusy && !isLockTimeout(error) && !isRetryable(error)) throw error;
+      if (attempt >= lockAttempts) throw isBusy ? error : keyBusy({ cause: error });
+    }
+  }
+}
+
+/** Bounds the wait for the key's writers. */
+export async function setLockTimeout(trx: Trx): Promise<void> {
+  await sql`set local lock_timeout = ${sql.raw(String(lockTimeoutMs))}`.execute(trx);
+}
+
+export interface BegunRotation { readonly id: RotationId; readonly toKey: DataKeyId; readonly total: number }
+
+/**
+ * Makes the team's next key, demotes the one before, inserts the rotation and its event. Throws rotationRunning, keyBusy; a unique
+ * violation of key_rotation_one_running says that a twin was faster. `onceLocked` may find that there is nothing to do.
+ */
+export async function beginRotation(
+  { audit, keyring }: { audit: AuditLog; keyring: Keyring }, trx: Trx,
+  of: { id: RotationId; team: TeamRef; caller: EventInput['caller']; cause: RotationCause; at: Date; details?: Record<string, string>; onceLocked?: () => Promise<boolean> },
+): Promise<BegunRotation | undefined> {
+  const { id, team, caller, cause, at } = of;
+  await refuseWhileRunning(trx, team); // before the lock too: a refusal need not hold up the team's writers
+  await setLockTimeout(trx);
+  const active = await repository.lockActiveKey(trx, team.id);
+  await refuseWhileRunning(trx, team);
+  if (active === undefined) throw keyBusy();
+  if (of.onceLocked !== undefined && !await of.onceLocked()) return undefined;
+  const format = await repository.findTeamFormat(trx, team.id);
+  if (format === undefined) throw notFound();
+  await repository.demoteKey(trx, team.id, active.id, at);
+  const toKey = newId<DataKeyId>();
+  const key = keyring.newDataKey({ id: toKey, team: team.id, version: active.version + 1, format });
+  await repository.insertActiveKey(trx, key, { by: caller.subject, at });
+  const { total } = await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at, cause });
+  await audit.record(trx, {
+    caller, team, action: 'key.rotate', target: { type: 'key', id: toKey }, key: toKey, details: { rotation: id, fromKey: active.id, toKey, cause, ...of.details },
+  });
+  return { id, toKey, total };
+}
+
+async function refuseWhileRunning(trx: Trx, team: TeamRef): Promise<void> {
+  const running = await repository.findRunningRotation(trx, team.id);
+  if (running !== undefined) throw rotationRunning(running);
+}
+
+export const rotationRunning = (rotationId: RotationId): AppError =>
+  new AppError('rotationRunning', 'A rotation of this team is running; follow or cancel it.', { details: { rotationId } });
+export const keyBusy = (extras: { cause?: unknown } = {}): AppError =>
+  new AppError('keyBusy', 'Tokens are being written under this key; try again.', { retryAfterSeconds: 1, ...extras });

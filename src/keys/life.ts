@@ -1,0 +1,165 @@
+// The life of a key besides rotation: retire, restore, destroy, compromise. A state changes only under `for update` on the key's
+// row, taken in a statement of its own at READ COMMITTED: writers of tokens hold the share lock, so what they wrote is committed,
+// and counted, before the state changes. The database's trigger knows the same arrows.
+import type { AuditLog } from '../audit/record.ts';
+import type { EventInput } from '../audit/event.ts';
+import type { Keyring } from '../crypto/index.ts';
+import type { Db, Trx } from '../db/client.ts';
+import type { DataKeyState } from '../db/tables.ts';
+import type { Caller, TeamRef } from '../http/access.ts';
+import { AppError, notFound } from '../shared/errors.ts';
+import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
+import { beginRotation, setLockTimeout, withKeyLock } from './changing.ts';
+import * as repository from './repository.ts';
+import type { KeyChange, KeyRow } from './repository.ts';
+import { countTokensByTable } from './token-tables.ts';
+
+export interface KeyLifeParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+  /** Called when a rotation was started, so that this replica begins at once. */
+  readonly wake: () => void;
+}
+
+export const destroyDaysMin = 7;
+export const destroyDaysMax = 90;
+const dayMs = 86_400_000;
+const destroyBatch = 100;
+
+/** Moves keys along the arrows of their life. */
+export class KeyLifeService {
+  readonly #parts: KeyLifeParts;
+  constructor(parts: KeyLifeParts) { this.#parts = parts; }
+
+  /** decryptOnly → retired, of a key that no token needs. Throws keyStateConflict, keyInUse with the counts, keyBusy, notFound. */
+  retireKey(caller: Caller, team: TeamRef, id: DataKeyId, reason?: string): Promise<KeyRow> {
+    return this.#move({ caller, team, id, from: 'decryptOnly', action: 'key.retire', reason }, async (trx, at) => {
+      await refuseWhileInUse(trx, team, id);
+      return { state: 'retired', retired_at: at };
+    });
+  }
+
+  /** retired → decryptOnly: for a backup whose tokens need it. Throws keyStateConflict. */
+  restoreKey(caller: Caller, team: TeamRef, id: DataKeyId, reason?: string): Promise<KeyRow> {
+    return this.#move({ caller, team, id, from: 'retired', action: 'key.restore', reason }, async () => ({ state: 'decryptOnly', retired_at: null }));
+  }
+
+  /** retired → destroyPending: its material goes when the days are over. Throws keyStateConflict. */
+  scheduleDestroy(caller: Caller, team: TeamRef, id: DataKeyId, days: number, reason?: string): Promise<KeyRow> {
+    return this.#move({ caller, team, id, from: 'retired', action: 'key.scheduleDestroy', reason, details: { days } }, async (_trx, at) => ({
+      state: 'destroyPending', destroy_scheduled_at: at, destroy_at: new Date(at.getTime() + days * dayMs),
+    }));
+  }
+
+  /** destroyPending → retired. Throws keyStateConflict. */
+  cancelDestroy(caller: Caller, team: TeamRef, id: DataKeyId, reason?: string): Promise<KeyRow> {
+    return this.#move({ caller, team, id, from: 'destroyPending', action: 'key.cancelDestroy', reason }, async () => ({
+      state: 'retired', destroy_scheduled_at: null, destroy_at: null,
+    }));
+  }
+
+  /**
+   * Marks a key compromised for ever, and moves whatever is under it at once: a rotation with priority, unless one to another key
+   * runs already. Every credential whose value was ever under it is `exposed` from then on. Throws keyStateConflict for a destroyed
+   * or a marked one.
+   */
+  async markCompromised(caller: Caller, team: TeamRef, id: DataKeyId, reason: string): Promise<KeyRow> {
+    const { db, audit } = this.#parts;
+    const at = new Date(this.#parts.now());
+    const row = await withKeyLock(db, async (trx) => {
+      await setLockTimeout(trx);
+      const key = await repository.lockKey(trx, team.id, id);
+      if (key === undefined) throw notFound();
+      if (key.state === 'destroyed' || key.compromisedAt !== null) throw stateConflict('The key is destroyed, or marked already.');
+      await repository.updateKey(trx, team.id, id, { compromised_at: at, compromised_by: caller.subject, compromise_reason: reason });
+      await audit.record(trx, { caller, team, action: 'key.markCompromised', target: { type: 'key', id }, key: id, details: { reason } });
+      await this.#moveOff(trx, { caller, team, id, state: key.state, at });
+      return await repository.findKey(trx, team.id, id);
+    });
+    this.#parts.wake();
+    if (row === undefined) throw notFound();
+    return row;
+  }
+
+  /**
+   * Destroys the keys whose time has come; each in a transaction of its own, once, whichever replica is first. A key that cannot
+   * be destroyed keeps no other from it; of such an AggregateError tells in the end.
+   */
+  async destroyDue(): Promise<number> {
+    const { db, now } = this.#parts;
+    let destroyed = 0;
+    const failures: unknown[] = [];
+    for (const { id, team, slug } of await repository.listDestroyDue(db, new Date(now()), destroyBatch)) {
+      try {
+        if (await this.#destroy({ id: team, slug }, id)) destroyed += 1;
+      } catch (error) {
+        failures.push(new Error(`key ${id} cannot be destroyed`, { cause: error }));
+      }
+    }
+    if (failures.length > 0) throw new AggregateError(failures, 'keys cannot be destroyed though their time has come');
+    return destroyed;
+  }
+
+  #destroy(team: TeamRef, id: DataKeyId): Promise<boolean> {
+    return withKeyLock(this.#parts.db, async (trx) => {
+      await setLockTimeout(trx);
+      const key = await repository.lockKey(trx, team.id, id);
+      const at = new Date(this.#parts.now());
+      // It may have been cancelled since it was listed, and scheduled anew.
+      if (key?.state !== 'destroyPending' || key.destroyAt === null || key.destroyAt > at) return false;
+      await refuseWhileInUse(trx, team, id);
+      await repository.updateKey(trx, team.id, id, { state: 'destroyed', wrapped: null, destroyed_at: at });
+      await this.#parts.audit.record(trx, { caller: itself, team, action: 'key.destroy', target: { type: 'key', id }, key: id });
+      return true;
+    });
+  }
+
+  /** A compromised key must not be where tokens go, nor stay where they are. Locks keys first, then the rotation, as everybody does. */
+  async #moveOff(trx: Trx, of: { caller: Caller; team: TeamRef; id: DataKeyId; state: DataKeyState; at: Date }): Promise<void> {
+    const { caller, team, id, state, at } = of;
+    const counts = await countTokensByTable(trx, { team: team.id, id });
+    if (state !== 'active' && Object.values(counts).every((count) => count === 0)) return;
+    if (state !== 'active') await repository.lockActiveKey(trx, team.id);   // nobody starts a rotation between our look and our own start
+    const running = await repository.lockRunningRotation(trx, team.id);
+    if (running !== undefined && state !== 'active') {
+      await repository.makeUrgent(trx, running);
+      return;
+    }
+    if (running !== undefined) {
+      await repository.cancelRotation(trx, team.id, running, at);
+      await this.#parts.audit.record(trx, { caller, team, action: 'key.rotationCancel', target: { type: 'rotation', id: running }, reason: 'compromise' });
+    }
+    await beginRotation(this.#parts, trx, { id: newId<RotationId>(), team, caller, cause: 'compromise', at });
+  }
+
+  async #move(
+    of: { caller: Caller; team: TeamRef; id: DataKeyId; from: DataKeyState; action: string; reason: string | undefined; details?: Record<string, number> },
+    plan: (trx: Trx, at: Date) => Promise<KeyChange>,
+  ): Promise<KeyRow> {
+    const { caller, team, id, from, action } = of;
+    return withKeyLock(this.#parts.db, async (trx) => {
+      await setLockTimeout(trx);
+      const key = await repository.lockKey(trx, team.id, id);
+      if (key === undefined) throw notFound();
+      if (key.state !== from) throw stateConflict(`The key has to be in state ${from}.`);
+      await repository.updateKey(trx, team.id, id, await plan(trx, new Date(this.#parts.now())));
+      await this.#parts.audit.record(trx, {
+        caller, team, action, target: { type: 'key', id }, key: id, details: { ...of.details, ...(of.reason === undefined ? {} : { reason: of.reason }) },
+      });
+      const row = await repository.findKey(trx, team.id, id);
+      if (row === undefined) throw notFound();
+      return row;
+    });
+  }
+}
+
+async function refuseWhileInUse(trx: Trx, team: TeamRef, id: DataKeyId): Promise<void> {
+  const rows = await countTokensByTable(trx, { team: team.id, id });
+  if (Object.values(rows).every((count) => count === 0)) return;
+  throw new AppError('keyInUse', 'Tokens are still under this key: rotate, or remove what does not open.', { details: { rows } });
+}
+
+const stateConflict = (message: string): AppError => new AppError('keyStateConflict', message);
+const itself: EventInput['caller'] = { subject: null, requestId: 'keys', address: null };

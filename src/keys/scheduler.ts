@@ -1,0 +1,123 @@
+// What happens to keys by itself: rotations that a compromise or a team's policy asks for, and the destruction of keys whose
+// waiting time is over. Runs on every replica; the lock on the active key and the partial unique index let each be done once.
+// What fails for one team keeps no other from its turn.
+import type { EventInput } from '../audit/event.ts';
+import type { Trx } from '../db/client.ts';
+import { isUniqueViolation } from '../db/errors.ts';
+import type { RotationCause } from '../db/tables.ts';
+import type { TeamRef } from '../http/access.ts';
+import { AppError } from '../shared/errors.ts';
+import { newId, type RotationId } from '../shared/ids.ts';
+import { beginRotation, withKeyLock } from './changing.ts';
+import type { KeyLifeParts, KeyLifeService } from './life.ts';
+import * as repository from './repository.ts';
+
+export interface KeySchedulerParts extends KeyLifeParts {
+  readonly life: KeyLifeService;
+  readonly onError: (error: Error) => void;
+  readonly everyMs?: number;
+}
+
+const everyMsDefault = 60_000;
+const teamsPerPage = 50;
+
+/** Looks every minute. */
+export class KeyScheduler {
+  readonly #parts: KeySchedulerParts;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #isWoken = false;
+  #isStopping = false;
+  constructor(parts: KeySchedulerParts) { this.#parts = parts; }
+
+  start(): void {
+    this.#kick();
+    this.#timer = setInterval(() => { this.#kick(); }, this.#parts.everyMs ?? everyMsDefault).unref();
+  }
+
+  /** Waits for a run that is under way. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  /** Looks at once, e.g. after keys were marked compromised; again when a look is under way, which may have passed them by. */
+  wake(): void { this.#kick(); }
+
+  /** One look: starts every rotation that is due, destroys what is due. Throws an AggregateError of what failed, when the rest is done. */
+  async run(): Promise<{ rotations: number; destroyed: number }> {
+    const { db, life, now } = this.#parts;
+    const failures: unknown[] = [];
+    const attempt = async <T>(act: () => Promise<T>, otherwise: T): Promise<T> => act().catch((error: unknown) => {
+      failures.push(error);
+      return otherwise;
+    });
+    await attempt(() => repository.makeCompromisedUrgent(db), undefined);
+    const rotations = await this.#drain(
+      () => attempt(() => repository.listCompromiseDue(db, teamsPerPage), []),
+      ({ team, slug, isActive, running }) => attempt(() => this.#moveOff({ id: team, slug }, isActive, running), false),
+    ) + await this.#drain(
+      () => attempt(() => repository.listPolicyDue(db, new Date(now()), teamsPerPage), []),
+      ({ team, slug }) => attempt(() => this.#rotate({ id: team, slug }, 'policy', (trx, at) => repository.isPolicyDue(trx, team, at)), false),
+    );
+    if (rotations > 0) this.#parts.wake();
+    const destroyed = await attempt(() => life.destroyDue(), 0);
+    if (failures.length > 0) throw new AggregateError(failures, 'some of what is due failed');
+    return { rotations, destroyed };
+  }
+
+  /** Page after page, as long as something of a page could be begun: what was begun is not due any more. */
+  async #drain<T>(list: () => Promise<readonly T[]>, begin: (due: T) => Promise<boolean>): Promise<number> {
+    for (let begun = 0; ;) {
+      const before = begun;
+      const page = await list();
+      for (const due of page) if (!this.#isStopping && await begin(due)) begun += 1;
+      if (page.length < teamsPerPage || begun === before) return begun;
+    }
+  }
+
+  /** A rotation to a compromised key is of no use: it ends, and one to a fresh key begins. */
+  async #moveOff(team: TeamRef, isActive: boolean, running: RotationId | null): Promise<boolean> {
+    const { db, audit, now } = this.#parts;
+    if (isActive && running !== null) {
+      await db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
+        if (!await repository.isActiveCompromised(trx, team.id) || !await repository.cancelRotation(trx, team.id, running, new Date(now()))) return;
+        await audit.record(trx, { caller: itself, team, action: 'key.rotationCancel', target: { type: 'rotation', id: running }, reason: 'compromise' });
+      });
+    }
+    return this.#rotate(team, 'rootCompromise', (trx) => (isActive ? repository.isActiveCompromised(trx, team.id) : Promise.resolve(true)));
+  }
+
+  /** Begins a rotation unless another replica was faster; `isDue` is asked again once the active key is locked. */
+  async #rotate(team: TeamRef, cause: RotationCause, isDue: (trx: Trx, at: Date) => Promise<boolean>): Promise<boolean> {
+    const at = new Date(this.#parts.now());
+    try {
+      return await withKeyLock(this.#parts.db, async (trx) => await beginRotation(this.#parts, trx, {
+        id: newId<RotationId>(), team, caller: itself, cause, at, onceLocked: () => isDue(trx, at),
+      }) !== undefined);
+    } catch (error) {
+      const isTwin = isUniqueViolation(error, 'key_rotation_one_running') || (error instanceof AppError && (error.code === 'rotationRunning' || error.code === 'keyBusy'));
+      if (isTwin) return false;
+      throw error;
+    }
+  }
+
+  #kick(): void {
+    this.#isWoken = true;
+    this.#running ??= this.#runWhileWoken().finally(() => { this.#running = undefined; });
+  }
+
+  async #runWhileWoken(): Promise<void> {
+    while (this.#isWoken && !this.#isStopping) {
+      this.#isWoken = false;
+      await this.run().catch((error: unknown) => {
+        for (const cause of error instanceof AggregateError ? error.errors : [error]) {
+          this.#parts.onError(new Error('the look for due keys failed; it is tried again in a minute', { cause }));
+        }
+      });
+    }
+  }
+}
+
+const itself: EventInput['caller'] = { subject: null, requestId: 'keys', address: null };

@@ -1,0 +1,79 @@
+// Keeps every replica's system keys up to date, and carries a change of them through: rows sealed by an older version are sealed
+// anew, and a version that nothing needs any more leaves.
+import { sql } from 'kysely';
+import type { Keyring } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import { reloadSystemKeys } from './system-keys.ts';
+
+export interface SystemKeyKeeperParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly now: () => number;
+  readonly onError: (error: Error) => void;
+  /** Seals anew every row that an older seal key sealed; returns how many it did. */
+  readonly reseal: (isStopping: () => boolean) => Promise<number>;
+  readonly everyMs?: number;
+}
+
+const everyMsDefault = 30_000;
+
+/** Looks twice a minute. */
+export class SystemKeyKeeper {
+  readonly #parts: SystemKeyKeeperParts;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #isStopping = false;
+  constructor(parts: SystemKeyKeeperParts) { this.#parts = parts; }
+
+  start(): void {
+    this.#timer = setInterval(() => { this.#kick(); }, this.#parts.everyMs ?? everyMsDefault).unref();
+  }
+
+  /** Waits for a run that is under way. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  /** One look: loads, seals anew, lets go. */
+  async run(): Promise<void> {
+    const { db, keyring, now } = this.#parts;
+    await reloadSystemKeys(db, keyring, now());
+    if (await this.#hasSeveralSealKeys()) await this.#parts.reseal(() => this.#isStopping);
+    if (!this.#isStopping && await this.#retire() > 0) await reloadSystemKeys(db, keyring, now());
+  }
+
+  async #hasSeveralSealKeys(): Promise<boolean> {
+    const { rows } = await sql`
+      select 1 from system_key where purpose = 'rowSeal' and retired_at is null and usable_from <= ${new Date(this.#parts.now())} offset 1 limit 1`.execute(this.#parts.db);
+    return rows.length > 0;
+  }
+
+  /**
+   * A lease-signing key leaves the JWKS a day after the next one took over. A seal key that a compromised root key wrapped stops
+   * verifying as soon as every row that could be sealed anew is; what is left was not the vault's.
+   */
+  async #retire(): Promise<number> {
+    const at = new Date(this.#parts.now());
+    const signing = await sql`
+      update system_key old set retired_at = ${at}
+      where retired_at is null and purpose = 'leaseSigning' and exists (
+        select 1 from system_key next where next.purpose = old.purpose and next.version > old.version and next.usable_from <= ${new Date(at.getTime() - 24 * 3_600_000)})
+      returning 1`
+      .execute(this.#parts.db);
+    const sealing = await sql`
+      update system_key old set retired_at = ${at}
+      where retired_at is null and purpose = 'rowSeal' and exists (
+          select 1 from system_key next where next.purpose = old.purpose and next.version > old.version and next.usable_from <= ${new Date(at.getTime() - everyMsDefault * 4)})
+        and exists (select 1 from root_key where root_key.compromised_at is not null and root_key.fingerprint = any (old.root_history))
+      returning 1`.execute(this.#parts.db);
+    return signing.rows.length + sealing.rows.length;
+  }
+
+  #kick(): void {
+    this.#running ??= this.run().catch((error: unknown) => {
+      this.#parts.onError(new Error('the look after system keys failed; it is tried again in half a minute', { cause: error }));
+    }).finally(() => { this.#running = undefined; });
+  }
+}
