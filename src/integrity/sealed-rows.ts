@@ -1,0 +1,43 @@
+// The one list of sealed tables: how the rows of each are read, checked and sealed.
+import { type RawBuilder, sql } from 'kysely';
+import { credentialSealHolds, sealCredential, type SealedCredential } from '../credentials/service.ts';
+import type { Keyring } from '../crypto/index.ts';
+import { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from '../engines/service.ts';
+import { engineSealHolds, membershipSealHolds, type SealedEngine, type SealedMembership, sealEngine, sealMembership } from '../http/rights.ts';
+
+/** How one table is read and sealed. */
+export interface SealedRows<T> {
+  readonly table: string;
+  /** The columns of the row's key, in the order of its index. */
+  readonly key: readonly { readonly column: RawBuilder<unknown>; readonly type: RawBuilder<unknown> }[];
+  /** Columns and joins that give what the seal is over; the table itself is `held`. */
+  readonly select: RawBuilder<unknown>;
+  readonly holds: (keyring: Keyring, row: T, seal: Buffer) => boolean;
+  readonly seal: (keyring: Keyring, row: T) => Buffer;
+}
+
+const uuid = (column: string): SealedRows<never>['key'][number] => ({ column: sql.ref(column), type: sql.raw('uuid') });
+const text = (column: string): SealedRows<never>['key'][number] => ({ column: sql.ref(column), type: sql.raw('text') });
+
+const credentials: SealedRows<SealedCredential> = {
+  table: 'credential', key: [uuid('held.id')], holds: credentialSealHolds, seal: sealCredential,
+  select: sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.current_version as version, held.expires_at as "expiresAt", held.revision,
+    current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
+    from credential held join credential_version current on current.credential_id = held.id and current.version = held.current_version`),
+};
+const memberships: SealedRows<SealedMembership> = {
+  table: 'membership', key: [uuid('held.team_id'), uuid('held.subject_id')], holds: membershipSealHolds, seal: sealMembership,
+  select: sql.raw(`held.team_id as team, team.slug, held.subject_id as subject, subject.sub, held.role, held.acts_for_itself as "actsForItself", held.revision
+    from membership held join team on team.id = held.team_id join subject on subject.id = held.subject_id`),
+};
+const engines: SealedRows<SealedEngine> = {
+  table: 'engine', key: [uuid('held.id')], holds: engineSealHolds, seal: sealEngine,
+  select: sql.raw('held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held join subject on subject.id = held.subject_id'),
+};
+const engineKeys: SealedRows<SealedEngineKey> = {
+  table: 'engine_key', key: [uuid('held.engine_id'), text('held.kid')], holds: engineKeySealHolds, seal: sealEngineKey,
+  select: sql.raw('held.engine_id as engine, held.kid, held.jwk, held.revision from engine_key held'),
+};
+
+/** Every sealed table. What a row is, only its own functions know. */
+export const sealedTables = [credentials, memberships, engines, engineKeys] as unknown as readonly SealedRows<never>[];
