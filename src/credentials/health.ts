@@ -2,7 +2,7 @@
 import { type RawBuilder, sql } from 'kysely';
 
 /** Worst first: `health` is the first of them. */
-export const problemNames = ['disabled', 'undecryptable', 'expired', 'expiring'] as const;
+export const problemNames = ['disabled', 'undecryptable', 'exposed', 'expired', 'expiring'] as const;
 export type ProblemName = (typeof problemNames)[number];
 export type Health = ProblemName | 'ok';
 
@@ -15,6 +15,8 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
   switch (problem) {
     case 'disabled': return sql<boolean>`credential.state = 'disabled'`;
     case 'undecryptable': return sql<boolean>`current.undecryptable_at is not null`;
+    // One small index read for the whole query: marked keys are few.
+    case 'exposed': return sql<boolean>`current.key_history && array(select id from data_key where compromised_at is not null)`;
     case 'expired': return sql<boolean>`credential.expires_at <= ${now}`;
     case 'expiring': return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${now}::timestamptz + make_interval(hours => ${sql.lit(expiringHours)}))`;
   }

@@ -140,6 +140,8 @@ export interface CredentialWrite {
 export interface VersionWrite {
   readonly team: TeamId; readonly credential: CredentialId; readonly version: number; readonly key: DataKeyId; readonly token: string;
   readonly secretFieldNames: readonly string[]; readonly publicFields: PublicFields; readonly policy: Policy; readonly by: SubjectId; readonly at: Date;
+  /** Keys that values kept from the version before were ever under; the key of this version comes by itself. */
+  readonly keyHistory: readonly DataKeyId[];
 }
 
 /** The condition in SQL for what `insertCredential` is to record: nothing is recorded of what was not inserted. */
@@ -170,9 +172,9 @@ export async function insertVersion(trx: Trx, version: VersionWrite): Promise<vo
 
 function insertVersionSql(row: VersionWrite, from: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
-    insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, created_at, created_by)
+    insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, created_at, created_by, key_history)
     select ${row.team}::uuid, ${row.credential}::uuid, ${row.version}::int, ${row.key}::uuid, ${row.token}, ${row.secretFieldNames}::text[],
-      ${JSON.stringify(row.publicFields)}::jsonb, ${JSON.stringify(row.policy)}::jsonb, ${row.at}::timestamptz, ${row.by}::uuid ${from}`;
+      ${JSON.stringify(row.publicFields)}::jsonb, ${JSON.stringify(row.policy)}::jsonb, ${row.at}::timestamptz, ${row.by}::uuid, ${row.keyHistory}::uuid[] ${from}`;
 }
 
 /** Locks a credential for a change; its row as it is then. */
@@ -190,17 +192,19 @@ export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<
     where id = ${row.id} and team_id = ${row.team}`.execute(trx);
 }
 
+export interface HeldToken { readonly token: string; readonly key: WrappedDataKey; readonly keyHistory: readonly DataKeyId[] }
+
 /** The token of a version with the key that it is under, in one statement; a retired key opens nothing. */
-export async function findToken(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<{ token: string; key: WrappedDataKey } | undefined> {
-  const { rows } = await sql<{ token: string } & WrappedDataKey>`
-    select credential_version.token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
+export async function findToken(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<HeldToken | undefined> {
+  const { rows } = await sql<{ token: string; keyHistory: DataKeyId[] } & WrappedDataKey>`
+    select credential_version.token, credential_version.key_history as "keyHistory", data_key.id, data_key.team_id as team, data_key.version, data_key.format,
       data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
     from credential_version join data_key on data_key.id = credential_version.data_key_id and data_key.state in ('active', 'decryptOnly')
     where credential_version.team_id = ${team} and credential_version.credential_id = ${id} and credential_version.version = ${version}`.execute(trx);
   const row = rows[0];
   if (row === undefined) return undefined;
-  const { token, ...key } = row;
-  return { token, key };
+  const { token, keyHistory, ...key } = row;
+  return { token, key, keyHistory };
 }
 
 /** Remembers that a version's token did not open under a key that did; false when that is known, or the token is under another key. */

@@ -31,7 +31,7 @@ export function registerCredentials(
   addOperation(app, {
     method: 'POST', url: '/v1/teams/:team/credentials', access: { team: 'credential.write', by: 'team' }, operationId: 'createCredential', tag: 'credentials',
     summary: 'Store a credential', params: teamPath, body: schemas.credentialCreate, guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: schemas.credential, location: true, description: 'The credential, without its secrets.' }, problems: ['nameTaken', 'keyUnavailable'],
+    success: { status: 201, schema: schemas.credential, location: true, description: 'The credential, without its secrets.' }, problems: ['nameTaken', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
       const input = { ...body, expiresAt: timeOf(body.expiresAt) };
       const row = await idempotency.run({
@@ -69,7 +69,7 @@ export function registerCredentials(
     summary: 'Change a credential',
     description: 'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields.',
     params: credentialPath, body: schemas.credentialUpdate, guards: { ifMatch: true, etag: true },
-    success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyUnavailable'],
+    success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
       const change = { ...body, ...(body.expiresAt === undefined ? {} : { expiresAt: timeOf(body.expiresAt) }) } as Parameters<CredentialsService['updateCredential']>[2];
       const row = await service.updateCredential(caller, scope.thing as CredentialRow, change, expectedRevision(request));

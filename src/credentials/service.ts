@@ -114,7 +114,7 @@ export class CredentialsService {
     await underActiveKey(async () => {
       const key = await this.#activeKeys.find(team.id);
       if (key === undefined) throw notFound();
-      const version = sealVersion(keyring, key, { team: team.id, credential: id, version: 1, type: type.name, publicFields, policy, secrets, by: caller.subject, at });
+      const version = sealVersion(keyring, key, { team: team.id, credential: id, version: 1, type: type.name, publicFields, policy, secrets, keyHistory: [], by: caller.subject, at });
       const recorded = audit.parts([{
         caller, team, action: 'credential.create', target: credentialTarget(id), key: key.id, credentialVersion: 1, details: { type: type.name },
       }], repository.ifInserted);

@@ -39,11 +39,11 @@ export interface NewVersion {
 /** A version ready for its insert, its secrets sealed. */
 export function sealVersion(
   keyring: Keyring, key: WrappedDataKey,
-  of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy; secrets: SecretValues; by: SubjectId; at: Date },
+  of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy; secrets: SecretValues; keyHistory: readonly DataKeyId[]; by: SubjectId; at: Date },
 ): VersionWrite {
-  const { team, credential, version, publicFields, policy, secrets, by, at } = of;
+  const { team, credential, version, publicFields, policy, secrets, keyHistory, by, at } = of;
   const token = keyring.seal(key, placeOf(of), new Secret(secrets));
-  return { team, credential, version, key: key.id, token, secretFieldNames: Object.keys(secrets).sort(), publicFields, policy, by, at };
+  return { team, credential, version, key: key.id, token, secretFieldNames: Object.keys(secrets).sort(), publicFields, policy, keyHistory, by, at };
 }
 
 /**
@@ -64,19 +64,23 @@ export async function writeNextVersion(
   if (changed.length === 0) return undefined;
   // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
   if (isWider(type, row, { publicFields, policy })) demandAllSecrets(kept);
-  const all = { ...await keep(keyring, trx, row, kept), ...secrets };
+  // Before the value that is kept is read: from here on no rotation starts, so its list of keys is complete.
   const key = await repository.lockActiveKey(trx, row.team);
   if (key === undefined) throw new KeyMoved();
+  const held = await keep(keyring, trx, row, kept);
+  const all = { ...held.values, ...secrets };
   const version = sealVersion(keyring, key, {
-    team: row.team, credential: row.id, version: row.version + 1, type: type.name, publicFields, policy, secrets: all, ...stamp,
+    team: row.team, credential: row.id, version: row.version + 1, type: type.name, publicFields, policy, secrets: all, keyHistory: held.keyHistory, ...stamp,
   });
   await repository.insertVersion(trx, version);
   return { version: version.version, key: key.id, publicFields, policy, secretFieldNames: version.secretFieldNames, changed };
 }
 
-/** The stored values of the fields that a merge keeps. */
-async function keep(keyring: Keyring, trx: Trx, row: CredentialRow, names: readonly string[]): Promise<SecretValues> {
-  if (names.length === 0) return {};
+interface Kept { readonly values: SecretValues; readonly keyHistory: readonly DataKeyId[] }
+
+/** The stored values of the fields that a merge keeps, and the keys that they were ever under. */
+async function keep(keyring: Keyring, trx: Trx, row: CredentialRow, names: readonly string[]): Promise<Kept> {
+  if (names.length === 0) return { values: {}, keyHistory: [] };
   const held = await repository.findToken(trx, row.team, row.id, row.version);
   if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   let stored: SecretFields;
@@ -87,14 +91,15 @@ async function keep(keyring: Keyring, trx: Trx, row: CredentialRow, names: reado
     throw error;
   }
   const values = stored.expose();
-  return Object.fromEntries(names.map((name): [string, string] => {
+  const kept = Object.fromEntries(names.map((name): [string, string] => {
     const value = Object.hasOwn(values, name) ? values[name] : undefined;
     if (value === undefined) throw new UndecryptableVersion(row.version, held.key.id);
     return [name, value];
   }));
+  return { values: kept, keyHistory: held.keyHistory };
 }
 
-/** Runs a write again when the team's key was rotated under it, having told `onMoved`. Throws nameTaken. */
+/** Runs a write again when the team's key was rotated under it, having told `onMoved`. Throws nameTaken, keyBusy. */
 export async function underActiveKey<T>(write: () => Promise<T>, onMoved: () => void = () => undefined): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -102,7 +107,8 @@ export async function underActiveKey<T>(write: () => Promise<T>, onMoved: () => 
     } catch (error) {
       if (isUniqueViolation(error, 'credential_living_name')) throw new AppError('nameTaken', 'A credential of the team has this name.');
       const isMoved = error instanceof KeyMoved || isCheckViolation(error, 'token_needs_active_key');
-      if (!isMoved || attempt >= attemptsMax) throw error;
+      if (!isMoved) throw error;
+      if (attempt >= attemptsMax) throw new AppError('keyBusy', 'The key of the team keeps changing; try again.', { retryAfterSeconds: 1, cause: error });
       onMoved();
     }
   }

@@ -10,7 +10,7 @@ import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
 
 /** Why a reference is refused, as the caller is told. */
 export type Rule =
-  | 'notFound' | 'duplicate' | 'onBehalfOfRequired' | 'onBehalfOfRefused' | 'deleted' | 'disabled' | 'expired' | 'deliveryNotAllowed' | 'undecryptable';
+  | 'notFound' | 'duplicate' | 'onBehalfOfRequired' | 'onBehalfOfRefused' | 'deleted' | 'disabled' | 'expired' | 'deliveryNotAllowed' | 'exposed' | 'undecryptable';
 
 /** A refusal, with what only the trail is told. */
 export interface Refusal {
@@ -100,6 +100,7 @@ function decide(
   if (row.expiresAt !== null && row.expiresAt <= now) return refuse('expired');
   const { version } = row;
   if (version === undefined) return refuse('undecryptable', 'keyNotUsable');
+  if (version.isRefusedAsExposed) return refuse('exposed');
   // Only the opening proves the policy; a bent one that says yes here does not open.
   const { delivery } = version.policy;
   if (!Array.isArray(delivery) || !delivery.includes('lease')) return refuse('deliveryNotAllowed');

@@ -30,6 +30,8 @@ export interface FoundRow {
 }
 export interface VersionRow {
   readonly token: string; readonly publicFields: JsonObject; readonly policy: JsonObject; readonly isMarked: boolean; readonly key: WrappedDataKey;
+  /** Exposed, in a team that refuses leases of such. */
+  readonly isRefusedAsExposed: boolean;
 }
 
 type Row = RightsRow & {
@@ -42,7 +44,7 @@ type Row = RightsRow & {
   readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly current_version: number;
   readonly expires_at: Date | null; readonly revision: number; readonly seal: Buffer;
   readonly token: string | null; readonly public_fields: JsonObject | null; readonly policy: JsonObject | null; readonly secret_field_names: string[] | null;
-  readonly undecryptable_at: Date | null;
+  readonly undecryptable_at: Date | null; readonly is_refused_as_exposed: boolean | null;
   readonly data_key_id: DataKeyId | null; readonly data_key_version: number; readonly data_key_format: 'fernet' | 'fernet-256';
   readonly data_key_state: DataKeyState; readonly data_key_root: string; readonly data_key_wrapped: Buffer;
 };
@@ -67,6 +69,7 @@ const leasable = statement<LeasableParameters, Row>((parameter) => sql`
     behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
     credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
     version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
+    team.refuse_exposed_leases and version.key_history && array(select id from data_key where compromised_at is not null) as is_refused_as_exposed,
     data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
     data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped
   from unnest((select ${parameter('ids')}::uuid[]), (select ${parameter('teams')}::text[]),
@@ -139,7 +142,7 @@ function versionOf(row: Row, team: TeamId): VersionRow | undefined {
   // SECURITY: the key is given out only in a state in which it opens: a retired one has no tokens, whatever a row claims.
   if (row.data_key_state !== 'active' && row.data_key_state !== 'decryptOnly') return undefined;
   const key = { id, team, version: row.data_key_version, format: row.data_key_format, rootFingerprint: row.data_key_root, wrapped: row.data_key_wrapped };
-  return { token, publicFields, policy, isMarked: row.undecryptable_at !== null, key };
+  return { token, publicFields, policy, isMarked: row.undecryptable_at !== null, isRefusedAsExposed: row.is_refused_as_exposed === true, key };
 }
 
 /** What a lease rested on when it was decided. */

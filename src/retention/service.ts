@@ -90,9 +90,9 @@ export class Retention {
 
   /** Destroys what a deleted team left, in batches, its wrapped keys last; the team's row stays, so that its slug is never given again. */
   async #purgeTeam(): Promise<boolean> {
-    return this.#parts.db.transaction().execute(async (trx) => {
+    return this.#parts.db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
       const { rows } = await sql<{ id: TeamId; slug: string }>`
-        select id, slug from team where deleted_at < ${this.#before(deletedTeamDays * dayMs)} and exists (select 1 from data_key where team_id = team.id)
+        select id, slug from team where deleted_at < ${this.#before(deletedTeamDays * dayMs)} and exists (select 1 from data_key where team_id = team.id and state <> 'destroyed')
         limit 1 for update skip locked`.execute(trx);
       const team = rows[0];
       if (team === undefined) return false;
@@ -101,7 +101,8 @@ export class Retention {
       if (credentials.length > 0) return true;   // the team goes when nothing of it is left
       await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
       await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
-      await trx.deleteFrom('data_key').where('team_id', '=', team.id).execute();
+      // The material goes; ids and fingerprints stay, so that a backup can be matched to the root keys that still open it.
+      await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${new Date(this.#parts.now())} where team_id = ${team.id} and state <> 'destroyed'`.execute(trx);
       await this.#parts.audit.record(trx, { caller, team, action: 'team.purge', target: { type: 'team', id: team.id }, reason: 'retention' });
       return true;
     });

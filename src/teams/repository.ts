@@ -8,6 +8,7 @@ import type { SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface TeamRow {
   readonly id: TeamId; readonly slug: string; readonly name: string; readonly tokenFormat: TokenFormatColumn; readonly revision: number;
+  readonly rotateEveryDays: number | null; readonly refuseExposedLeases: boolean;
   readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
 }
 export interface MemberRow {
@@ -16,6 +17,7 @@ export interface MemberRow {
 }
 
 const teamColumns = sql.raw(`team.id, team.slug, team.name, team.token_format as "tokenFormat", team.revision,
+  team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases",
   team.created_at as "createdAt", creator.sub as "createdBy", team.updated_at as "updatedAt", updater.sub as "updatedBy"`);
 const teamFrom = sql.raw('team join subject creator on creator.id = team.created_by join subject updater on updater.id = team.updated_by');
 const memberColumns = sql.raw(`member.subject_id as subject, person.sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
@@ -60,12 +62,22 @@ export async function lockTeam(trx: Trx, team: TeamId): Promise<TeamRow | undefi
   return rows[0];
 }
 
-/** Changes the team's name or marks it deleted, and grows its revision. */
-export async function updateTeam(trx: Trx, team: TeamId, change: { name?: string; deletedAt?: Date; by: SubjectId; at: Date }): Promise<void> {
+/** What a team's admin can set. */
+export interface TeamSettings {
+  readonly name: string; readonly tokenFormat: TokenFormatColumn; readonly rotateEveryDays: number | null; readonly refuseExposedLeases: boolean;
+}
+
+/** Changes settings of the team or marks it deleted, and grows its revision. */
+export async function updateTeam(
+  trx: Trx, team: TeamId, change: { settings?: TeamSettings; deletedAt?: Date; by: SubjectId; at: Date },
+): Promise<void> {
+  const { settings, deletedAt } = change;
   await trx.updateTable('team').set((set) => ({
     revision: set('revision', '+', 1), updated_at: change.at, updated_by: change.by,
-    ...(change.name === undefined ? {} : { name: change.name }),
-    ...(change.deletedAt === undefined ? {} : { deleted_at: change.deletedAt }),
+    ...(settings === undefined ? {} : {
+      name: settings.name, token_format: settings.tokenFormat, rotate_every_days: settings.rotateEveryDays, refuse_exposed_leases: settings.refuseExposedLeases,
+    }),
+    ...(deletedAt === undefined ? {} : { deleted_at: deletedAt }),
   })).where('id', '=', team).execute();
 }
 

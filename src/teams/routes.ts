@@ -12,13 +12,19 @@ import type { MemberRow, TeamRow, TeamsService } from './service.ts';
 const role = z.enum(roles).meta({ id: 'Role', description: 'What a member may do; see the action of each operation.' });
 const stamps = { revision, createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject };
 const teamName = name.meta({ examples: ['Payments'] });
-const team = z.strictObject({ slug, name: teamName, tokenFormat, ...stamps }).meta({ id: 'Team' });
-const teamWithRole = z.strictObject({ slug, name: teamName, tokenFormat, role, ...stamps }).meta({ id: 'TeamWithRole' });
+const settings = {
+  tokenFormat, rotateEveryDays: z.int().min(1).max(3650).meta({ format: 'int32' }).nullable().meta({ description: 'The keys\' rotation policy; null is none.', examples: [90] }),
+  refuseExposedLeases: z.boolean().meta({ description: 'Refuse leases of credentials whose value was ever under a compromised key.' }),
+};
+const team = z.strictObject({ slug, name: teamName, ...settings, ...stamps }).meta({ id: 'Team' });
+const teamWithRole = z.strictObject({ slug, name: teamName, ...settings, role, ...stamps }).meta({ id: 'TeamWithRole' });
 const teamCreate = z.strictObject({
   slug, name: teamName, admins: z.array(subject).min(1).max(20).refine((subs) => new Set(subs).size === subs.length, 'unique')
     .meta({ description: 'The first admins; a team keeps at least one.' }),
 }).meta({ id: 'TeamCreate', examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }] });
-const teamUpdate = z.strictObject({ name: teamName.optional() }).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
+const teamUpdate = z.strictObject({
+  name: teamName.optional(), tokenFormat: tokenFormat.optional(), rotateEveryDays: settings.rotateEveryDays.optional(), refuseExposedLeases: settings.refuseExposedLeases.optional(),
+}).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
 const member = z.strictObject({
   subject, role, actsForItself: z.boolean().meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
   intact: z.boolean().meta({ description: 'Whether the row is as the vault wrote it. A member whose row is not can do nothing: put or remove it.' }), ...stamps,
@@ -27,7 +33,7 @@ const memberPut = z.strictObject({ role, actsForItself: z.boolean().optional() }
 const memberPath = z.strictObject({ team: slug, subject });
 
 const showTeam = (row: TeamRow): z.output<typeof team> => ({
-  slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, revision: row.revision,
+  slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, rotateEveryDays: row.rotateEveryDays, refuseExposedLeases: row.refuseExposedLeases, revision: row.revision,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
 });
 const showMember = (row: MemberRow, intact: boolean): z.output<typeof member> => ({
@@ -72,7 +78,7 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
   });
   addOperation(app, {
     method: 'PATCH', url: '/v1/teams/:team', access: { team: 'team.manage', by: 'team' }, operationId: 'updateTeam', tag: 'teams',
-    summary: 'Change a team', params: teamPath, body: teamUpdate, guards: { ifMatch: true, etag: true },
+    summary: 'Change a team', description: 'A new token format counts from the next key rotation on; tokens of both formats open all along.', params: teamPath, body: teamUpdate, guards: { ifMatch: true, etag: true },
     success: { status: 200, schema: team, description: 'The team as it is now.' },
     handler: async ({ scope, body, caller, request, reply }) => {
       const row = await service.updateTeam(caller, scope.thing as TeamRow, body, expectedRevision(request));

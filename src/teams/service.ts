@@ -13,7 +13,7 @@ import { membershipSealHolds, sealMembership, standingOf } from '../http/rights.
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import * as repository from './repository.ts';
-import type { MemberRow, TeamRow } from './repository.ts';
+import type { MemberRow, TeamRow, TeamSettings } from './repository.ts';
 
 export type { MemberRow, TeamRow } from './repository.ts';
 
@@ -30,6 +30,8 @@ export interface TeamsParts {
   readonly isEnabledEngine: (trx: Trx, subject: SubjectId, sub: string, caller: Caller) => Promise<boolean>;
 }
 
+type Undefinable<T> = { readonly [K in keyof T]: T[K] | undefined };
+const settingNames = ['name', 'tokenFormat', 'rotateEveryDays', 'refuseExposedLeases'] as const satisfies readonly (keyof TeamSettings)[];
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /** What is asked of teams. */
@@ -89,7 +91,7 @@ export class TeamsService {
       if (isUniqueViolation(error, 'team_slug_key')) throw new AppError('slugTaken', 'A team has this slug; slugs are never given again.');
       throw asMemberError(error);
     }
-    return { id, slug: input.slug, name: input.name, tokenFormat, revision: 1, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub };
+    return { id, slug: input.slug, name: input.name, tokenFormat, rotateEveryDays: null, refuseExposedLeases: false, revision: 1, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub };
   }
 
   /** The team as it is, for a repeated creation. */
@@ -99,15 +101,21 @@ export class TeamsService {
     return row;
   }
 
-  /** Renames the team. Throws preconditionFailed. */
-  async updateTeam(caller: Caller, team: TeamRow, input: { name?: string | undefined }, expected: ExpectedRevision): Promise<TeamRow> {
+  /** Changes the settings of the team; a new format counts from the next rotation on. Throws preconditionFailed. */
+  async updateTeam(caller: Caller, team: TeamRow, input: Partial<Undefinable<TeamSettings>>, expected: ExpectedRevision): Promise<TeamRow> {
     const at = this.#time();
     return this.#parts.db.transaction().execute(async (trx) => {
       const current = await this.#lock(trx, team, expected);
-      if (input.name === undefined || input.name === current.name) return current;
-      await repository.updateTeam(trx, team.id, { name: input.name, by: caller.subject, at });
-      await this.#parts.audit.record(trx, { caller, team, action: 'team.update', target: { type: 'team', id: team.id }, details: { changed: ['name'] } });
-      return { ...current, name: input.name, revision: current.revision + 1, updatedAt: at, updatedBy: caller.sub };
+      const settings = {
+        name: input.name ?? current.name, tokenFormat: input.tokenFormat ?? current.tokenFormat,
+        rotateEveryDays: input.rotateEveryDays === undefined ? current.rotateEveryDays : input.rotateEveryDays,
+        refuseExposedLeases: input.refuseExposedLeases ?? current.refuseExposedLeases,
+      };
+      const changed = settingNames.filter((name) => settings[name] !== current[name]);
+      if (changed.length === 0) return current;
+      await repository.updateTeam(trx, team.id, { settings, by: caller.subject, at });
+      await this.#parts.audit.record(trx, { caller, team, action: 'team.update', target: { type: 'team', id: team.id }, details: { changed } });
+      return { ...current, ...settings, revision: current.revision + 1, updatedAt: at, updatedBy: caller.sub };
     });
   }
 
