@@ -20,13 +20,21 @@ import { logBackgroundFailure, registerRequestLog } from './http/logging.ts';
 import { Cursors } from './http/paging.ts';
 import { addRateLimits, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
+import { resealAll } from './integrity/reseal.ts';
+import { KeyLifeService } from './keys/life.ts';
+import { registerRotations } from './keys/rotation-routes.ts';
 import { registerKeys } from './keys/routes.ts';
+import { KeyScheduler } from './keys/scheduler.ts';
 import { KeysService } from './keys/service.ts';
+import { SystemKeyKeeper } from './keys/system-key-keeper.ts';
+import { insertNextSystemKeys } from './keys/system-keys.ts';
 import { RotationWorker } from './keys/worker.ts';
 import { registerLeases } from './leases/routes.ts';
 import { LeasesService } from './leases/service.ts';
 import { UsageCounter } from './leases/usage.ts';
 import { Retention } from './retention/service.ts';
+import { registerRootKeys } from './root-keys/routes.ts';
+import { RootKeysService } from './root-keys/service.ts';
 import { registerTeams } from './teams/routes.ts';
 import { TeamsService } from './teams/service.ts';
 import { registerWhoami } from './teams/whoami.ts';
@@ -35,6 +43,8 @@ import { registerWhoami } from './teams/whoami.ts';
 export interface AppParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** The fingerprints of the configured root keys, the primary one first. */
+  readonly rootKeys: readonly string[];
   readonly logger: Logger;
   /** Milliseconds since 1970. */
   readonly now: () => number;
@@ -66,10 +76,19 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const idempotency = new Idempotency({ db, keyring, now });
   const cursors = new Cursors(keyring);
   const usage = new UsageCounter({ db, now, onError });
-  const worker = new RotationWorker({ db, keyring, audit, now, onError });
+  const traffic = countInFlight(app);
+  const worker = new RotationWorker({ db, keyring, audit, now, onError, isForegroundBusy: () => traffic.inFlight > 0 });
   const retention = new Retention({ db, audit, now, onError });
 
-  const keys = new KeysService({ db, keyring, audit, now, wake: () => { worker.wake(); } });
+  const wake = (): void => { worker.wake(); };
+  const keys = new KeysService({ db, keyring, audit, now, wake });
+  const life = new KeyLifeService({ db, keyring, audit, now, wake });
+  const scheduler = new KeyScheduler({ db, keyring, audit, now, wake, life, onError });
+  const keeper = new SystemKeyKeeper({ db, keyring, now, onError, reseal: (isStopping) => resealAll(db, keyring, isStopping) });
+  const rootKeys = new RootKeysService({
+    db, keyring, audit, now, configured: parts.rootKeys,
+    insertNextSystemKeys: (trx, usableFrom) => insertNextSystemKeys(trx, keyring, usableFrom), onMarked: () => { scheduler.wake(); },
+  });
   const engines = new EnginesService({ db, keyring, audit, subjects, now });
   const teams = new TeamsService({
     db, keyring, audit, subjects, now, tokenFormat: parts.tokenFormat,
@@ -100,18 +119,30 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentials(app, { service: credentials, idempotency, cursors });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerLeases(app, { service: leases, authenticator, keyring });
-  registerKeys(app, { service: keys, idempotency, cursors });
+  registerKeys(app, { service: keys, life, cursors, now });
+  registerRotations(app, { service: keys, idempotency, cursors });
+  registerRootKeys(app, { service: rootKeys });
   registerAudit(app, { db, keyring, cursors });
   await app.ready();
 
   return {
     app,
-    start: () => { worker.start(); usage.start(); retention.start(); },
+    start: () => { worker.start(); scheduler.start(); keeper.start(); usage.start(); retention.start(); },
     stop: async () => {
       isStopping = true;
       await app.closeGently();
-      await Promise.all([worker.stop(), retention.stop(), usage.stop()]);
+      await Promise.all([worker.stop(), scheduler.stop(), keeper.stop(), retention.stop(), usage.stop()]);
       await audit.stop();
     },
   };
+}
+
+/** Counts the requests that are being answered; register it before every other hook. */
+function countInFlight(app: FastifyInstance): { readonly inFlight: number } {
+  const traffic = { inFlight: 0 };
+  app.addHook('onRequest', async (_request, reply) => {
+    traffic.inFlight += 1;
+    reply.raw.once('close', () => { traffic.inFlight -= 1; });
+  });
+  return traffic;
 }

@@ -9,6 +9,9 @@ import { runDemo } from './local/demo.ts';
 import { startLocal } from './local/run.ts';
 import { localToken } from './local/token.ts';
 import { openapiYaml } from './openapi.ts';
+import { rotate } from './operate/rotate.ts';
+import { OptionsUnfit } from './operate/target.ts';
+import { verify } from './operate/verify.ts';
 import { startVault, verificationOf } from './serve.ts';
 
 export interface CommandContext {
@@ -17,6 +20,8 @@ export interface CommandContext {
   readonly processId: number;
   readonly readFile: (path: string) => string;
   readonly write: (text: string) => void;
+  /** Whether what is written is read as it comes, by a person. */
+  readonly isTerminal: boolean;
   readonly makeLogger: (level: string) => Logger;
   /** Aborted when the process is asked to stop. */
   readonly stop: AbortSignal;
@@ -105,6 +110,14 @@ export const commands: Readonly<Record<string, Command>> = {
       return 0;
     },
   },
+  rotate: {
+    summary: 'rotate the key of a team (--team SLUG) or the root key (--root); --watch, --dry-run, --reason TEXT, --json',
+    run: (context) => withOptions(() => rotate(context)),
+  },
+  verify: {
+    summary: 'open every token, check every seal and event, and name what does not hold; --json',
+    run: (context) => withOptions(() => verify(context)),
+  },
   demo: {
     summary: 'play the whole story against a vault of its own, and clean up',
     run: ({ write, stop, processId, makeLogger, environment }) =>
@@ -119,6 +132,16 @@ export const commands: Readonly<Record<string, Command>> = {
     },
   },
 };
+
+/** What a command cannot use is a question of usage. */
+async function withOptions(run: () => Promise<number>): Promise<number> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof OptionsUnfit) throw new UsageError(error.message);
+    throw error;
+  }
+}
 
 const welcome = (url: string): string => `
 The vault runs on ${url}

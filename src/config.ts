@@ -5,7 +5,7 @@ import {
   certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, rootKeys, subjects, ValueInvalid,
 } from './config-values.ts';
 
-export type Mode = 'local' | 'serve' | 'migrate';
+export type Mode = 'local' | 'serve' | 'migrate' | 'verify';
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 interface CommonConfig {
@@ -45,6 +45,7 @@ export interface ServeConfig extends CommonConfig {
   readonly trustedProxies: readonly string[];
 }
 export interface MigrateConfig { readonly mode: 'migrate'; readonly logLevel: LogLevel }
+export interface VerifyConfig { readonly mode: 'verify' }
 
 export interface ServeSecrets {
   readonly databaseUrl: string;
@@ -58,6 +59,7 @@ export interface Settings {
   readonly local: { readonly config: LocalConfig; readonly secrets: Readonly<Record<never, never>> };
   readonly serve: { readonly config: ServeConfig; readonly secrets: ServeSecrets };
   readonly migrate: { readonly config: MigrateConfig; readonly secrets: { readonly databaseUrl: string } };
+  readonly verify: { readonly config: VerifyConfig; readonly secrets: { readonly databaseUrl: string; readonly rootKeys: string } };
 }
 
 /** Everything that is wrong with the configuration at once. Names and rules, never values. */
@@ -74,7 +76,7 @@ export class ConfigInvalid extends Error {
 export function readConfig<M extends Mode>(environment: Environment, mode: M, readFile: (path: string) => string): Settings[M] {
   const reader = new Reader(environment, readFile);
   reader.refuseUnknown();
-  const read = { local: readLocal, serve: readServe, migrate: readMigrate }[mode];
+  const read = { local: readLocal, serve: readServe, migrate: readMigrate, verify: readVerify }[mode];
   const settings = read(reader);
   if (reader.faults.length > 0) throw new ConfigInvalid(reader.faults);
   Object.freeze(settings.config);
@@ -173,6 +175,17 @@ function readMigrate(reader: Reader): Settings['migrate'] {
   const own = reader.value('CREDVAULT_MIGRATE_DATABASE_URL', databaseUrl, { isFile: true });
   const url = own ?? (reader.isSet('CREDVAULT_MIGRATE_DATABASE_URL') ? missing : reader.required('DATABASE_URL', databaseUrl, { isFile: true }));
   return { config: { mode: 'migrate', logLevel: readLogLevel(reader) }, secrets: { databaseUrl: url ?? missing } };
+}
+
+// The same for `verify`, which may look at a restored copy on a machine where no vault runs.
+function readVerify(reader: Reader): Settings['verify'] {
+  return {
+    config: { mode: 'verify' },
+    secrets: {
+      databaseUrl: reader.required('DATABASE_URL', databaseUrl, { isFile: true }) ?? missing,
+      rootKeys: reader.required('CREDVAULT_ROOT_KEYS', rootKeys, { isFile: true }) ?? missing,
+    },
+  };
 }
 
 function databaseUrl(text: string): string {

@@ -23,6 +23,7 @@ const context: CommandContext = {
   processId: process.pid,
   readFile: (path) => readFileSync(path, 'utf8'),
   write: (text) => { process.stdout.write(text); },
+  isTerminal: process.stdout.isTTY === true,
   // A system call for each line costs more than the line: they go out together, at the latest after a tenth of a second, and at the exit.
   makeLogger: (level) => pino(
     { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 100 }),
@@ -44,7 +45,7 @@ try {
 
 function isOurs(error: unknown): boolean {
   return error instanceof Error && [
-    'SchemaUnfit', 'RootKeyMissing', 'CanaryWrong', 'KeyringRefused', 'SystemKeysMissing', 'RootKeyInvalid', 'DataFolderBusy', 'LocalKeysInvalid', 'NoLocalVault', 'NoPrimary', 'SchemaUnknown', 'MigrationFailed', 'LocalPostgresFailed',
+    'SchemaUnfit', 'VaultRefused', 'RootKeyMissing', 'CanaryWrong', 'KeyringRefused', 'SystemKeysMissing', 'RootKeyInvalid', 'DataFolderBusy', 'LocalKeysInvalid', 'NoLocalVault', 'NoPrimary', 'SchemaUnknown', 'MigrationFailed', 'LocalPostgresFailed',
   ].includes(error.name);
 }
 

@@ -10,7 +10,7 @@ import { openapiDocument } from './http/document.ts';
 export async function openapiYaml(): Promise<string> {
   const database = openDatabase({ url: 'postgresql://nobody@localhost/nothing', onError: () => undefined });
   const vault = await buildApp({
-    db: database.db, keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }), logger: pino({ level: 'silent' }), now: Date.now,
+    db: database.db, keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }), rootKeys: [], logger: pino({ level: 'silent' }), now: Date.now,
     verification: { issuer: 'document', audience: 'document', source: { secret: generateRootKey() } }, operators: [], tokenFormat: 'fernet',
     publicUrl: () => 'https://vault.example', rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
   });

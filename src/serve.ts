@@ -50,7 +50,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     const keyring = await openKeyring({ db: database.db, roots, now });
     let url = config.publicUrl ?? '';
     const vault = await buildApp({
-      db: database.db, keyring, logger, now, verification: settings.verification, operators: settings.operators, tokenFormat: config.tokenFormat,
+      db: database.db, keyring, rootKeys: roots.fingerprints, logger, now, verification: settings.verification, operators: settings.operators, tokenFormat: config.tokenFormat,
       publicUrl: () => config.publicUrl ?? url, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
       readiness: [
         { name: 'database', check: async () => { await database.db.selectNoFrom((select) => select.lit(1).as('one')).execute(); return true; } },
