@@ -3,26 +3,29 @@ import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// main → commands → { serve, local } → app → features → audit → http → { crypto, db } → shared, never back.
+// main → commands → { operate, serve, local } → app → { integrity, features } → audit → http → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
-const features = ['credentials', 'engines', 'keys', 'leases', 'retention', 'teams'];
+const features = ['credentials', 'engines', 'keys', 'leases', 'retention', 'root-keys', 'teams'];
 const feature = [...features, 'audit', 'http', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
   'main.ts':          ['commands.ts', 'config.ts'],
-  'commands.ts':      ['config.ts', 'serve.ts', 'openapi.ts', 'local', ...floor],
+  'commands.ts':      ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
   'config.ts':        ['config-values.ts', 'db'],
   'config-values.ts': [],
   local:              ['config.ts', 'serve.ts', 'client', ...floor],
+  operate:            ['config.ts', 'serve.ts', 'local', 'integrity', 'keys', ...floor],
   'serve.ts':         ['config.ts', 'app.ts', 'keys', 'http', ...floor],
   'openapi.ts':       ['app.ts', 'http', ...floor],
-  'app.ts':           feature,
+  'app.ts':           ['integrity', ...feature],
+  integrity:          ['credentials', 'engines', 'keys', 'audit', 'http', ...floor],
   credentials:        feature,
   engines:            feature,
   keys:               feature,
   leases:             feature,
   retention:          feature,
+  'root-keys':        feature,
   teams:              feature,
   audit:              ['http', ...floor],
   http:               floor,
@@ -39,16 +42,16 @@ const doors: Readonly<Record<string, RegExp>> = {
   audit: /^src\/audit\/(record|event)\.ts$/,
   ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
 };
-const composition = new Set(['app.ts', 'serve.ts']);
+const composition = new Set(['app.ts', 'serve.ts', 'operate']);
 const narrow: Readonly<Record<string, RegExp>> = { 'config.ts db': /^src\/db\/url\.ts$/ };
 
 /** Packages and built-in modules, each with the files that may import it. What is not named here is imported by nobody. */
 const packages: Readonly<Record<string, RegExp>> = {
-  fastify: /^src\/(http\/|[a-z]+\/(routes|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(http\/|credentials\/types\/|[a-z]+\/(routes|schemas|whoami)\.ts$)/,
+  fastify: /^src\/(http\/|[a-z-]+\/(routes|[a-z]+-routes|whoami)\.ts$|app\.ts$)/,
+  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
-  kysely: /^src\/(db|http|audit|credentials|engines|keys|leases|retention|teams)\/(?!(.*\/)?(routes|schemas|whoami)\.ts)/,
+  kysely: /^src\/(db|http|audit|credentials|engines|integrity|keys|leases|retention|root-keys|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi)\.ts$|^src\/(local|http)\//,
@@ -56,15 +59,15 @@ const packages: Readonly<Record<string, RegExp>> = {
   yaml: /^src\/openapi\.ts$/,
   'node:buffer': /^src\/http\//,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
-  'node:util': /^src\/crypto\//,
+  'node:util': /^src\/(crypto|operate)\//,
   'node:net': /^src\/(config-values\.ts$|http\/)/,
   'node:http': /^src\/(http|local)\//,
   'node:fs': /^src\/(main\.ts$|db\/|local\/|http\/docs\.ts$)/,
-  'node:path': /^src\/(db|local|http)\//,
+  'node:path': /^src\/(db|local|http|operate)\//,
   'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
   'node:os': /^src\/local\//,
   'node:child_process': /^src\/local\//,
-  'node:timers/promises': /^src\/(local|keys|client)\//,
+  'node:timers/promises': /^src\/(local|keys|client|operate)\//,
 };
 
 /** Names that may stand only in the files listed; each file listed must hold the name, or the list is stale. */
@@ -101,7 +104,7 @@ function findings(files: ReadonlyMap<string, string>): string[] {
 function arrowFault(path: string, target: string, files: ReadonlyMap<string, string>): string | undefined {
   const [from, to] = [areaOf(path), areaOf(target)];
   if (!files.has(target)) return 'names a file that does not exist:';
-  if (from === to) return /\/(routes|schemas|whoami)\.ts$/.test(path) && target.endsWith('/repository.ts') && from !== 'audit' ? 'goes round the service to' : undefined;
+  if (from === to) return /\/(routes|[a-z]+-routes|schemas|whoami)\.ts$/.test(path) && target.endsWith('/repository.ts') && from !== 'audit' ? 'goes round the service to' : undefined;
   if (arrows[from]?.includes(to) !== true) return 'may not import';
   if (narrow[`${from} ${to}`]?.test(target) === false) return 'may not import';
   const door = doors[to];
@@ -150,6 +153,9 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/teams/planted.ts', `import { buildApp } from '../app.ts';`],
     ['src/teams/planted.ts', `import { insert } from '../audit/repository.ts';`],
     ['src/teams/routes.ts', `import { insertTeam } from './repository.ts';`],
+    ['src/keys/rotation-routes.ts', `import { insertRotation } from './repository.ts';`],
+    ['src/integrity/planted.ts', `import { findKey } from '../keys/repository.ts';`],
+    ['src/root-keys/planted.ts', `import { resealAll } from '../integrity/reseal.ts';`],
     ['src/teams/repository.ts', `import { z } from 'zod';`],
     ['src/teams/service.ts', `import type { FastifyRequest } from 'fastify';`],
     ['src/crypto/planted.ts', `import { readFileSync } from 'node:fs';`],

@@ -22,7 +22,8 @@ const stamps = { created_at: operational, created_by: tenantData, updated_at: op
 const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub'), created_at: operational },
   team: {
-    id: within('membership.team'), slug: within('membership.slug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational, ...stamps,
+    id: within('membership.team'), slug: within('membership.slug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
+    rotate_every_days: operational, refuse_exposed_leases: operational, ...stamps,
   },
   membership: {
     team_id: within('membership.team'), subject_id: within('membership.subject'), role: within('membership.role'), acts_for_itself: within('membership.actsForItself'),
@@ -35,11 +36,18 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     engine_id: within('engine_key.engine'), kid: within('engine_key.kid'), jwk: within('engine_key.jwk'), revision: within('engine_key.revision'), seal: operational,
     created_at: operational, created_by: operational,
   },
-  root_key: { fingerprint: operational, canary: encrypted, created_at: operational },
-  system_key: { id: operational, purpose: operational, version: operational, active: operational, root_fingerprint: operational, wrapped: encrypted, created_at: operational },
+  root_key: {
+    fingerprint: operational, canary: encrypted, created_at: operational, compromised_at: operational, compromised_by: tenantData, compromise_reason: tenantData,
+  },
+  system_key: {
+    id: operational, purpose: operational, version: operational, root_fingerprint: operational, root_history: operational, wrapped: encrypted, created_at: operational, usable_from: operational,
+    retired_at: operational,
+  },
   data_key: {
     id: within('token.key'), team_id: within('token.team'), version: operational, format: operational, state: operational, fingerprint: operational, root_fingerprint: operational,
     wrapped: encrypted, created_at: operational, created_by: tenantData, demoted_at: operational, retired_at: operational,
+    root_history: operational, compromised_at: operational, compromised_by: tenantData, compromise_reason: tenantData, destroy_scheduled_at: operational, destroy_at: operational,
+    destroyed_at: operational,
   },
   credential: {
     id: within('credential.id', 'token.credential'), team_id: within('credential.team', 'token.team'), name: within('credential.name'), type: within('credential.type', 'token.type'),
@@ -49,12 +57,12 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   credential_version: {
     team_id: within('token.team'), credential_id: within('token.credential'), version: within('token.version'), data_key_id: within('token.key'), token: encrypted,
     secret_field_names: within('credential.secretFields'), public_fields: within('token.publicFields', 'credential.publicFields'), policy: within('token.policy', 'credential.policy'),
-    undecryptable_at: operational, created_at: operational, created_by: tenantData,
+    undecryptable_at: operational, key_history: operational, created_at: operational, created_by: tenantData,
   },
   credential_usage: { credential_id: tenantData, use_count: operational, last_used_at: operational },
   key_rotation: {
     id: operational, team_id: operational, to_key_id: operational, state: operational, total: operational, done: operational, created_at: operational, created_by: tenantData,
-    progressed_at: operational, ended_at: operational,
+    progressed_at: operational, ended_at: operational, cause: operational,
   },
   key_rotation_failure: { rotation_id: operational, credential_id: tenantData, version: tenantData, at: operational },
   audit_event: {

@@ -6,39 +6,11 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import t, { type Test } from 'tap';
 import { until } from '../helpers/processes.ts';
+import { checkAnswers, scriptOf, stepsIn } from '../helpers/session.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const address = 'http://127.0.0.1:7300';
-const marker = '@@ command ';
 const environment = { ...process.env, npm_config_loglevel: 'error' };   // what npm thinks of this machine's own settings is not the session's
-
-interface Step { readonly command: string; readonly expected: readonly string[] }
-
-/** The commands of the section, each with the comment below it. A here-document is part of its command. */
-function stepsOf(markdown: string): Step[] {
-  const section = markdown.split('\n## One session\n')[1]!.split('\n## ')[0]!;
-  const steps: { command: string; expected: string[] }[] = [];
-  for (const [, block] of section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)) {
-    let end: string | undefined;
-    for (const line of block!.trimEnd().split('\n')) {
-      if (end !== undefined) {
-        steps.at(-1)!.command += `\n${line}`;
-        if (line === end) end = undefined;
-      } else if (line.startsWith('# ')) steps.at(-1)!.expected.push(line.slice(2));
-      else {
-        steps.push({ command: line, expected: [] });
-        end = /<<'(\w+)'/.exec(line)?.[1];
-      }
-    }
-  }
-  return steps;
-}
-
-/** Whether the line is what was said, with anything in place of each `…`. */
-function isAsSaid(line: string, said: string): boolean {
-  const pattern = said.split('…').map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)).join('.*');
-  return new RegExp(`^${pattern}$`).test(line);
-}
 
 /** A checkout whose `./data` is its own: everything else is the real one. */
 function makeCheckout(t: Test): string {
@@ -69,30 +41,15 @@ async function start(t: Test, folder: string): Promise<{ url: string; output: ()
 }
 
 t.test('every line of the session does what the README says', async (t) => {
-  const steps = stepsOf(readFileSync(join(root, 'README.md'), 'utf8'));
+  const steps = stepsIn(readFileSync(join(root, 'README.md'), 'utf8').split('\n## One session\n')[1]!.split('\n## ')[0]!);
   t.ok(steps.length > 20 && steps.filter(({ expected }) => expected.length > 0).length > 14, 'the session was found');
   const folder = makeCheckout(t);
   const vault = await start(t, folder);
 
-  const script = steps.map(({ command }, index) => `echo '${marker}${index}'\n${command}\necho "${marker}ended $?"\n`).join('').replaceAll(address, vault.url);
-  const { stdout, stderr, status } = spawnSync('bash', ['-c', script], { cwd: folder, env: environment, encoding: 'utf8', timeout: 80_000 });
+  const { stdout, stderr, status } = spawnSync('bash', ['-c', scriptOf(steps).replaceAll(address, vault.url)], { cwd: folder, env: environment, encoding: 'utf8', timeout: 80_000 });
   t.equal(status, 0, stderr);
   t.equal(stderr, '');
-  const answers = stdout.split(new RegExp(`^${marker}\\d+\\n`, 'm')).slice(1);
-  t.equal(answers.length, steps.length);
-  for (const [index, { command, expected }] of steps.entries()) {
-    const [answer = '', code] = answers[index]!.split(`${marker}ended `);
-    t.equal(code?.trim(), '0', command);
-    const lines = answer.split('\n').filter((line) => line !== '');
-    // The lines that are told, in their order; the last one that is told is the last one that comes.
-    let at = 0;
-    for (const said of expected) {
-      const found = lines.findIndex((line, position) => position >= at && isAsSaid(line, said));
-      t.ok(found >= 0, `${command}\n  is answered with\n    ${said}\n  and was\n    ${lines.join('\n    ')}`);
-      at = found + 1;
-    }
-    if (expected.length > 0) t.equal(at, lines.length, `nothing else is answered: ${command}`);
-  }
+  checkAnswers(t, steps, stdout);
   t.ok(stdout.includes('sk-my-own-key'), 'the lease was opened');
   t.equal(stdout.split('sk-my-own-key').length, 2, 'and nothing else told the secret');
 

@@ -63,7 +63,7 @@ for (const without of [[], [queueing]]) t.test(`a rotation waits for a writer wh
   t.equal(rotation.total, 4, 'the last row under the old key is counted');
   vault.worker().start();
   t.match(await ended(vault, of.team, rotation.id), { state: 'completed', done: 4 });
-  t.match(await vault.keys.retireKey(of.admin, of.team, key.id), { state: 'retired' });
+  t.match(await vault.life.retireKey(of.admin, of.team, key.id), { state: 'retired' });
   t.ok(await allOpenUnderActiveKey(vault, of.team.id));
 });
 
@@ -115,13 +115,13 @@ for (const trigger of ['enable', 'disable']) t.test(`retiring waits for whoever 
   await ended(vault, of.team, (await vault.keys.startRotation(of.admin, of.team, noClaim)).id);
   await vault.db.transaction().execute(async (trx) => {
     await sql`select 1 from data_key where id = ${key.id} for key share`.execute(trx);
-    await t.rejects(vault.keys.retireKey(of.admin, of.team, key.id), { code: 'keyBusy' });
+    await t.rejects(vault.life.retireKey(of.admin, of.team, key.id), { code: 'keyBusy' });
     t.match(await vault.keys.getKey(of.team, key.id), { state: 'decryptOnly' });
   });
   let retired: Promise<unknown> | undefined;
   await vault.db.transaction().execute(async (trx) => {
     await sql`select 1 from data_key where id = ${key.id} for key share`.execute(trx);
-    retired = vault.keys.retireKey(of.admin, of.team, key.id);
+    retired = vault.life.retireKey(of.admin, of.team, key.id);
     await until(() => isSomebodyWaiting(vault.db));
   });
   t.match(await retired, { state: 'retired' });
@@ -155,7 +155,7 @@ t.test('writers who never pause do not keep a rotation from starting, and none o
   t.equal((await tokensOf(vault.db, of.team.id)).length, written);
   t.ok(await allOpenUnderActiveKey(vault, of.team.id));
   const [, ...old] = await vault.keys.listKeys(of.team, { limit: 10, after: undefined });
-  for (const key of old) t.match(await vault.keys.retireKey(of.admin, of.team, key.id), { state: 'retired' });
+  for (const key of old) t.match(await vault.life.retireKey(of.admin, of.team, key.id), { state: 'retired' });
 });
 
 t.test('writers who overlap without a gap do not keep a rotation from starting', async (t) => {
@@ -200,7 +200,7 @@ t.test('control: without the locks of the trigger the row lands under a retired 
     vault.worker().start();
     const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
     t.match(await ended(vault, of.team, rotation.id), { state: 'completed', total: 3 });
-    t.match(await vault.keys.retireKey(of.admin, of.team, key.id), { state: 'retired' });
+    t.match(await vault.life.retireKey(of.admin, of.team, key.id), { state: 'retired' });
     return writer;
   });
   await written;

@@ -63,7 +63,7 @@ t.test('a replica that is killed in the middle of a batch loses nothing, and ano
   });
   t.match(await ended(vault, of.team, rotation!.id), { state: 'completed', total: 2000, done: 2000, failed: 0 });
   t.ok(await allOpenUnderActiveKey(vault, of.team.id));
-  t.match(await vault.keys.retireKey(of.admin, of.team, from.id), { state: 'retired', rows: 0 });
+  t.match(await vault.life.retireKey(of.admin, of.team, from.id), { state: 'retired', rows: 0 });
   t.equal((await eventsOf(vault.db, of.team.id, 'key.rotationEnd')).length, 1);
 });
 

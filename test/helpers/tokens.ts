@@ -7,6 +7,7 @@ import type { Db, Executor, Trx } from '../../src/db/client.ts';
 import { Subjects } from '../../src/db/subjects.ts';
 import type { Caller, TeamRef } from '../../src/http/access.ts';
 import type { Claim } from '../../src/http/idempotency.ts';
+import { KeyLifeService } from '../../src/keys/life.ts';
 import { KeysService } from '../../src/keys/service.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
 import { RotationWorker, type RotationWorkerParts } from '../../src/keys/worker.ts';
@@ -19,7 +20,7 @@ import { until } from './processes.ts';
 interface Teardown { teardown(action: () => unknown): unknown }
 
 export interface TokenVault {
-  readonly url: string; readonly db: Db; readonly rootKeys: string; readonly keyring: Keyring; readonly audit: AuditLog; readonly keys: KeysService;
+  readonly url: string; readonly db: Db; readonly rootKeys: string; readonly keyring: Keyring; readonly audit: AuditLog; readonly keys: KeysService; readonly life: KeyLifeService;
   /** A worker on this vault; stopped at teardown. */
   worker(options?: Partial<RotationWorkerParts>): RotationWorker;
 }
@@ -40,12 +41,13 @@ export async function tokenVault(t: Teardown): Promise<TokenVault> {
   const keyring = await openKeyring({ db, roots: parseRootKeys(rootKeys), now: Date.now });
   const audit = new AuditLog({ db, keyring, now: Date.now, onError: raise, onAlarm: () => undefined });
   const keys = new KeysService({ db, keyring, audit, now: Date.now, wake: () => undefined });
+  const life = new KeyLifeService({ db, keyring, audit, now: Date.now, wake: () => undefined });
   const worker = (options: Partial<RotationWorkerParts> = {}): RotationWorker => {
     const made = new RotationWorker({ db, keyring, audit, now: Date.now, onError: raise, pollMs: 20, ...options });
     t.teardown(() => made.stop());
     return made;
   };
-  return { url, db, rootKeys, keyring, audit, keys, worker };
+  return { url, db, rootKeys, keyring, audit, keys, life, worker };
 }
 
 /** A team with its first key and one admin. */
@@ -68,7 +70,7 @@ export async function makeTeam({ db, keyring, keys }: TokenVault, slug: string, 
 /** The team's active key, as a writer of tokens finds it. */
 export async function activeKey(executor: Executor, team: TeamId): Promise<WrappedDataKey> {
   return executor.selectFrom('data_key').select(['id', 'team_id as team', 'version', 'format', 'root_fingerprint as rootFingerprint', 'wrapped'])
-    .where('team_id', '=', team).where('state', '=', 'active').executeTakeFirstOrThrow();
+    .where('team_id', '=', team).where('state', '=', 'active').$narrowType<{ wrapped: Buffer }>().executeTakeFirstOrThrow();
 }
 
 export const placeOf = (team: TeamId, credential: CredentialId): Place => ({ team, credential, version: 1, type: 'openai', publicFields, policy });

@@ -71,10 +71,12 @@ t.test('a credential that does not open', async (t) => {
 
   t.test('a token under a key that can open nothing is refused and not marked', async (t) => {
     const id = await broken();
-    await intrude(db, `update data_key set state = 'retired' where team_id = (select id from team where slug = 'payments')`);
+    t.equal((await call('alice', 'POST', '/v1/teams/payments/key-rotations')).status, 202);
+    const ofTeam = "team_id = (select id from team where slug = 'payments')";
+    await intrude(db, `update data_key set state = 'retired' where state = 'decryptOnly' and ${ofTeam}`);
     t.match((await patch(id, { fields: { username: 'you' } })).json, { code: 'undecryptable' });
     t.equal(await marks(id), 0);
-    await intrude(db, `update data_key set state = 'active' where team_id = (select id from team where slug = 'payments')`);
+    await intrude(db, `update data_key set state = 'decryptOnly' where state = 'retired' and ${ofTeam}`);
   });
 
   t.test('503 keyUnavailable without the root key, and nothing is marked', async (t) => {

@@ -57,6 +57,13 @@ t.test('the roles of the operations page', async (t) => {
     await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${former.id}/retire`), 200);
     const opened = await openAnswer(vault, engine, await askLease(vault, 'n8n', [{ id: stored.id }]));
     t.match(opened.credentials, [{ fields: { apiKey: 'sk-2' } }]);
+    await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${former.id}/schedule-destroy`, { days: 7 }), 200);
+    await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${former.id}/mark-compromised`, { reason: 'a test' }), 200);
+    await demand(vault.call('operator', 'GET', '/v1/status'), 200);
+    const old = await sql<{ fingerprint: string }>`insert into root_key (fingerprint, canary) values ('0123456789abcdef', '\\x00') returning fingerprint`.execute(db);
+    await demand(vault.call('operator', 'POST', `/v1/root-keys/${old.rows[0]?.fingerprint}/mark-compromised`, { reason: 'a test' }), 200);
+    await sql`update system_key set root_fingerprint = root_fingerprint, wrapped = wrapped`.execute(db);   // as a rewrap does
+    await sql`update data_key set root_fingerprint = root_fingerprint, wrapped = wrapped`.execute(db);
     await demand(vault.call('alice', 'DELETE', '/v1/teams/payments/members/victor', undefined, { 'if-match': '*' }), 204);
     await demand(vault.call('operator', 'DELETE', `/v1/engines/${engine.id}`, undefined, { 'if-match': '*' }), 204);
     const { items } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/audit-events'), 200);
@@ -89,9 +96,9 @@ t.test('the roles of the operations page', async (t) => {
 
   await t.test('the query for a backup names the root key that it needs', async (t) => {
     const { rows } = await sql<{ root_fingerprint: string; count: number }>`${sql.raw(blockWith('union all')[0]!)}`.execute(db);
-    const { rows: keys } = await sql<{ fingerprint: string }>`select fingerprint from root_key`.execute(db);
+    const { rows: keys } = await sql<{ fingerprint: string }>`select fingerprint from root_key where compromised_at is null`.execute(db);
     t.same(rows.map(({ root_fingerprint }) => root_fingerprint), keys.map(({ fingerprint }) => fingerprint));
-    t.equal(rows[0]?.count, 7, 'five system keys and two data keys');
+    t.equal(rows[0]?.count, 12, 'two versions of five system keys, and two data keys');
   });
 });
 

@@ -9,17 +9,17 @@ t.test('a key in use is not retired, and the answer counts what needs it; at zer
   const of = await makeTeam(vault, 'payments');
   await addCredentials(vault, of, 12);
   const from = await activeKey(vault.db, of.team.id);
-  await t.rejects(vault.keys.retireKey(of.admin, of.team, from.id), { code: 'keyStateConflict' }, 'the active key is not retired');
+  await t.rejects(vault.life.retireKey(of.admin, of.team, from.id), { code: 'keyStateConflict' }, 'the active key is not retired');
   const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
-  await t.rejects(vault.keys.retireKey(of.admin, of.team, from.id), { code: 'keyInUse', details: { rows: { credential_version: 12 } } });
+  await t.rejects(vault.life.retireKey(of.admin, of.team, from.id), { code: 'keyInUse', details: { rows: { credential_version: 12 } } });
   t.match(await vault.keys.getKey(of.team, from.id), { state: 'decryptOnly', rows: 12 });
   vault.worker().start();
   await ended(vault, of.team, rotation.id);
-  const retired = await vault.keys.retireKey(of.admin, of.team, from.id);
+  const retired = await vault.life.retireKey(of.admin, of.team, from.id);
   t.match(retired, { id: from.id, version: 1, state: 'retired', rows: 0, retiredAt: Date, demotedAt: Date });
   t.strictSame(await vault.keys.getKey(of.team, from.id), retired);
   t.match(await eventsOf(vault.db, of.team.id, 'key.retire'), [{ target: from.id, key: from.id, actor: of.admin.subject }]);
-  await t.rejects(vault.keys.retireKey(of.admin, of.team, from.id), { code: 'keyStateConflict' }, 'not twice');
+  await t.rejects(vault.life.retireKey(of.admin, of.team, from.id), { code: 'keyStateConflict' }, 'not twice');
   t.equal((await tokensOf(vault.db, of.team.id)).length, 12);
 });
 
@@ -43,7 +43,7 @@ t.test('keys and rotations of another team do not exist', async (t) => {
   const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
   for (const id of [rotation.toKey, newId<DataKeyId>()]) {
     await t.rejects(vault.keys.getKey(other.team, id), { code: 'notFound' });
-    await t.rejects(vault.keys.retireKey(other.admin, other.team, id), { code: 'notFound' });
+    await t.rejects(vault.life.retireKey(other.admin, other.team, id), { code: 'notFound' });
   }
   await t.rejects(vault.keys.getRotation(other.team, rotation.id), { code: 'notFound' });
   t.strictSame(await vault.keys.listRotations(other.team, { limit: 10, after: undefined }), []);

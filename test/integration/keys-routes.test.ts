@@ -25,8 +25,11 @@ const rotationEnded = (vault: TestVault, id: string) => until(async () => {
   const { json } = await vault.call('alice', 'GET', `${base}/key-rotations/${id}`);
   return json.state !== 'running' && json;
 });
-const keyNames = ['id', 'version', 'state', 'format', 'fingerprint', 'rootFingerprint', 'rows', 'createdAt', 'createdBy', 'demotedAt', 'retiredAt'];
-const rotationNames = ['id', 'state', 'toKey', 'total', 'done', 'failed', 'rowsPerSecond', 'estimatedEnd', 'createdAt', 'createdBy', 'endedAt'];
+const keyNames = [
+  'id', 'version', 'state', 'format', 'fingerprint', 'rootFingerprint', 'rootFingerprints', 'rows', 'compromised', 'compromisedAt', 'compromiseReason', 'rotateAt', 'overdue',
+  'createdAt', 'createdBy', 'demotedAt', 'retiredAt', 'destroyAt', 'destroyedAt', 'lastBackupWithKey',
+];
+const rotationNames = ['id', 'state', 'toKey', 'total', 'done', 'failed', 'rowsPerSecond', 'estimatedEnd', 'cause', 'createdAt', 'createdBy', 'endedAt'];
 
 t.test('2xx: a team rotates its key, follows it, and retires the old one', async (t) => {
   const vault = await paymentsVault(t);

@@ -11,7 +11,7 @@ import { countWaiting, makeTeam, tokenVault } from '../helpers/tokens.ts';
 const now = Date.now;
 const held = async (db: Db) => ({
   roots: (await sql<{ fingerprint: string }>`select fingerprint from root_key order by 1`.execute(db)).rows.map(({ fingerprint }) => fingerprint),
-  systemKeys: (await sql`select id, purpose, version, active, root_fingerprint, wrapped from system_key order by purpose, version`.execute(db)).rows,
+  systemKeys: (await sql`select id, purpose, version, usable_from <= now() and retired_at is null as active, root_fingerprint, wrapped from system_key order by purpose, version`.execute(db)).rows,
 });
 
 t.test('the first start makes one active key of each purpose and the canary; a later start finds them', async (t) => {

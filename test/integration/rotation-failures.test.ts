@@ -33,7 +33,7 @@ t.test('a token that does not open is named, skipped and marked, and blocks reti
   t.match(events, moved.map((target) => ({ target, version: 1, key: from.id, actor: of.admin.subject, request: `rotation:${rotation.id}`, details: { rotation: rotation.id } })), 'one event a row');
   t.equal(events.length, 2);
   t.match(await eventsOf(vault.db, of.team.id, 'key.rotationEnd'), [{ details: { state: 'completedWithFailures', total: 50, done: 48, failed: 2 } }]);
-  await t.rejects(vault.keys.retireKey(of.admin, of.team, from.id), { code: 'keyInUse', details: { rows: { credential_version: 2 } } });
+  await t.rejects(vault.life.retireKey(of.admin, of.team, from.id), { code: 'keyInUse', details: { rows: { credential_version: 2 } } });
   const again = await ended(vault, of.team, (await vault.keys.startRotation(of.admin, of.team, noClaim)).id);
   t.match(again, { state: 'completedWithFailures', total: 50, done: 48, failed: 2 }, 'a later rotation tries them again');
 });

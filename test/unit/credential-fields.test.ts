@@ -109,5 +109,5 @@ t.test('the registry: secret unless said otherwise, names that hold, and a schem
 t.test('health is the worst problem', async (t) => {
   t.equal(healthOf([]), 'ok');
   t.equal(healthOf(['expired', 'expiring']), 'expired');
-  t.strictSame([...problemNames], ['disabled', 'undecryptable', 'expired', 'expiring'], 'worst first');
+  t.strictSame([...problemNames], ['disabled', 'undecryptable', 'exposed', 'expired', 'expiring'], 'worst first');
 });
