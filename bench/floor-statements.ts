@@ -3,7 +3,8 @@
 const columns = `credential.id, team.slug as team, credential.name, credential.type, credential.description, credential.labels,
   current.public_fields as "publicFields", current.secret_field_names as "secretFields", current.policy, credential.current_version as version, credential.revision,
   credential.expires_at as "expiresAt", usage.last_used_at as "lastUsedAt", usage.use_count as "useCount", credential.deleted_at as "deletedAt",
-  credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy", member.role`;
+  credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy", member.role,
+  credential.seal, member.revision as "memberRevision", member.seal as "memberSeal", creator.sub as "memberSub"`;
 const from = `credential join team on team.id = credential.team_id
   join credential_version current on current.credential_id = credential.id and current.version = credential.current_version
   left join credential_usage usage on usage.credential_id = credential.id
@@ -31,7 +32,7 @@ export const create = `
 export const lease = `
   with found as (
     select credential.id, team.id as team_id, team.slug as team, credential.name, credential.type, credential.current_version as version, credential.revision,
-      credential.expires_at as "expiresAt", version.public_fields as "publicFields", held.token, held.data_key_id, recipient.kid, recipient.jwk
+      credential.expires_at as "expiresAt", version.public_fields as "publicFields", version.policy, held.token, held.data_key_id, recipient.kid, recipient.jwk
     from credential join team on team.id = credential.team_id
     join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
     join floor.token held on held.credential_id = credential.id

@@ -1,8 +1,9 @@
 // The floor: the least that a program in this stack can do for the same answers. A bare fastify with the same JWT check, one
-// statement over the same pg, the same cryptography. No validation, no seals, no log, no limits, no records of reads.
-import { createHmac, createSecretKey, generateKeyPairSync, randomBytes, randomUUIDv7 } from 'node:crypto';
+// statement over the same pg, the same headers and the same cryptography, an HMAC for each sealed row that the answer rests on
+// included. No validation of what comes in or goes out, no log, no limits, no records of reads, no second look before a commit.
+import { createHmac, createSecretKey, generateKeyPairSync, randomBytes, randomUUIDv7, timingSafeEqual } from 'node:crypto';
 import jwt from '@fastify/jwt';
-import fastify from 'fastify';
+import fastify, { type FastifyReply } from 'fastify';
 import { CompactEncrypt, CompactSign, importJWK } from 'jose';
 import pg from 'pg';
 import { decrypt, encrypt, importKey } from '../src/crypto/fernet.ts';
@@ -35,7 +36,10 @@ function plaintextOf(team: string, credential: string, fields: object): Buffer {
   return Buffer.from(`${text.padEnd(Math.ceil((text.length + 2) / 256) * 256 - 2)}"}`);
 }
 const nowSeconds = (): bigint => BigInt(Math.floor(Date.now() / 1000));
-const macOf = (event: object): Buffer => createHmac('sha256', macKey).update(JSON.stringify(event)).digest();
+const macOf = (row: object): Buffer => createHmac('sha256', macKey).update(JSON.stringify(row)).digest();
+/** The work of verifying seals; the floor has no key of the vault's, so what it compares with is of no interest. */
+const checkSeals = (...rows: readonly object[]): void => { for (const row of rows) timingSafeEqual(macOf(row), anyMac); };
+const anyMac = randomBytes(32);
 
 const subjects = new Map((await pool.query<{ sub: string; id: string }>('select sub, id from subject')).rows.map(({ sub, id }) => [sub, id]));
 const slugs = new Map((await pool.query<{ slug: string; id: string }>('select slug, id from team')).rows.map(({ slug, id }) => [slug, id]));
@@ -51,18 +55,30 @@ const subjectOf = async (request: { jwtVerify<T>(): Promise<T> }): Promise<strin
 interface CredentialRow {
   id: string; team: string; name: string; type: string; description: string | null; labels: object; publicFields: object; secretFields: string[]; policy: object;
   version: number; revision: number; expiresAt: Date | null; lastUsedAt: Date | null; useCount: number | null; deletedAt: Date | null;
-  createdAt: Date; createdBy: string; updatedAt: Date; updatedBy: string; role: string | null;
+  createdAt: Date; createdBy: string; updatedAt: Date; updatedBy: string; role: string | null; memberRevision?: number; memberSub?: string; memberSeal?: Buffer; seal?: Buffer;
 }
-const show = ({ role: _, ...row }: CredentialRow): object => ({ ...row, health: 'ok', problems: [], useCount: row.useCount ?? 0 });
+const show = ({ role: _role, memberRevision: _revision, memberSub: _sub, memberSeal: _memberSeal, seal: _seal, ...row }: CredentialRow): object => ({ ...row, health: 'ok', problems: [], useCount: row.useCount ?? 0 });
+
+const withHeaders = (reply: FastifyReply, requestId: string): FastifyReply => reply.headers({
+  'X-Request-Id': requestId, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cache-Control': 'no-store',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'", ETag: '"1"',
+});
+const sealedOf = ({ id, team, name, type, version, expiresAt, revision, publicFields: fields, policy: rule, secretFields }: CredentialRow): object =>
+  ({ id, team, name, type, version, expiresAt, revision, fields, rule, secretFields });
+const memberOf = ({ team, role, memberRevision, memberSub }: CredentialRow): object => ({ team, slug: team, subject: memberSub, sub: memberSub, role, memberRevision });
 
 app.get<{ Params: { id: string } }>('/v1/credentials/:id', async (request, reply) => {
   const [row] = await query<CredentialRow>('read', [request.params.id, await subjectOf(request)]);
   if (row?.role == null) return reply.code(404).send();
+  checkSeals(sealedOf(row), memberOf(row));
+  void withHeaders(reply, request.id);
   return show(row);
 });
 
-app.get<{ Params: { team: string }; Querystring: { limit: number } }>('/v1/teams/:team/credentials', async (request) => {
+app.get<{ Params: { team: string }; Querystring: { limit: number } }>('/v1/teams/:team/credentials', async (request, reply) => {
   const rows = await query<CredentialRow>('list', [slugs.get(request.params.team), await subjectOf(request), Number(request.query.limit)]);
+  checkSeals(...rows.map(sealedOf), memberOf(rows[0]!));
+  void withHeaders(reply, request.id);
   return { items: rows.map(show), nextCursor: rows.at(-1)?.id };
 });
 
@@ -79,13 +95,15 @@ app.post<{ Params: { team: string }; Body: NewCredential }>('/v1/teams/:team/cre
     eventId, request.id, JSON.stringify(event.details), macOf(event),
   ]);
   if (made === undefined) return reply.code(403).send();
-  return reply.code(201).send(show({
+  const row: CredentialRow = {
     id, team: request.params.team, name, type, description, labels, publicFields, secretFields: Object.keys(fields), policy, version: 1, revision: 1, expiresAt: null,
     lastUsedAt: null, useCount: 0, deletedAt: null, createdAt: at, createdBy: person, updatedAt: at, updatedBy: person, role: 'admin',
-  }));
+  };
+  checkSeals(sealedOf(row), memberOf(row));
+  return withHeaders(reply, request.id).header('Location', `/v1/credentials/${id}`).code(201).send(show(row));
 });
 
-interface LeaseRow { id: string; team: string; name: string; type: string; version: number; revision: number; expiresAt: Date | null; publicFields: object; token: string; jwk: object; kid: string }
+interface LeaseRow { id: string; team: string; name: string; type: string; version: number; revision: number; expiresAt: Date | null; publicFields: object; policy: object; token: string; jwk: object; kid: string }
 app.post<{ Body: { credentials: [{ id: string }]; purpose: string; onBehalfOf: string; ttlSeconds: number } }>('/v1/leases', async (request, reply) => {
   const subject = await subjectOf(request);
   const { credentials: [{ id: credential }], purpose, onBehalfOf, ttlSeconds } = request.body;
@@ -94,6 +112,10 @@ app.post<{ Body: { credentials: [{ id: string }]; purpose: string; onBehalfOf: s
   const event = { id: eventId, at, actor: subject, action: 'credential.lease', targetType: 'credential', targetId: credential, decision: 'allow', requestId: request.id, key: dataKeyId, version: 1, details };
   const [row] = await query<LeaseRow>('lease', [credential, subject, subjects.get(onBehalfOf), eventId, at, request.id, JSON.stringify(details), macOf(event)]);
   if (row === undefined) return reply.code(404).send();
+  // Credential, engine, its key, its membership, and that of the person.
+  const { jwk, kid: key, ...credentialRow } = row;
+  const memberRow = { team: row.team, slug: row.team, subject, sub: engine, role: 'engine', revision: 1 };
+  checkSeals({ ...credentialRow, token: undefined }, { subject, sub: engine, revision: 1, state: 'enabled' }, { key, jwk, revision: 1 }, memberRow, { ...memberRow, sub: person });
   const { fields } = JSON.parse(decrypt(dataKey, row.token).plaintext.toString()) as { fields: object };
   const issuedAt = Math.floor(at.getTime() / 1000);
   const claims = {
@@ -102,7 +124,7 @@ app.post<{ Body: { credentials: [{ id: string }]; purpose: string; onBehalfOf: s
   };
   const signed = await new CompactSign(Buffer.from(JSON.stringify(claims))).setProtectedHeader({ alg: 'EdDSA', typ: 'JWT', kid }).sign(signer);
   const sealed = await new CompactEncrypt(new TextEncoder().encode(signed)).setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: 'JWT', cty: 'JWT', kid: row.kid }).encrypt(recipient);
-  return reply.code(201).send({
+  return withHeaders(reply, request.id).code(201).send({
     id: lease, expiresAt: new Date((issuedAt + ttlSeconds) * 1000), sealed,
     credentials: [{ id: row.id, team: row.team, name: row.name, type: row.type, version: row.version, revision: row.revision, expiresAt: row.expiresAt, notModified: false }],
   });
