@@ -29,6 +29,8 @@ export async function playEvery(db: Db, make: () => Promise<{ sides: readonly [S
   return count;
 }
 
+const confirmations = 12;
+
 interface Taken { readonly choice: number; readonly choices: number }
 
 /** The next path in depth-first order: the last choice that had another one left takes it. */
@@ -42,12 +44,18 @@ async function play(db: Db, sides: readonly [Side, Side], path: readonly number[
   const taken: Taken[] = [];
   let order = '';
   for (;;) {
-    const free = runners.filter(({ moves, pending }) => !pending && moves.length > 0);
+    let free = freeOf(runners);
+    // Only a side that waits is left: whoever it waited for has ended, and it is about to go on. (Were they to wait for each other,
+    // the server would end one of them.)
+    while (free.length === 0 && runners.some(({ pending }) => pending)) {
+      await yieldToOthers();
+      free = freeOf(runners);
+    }
     const choice = path[taken.length] ?? 0;
     const runner = free[choice];
     if (runner === undefined) {
-      if (runners.every(({ pending }) => !pending)) break;
-      throw new Error('both sides wait for each other');
+      if (free.length === 0) break;
+      throw new Error('the same steps did not lead to the same choices');
     }
     taken.push({ choice, choices: free.length });
     order += `${order === '' ? '' : ' '}${runners.indexOf(runner) === 0 ? 'w' : 'a'}`;
@@ -57,6 +65,8 @@ async function play(db: Db, sides: readonly [Side, Side], path: readonly number[
   }
   return { played: { order, wasBlocked: order.includes('!'), errors: [runners[0]?.error, runners[1]?.error] }, taken };
 }
+
+const freeOf = (runners: readonly Runner[]): Runner[] => runners.filter(({ moves, pending }) => !pending && moves.length > 0);
 
 function runnerOf(db: Db, { transactions }: Side): Runner {
   const runner: Runner = { moves: [], pid: 0, pending: false, isBlocked: false, error: undefined, trx: undefined };
@@ -89,7 +99,7 @@ function advance(runner: Runner): void {
 
 /** Until each side has done its step or is seen to wait for the other one. */
 async function settle(db: Db, runners: readonly Runner[]): Promise<void> {
-  for (;;) {
+  for (let confirmed = 0; ;) {
     const pending = runners.filter((runner) => runner.pending);
     if (pending.length === 0) return;
     const pids = runners.map(({ pid }) => pid);
@@ -97,7 +107,9 @@ async function settle(db: Db, runners: readonly Runner[]): Promise<void> {
       select pid from pg_stat_activity where pid = any (${pids}::int[]) and wait_event_type = 'Lock' and pg_blocking_pids(pid) && ${pids}::int[]`.execute(db);
     const waiting = new Set(rows.map(({ pid }) => pid));
     for (const runner of pending) if (runner.pending) runner.isBlocked = waiting.has(runner.pid);
-    if (pending.every((runner) => !runner.pending || runner.isBlocked)) return;
+    // A wait that has just ended can be seen for a moment longer: one that lasts is seen again and again.
+    confirmed = pending.every((runner) => !runner.pending || runner.isBlocked) ? confirmed + 1 : 0;
+    if (confirmed >= confirmations) return;
     await yieldToOthers();
   }
 }
