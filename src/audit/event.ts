@@ -1,5 +1,5 @@
 // An audit event as a row, with its own MAC. What goes in is named here; no value of a credential has a place in it.
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import type { RawBuilder } from 'kysely';
 import { sql } from 'kysely';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
@@ -93,7 +93,7 @@ export function verifyAddress(event: AuditEvent, { address, salt }: Pick<AuditAd
   return event.addressHash !== null && event.addressHash.equals(hashOf(address, salt));
 }
 
-const hashOf = (address: string, salt: Buffer): Buffer => createHash('sha256').update(salt).update(address).digest();
+const hashOf = (address: string, salt: Buffer): Buffer => hash('sha256', Buffer.concat([salt, Buffer.from(address)]), 'buffer');
 
 /** What the MAC is over: canonical JSON of every column but the MAC, times as RFC 3339, bytes as base64url. */
 function macMessage(event: Omit<AuditEvent, 'mac' | 'macVersion'>): string {

@@ -59,7 +59,7 @@ interface LeasableParameters {
 }
 
 // The arrays stand in subselects so that their length is not seen by the planner: it would plan these joins anew for every lease,
-// which takes far longer than running them.
+// which takes far longer than running them. Who asks, and with which key, stands in the first row only.
 const leasable = statement<LeasableParameters, Row>((parameter) => sql`
   select wanted.position::int as position, ${rightsColumns},
     caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
@@ -74,7 +74,7 @@ const leasable = statement<LeasableParameters, Row>((parameter) => sql`
     data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped
   from unnest((select ${parameter('ids')}::uuid[]), (select ${parameter('teams')}::text[]),
     (select ${parameter('names')}::text[])) with ordinality as wanted (id, slug, name, position)
-  left join engine caller on caller.subject_id = ${parameter('subject')}
+  left join engine caller on caller.subject_id = ${parameter('subject')} and wanted.position = 1
   left join lateral (
     select kid, jwk, revision, seal from engine_key
     where engine_id = caller.id and (${parameter('keyId')}::text is null or kid = ${parameter('keyId')})
