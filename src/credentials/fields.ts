@@ -3,6 +3,7 @@
 import { fieldsMax } from '../http/limits.ts';
 import { AppError, type InputFault, invalid } from '../shared/errors.ts';
 import { isPlainName } from '../shared/names.ts';
+import { isWiderPolicy, type Policy } from './policy.ts';
 import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
 import { publicValue, secretValue } from './types/define.ts';
 import { faultsIn } from '../http/validation.ts';
@@ -11,10 +12,6 @@ import { faultsIn } from '../http/validation.ts';
 export type FieldsInput = Readonly<Record<string, PublicValue | null>>;
 export type PublicFields = Readonly<Record<string, PublicValue>>;
 export type SecretValues = Readonly<Record<string, string>>;
-
-/** Where a credential's secrets may go and how they are delivered. */
-export interface Policy { readonly delivery: readonly 'lease'[]; readonly allowedHosts: readonly string[] }
-export const defaultPolicy: Policy = { delivery: ['lease'], allowedHosts: [] };
 
 /** What a change of fields comes to, before anything is decrypted. */
 export interface FieldsChange {
@@ -87,8 +84,8 @@ function fieldOf(
 }
 
 /**
- * Whether the change sends stored secrets somewhere else or further: a new value of a destination field, a delivery or a host
- * added. Narrowing is free.
+ * Whether the change sends stored secrets somewhere else or further: a new value of a destination field, or a wider policy.
+ * Narrowing is free.
  */
 export function isWider(type: CredentialType, before: { publicFields: PublicFields; policy: Policy }, after: { publicFields: PublicFields; policy: Policy }): boolean {
   const names = new Set([...Object.keys(before.publicFields), ...Object.keys(after.publicFields)]);
@@ -96,8 +93,7 @@ export function isWider(type: CredentialType, before: { publicFields: PublicFiel
     const isDestination = type.isOpen === true || (Object.hasOwn(type.fields, name) && type.fields[name]?.isDestination === true);
     if (isDestination && before.publicFields[name] !== after.publicFields[name]) return true;
   }
-  const adds = (more: readonly string[], than: readonly string[]): boolean => more.some((each) => !than.includes(each));
-  return adds(after.policy.delivery, before.policy.delivery) || adds(after.policy.allowedHosts, before.policy.allowedHosts);
+  return isWiderPolicy(before.policy, after.policy);
 }
 
 /** Throws secretRequired, naming each secret field whose value has to come along. */

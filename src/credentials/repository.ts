@@ -7,7 +7,8 @@ import { statement } from '../db/statement.ts';
 import type { CredentialState } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { Policy, PublicFields } from './fields.ts';
+import type { PublicFields } from './fields.ts';
+import type { Policy } from './policy.ts';
 import { type ProblemName, problemsColumn } from './health.ts';
 
 export interface CredentialRow {

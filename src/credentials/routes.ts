@@ -10,7 +10,7 @@ import { credentialPath, pageQuery, teamPath } from '../http/schemas.ts';
 import { notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as schemas from './schemas.ts';
-import { type CredentialFilters, type CredentialRow, type CredentialsService, sortKeyOf } from './service.ts';
+import { type CredentialFilters, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf } from './service.ts';
 import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
 
 type ListQuery = z.output<typeof schemas.credentialListQuery>;
@@ -35,7 +35,7 @@ export function registerCredentials(
     handler: async ({ scope, body, caller, request, reply }) => {
       const input = { ...body, expiresAt: timeOf(body.expiresAt) };
       const row = await idempotency.run({
-        request, caller, execute: (claim) => service.createCredential(caller, scope.team, input, claim), load: (made) => service.getCredential(scope.team, made),
+        request, caller, execute: (claim) => service.createCredential(caller, scope.thing as OwningTeam, input, claim), load: (made) => service.getCredential(scope.team, made),
       });
       setEtag(reply, row.revision);
       void reply.header('Location', `/v1/credentials/${row.id}`);
@@ -67,12 +67,12 @@ export function registerCredentials(
   addOperation(app, {
     method: 'PATCH', url: '/v1/credentials/:id', access: { team: 'credential.write', by: 'credential' }, operationId: 'updateCredential', tag: 'credentials',
     summary: 'Change a credential',
-    description: 'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields.',
+    description: 'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields, a wider policy the right `credential.manage` besides.',
     params: credentialPath, body: schemas.credentialUpdate, guards: { ifMatch: true, etag: true },
     success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
-      const change = { ...body, ...(body.expiresAt === undefined ? {} : { expiresAt: timeOf(body.expiresAt) }) } as Parameters<CredentialsService['updateCredential']>[2];
-      const row = await service.updateCredential(caller, scope.thing as CredentialRow, change, expectedRevision(request));
+      const change = { ...body, ...(body.expiresAt === undefined ? {} : { expiresAt: timeOf(body.expiresAt) }) } as Parameters<CredentialsService['updateCredential']>[3];
+      const row = await service.updateCredential(caller, scope.thing as CredentialRow, scope.role, change, expectedRevision(request));
       setEtag(reply, row.revision);
       return schemas.showCredential(row);
     },

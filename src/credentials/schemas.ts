@@ -1,8 +1,9 @@
 // The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes out has no place for a secret.
 import { z } from 'zod';
 import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, publicFieldLengthMax, secretFieldBytesMax } from '../http/limits.ts';
-import { count, flag, id, line, lines, name, pageOf, pageQuery, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
+import { count, deliveryList, flag, id, line, lines, name, pageOf, pageQuery, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
+import { limitDefaults, methods, policyJson } from './policy.ts';
 import type { CredentialRow, VersionRow } from './service.ts';
 import { healthOf } from './health.ts';
 import { credentialTypes } from './types/registry.ts';
@@ -18,10 +19,18 @@ const fieldsInput = z.record(fieldName, z.union([z.string().max(secretFieldBytes
   .meta({ id: 'FieldsInput', writeOnly: true, maxProperties: fieldsMax, description: 'Public and secret fields together, as the type says; secret ones are never returned.' });
 const hostName = z.string().max(253).regex(/^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/);
 const unique = (items: readonly string[]): boolean => new Set(items).size === items.length;
+const pathPrefix = z.string().max(200).regex(/^(?:\/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+\/?$|^\/$/).refine((path) => !/\/\.{1,2}(?:\/|$)/.test(path), 'dotSegment');
+const bound = (max: number, name: keyof typeof limitDefaults) => z.int().min(1).max(max).meta({ format: 'int64', examples: [limitDefaults[name]], description: `${limitDefaults[name]} when left out.` }).optional();
 const policy = z.strictObject({
-  delivery: z.array(z.enum(['lease'])).max(1).refine(unique, 'unique').meta({ description: 'How the secret may be used; empty means not at all.' }),
+  delivery: deliveryList.meta({ description: 'How the secret may be used: `lease` hands it to an engine, `broker` lets the vault make the calls. Empty means not at all.' }),
   allowedHosts: z.array(hostName).max(50).refine(unique, 'unique').meta({ description: 'Hosts beyond the type\'s own destination that the secret may be sent to.' }),
-}).meta({ id: 'Policy', examples: [{ delivery: ['lease'], allowedHosts: [] }] });
+  methods: z.array(z.enum(methods)).min(1).max(methods.length).refine(unique, 'unique').optional().meta({ description: 'Methods that the broker lets through; all when left out.' }),
+  pathPrefixes: z.array(pathPrefix).min(1).max(50).refine(unique, 'unique').optional().meta({ description: 'Paths below the base URL that the broker lets through, each with what is under it; all when left out.' }),
+  limits: z.strictObject({
+    concurrency: bound(1_000, 'concurrency'), requestsPerMinute: bound(1_000_000, 'requestsPerMinute'), requestBytes: bound(2 ** 40, 'requestBytes'),
+    responseBytes: bound(2 ** 40, 'responseBytes'), idleSeconds: bound(3_600, 'idleSeconds'),
+  }).optional().meta({ description: 'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.' }),
+}).meta({ id: 'Policy', examples: [{ delivery: ['broker'], allowedHosts: [], methods: ['POST'], pathPrefixes: ['/v1/chat'] }] });
 
 const publicFields = z.record(fieldName, z.union([z.string().max(publicFieldLengthMax).regex(/^[^\p{Cc}\p{Cs}]*$/u), z.int().meta({ format: 'int64' }), z.boolean()]))
   .meta({ id: 'PublicFields', maxProperties: fieldsMax, description: 'The fields that the type calls public.', examples: [{ baseUrl: 'https://api.openai.com' }] });
@@ -83,11 +92,11 @@ export const credentialTypeInfo = z.strictObject({
 export const credentialTypeList = z.strictObject({ items: z.array(credentialTypeInfo).max(200) }).meta({ id: 'CredentialTypeList' });
 export const typePath = z.strictObject({ type: z.string().max(60).regex(/^[A-Za-z0-9]+$/).meta({ examples: ['openai'] }) });
 
-const bound = z.int().meta({ format: 'int64' });
+const limit = z.int().meta({ format: 'int64' });
 const scalarSchema = z.strictObject({
   type: z.enum(['string', 'integer', 'boolean']), title: line(100).optional(), description: line(300).optional(),
-  default: z.union([line(publicFieldLengthMax), bound, z.boolean()]).optional(), format: z.enum(['uri']).optional(), pattern: line(300).optional(),
-  minLength: bound.optional(), maxLength: bound.optional(), minimum: bound.optional(), maximum: bound.optional(), writeOnly: z.literal(true).optional(),
+  default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(), format: z.enum(['uri']).optional(), pattern: line(300).optional(),
+  minLength: limit.optional(), maxLength: limit.optional(), minimum: limit.optional(), maximum: limit.optional(), writeOnly: z.literal(true).optional(),
 });
 /** The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values. */
 export const fieldsSchema = z.strictObject({
@@ -110,7 +119,7 @@ export const fieldsSchema = z.strictObject({
 export const showCredential = (row: CredentialRow): z.output<typeof credential> => ({
   id: row.id, team: row.slug, name: row.name, type: row.type, description: description.safeParse(row.description).data ?? null,
   labels: labels.safeParse(row.labels).data ?? {},
-  publicFields: { ...row.publicFields }, secretFields: [...row.secretFieldNames], policy: { delivery: [...row.policy.delivery], allowedHosts: [...row.policy.allowedHosts] },
+  publicFields: { ...row.publicFields }, secretFields: [...row.secretFieldNames], policy: policyJson(row.policy) as z.output<typeof policy>,
   health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt,
   lastUsedAt: row.lastUsedAt, useCount: row.useCount ?? 0, deletedAt: row.deletedAt,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
@@ -119,6 +128,6 @@ export const showCredential = (row: CredentialRow): z.output<typeof credential> 
 /** A version as clients see it. */
 export const showVersion = (row: VersionRow, current: number): z.output<typeof credentialVersion> => ({
   version: row.version, isCurrent: row.version === current, publicFields: { ...row.publicFields }, secretFields: row.secretFieldNames,
-  policy: { delivery: [...row.policy.delivery], allowedHosts: [...row.policy.allowedHosts] }, isUndecryptable: row.isUndecryptable,
+  policy: policyJson(row.policy) as z.output<typeof policy>, isUndecryptable: row.isUndecryptable,
   createdAt: row.createdAt, createdBy: row.createdBy,
 });

@@ -5,7 +5,8 @@ import type { Keyring } from '../crypto/index.ts';
 import type { CredentialState } from '../db/tables.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Policy, PublicFields } from './fields.ts';
+import type { PublicFields } from './fields.ts';
+import type { Policy } from './policy.ts';
 
 export interface SealedCredential {
   readonly id: CredentialId;

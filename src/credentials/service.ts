@@ -4,23 +4,26 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import type { Caller, Located, TeamRef } from '../http/access.ts';
+import type { Role } from '../db/tables.ts';
+import { type Caller, isAllowed, type Located, type TeamRef } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
 import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
 import { standingOf } from '../http/rights.ts';
-import { AppError, notFound } from '../shared/errors.ts';
+import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { type CredentialId, type DataKeyId, isId, newId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { ActiveKeys } from './active-keys.ts';
-import { defaultPolicy, type FieldsInput, type Policy, readNewFields } from './fields.ts';
+import { type FieldsInput, readNewFields } from './fields.ts';
+import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
 import { type CredentialFilters, listCredentials, type ListedCredential } from './listing.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { sameFields, sealVersion, typeNamed, underActiveKey, UndecryptableVersion, writeNextVersion } from './versions.ts';
 
-export type { Policy, PublicFields } from './fields.ts';
+export type { PublicFields } from './fields.ts';
+export type { Policy } from './policy.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
 export { type CredentialFilters, sortKeyOf } from './listing.ts';
@@ -31,6 +34,9 @@ export interface CredentialsParts {
   readonly audit: AuditLog;
   readonly now: () => number;
 }
+
+/** A team as far as a new credential needs to know it. */
+export interface OwningTeam extends TeamRef { readonly defaultDelivery: readonly Delivery[] }
 
 export interface CredentialInput {
   readonly name: string;
@@ -95,12 +101,13 @@ export class CredentialsService {
     return repository.listVersions(this.#parts.db, row.team, row.id, { limit: page.limit + 1, before: page.before });
   }
 
-  /** Stores a credential. Throws invalidRequest, nameTaken, notFound (the team went away). */
-  async createCredential(caller: Caller, team: TeamRef, input: CredentialInput, claim: Claim): Promise<CredentialRow> {
+  /** Stores a credential; without a policy with the team's default. Throws invalidRequest, nameTaken, notFound (the team went away). */
+  async createCredential(caller: Caller, team: OwningTeam, input: CredentialInput, claim: Claim): Promise<CredentialRow> {
     const { db, keyring, audit } = this.#parts;
     const type = typeNamed(input.type);
     const { publicFields, secrets } = readNewFields(type, input.fields, input.publicFieldNames ?? []);
-    const policy = input.policy ?? defaultPolicy;
+    const policy = input.policy ?? policyOf(team.defaultDelivery.filter((delivery) => delivery !== 'broker' || type.broker !== undefined));
+    checkPolicy(type, policy);
     const secretFieldNames = Object.keys(secrets).sort();
     const at = this.#time();
     const sealed = {
@@ -132,11 +139,15 @@ export class CredentialsService {
   }
 
   /**
-   * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. Throws preconditionFailed,
-   * invalidRequest, secretRequired, undecryptable, nameTaken.
+   * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. A wider policy needs
+   * `credential.manage`. Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken.
    */
-  async updateCredential(caller: Caller, located: CredentialRow, change: CredentialChange, expected: ExpectedRevision): Promise<CredentialRow> {
+  async updateCredential(caller: Caller, located: CredentialRow, role: Role, change: CredentialChange, expected: ExpectedRevision): Promise<CredentialRow> {
+    const { policy } = change;
+    if (policy !== undefined) checkPolicy(typeNamed(located.type), policy);
     return this.#change(caller, located, expected, async (trx, row, at) => {
+      // SECURITY: against the row as it is now: the policy may have been narrowed since the hook looked at it.
+      if (policy !== undefined && isWiderPolicy(row.policy, policy) && !isAllowed(role, 'credential.manage')) throw new MayNotManage();
       const changed = changedNames(row, change);
       const version = await writeNextVersion(this.#parts.keyring, trx, row, change, { by: caller.subject, at });
       if (changed.length === 0 && version === undefined) return undefined;
@@ -199,6 +210,10 @@ export class CredentialsService {
         return after;
       }));
     } catch (error) {
+      if (error instanceof MayNotManage) {
+        await audit.denial({ caller, team, action: 'credential.manage', target: credentialTarget(located.id), reason: 'role' });
+        throw forbidden();
+      }
       if (!(error instanceof UndecryptableVersion)) throw error;
       await this.#mark(caller, team, located.id, error);
       throw new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
@@ -218,6 +233,9 @@ export class CredentialsService {
 
   #time(): Date { return new Date(this.#parts.now()); }
 }
+
+/** The change needs `credential.manage`, and the caller's role has only `credential.write`. */
+class MayNotManage extends Error {}
 
 interface Plan {
   readonly action: string;

@@ -5,8 +5,8 @@ import type { Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import { AppError, invalid } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { JsonObject } from '../shared/json.ts';
-import { applyFields, demandAllSecrets, type FieldsInput, isWider, type Policy, type PublicFields, type SecretValues } from './fields.ts';
+import { applyFields, demandAllSecrets, type FieldsInput, isWider, type PublicFields, type SecretValues } from './fields.ts';
+import { policyJson, type Policy } from './policy.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow, VersionWrite } from './repository.ts';
 import { type CredentialType, findType } from './types/registry.ts';
@@ -59,7 +59,7 @@ export async function writeNextVersion(
   const changed = [
     ...[...Object.keys(secrets), ...cleared].map((name) => `fields.${name}`),
     ...(sameFields(publicFields, row.publicFields) ? [] : ['publicFields']),
-    ...(JSON.stringify(asJson(policy)) === JSON.stringify(asJson(row.policy)) ? [] : ['policy']),
+    ...(JSON.stringify(policyJson(policy)) === JSON.stringify(policyJson(row.policy)) ? [] : ['policy']),
   ];
   if (changed.length === 0) return undefined;
   // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
@@ -129,7 +129,6 @@ export function sameFields(a: Readonly<Record<string, unknown>>, b: Readonly<Rec
 
 function placeOf(of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy }): Place {
   const { team, credential, version, type, publicFields, policy } = of;
-  return { team, credential, version, type, publicFields, policy: asJson(policy) };
+  return { team, credential, version, type, publicFields, policy: policyJson(policy) };
 }
 
-const asJson = ({ delivery, allowedHosts }: Policy): JsonObject => ({ delivery: [...delivery], allowedHosts: [...allowedHosts] });

@@ -4,6 +4,7 @@ import type { CredentialId, DataKeyId, EngineId, EventId, RotationId, SubjectId,
 import type { JsonObject } from '../shared/json.ts';
 
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
+export type Delivery = 'lease' | 'broker';
 export type TokenFormatColumn = 'fernet' | 'fernet-256';
 export type CredentialState = 'enabled' | 'disabled' | 'deleted';
 export type DataKeyState = 'active' | 'decryptOnly' | 'retired' | 'destroyPending' | 'destroyed';
@@ -20,6 +21,7 @@ export interface TeamTable extends Stamped {
   id: TeamId; slug: ColumnType<string, string, never>; name: string; token_format: TokenFormatColumn; revision: number; deleted_at: Date | null;
   rotate_every_days: ColumnType<number | null, number | null | undefined, number | null>;
   refuse_exposed_leases: ColumnType<boolean, boolean | undefined, boolean>;
+  default_delivery: ColumnType<Delivery[], Delivery[] | undefined, Delivery[]>;
 }
 export interface MembershipTable extends Stamped {
   team_id: TeamId; subject_id: SubjectId; role: Role; acts_for_itself: boolean; revision: number; seal: Buffer;

@@ -6,6 +6,7 @@ const table = {
   //                    viewer editor admin  auditor engine
   'credential.read':   [true,  true,  true,  true,   true ],
   'credential.write':  [false, true,  true,  false,  false],
+  'credential.manage': [false, false, true,  false,  false],
   'credential.use':    [false, true,  true,  false,  false],
   'credential.lease':  [false, false, false, false,  true ],
   'team.read':         [true,  true,  true,  true,   true ],

@@ -43,6 +43,9 @@ export const keyId = z.string().length(43).regex(/^[A-Za-z0-9_-]{43}$/)
 export const tokenFormat = z.enum(['fernet', 'fernet-256'])
   .meta({ id: 'TokenFormat', description: '`fernet` is AES-128-CBC as specified; `fernet-256` is its AES-256-CBC extension.' });
 
+/** Ways in which a secret may be used. */
+export const deliveryList = z.array(z.enum(['lease', 'broker'])).max(2).refine((items) => new Set(items).size === items.length, 'unique').meta({ examples: [['lease']] });
+
 export const teamPath = z.strictObject({ team: slug });
 export const credentialPath = z.strictObject({ id });
 

@@ -6,7 +6,7 @@ import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
-import { name, pageOf, pageQuery, revision, slug, subject, teamPath, time, tokenFormat } from '../http/schemas.ts';
+import { deliveryList, name, pageOf, pageQuery, revision, slug, subject, teamPath, time, tokenFormat } from '../http/schemas.ts';
 import type { MemberRow, TeamRow, TeamsService } from './service.ts';
 
 const role = z.enum(roles).meta({ id: 'Role', description: 'What a member may do; see the action of each operation.' });
@@ -15,6 +15,7 @@ const teamName = name.meta({ examples: ['Payments'] });
 const settings = {
   tokenFormat, rotateEveryDays: z.int().min(1).max(3650).meta({ format: 'int32' }).nullable().meta({ description: 'The keys\' rotation policy; null is none.', examples: [90] }),
   refuseExposedLeases: z.boolean().meta({ description: 'Refuse leases of credentials whose value was ever under a compromised key.' }),
+  defaultDelivery: deliveryList.meta({ description: 'The delivery of credentials that are stored without a policy.' }),
 };
 const team = z.strictObject({ slug, name: teamName, ...settings, ...stamps }).meta({ id: 'Team' });
 const teamWithRole = z.strictObject({ slug, name: teamName, ...settings, role, ...stamps }).meta({ id: 'TeamWithRole' });
@@ -24,6 +25,7 @@ const teamCreate = z.strictObject({
 }).meta({ id: 'TeamCreate', examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }] });
 const teamUpdate = z.strictObject({
   name: teamName.optional(), tokenFormat: tokenFormat.optional(), rotateEveryDays: settings.rotateEveryDays.optional(), refuseExposedLeases: settings.refuseExposedLeases.optional(),
+  defaultDelivery: settings.defaultDelivery.optional(),
 }).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
 const member = z.strictObject({
   subject, role, actsForItself: z.boolean().meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
@@ -33,7 +35,8 @@ const memberPut = z.strictObject({ role, actsForItself: z.boolean().optional() }
 const memberPath = z.strictObject({ team: slug, subject });
 
 const showTeam = (row: TeamRow): z.output<typeof team> => ({
-  slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, rotateEveryDays: row.rotateEveryDays, refuseExposedLeases: row.refuseExposedLeases, revision: row.revision,
+  slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, rotateEveryDays: row.rotateEveryDays, refuseExposedLeases: row.refuseExposedLeases, defaultDelivery: [...row.defaultDelivery],
+  revision: row.revision,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
 });
 const showMember = (row: MemberRow, intact: boolean): z.output<typeof member> => ({

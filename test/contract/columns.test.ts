@@ -23,7 +23,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub'), created_at: operational },
   team: {
     id: within('membership.team'), slug: within('membership.slug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
-    rotate_every_days: operational, refuse_exposed_leases: operational, ...stamps,
+    rotate_every_days: operational, refuse_exposed_leases: operational, default_delivery: operational, ...stamps,
   },
   membership: {
     team_id: within('membership.team'), subject_id: within('membership.subject'), role: within('membership.role'), acts_for_itself: within('membership.actsForItself'),

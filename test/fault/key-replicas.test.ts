@@ -92,7 +92,7 @@ class Writer {
       each.state = state;
     } else {
       const value = `${this.#name} ${this.#turns}`;
-      each.row = await credentials.updateCredential(this.#of.admin, each.row, { fields: { first: value } }, 'any');
+      each.row = await credentials.updateCredential(this.#of.admin, each.row, 'admin', { fields: { first: value } }, 'any');
       each.value = value;
     }
   }
@@ -110,7 +110,7 @@ class Writer {
   async #create(): Promise<void> {
     const value = `${this.#name} ${this.#turns}`;
     const { credentials } = this.#replicas[this.#turns % this.#replicas.length]!;
-    const row = await credentials.createCredential(this.#of.admin, this.#of.team, { name: value, type: 'custom', fields: { first: value, kept: 'kept' } }, noClaim);
+    const row = await credentials.createCredential(this.#of.admin, { ...this.#of.team, defaultDelivery: ['lease'] }, { name: value, type: 'custom', fields: { first: value, kept: 'kept' } }, noClaim);
     this.#held.push({ row, value, state: 'enabled' });
   }
 }

@@ -112,7 +112,10 @@ t.test('storing credentials', async (t) => {
       [{ fields: { apiKey: 'x', baseUrl: null } }, ''], [{ name: '' }, '/name'], [{ name: 'a\nb' }, '/name'], [{ name: ' a' }, '/name'], [{ name: 'x'.repeat(101) }, '/name'], [{ description: 'a\u0000' }, '/description'],
       [{ labels: { 'Env': 'x' } }, '/labels'], [{ labels: { env: 'a\nb' } }, '/labels/env'], [{ labels: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`l${i}`, 'x'])) }, '/labels'],
       [{ expiresAt: 'tomorrow' }, '/expiresAt'], [{ expiresAt: '0000-01-01T00:00:00Z' }, '/expiresAt'], [{ expiresAt: '9999-12-31T23:59:59-14:00' }, '/expiresAt'], [{ expiresAt: 7 }, '/expiresAt'],
-      [{ policy: { delivery: ['broker'], allowedHosts: [] } }, '/policy/delivery/0'], [{ policy: { delivery: ['lease'] } }, '/policy/allowedHosts'], [{ policy: { delivery: [], allowedHosts: ['HTTP://x'] } }, '/policy/allowedHosts/0'],
+      [{ policy: { delivery: ['reveal'], allowedHosts: [] } }, '/policy/delivery/0'], [{ policy: { delivery: ['lease', 'lease'], allowedHosts: [] } }, '/policy/delivery unique'],
+      [{ type: 'smtp', fields: { host: 'h', username: 'u', password: 'x' }, policy: { delivery: ['lease', 'broker'], allowedHosts: [] } }, '/policy/delivery/1 notForType'],
+      ...['v1', '/v1/../x', '/v1//x', '/v1%2e', '/v1?x', '/v1#x', '/v1\\x', '/ v1', '/v1\n'].map((prefix): [object, string] => [{ policy: { delivery: [], allowedHosts: [], pathPrefixes: [prefix] } }, '/policy/pathPrefixes/0']),
+      [{ policy: { delivery: [], allowedHosts: [], methods: ['CONNECT'] } }, '/policy/methods/0'], [{ policy: { delivery: [], allowedHosts: [], limits: { concurrency: 0 } } }, '/policy/limits/concurrency'], [{ policy: { delivery: ['lease'] } }, '/policy/allowedHosts'], [{ policy: { delivery: [], allowedHosts: ['HTTP://x'] } }, '/policy/allowedHosts/0'],
       [{ id: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d' }, '/id unknownField'], [{ state: 'disabled' }, '/state unknownField'],
       ...['https://a b', 'https://a\n', '\thttps://a', 'https://a\u0000', 'https://a/\ud800', 'https:\\\\a', 'ftp://a', 'https://u:p@a', 'https://a?q=1', 'https://a#f', 'https://', 'javascript:x', `https://a/${'x'.repeat(2048)}`]
         .map((baseUrl): [object, string] => [{ fields: { apiKey: 'x', baseUrl } }, '/fields/baseUrl']),

@@ -62,7 +62,7 @@ test('refusals', async (t) => {
     const make = (name: string, more: object = {}): Promise<any> => storeOpenai(vault, 'payments', name, canary, more);
     const [deleted, disabled, expired, brokerOnly, bent] = [
       await make('deleted'), await make('disabled'), await make('expired', { expiresAt: new Date(Date.now() + vault.clock.ms + 30_000).toISOString() }),
-      await make('no-lease', { policy: { delivery: [], allowedHosts: [] } }), await make('bent'),
+      await make('broker-only', { policy: { delivery: ['broker'], allowedHosts: [] } }), await make('bent'),
     ];
     await demand(vault.call('alice', 'DELETE', `/v1/credentials/${deleted.id}`, undefined, { 'if-match': '*' }), 204);
     await demand(vault.call('alice', 'POST', `/v1/credentials/${disabled.id}/disable`), 200);

@@ -36,11 +36,11 @@ async function act(replica: Replica, of: TeamOfTest, clock: Clock, owned: Owned[
   const living = anyOf(owned.filter(({ isDeleted }) => !isDeleted));
   const value = newId();
   if (kind === 'create') {
-    const row = await credentials.createCredential(of.admin, of.team, { name: value, type: 'custom', fields: { first: value, kept: 'kept' } }, noClaim);
+    const row = await credentials.createCredential(of.admin, { ...of.team, defaultDelivery: ['lease'] }, { name: value, type: 'custom', fields: { first: value, kept: 'kept' } }, noClaim);
     owned.push({ row, value, isDeleted: false });
   } else if (kind === 'patch') {
     if (living === undefined) return;
-    living.row = await credentials.updateCredential(of.admin, living.row, { fields: { first: value } }, 'any');
+    living.row = await credentials.updateCredential(of.admin, living.row, 'admin', { fields: { first: value } }, 'any');
     living.value = value;
   } else if (kind === 'delete') {
     if (living === undefined || pick % 3 > 0) return;

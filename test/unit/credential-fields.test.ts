@@ -1,9 +1,12 @@
 // From what a caller sends to what is stored: the cases by name. The laws stand in test/property.
 import t from 'tap';
-import { applyFields, defaultPolicy, demandAllSecrets, type FieldsInput, isWider, readNewFields } from '../../src/credentials/fields.ts';
+import { applyFields, demandAllSecrets, type FieldsInput, isWider, readNewFields } from '../../src/credentials/fields.ts';
+import { policyOf } from '../../src/credentials/policy.ts';
 import { healthOf, problemNames } from '../../src/credentials/health.ts';
 import { credentialTypes, findType, type CredentialType, typeSchema } from '../../src/credentials/types/registry.ts';
 import { AppError } from '../../src/shared/errors.ts';
+
+const defaultPolicy = policyOf(['lease']);
 
 const typeOf = (name: string): CredentialType => {
   const type = findType(name);

@@ -17,6 +17,34 @@ export interface FieldSpec {
   readonly isDestination: boolean;
 }
 
+/** How the broker puts the secret into a request. */
+export type Injection =
+  | { readonly kind: 'bearer'; readonly field: string }
+  /** `also`: headers that are added when the caller sends none of that name. */
+  | { readonly kind: 'header'; readonly name: string; readonly field: string; readonly also?: Readonly<Record<string, string>> }
+  | { readonly kind: 'namedHeader'; readonly nameField: string; readonly field: string }
+  | { readonly kind: 'basic'; readonly usernameField: string; readonly passwordField: string }
+  | { readonly kind: 'query'; readonly nameField: string; readonly field: string }
+  /** In front of the caller's path: `before`, the value, `after`. */
+  | { readonly kind: 'path'; readonly before: string; readonly field: string; readonly after: string }
+  /** The secret is the whole URL. */
+  | { readonly kind: 'url'; readonly field: string }
+  | { readonly kind: 'sigv4'; readonly service?: 's3' }
+  /** A bearer: the access token that is held beside the version. */
+  | { readonly kind: 'oauth' };
+
+/** Where the broker's requests go: a fixed base URL, a public field that has it, the secret URL, or a host that the policy names. */
+export type Upstream =
+  | { readonly kind: 'fixed'; readonly baseUrl: string }
+  | { readonly kind: 'field'; readonly field: string }
+  | { readonly kind: 'secret' }
+  | { readonly kind: 'policy' };
+
+/** How a connection is tested with stored values. `http`: through the type's own injection, to its own upstream; 2xx is good. */
+export type ConnectionTest =
+  | { readonly kind: 'http'; readonly method: 'GET' | 'POST'; readonly path: string }
+  | { readonly kind: 'smtp' | 'imap' | 'redis' };
+
 export interface CredentialType {
   readonly name: string;
   readonly title: string;
@@ -24,6 +52,9 @@ export interface CredentialType {
   readonly fields: Readonly<Record<string, FieldSpec>>;
   /** Takes any field beside those listed: secret unless declared public when the credential is made. Its public fields are all destinations. */
   readonly isOpen?: true;
+  /** Absent where nothing can be put into an HTTP request. */
+  readonly broker?: { readonly injection: Injection; readonly upstream: Upstream };
+  readonly test?: ConnectionTest;
 }
 
 /** A type, frozen. */

@@ -15,7 +15,7 @@ import { redis } from './redis.ts';
 import { slack } from './slack.ts';
 import { smtp } from './smtp.ts';
 
-export type { CredentialType, FieldSpec, PublicValue } from './define.ts';
+export type { ConnectionTest, CredentialType, FieldSpec, Injection, PublicValue, Upstream } from './define.ts';
 
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [openai, google, anthropic, customLlm, bearer, header, httpBasic, smtp, imap, redis, slack, custom];
