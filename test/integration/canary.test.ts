@@ -17,6 +17,7 @@ import { askLease, demand, openAnswer, registerEngine, type TestEngine } from '.
 import { until } from '../helpers/processes.ts';
 import { deploy } from '../helpers/serve.ts';
 import { openSecrets } from '../helpers/stored.ts';
+import { typeSamples } from '../helpers/type-samples.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
 const canary = process.env['VAULT_TEST_CANARY'] ?? `canary-${randomBytes(16).toString('hex')}`;
@@ -103,18 +104,15 @@ t.test('a process in production writes none of it either', async (t) => {
 interface Stored { readonly id: string; readonly type: CredentialType; readonly secrets: readonly string[] }
 type Call = (as: string | null, method: string, url: string, body?: unknown, headers?: Record<string, string>) => Promise<{ status: number }>;
 
-/** A public value for every field that a type demands. */
-const publicValues: Readonly<Record<string, string>> = { host: 'service.example', username: 'vault', baseUrl: 'https://llm.example/v1', name: 'X-Api-Key' };
-
 /** One credential of every type, each secret field holding the canary; every request is made twice with one idempotency key. */
 async function storeEveryType(vault: TestVault): Promise<Stored[]> {
   const stored: Stored[] = [];
   for (const type of credentialTypes) {
     const fields = Object.entries(type.fields);
     const secrets = type.isOpen === true ? ['password', 'other'] : fields.flatMap(([name, field]) => (field.class === 'secret' ? [name] : []));
-    const open = fields.flatMap(([name, field]) => (field.class === 'public' && field.isRequired ? [[name, publicValues[name] ?? missing(name)]] : []));
+    const open = type.isOpen === true ? {} : typeSamples[type.name]?.public ?? {};
     const body = {
-      name: `${type.name} of all`, type: type.name, description: control, fields: { ...Object.fromEntries(open), ...valuesOf(secrets, canary), ...(type.isOpen === true ? { note: control } : {}) },
+      name: `${type.name} of all`, type: type.name, description: control, fields: { ...open, ...valuesOf(secrets, canary), ...(type.isOpen === true ? { note: control } : {}) },
       ...(type.isOpen === true ? { publicFieldNames: ['note'] } : {}),
     };
     const first = await demand(vault.call('alice', 'POST', list, body, { 'idempotency-key': `${canary}-${type.name}` }), 201);
@@ -126,7 +124,6 @@ async function storeEveryType(vault: TestVault): Promise<Stored[]> {
 }
 
 const valuesOf = (names: readonly string[], value: string): Record<string, string> => Object.fromEntries(names.map((name) => [name, value]));
-const missing = (name: string): never => { throw new Error(`say a value for the public field ${name}`); };
 
 async function useAll(t: Tap, vault: TestVault, engine: TestEngine, stored: readonly Stored[]): Promise<void> {
   const patch = (id: string, body: unknown) => vault.call('eddie', 'PATCH', `/v1/credentials/${id}`, body, any);

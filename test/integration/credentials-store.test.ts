@@ -3,25 +3,11 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import t from 'tap';
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { openSecrets, openVersions } from '../helpers/stored.ts';
+import { typeSamples } from '../helpers/type-samples.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };
 const kib64 = 64 * 1024;
-/** For every type: all its fields, secrets first, then what it fills in by itself. */
-const samples: Readonly<Record<string, { secret: Record<string, string>; public: Record<string, unknown>; filled?: Record<string, unknown> }>> = {
-  openai: { secret: { apiKey: 'sk-1' }, public: {}, filled: { baseUrl: 'https://api.openai.com' } },
-  google: { secret: { apiKey: 'AIza' }, public: {} },
-  anthropic: { secret: { apiKey: 'sk-ant' }, public: {} },
-  customLlm: { secret: { apiKey: 'k' }, public: { baseUrl: 'http://127.0.0.1:11434/v1' } },
-  bearer: { secret: { token: 'abc' }, public: {} },
-  header: { secret: { value: 'v' }, public: { name: 'X-Api-Key' } },
-  httpBasic: { secret: { password: 'p' }, public: { username: 'u' } },
-  smtp: { secret: { password: 'p' }, public: { host: 'mail.example.com', username: 'me@example.com' }, filled: { port: 587 } },
-  imap: { secret: { password: 'p' }, public: { host: '2001:db8::1', username: 'me' }, filled: { port: 993, mailbox: 'INBOX', useSsl: true } },
-  redis: { secret: { password: 'p' }, public: { host: 'redis' }, filled: { port: 6379, db: 0 } },
-  slack: { secret: { webhookUrl: 'https://hooks.slack.com/services/T/B/x' }, public: {} },
-  custom: { secret: { anything: 'a', other: 'b' }, public: { region: 'eu', replicas: 3, isFast: false } },
-};
 const create = (vault: TestVault, body: object, headers?: Record<string, string>): Promise<Answer> => vault.call('alice', 'POST', '/v1/teams/payments/credentials', body, headers);
 const faults = ({ json }: Answer): string[] => (json.errors ?? []).map(({ pointer, rule }: { pointer: string; rule: string }) => `${pointer} ${rule}`);
 
@@ -31,10 +17,10 @@ t.test('storing credentials', async (t) => {
   await vault.team('payments');
 
   t.test('every type is stored, read, listed, changed, disabled, enabled and deleted', async (t) => {
-    t.strictSame(Object.keys(samples).sort(), credentialTypes.map(({ name }) => name).sort(), 'every type has a sample');
+    t.strictSame(Object.keys(typeSamples).sort(), credentialTypes.map(({ name }) => name).sort(), 'every type has a sample');
     for (const { name: type } of credentialTypes) {
       await t.test(type, async (t) => {
-        const sample = samples[type] ?? { secret: {}, public: {} };
+        const sample = typeSamples[type] ?? { secret: {}, public: {} };
         const made = await create(vault, {
           name: type, type, fields: { ...sample.secret, ...sample.public }, ...(type === 'custom' ? { publicFieldNames: Object.keys(sample.public) } : {}),
         });
