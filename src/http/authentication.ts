@@ -125,3 +125,18 @@ function principalOf({ sub, iat, exp, nbf, scope }: Record<string, unknown>, now
   if (exp - iat > tokenLifetimeSecondsMax) throw unauthenticated();
   return { sub, scopes: typeof scope === 'string' ? scope.split(' ') : [] };
 }
+
+/** For whom an engine asks; `isProven` when that person's own token came with the request. */
+export interface OnBehalfOf { readonly sub: string; readonly isProven: boolean }
+
+/** For whom the engine says it asks, and whether that is proven. A token that speaks of somebody else is no proof of anything. */
+export async function onBehalfOf(
+  request: FastifyRequest, authenticator: Authenticator, body: { onBehalfOf?: string | undefined; subjectToken?: string | undefined },
+): Promise<OnBehalfOf | undefined> {
+  if (body.subjectToken === undefined) return body.onBehalfOf === undefined ? undefined : { sub: body.onBehalfOf, isProven: false };
+  const { sub } = await authenticator.verifySubjectToken(request, body.subjectToken);
+  if (body.onBehalfOf !== undefined && body.onBehalfOf !== sub) {
+    throw new AppError('subjectTokenInvalid', 'The subject token speaks of somebody else.', { errors: [{ pointer: '/subjectToken', rule: 'subject' }] });
+  }
+  return { sub, isProven: true };
+}

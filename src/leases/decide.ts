@@ -1,7 +1,8 @@
-// May this engine have this credential, now, for this person? Pure: rows in, the answer out. What the caller may not know of is
-// `notFound`, whatever else is the matter with it.
+// May this engine use this credential in this way, now, for this person? Pure: rows in, the answer out. What the caller may not know
+// of is `notFound`, whatever else is the matter with it.
 import type { Keyring } from '../crypto/index.ts';
 import { credentialSealHolds } from '../credentials/service.ts';
+import type { Delivery } from '../db/tables.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
 import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
 import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../http/rights.ts';
@@ -18,7 +19,7 @@ export interface Refusal {
   readonly team: TeamRef | undefined; readonly target: { readonly type: string; readonly id: string };
 }
 
-/** A credential that may be leased; `isKnown` where the caller has this version already. */
+/** A credential that may be used as was asked; `isKnown` where the caller has this version already. */
 export interface Granted { readonly row: FoundRow; readonly version: VersionRow; readonly isKnown: boolean }
 
 /** The engine that asks and the key that it is answered with. */
@@ -27,6 +28,8 @@ export interface Recipient { readonly id: EngineId; readonly revision: number; r
 export interface Question {
   readonly caller: Caller;
   readonly onBehalfOf: string | undefined;
+  /** How the secret would be used. */
+  readonly delivery: Delivery;
   /** By position. */
   readonly knownVersions: readonly (number | undefined)[];
   readonly now: Date;
@@ -74,7 +77,7 @@ export function decideAll(found: readonly (FoundRow | undefined)[], question: Qu
 type StandingOf = (rights: RightsRow, who: { team: TeamId; slug: string; subject: SubjectId; sub: string }) => Standing;
 
 function decide(
-  row: FoundRow, position: number, { caller, onBehalfOf, knownVersions, now }: Question,
+  row: FoundRow, position: number, { caller, onBehalfOf, delivery, knownVersions, now }: Question,
   { keyring, standing, seen, refuse }: { keyring: Keyring; standing: StandingOf; seen: Set<CredentialId>; refuse: (rule: Rule, reason?: string) => Refusal },
 ): Granted | Refusal {
   const engine = standing(row.rights, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub });
@@ -102,7 +105,7 @@ function decide(
   if (version === undefined) return refuse('undecryptable', 'keyNotUsable');
   if (version.isRefusedAsExposed) return refuse('exposed');
   // Only the opening proves the policy; a bent one that says yes here does not open.
-  const { delivery } = version.policy;
-  if (!Array.isArray(delivery) || !delivery.includes('lease')) return refuse('deliveryNotAllowed');
+  const { delivery: allowed } = version.policy;
+  if (!Array.isArray(allowed) || !allowed.includes(delivery)) return refuse('deliveryNotAllowed');
   return { row, version, isKnown: knownVersions[position] === row.currentVersion };
 }

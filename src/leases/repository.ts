@@ -1,4 +1,5 @@
-// Leases in SQL: one statement that reads all that a lease rests on, and one that records it if all of that still stands.
+// The use of credentials in SQL: one statement that reads all that a lease or a ticket rests on, and one that records it if all of
+// that still stands.
 import { type RawBuilder, sql } from 'kysely';
 import type { Policy, PublicFields } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
@@ -34,10 +35,14 @@ export interface VersionRow {
   readonly isRefusedAsExposed: boolean;
 }
 
-type Row = RightsRow & {
+type Row = UseRow & {
   readonly position: number;
   readonly caller_id: EngineId | null; readonly caller_state: 'enabled' | 'disabled' | null; readonly caller_revision: number | null; readonly caller_seal: Buffer | null;
   readonly kid: string | null; readonly jwk: JsonObject | null; readonly key_revision: number | null; readonly key_seal: Buffer | null;
+};
+
+/** What `useColumns` gives; nulls where the joins found nothing. */
+export type UseRow = RightsRow & {
   readonly team: TeamId | null; readonly slug: string | null;
   readonly behalf_subject: SubjectId | null; readonly behalf_role: Role | null; readonly behalf_acts_for_itself: boolean | null;
   readonly behalf_revision: number | null; readonly behalf_seal: Buffer | null;
@@ -48,6 +53,25 @@ type Row = RightsRow & {
   readonly data_key_id: DataKeyId | null; readonly data_key_version: number; readonly data_key_format: 'fernet' | 'fernet-256';
   readonly data_key_state: DataKeyState; readonly data_key_root: string; readonly data_key_wrapped: Buffer;
 };
+
+/** All of a credential that the decision on its use reads, to be selected where `useJoins` is joined. */
+export const useColumns = sql`${rightsColumns}, team.id as team, team.slug,
+    behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
+    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
+    credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
+    version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
+    team.refuse_exposed_leases and version.key_history && array(select id from data_key where compromised_at is not null) as is_refused_as_exposed,
+    data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
+    data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped`;
+
+/** To be joined where `credential` is in the from-list: who asks, and for whom (a condition on `behalf`, a subject). */
+export const useJoins = (subject: RawBuilder<unknown>, onBehalfOf: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+  left join team on team.id = credential.team_id and team.deleted_at is null
+  ${rightsJoin(subject)}
+  left join subject behalf on ${onBehalfOf}
+  left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
+  left join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
+  left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id`;
 
 export interface LeaseQuery {
   readonly subject: SubjectId; readonly references: readonly Reference[]; readonly onBehalfOf: string | undefined; readonly keyId: string | undefined;
@@ -61,17 +85,9 @@ interface LeasableParameters {
 // The arrays stand in subselects so that their length is not seen by the planner: it would plan these joins anew for every lease,
 // which takes far longer than running them. Who asks, and with which key, stands in the first row only.
 const leasable = statement<LeasableParameters, Row>((parameter) => sql`
-  select wanted.position::int as position, ${rightsColumns},
+  select wanted.position::int as position, ${useColumns},
     caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
-    recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal,
-    team.id as team, team.slug,
-    behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
-    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
-    credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
-    version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
-    team.refuse_exposed_leases and version.key_history && array(select id from data_key where compromised_at is not null) as is_refused_as_exposed,
-    data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
-    data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped
+    recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal
   from unnest((select ${parameter('ids')}::uuid[]), (select ${parameter('teams')}::text[]),
     (select ${parameter('names')}::text[])) with ordinality as wanted (id, slug, name, position)
   left join engine caller on caller.subject_id = ${parameter('subject')} and wanted.position = 1
@@ -86,12 +102,7 @@ const leasable = statement<LeasableParameters, Row>((parameter) => sql`
     select credential.* from team named join credential on credential.team_id = named.id
     where named.slug = wanted.slug and credential.name collate "C" = wanted.name and credential.state <> 'deleted'
   ) credential on true
-  left join team on team.id = credential.team_id and team.deleted_at is null
-  ${rightsJoin(parameter('subject'))}
-  left join subject behalf on behalf.sub = ${parameter('onBehalfOf')}
-  left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
-  left join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
-  left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
+  ${useJoins(parameter('subject'), sql`behalf.sub = ${parameter('onBehalfOf')}`)}
   order by wanted.position`);
 
 /** What each reference found, in their order, and who asks: one statement, so that a token and the state of its key are of one moment. */
@@ -116,7 +127,8 @@ function recipientOf(row: Row | undefined): RecipientRow {
   };
 }
 
-function foundOf(row: Row): FoundRow | undefined {
+/** What the row found; undefined where there is no such credential of a living team. */
+export function foundOf(row: UseRow): FoundRow | undefined {
   const { team, slug } = row;
   if (team === null || slug === null) return undefined;
   return {
@@ -131,12 +143,12 @@ function foundOf(row: Row): FoundRow | undefined {
   };
 }
 
-function contentOf({ public_fields: publicFields, policy, secret_field_names: secretFieldNames }: Row): FoundRow['content'] {
+function contentOf({ public_fields: publicFields, policy, secret_field_names: secretFieldNames }: UseRow): FoundRow['content'] {
   if (publicFields === null || policy === null || secretFieldNames === null) return undefined;
   return { publicFields: publicFields as PublicFields, policy: policy as unknown as Policy, secretFieldNames };
 }
 
-function versionOf(row: Row, team: TeamId): VersionRow | undefined {
+function versionOf(row: UseRow, team: TeamId): VersionRow | undefined {
   const { token, public_fields: publicFields, policy, data_key_id: id } = row;
   if (token === null || publicFields === null || policy === null || id === null) return undefined;
   // SECURITY: the key is given out only in a state in which it opens: a retired one has no tokens, whatever a row claims.

@@ -1,12 +1,11 @@
 // The HTTP face of leases. The one answer of the vault that holds secrets is here, and it is encrypted to the engine that asked.
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
-import type { Authenticator } from '../http/authentication.ts';
+import { type Authenticator, onBehalfOf } from '../http/authentication.ts';
 import { leaseCredentialsMax, leaseSecondsDefault, leaseSecondsMax, purposeLengthMax, tokenLengthMax } from '../http/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { id, keyId, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
-import { AppError } from '../shared/errors.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
 
@@ -79,16 +78,4 @@ export function registerLeases(
       return keyring.leaseJwks();
     },
   });
-}
-
-/** For whom the engine says it asks, and whether that is proven. A token that speaks of somebody else is no proof of anything. */
-async function onBehalfOf(
-  request: FastifyRequest, authenticator: Authenticator, body: { onBehalfOf?: string | undefined; subjectToken?: string | undefined },
-): Promise<LeaseInput['onBehalfOf']> {
-  if (body.subjectToken === undefined) return body.onBehalfOf === undefined ? undefined : { sub: body.onBehalfOf, isProven: false };
-  const { sub } = await authenticator.verifySubjectToken(request, body.subjectToken);
-  if (body.onBehalfOf !== undefined && body.onBehalfOf !== sub) {
-    throw new AppError('subjectTokenInvalid', 'The subject token speaks of somebody else.', { errors: [{ pointer: '/subjectToken', rule: 'subject' }] });
-  }
-  return { sub, isProven: true };
 }

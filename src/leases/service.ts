@@ -5,13 +5,20 @@ import { credentialTarget, type EventInput } from '../audit/event.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
+import type { OnBehalfOf } from '../http/authentication.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
 import { type LeaseId, newId } from '../shared/ids.ts';
 import { decideAll, decideEngine, decideKey, type Granted, type Recipient, type Refusal } from './decide.ts';
+import { markUndecryptable, openGranted } from './opening.ts';
 import * as repository from './repository.ts';
 import type { Basis, FoundRow, RecipientRow, Reference } from './repository.ts';
 import { LeaseSealer, payloadOf } from './sealed.ts';
 import type { UsageCounter } from './usage.ts';
+
+// What the broker's tickets rest on too.
+export { decideAll, decideEngine, type Granted, type Question, type Refusal, type Rule } from './decide.ts';
+export { markUndecryptable, openGranted } from './opening.ts';
+export { type Basis, findLeasable, foundOf, type FoundRow, recordIfUnchanged, type RecipientRow, type Reference, useColumns, useJoins, type UseRow } from './repository.ts';
 
 export interface LeasesParts {
   readonly db: Db;
@@ -27,8 +34,7 @@ export interface LeaseInput {
   readonly references: readonly (Reference & { readonly knownVersion?: number | undefined })[];
   readonly purpose: string;
   readonly runId: string | undefined;
-  /** `isProven` when that person's own token came with the request. */
-  readonly onBehalfOf: { readonly sub: string; readonly isProven: boolean } | undefined;
+  readonly onBehalfOf: OnBehalfOf | undefined;
   readonly keyId: string | undefined;
   readonly ttlSeconds: number;
 }
@@ -76,7 +82,7 @@ export class LeasesService {
       subject: caller.subject, references: input.references.map(asReference), onBehalfOf: input.onBehalfOf?.sub, keyId: input.keyId,
     });
     const recipient = await this.#recipientOf(caller, recipientRow);
-    const question = { caller, onBehalfOf: input.onBehalfOf?.sub, knownVersions: input.references.map(({ knownVersion }) => knownVersion), now: new Date(now) };
+    const question = { caller, onBehalfOf: input.onBehalfOf?.sub, delivery: 'lease' as const, knownVersions: input.references.map(({ knownVersion }) => knownVersion), now: new Date(now) };
     const decisions = decideAll(found, question, keyring).map((decision, position) => ('rule' in decision ? decision : this.#open(decision, position)));
     const opened = decisions.filter((decision) => 'secrets' in decision);
     if ('rule' in recipient || opened.length < decisions.length) {
@@ -111,11 +117,10 @@ export class LeasesService {
 
   /** Opens what has to be sent. A root key that is not configured ends the request; a token that does not open refuses the credential. */
   #open(granted: Granted, position: number): Opened | Unopened {
-    const { row, version, isKnown } = granted;
+    const { row, isKnown } = granted;
     if (isKnown) return { ...granted, secrets: undefined };
-    const place = { team: row.team, credential: row.id, version: row.currentVersion, type: row.type, publicFields: version.publicFields, policy: version.policy };
     try {
-      return { ...granted, secrets: this.#parts.keyring.open(version.key, place, version.token) };
+      return { ...granted, secrets: openGranted(this.#parts.keyring, granted) };
     } catch (error) {
       if (!(error instanceof DecryptionFailed)) throw error;
       return {
@@ -128,23 +133,11 @@ export class LeasesService {
   /** Records every refusal and makes the one error of all of them. */
   async #refuse(caller: Caller, refusals: readonly (Refusal | Unopened)[]): Promise<AppError> {
     for (const refusal of refusals) {
-      if ('failed' in refusal && !refusal.failed.version.isMarked) await this.#mark(caller, refusal.failed);
+      if ('failed' in refusal && !refusal.failed.version.isMarked) await markUndecryptable(this.#parts, caller, action, refusal.failed);
       else await this.#parts.audit.denial({ caller, team: refusal.team, action, target: refusal.target, reason: refusal.reason, isHidden: refusal.rule === 'notFound' });
     }
     const errors = refusals.map(({ pointer, rule }) => ({ pointer, rule })).slice(0, faultsMax);
     return new AppError('leaseRefused', 'Not all of this can be leased, so nothing is.', { errors });
-  }
-
-  /** The first time that a token does not open is a change of the version, and stands in the trail with its key. */
-  async #mark(caller: Caller, { row, version }: Granted): Promise<void> {
-    const at = new Date(this.#parts.now());
-    await this.#parts.db.transaction().execute(async (trx) => {
-      await repository.markUndecryptable(trx, { team: row.team, id: row.id, version: row.currentVersion, dataKey: version.key.id, at });
-      await this.#parts.audit.record(trx, {
-        caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), decision: 'deny', reason: 'undecryptable',
-        key: version.key.id, credentialVersion: row.currentVersion,
-      });
-    });
   }
 }
 
