@@ -63,10 +63,11 @@ export function applyFields(
     if (field.class === 'public' && field.default !== undefined && !publicFields.has(name)) publicFields.set(name, field.default);
   }
   const kept = stored.secretFieldNames.filter((name) => !secrets.has(name) && !cleared.includes(name));
+  const isSet = (name: string): boolean => publicFields.has(name) || secrets.has(name) || kept.includes(name);
   for (const [name, field] of Object.entries(type.fields)) {
-    const isThere = field.class === 'public' ? publicFields.has(name) : secrets.has(name) || kept.includes(name);
-    if (field.isRequired && !isThere && !faults.some((fault) => fault.pointer === `/fields/${name}`)) faults.push({ pointer: `/fields/${name}`, rule: 'required' });
+    if (field.isRequired && !isSet(name) && !faults.some((fault) => fault.pointer === `/fields/${name}`)) faults.push({ pointer: `/fields/${name}`, rule: 'required' });
   }
+  if (type.anyOf !== undefined && faults.length === 0 && !type.anyOf.some(isSet)) faults.push({ pointer: `/fields/${type.anyOf[0]}`, rule: 'requiredAnyOf' });
   if (type.isOpen === true && publicFields.size + secrets.size + kept.length === 0) faults.push({ pointer: '/fields', rule: 'min:1' });
   if (publicFields.size + secrets.size + kept.length > fieldsMax) faults.push({ pointer: '/fields', rule: `max:${fieldsMax}` });
   if (faults.length > 0) throw new AppError('invalidRequest', 'The request breaks a rule.', { errors: faults.slice(0, 100) });

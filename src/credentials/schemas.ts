@@ -1,6 +1,6 @@
 // The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes out has no place for a secret.
 import { z } from 'zod';
-import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, publicFieldLengthMax, secretFieldBytesMax } from '../http/limits.ts';
+import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../http/limits.ts';
 import { count, deliveryList, flag, id, line, lines, name, pageOf, pageQuery, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
 import { limitDefaults, methods, policyJson } from './policy.ts';
@@ -32,7 +32,7 @@ const policy = z.strictObject({
   }).optional().meta({ description: 'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.' }),
 }).meta({ id: 'Policy', examples: [{ delivery: ['broker'], allowedHosts: [], methods: ['POST'], pathPrefixes: ['/v1/chat'] }] });
 
-const publicFields = z.record(fieldName, z.union([z.string().max(publicFieldLengthMax).regex(/^[^\p{Cc}\p{Cs}]*$/u), z.int().meta({ format: 'int64' }), z.boolean()]))
+const publicFields = z.record(fieldName, z.union([z.string().max(pemLengthMax).regex(/^(?:[^\p{Cc}\p{Cs}]|[\r\n])*$/u), z.int().meta({ format: 'int64' }), z.boolean()]))
   .meta({ id: 'PublicFields', maxProperties: fieldsMax, description: 'The fields that the type calls public.', examples: [{ baseUrl: 'https://api.openai.com' }] });
 const secretFields = z.array(fieldName).max(fieldsMax).meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
 const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
@@ -95,14 +95,15 @@ export const typePath = z.strictObject({ type: z.string().max(60).regex(/^[A-Za-
 const limit = z.int().meta({ format: 'int64' });
 const scalarSchema = z.strictObject({
   type: z.enum(['string', 'integer', 'boolean']), title: line(100).optional(), description: line(300).optional(),
-  default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(), format: z.enum(['uri']).optional(), pattern: line(300).optional(),
+  default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(), format: z.enum(['uri']).optional(), enum: z.array(line(100)).max(50).optional(), pattern: line(300).optional(),
   minLength: limit.optional(), maxLength: limit.optional(), minimum: limit.optional(), maximum: limit.optional(), writeOnly: z.literal(true).optional(),
 });
 /** The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values. */
 export const fieldsSchema = z.strictObject({
   $schema: z.literal('https://json-schema.org/draft/2020-12/schema'), $id: z.string().max(100).regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/),
   title: typeTitle, description: typeDescription, type: z.literal('object'), properties: z.record(fieldName, scalarSchema).meta({ maxProperties: fieldsMax }),
-  required: z.array(fieldName).max(fieldsMax), additionalProperties: z.union([z.literal(false), z.strictObject({ anyOf: z.array(scalarSchema).max(10) })]),
+  required: z.array(fieldName).max(fieldsMax), anyOf: z.array(z.strictObject({ required: z.array(fieldName).max(1) })).max(10).optional(),
+  additionalProperties: z.union([z.literal(false), z.strictObject({ anyOf: z.array(scalarSchema).max(10) })]),
 }).meta({
   id: 'FieldsSchema', description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.',
   examples: [{

@@ -8,6 +8,8 @@ export interface TypeSample {
   readonly filled?: Readonly<Record<string, string | number | boolean>>;
 }
 
+const pem = (body: string): string => `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
+
 export const typeSamples: Readonly<Record<string, TypeSample>> = {
   openai: { secret: { apiKey: 'sk-1' }, public: {}, filled: { baseUrl: 'https://api.openai.com' } },
   google: { secret: { apiKey: 'AIza' }, public: {} },
@@ -20,15 +22,43 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
   imap: { secret: { password: 'p' }, public: { host: '2001:db8::1', username: 'me' }, filled: { port: 993, mailbox: 'INBOX', useSsl: true } },
   redis: { secret: { password: 'p' }, public: { host: 'redis' }, filled: { port: 6379, db: 0 } },
   slack: { secret: { webhookUrl: 'https://hooks.slack.com/services/T/B/x' }, public: {} },
+  httpDigest: { secret: { password: 'p' }, public: { username: 'u' } },
+  rabbitmq: { secret: { password: 'p' }, public: { host: 'rabbit', username: 'u' }, filled: { port: 5672, vhost: '/' } },
+  postgres: { secret: { password: 'p', connectionString: 'postgres://u:p@h/d' }, public: { host: 'pg', database: 'd', username: 'u' }, filled: { port: 5432, tls: true } },
+  mysql: { secret: { password: 'p', connectionString: 'mysql://u:p@h/d' }, public: { host: 'my', database: 'd', username: 'u' }, filled: { port: 3306, tls: true } },
+  mongodb: { secret: { password: 'p', connectionString: 'mongodb://u:p@h/d' }, public: { host: 'mongo', database: 'd', username: 'u' }, filled: { port: 27_017, tls: true } },
+  clickhouse: { secret: { password: 'p' }, public: { host: 'ch' }, filled: { port: 8443, username: 'default', database: 'default', secure: true } },
+  qdrant: { secret: { apiKey: 'k', embeddingApiKey: 'sk' }, public: { host: 'qdrant' }, filled: { port: 6333 } },
+  slackTrigger: { secret: { signingSecret: 's' }, public: {} },
+  discord: { secret: { webhookUrl: 'https://discord.com/api/webhooks/1/x' }, public: {} },
+  discordTrigger: { secret: {}, public: { publicKey: 'd0fe' } },
+  github: { secret: { apiKey: 'ghp_1' }, public: {}, filled: { baseUrl: 'https://api.github.com' } },
+  jira: { secret: { apiToken: 't' }, public: { email: 'me@example.com', baseUrl: 'https://example.atlassian.net' } },
+  linear: { secret: { apiKey: 'lin_1' }, public: {} },
+  notion: { secret: { apiToken: 'ntn_1' }, public: {} },
+  grist: { secret: { apiKey: 'g' }, public: { serverUrl: 'https://grist.example' } },
+  supabase: { secret: { key: 'k' }, public: { url: 'https://x.supabase.co' }, filled: { schema: 'public' } },
+  sentry: { secret: { apiToken: 't' }, public: {}, filled: { baseUrl: 'https://sentry.io' } },
+  elevenlabs: { secret: { apiKey: 'xi' }, public: {} },
+  flaresolverr: { secret: {}, public: { url: 'https://solver.example/v1' } },
+  googleServiceAccount: { secret: { privateKey: 'pk' }, public: { clientEmail: 'a@b.iam.gserviceaccount.com', projectId: 'p', scopes: 'a b' } },
+  jwtSigning: { secret: { secret: 's', privateKey: 'pk' }, public: { keyId: 'k1', algorithm: 'RS256' } },
+  tlsClient: { secret: { privateKey: 'pk', passphrase: 'p' }, public: { certificate: pem('a'), ca: pem('b') } },
+  sshKey: { secret: { privateKey: 'pk', passphrase: 'p' }, public: { host: 'ssh.example', username: 'u' }, filled: { port: 22 } },
   custom: { secret: { anything: 'a', other: 'b' }, public: { region: 'eu', replicas: 3, isFast: false } },
 };
 
 /** The public fields whose change moves no secret: every other one is a destination. */
-export const freeFields: ReadonlySet<string> = new Set(['httpBasic.username', 'smtp.username', 'imap.username', 'imap.mailbox', 'redis.db']);
+export const freeFields: ReadonlySet<string> = new Set(['httpBasic.username', 'smtp.username', 'imap.username', 'imap.mailbox', 'redis.db', 'httpDigest.username', 'rabbitmq.username', 'rabbitmq.vhost', 'clickhouse.username', 'clickhouse.database',
+  ...['postgres', 'mysql', 'mongodb'].flatMap((type) => [`${type}.database`, `${type}.username`]), 'discordTrigger.publicKey', 'jira.email', 'supabase.schema',
+  'googleServiceAccount.clientEmail', 'googleServiceAccount.projectId', 'googleServiceAccount.scopes', 'jwtSigning.keyId', 'jwtSigning.algorithm', 'tlsClient.certificate', 'tlsClient.ca', 'sshKey.username',
+]);
 
 /** Another value of the same kind, for a field of this value. */
 export function anotherValue(value: string | number | boolean): string | number | boolean {
   if (typeof value === 'boolean') return !value;
   if (typeof value === 'number') return value + 1;
+  if (value === 'RS256') return 'ES256';
+  if (value.startsWith('-----')) return value.replace(/\n/, '\r\n');
   return value.startsWith('http') ? 'https://elsewhere.example' : `${value}1`;
 }

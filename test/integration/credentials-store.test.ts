@@ -3,7 +3,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import t from 'tap';
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { openSecrets, openVersions } from '../helpers/stored.ts';
-import { typeSamples } from '../helpers/type-samples.ts';
+import { anotherValue, typeSamples } from '../helpers/type-samples.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };
@@ -40,12 +40,16 @@ t.test('storing credentials', async (t) => {
         t.match([disabled.status, disabled.json.health, disabled.json.problems, disabled.headers['etag']], [200, 'disabled', ['disabled'], '"2"']);
         t.equal((await call('alice', 'POST', `/v1/credentials/${id}/disable`)).json.code, 'stateConflict');
         t.match((await call('alice', 'POST', `/v1/credentials/${id}/enable`)).json, { health: 'ok', revision: 3, version: 1 });
-        const first = Object.keys(sample.secret)[0] ?? '';
-        const changed = await call('alice', 'PATCH', `/v1/credentials/${id}`, { fields: { [first]: 'a new value' } }, { 'if-match': '"3"' });
-        t.match([changed.status, changed.json], [200, { version: 2, revision: 4, publicFields }]);
-        t.strictSame(await openSecrets(vault, id), { ...sample.secret, [first]: 'a new value' });
-        t.strictSame((await openVersions(vault, id)).map(({ fields }) => fields[first]), [sample.secret[first], 'a new value'], 'a version never changes');
-        t.match((await call('alice', 'GET', `/v1/credentials/${id}/versions`)).json.items, [{ version: 2, isCurrent: true, publicFields }, { version: 1, isCurrent: false }]);
+        const [first] = Object.keys(sample.secret);
+        const [open, held] = Object.entries(publicFields)[0] ?? ['', ''];
+        const change = first === undefined ? { [open]: anotherValue(held) } : { [first]: 'a new value' };
+        const changed = await call('alice', 'PATCH', `/v1/credentials/${id}`, { fields: change }, { 'if-match': '"3"' });
+        const after = { ...publicFields, ...(first === undefined ? change : {}) };
+        t.match([changed.status, changed.json], [200, { version: 2, revision: 4, publicFields: after }]);
+        const secrets = { ...sample.secret, ...(first === undefined ? {} : change) };
+        t.strictSame(await openSecrets(vault, id), secrets);
+        t.strictSame((await openVersions(vault, id)).map(({ fields }) => fields), [sample.secret, secrets], 'a version never changes');
+        t.match((await call('alice', 'GET', `/v1/credentials/${id}/versions`)).json.items, [{ version: 2, isCurrent: true, publicFields: after }, { version: 1, isCurrent: false }]);
         t.equal((await call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, { 'if-match': '"4"' })).status, 204);
         for (const [method, url] of [['GET', ''], ['GET', '/versions'], ['PATCH', ''], ['DELETE', ''], ['POST', '/enable']] as const) {
           t.equal((await call('alice', method, `/v1/credentials/${id}${url}`, method === 'PATCH' ? {} : undefined, any)).status, 404, `${method} ${url}`);
@@ -102,6 +106,8 @@ t.test('storing credentials', async (t) => {
       [{ type: 'smtp', fields: { host: 'h', username: 'u', password: 'x' }, policy: { delivery: ['lease', 'broker'], allowedHosts: [] } }, '/policy/delivery/1 notForType'],
       ...['v1', '/v1/../x', '/v1//x', '/v1%2e', '/v1?x', '/v1#x', '/v1\\x', '/ v1', '/v1\n'].map((prefix): [object, string] => [{ policy: { delivery: [], allowedHosts: [], pathPrefixes: [prefix] } }, '/policy/pathPrefixes/0']),
       [{ policy: { delivery: [], allowedHosts: [], methods: ['CONNECT'] } }, '/policy/methods/0'], [{ policy: { delivery: [], allowedHosts: [], limits: { concurrency: 0 } } }, '/policy/limits/concurrency'], [{ policy: { delivery: ['lease'] } }, '/policy/allowedHosts'], [{ policy: { delivery: [], allowedHosts: ['HTTP://x'] } }, '/policy/allowedHosts/0'],
+      [{ type: 'postgres', fields: { password: 'x' } }, '/fields/host requiredAnyOf'], [{ type: 'jwtSigning', fields: {} }, '/fields/secret requiredAnyOf'], [{ type: 'jwtSigning', fields: { algorithm: 'none', secret: 'x' } }, '/fields/algorithm enum'],
+      [{ type: 'tlsClient', fields: { privateKey: 'x', certificate: 'no certificate' } }, '/fields/certificate'], [{ type: 'discordTrigger', fields: { publicKey: 'a\nb' } }, '/fields/publicKey'],
       [{ id: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d' }, '/id unknownField'], [{ state: 'disabled' }, '/state unknownField'],
       ...['https://a b', 'https://a\n', '\thttps://a', 'https://a\u0000', 'https://a/\ud800', 'https:\\\\a', 'ftp://a', 'https://u:p@a', 'https://a?q=1', 'https://a#f', 'https://', 'javascript:x', `https://a/${'x'.repeat(2048)}`]
         .map((baseUrl): [object, string] => [{ fields: { apiKey: 'x', baseUrl } }, '/fields/baseUrl']),

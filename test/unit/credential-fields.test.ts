@@ -75,6 +75,15 @@ t.test('secretRequired names each secret that would come along', async (t) => {
   t.strictSame(faultsOf(() => { demandAllSecrets(['a', 'b']); }), ['/fields/a secretRequired', '/fields/b secretRequired']);
 });
 
+t.test('one of several: whichever is set, and the last one is not cleared', async (t) => {
+  const type = typeOf('postgres');
+  const stored = { publicFields: { port: 5432, tls: true }, secretFieldNames: ['connectionString'] };
+  t.strictSame(faultsOf(() => applyFields(type, stored, { connectionString: null })), ['/fields/host requiredAnyOf']);
+  t.strictSame(applyFields(type, stored, { connectionString: null, host: 'pg' }).cleared, ['connectionString']);
+  t.strictSame(applyFields(type, { publicFields: {}, secretFieldNames: [] }, { connectionString: 'postgres://h/d' }).secrets, { connectionString: 'postgres://h/d' });
+  t.strictSame((typeSchema(type) as { anyOf: unknown }).anyOf, [{ required: ['host'] }, { required: ['connectionString'] }]);
+});
+
 t.test('every destination of every type widens, nothing else of it does', async (t) => {
   for (const type of credentialTypes) {
     for (const [name, field] of Object.entries(type.fields)) {
@@ -84,7 +93,7 @@ t.test('every destination of every type widens, nothing else of it does', async 
       t.equal(isWider(type, before, { publicFields: {}, policy: defaultPolicy }), field.isDestination, `${type.name}.${name}, gone`);
     }
   }
-  const where = /host|port|url|uri|ssl|tls/i;
+  const where = /^host|port|url|uri|ssl|tls|secure/i;
   for (const { name: type, fields } of credentialTypes) {
     for (const [name, field] of Object.entries(fields)) if (field.class === 'public' && where.test(name)) t.ok(field.isDestination, `${type}.${name} says where, so it is a destination`);
   }
@@ -102,7 +111,7 @@ t.test('the registry: secret unless said otherwise, names that hold, and a schem
       t.equal(schema.properties[name]?.writeOnly === true, field.class === 'secret', `${type.name}.${name}`);
       t.equal(schema.required.includes(name), field.isRequired);
       if (field.default !== undefined) t.ok(field.schema.safeParse(field.default).success, 'a default is a value of its field');
-      if (/key|token|password|secret|passphrase|webhook|value/i.test(name)) t.equal(field.class, 'secret', `${type.name}.${name}`);
+      if (/key|token|password|secret|passphrase|webhook|value/i.test(name) && !['publicKey', 'keyId'].includes(name)) t.equal(field.class, 'secret', `${type.name}.${name}`);
     }
   }
   t.equal(findType('constructor'), undefined);

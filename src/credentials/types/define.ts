@@ -1,6 +1,6 @@
 // What a credential type is. One file a type; the registry lists them.
 import { z } from 'zod';
-import { publicFieldLengthMax, secretFieldBytesMax } from '../../http/limits.ts';
+import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../http/limits.ts';
 
 /** A public value: what a form shows and an answer returns. */
 export type PublicValue = string | number | boolean;
@@ -52,6 +52,8 @@ export interface CredentialType {
   readonly fields: Readonly<Record<string, FieldSpec>>;
   /** Takes any field beside those listed: secret unless declared public when the credential is made. Its public fields are all destinations. */
   readonly isOpen?: true;
+  /** At least one of these fields is set. */
+  readonly anyOf?: readonly string[];
   /** Absent where nothing can be put into an HTTP request. */
   readonly broker?: { readonly injection: Injection; readonly upstream: Upstream };
   readonly test?: ConnectionTest;
@@ -101,11 +103,11 @@ const isPlainUrl = (value: string): boolean => {
 };
 
 /** One line that says who logs in. */
-export const username = (options: Options & { optional?: true }): FieldSpec => publicField(text(320), options);
+export const username = (options: Options & { optional?: true; default?: string }): FieldSpec => publicField(text(320), options);
 /** One line of public text. */
-export const publicText = (options: Options & { default?: string; destination?: true }): FieldSpec => publicField(text(publicFieldLengthMax), options);
+export const publicText = (options: Options & { default?: string; optional?: true; destination?: true }): FieldSpec => publicField(text(publicFieldLengthMax), options);
 /** A host name or an address: a destination. */
-export const host = (options: Options): FieldSpec => publicField(z.string().max(253).regex(hostForm), { ...options, destination: true });
+export const host = (options: Options & { optional?: true }): FieldSpec => publicField(z.string().max(253).regex(hostForm), { ...options, destination: true });
 /** A TCP port: a destination. */
 export const port = (standard: number): FieldSpec => publicField(z.int().min(1).max(65_535), { title: 'Port', default: standard, destination: true });
 /** An http(s) URL without user, query or fragment: a destination. */
@@ -119,3 +121,9 @@ export const toggle = (options: Options & { default: boolean; destination?: true
 /** A whole number. */
 export const number = (options: Options & { default: number; min: number; max: number }): FieldSpec =>
   publicField(z.int().min(options.min).max(options.max), options);
+/** One of a few words. */
+export const oneOf = ({ values, ...options }: Options & { values: readonly [string, ...string[]]; default?: string }): FieldSpec =>
+  publicField(z.enum(values), options);
+/** Certificates and the like in PEM: public text of several lines. */
+export const pem = (options: Options & { optional?: true }): FieldSpec =>
+  publicField(z.string().max(pemLengthMax).regex(/^-----BEGIN [A-Z0-9 ]+-----[A-Za-z0-9+/=\r\n -]+-----END [A-Z0-9 ]+-----\s*$/), options);

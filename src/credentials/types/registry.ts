@@ -3,22 +3,47 @@ import { z } from 'zod';
 import type { JsonObject } from '../../shared/json.ts';
 import { anthropic } from './anthropic.ts';
 import { bearer } from './bearer.ts';
+import { clickhouse } from './clickhouse.ts';
 import { customLlm } from './custom-llm.ts';
 import { custom } from './custom.ts';
+import { mongodb, mysql, postgres } from './databases.ts';
 import { type CredentialType, publicValue, secretValue } from './define.ts';
+import { discordTrigger } from './discord-trigger.ts';
+import { discord } from './discord.ts';
+import { elevenlabs } from './elevenlabs.ts';
+import { flaresolverr } from './flaresolverr.ts';
+import { github } from './github.ts';
+import { googleServiceAccount } from './google-service-account.ts';
 import { google } from './google.ts';
+import { grist } from './grist.ts';
 import { header } from './header.ts';
 import { httpBasic } from './http-basic.ts';
+import { httpDigest } from './http-digest.ts';
 import { imap } from './imap.ts';
+import { jira } from './jira.ts';
+import { jwtSigning } from './jwt-signing.ts';
+import { linear } from './linear.ts';
+import { notion } from './notion.ts';
 import { openai } from './openai.ts';
+import { qdrant } from './qdrant.ts';
+import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
+import { sentry } from './sentry.ts';
+import { slackTrigger } from './slack-trigger.ts';
 import { slack } from './slack.ts';
 import { smtp } from './smtp.ts';
+import { sshKey } from './ssh-key.ts';
+import { supabase } from './supabase.ts';
+import { tlsClient } from './tls-client.ts';
 
 export type { ConnectionTest, CredentialType, FieldSpec, Injection, PublicValue, Upstream } from './define.ts';
 
 /** Every type, in the order in which lists show them. */
-export const credentialTypes: readonly CredentialType[] = [openai, google, anthropic, customLlm, bearer, header, httpBasic, smtp, imap, redis, slack, custom];
+export const credentialTypes: readonly CredentialType[] = [
+  openai, google, anthropic, customLlm, bearer, header, httpBasic, httpDigest, smtp, imap, redis, rabbitmq, postgres, mysql, mongodb, clickhouse, qdrant,
+  slack, slackTrigger, discord, discordTrigger, github, jira, linear, notion, grist, supabase, sentry, elevenlabs, flaresolverr,
+  googleServiceAccount, jwtSigning, tlsClient, sshKey, custom,
+];
 
 const byName: ReadonlyMap<string, CredentialType> = new Map(credentialTypes.map((type) => [type.name, type]));
 
@@ -46,6 +71,7 @@ export function typeSchema(type: CredentialType): JsonObject {
       ...(field.class === 'secret' ? { writeOnly: true } : {}),
     }])),
     required: entries.filter(([, field]) => field.isRequired).map(([name]) => name),
+    ...(type.anyOf === undefined ? {} : { anyOf: type.anyOf.map((name) => ({ required: [name] })) }),
     ...(type.isOpen === true ? { additionalProperties: { anyOf: [secretValue, ...publicValue.options].map(property) } } : { additionalProperties: false }),
   };
 }

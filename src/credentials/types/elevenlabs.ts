@@ -1,0 +1,7 @@
+import { defineType, secret } from './define.ts';
+
+export const elevenlabs = defineType({
+  name: 'elevenlabs', title: 'ElevenLabs', description: 'An API key of ElevenLabs.', fields: { apiKey: secret({ title: 'API key' }) },
+  broker: { injection: { kind: 'header', name: 'xi-api-key', field: 'apiKey' }, upstream: { kind: 'fixed', baseUrl: 'https://api.elevenlabs.io' } },
+  test: { kind: 'http', method: 'GET', path: '/v1/user' },
+});

@@ -1,0 +1,5 @@
+import { defineType, url } from './define.ts';
+
+export const flaresolverr = defineType({
+  name: 'flaresolverr', title: 'FlareSolverr', description: 'Where a FlareSolverr server listens; it has no secret.', fields: { url: url({ title: 'URL' }) },
+});

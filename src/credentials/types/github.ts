@@ -1,0 +1,8 @@
+import { defineType, secret, url } from './define.ts';
+
+export const github = defineType({
+  name: 'github', title: 'GitHub', description: 'A token of GitHub or of a GitHub Enterprise server.',
+  fields: { apiKey: secret({ title: 'Token' }), baseUrl: url({ title: 'Base URL', default: 'https://api.github.com' }) },
+  broker: { injection: { kind: 'bearer', field: 'apiKey' }, upstream: { kind: 'field', field: 'baseUrl' } },
+  test: { kind: 'http', method: 'GET', path: '/user' },
+});

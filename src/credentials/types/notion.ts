@@ -1,0 +1,6 @@
+import { defineType, secret } from './define.ts';
+
+export const notion = defineType({
+  name: 'notion', title: 'Notion', description: 'The token of a Notion integration.', fields: { apiToken: secret({ title: 'API token' }) },
+  broker: { injection: { kind: 'bearer', field: 'apiToken' }, upstream: { kind: 'fixed', baseUrl: 'https://api.notion.com' } },
+});

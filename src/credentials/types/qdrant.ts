@@ -1,0 +1,9 @@
+import { defineType, host, optionalSecret, port, secret } from './define.ts';
+
+export const qdrant = defineType({
+  name: 'qdrant', title: 'Qdrant', description: 'A Qdrant server, with the key of the service that makes its embeddings.',
+  fields: {
+    host: host({ title: 'Host' }), port: port(6333), apiKey: optionalSecret({ title: 'API key' }),
+    embeddingApiKey: secret({ title: 'API key for embeddings' }),
+  },
+});

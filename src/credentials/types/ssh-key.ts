@@ -1,0 +1,9 @@
+import { defineType, host, optionalSecret, port, secret, username } from './define.ts';
+
+export const sshKey = defineType({
+  name: 'sshKey', title: 'SSH key', description: 'A private key for SSH.',
+  fields: {
+    host: host({ title: 'Host', optional: true }), port: port(22), username: username({ title: 'User name', optional: true }),
+    privateKey: secret({ title: 'Private key' }), passphrase: optionalSecret({ title: 'Passphrase' }),
+  },
+});
