@@ -4,9 +4,9 @@
 import { createHmac, createSecretKey, generateKeyPairSync, randomBytes, randomUUIDv7, timingSafeEqual } from 'node:crypto';
 import jwt from '@fastify/jwt';
 import fastify, { type FastifyReply } from 'fastify';
-import { CompactEncrypt, CompactSign, importJWK } from 'jose';
 import pg from 'pg';
 import { decrypt, encrypt, importKey } from '../src/crypto/fernet.ts';
+import { recipientKey, signAndEncrypt } from '../src/crypto/nested-jwt.ts';
 import { connectionConfig } from '../src/db/client.ts';
 import { parseDatabaseUrl } from '../src/db/url.ts';
 import { prepareFloor } from './floor-database.ts';
@@ -26,7 +26,7 @@ const dataKeyId = randomUUIDv7();
 const macKey = createSecretKey(randomBytes(32));
 const signer = generateKeyPairSync('ed25519').privateKey;
 const kid = randomBytes(32).toString('base64url');
-const recipient = await importJWK(JSON.parse(recipientJson), 'ECDH-ES');
+const recipient = recipientKey(kid, JSON.parse(recipientJson));
 const publicFields = { baseUrl: 'https://api.openai.com' };
 const policy = { delivery: ['lease'], allowedHosts: [] };
 
@@ -122,8 +122,7 @@ app.post<{ Body: { credentials: [{ id: string }]; purpose: string; onBehalfOf: s
     iss: issuer, aud: engine, jti: lease, iat: issuedAt, exp: issuedAt + ttlSeconds,
     credentials: [{ id: row.id, team: row.team, name: row.name, type: row.type, version: row.version, fields: { ...row.publicFields, ...fields } }],
   };
-  const signed = await new CompactSign(Buffer.from(JSON.stringify(claims))).setProtectedHeader({ alg: 'EdDSA', typ: 'JWT', kid }).sign(signer);
-  const sealed = await new CompactEncrypt(new TextEncoder().encode(signed)).setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: 'JWT', cty: 'JWT', kid: row.kid }).encrypt(recipient);
+  const sealed = signAndEncrypt(Buffer.from(JSON.stringify(claims)), { kid, privateKey: signer }, recipient);
   return withHeaders(reply, request.id).code(201).send({
     id: lease, expiresAt: new Date((issuedAt + ttlSeconds) * 1000), sealed,
     credentials: [{ id: row.id, team: row.team, name: row.name, type: row.type, version: row.version, revision: row.revision, expiresAt: row.expiresAt, notModified: false }],

@@ -11,9 +11,10 @@ import type { FernetKey, TokenFormat } from './fernet.ts';
 import { fingerprintOf } from './fingerprint.ts';
 import { KeyCache } from './key-cache.ts';
 import type { WrappedDataKey } from './key-cache.ts';
+import { type RecipientKey, signAndEncrypt } from './nested-jwt.ts';
 import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
 import { newSystemKey, systemKeyContext, SystemKeys } from './system-keys.ts';
-import type { LeaseJwk, LeaseSigner, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
+import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
 
 const cacheEntriesMaxDefault = 1000;
 const sealVersionBytes = 2;
@@ -124,9 +125,14 @@ export class Keyring {
     return this.#system.activeVersion('rowSeal');
   }
 
-  /** What signs leases: the one private key that a library outside has to be handed, as a KeyObject. */
-  leaseSigner(): LeaseSigner {
-    return this.#system.signer();
+  /** Signs the claims of a lease and encrypts them to an engine's key; a compact JWE with a JWT in it. */
+  sealLease(claims: Buffer, recipient: RecipientKey): string {
+    return signAndEncrypt(claims, this.#system.signer(), recipient);
+  }
+
+  /** The name of the key that signs leases now. */
+  leaseKeyId(): string {
+    return this.#system.signer().kid;
   }
 
   /** The public halves of all lease-signing keys, as a JWK set. */

@@ -1,7 +1,6 @@
 // The sealed lease: a JWT signed by the vault (so that the engine knows who made it) inside a JWE to one key of the engine (so
 // that nobody else reads it). This is the one place in which secrets are put into words that leave.
-import { CompactEncrypt, CompactSign, type CryptoKey, importJWK } from 'jose';
-import type { Keyring, SecretFields } from '../crypto/index.ts';
+import { type Keyring, type RecipientKey, recipientKey, type SecretFields } from '../crypto/index.ts';
 import type { PublicJwk } from '../engines/service.ts';
 import { AppError } from '../shared/errors.ts';
 import type { LeaseId } from '../shared/ids.ts';
@@ -27,30 +26,25 @@ const keysMax = 1_000;
 /** Seals leases; remembers imported public keys, by what they are. */
 export class LeaseSealer {
   readonly #keyring: Keyring;
-  readonly #keys = new Map<string, Promise<CryptoKey>>();
+  readonly #keys = new Map<string, RecipientKey>();
   constructor(keyring: Keyring) { this.#keyring = keyring; }
 
   /** The compact JWE of a payload; the payload is overwritten. */
-  async seal(payload: Buffer, recipient: { readonly kid: string; readonly jwk: PublicJwk }): Promise<string> {
+  seal(payload: Buffer, recipient: { readonly kid: string; readonly jwk: PublicJwk }): string {
     try {
-      const { kid, privateKey } = this.#keyring.leaseSigner();
-      const signed = await new CompactSign(payload).setProtectedHeader({ alg: 'EdDSA', typ: 'JWT', kid }).sign(privateKey);
-      return await new CompactEncrypt(new TextEncoder().encode(signed))
-        .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: 'JWT', cty: 'JWT', kid: recipient.kid })
-        .encrypt(await this.#keyOf(recipient.jwk));
+      return this.#keyring.sealLease(payload, this.#keyOf(recipient));
     } finally {
       payload.fill(0);
     }
   }
 
-  #keyOf(jwk: PublicJwk): Promise<CryptoKey> {
-    const name = JSON.stringify(jwk);
-    let key = this.#keys.get(name);
-    if (key === undefined) {
-      key = importJWK({ ...jwk }, 'ECDH-ES') as Promise<CryptoKey>;
-      if (this.#keys.size >= keysMax) this.#keys.delete(this.#keys.keys().next().value ?? '');
-      this.#keys.set(name, key);
-    }
+  #keyOf({ kid, jwk }: { readonly kid: string; readonly jwk: PublicJwk }): RecipientKey {
+    const name = JSON.stringify([kid, jwk]);
+    const known = this.#keys.get(name);
+    if (known !== undefined) return known;
+    const key = recipientKey(kid, jwk);
+    if (this.#keys.size >= keysMax) this.#keys.delete(this.#keys.keys().next().value ?? '');
+    this.#keys.set(name, key);
     return key;
   }
 }

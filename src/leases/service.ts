@@ -1,5 +1,6 @@
 // Leases: credentials for an engine, sealed to its key. All that are asked for or none; what is recorded as leased was opened, and
 // what was opened leaves only if its record committed.
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
@@ -93,14 +94,20 @@ export class LeasesService {
     const expiresAt = issuedAt + input.ttlSeconds;
     const payload = payloadOf({ id, issuer: issuer(), audience: caller.sub, issuedAt, expiresAt, credentials: opened });
     // Side by side; nothing is answered before both are done. A record without an answer says more than happened, never less.
-    const [sealed, isRecorded] = await Promise.all([
-      this.#sealer.seal(payload, recipient),
+    const [isRecorded, sealed] = await Promise.all([
       repository.recordIfUnchanged(db, basisOf(caller, recipient, opened), (onlyIf) => audit.parts(eventsOf(caller, id, recipient, input, opened), onlyIf)),
+      this.#sealWhileRecording(payload, recipient),
     ]);
     // SECURITY: without its record, or with anything changed that it rested on, nothing that was opened leaves.
     if (!isRecorded) return undefined;
     for (const { row } of opened) usage.count(row.id);
     return { id, expiresAt: new Date(expiresAt * 1000), sealed, credentials: opened.map(({ row, isKnown }) => ({ row, isKnown })) };
+  }
+
+  /** Sealing takes this thread: the statement that records is sent first, so that the database works meanwhile. */
+  async #sealWhileRecording(payload: Buffer, recipient: Recipient): Promise<string> {
+    await nextTurn();
+    return this.#sealer.seal(payload, recipient);
   }
 
   /** The engine and its key, or the refusal of the key. Throws forbidden. */

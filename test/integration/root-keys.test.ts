@@ -78,10 +78,10 @@ t.test('a compromised root key: every key it ever wrapped is marked, every team 
   const { resealAll } = await import('../../src/integrity/reseal.ts');
   const now = (): number => Date.now() + vault.clock.ms;
   const keeper = new SystemKeyKeeper({ db: vault.db, keyring: vault.keyring, now, onError: (error) => { throw error; }, reseal: (isStopping) => resealAll(vault.db, vault.keyring, isStopping) });
-  const signer = vault.keyring.leaseSigner().kid;
+  const signer = vault.keyring.leaseKeyId();
   await keeper.run();
   t.equal((await kids()).length, 2, 'the next lease-signing key is published before it signs');
-  t.equal(vault.keyring.leaseSigner().kid, signer);
+  t.equal(vault.keyring.leaseKeyId(), signer);
   t.equal(vault.keyring.sealVersion(), 1);
   vault.clock.ms += 3 * minute;
   await keeper.run();
@@ -94,7 +94,7 @@ t.test('a compromised root key: every key it ever wrapped is marked, every team 
   t.equal((await vault.call('alice', 'GET', `/v1/credentials/${id}`)).status, 200);
   vault.clock.ms += 15 * minute;
   await keeper.run();
-  t.not(vault.keyring.leaseSigner().kid, signer);
+  t.not(vault.keyring.leaseKeyId(), signer);
   t.equal((await kids()).length, 2, 'the one before is still published');
   t.strictSame((await vault.db.selectFrom('system_key').select(['purpose', 'version']).where('retired_at', 'is not', null).execute()), [{ purpose: 'rowSeal', version: 1 }],
     'a seal key that somebody knows verifies nothing any more');
