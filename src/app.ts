@@ -140,9 +140,10 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
 /** Counts the requests that are being answered; register it before every other hook. */
 function countInFlight(app: FastifyInstance): { readonly inFlight: number } {
   const traffic = { inFlight: 0 };
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', (_request, reply, done) => {
     traffic.inFlight += 1;
     reply.raw.once('close', () => { traffic.inFlight -= 1; });
+    done();
   });
   return traffic;
 }

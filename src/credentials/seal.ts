@@ -29,8 +29,9 @@ export const sealCredential = (keyring: Keyring, row: SealedCredential): Buffer 
 /** Whether the vault wrote this row and what its current version says. */
 export const credentialSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean => keyring.verifyRow('credential', asJson(row), seal);
 
-// Named one by one: rows carry more columns than the seal covers. The policy goes in as it stands, members that nobody knows included.
+// Named one by one, in the order of the canonical form: rows carry more columns than the seal covers. The policy goes in as it
+// stands, members that nobody knows included.
 const asJson = ({ id, team, name, type, state, version, expiresAt, revision, publicFields, policy, secretFieldNames }: SealedCredential): JsonObject => ({
-  id, team, name, type, state, version, expiresAt: expiresAt?.toISOString() ?? null, revision,
-  publicFields, policy: policy as unknown as JsonObject, secretFields: secretFieldNames,
+  expiresAt: expiresAt?.toISOString() ?? null, id, name, policy: policy as unknown as JsonObject, publicFields, revision,
+  secretFields: secretFieldNames, state, team, type, version,
 });

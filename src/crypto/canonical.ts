@@ -25,7 +25,11 @@ export function findCanonicalJson(value: JsonValue): string | undefined {
   }
 }
 
+// Characters that JSON writes as they are.
+const plain = /^[ !#-[\]-~]*$/;
+
 function text(value: string): string {
+  if (plain.test(value)) return `"${value}"`;
   if (!value.isWellFormed()) throw new TypeError('canonical JSON: lone surrogate');
   return JSON.stringify(value);
 }
@@ -46,11 +50,19 @@ function object(value: JsonObject): string {
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) throw new TypeError('canonical JSON: not a plain object');
   let out = '{';
+  const names = Object.keys(value);
   // The default order of sort() is by UTF-16 code units, as RFC 8785 wants.
-  for (const name of Object.keys(value).sort()) {
+  if (!isSorted(names)) names.sort();
+  for (const name of names) {
     out += (out === '{' ? '' : ',') + text(name) + ':' + canonicalJson(value[name] as JsonValue);
   }
   return out + '}';
+}
+
+/** By UTF-16 code units, as `<` compares. */
+function isSorted(names: readonly string[]): boolean {
+  for (let i = 1; i < names.length; i += 1) if (names[i - 1]! > names[i]!) return false;
+  return true;
 }
 
 function isArray(value: readonly JsonValue[] | JsonObject): value is readonly JsonValue[] {

@@ -17,8 +17,6 @@ import { newSystemKey, systemKeyContext, SystemKeys } from './system-keys.ts';
 import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
 
 const cacheEntriesMaxDefault = 1000;
-const sealVersionBytes = 2;
-const sealBytes = sealVersionBytes + 32;
 
 export type SealedTable = 'membership' | 'engine' | 'engine_key' | 'credential';
 
@@ -105,19 +103,13 @@ export class Keyring {
 
   /** The seal of a row that grants: key version (2 bytes, big endian) ‖ HMAC-SHA256 over canonical JSON of [table, row]. */
   sealRow(table: SealedTable, row: JsonObject): Buffer {
-    const { version, mac } = this.#system.mac('rowSeal', canonicalJson([table, row]));
-    const seal = Buffer.alloc(sealBytes);
-    seal.writeUInt16BE(version);
-    mac.copy(seal, sealVersionBytes);
-    return seal;
+    return this.#system.seal(canonicalJson([table, row]));
   }
 
   /** Whether the vault sealed this very row. */
   verifyRow(table: SealedTable, row: JsonObject, seal: Buffer): boolean {
     const text = findCanonicalJson([table, row]);
-    if (text === undefined || seal.length !== sealBytes) return false;
-    const held = { version: seal.readUInt16BE(), mac: seal.subarray(sealVersionBytes) };
-    return this.#system.verifyMac('rowSeal', text, held);
+    return text !== undefined && this.#system.verifySeal(text, seal);
   }
 
   /** The version of the key that seals rows now. */

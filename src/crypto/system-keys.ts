@@ -35,6 +35,9 @@ export interface LeaseJwk {
 }
 
 const systemKeyBytes = 32;
+const sealVersionBytes = 2;
+const sealBytes = sealVersionBytes + 32;
+const sealsRememberedMax = 10_000;
 // What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410).
 const ed25519Prefix = Buffer.from('302e020100300506032b657004220420', 'hex');
 
@@ -52,6 +55,8 @@ interface SigningKey {
 export class SystemKeys {
   readonly #mac = new Map<SystemPurpose, Versions<KeyObject>>();
   readonly #signing: Versions<SigningKey> = { byVersion: new Map() };
+  // Seals that have verified, by the text that they are over: as good as verifying them again for as long as these keys are loaded.
+  readonly #verified = new Map<string, Buffer>();
 
   /** Throws KeyUnavailable or DecryptionFailed when a row does not unwrap, TypeError when two say the same or two are active. */
   constructor(roots: RootKeys, rows: readonly WrappedSystemKey[]) {
@@ -74,6 +79,26 @@ export class SystemKeys {
     if (key === undefined) return false;
     const expected = createHmac('sha256', key).update(message).digest();
     return held.mac.length === expected.length && timingSafeEqual(expected, held.mac);
+  }
+
+  /** A row's seal: key version (2 bytes, big endian) ‖ MAC of its text. */
+  seal(text: string): Buffer {
+    const { version, mac } = this.mac('rowSeal', text);
+    const seal = Buffer.alloc(sealBytes);
+    seal.writeUInt16BE(version);
+    mac.copy(seal, sealVersionBytes);
+    return seal;
+  }
+
+  /** Whether the seal is one over this text. */
+  verifySeal(text: string, seal: Buffer): boolean {
+    if (seal.length !== sealBytes) return false;
+    const known = this.#verified.get(text);
+    if (known !== undefined && timingSafeEqual(known, seal)) return true;
+    if (!this.verifyMac('rowSeal', text, { version: seal.readUInt16BE(), mac: seal.subarray(sealVersionBytes) })) return false;
+    if (this.#verified.size >= sealsRememberedMax) this.#verified.delete(this.#verified.keys().next().value ?? '');
+    this.#verified.set(text, Buffer.from(seal));
+    return true;
   }
 
   /** The version that makes. */

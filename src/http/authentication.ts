@@ -7,6 +7,7 @@ import { AppError } from '../shared/errors.ts';
 import { parseJson } from './json.ts';
 import { algorithmsFor, JwksCache } from './jwks.ts';
 import { clockToleranceSeconds, keyIdLengthMax, tokenLengthMax, tokenLifetimeSecondsMax } from './limits.ts';
+import { type TokenKey, VerifiedTokens } from './verified-tokens.ts';
 
 /** How tokens are verified: exactly one source of keys. */
 export interface TokenVerification {
@@ -39,10 +40,14 @@ export async function registerAuthentication(app: FastifyInstance, verification:
   const algorithms = 'publicKey' in source ? algorithmsFor(createPublicKey(source.publicKey)) : 'secret' in source ? ['HS256'] : ofProvider;
   // SECURITY: to the verifier an empty list means "whatever the key can".
   if (algorithms.length === 0) throw new TypeError('no algorithm is accepted for this kind of public key');
+  const verified = new VerifiedTokens();
+  /** The key under which a request's token is being verified. */
+  const keys = new WeakMap<FastifyRequest, TokenKey>();
   await app.register(jwt, {
-    secret: fixedKey ?? (async (_request: unknown, token: { header: { kid: string; alg: string } }) => {
-      const pem = await jwks?.find(token.header.kid, token.header.alg);
+    secret: fixedKey ?? (async (request: FastifyRequest, { header: { kid, alg: algorithm } }: { header: { kid: string; alg: string } }) => {
+      const pem = await jwks?.find(kid, algorithm);
       if (pem === undefined) throw unauthenticated();
+      keys.set(request, { kid, algorithm, pem });
       return pem;
     }) as never,
     decode: { complete: true },
@@ -60,21 +65,30 @@ export async function registerAuthentication(app: FastifyInstance, verification:
     },
   });
 
-  const verify = async (token: string | undefined, claimsOf: (token: string) => Promise<Record<string, unknown>>): Promise<Principal> => {
+  // SECURITY: a key that the provider publishes no longer verifies nothing, whatever was verified with it before.
+  const isStillKey = async (key: TokenKey | undefined): Promise<boolean> => key === undefined || await jwks?.find(key.kid, key.algorithm) === key.pem;
+  const claimsOf = async (request: FastifyRequest, token: string, options?: object): Promise<Readonly<Record<string, unknown>>> => {
+    const known = verified.find(token);
+    if (known !== undefined && await isStillKey(known.key)) return known.claims;
+    checkForm(token, jwks !== undefined);
+    const claims = await (request.jwtVerify as (options?: object) => Promise<Record<string, unknown>>)(options);
+    verified.add(token, { claims, key: keys.get(request) });
+    return claims;
+  };
+  const verify = async (request: FastifyRequest, token: string | undefined, options?: object): Promise<Principal> => {
     try {
       if (token === undefined) throw unauthenticated();
-      checkForm(token, jwks !== undefined);
-      return principalOf(await claimsOf(token), now() / 1000);
+      return principalOf(await claimsOf(request, token, options), now() / 1000);
     } catch (error) {
       // SECURITY: whatever a hostile token makes the verifier throw is 401, never 500.
       throw error instanceof AppError && error.code === 'identityProviderUnavailable' ? error : unauthenticated();
     }
   };
   return {
-    authenticate: (request) => verify(tokenOf(request), () => request.jwtVerify()),
+    authenticate: (request) => verify(request, tokenOf(request)),
     verifySubjectToken: async (request, token) => {
       try {
-        return await verify(token, () => request.jwtVerify({ verify: { extractToken: () => token } } as never));
+        return await verify(request, token, { verify: { extractToken: () => token } });
       } catch (error) {
         if (!(error instanceof AppError) || error.code !== 'unauthenticated') throw error;
         throw new AppError('subjectTokenInvalid', 'The subject token is not valid.', { errors: [{ pointer: '/subjectToken', rule: 'token' }] });
@@ -117,7 +131,7 @@ const isObject = (value: unknown): value is Record<string, unknown> => typeof va
 const isTime = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
 
 /** What @fastify/jwt does not ask: a subject that can be one, times that are numbers and make sense. */
-function principalOf({ sub, iat, exp, nbf, scope }: Record<string, unknown>, nowSeconds: number): Principal {
+function principalOf({ sub, iat, exp, nbf, scope }: Readonly<Record<string, unknown>>, nowSeconds: number): Principal {
   if (typeof sub !== 'string' || !visibleAscii.test(sub)) throw unauthenticated();
   if (!isTime(iat) || !isTime(exp) || (nbf !== undefined && !isTime(nbf))) throw unauthenticated();
   const [soon, lately] = [nowSeconds + clockToleranceSeconds, nowSeconds - clockToleranceSeconds];

@@ -25,10 +25,10 @@ export const sealEngine = (keyring: Keyring, row: SealedEngine): Buffer => keyri
 /** Whether the vault wrote this engine's row. */
 export const engineSealHolds = (keyring: Keyring, row: SealedEngine, seal: Buffer): boolean => keyring.verifyRow('engine', engineJson(row), seal);
 
-// Named one by one: what is passed in may carry more than the seal covers.
+// Named one by one, in the order of the canonical form: what is passed in may carry more than the seal covers.
 const membershipJson = ({ team, slug, subject, sub, role, actsForItself, revision }: SealedMembership): JsonObject =>
-  ({ team, slug, subject, sub, role, actsForItself, revision });
-const engineJson = ({ id, subject, sub, state, revision }: SealedEngine): JsonObject => ({ id, subject, sub, state, revision });
+  ({ actsForItself, revision, role, slug, sub, subject, team });
+const engineJson = ({ id, subject, sub, state, revision }: SealedEngine): JsonObject => ({ id, revision, state, sub, subject });
 
 /** The columns that `standingOf` reads; nulls where the left joins of `rightsJoin` found nothing. */
 export interface RightsRow {

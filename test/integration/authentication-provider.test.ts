@@ -49,6 +49,24 @@ t.test('a vault with a provider', async (test) => {
   test.match(line, { code: 'identityProviderUnavailable' }, 'the log says why');
 });
 
+for (const [what, later] of [['withdrawn', jwkOf(second)], ['replaced under its id', { ...jwkOf(keyPair('ES256')), kid: first.kid }]] as const) {
+  t.test(`a token that was good is refused when its key is ${what}`, async (test) => {
+    const provider = await startProvider(test, [jwkOf(first)]);
+    const vault = await startVault(test, { verification: { issuer, audience, source: { jwksUrl: provider.url } } });
+    const token = forge(first, { alg: first.alg, kid: first.kid }, { ...goodClaims(), exp: Math.floor(Date.now() / 1000) + 3600 });
+    const call = async (sent = token): Promise<number> => (await vault.call(null, 'GET', '/v1/whoami', undefined, { authorization: `Bearer ${sent}` })).status;
+
+    test.strictSame([await call(), await call()], [200, 200]);
+    const [header, claims, signature = ''] = token.split('.');
+    test.equal(await call(`${header}.${claims}.${signature.startsWith('A') ? 'B' : 'A'}${signature.slice(1)}`), 401, 'the same claims with another signature');
+    vault.clock.ms += 11 * minute;
+    test.equal(await call(), 200, 'its key is published still');
+    provider.answer([later]);
+    vault.clock.ms += 11 * minute;
+    test.equal(await call(), 401);
+  });
+}
+
 t.test('two hundred tokens under unknown keys make one fetch', async (test) => {
   for (const isUp of [true, false]) {
     const { provider, clock, cache } = await cacheOver(test);

@@ -182,6 +182,19 @@ t.test('a row sealed under an older key verifies, and a version takes two bytes'
   t.strictSame([...keyring.sealRow('credential', { id: 'a' }).subarray(0, 2)], [1, 3]);
 });
 
+t.test('a seal that has verified does so no longer when its key is not loaded any more', async (t) => {
+  const keyring = freshKeyring();
+  const [old, next] = [systemKey(keyring, 'rowSeal', 1), systemKey(keyring, 'rowSeal', 2)];
+  keyring.loadSystemKeys([old]);
+  const seal = keyring.sealRow('credential', { id: 'a' });
+  t.ok(keyring.verifyRow('credential', { id: 'a' }, seal));
+  t.ok(keyring.verifyRow('credential', { id: 'a' }, seal), 'from memory');
+  t.notOk(keyring.verifyRow('credential', { id: 'b' }, seal), 'of another row');
+  t.notOk(keyring.verifyRow('credential', { id: 'a' }, withFlippedBit(seal, 100)), 'another seal of the row');
+  keyring.loadSystemKeys([next]);
+  t.notOk(keyring.verifyRow('credential', { id: 'a' }, seal));
+});
+
 t.test('the lease signer is Ed25519; its kid is the RFC 7638 thumbprint, and its public half stands in the JWK set', async (t) => {
   const keyring = freshKeyring();
   const old = systemKey(keyring, 'leaseSigning', 1);
