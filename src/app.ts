@@ -8,6 +8,7 @@ import { CredentialsService } from './credentials/service.ts';
 import type { Keyring } from './crypto/index.ts';
 import type { Db } from './db/client.ts';
 import { Subjects } from './db/subjects.ts';
+import type { Egress } from './egress/index.ts';
 import { registerEngines } from './engines/routes.ts';
 import { EnginesService } from './engines/service.ts';
 import { registerAuthentication, type TokenVerification } from './http/authentication.ts';
@@ -57,6 +58,8 @@ export interface AppParts {
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly readiness: readonly ReadinessCheck[];
+  /** Through which everything dials; whoever made it closes it. */
+  readonly egress: Egress;
 }
 
 /** The app, and what runs beside it: started after listening, stopped before the database closes. */

@@ -95,6 +95,14 @@ export function certificatePem(text: string): string {
   return parses(() => new X509Certificate(text)) ? text : refuse('must be a certificate chain in PEM');
 }
 
+/** Certificates of authorities as PEM, one after the other. */
+export function authoritiesPem(text: string): string {
+  if (text.includes('PRIVATE KEY')) return refuse('must be certificates without a key');
+  const certificates = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+  if (certificates.length === 0 || !certificates.every((one) => parses(() => new X509Certificate(one)))) return refuse('must be certificates in PEM');
+  return certificates.every((one) => new X509Certificate(one).ca) ? text : refuse('must be certificates of authorities (CA:TRUE)');
+}
+
 /** A private key as PEM, not encrypted. */
 export function privateKeyPem(text: string): string {
   return parses(() => createPrivateKey(text)) ? text : refuse('must be an unencrypted private key in PEM');

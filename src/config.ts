@@ -1,8 +1,9 @@
 // The environment, read once: `config` may be logged, `secrets` may not. Pure: the caller hands in the environment and a way to read files.
 // Every fault is named in one message, by names and rules; a bad value never becomes a default.
 import { DatabaseUrlInvalid, parseDatabaseUrl } from './db/url.ts';
+import { type AllowRule, AllowRuleInvalid, parseAllowRules } from './egress/allow.ts';
 import {
-  certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, rootKeys, subjects, ValueInvalid,
+  authoritiesPem, certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, rootKeys, subjects, ValueInvalid,
 } from './config-values.ts';
 
 export type Mode = 'local' | 'serve' | 'migrate' | 'verify';
@@ -22,6 +23,8 @@ interface CommonConfig {
   readonly rateLimits: { readonly address: number; readonly subject: number };
   /** The issuer of leases; undefined only with port 0, where it depends on the port taken. */
   readonly publicUrl: string | undefined;
+  /** Private targets that may be dialled, and authorities that count beside the usual ones. */
+  readonly egress: { readonly allow: readonly AllowRule[]; readonly ca: string | undefined };
 }
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
@@ -105,6 +108,10 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
       subject: reader.value('CREDVAULT_RATE_LIMIT_SUBJECT', integer(0, 1_000_000_000)) ?? 6_000,
     }),
     publicUrl: reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ?? (port === 0 ? undefined : `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`),
+    egress: Object.freeze({
+      allow: reader.value('CREDVAULT_EGRESS_ALLOW', allowRules) ?? Object.freeze([]),
+      ca: reader.value('CREDVAULT_EGRESS_CA', authoritiesPem, { isFile: true }),
+    }),
   };
 }
 
@@ -198,6 +205,15 @@ function databaseUrl(text: string): string {
   }
 }
 
+function allowRules(text: string): readonly AllowRule[] {
+  try {
+    return parseAllowRules(text);
+  } catch (error) {
+    if (error instanceof AllowRuleInvalid) throw new ValueInvalid(error.rule);
+    throw error;
+  }
+}
+
 // ── the names ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const prefix = 'CREDVAULT_';
@@ -207,11 +223,12 @@ const serveOnly = [
 ] as const;
 const everywhere = [
   'CREDVAULT_OPERATORS', 'CREDVAULT_TOKEN_FORMAT', 'CREDVAULT_DATA_DIR', 'CREDVAULT_NAMED_STATEMENTS', 'CREDVAULT_POOL_SIZE', 'CREDVAULT_RATE_LIMIT_ADDRESS',
-  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL',
+  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
 ] as const;
 /** The names that may also be given as NAME_FILE: every secret, and what is a file by nature. */
 export const fileNames: ReadonlySet<string> = new Set([
   'DATABASE_URL', 'CREDVAULT_MIGRATE_DATABASE_URL', 'CREDVAULT_ROOT_KEYS', 'CREDVAULT_JWT_SECRET', 'CREDVAULT_TLS_KEY', 'CREDVAULT_TLS_CERT', 'CREDVAULT_JWT_PUBLIC_KEY',
+  'CREDVAULT_EGRESS_CA',
 ]);
 /** Every name that the vault reads; each documented in the README. */
 export const names: readonly string[] = ['HOST', 'PORT', 'LOG_LEVEL', 'PG_BIN', ...serveOnly, ...everywhere];

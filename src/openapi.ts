@@ -4,6 +4,7 @@ import { Document, visit } from 'yaml';
 import { buildApp } from './app.ts';
 import { generateRootKey, Keyring, parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
+import { Egress } from './egress/index.ts';
 import { openapiDocument } from './http/document.ts';
 
 /** The document as YAML. Composes the app without starting anything: no connection is made. */
@@ -13,6 +14,7 @@ export async function openapiYaml(): Promise<string> {
     db: database.db, keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }), rootKeys: [], logger: pino({ level: 'silent' }), now: Date.now,
     verification: { issuer: 'document', audience: 'document', source: { secret: generateRootKey() } }, operators: [], tokenFormat: 'fernet',
     publicUrl: () => 'https://vault.example', rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
+    egress: new Egress({ allow: [], own: () => [] }),
   });
   try {
     return asYaml(openapiDocument(vault.app.operations));

@@ -5,6 +5,8 @@ import type { LocalConfig, ServeConfig } from './config.ts';
 import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { schemaState } from './db/migrate.ts';
+import { parseDatabaseUrl } from './db/url.ts';
+import { Egress, type OwnEndpoint } from './egress/index.ts';
 import type { TokenVerification } from './http/authentication.ts';
 import { checkCanaries, openKeyring } from './keys/system-keys.ts';
 
@@ -49,6 +51,8 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     const roots = parseRootKeys(settings.rootKeys);
     const keyring = await openKeyring({ db: database.db, roots, now });
     let url = config.publicUrl ?? '';
+    const own = (): readonly OwnEndpoint[] => ownEndpoints({ databaseUrl: settings.databaseUrl, host: config.host, url, publicUrl: config.publicUrl });
+    const egress = new Egress({ ...config.egress, own });
     const vault = await buildApp({
       db: database.db, keyring, rootKeys: roots.fingerprints, logger, now, verification: settings.verification, operators: settings.operators, tokenFormat: config.tokenFormat,
       publicUrl: () => config.publicUrl ?? url, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
@@ -57,6 +61,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
         { name: 'schema', check: async () => await schemaState(database.db) === 'current' },
         { name: 'rootKeys', check: () => checkCanaries(database.db, roots) },
       ],
+      egress,
     });
     try {
       // For the name fastify would open a second server, for ::1, that does not know how we answer and close.
@@ -71,6 +76,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       url,
       stop: async () => {
         await vault.stop();
+        await egress.close();
         await database.close();
         logger.info({ event: 'stopped' }, 'stopped');
       },
@@ -79,6 +85,18 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     await database.close();
     throw error;
   }
+}
+
+/** What the vault is reached at itself: its listener, where others see it, and its database. */
+function ownEndpoints(own: { databaseUrl: string; host: string; url: string; publicUrl: string | undefined }): readonly OwnEndpoint[] {
+  const portOf = (url: URL): number => Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
+  const [listener, seen] = [own.url, own.publicUrl].map((text) => URL.parse(text ?? ''));
+  return [
+    ...(listener == null ? [] : [{ host: own.host, port: portOf(listener) }]),
+    // The address behind this name may be a balancer's, with other services beside the vault.
+    ...(seen == null ? [] : [{ host: seen.hostname, port: portOf(seen), byName: true as const }]),
+    ...parseDatabaseUrl(own.databaseUrl).hosts.filter(({ host }) => !host.startsWith('/')),
+  ];
 }
 
 /** How `serve` verifies tokens, from its configuration. */

@@ -3,21 +3,21 @@ import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// main → commands → { operate, serve, local } → app → { integrity, features } → audit → http → { crypto, db } → shared, never back.
+// main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http, egress } → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
 const features = ['credentials', 'engines', 'keys', 'leases', 'retention', 'root-keys', 'teams'];
-const feature = [...features, 'audit', 'http', ...floor];
+const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
   'main.ts':          ['commands.ts', 'config.ts'],
   'commands.ts':      ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
-  'config.ts':        ['config-values.ts', 'db'],
+  'config.ts':        ['config-values.ts', 'db', 'egress'],
   'config-values.ts': [],
   local:              ['config.ts', 'serve.ts', 'client', ...floor],
   operate:            ['config.ts', 'serve.ts', 'local', 'integrity', 'keys', ...floor],
-  'serve.ts':         ['config.ts', 'app.ts', 'keys', 'http', ...floor],
-  'openapi.ts':       ['app.ts', 'http', ...floor],
+  'serve.ts':         ['config.ts', 'app.ts', 'keys', 'http', 'egress', ...floor],
+  'openapi.ts':       ['app.ts', 'http', 'egress', ...floor],
   'app.ts':           ['integrity', ...feature],
   integrity:          ['credentials', 'engines', 'keys', 'audit', 'http', ...floor],
   credentials:        feature,
@@ -29,6 +29,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   teams:              feature,
   audit:              ['http', ...floor],
   http:               floor,
+  egress:             ['shared'],
   crypto:             ['shared'],
   db:                 ['shared'],
   shared:             [],
@@ -40,10 +41,11 @@ const doors: Readonly<Record<string, RegExp>> = {
   crypto: /^src\/crypto\/index\.ts$/,
   client: /^src\/client\/index\.ts$/,
   audit: /^src\/audit\/(record|event)\.ts$/,
+  egress: /^src\/egress\/(index|allow)\.ts$/,
   ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
 };
 const composition = new Set(['app.ts', 'serve.ts', 'operate']);
-const narrow: Readonly<Record<string, RegExp>> = { 'config.ts db': /^src\/db\/url\.ts$/ };
+const narrow: Readonly<Record<string, RegExp>> = { 'config.ts db': /^src\/db\/url\.ts$/, 'config.ts egress': /^src\/egress\/allow\.ts$/ };
 
 /** Packages and built-in modules, each with the files that may import it. What is not named here is imported by nobody. */
 const packages: Readonly<Record<string, RegExp>> = {
@@ -57,15 +59,18 @@ const packages: Readonly<Record<string, RegExp>> = {
   pino: /^src\/(main|commands|serve|app|openapi)\.ts$|^src\/(local|http)\//,
   jose: /^src\/(client|local)\//,
   yaml: /^src\/openapi\.ts$/,
+  undici: /^src\/egress\//,
   'node:buffer': /^src\/http\//,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
   'node:util': /^src\/(crypto|operate)\//,
-  'node:net': /^src\/(config-values\.ts$|http\/)/,
+  'node:net': /^src\/(config-values\.ts$|http\/|egress\/)/,
+  'node:tls': /^src\/egress\//,
+  'node:dns/promises': /^src\/egress\//,
   'node:http': /^src\/(http|local)\//,
   'node:fs': /^src\/(main\.ts$|db\/|local\/|http\/docs\.ts$)/,
   'node:path': /^src\/(db|local|http|operate)\//,
   'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
-  'node:os': /^src\/local\//,
+  'node:os': /^src\/(local|egress)\//,
   'node:child_process': /^src\/local\//,
   'node:timers/promises': /^src\/(local|keys|leases|client|operate)\//,
 };
@@ -79,6 +84,15 @@ const names: readonly { readonly what: string; readonly pattern: RegExp; readonl
   { what: 'console', pattern: /\bconsole\s*[.[]/, files: [] },
   { what: 'random numbers that are none', pattern: /\bMath\s*\.\s*random\b/, files: [] },
   { what: 'code from text', pattern: /\beval\s*\(|\bnew\s+Function\b|node:vm/, files: [] },
+  // Who dials goes through the egress. Beside it: the operator's own identity provider, the client that engines take along, and commands that talk to the vault.
+  {
+    what: 'a way to dial', pattern: /(?<![.#\w'"-])(fetch|WebSocket|EventSource)\b(?!['"])/,
+    files: ['src/client/vault-client.ts', 'src/http/jwks.ts', 'src/local/demo-stage.ts', 'src/operate/target.ts'],
+  },
+  {
+    what: 'connections and their makers', pattern: /\bimport\s+(?!type\b)[^;]*?(?<!\btype\s)\b(?:request|get|Agent|connect|connectTcp|createConnection|Socket|TLSSocket|ClientRequest|http|https|net|tls|undici)\b[^;]*?\bfrom\s+['"](?:node:(?:https?|net|tls)|undici)['"]/,
+    files: ['src/egress/dial.ts'],
+  },
   { what: 'a default export', pattern: /\bexport\s+default\b/, files: [] },
   { what: 'every column, listed or not', pattern: /\b(selectAll|returningAll)\b|\breturning\s+\*/i, files: [] },
 ];
@@ -175,6 +189,19 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/leases/planted.ts', `const p = globalThis['pro' + 'cess'];`],
     ['src/leases/planted.ts', `console.log(lease);`],
     ['src/leases/planted.ts', `const id = Math.random();`],
+    ['src/leases/planted.ts', `import { Pool } from 'undici';`],
+    ['src/leases/planted.ts', `import { checkServerIdentity } from 'node:tls';`],
+    ['src/leases/planted.ts', `import { Egress } from '../egress/dial.ts';`],
+    ['src/leases/planted.ts', `const answer = await fetch(url);`],
+    ['src/leases/planted.ts', `const get = fetch;`],
+    ['src/leases/planted.ts', `const socket = new WebSocket(url);`],
+    ['src/http/planted.ts', `import { request } from 'node:http';`],
+    ['src/http/planted.ts', `import { STATUS_CODES, get as ask } from 'node:http';`],
+    ['src/http/planted.ts', `import * as http from 'node:http';`],
+    ['src/http/planted.ts', `import { connect } from 'node:net';`],
+    ['src/http/planted.ts', `import { type Server, Socket } from 'node:net';`],
+    ['src/egress/planted.ts', `import { AppError } from '../http/problem.ts';`],
+    ['src/config.ts', `import { Egress } from './egress/index.ts';`],
     ['src/leases/planted.ts', `export default lease;`],
     ['src/leases/planted.ts', `db.selectFrom('lease').selectAll()`],
     ['src/leases/planted.ts', 'sql`delete from lease returning *`'],

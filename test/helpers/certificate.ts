@@ -9,7 +9,8 @@ export function testCertificate(names: readonly string[] = ['localhost', '127.0.
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
   const day = 86_400_000;
   const ecdsaWithSha256 = sequence(oid('2a8648ce3d040302'));
-  const subject = sequence(set(sequence(oid('550403'), tagged(0x0c, Buffer.from('credential-vault test')))));
+  // A name of its own: among authorities of one name OpenSSL takes the first.
+  const subject = sequence(set(sequence(oid('550403'), tagged(0x0c, Buffer.from(`credential-vault test ${randomBytes(8).toString('hex')}`)))));
   const alternatives = sequence(...names.map((name) => (isIPv4(name) ? tagged(0x87, Buffer.from(name.split('.').map(Number))) : tagged(0x82, Buffer.from(name)))));
   const body = sequence(
     tagged(0xa0, integer(Buffer.from([2]))),

@@ -7,6 +7,7 @@ import type { FastifyInstance, InjectOptions } from 'fastify';
 import { buildApp } from '../../src/app.ts';
 import { generateRootKey, type Keyring, parseRootKeys } from '../../src/crypto/index.ts';
 import type { Db } from '../../src/db/client.ts';
+import { Egress } from '../../src/egress/index.ts';
 import type { TokenVerification } from '../../src/http/authentication.ts';
 import type { ReadinessCheck } from '../../src/http/health.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
@@ -49,6 +50,8 @@ export interface TestVault {
 interface Options {
   operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string;
   publicUrl?: () => string; verification?: TokenVerification; readiness?: readonly ReadinessCheck[]; trustedProxies?: string[]; tls?: { cert: string; key: string };
+  /** What the vault dials through; without it, it reaches nothing private. */
+  egress?: Egress;
 }
 interface Teardown { teardown(action: () => unknown): unknown }
 
@@ -59,6 +62,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const clock = { ms: 0 };
   const now = (): number => Date.now() + clock.ms;
   const keyring = await openKeyring({ db: database.db, roots: parseRootKeys(rootKey), now });
+  const egress = options.egress ?? new Egress({ allow: [], own: () => [] });
   const logs: string[] = [];
   const answers: string[] = [];
   const stream = new Writable({ write(chunk: Buffer, _encoding, done) { logs.push(chunk.toString('utf8')); done(); } });
@@ -68,9 +72,10 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
     operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
     rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: options.trustedProxies ?? [], tls: options.tls,
     readiness: options.readiness ?? [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
+    egress,
   }));
   let stopped: Promise<void> | undefined;
-  const stop = (): Promise<void> => (stopped ??= vault.stop());
+  const stop = (): Promise<void> => (stopped ??= vault.stop().then(() => egress.close()));
   t.teardown(stop);
 
   const token = (sub: string, claims: Record<string, unknown> = {}): Promise<string> => {

@@ -44,18 +44,21 @@ t.test('every setting of serve arrives where it belongs', async (t) => {
   const { config, secrets } = readConfig({
     ...production, HOST: '::', PORT: '443', LOG_LEVEL: 'debug', CREDVAULT_OPERATORS: 'ops,auth0|7', CREDVAULT_TOKEN_FORMAT: 'fernet-256', CREDVAULT_TLS_CERT: certificate, CREDVAULT_TLS_KEY: key,
     CREDVAULT_TRUST_PROXY: '10.0.0.7,10.1.0.0/16,fd00::/8', CREDVAULT_NAMED_STATEMENTS: 'off', CREDVAULT_POOL_SIZE: '40', CREDVAULT_RATE_LIMIT_ADDRESS: '0', CREDVAULT_RATE_LIMIT_SUBJECT: '100',
-    CREDVAULT_PUBLIC_URL: 'https://vault.example.com',
+    CREDVAULT_PUBLIC_URL: 'https://vault.example.com', CREDVAULT_EGRESS_ALLOW: 'grist.internal:8484=10.1.0.0/16,models.internal:443=10.2.0.7@ml', CREDVAULT_EGRESS_CA: certificate + certificate,
   }, 'serve', noFiles);
   t.match(config, {
     host: '::', port: 443, logLevel: 'debug', operators: ['ops', 'auth0|7'], tokenFormat: 'fernet-256', tlsCertificate: certificate, trustedProxies: ['10.0.0.7', '10.1.0.0/16', 'fd00::/8'],
     namedStatements: false, poolMax: 40, rateLimits: { address: 0, subject: 100 }, publicUrl: 'https://vault.example.com',
   });
+  t.match(config.egress, { allow: [{ host: 'grist.internal', port: 8484, team: undefined }, { host: 'models.internal', port: 443, team: 'ml' }], ca: certificate + certificate });
+  t.match(faultsOf({ ...production, CREDVAULT_EGRESS_CA: certificate + key }, 'serve'), [/^CREDVAULT_EGRESS_CA must be certificates without a key/]);
+  t.same(readConfig({ CREDVAULT_EGRESS_ALLOW: 'model.test:11434=127.0.0.1' }, 'local', noFiles).config.egress.allow.length, 1, 'in local mode too');
   t.equal(secrets.tlsKey, key);
 });
 
 t.test('config and secrets are frozen, and the secrets do not print', async (t) => {
   const { config, secrets } = readConfig(production, 'serve', noFiles);
-  t.ok([config, config.jwt, config.jwt.keys, config.rateLimits, config.operators, config.trustedProxies, secrets].every(Object.isFrozen));
+  t.ok([config, config.jwt, config.jwt.keys, config.rateLimits, config.operators, config.trustedProxies, config.egress, config.egress.allow, secrets].every(Object.isFrozen));
   const printed = `${inspect(secrets, { depth: 9, showHidden: true })}${JSON.stringify({ secrets })}${JSON.stringify(config)}`;
   for (const name of ['DATABASE_URL', 'CREDVAULT_ROOT_KEYS', 'CREDVAULT_JWT_SECRET']) t.notOk(printed.includes(production[name]!), name);
 });
@@ -86,6 +89,8 @@ t.test('a value that breaks a rule is refused, never replaced by the default', a
     CREDVAULT_PUBLIC_URL: ['', 'vault.example.com', 'ftp://x', 'https://u:p@x', 'https://x/?a=b', 'https://x/', 'https://x#f'],
     CREDVAULT_TRUST_PROXY: ['', 'loopback', '10.0.0', '0.0.0.0/0', '::/0', '10.0.0.0/33', '10.0.0.1,', '10.0.0.1/8/8', 'true', '1'],
     CREDVAULT_TLS_TERMINATED: ['', 'yes', 'true'],
+    CREDVAULT_EGRESS_ALLOW: ['', 'grist', 'grist:80', 'grist:80=10.0.0.1,', 'grist:80=0.0.0.0/0', '127.0.0.1:80=127.0.0.1', 'grist:80=169.254.169.254', 'grist:80=10.0.0.1@Team'],
+    CREDVAULT_EGRESS_CA: ['', 'x', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----'],
     CREDVAULT_JWT_ISSUER: ['', 'a\nb', 'x'.repeat(1_001)],
     CREDVAULT_JWT_AUDIENCE: ['', 'a\0b'],
   };

@@ -1,0 +1,159 @@
+// The door to the outside: everything that dials goes through here, with one rule. A target is a DNS name whose addresses are all global unicast, or one that the
+// operator allowed; what was checked is what is connected to; TLS is always verified; no proxy, no redirect.
+import type { Socket } from 'node:net';
+import type { SecureContext } from 'node:tls';
+import { type Dispatcher, Pool } from 'undici';
+import { type Address, isGlobalUnicast, isNever, parseAddress } from './addresses.ts';
+import { type AllowRule, isAllowedBy, rulesFor } from './allow.ts';
+import { dial, trustedAuthorities } from './dial.ts';
+import { type Answer, exchange } from './exchange.ts';
+import { EgressFailed } from './failure.ts';
+import { hostName, type Origin, parseTarget } from './names.ts';
+import { isOwn, type OwnEndpoint } from './own.ts';
+import { NameCache, type Resolve, systemResolve } from './resolve.ts';
+
+export type { AllowRule } from './allow.ts';
+export type { Answer } from './exchange.ts';
+export { EgressFailed, egressFailure, type EgressStep } from './failure.ts';
+export { hostName, type Origin, parseTarget, type Target } from './names.ts';
+export type { OwnEndpoint } from './own.ts';
+export type { Resolve } from './resolve.ts';
+export type { Dispatcher } from 'undici';
+
+export interface EgressParts {
+  readonly allow: readonly AllowRule[];
+  /** The vault's own listeners and database; asked at every check, because a free port is known only later. */
+  readonly own: () => readonly OwnEndpoint[];
+  /** Certificates, in PEM, of authorities that count beside the usual ones. */
+  readonly ca?: string | undefined;
+  readonly resolve?: Resolve;
+  readonly connectMs?: number;
+  readonly headersMs?: number;
+  readonly rememberNamesMs?: number;
+}
+
+/** A target that may be dialled, and where. */
+export interface CheckedOrigin extends Origin {
+  readonly addresses: readonly string[];
+  /** A rule of the operator names it, for these addresses: only then may a secret go over a connection without TLS. */
+  readonly isAllowedPlain: boolean;
+}
+
+export interface EgressRequest {
+  readonly url: string;
+  readonly method: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer;
+  /** The slug of the team for which it is. */
+  readonly team: string;
+  /** For everything together, from the name to the last byte. */
+  readonly timeoutMs: number;
+  readonly responseBytesMax: number;
+}
+
+const connectMsDefault = 3_000;
+const headersMsDefault = 10_000;
+const rememberNamesMsDefault = 5_000;
+const addressesMax = 32;
+const poolsMax = 1_000;
+const poolIdleMs = 120_000;
+const connectionsPerPool = 256;
+
+/** Checks, connects, and keeps connections. */
+export class Egress {
+  readonly #parts: EgressParts;
+  readonly #names: NameCache;
+  readonly #connectMs: number;
+  readonly #headersMs: number;
+  readonly #pools = new Map<string, { readonly pool: Pool; usedAt: number }>();
+  #trust: SecureContext | undefined;
+  #isClosed = false;
+
+  constructor(parts: EgressParts) {
+    this.#parts = parts;
+    this.#connectMs = parts.connectMs ?? connectMsDefault;
+    this.#names = new NameCache(parts.resolve ?? systemResolve(), { limitMs: this.#connectMs, keepMs: parts.rememberNamesMs ?? rememberNamesMsDefault });
+    this.#headersMs = parts.headersMs ?? headersMsDefault;
+  }
+
+  /** The target with its addresses. Throws EgressFailed `name`: the same for a name without addresses and for what may not be dialled. */
+  async check(origin: Origin, team: string): Promise<CheckedOrigin> {
+    const checked = await this.#checkHost(origin.host, origin.port, team);
+    // SECURITY: without TLS anybody on the way reads the secret, so only where the operator knows the way.
+    if (origin.protocol !== 'https:' && !checked.isAllowedPlain) throw new EgressFailed('name');
+    return { ...checked, protocol: origin.protocol };
+  }
+
+  /** A dispatcher whose connections go to the addresses checked now. Ask for it at each use: one that was not asked for lately gets closed when it is idle. */
+  async dispatcher(origin: Origin, team: string): Promise<Dispatcher> {
+    const checked = await this.check(origin, team);
+    // SECURITY: teams share no connection, and a name that moves gets new ones.
+    const key = [checked.protocol, checked.host, checked.port, team, ...checked.addresses].join(' ');
+    const known = this.#pools.get(key);
+    const pool = known?.pool ?? this.#open(checked);
+    this.#pools.delete(key);   // the one used last stands last
+    this.#pools.set(key, { pool, usedAt: performance.now() });
+    this.#closeIdle();
+    return pool;
+  }
+
+  /** A connection by itself. The caller closes it. Throws EgressFailed. */
+  async connect(host: string, port: number, options: { team: string; tls: boolean; timeoutMs: number }): Promise<Socket> {
+    const checked = await this.#checkHost(host, port, options.team);
+    return dial({ ...checked, trust: options.tls ? this.trust : undefined, protocols: [], timeoutMs: Math.min(options.timeoutMs, this.#connectMs) });
+  }
+
+  /** One exchange over HTTP, whole. A redirect is an answer like any other. Throws EgressFailed. */
+  async request(request: EgressRequest): Promise<Answer> {
+    const target = parseTarget(request.url);
+    if (target === undefined) throw new EgressFailed('name');
+    return exchange({ ...request, path: target.path, headersMs: this.#headersMs, dispatcher: () => this.dispatcher(target.origin, request.team) });
+  }
+
+  /** What certificates are checked against; for a connection that turns to TLS later. */
+  get trust(): SecureContext {
+    return this.#trust ??= trustedAuthorities(this.#parts.ca);
+  }
+
+  /** Ends every connection. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const pools = [...this.#pools.values()];
+    this.#pools.clear();
+    await Promise.all(pools.map(({ pool }) => pool.destroy()));
+  }
+
+  async #checkHost(given: string, port: number, team: string): Promise<Omit<CheckedOrigin, 'protocol'>> {
+    const host = hostName(given);
+    if (host === undefined || this.#isClosed) throw new EgressFailed('name');
+    const rules = rulesFor(this.#parts.allow, { host, port, team });
+    const addresses = await this.#names.find(host, { isOperators: rules.length > 0 });
+    const parsed = addresses.map(parseAddress);
+    const known = parsed.filter((address): address is Address => address !== undefined);
+    // SECURITY: one address that may not be dialled refuses the name: it is nobody's mistake to have a public name point inside.
+    const isRefused = known.length === 0 || known.length !== parsed.length || known.some((address) => isNever(address) || !(isAllowedBy(rules, address) || isGlobalUnicast(address)));
+    if (isRefused || await isOwn({ host, port, addresses: known }, this.#parts.own(), this.#names)) throw new EgressFailed('name');
+    return { host, port, addresses: addresses.slice(0, addressesMax), isAllowedPlain: known.every((address) => isAllowedBy(rules, address)) };
+  }
+
+  #open(checked: CheckedOrigin): Pool {
+    const { protocol, host, port, addresses } = checked;
+    const trust = protocol === 'https:' ? this.trust : undefined;
+    return new Pool(`${protocol}//${host}:${port}`, {
+      connections: connectionsPerPool, pipelining: 1, allowH2: false, headersTimeout: this.#headersMs,
+      // SECURITY: what undici hands in is left aside; it takes the name of the certificate from a Host header.
+      connect: (_options, done) => {
+        dial({ host, port, addresses, trust, protocols: ['http/1.1'], timeoutMs: this.#connectMs }).then((socket) => { done(null, socket); }, (error: unknown) => { done(error as Error, null); });
+      },
+    });
+  }
+
+  #closeIdle(): void {
+    const before = performance.now() - poolIdleMs;
+    for (const [key, { pool, usedAt }] of this.#pools) {
+      if (usedAt >= before && this.#pools.size <= poolsMax) break;
+      this.#pools.delete(key);
+      void pool.close().catch(() => undefined);   // waits for what it has begun; there is nobody to tell
+    }
+  }
+}
