@@ -66,6 +66,7 @@ create table credential (
   updated_at timestamp with time zone not null,
   updated_by uuid not null,
   deleted_at timestamp with time zone,
+  state_before text, -- sealed; of deleted ones: the state to which they come back
   constraint credential_pkey PRIMARY KEY (id),
   constraint credential_team_id_key UNIQUE (team_id, id),
   constraint credential_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
@@ -77,6 +78,8 @@ create table credential (
   constraint credential_description_length CHECK (char_length(description) <= 1000),
   constraint credential_name_length CHECK (char_length(name) >= 1 AND char_length(name) <= 100),
   constraint credential_revision_positive CHECK (revision > 0),
+  constraint credential_state_before_known CHECK (state_before = ANY (ARRAY['enabled'::text, 'disabled'::text])),
+  constraint credential_state_before_with_state CHECK (state_before IS NULL OR state = 'deleted'::text),
   constraint credential_state_known CHECK (state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'deleted'::text]))
 );
 create index credential_deleted ON credential USING btree (team_id, id) WHERE state = 'deleted'::text;
@@ -350,6 +353,7 @@ create table team (
   rotate_every_days integer,
   refuse_exposed_leases boolean not null default false,
   default_delivery text[] not null default '{lease}'::text[],
+  versions_kept integer not null default 10,
   constraint team_pkey PRIMARY KEY (id),
   constraint team_slug_key UNIQUE (slug),
   constraint team_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
@@ -359,7 +363,8 @@ create table team (
   constraint team_revision_positive CHECK (revision > 0),
   constraint team_rotate_every_days_range CHECK (rotate_every_days >= 1 AND rotate_every_days <= 3650),
   constraint team_slug_form CHECK (slug ~ '^[a-z0-9][a-z0-9-]{1,38}$'::text),
-  constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text]))
+  constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text])),
+  constraint team_versions_kept_range CHECK (versions_kept >= 1 AND versions_kept <= 1000)
 );
 
 CREATE OR REPLACE FUNCTION public.audit_drop_months(months_kept integer)

@@ -4,6 +4,8 @@ import type { Logger } from 'pino';
 import { AuditLog } from './audit/record.ts';
 import { registerAccessRecords, registerAudit } from './audit/routes.ts';
 import { registerCredentials } from './credentials/routes.ts';
+import { CredentialHistory } from './credentials/history.ts';
+import { registerCredentialHistory } from './credentials/history-routes.ts';
 import { CredentialsService } from './credentials/service.ts';
 import type { Keyring } from './crypto/index.ts';
 import type { Db } from './db/client.ts';
@@ -107,7 +109,10 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     authenticator,
     operators: new Set(parts.operators),
     subjectOf: (sub) => subjects.ensure(db, sub),
-    locate: { team: (caller, slug) => teams.locateTeam(caller, slug), credential: (caller, id) => credentials.locateCredential(caller, id) },
+    locate: {
+      team: (caller, slug) => teams.locateTeam(caller, slug), credential: (caller, id) => credentials.locateCredential(caller, id),
+      anyCredential: (caller, id) => credentials.locateAnyCredential(caller, id),
+    },
     countRequest,
     recordDenial: (denial) => audit.denial(denial),
     recordFailedAuthentication: (failed) => { audit.access({ ...failed, subject: null, team: null, target: null, status: 401 }); },
@@ -120,6 +125,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
   registerCredentials(app, { service: credentials, idempotency, cursors });
+  registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerLeases(app, { service: leases, authenticator, keyring });
   registerKeys(app, { service: keys, life, cursors, now });

@@ -4,7 +4,7 @@ import { type RawBuilder, sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
-import type { CredentialState } from '../db/tables.ts';
+import type { CredentialState, LivingState } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { PublicFields } from './fields.ts';
@@ -13,7 +13,7 @@ import { type ProblemName, problemsColumn } from './health.ts';
 
 export interface CredentialRow {
   readonly id: CredentialId; readonly team: TeamId; readonly slug: string; readonly name: string; readonly type: string;
-  readonly description: string | null; readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState;
+  readonly description: string | null; readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly stateBefore: LivingState | null;
   readonly version: number; readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
   readonly publicFields: PublicFields; readonly secretFieldNames: readonly string[]; readonly policy: Policy; readonly problems: ProblemName[];
   readonly useCount: number | null; readonly lastUsedAt: Date | null; readonly deletedAt: Date | null;
@@ -22,7 +22,7 @@ export interface CredentialRow {
 
 const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
   credential.id, credential.team_id as team, team.slug, credential.name, credential.type, credential.description, credential.labels,
-  credential.state, credential.current_version as version, credential.expires_at as "expiresAt", credential.revision, credential.seal,
+  credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "expiresAt", credential.revision, credential.seal,
   current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames", current.policy, ${problemsColumn(now)} as problems,
   usage.use_count as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
   credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy"`;
@@ -135,7 +135,7 @@ export async function lockActiveKey(trx: Trx, team: TeamId): Promise<WrappedData
 
 export interface CredentialWrite {
   readonly id: CredentialId; readonly team: TeamId; readonly name: string; readonly type: string; readonly description: string | null;
-  readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly version: number; readonly expiresAt: Date | null;
+  readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly stateBefore: LivingState | null; readonly version: number; readonly expiresAt: Date | null;
   readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
 }
 export interface VersionWrite {
@@ -189,8 +189,32 @@ export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<
   await sql`
     update credential set name = ${row.name}, description = ${row.description}, labels = ${JSON.stringify(row.labels)}::jsonb, state = ${row.state},
       current_version = ${row.version}, expires_at = ${row.expiresAt}, revision = ${row.revision}, seal = ${row.seal}, updated_at = ${row.at}, updated_by = ${row.by},
-      deleted_at = ${row.state === 'deleted' ? row.at : null}
+      deleted_at = ${row.state === 'deleted' ? row.at : null}, state_before = ${row.stateBefore}
     where id = ${row.id} and team_id = ${row.team}`.execute(trx);
+}
+
+/** What a version says besides its token. */
+export async function findVersion(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'> | undefined> {
+  const { rows } = await sql<Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'>>`
+    select public_fields as "publicFields", policy, secret_field_names as "secretFieldNames"
+    from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}`.execute(trx);
+  return rows[0];
+}
+
+/** Destroys one version that is not the current one; whether there was one. */
+export async function deleteVersion(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<boolean> {
+  const { rows } = await sql`
+    delete from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}
+      and version <> (select current_version from credential where id = ${id}) returning 1`.execute(trx);
+  return rows.length === 1;
+}
+
+/** Destroys all but the newest versions that the team keeps, the one about to become current counted in. */
+export async function pruneVersions(trx: Trx, team: TeamId, id: CredentialId): Promise<void> {
+  await sql`
+    delete from credential_version where team_id = ${team} and credential_id = ${id} and version in (
+      select version from credential_version where team_id = ${team} and credential_id = ${id}
+      order by version desc offset (select versions_kept from team where id = ${team}))`.execute(trx);
 }
 
 export interface HeldToken { readonly token: string; readonly key: WrappedDataKey; readonly keyHistory: readonly DataKeyId[] }

@@ -102,19 +102,6 @@ export function registerCredentials(
     });
   }
   addOperation(app, {
-    method: 'GET', url: '/v1/credentials/:id/versions', access: { team: 'credential.read', by: 'credential' }, operationId: 'listCredentialVersions', tag: 'credentials',
-    summary: 'List the versions of a credential', params: credentialPath, query: z.strictObject(pageQuery), problems: ['invalidCursor'],
-    success: { status: 200, schema: schemas.credentialVersionPage, description: 'A page of versions, newest first.' },
-    handler: async ({ scope, query, caller }) => {
-      const row = scope.thing as CredentialRow;
-      const identity = { list: 'versions', subject: caller.sub, filters: { credential: row.id } };
-      const page = cursors.page(query, identity);
-      const found = await service.listVersions(row, { limit: page.limit, before: page.after === undefined ? undefined : Number(page.after[0]) });
-      const { items, nextCursor } = cursors.cut(found, page, identity, (each) => [String(each.version)]);
-      return { items: items.map((each) => schemas.showVersion(each, row.version)), nextCursor };
-    },
-  });
-  addOperation(app, {
     method: 'GET', url: '/v1/credential-types', access: 'authenticated', operationId: 'listCredentialTypes', tag: 'credential types',
     summary: 'List the types of credentials', success: { status: 200, schema: schemas.credentialTypeList, description: 'Every type.' },
     handler: async () => ({ items: credentialTypes.map(showType) }),

@@ -90,6 +90,7 @@ export const credentialTypeInfo = z.strictObject({
   fields: z.array(field).max(fieldsMax),
 }).meta({ id: 'CredentialType' });
 export const credentialTypeList = z.strictObject({ items: z.array(credentialTypeInfo).max(200) }).meta({ id: 'CredentialTypeList' });
+export const versionPath = z.strictObject({ id, version: z.string().regex(/^[1-9][0-9]{0,8}$/).meta({ override: { type: 'integer', format: 'int32', minimum: 1, maximum: 999_999_999 }, examples: [1] }) });
 export const typePath = z.strictObject({ type: z.string().max(60).regex(/^[A-Za-z0-9]+$/).meta({ examples: ['openai'] }) });
 
 const limit = z.int().meta({ format: 'int64' });

@@ -2,7 +2,7 @@
 // secret go. The latter is in the token too, but replacing all secrets opens no token: without the seal a new secret would
 // follow a destination that somebody wrote past the service.
 import type { Keyring } from '../crypto/index.ts';
-import type { CredentialState } from '../db/tables.ts';
+import type { CredentialState, LivingState } from '../db/tables.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { PublicFields } from './fields.ts';
@@ -14,6 +14,8 @@ export interface SealedCredential {
   readonly name: string;
   readonly type: string;
   readonly state: CredentialState;
+  /** What a deleted one comes back to; null for a living one, and then no part of what is sealed. */
+  readonly stateBefore: LivingState | null;
   readonly version: number;
   readonly expiresAt: Date | null;
   readonly revision: number;
@@ -31,7 +33,7 @@ export const credentialSealHolds = (keyring: Keyring, row: SealedCredential, sea
 
 // Named one by one, in the order of the canonical form: rows carry more columns than the seal covers. The policy goes in as it
 // stands, members that nobody knows included.
-const asJson = ({ id, team, name, type, state, version, expiresAt, revision, publicFields, policy, secretFieldNames }: SealedCredential): JsonObject => ({
+const asJson = ({ id, team, name, type, state, stateBefore, version, expiresAt, revision, publicFields, policy, secretFieldNames }: SealedCredential): JsonObject => ({
   expiresAt: expiresAt?.toISOString() ?? null, id, name, policy: policy as unknown as JsonObject, publicFields, revision,
-  secretFields: secretFieldNames, state, team, type, version,
+  secretFields: secretFieldNames, state, ...(stateBefore === null ? {} : { stateBefore }), team, type, version,
 });

@@ -5,22 +5,22 @@ import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
-import { type Caller, isAllowed, type Located, type TeamRef } from '../http/access.ts';
+import type { Caller, Located, TeamRef } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
-import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
+import type { ExpectedRevision } from '../http/preconditions.ts';
 import { standingOf } from '../http/rights.ts';
-import { AppError, forbidden, notFound } from '../shared/errors.ts';
-import { type CredentialId, type DataKeyId, isId, newId } from '../shared/ids.ts';
-import type { JsonObject } from '../shared/json.ts';
+import { AppError, notFound } from '../shared/errors.ts';
+import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
+import { changeCredential, demandManage } from './change.ts';
 import { type FieldsInput, readNewFields } from './fields.ts';
 import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
 import { type CredentialFilters, listCredentials, type ListedCredential } from './listing.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
-import { sameFields, sealVersion, typeNamed, underActiveKey, UndecryptableVersion, writeNextVersion } from './versions.ts';
+import { sameFields, sealVersion, typeNamed, underActiveKey, writeNextVersion } from './versions.ts';
 
 export type { PublicFields } from './fields.ts';
 export type { Policy } from './policy.ts';
@@ -70,13 +70,19 @@ export class CredentialsService {
 
   /** The credential of a path with the caller's standing in its team, for the authorization hook. Deleted ones are hidden. */
   async locateCredential(caller: Caller, id: string): Promise<Located<CredentialRow> | undefined> {
+    const located = await this.locateAnyCredential(caller, id);
+    if (located?.role !== undefined && located.thing.state === 'deleted') return { ...located, role: undefined, refusal: 'deleted' };
+    return located;
+  }
+
+  /** The same, with deleted ones. */
+  async locateAnyCredential(caller: Caller, id: string): Promise<Located<CredentialRow> | undefined> {
     if (!isId<CredentialId>(id)) return undefined;
     const row = await repository.findCredentialWithRights(this.#parts.db, id, caller.subject, this.#time());
     if (row === undefined) return undefined;
     const team = { id: row.team, slug: row.slug };
     if (!credentialSealHolds(this.#parts.keyring, row, row.seal)) return { team, role: undefined, refusal: 'sealBroken', thing: row };
     const standing = standingOf(row, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub }, this.#parts.keyring);
-    if (standing.role !== undefined && row.state === 'deleted') return { team, role: undefined, refusal: 'deleted', thing: row };
     return { team, role: standing.role, refusal: standing.refusal, thing: row };
   }
 
@@ -112,7 +118,7 @@ export class CredentialsService {
     const at = this.#time();
     const sealed = {
       id: newId<CredentialId>(), team: team.id, name: input.name, type: type.name, state: 'enabled' as const, version: 1, expiresAt: input.expiresAt ?? null,
-      revision: 1, publicFields, policy, secretFieldNames,
+      revision: 1, publicFields, policy, secretFieldNames, stateBefore: null,
     };
     const { id } = sealed;
     const write: CredentialWrite = {
@@ -145,9 +151,9 @@ export class CredentialsService {
   async updateCredential(caller: Caller, located: CredentialRow, role: Role, change: CredentialChange, expected: ExpectedRevision): Promise<CredentialRow> {
     const { policy } = change;
     if (policy !== undefined) checkPolicy(typeNamed(located.type), policy);
-    return this.#change(caller, located, expected, async (trx, row, at) => {
+    return changeCredential(this.#parts, caller, located, expected, async (trx, row, at) => {
       // SECURITY: against the row as it is now: the policy may have been narrowed since the hook looked at it.
-      if (policy !== undefined && isWiderPolicy(row.policy, policy) && !isAllowed(role, 'credential.manage')) throw new MayNotManage();
+      if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
       const changed = changedNames(row, change);
       const version = await writeNextVersion(this.#parts.keyring, trx, row, change, { by: caller.subject, at });
       if (changed.length === 0 && version === undefined) return undefined;
@@ -170,78 +176,19 @@ export class CredentialsService {
 
   /** Deletes a credential softly: its name is free at once, its rows go after the retention time. Never decrypts. */
   async deleteCredential(caller: Caller, located: CredentialRow, expected: ExpectedRevision): Promise<void> {
-    await this.#change(caller, located, expected, async () => ({ action: 'credential.delete', write: { state: 'deleted' } }));
+    await changeCredential(this.#parts, caller, located, expected, async (_trx, { state }) => ({ action: 'credential.delete', write: { state: 'deleted', stateBefore: state === 'disabled' ? state : 'enabled' } }));
   }
 
   /** Enables or disables a credential. Throws stateConflict when it is so already. */
   async setState(caller: Caller, located: CredentialRow, state: 'enabled' | 'disabled', claim: Claim): Promise<CredentialRow> {
-    return this.#change(caller, located, 'any', async (trx, row) => {
+    return changeCredential(this.#parts, caller, located, 'any', async (trx, row) => {
       await claim(trx, row.id);
       if (row.state === state) throw new AppError('stateConflict', `The credential is ${state} already.`);
       return { action: state === 'enabled' ? 'credential.enable' : 'credential.disable', write: { state } };
     });
   }
 
-  /** The one way to change a credential's row: lock, seal, revision, write, event, in one transaction. */
-  async #change(
-    caller: Caller, located: CredentialRow, expected: ExpectedRevision,
-    plan: (trx: Trx, row: CredentialRow, at: Date) => Promise<Plan | undefined>,
-  ): Promise<CredentialRow> {
-    const { db, keyring, audit } = this.#parts;
-    const team = { id: located.team, slug: located.slug };
-    try {
-      return await underActiveKey(() => db.transaction().execute(async (trx) => {
-        const at = this.#time();
-        const row = await repository.lockCredential(trx, located.team, located.id, at);
-        // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
-        if (row === undefined || row.state === 'deleted' || !credentialSealHolds(keyring, row, row.seal)) throw notFound();
-        checkRevision(expected, row.revision);
-        const planned = await plan(trx, row, at);
-        if (planned === undefined) return row;
-        const next = { ...row, ...planned.write, revision: row.revision + 1 };
-        await repository.updateCredential(trx, { ...next, seal: sealCredential(keyring, next), by: caller.subject, at });
-        await audit.record(trx, {
-          caller, team, action: planned.action, target: credentialTarget(row.id), credentialVersion: next.version,
-          ...(planned.key === undefined ? {} : { key: planned.key }), ...(planned.details === undefined ? {} : { details: planned.details }),
-        });
-        if (next.state === 'deleted') return row;
-        const after = await repository.findCredential(trx, row.team, row.id, at);
-        if (after === undefined) throw notFound();
-        return after;
-      }));
-    } catch (error) {
-      if (error instanceof MayNotManage) {
-        await audit.denial({ caller, team, action: 'credential.manage', target: credentialTarget(located.id), reason: 'role' });
-        throw forbidden();
-      }
-      if (!(error instanceof UndecryptableVersion)) throw error;
-      await this.#mark(caller, team, located.id, error);
-      throw new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
-    }
-  }
-
-  /** The first time that a token does not open is a change of the version, and stands in the trail with its key. */
-  async #mark(caller: Caller, team: TeamRef, id: CredentialId, { version, key }: UndecryptableVersion): Promise<void> {
-    if (key === undefined) return;
-    await this.#parts.db.transaction().execute(async (trx) => {
-      if (!await repository.markUndecryptable(trx, { team: team.id, id, version, key, at: this.#time() })) return;
-      await this.#parts.audit.record(trx, {
-        caller, team, action: 'credential.update', target: credentialTarget(id), decision: 'deny', reason: 'undecryptable', key, credentialVersion: version,
-      });
-    });
-  }
-
   #time(): Date { return new Date(this.#parts.now()); }
-}
-
-/** The change needs `credential.manage`, and the caller's role has only `credential.write`. */
-class MayNotManage extends Error {}
-
-interface Plan {
-  readonly action: string;
-  readonly write: Partial<Pick<CredentialRow, 'name' | 'description' | 'labels' | 'state' | 'expiresAt' | 'version' | 'publicFields' | 'policy' | 'secretFieldNames'>>;
-  readonly key?: DataKeyId;
-  readonly details?: JsonObject;
 }
 
 /** Which of the columns without a version the change touches. */

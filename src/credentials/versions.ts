@@ -3,7 +3,7 @@
 import { DecryptionFailed, type Keyring, type Place, Secret, type SecretFields, type WrappedDataKey } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
-import { AppError, invalid } from '../shared/errors.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import { applyFields, demandAllSecrets, type FieldsInput, isWider, type PublicFields, type SecretValues } from './fields.ts';
 import { policyJson, type Policy } from './policy.ts';
@@ -59,7 +59,7 @@ export async function writeNextVersion(
   const changed = [
     ...[...Object.keys(secrets), ...cleared].map((name) => `fields.${name}`),
     ...(sameFields(publicFields, row.publicFields) ? [] : ['publicFields']),
-    ...(JSON.stringify(policyJson(policy)) === JSON.stringify(policyJson(row.policy)) ? [] : ['policy']),
+    ...(samePolicy(policy, row.policy) ? [] : ['policy']),
   ];
   if (changed.length === 0) return undefined;
   // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
@@ -72,8 +72,36 @@ export async function writeNextVersion(
   const version = sealVersion(keyring, key, {
     team: row.team, credential: row.id, version: row.version + 1, type: type.name, publicFields, policy, secrets: all, keyHistory: held.keyHistory, ...stamp,
   });
-  await repository.insertVersion(trx, version);
+  await addVersion(trx, version);
   return { version: version.version, key: key.id, publicFields, policy, secretFieldNames: version.secretFieldNames, changed };
+}
+
+/**
+ * Writes a version that is as an earlier one was: its public fields, its policy, its values. Where fields or policy differ from the
+ * current ones it asks `demandRight`, which throws if that may not be. Throws notFound, UndecryptableVersion.
+ */
+export async function writeVersionAgain(
+  keyring: Keyring, trx: Trx, row: CredentialRow, version: number, demandRight: () => void, stamp: { by: SubjectId; at: Date },
+): Promise<NewVersion> {
+  const past = await repository.findVersion(trx, row.team, row.id, version);
+  if (past === undefined) throw notFound();
+  const { publicFields, policy, secretFieldNames } = past;
+  const isElsewhere = !sameFields(publicFields, row.publicFields) || !samePolicy(policy, row.policy);
+  // SECURITY: its secrets go where they went then, which somebody may have had a reason to leave.
+  if (isElsewhere) demandRight();
+  const key = await repository.lockActiveKey(trx, row.team);
+  if (key === undefined) throw new KeyMoved();
+  const held = await keep(keyring, trx, { ...row, version, publicFields, policy }, secretFieldNames);
+  const next = sealVersion(keyring, key, {
+    team: row.team, credential: row.id, version: row.version + 1, type: row.type, publicFields, policy, secrets: held.values, keyHistory: held.keyHistory, ...stamp,
+  });
+  await addVersion(trx, next);
+  return { version: next.version, key: key.id, publicFields, policy, secretFieldNames: next.secretFieldNames, changed: [`version ${version}`] };
+}
+
+async function addVersion(trx: Trx, version: VersionWrite): Promise<void> {
+  await repository.insertVersion(trx, version);
+  await repository.pruneVersions(trx, version.team, version.credential);
 }
 
 interface Kept { readonly values: SecretValues; readonly keyHistory: readonly DataKeyId[] }
@@ -126,6 +154,8 @@ export function sameFields(a: Readonly<Record<string, unknown>>, b: Readonly<Rec
   const names = Object.keys(a);
   return names.length === Object.keys(b).length && names.every((name) => Object.hasOwn(b, name) && a[name] === b[name]);
 }
+
+const samePolicy = (a: Policy, b: Policy): boolean => JSON.stringify(policyJson(a)) === JSON.stringify(policyJson(b));
 
 function placeOf(of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy }): Place {
   const { team, credential, version, type, publicFields, policy } = of;

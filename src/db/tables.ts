@@ -6,7 +6,8 @@ import type { JsonObject } from '../shared/json.ts';
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
 export type Delivery = 'lease' | 'broker';
 export type TokenFormatColumn = 'fernet' | 'fernet-256';
-export type CredentialState = 'enabled' | 'disabled' | 'deleted';
+export type LivingState = 'enabled' | 'disabled';
+export type CredentialState = LivingState | 'deleted';
 export type DataKeyState = 'active' | 'decryptOnly' | 'retired' | 'destroyPending' | 'destroyed';
 export type RotationCause = 'request' | 'policy' | 'compromise' | 'rootCompromise';
 export type RotationState = 'running' | 'completed' | 'completedWithFailures' | 'cancelled';
@@ -21,6 +22,7 @@ export interface TeamTable extends Stamped {
   id: TeamId; slug: ColumnType<string, string, never>; name: string; token_format: TokenFormatColumn; revision: number; deleted_at: Date | null;
   rotate_every_days: ColumnType<number | null, number | null | undefined, number | null>;
   refuse_exposed_leases: ColumnType<boolean, boolean | undefined, boolean>;
+  versions_kept: ColumnType<number, number | undefined, number>;
   default_delivery: ColumnType<Delivery[], Delivery[] | undefined, Delivery[]>;
 }
 export interface MembershipTable extends Stamped {
@@ -53,7 +55,7 @@ export interface DataKeyTable {
 export interface CredentialTable extends Stamped {
   id: CredentialId; team_id: TeamId; name: string; type: ColumnType<string, string, never>; description: string | null;
   labels: Json<Record<string, string>>; state: CredentialState; current_version: number; expires_at: Date | null;
-  revision: number; seal: Buffer; deleted_at: Date | null;
+  revision: number; seal: Buffer; deleted_at: Date | null; state_before: ColumnType<LivingState | null, LivingState | null | undefined, LivingState | null>;
 }
 export interface CredentialVersionTable {
   team_id: TeamId; credential_id: CredentialId; version: number; data_key_id: DataKeyId; token: string; secret_field_names: string[];

@@ -26,6 +26,9 @@ export const teamActions = Object.keys(table) as TeamAction[];
 export const operatorActions = ['team.create', 'engine.manage', 'rootKey.rotate', 'status.read'] as const;
 export type OperatorAction = (typeof operatorActions)[number];
 
+/** What the path names. A deleted credential is found by `anyCredential` only. */
+export type LocatedBy = 'team' | 'credential' | 'anyCredential';
+
 /**
  * What a route says of itself. `{ team }` names one action on one team's things, found by the path; `{ each }` is for a call
  * about several things: the service asks the same table for each of them.
@@ -34,7 +37,7 @@ export type Access =
   | 'public'
   | 'authenticated'
   | { readonly operator: OperatorAction }
-  | { readonly team: TeamAction; readonly by: 'team' | 'credential' }
+  | { readonly team: TeamAction; readonly by: LocatedBy }
   | { readonly each: TeamAction };
 
 /** Whether the role may do the action. */

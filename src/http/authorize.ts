@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { SubjectId } from '../shared/ids.ts';
-import { type Access, actionOf, type Caller, decide, type Located, type TeamRef } from './access.ts';
+import { type Access, actionOf, type Caller, decide, type Located, type LocatedBy, type TeamRef } from './access.ts';
 import type { Authenticator } from './authentication.ts';
 import type { CountRequest } from './rate-limits.ts';
 
@@ -23,14 +23,15 @@ export interface AuthorizationParts {
   readonly authenticator: Authenticator;
   readonly operators: ReadonlySet<string>;
   readonly subjectOf: (sub: string) => Promise<SubjectId>;
-  readonly locate: Readonly<Record<'team' | 'credential', (caller: Caller, key: string) => Promise<Located | undefined>>>;
+  readonly locate: Readonly<Record<LocatedBy, (caller: Caller, key: string) => Promise<Located | undefined>>>;
   readonly countRequest: CountRequest;
   readonly recordDenial: (denial: Denial) => Promise<void>;
   readonly recordFailedAuthentication: (request: { requestId: string; address: string | null; action: string }) => void;
 }
 
 const operateScope = 'vault:operate';
-const pathKey = { team: 'team', credential: 'id' } as const;
+const pathKey = { team: 'team', credential: 'id', anyCredential: 'id' } as const satisfies Record<LocatedBy, string>;
+const targetType = { team: 'team', credential: 'credential', anyCredential: 'credential' } as const satisfies Record<LocatedBy, string>;
 
 /** Installs the hook; throws at start for a route that says no access. */
 export function registerAuthorization(app: FastifyInstance, parts: AuthorizationParts): void {
@@ -82,7 +83,7 @@ async function authorize(request: FastifyRequest, caller: Caller, access: Access
   }
   // SECURITY: the same writes and the same answer whether the thing exists or not. What was asked for is said only by its form.
   await parts.recordDenial({
-    caller, team: located?.team, action: access.team, target: { type: access.by, id: located === undefined ? 'unknown' : key }, reason: decision.reason,
+    caller, team: located?.team, action: access.team, target: { type: targetType[access.by], id: located === undefined ? 'unknown' : key }, reason: decision.reason,
     isHidden: decision.kind === 'hide',
   });
   throw decision.kind === 'hide' ? notFound() : forbidden();

@@ -21,7 +21,7 @@ const text = (column: string): SealedRows<never>['key'][number] => ({ column: sq
 
 const credentials: SealedRows<SealedCredential> = {
   table: 'credential', key: [uuid('held.id')], holds: credentialSealHolds, seal: sealCredential,
-  select: sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.current_version as version, held.expires_at as "expiresAt", held.revision,
+  select: sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.state_before as "stateBefore", held.current_version as version, held.expires_at as "expiresAt", held.revision,
     current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
     from credential held join credential_version current on current.credential_id = held.id and current.version = held.current_version`),
 };

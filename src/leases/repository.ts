@@ -5,7 +5,7 @@ import type { Policy, PublicFields } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
-import type { CredentialState, DataKeyState, Role } from '../db/tables.ts';
+import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -23,7 +23,7 @@ export interface RecipientRow {
 export interface FoundRow {
   readonly team: TeamId; readonly slug: string; readonly rights: RightsRow;
   readonly behalfSubject: SubjectId | null; readonly behalfRights: RightsRow;
-  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly currentVersion: number;
+  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly stateBefore: LivingState | null; readonly currentVersion: number;
   readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
   /** What the current version says beside its token; undefined where there is no such version. */
   readonly content: { readonly publicFields: PublicFields; readonly policy: Policy; readonly secretFieldNames: readonly string[] } | undefined;
@@ -46,7 +46,7 @@ export type UseRow = RightsRow & {
   readonly team: TeamId | null; readonly slug: string | null;
   readonly behalf_subject: SubjectId | null; readonly behalf_role: Role | null; readonly behalf_acts_for_itself: boolean | null;
   readonly behalf_revision: number | null; readonly behalf_seal: Buffer | null;
-  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly current_version: number;
+  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly state_before: LivingState | null; readonly current_version: number;
   readonly expires_at: Date | null; readonly revision: number; readonly seal: Buffer;
   readonly token: string | null; readonly public_fields: JsonObject | null; readonly policy: JsonObject | null; readonly secret_field_names: string[] | null;
   readonly undecryptable_at: Date | null; readonly is_refused_as_exposed: boolean | null;
@@ -58,7 +58,7 @@ export type UseRow = RightsRow & {
 export const useColumns = sql`${rightsColumns}, team.id as team, team.slug,
     behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
     behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
-    credential.id, credential.name, credential.type, credential.state, credential.current_version, credential.expires_at, credential.revision, credential.seal,
+    credential.id, credential.name, credential.type, credential.state, credential.state_before, credential.current_version, credential.expires_at, credential.revision, credential.seal,
     version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
     team.refuse_exposed_leases and version.key_history && array(select id from data_key where compromised_at is not null) as is_refused_as_exposed,
     data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
@@ -138,7 +138,7 @@ export function foundOf(row: UseRow): FoundRow | undefined {
       member_role: row.behalf_role, member_acts_for_itself: row.behalf_acts_for_itself, member_revision: row.behalf_revision, member_seal: row.behalf_seal,
       engine_id: null, engine_state: null, engine_revision: null, engine_seal: null,
     },
-    id: row.id, name: row.name, type: row.type, state: row.state, currentVersion: row.current_version, expiresAt: row.expires_at,
+    id: row.id, name: row.name, type: row.type, state: row.state, stateBefore: row.state_before, currentVersion: row.current_version, expiresAt: row.expires_at,
     revision: row.revision, seal: row.seal, content: contentOf(row), version: versionOf(row, team),
   };
 }

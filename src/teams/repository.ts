@@ -8,7 +8,7 @@ import type { SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface TeamRow {
   readonly id: TeamId; readonly slug: string; readonly name: string; readonly tokenFormat: TokenFormatColumn; readonly revision: number;
-  readonly rotateEveryDays: number | null; readonly refuseExposedLeases: boolean; readonly defaultDelivery: readonly Delivery[];
+  readonly rotateEveryDays: number | null; readonly refuseExposedLeases: boolean; readonly defaultDelivery: readonly Delivery[]; readonly versionsKept: number;
   readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
 }
 export interface MemberRow {
@@ -17,7 +17,7 @@ export interface MemberRow {
 }
 
 const teamColumns = sql.raw(`team.id, team.slug, team.name, team.token_format as "tokenFormat", team.revision,
-  team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases", team.default_delivery as "defaultDelivery",
+  team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases", team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept",
   team.created_at as "createdAt", creator.sub as "createdBy", team.updated_at as "updatedAt", updater.sub as "updatedBy"`);
 const teamFrom = sql.raw('team join subject creator on creator.id = team.created_by join subject updater on updater.id = team.updated_by');
 const memberColumns = sql.raw(`member.subject_id as subject, person.sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
@@ -65,7 +65,7 @@ export async function lockTeam(trx: Trx, team: TeamId): Promise<TeamRow | undefi
 /** What a team's admin can set. */
 export interface TeamSettings {
   readonly name: string; readonly tokenFormat: TokenFormatColumn; readonly rotateEveryDays: number | null; readonly refuseExposedLeases: boolean;
-  readonly defaultDelivery: readonly Delivery[];
+  readonly defaultDelivery: readonly Delivery[]; readonly versionsKept: number;
 }
 
 /** Changes settings of the team or marks it deleted, and grows its revision. */
@@ -77,7 +77,7 @@ export async function updateTeam(
     revision: set('revision', '+', 1), updated_at: change.at, updated_by: change.by,
     ...(settings === undefined ? {} : {
       name: settings.name, token_format: settings.tokenFormat, rotate_every_days: settings.rotateEveryDays, refuse_exposed_leases: settings.refuseExposedLeases,
-      default_delivery: [...settings.defaultDelivery],
+      default_delivery: [...settings.defaultDelivery], versions_kept: settings.versionsKept,
     }),
     ...(deletedAt === undefined ? {} : { deleted_at: deletedAt }),
   })).where('id', '=', team).execute();

@@ -16,6 +16,7 @@ const settings = {
   tokenFormat, rotateEveryDays: z.int().min(1).max(3650).meta({ format: 'int32' }).nullable().meta({ description: 'The keys\' rotation policy; null is none.', examples: [90] }),
   refuseExposedLeases: z.boolean().meta({ description: 'Refuse leases of credentials whose value was ever under a compromised key.' }),
   defaultDelivery: deliveryList.meta({ description: 'The delivery of credentials that are stored without a policy.' }),
+  versionsKept: z.int().min(1).max(1_000).meta({ format: 'int32', description: 'How many versions of a credential are kept, the current one counted in; those beyond go when the next one is made.', examples: [10] }),
 };
 const team = z.strictObject({ slug, name: teamName, ...settings, ...stamps }).meta({ id: 'Team' });
 const teamWithRole = z.strictObject({ slug, name: teamName, ...settings, role, ...stamps }).meta({ id: 'TeamWithRole' });
@@ -25,7 +26,7 @@ const teamCreate = z.strictObject({
 }).meta({ id: 'TeamCreate', examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }] });
 const teamUpdate = z.strictObject({
   name: teamName.optional(), tokenFormat: tokenFormat.optional(), rotateEveryDays: settings.rotateEveryDays.optional(), refuseExposedLeases: settings.refuseExposedLeases.optional(),
-  defaultDelivery: settings.defaultDelivery.optional(),
+  defaultDelivery: settings.defaultDelivery.optional(), versionsKept: settings.versionsKept.optional(),
 }).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
 const member = z.strictObject({
   subject, role, actsForItself: z.boolean().meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
@@ -35,7 +36,7 @@ const memberPut = z.strictObject({ role, actsForItself: z.boolean().optional() }
 const memberPath = z.strictObject({ team: slug, subject });
 
 const showTeam = (row: TeamRow): z.output<typeof team> => ({
-  slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, rotateEveryDays: row.rotateEveryDays, refuseExposedLeases: row.refuseExposedLeases, defaultDelivery: [...row.defaultDelivery],
+  slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, rotateEveryDays: row.rotateEveryDays, refuseExposedLeases: row.refuseExposedLeases, defaultDelivery: [...row.defaultDelivery], versionsKept: row.versionsKept,
   revision: row.revision,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
 });

@@ -31,7 +31,7 @@ export interface TeamsParts {
 }
 
 type Undefinable<T> = { readonly [K in keyof T]: T[K] | undefined };
-const settingNames = ['name', 'tokenFormat', 'rotateEveryDays', 'refuseExposedLeases', 'defaultDelivery'] as const satisfies readonly (keyof TeamSettings)[];
+const settingNames = ['name', 'tokenFormat', 'rotateEveryDays', 'refuseExposedLeases', 'defaultDelivery', 'versionsKept'] as const satisfies readonly (keyof TeamSettings)[];
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /** What is asked of teams. */
@@ -91,7 +91,7 @@ export class TeamsService {
       if (isUniqueViolation(error, 'team_slug_key')) throw new AppError('slugTaken', 'A team has this slug; slugs are never given again.');
       throw asMemberError(error);
     }
-    return { id, slug: input.slug, name: input.name, tokenFormat, rotateEveryDays: null, refuseExposedLeases: false, defaultDelivery: ['lease'], revision: 1, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub };
+    return { id, slug: input.slug, name: input.name, tokenFormat, rotateEveryDays: null, refuseExposedLeases: false, defaultDelivery: ['lease'], versionsKept: 10, revision: 1, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub };
   }
 
   /** The team as it is, for a repeated creation. */
@@ -110,6 +110,7 @@ export class TeamsService {
         name: input.name ?? current.name, tokenFormat: input.tokenFormat ?? current.tokenFormat,
         rotateEveryDays: input.rotateEveryDays === undefined ? current.rotateEveryDays : input.rotateEveryDays,
         refuseExposedLeases: input.refuseExposedLeases ?? current.refuseExposedLeases, defaultDelivery: input.defaultDelivery ?? current.defaultDelivery,
+        versionsKept: input.versionsKept ?? current.versionsKept,
       };
       const changed = settingNames.filter((name) => String(settings[name]) !== String(current[name]));
       if (changed.length === 0) return current;

@@ -13,7 +13,7 @@ import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 /** Actions that no route has, because a service asks for them: where. */
-const askedByServices: Partial<Record<TeamAction, string>> = { 'credential.use': 'src/leases/decide.ts', 'credential.manage': 'src/credentials/service.ts' };
+const askedByServices: Partial<Record<TeamAction, string>> = { 'credential.use': 'src/leases/decide.ts' };
 
 /** Routes that are no operations of the document: what shows it. */
 const beside = ['/docs', '/docs/favicon-32x32.png', '/docs/start.js', '/docs/swagger-ui-bundle.js', '/docs/swagger-ui.css', '/openapi.json'];
@@ -170,7 +170,7 @@ async function startFilled(t: Parameters<typeof startVault>[0]) {
   const rotation = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/key-rotations'), 202);
   const parts: Record<string, string> = {
     team: 'payments', id: credential.id, engine: engine.id, kid, key: rotation.toKey, rotation: rotation.id, subject: people.viewer, type: 'openai',
-    fingerprint: '0123456789abcdef',
+    fingerprint: '0123456789abcdef', version: '1',
   };
   const fill = ({ url }: AnyOperation, other: Record<string, string> = {}): string => url.replaceAll(/:([A-Za-z]+)/g, (_, name: string) => {
     const part = other[name] ?? parts[name];

@@ -23,7 +23,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub'), created_at: operational },
   team: {
     id: within('membership.team'), slug: within('membership.slug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
-    rotate_every_days: operational, refuse_exposed_leases: operational, default_delivery: operational, ...stamps,
+    rotate_every_days: operational, refuse_exposed_leases: operational, default_delivery: operational, versions_kept: operational, ...stamps,
   },
   membership: {
     team_id: within('membership.team'), subject_id: within('membership.subject'), role: within('membership.role'), acts_for_itself: within('membership.actsForItself'),
@@ -51,7 +51,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   },
   credential: {
     id: within('credential.id', 'token.credential'), team_id: within('credential.team', 'token.team'), name: within('credential.name'), type: within('credential.type', 'token.type'),
-    description: tenantData, labels: tenantData, state: within('credential.state'), current_version: within('credential.version'), expires_at: within('credential.expiresAt'),
+    description: tenantData, labels: tenantData, state: within('credential.state'), state_before: within('credential.stateBefore'), current_version: within('credential.version'), expires_at: within('credential.expiresAt'),
     revision: within('credential.revision'), seal: operational, deleted_at: operational, ...stamps,
   },
   credential_version: {
@@ -131,6 +131,8 @@ async function watch(vault: TestVault): Promise<Set<string>> {
   await vault.member('payments', 'n8n', 'engine');
   const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-test');
   await demand(vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { fields: { apiKey: 'sk-next' } }, { 'if-match': '*' }), 200);
+  await demand(vault.call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, { 'if-match': '*' }), 204);
+  await demand(vault.call('alice', 'POST', `/v1/credentials/${id}/restore`), 200);
   await demand(askLease(vault, engine.sub, [{ id }]), 201);
   return places;
 }

@@ -87,7 +87,7 @@ export async function insertCredentials(
   const at = new Date();
   const rows = Array.from({ length: n }, () => {
     const id = newId<CredentialId>();
-    const sealed = { id, team: team.id, name: id, type: 'openai', state: 'enabled', version: 1, expiresAt: null, revision: 1, publicFields, policy: { delivery: ['lease'], allowedHosts: [] }, secretFieldNames: ['apiKey'] } as const;
+    const sealed = { id, team: team.id, name: id, type: 'openai', state: 'enabled', stateBefore: null, version: 1, expiresAt: null, revision: 1, publicFields, policy: { delivery: ['lease'], allowedHosts: [] }, secretFieldNames: ['apiKey'] } as const;
     return { id, seal: sealCredential(keyring, sealed), token: keyring.seal(key, placeOf(team.id, id), new Secret(fieldsOf(id))) };
   });
   const column = <T>(of: (row: (typeof rows)[number]) => T): T[] => rows.map(of);

@@ -12,6 +12,7 @@ t.test('one of many', async (t) => {
   const vault = await startVault(t);
   const { call, db } = vault;
   await vault.team('payments');
+  await call('alice', 'PATCH', '/v1/teams/payments', { versionsKept: 100 }, any);
   const store = async (name: string): Promise<string> => (await call('alice', 'POST', '/v1/teams/payments/credentials', { name, type: 'bearer', fields: { token: 'v1' } })).json.id;
   const eventsOf = async (id: string, action: string): Promise<number> => (await sql<{ n: number }>`select count(*) as n from audit_event where target_id = ${id} and action = ${action}`.execute(db)).rows[0]?.n ?? 0;
   const codes = (answers: Answer[]): string[] => answers.map(({ status, json }) => `${status} ${json?.code ?? ''}`.trim()).sort();

@@ -1,0 +1,85 @@
+// The one way to change a credential's row: lock, seal, revision, write, event, in one transaction.
+import type { AuditLog } from '../audit/record.ts';
+import { credentialTarget } from '../audit/event.ts';
+import type { Keyring } from '../crypto/index.ts';
+import type { Db, Trx } from '../db/client.ts';
+import type { Role } from '../db/tables.ts';
+import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
+import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
+import { AppError, forbidden, notFound } from '../shared/errors.ts';
+import type { CredentialId, DataKeyId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+import * as repository from './repository.ts';
+import type { CredentialRow } from './repository.ts';
+import { credentialSealHolds, sealCredential } from './seal.ts';
+import { underActiveKey, UndecryptableVersion } from './versions.ts';
+
+export interface ChangeParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number }
+
+/** What a change comes to, and how it stands in the trail. */
+export interface Plan {
+  readonly action: string;
+  readonly write: Partial<Pick<CredentialRow, 'name' | 'description' | 'labels' | 'state' | 'stateBefore' | 'expiresAt' | 'version' | 'publicFields' | 'policy' | 'secretFieldNames'>>;
+  readonly key?: DataKeyId;
+  readonly details?: JsonObject;
+}
+
+/** What a change needs `credential.manage` for was asked by somebody without it. */
+export class MayNotManage extends Error {}
+
+/** Throws MayNotManage, which `changeCredential` turns into a denial in the trail and `forbidden`. */
+export function demandManage(role: Role): void {
+  if (!isAllowed(role, 'credential.manage')) throw new MayNotManage();
+}
+
+/**
+ * Carries out what `plan` makes of the row as it is under the lock; nothing for undefined. A deleted row is hidden unless
+ * `isDeletedToo`. Throws what the plan throws, notFound, preconditionFailed, forbidden, undecryptable, nameTaken, keyBusy.
+ */
+export async function changeCredential(
+  parts: ChangeParts, caller: Caller, located: CredentialRow, expected: ExpectedRevision,
+  plan: (trx: Trx, row: CredentialRow, at: Date) => Promise<Plan | undefined>, { isDeletedToo = false }: { isDeletedToo?: boolean } = {},
+): Promise<CredentialRow> {
+  const { db, keyring, audit, now } = parts;
+  const team = { id: located.team, slug: located.slug };
+  try {
+    return await underActiveKey(() => db.transaction().execute(async (trx) => {
+      const at = new Date(now());
+      const row = await repository.lockCredential(trx, located.team, located.id, at);
+      // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
+      if (row === undefined || (row.state === 'deleted' && !isDeletedToo) || !credentialSealHolds(keyring, row, row.seal)) throw notFound();
+      checkRevision(expected, row.revision);
+      const planned = await plan(trx, row, at);
+      if (planned === undefined) return row;
+      const next = { ...row, ...planned.write, revision: row.revision + 1 };
+      await repository.updateCredential(trx, { ...next, seal: sealCredential(keyring, next), by: caller.subject, at });
+      await audit.record(trx, {
+        caller, team, action: planned.action, target: credentialTarget(row.id), credentialVersion: next.version,
+        ...(planned.key === undefined ? {} : { key: planned.key }), ...(planned.details === undefined ? {} : { details: planned.details }),
+      });
+      if (next.state === 'deleted') return row;
+      const after = await repository.findCredential(trx, row.team, row.id, at);
+      if (after === undefined) throw notFound();
+      return after;
+    }));
+  } catch (error) {
+    if (error instanceof MayNotManage) {
+      await audit.denial({ caller, team, action: 'credential.manage', target: credentialTarget(located.id), reason: 'role' });
+      throw forbidden();
+    }
+    if (!(error instanceof UndecryptableVersion)) throw error;
+    await mark(parts, caller, team, located.id, error);
+    throw new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
+  }
+}
+
+/** The first time that a token does not open is a change of the version, and stands in the trail with its key. */
+async function mark({ db, audit, now }: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, { version, key }: UndecryptableVersion): Promise<void> {
+  if (key === undefined) return;
+  await db.transaction().execute(async (trx) => {
+    if (!await repository.markUndecryptable(trx, { team: team.id, id, version, key, at: new Date(now()) })) return;
+    await audit.record(trx, {
+      caller, team, action: 'credential.update', target: credentialTarget(id), decision: 'deny', reason: 'undecryptable', key, credentialVersion: version,
+    });
+  });
+}
