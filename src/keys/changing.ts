@@ -36,15 +36,19 @@ export async function setLockTimeout(trx: Trx): Promise<void> {
   await sql`set local lock_timeout = ${sql.raw(String(lockTimeoutMs))}`.execute(trx);
 }
 
-export interface BegunRotation { readonly id: RotationId; readonly toKey: DataKeyId; readonly total: number }
+export interface BegunRotation { readonly id: RotationId; readonly toKey: DataKeyId }
 
 /**
  * Makes the team's next key, demotes the one before, inserts the rotation and its event. Throws rotationRunning, keyBusy; a unique
- * violation of key_rotation_one_running says that a twin was faster. `onceLocked` may find that there is nothing to do.
+ * violation of key_rotation_one_running says that a twin was faster. `onceLocked` may find that there is nothing to do. How much there
+ * is to move is counted when the key is let go (`settleTotal`): a million rows take a second, and the team's writers would wait.
  */
 export async function beginRotation(
   { audit, keyring }: { audit: AuditLog; keyring: Keyring }, trx: Trx,
-  of: { id: RotationId; team: TeamRef; caller: EventInput['caller']; cause: RotationCause; at: Date; details?: Record<string, string>; onceLocked?: () => Promise<boolean> },
+  of: {
+    id: RotationId; team: TeamRef; caller: EventInput['caller']; cause: RotationCause; at: Date; details?: Record<string, string>;
+    onceLocked?: () => Promise<boolean>;
+  },
 ): Promise<BegunRotation | undefined> {
   const { id, team, caller, cause, at } = of;
   await refuseWhileRunning(trx, team); // before the lock too: a refusal need not hold up the team's writers
@@ -59,11 +63,11 @@ export async function beginRotation(
   const toKey = newId<DataKeyId>();
   const key = keyring.newDataKey({ id: toKey, team: team.id, version: active.version + 1, format });
   await repository.insertActiveKey(trx, key, { by: caller.subject, at });
-  const { total } = await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at, cause });
+  await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at, cause });
   await audit.record(trx, {
     caller, team, action: 'key.rotate', target: { type: 'key', id: toKey }, key: toKey, details: { rotation: id, fromKey: active.id, toKey, cause, ...of.details },
   });
-  return { id, toKey, total };
+  return { id, toKey };
 }
 
 async function refuseWhileRunning(trx: Trx, team: TeamRef): Promise<void> {

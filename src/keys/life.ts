@@ -68,7 +68,7 @@ export class KeyLifeService {
   async markCompromised(caller: Caller, team: TeamRef, id: DataKeyId, reason: string): Promise<KeyRow> {
     const { db, audit } = this.#parts;
     const at = new Date(this.#parts.now());
-    const row = await withKeyLock(db, async (trx) => {
+    await withKeyLock(db, async (trx) => {
       await setLockTimeout(trx);
       const key = await repository.lockKey(trx, team.id, id);
       if (key === undefined) throw notFound();
@@ -76,9 +76,9 @@ export class KeyLifeService {
       await repository.updateKey(trx, team.id, id, { compromised_at: at, compromised_by: caller.subject, compromise_reason: reason });
       await audit.record(trx, { caller, team, action: 'key.markCompromised', target: { type: 'key', id }, key: id, details: { reason } });
       await this.#moveOff(trx, { caller, team, id, state: key.state, at });
-      return await repository.findKey(trx, team.id, id);
     });
     this.#parts.wake();
+    const row = await repository.findKey(db, team.id, id);
     if (row === undefined) throw notFound();
     return row;
   }
@@ -119,8 +119,7 @@ export class KeyLifeService {
   /** A compromised key must not be where tokens go, nor stay where they are. Locks keys first, then the rotation, as everybody does. */
   async #moveOff(trx: Trx, of: { caller: Caller; team: TeamRef; id: DataKeyId; state: DataKeyState; at: Date }): Promise<void> {
     const { caller, team, id, state, at } = of;
-    const counts = await countTokensByTable(trx, { team: team.id, id });
-    if (state !== 'active' && Object.values(counts).every((count) => count === 0)) return;
+    if (state !== 'active' && !await repository.hasTokens(trx, team.id, id)) return;
     if (state !== 'active') await repository.lockActiveKey(trx, team.id);   // nobody starts a rotation between our look and our own start
     const running = await repository.lockRunningRotation(trx, team.id);
     if (running !== undefined && state !== 'active') {

@@ -2,6 +2,7 @@
 import { sql } from 'kysely';
 import type { Place, WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
+import { statement } from '../db/statement.ts';
 import type { DataKeyState, RotationState, TokenFormatColumn } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -9,7 +10,7 @@ import { type TokenTable, tokenCountBesidesSql } from './token-tables.ts';
 
 /** A rotation as the worker knows it. */
 export interface RunningRotation {
-  readonly id: RotationId; readonly team: TeamId; readonly slug: string; readonly startedBy: SubjectId | null; readonly isUrgent: boolean;
+  readonly id: RotationId; readonly team: TeamId; readonly slug: string; readonly startedBy: SubjectId | null; readonly isUrgent: boolean; readonly total: number;
 }
 
 /** A token to be moved, locked, with the keys that open and seal it and the state in which its own key is. */
@@ -18,8 +19,8 @@ export interface HeldToken {
 }
 export interface MovedToken extends HeldToken { readonly moved: string }
 
-/** Where among a key's tokens the search for the next ones begins. Rows that were moved lie before it: reading past their remains gets slower and slower. */
-export interface Position { readonly key: DataKeyId; readonly credential: CredentialId; readonly version: number }
+/** Where the search for the next tokens begins: tables, keys and tokens are walked in their order. Rows that were moved lie before it: reading past their remains gets slower and slower. */
+export interface Position { readonly table: TokenTable; readonly key: DataKeyId; readonly credential: CredentialId; readonly version: number }
 /** How many tokens are wanted, under which keys not, and from where on. */
 export interface Quest { readonly limit: number; readonly passOver: readonly DataKeyId[]; readonly after: Position | undefined }
 
@@ -33,11 +34,11 @@ export interface Mover {
   readonly fail: (trx: Trx, rotation: RunningRotation, failure: { token: HeldToken; isUndecryptable: boolean; at: Date }) => Promise<void>;
 }
 
+const smallestId = sql.raw(`'00000000-0000-0000-0000-000000000000'::uuid`);
+
 interface VersionRow {
   readonly credential: CredentialId; readonly version: number; readonly token: string; readonly public_fields: JsonObject; readonly policy: JsonObject; readonly type: string;
-  readonly from_id: DataKeyId; readonly from_version: number; readonly from_format: TokenFormatColumn; readonly from_root: string; readonly from_wrapped: Buffer;
-  readonly from_state: DataKeyState;
-  readonly to_id: DataKeyId; readonly to_version: number; readonly to_format: TokenFormatColumn; readonly to_root: string; readonly to_wrapped: Buffer;
+  readonly from_id: DataKeyId; readonly from_state: DataKeyState; readonly to_id: DataKeyId;
 }
 
 /**
@@ -48,53 +49,69 @@ export async function planByIndex(trx: Trx): Promise<void> {
   await sql.raw(['seqscan', 'bitmapscan', 'sort', 'hashjoin', 'mergejoin', 'material'].map((method) => `set local enable_${method} = off`).join('; ')).execute(trx);
 }
 
-const smallestId = '00000000-0000-0000-0000-000000000000';
+// A range of one key, and not an equality, so that only credential_version_data_key has this order: the primary key would lead past
+// the rows of every other team. Keys are walked in their order too: what was found exhausted is not looked at again in this pass.
+const hold = statement<{ rotation: RotationId; team: TeamId; passOver: readonly DataKeyId[]; key: DataKeyId | null; credential: CredentialId | null; version: number | null; limit: number }, VersionRow>((of) => sql`
+  select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, credential.type,
+    from_key.id as from_id, from_key.state as from_state, to_key.id as to_id
+  from key_rotation rotation
+  join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
+  cross join lateral (
+    select id, team_id, state from data_key
+    where team_id = rotation.team_id and id <> to_key.id and id <> all (${of('passOver')}::uuid[]) and id >= coalesce(${of('key')}::uuid, ${smallestId})
+    order by team_id, id
+  ) from_key
+  cross join lateral (
+    select version.credential_id, version.version, version.token, version.public_fields, version.policy
+    from credential_version version
+    where version.data_key_id <= from_key.id and version.team_id = from_key.team_id
+      and (version.data_key_id, version.credential_id, version.version) > (from_key.id,
+        case when from_key.id = ${of('key')}::uuid then ${of('credential')}::uuid else ${smallestId} end,
+        case when from_key.id = ${of('key')}::uuid then ${of('version')}::int else 0 end)
+      and not exists (
+        select 1 from key_rotation_failure failure
+        where failure.rotation_id = rotation.id and failure.credential_id = version.credential_id and failure.version = version.version)
+    order by version.data_key_id, version.credential_id, version.version
+    limit ${of('limit')}::int for update of version skip locked
+  ) held
+  join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
+  where rotation.id = ${of('rotation')}::uuid and rotation.team_id = ${of('team')}::uuid and rotation.state = 'running'
+  limit ${of('limit')}::int`);
+
+/** The wrapped material of a batch's keys; their states were read with the tokens. */
+async function keysById(trx: Trx, team: TeamId, ids: readonly DataKeyId[]): Promise<ReadonlyMap<DataKeyId, WrappedDataKey>> {
+  const { rows } = await sql<WrappedDataKey>`
+    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped from data_key where team_id = ${team} and id = any (${ids}::uuid[])`.execute(trx);
+  return new Map(rows.map((row) => [row.id, row]));
+}
+
+interface Columns { credentials: readonly CredentialId[]; versions: readonly number[]; from: readonly DataKeyId[]; tokens: readonly string[]; team: TeamId; to: DataKeyId }
+
+// A value that opened is not undecryptable, whatever was thought of it before.
+const store = statement<Columns, object>((of) => sql`
+  update credential_version held set token = moved.token, data_key_id = to_key.id, undecryptable_at = null
+  from unnest(${of('credentials')}::uuid[], ${of('versions')}::int[], ${of('from')}::uuid[], ${of('tokens')}::text[]) as moved (credential_id, version, from_id, token)
+  join data_key to_key on to_key.id = ${of('to')}::uuid and to_key.team_id = ${of('team')}::uuid and to_key.state = 'active'
+  where held.credential_id = moved.credential_id and held.version = moved.version and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
+  returning 1`);
 
 const credentialVersions: Mover = {
-  async hold(trx, rotation, { limit, passOver, after }) {
-    const { rows } = await sql<VersionRow>`
-      select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, credential.type,
-        from_key.id as from_id, from_key.version as from_version, from_key.format as from_format, from_key.root_fingerprint as from_root,
-        from_key.wrapped as from_wrapped, from_key.state as from_state,
-        to_key.id as to_id, to_key.version as to_version, to_key.format as to_format, to_key.root_fingerprint as to_root, to_key.wrapped as to_wrapped
-      from key_rotation rotation
-      join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
-      join data_key from_key on from_key.team_id = rotation.team_id and from_key.id <> to_key.id and from_key.id <> all (${passOver}::uuid[])
-      cross join lateral (
-        select version.credential_id, version.version, version.token, version.public_fields, version.policy
-        from credential_version version
-        where version.data_key_id = from_key.id and version.team_id = from_key.team_id
-          and (version.credential_id, version.version) > (
-            case when from_key.id = ${after?.key ?? null} then ${after?.credential ?? null}::uuid else ${smallestId}::uuid end,
-            case when from_key.id = ${after?.key ?? null} then ${after?.version ?? null}::int else 0 end)
-          and not exists (
-            select 1 from key_rotation_failure failure
-            where failure.rotation_id = rotation.id and failure.credential_id = version.credential_id and failure.version = version.version)
-        order by version.credential_id, version.version
-        limit ${limit} for update of version skip locked
-      ) held
-      join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
-      where rotation.id = ${rotation.id} and rotation.team_id = ${rotation.team} and rotation.state = 'running'
-      limit ${limit}`.execute(trx);
-    return rows.map((row) => ({
-      place: { team: rotation.team, credential: row.credential, version: row.version, type: row.type, publicFields: row.public_fields, policy: row.policy },
-      token: row.token,
-      from: { id: row.from_id, team: rotation.team, version: row.from_version, format: row.from_format, rootFingerprint: row.from_root, wrapped: row.from_wrapped },
-      fromState: row.from_state,
-      to: { id: row.to_id, team: rotation.team, version: row.to_version, format: row.to_format, rootFingerprint: row.to_root, wrapped: row.to_wrapped },
+  async hold(trx, { id: rotation, team }, { limit, passOver, after }) {
+    const rows = await hold(trx, { rotation, team, passOver, key: after?.key ?? null, credential: after?.credential ?? null, version: after?.version ?? null, limit });
+    if (rows.length === 0) return [];
+    const keys = await keysById(trx, team, [...new Set(rows.flatMap(({ from_id, to_id }) => [from_id, to_id]))]);
+    return rows.map(({ credential, version, token, public_fields: publicFields, policy, type, from_id: from, from_state: fromState, to_id: to }) => ({
+      place: { team, credential, version, type, publicFields, policy }, token, from: keyOf(keys, from), fromState, to: keyOf(keys, to),
     }));
   },
 
-  // A value that opened is not undecryptable, whatever was thought of it before.
   async store(trx, tokens) {
-    const column = <T>(of: (token: MovedToken) => T): T[] => tokens.map(of);
-    const { rows } = await sql`
-      update credential_version held set token = moved.token, data_key_id = to_key.id, undecryptable_at = null
-      from unnest(${column((t) => t.place.credential)}::uuid[], ${column((t) => t.place.version)}::int[], ${column((t) => t.from.id)}::uuid[],
-          ${column((t) => t.to.id)}::uuid[], ${column((t) => t.moved)}::text[]) as moved (credential_id, version, from_id, to_id, token)
-      join data_key to_key on to_key.id = moved.to_id and to_key.state = 'active'
-      where held.credential_id = moved.credential_id and held.version = moved.version and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
-      returning 1`.execute(trx);
+    const [first] = tokens;
+    if (first === undefined) return true;
+    const rows = await store(trx, {
+      credentials: tokens.map(({ place }) => place.credential), versions: tokens.map(({ place }) => place.version), from: tokens.map(({ from }) => from.id),
+      tokens: tokens.map(({ moved }) => moved), team: first.place.team, to: first.to.id,
+    });
     // The rows are locked, so nothing but a key that is active no more can be in the way.
     return rows.length === tokens.length;
   },
@@ -109,22 +126,44 @@ const credentialVersions: Mover = {
   },
 };
 
+/** Keys are never deleted while their team lives. */
+function keyOf(keys: ReadonlyMap<DataKeyId, WrappedDataKey>, id: DataKeyId): WrappedDataKey {
+  const key = keys.get(id);
+  if (key === undefined) throw new Error('a token under a key that is not there');
+  return key;
+}
+
 export const movers: Readonly<Record<TokenTable, Mover>> = { credential_version: credentialVersions };
 
 /** Every rotation that runs, in any team, oldest first. */
 export async function listRunningRotations(executor: Executor): Promise<RunningRotation[]> {
   const { rows } = await sql<RunningRotation>`
-    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy", rotation.cause in ('compromise', 'rootCompromise') as "isUrgent"
+    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy", rotation.cause in ('compromise', 'rootCompromise') as "isUrgent", rotation.total
     from key_rotation rotation join team on team.id = rotation.team_id
     where rotation.state = 'running' order by rotation.id`.execute(executor);
   return rows;
 }
 
+const count = statement<{ rotation: RotationId; done: number; at: Date }, object>((of) => sql`
+  update key_rotation set done = done + ${of('done')}::bigint, progressed_at = ${of('at')}::timestamptz
+  where id = ${of('rotation')}::uuid and state = 'running' returning 1`);
+
+/**
+ * Counts what a rotation has to move, where nobody has: what it moved already and what is left, as one statement sees them, so it
+ * does not matter when. Waits for nobody while it counts.
+ */
+export async function settleTotal(executor: Executor, rotation: RotationId): Promise<void> {
+  await sql`
+    with seen as materialized (
+      select rotation.done + ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as total
+      from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
+      where rotation.id = ${rotation} and rotation.total = 0)
+    update key_rotation set total = seen.total from seen where key_rotation.id = ${rotation} and key_rotation.total = 0`.execute(executor);
+}
+
 /** Counts a batch; false when the rotation does not run any more, and then the batch must not be kept. Serialises the batches' ends. */
 export async function countBatch(trx: Trx, rotation: RunningRotation, batch: { done: number; at: Date }): Promise<boolean> {
-  const result = await trx.updateTable('key_rotation').set((set) => ({ done: set('done', '+', batch.done), progressed_at: batch.at }))
-    .where('id', '=', rotation.id).where('state', '=', 'running').executeTakeFirst();
-  return result.numUpdatedRows === 1n;
+  return (await count(trx, { rotation: rotation.id, ...batch })).length === 1;
 }
 
 /**
@@ -150,8 +189,8 @@ export async function countLeft(trx: Trx, rotation: RunningRotation): Promise<{ 
 
 /** Ends a locked rotation. */
 export async function endRotation(
-  trx: Trx, rotation: RunningRotation, end: { state: RotationState; at: Date },
+  trx: Trx, rotation: RunningRotation, end: { state: RotationState; at: Date; failed: number },
 ): Promise<{ total: number; done: number; toKey: DataKeyId }> {
-  return trx.updateTable('key_rotation').set({ state: end.state, ended_at: end.at })
+  return trx.updateTable('key_rotation').set({ state: end.state, ended_at: end.at, total: sql<number>`greatest(total, done + ${end.failed}::bigint)` })
     .where('id', '=', rotation.id).where('state', '=', 'running').returning(['total', 'done', 'to_key_id as toKey']).executeTakeFirstOrThrow();
 }

@@ -135,16 +135,14 @@ export async function findRunningRotation(executor: Executor, team: TeamId): Pro
   return (await executor.selectFrom('key_rotation').select('id').where('team_id', '=', team).where('state', '=', 'running').executeTakeFirst())?.id;
 }
 
-/** Inserts a running rotation whose total is what stands under the team's other keys; key_rotation_one_running refuses a second. */
+/** Inserts a running rotation that nobody has counted yet; key_rotation_one_running refuses a second. */
 export async function insertRotation(
   trx: Trx, rotation: { id: RotationId; team: TeamId; toKey: DataKeyId; by: SubjectId | null; at: Date; cause: RotationCause },
-): Promise<{ total: number }> {
+): Promise<void> {
   const { id, team, toKey, by, at, cause } = rotation;
-  const { rows } = await sql<{ total: number }>`
+  await sql`
     insert into key_rotation (id, team_id, to_key_id, state, total, created_at, created_by, progressed_at, cause)
-    values (${id}, ${team}, ${toKey}, 'running', ${tokenCountBesidesSql(sql`${team}::uuid`, sql`${toKey}::uuid`)}, ${at}, ${by}, ${at}, ${cause})
-    returning total`.execute(trx);
-  return { total: rows[0]?.total ?? 0 };
+    values (${id}, ${team}, ${toKey}, 'running', 0, ${at}, ${by}, ${at}, ${cause})`.execute(trx);
 }
 
 /** One rotation of the team. */
@@ -192,6 +190,12 @@ export async function makeCompromisedUrgent(executor: Executor): Promise<void> {
     update key_rotation rotation set cause = 'rootCompromise'
     where rotation.state = 'running' and rotation.cause not in ('compromise', 'rootCompromise') and exists (
       select 1 from data_key key where key.team_id = rotation.team_id and key.compromised_at is not null and key.state = 'decryptOnly' and ${hasTokensSql('key.id')})`.execute(executor);
+}
+
+/** Whether any token is under the team's key. */
+export async function hasTokens(executor: Executor, team: TeamId, id: DataKeyId): Promise<boolean> {
+  const { rows } = await sql`select 1 from data_key key where key.team_id = ${team} and key.id = ${id} and ${hasTokensSql('key.id')}`.execute(executor);
+  return rows.length > 0;
 }
 
 /** Teams whose tokens go to, or lie under, a compromised key, with the rotation that already takes them off it, if one does. */

@@ -8,12 +8,12 @@ import type { Db } from '../db/client.ts';
 import { isCheckViolation } from '../db/errors.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import {
-  countBatch, countLeft, endRotation, type HeldToken, listRunningRotations, lockRunning, type MovedToken, type Mover, movers, planByIndex, type Position, type Quest,
+  countBatch, countLeft, endRotation, type HeldToken, listRunningRotations, lockRunning, settleTotal, type MovedToken, movers, planByIndex, type Position, type Quest,
   type RunningRotation,
 } from './moving.ts';
-import { tokenTables } from './token-tables.ts';
+import { type TokenTable, tokenTables } from './token-tables.ts';
 
-export { listRunningRotations, type Position, type RunningRotation };
+export { listRunningRotations, settleTotal, type Position, type RunningRotation };
 
 export interface RotationParts {
   readonly db: Db;
@@ -30,17 +30,24 @@ export interface Batch {
   readonly last: Position | undefined;
 }
 
+/** What is known of a batch as soon as its tokens are re-encrypted, and only the database has to do with it any more. */
+export type Sealed = Pick<Batch, 'unavailable' | 'last'>;
+
 const uninterruptedMsMax = 2;
 const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map(), last: undefined };
 
 /** Thrown out of a batch's transaction when the rotation was cancelled meanwhile, or its key left; never leaves this file. */
 class RotationStopped extends Error {}
 
-/** Moves up to `limit` tokens in one transaction. Nothing is kept of a batch whose rotation does not run any more at its end. */
-export async function moveBatch(parts: RotationParts, rotation: RunningRotation, quest: Quest): Promise<Batch> {
-  for (const table of tokenTables) {
+/**
+ * Moves up to `limit` tokens in one transaction. Nothing is kept of a batch whose rotation does not run any more at its end.
+ * `onSealed` is told of tokens that were found, once: whoever has time for the next batch can begin it then.
+ */
+export async function moveBatch(parts: RotationParts, rotation: RunningRotation, quest: Quest, onSealed: (batch: Sealed) => void = () => undefined): Promise<Batch> {
+  const { after } = quest;
+  for (const table of tokenTables.slice(after === undefined ? 0 : tokenTables.indexOf(after.table))) {
     try {
-      const result = await moveBatchOf(parts, rotation, { ...quest, mover: movers[table] });
+      const result = await moveBatchOf(parts, rotation, { ...quest, after: after?.table === table ? after : undefined, table }, onSealed);
       if (result !== nothing) return result;
     } catch (error) {
       // The same, where the key left while the store waited for it.
@@ -61,7 +68,7 @@ export async function endIfDone({ db, audit, now }: RotationParts, rotation: Run
     const { left, failed } = await countLeft(trx, rotation);
     if (left > failed) return false;
     const state = failed === 0 ? 'completed' : 'completedWithFailures';
-    const { total, done, toKey } = await endRotation(trx, rotation, { state, at: new Date(now()) });
+    const { total, done, toKey } = await endRotation(trx, rotation, { state, at: new Date(now()), failed });
     await audit.record(trx, {
       ...eventOf(rotation), action: 'key.rotationEnd', target: { type: 'rotation', id: rotation.id }, key: toKey, details: { state, total, done, failed },
     });
@@ -71,14 +78,16 @@ export async function endIfDone({ db, audit, now }: RotationParts, rotation: Run
 
 async function moveBatchOf(
   { db, keyring, audit, now }: RotationParts, rotation: RunningRotation,
-  { mover, ...quest }: Quest & { mover: Mover },
+  { table, ...quest }: Quest & { table: TokenTable }, onSealed: (batch: Sealed) => void,
 ): Promise<Batch> {
+  const mover = movers[table];
   return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
     await planByIndex(trx);
     const held = await mover.hold(trx, rotation, quest);
-    const last = positionOf(held.at(-1));
+    const last = positionOf(table, held.at(-1));
     if (held.length === 0) return nothing;
     const { moved, failed, unavailable } = await reencrypt(keyring, held);
+    onSealed({ unavailable, last });
     if (moved.length === 0 && failed.length === 0) return { moved: 0, failed: 0, unavailable, last };
     const at = new Date(now());
     if (moved.length > 0 && !await mover.store(trx, moved)) throw new RotationStopped();
@@ -121,8 +130,8 @@ async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<
   return result;
 }
 
-function positionOf(held: HeldToken | undefined): Position | undefined {
-  return held === undefined ? undefined : { key: held.from.id, credential: held.place.credential, version: held.place.version };
+function positionOf(table: TokenTable, held: HeldToken | undefined): Position | undefined {
+  return held === undefined ? undefined : { table, key: held.from.id, credential: held.place.credential, version: held.place.version };
 }
 
 /** Who stands for what a rotation does: the subject who started it, or nobody where the vault did. */

@@ -10,6 +10,7 @@ import type { Page } from '../http/paging.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import { beginRotation, keyBusy, rotationRunning, withKeyLock } from './changing.ts';
+import { settleTotal } from './moving.ts';
 import * as repository from './repository.ts';
 import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
 
@@ -76,6 +77,7 @@ export class KeysService {
       const twin = await repository.findRunningRotation(db, team.id);
       throw twin === undefined ? keyBusy({ cause: error }) : rotationRunning(twin);
     }
+    await settleTotal(db, id).catch(() => undefined);   // the rotation has begun, whether it can be counted now or not
     this.#parts.wake();
     return this.getRotation(team, id);
   }

@@ -1,15 +1,15 @@
-// The worker of a replica: looks for rotations that run, whoever started them, and gives each in turn one batch. Any number of
-// workers work on one rotation at once; one that dies leaves its batch undone and nothing else.
+// The worker of a replica: looks for rotations that run, whoever started them, and gives each in turn a stretch of time. Any number
+// of workers work on one rotation at once; one that dies leaves its batches undone and nothing else.
 import { setImmediate as yieldToOthers, setTimeout as delay } from 'node:timers/promises';
 import type { DataKeyId, RotationId } from '../shared/ids.ts';
-import { endIfDone, listRunningRotations, moveBatch, type Position, type RotationParts, type RunningRotation } from './rotation.ts';
+import { type Batch, endIfDone, listRunningRotations, moveBatch, type Position, type RotationParts, type RunningRotation, settleTotal } from './rotation.ts';
 
 export interface RotationWorkerParts extends RotationParts {
   /** Told once of each trouble, when it begins. */
   readonly onError: (error: Error) => void;
   readonly batchRows?: number;
   readonly pollMs?: number;
-  /** Whether requests are being answered at this moment: then the worker rests between batches for as long as a batch took. */
+  /** Whether requests are being answered at this moment: then batches are small, one at a time, and the worker rests between them for as long as one took. */
   readonly isForegroundBusy?: () => boolean;
   /** Waits; ends early when the signal says so. */
   readonly sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
@@ -26,7 +26,9 @@ interface Pass { after: Position | undefined; readonly passedOver: Map<DataKeyId
 
 type Outcome = 'worked' | 'waiting' | 'idle';
 
-const batchRowsDefault = 100;
+const batchRowsDefault = 400;   // some 30 ms: row locks and the key's share lock are held no longer
+const batchRowsBusy = 100;
+const stretchMs = 250;
 const pollMsDefault = 1_000;
 const waitingMs = 50;
 const restMsMax = 200;
@@ -43,7 +45,7 @@ export class RotationWorker {
   #loop: Promise<void> | undefined;
   #isStopping = false;
   #isWoken = false;
-  #isUrgent = false;
+  #isBusy = false;
   #endRest: (() => void) | undefined;
 
   constructor(parts: RotationWorkerParts) {
@@ -72,14 +74,12 @@ export class RotationWorker {
 
   async #run(): Promise<void> {
     while (!this.#isStopping) {
-      const began = performance.now();
       const outcome = await this.#round();
-      if (outcome === 'worked') await this.#yield(performance.now() - began);
-      else await this.#rest(outcome === 'waiting' ? Math.min(waitingMs, this.#pollMs) : this.#pollMs);
+      if (outcome !== 'worked') await this.#rest(outcome === 'waiting' ? Math.min(waitingMs, this.#pollMs) : this.#pollMs);
     }
   }
 
-  /** One batch of each rotation. */
+  /** A stretch of each rotation. */
   async #round(): Promise<Outcome> {
     let best: Outcome = 'idle';
     const rotations = await this.#list();
@@ -93,8 +93,7 @@ export class RotationWorker {
         if (outcome === 'worked' || best === 'idle') best = outcome;
         await yieldToOthers();
       }
-      this.#isUrgent = isUrgent && best === 'worked';
-      if (this.#isUrgent) return best;
+      if (isUrgent && best === 'worked') return best;
     }
     return best;
   }
@@ -117,18 +116,60 @@ export class RotationWorker {
     this.#passes.set(rotation.id, pass);
     const isFromStart = pass.after === undefined;
     try {
-      const batch = await moveBatch(this.#parts, rotation, { limit: this.#batchRows, passOver: [...pass.passedOver.keys()], after: pass.after });
-      pass.after = batch.last;
-      for (const [key, { fingerprint }] of batch.unavailable) pass.passedOver.set(key, fingerprint);
-      if (batch.moved > 0 || batch.failed > 0) this.#troubles.delete(rotation.id);
-      if (batch.last !== undefined || !isFromStart) return 'worked';
+      // Whoever started it may have died before he could. A count that takes too long keeps nothing from moving.
+      if (rotation.total === 0 && isFromStart) await settleTotal(this.#parts.db, rotation.id).catch(() => undefined);
+      if (await this.#stretch(rotation, pass) || !isFromStart) return 'worked';
       this.#passes.delete(rotation.id);
       if (pass.passedOver.size === 0) return await endIfDone(this.#parts, rotation) ? 'worked' : 'waiting';
       this.#note(rotation.id, new Error(`rotation ${rotation.id} waits for root keys: ${[...new Set(pass.passedOver.values())].join(', ')}`));
     } catch (error) {
+      this.#passes.delete(rotation.id);   // what a failed batch let go lies before the position
       this.#note(rotation.id, new Error(`rotation ${rotation.id} is held up`, { cause: error }));
     }
     return 'idle';
+  }
+
+  /**
+   * Batch after batch, until the pass finds no more or the others' turn has come; whether the first one found any. While the
+   * database stores a batch, this process re-encrypts the next: at most two transactions are open.
+   */
+  async #stretch(rotation: RunningRotation, pass: Pass): Promise<boolean> {
+    const end = performance.now() + stretchMs;
+    const open: Promise<Batch>[] = [];
+    try {
+      for (let isFirst = true; ; isFirst = false) {
+        const began = performance.now();
+        const batch = this.#batch(rotation, pass);
+        open.push(batch.stored);
+        const isFound = await batch.sealed;
+        if (open.length > 1) await open.shift();
+        if (!isFound) return !isFirst;
+        const isOver = this.#isStopping || performance.now() > end;
+        // The throttle: half of the time at the most, while requests are being answered and nothing is urgent.
+        this.#isBusy = !rotation.isUrgent && this.#parts.isForegroundBusy?.() === true;
+        if (isOver || this.#isBusy) await Promise.all(open.splice(0));
+        await (this.#isBusy ? this.#rest(Math.min(performance.now() - began, restMsMax)) : yieldToOthers());
+        if (isOver) return true;
+      }
+    } finally {
+      await Promise.allSettled(open);
+    }
+  }
+
+  /** Begins a batch. `sealed` says whether there is one, as soon as the next can begin; `stored` is its end. */
+  #batch(rotation: RunningRotation, pass: Pass): { sealed: Promise<boolean>; stored: Promise<Batch> } {
+    const quest = { limit: this.#isBusy ? Math.min(batchRowsBusy, this.#batchRows) : this.#batchRows, passOver: [...pass.passedOver.keys()], after: pass.after };
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const stored = moveBatch(this.#parts, rotation, quest, ({ last, unavailable }) => {
+      pass.after = last;
+      for (const [key, { fingerprint }] of unavailable) pass.passedOver.set(key, fingerprint);
+      resolve(true);
+    }).then((batch) => {
+      if (batch.moved > 0 || batch.failed > 0) this.#troubles.delete(rotation.id);
+      if (batch.last === undefined) pass.after = undefined;
+      return batch;
+    });
+    return { sealed: Promise.race([promise, stored.then(({ last }) => last !== undefined)]), stored };
   }
 
   #forgetAllBut(running: ReadonlySet<string>): void {
@@ -145,12 +186,6 @@ export class RotationWorker {
     const attempts = (this.#troubles.get(id)?.attempts ?? 0) + 1;
     this.#troubles.set(id, { attempts, until: performance.now() + Math.min(this.#pollMs * 2 ** Math.min(attempts, 16), backoffMsMax) });
     if (attempts === 1) this.#parts.onError(error);
-  }
-
-  /** The throttle: half of the time at the most, while requests are being answered and nothing is urgent. */
-  async #yield(workedMs: number): Promise<void> {
-    if (this.#isUrgent || this.#parts.isForegroundBusy?.() !== true) return yieldToOthers();
-    return this.#rest(Math.min(workedMs, restMsMax));
   }
 
   async #rest(ms: number): Promise<void> {

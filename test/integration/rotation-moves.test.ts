@@ -2,10 +2,10 @@
 import { sql } from 'kysely';
 import t from 'tap';
 import type { Trx } from '../../src/db/client.ts';
-import { endIfDone, listRunningRotations, moveBatch, type Position } from '../../src/keys/rotation.ts';
+import { endIfDone, listRunningRotations, moveBatch, type Position, settleTotal } from '../../src/keys/rotation.ts';
 import { tokenTables } from '../../src/keys/token-tables.ts';
 import { until } from '../helpers/processes.ts';
-import { activeKey, addCredentials, allOpenUnderActiveKey, ended, eventsOf, makeTeam, noClaim, tokensOf, tokenVault } from '../helpers/tokens.ts';
+import { activeKey, addCredentials, allOpenUnderActiveKey, countWaiting, ended, eventsOf, makeTeam, noClaim, tokensOf, tokenVault } from '../helpers/tokens.ts';
 
 /** Seconds since 1970 in a Fernet token. */
 const timeOf = (token: string): bigint => Buffer.from(token, 'base64url').readBigUInt64BE(1);
@@ -175,4 +175,41 @@ t.test('every table with tokens is in the one list', async (t) => {
   const triggers = await sql<{ table_name: string }>`
     select event_object_table as table_name from information_schema.triggers where trigger_name = 'token_needs_active_key' group by 1 order by 1`.execute(db);
   t.strictSame(triggers.rows.map(({ table_name }) => table_name), [...tokenTables].toSorted(), 'and each has the trigger that guards it');
+});
+
+t.test('how much there is to move is counted when the key is let go: the team writes meanwhile, and the count is exact', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await addCredentials(vault, of, 5);
+  await sql`create function stop_at_gate() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock_shared(4711); return new; end $$`.execute(vault.db);
+  await sql`create trigger stop_at_gate before update of total on key_rotation for each row when (old.state = 'running' and new.state = 'running') execute function stop_at_gate()`.execute(vault.db);
+  let starting: ReturnType<typeof vault.keys.startRotation> | undefined;
+  await vault.db.transaction().execute(async (trx) => {
+    await sql`select pg_advisory_xact_lock(4711)`.execute(trx);
+    starting = vault.keys.startRotation(of.admin, of.team, noClaim);
+    await until(async () => await countWaiting(vault.db, { object: 4711 }) > 0);
+    t.match(await vault.keys.listRotations(of.team, { limit: 1, after: undefined }), [{ state: 'running', total: 0 }], 'it runs, and nobody has counted');
+    await addCredentials(vault, of, 2);
+  });
+  t.match(await starting, { total: 5, done: 0 });
+});
+
+t.test('a rotation whose starter died before he counted is counted by whoever moves it', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await addCredentials(vault, of, 5);
+  const { id } = await vault.keys.startRotation(of.admin, of.team, noClaim);
+  const parts = { db: vault.db, keyring: vault.keyring, audit: vault.audit, now: Date.now };
+  const [running] = await listRunningRotations(vault.db);
+  await moveBatch(parts, running!, { limit: 2, passOver: [], after: undefined });
+  await vault.db.updateTable('key_rotation').set({ total: 0 }).execute();
+  await settleTotal(vault.db, id);
+  t.match(await vault.keys.getRotation(of.team, id), { total: 5, done: 2 }, 'what is moved already counts');
+  await vault.db.updateTable('key_rotation').set({ total: 0 }).execute();
+  await sql`create table counted (total bigint)`.execute(vault.db);
+  await sql`create function note_total() returns trigger language plpgsql as $$ begin insert into counted values (new.total); return new; end $$`.execute(vault.db);
+  await sql`create trigger note_total before update of total on key_rotation for each row when (new.state = 'running') execute function note_total()`.execute(vault.db);
+  vault.worker().start();
+  t.match(await ended(vault, of.team, id), { state: 'completed', total: 5, done: 5 });
+  t.strictSame((await sql`select total from counted`.execute(vault.db)).rows, [{ total: 5 }], 'before it was done, and once');
 });

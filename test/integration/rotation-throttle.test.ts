@@ -44,6 +44,24 @@ t.test('the throttle asks before every batch: it begins and ends with the reques
   t.equal(between(rests).length, 4);
 });
 
+t.test('a worker that rests holds nothing: no batch is open meanwhile', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await addCredentials(vault, of, 100);
+  const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
+  const open: number[] = [];
+  const sleep = async (ms: number): Promise<void> => {
+    if (between([ms]).length === 0) { await new Promise((resolve) => { setImmediate(resolve); }); return; }
+    const { rows } = await sql<{ n: number }>`select count(*) as n from pg_locks join pg_class on pg_class.oid = relation where relname = 'credential_version' and pid <> pg_backend_pid()
+      and database = (select oid from pg_database where datname = current_database())`.execute(vault.db);
+    open.push(rows[0]!.n);
+  };
+  vault.worker({ batchRows: 10, pollMs, sleep, isForegroundBusy: () => true }).start();
+  t.match(await ended(vault, of.team, rotation.id), { state: 'completed', done: 100 });
+  t.strictSame(open, open.map(() => 0));
+  t.ok(open.length >= 10);
+});
+
 t.test('a rotation for a compromise does not rest, and goes before the others', async (t) => {
   const vault = await tokenVault(t);
   const [calm, urgent] = [await makeTeam(vault, 'calm'), await makeTeam(vault, 'urgent')];
