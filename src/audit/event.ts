@@ -117,26 +117,39 @@ const addressColumns: Columns<AuditAddress> = [
   ['event_id', 'uuid', ({ event }) => event], ['at', 'timestamptz', ({ at }) => at], ['address', 'text', ({ address }) => address], ['salt', 'bytea', ({ salt }) => salt],
 ];
 
-/**
- * `insert into audit_event … select …` of all the events at once, for use as a statement or as one part of a larger one;
- * `onlyIf` is a condition in SQL without which nothing is inserted.
- */
-export const insertEventsSql = (events: readonly AuditEvent[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> =>
-  sql`${insertSql('audit_event', eventColumns, events)} where ${onlyIf} returning id`;
+/** What a statement that was composed once takes for the events and addresses that it records: a value or an array a column. */
+export type RecordedValues = Readonly<Record<`audit_${'event' | 'address'}.${string}`, unknown>>;
 
-/** The same for the side rows. */
-export const insertAddressesSql = (addresses: readonly AuditAddress[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> =>
-  sql`${insertSql('audit_address', addressColumns, addresses)} where ${onlyIf}`;
+export function recordedValues(events: readonly AuditEvent[], addresses: readonly AuditAddress[]): RecordedValues {
+  const isOne = events.length === 1;
+  return { ...valuesOf('audit_event', eventColumns, events, isOne), ...valuesOf('audit_address', addressColumns, addresses, isOne) };
+}
+
+/**
+ * `recorded as (…), recorded_address as (…)`: the inserts as common table expressions of a larger statement. `place` puts in the
+ * value of a column; `onlyIf` is a condition in SQL without which nothing is inserted.
+ */
+export function recordedSql(place: (name: keyof RecordedValues) => RawBuilder<unknown>, { isOne, onlyIf }: { isOne: boolean; onlyIf: RawBuilder<unknown> }): RawBuilder<unknown> {
+  // One event stands by its values, and may have no address.
+  const hasAddress = isOne ? sql`${place('audit_address.address')}::text is not null and` : sql``;
+  return sql`recorded as (${insertSql('audit_event', eventColumns, place, isOne)} where ${onlyIf} returning id),
+    recorded_address as (${insertSql('audit_address', addressColumns, place, isOne)} where ${hasAddress} ${onlyIf})`;
+}
+
+function valuesOf<Row>(table: 'audit_event' | 'audit_address', columns: Columns<Row>, rows: readonly Row[], isOne: boolean): Record<string, unknown> {
+  const [only] = rows;
+  const values: Record<string, unknown> = {};
+  for (const [name,, of] of columns) values[`${table}.${name}`] = !isOne ? rows.map(of) : only === undefined ? null : of(only);
+  return values;
+}
 
 /** One row travels as its values, which is cheaper; any other number as an array a column, so that the statement is always the same. */
-function insertSql<Row>(table: string, columns: Columns<Row>, rows: readonly Row[]): RawBuilder<unknown> {
-  const [only] = rows;
-  const isOne = only !== undefined && rows.length === 1;
+function insertSql<Row>(table: 'audit_event' | 'audit_address', columns: Columns<Row>, place: (name: keyof RecordedValues) => RawBuilder<unknown>, isOne: boolean): RawBuilder<unknown> {
   const head = `insert into ${table} (${columns.map(([name]) => name).join(', ')}) select ${isOne ? '' : '* from unnest('}`;
   const ends = columns.map(([, type], i) => `::${type}${isOne ? '' : '[]'}${i < columns.length - 1 ? ', ' : isOne ? '' : ')'}`);
   // As if written out in one template: nested fragments for each value would take much longer to compile.
   const texts = [head, ...ends];
-  return sql(Object.assign(texts, { raw: texts }), ...columns.map(([,, of]) => (isOne ? of(only) : rows.map(of))));
+  return sql(Object.assign(texts, { raw: texts }), ...columns.map(([name]) => place(`${table}.${name}`)));
 }
 
 /** The target of an event about a credential. */

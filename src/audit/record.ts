@@ -3,10 +3,11 @@
 import { sql, type RawBuilder } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
+import { type Statement, statement } from '../db/statement.ts';
 import type { Denial } from '../http/authorize.ts';
 import type { EventId, SubjectId, TeamId } from '../shared/ids.ts';
 import { newId } from '../shared/ids.ts';
-import { type AuditAddress, type AuditEvent, type EventInput, insertAddressesSql, insertEventsSql, makeEvent } from './event.ts';
+import { type AuditAddress, type AuditEvent, type EventInput, makeEvent, recordedSql, type RecordedValues, recordedValues } from './event.ts';
 import { DenialCeiling } from './denial-ceiling.ts';
 
 /** A read, a list or a failed authentication. */
@@ -35,6 +36,11 @@ const batchRows = 1_000;
 const pendingMax = 20_000;
 const summaryMs = 60_000;
 
+const recording = (isOne: boolean): Statement<RecordedValues, unknown> =>
+  statement((parameter) => sql`with ${recordedSql(parameter, { isOne, onlyIf: sql`true` })} select 1`);
+const recordOne = recording(true);
+const recordSeveral = recording(false);
+
 /** Writes the trail. */
 export class AuditLog {
   readonly #parts: AuditParts;
@@ -53,15 +59,11 @@ export class AuditLog {
 
   /** Writes events inside the operation's transaction. */
   async record(executor: Executor, ...inputs: readonly EventInput[]): Promise<void> {
-    if (inputs.length === 0) return;
-    await sql`with ${this.parts(inputs)} select 1`.execute(executor);
+    if (inputs.length > 0) await (inputs.length === 1 ? recordOne : recordSeveral)(executor, this.values(inputs));
   }
 
-  /**
-   * The same as common table expressions `recorded` and `recorded_address` of a larger statement, so that an operation and its
-   * events are one round trip. With `onlyIf`, nothing is recorded unless the condition holds.
-   */
-  parts(inputs: readonly EventInput[], onlyIf?: RawBuilder<unknown>): RawBuilder<unknown> {
+  /** Events for a statement that was composed once with `recordedSql`, so that an operation and its events are one round trip. */
+  values(inputs: readonly EventInput[]): RecordedValues {
     const events: AuditEvent[] = [];
     const addresses: AuditAddress[] = [];
     for (const input of inputs) {
@@ -69,7 +71,13 @@ export class AuditLog {
       events.push(event);
       if (address !== null) addresses.push(address);
     }
-    return sql`recorded as (${insertEventsSql(events, onlyIf)}), recorded_address as (${insertAddressesSql(addresses, onlyIf)})`;
+    return recordedValues(events, addresses);
+  }
+
+  /** The same for a statement that is composed at each run. With `onlyIf`, nothing is recorded unless the condition holds. */
+  parts(inputs: readonly EventInput[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
+    const values = this.values(inputs);
+    return recordedSql((name) => sql`${values[name]}`, { isOne: inputs.length === 1, onlyIf });
   }
 
   /** Records a refusal; above ten a minute of the same kind they become one event a minute with their count. */

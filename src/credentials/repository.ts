@@ -1,6 +1,7 @@
 // Credentials in SQL: reading with the rights of the reader, and the writes of one credential. Every function takes the team, or
 // the subject whose rights come along with each row.
 import { type RawBuilder, sql } from 'kysely';
+import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
@@ -145,37 +146,49 @@ export interface VersionWrite {
   readonly keyHistory: readonly DataKeyId[];
 }
 
-/** The condition in SQL for what `insertCredential` is to record: nothing is recorded of what was not inserted. */
-export const ifInserted = sql`exists (select 1 from made)`;
+type Parameters = VersionParameters & RecordedValues & Pick<CredentialWrite, 'id' | 'name' | 'type' | 'description' | 'state' | 'expiresAt' | 'revision' | 'seal'> & { readonly labels: string };
+
+// Nothing is recorded of what was not inserted.
+const insertion = statement<Parameters, { id: CredentialId }>((parameter) => sql`
+  with alive as (select 1 from team where id = ${parameter('team')} and deleted_at is null for key share),
+  made as (
+    insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, revision, seal, created_at, created_by, updated_at, updated_by)
+    select ${parameter('id')}::uuid, ${parameter('team')}::uuid, ${parameter('name')}, ${parameter('type')}, ${parameter('description')}, ${parameter('labels')}::jsonb,
+      ${parameter('state')}, ${parameter('version')}::int, ${parameter('expiresAt')}::timestamptz, ${parameter('revision')}::int, ${parameter('seal')}::bytea,
+      ${parameter('at')}::timestamptz, ${parameter('by')}::uuid, ${parameter('at')}::timestamptz, ${parameter('by')}::uuid
+    from alive returning id),
+  versioned as (${insertVersionSql(parameter)} from made),
+  ${recordedSql(parameter, { isOne: true, onlyIf: sql`exists (select 1 from made)` })}
+  select id from made`);
 
 /**
- * Inserts a credential, its first version and what `recorded` brings (the audit's parts), in one statement. False, and nothing
- * inserted, when the team is gone. A unique violation of credential_living_name says that the name is taken.
+ * Inserts a credential, its first version and its one event, in one statement. False, and nothing inserted, when the team is gone.
+ * A unique violation of credential_living_name says that the name is taken.
  */
-export async function insertCredential(executor: Executor, row: CredentialWrite, version: VersionWrite, recorded: RawBuilder<unknown>): Promise<boolean> {
-  const { rows } = await sql<{ id: string }>`
-    with alive as (select 1 from team where id = ${row.team} and deleted_at is null for key share),
-    made as (
-      insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, revision, seal, created_at, created_by, updated_at, updated_by)
-      select ${row.id}::uuid, ${row.team}::uuid, ${row.name}, ${row.type}, ${row.description}, ${JSON.stringify(row.labels)}::jsonb, ${row.state}, ${row.version}::int,
-        ${row.expiresAt}::timestamptz, ${row.revision}::int, ${row.seal}::bytea, ${row.at}::timestamptz, ${row.by}::uuid, ${row.at}::timestamptz, ${row.by}::uuid
-      from alive returning id),
-    versioned as (${insertVersionSql(version, sql`from made`)}),
-    ${recorded}
-    select id from made`.execute(executor);
-  return rows.length === 1;
+export async function insertCredential(executor: Executor, row: CredentialWrite, version: VersionWrite, recorded: RecordedValues): Promise<boolean> {
+  const { id, name, type, description, state, expiresAt, revision, seal } = row;
+  const made = await insertion(executor, { ...recorded, ...parametersOf(version), id, name, type, description, labels: JSON.stringify(row.labels), state, expiresAt, revision, seal });
+  return made.length === 1;
 }
+
+const versionInsertion = statement<VersionParameters, unknown>(insertVersionSql);
 
 /** Inserts a version of a credential that exists. */
 export async function insertVersion(trx: Trx, version: VersionWrite): Promise<void> {
-  await insertVersionSql(version, sql``).execute(trx);
+  await versionInsertion(trx, parametersOf(version));
 }
 
-function insertVersionSql(row: VersionWrite, from: RawBuilder<unknown>): RawBuilder<unknown> {
+interface VersionParameters extends Omit<VersionWrite, 'publicFields' | 'policy'> { readonly publicFields: string; readonly policy: string }
+
+const parametersOf = (version: VersionWrite): VersionParameters =>
+  ({ ...version, publicFields: JSON.stringify(version.publicFields), policy: JSON.stringify(version.policy) });
+
+function insertVersionSql(parameter: (name: keyof VersionParameters) => RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
     insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, created_at, created_by, key_history)
-    select ${row.team}::uuid, ${row.credential}::uuid, ${row.version}::int, ${row.key}::uuid, ${row.token}, ${row.secretFieldNames}::text[],
-      ${JSON.stringify(row.publicFields)}::jsonb, ${JSON.stringify(row.policy)}::jsonb, ${row.at}::timestamptz, ${row.by}::uuid, ${row.keyHistory}::uuid[] ${from}`;
+    select ${parameter('team')}::uuid, ${parameter('credential')}::uuid, ${parameter('version')}::int, ${parameter('key')}::uuid, ${parameter('token')},
+      ${parameter('secretFieldNames')}::text[], ${parameter('publicFields')}::jsonb, ${parameter('policy')}::jsonb, ${parameter('at')}::timestamptz, ${parameter('by')}::uuid,
+      ${parameter('keyHistory')}::uuid[]`;
 }
 
 /** Locks a credential for a change; its row as it is then. */

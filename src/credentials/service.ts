@@ -128,9 +128,9 @@ export class CredentialsService {
       const key = await this.#activeKeys.find(team.id);
       if (key === undefined) throw notFound();
       const version = sealVersion(keyring, key, { team: team.id, credential: id, version: 1, type: type.name, publicFields, policy, secrets, keyHistory: [], by: caller.subject, at });
-      const recorded = audit.parts([{
+      const recorded = audit.values([{
         caller, team, action: 'credential.create', target: credentialTarget(id), key: key.id, credentialVersion: 1, details: { type: type.name },
-      }], repository.ifInserted);
+      }]);
       const insert = async (executor: Db | Trx): Promise<void> => {
         if (!await repository.insertCredential(executor, write, version, recorded)) throw notFound();
       };
