@@ -13,6 +13,7 @@ import { standingOf } from '../http/rights.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
+import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage } from './change.ts';
 import { type FieldsInput, readNewFields } from './fields.ts';
 import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
@@ -24,6 +25,9 @@ import { sameFields, sealVersion, typeNamed, underActiveKey, writeNextVersion } 
 
 export type { PublicFields } from './fields.ts';
 export type { Policy } from './policy.ts';
+export { isUnder } from './policy.ts';
+export { type AllFields, faultsForBroker } from './brokerable.ts';
+export type { CredentialType, Injection, Upstream } from './types/registry.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
 export { type CredentialFilters, sortKeyOf } from './listing.ts';
@@ -114,6 +118,7 @@ export class CredentialsService {
     const { publicFields, secrets } = readNewFields(type, input.fields, input.publicFieldNames ?? []);
     const policy = input.policy ?? policyOf(team.defaultDelivery.filter((delivery) => delivery !== 'broker' || type.broker !== undefined));
     checkPolicy(type, policy);
+    checkForBroker(type, policy, { ...publicFields, ...secrets });
     const secretFieldNames = Object.keys(secrets).sort();
     const at = this.#time();
     const sealed = {

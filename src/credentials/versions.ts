@@ -5,6 +5,7 @@ import type { Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
+import { checkForBroker } from './brokerable.ts';
 import { applyFields, demandAllSecrets, type FieldsInput, isWider, type PublicFields, type SecretValues } from './fields.ts';
 import { policyJson, type Policy } from './policy.ts';
 import * as repository from './repository.ts';
@@ -69,6 +70,7 @@ export async function writeNextVersion(
   if (key === undefined) throw new KeyMoved();
   const held = await keep(keyring, trx, row, kept);
   const all = { ...held.values, ...secrets };
+  checkForBroker(type, policy, { ...publicFields, ...all });
   const version = sealVersion(keyring, key, {
     team: row.team, credential: row.id, version: row.version + 1, type: type.name, publicFields, policy, secrets: all, keyHistory: held.keyHistory, ...stamp,
   });

@@ -6,7 +6,7 @@ import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files
 // main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http, egress } → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
-const features = ['credentials', 'engines', 'keys', 'leases', 'retention', 'root-keys', 'teams'];
+const features = ['broker', 'credentials', 'engines', 'keys', 'leases', 'retention', 'root-keys', 'teams'];
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
@@ -20,6 +20,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'openapi.ts':       ['app.ts', 'http', 'egress', ...floor],
   'app.ts':           ['integrity', ...feature],
   integrity:          ['credentials', 'engines', 'keys', 'audit', 'http', ...floor],
+  broker:             feature,
   credentials:        feature,
   engines:            feature,
   keys:               feature,
@@ -58,6 +59,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi)\.ts$|^src\/(local|http)\//,
   jose: /^src\/(client|local)\//,
+  '@smithy/signature-v4': /^src\/broker\/sigv4\.ts$/,
   yaml: /^src\/openapi\.ts$/,
   undici: /^src\/egress\//,
   'node:buffer': /^src\/http\//,

@@ -13,11 +13,16 @@ const pem = (body: string): string => `-----BEGIN CERTIFICATE-----\n${body}\n---
 export const typeSamples: Readonly<Record<string, TypeSample>> = {
   openai: { secret: { apiKey: 'sk-1' }, public: {}, filled: { baseUrl: 'https://api.openai.com' } },
   google: { secret: { apiKey: 'AIza' }, public: {} },
-  anthropic: { secret: { apiKey: 'sk-ant' }, public: {} },
+  anthropic: { secret: { apiKey: 'sk-ant' }, public: {}, filled: { baseUrl: 'https://api.anthropic.com' } },
+  cohere: { secret: { apiKey: 'co-1' }, public: {} },
   customLlm: { secret: { apiKey: 'k' }, public: { baseUrl: 'http://127.0.0.1:11434/v1' } },
   bearer: { secret: { token: 'abc' }, public: {} },
   header: { secret: { value: 'v' }, public: { name: 'X-Api-Key' } },
   httpBasic: { secret: { password: 'p' }, public: { username: 'u' } },
+  httpQuery: { secret: { value: 'v' }, public: { name: 'api_key' } },
+  telegram: { secret: { botToken: '1:a', secretToken: 's' }, public: {} },
+  aws: { secret: { secretAccessKey: 's', sessionToken: 't' }, public: { accessKeyId: 'AKIA1', region: 'eu-west-1' } },
+  s3: { secret: { secretAccessKey: 's', sessionToken: 't' }, public: { accessKeyId: 'AKIA1', region: 'eu-west-1' } },
   smtp: { secret: { password: 'p' }, public: { host: 'mail.example.com', username: 'me@example.com' }, filled: { port: 587 } },
   imap: { secret: { password: 'p' }, public: { host: '2001:db8::1', username: 'me' }, filled: { port: 993, mailbox: 'INBOX', useSsl: true } },
   redis: { secret: { password: 'p' }, public: { host: 'redis' }, filled: { port: 6379, db: 0 } },
@@ -50,7 +55,7 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
 
 /** The public fields whose change moves no secret: every other one is a destination. */
 export const freeFields: ReadonlySet<string> = new Set(['httpBasic.username', 'smtp.username', 'imap.username', 'imap.mailbox', 'redis.db', 'httpDigest.username', 'rabbitmq.username', 'rabbitmq.vhost', 'clickhouse.username', 'clickhouse.database',
-  ...['postgres', 'mysql', 'mongodb'].flatMap((type) => [`${type}.database`, `${type}.username`]), 'discordTrigger.publicKey', 'jira.email', 'supabase.schema',
+  ...['postgres', 'mysql', 'mongodb'].flatMap((type) => [`${type}.database`, `${type}.username`]), 'discordTrigger.publicKey', 'aws.accessKeyId', 'aws.region', 's3.accessKeyId', 's3.region', 'jira.email', 'supabase.schema',
   'googleServiceAccount.clientEmail', 'googleServiceAccount.projectId', 'googleServiceAccount.scopes', 'jwtSigning.keyId', 'jwtSigning.algorithm', 'tlsClient.certificate', 'tlsClient.ca', 'sshKey.username',
 ]);
 

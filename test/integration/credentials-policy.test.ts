@@ -12,7 +12,7 @@ t.test('policies', async (t) => {
   await vault.team('payments');
   await vault.member('payments', 'ed', 'editor');
   const make = (who: string, name: string, more: object = {}): Promise<Answer> =>
-    call(who, 'POST', '/v1/teams/payments/credentials', { name, type: 'openai', fields: { apiKey: `secret of ${name}` }, ...more });
+    call(who, 'POST', '/v1/teams/payments/credentials', { name, type: 'openai', fields: { apiKey: `secret-of-${name.replaceAll(' ', '-')}` }, ...more });
 
   t.test('come back as they were sent, in the credential and in its version', async (t) => {
     for (const [i, policy] of [
@@ -24,7 +24,7 @@ t.test('policies', async (t) => {
       t.equal(status, 201);
       t.strictSame(json.policy, policy);
       t.strictSame((await call('ed', 'GET', `/v1/credentials/${json.id}/versions`)).json.items[0].policy, policy);
-      t.strictSame(await openSecrets(vault, json.id), { apiKey: `secret of kept-${i}` }, 'and are bound into the token as they are');
+      t.strictSame(await openSecrets(vault, json.id), { apiKey: `secret-of-kept-${i}` }, 'and are bound into the token as they are');
     }
   });
 
@@ -39,15 +39,15 @@ t.test('policies', async (t) => {
       { ...narrow, pathPrefixes: ['/v1', '/v2'] }, { ...narrow, limits: { concurrency: 3 } }, { ...narrow, limits: {} }, { delivery: ['broker'], allowedHosts: [] },
     ];
     for (const [i, policy] of wider.entries()) {
-      t.equal((await set('ed', { policy, fields: { apiKey: 'a new secret' } })).status, 403, `an editor: ${JSON.stringify(policy)}`);
+      t.equal((await set('ed', { policy, fields: { apiKey: 'a-new-secret' } })).status, 403, `an editor: ${JSON.stringify(policy)}`);
       t.equal(await denials(), i + 1, 'and it stands in the trail');
       t.match((await set('alice', { policy })).json, { code: 'secretRequired', errors: [{ pointer: '/fields/apiKey' }] }, `without the secret: ${JSON.stringify(policy)}`);
     }
-    t.strictSame(await openSecrets(vault, id), { apiKey: 'secret of narrow' });
+    t.strictSame(await openSecrets(vault, id), { apiKey: 'secret-of-narrow' });
     t.equal((await set('ed', { policy: { ...narrow, pathPrefixes: ['/v1/chat'], limits: { concurrency: 1 } } })).status, 200, 'narrowing is an editor\'s, without the secret');
-    t.equal((await set('ed', { policy: narrow, fields: { apiKey: 'a new secret' } })).status, 403, 'and there is no way back for him');
-    t.equal((await set('alice', { policy: narrow, fields: { apiKey: 'a new secret' } })).status, 200);
-    t.strictSame(await openSecrets(vault, id), { apiKey: 'a new secret' });
+    t.equal((await set('ed', { policy: narrow, fields: { apiKey: 'a-new-secret' } })).status, 403, 'and there is no way back for him');
+    t.equal((await set('alice', { policy: narrow, fields: { apiKey: 'a-new-secret' } })).status, 200);
+    t.strictSame(await openSecrets(vault, id), { apiKey: 'a-new-secret' });
   });
 
   t.test('of credentials that are stored without one are the team\'s', async (t) => {

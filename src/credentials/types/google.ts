@@ -2,4 +2,6 @@ import { defineType, secret } from './define.ts';
 
 export const google = defineType({
   name: 'google', title: 'Google AI', description: 'An API key for Google\'s generative models.', fields: { apiKey: secret({ title: 'API key' }) },
+  broker: { injection: { kind: 'header', name: 'x-goog-api-key', field: 'apiKey' }, upstream: { kind: 'fixed', baseUrl: 'https://generativelanguage.googleapis.com' } },
+  test: { kind: 'http', method: 'GET', path: '/v1beta/models' },
 });

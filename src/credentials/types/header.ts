@@ -3,4 +3,5 @@ import { defineType, headerName, secret } from './define.ts';
 export const header = defineType({
   name: 'header', title: 'HTTP header', description: 'A secret in a header of any name.',
   fields: { name: headerName({ title: 'Header name' }), value: secret({ title: 'Header value' }) },
+  broker: { injection: { kind: 'namedHeader', nameField: 'name', field: 'value' }, upstream: { kind: 'policy' } },
 });

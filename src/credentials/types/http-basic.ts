@@ -3,4 +3,5 @@ import { defineType, secret, username } from './define.ts';
 export const httpBasic = defineType({
   name: 'httpBasic', title: 'HTTP basic', description: 'User name and password of HTTP basic authentication.',
   fields: { username: username({ title: 'User name', optional: true }), password: secret({ title: 'Password' }) },
+  broker: { injection: { kind: 'basic', usernameField: 'username', passwordField: 'password' }, upstream: { kind: 'policy' } },
 });

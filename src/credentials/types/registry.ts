@@ -2,8 +2,10 @@
 import { z } from 'zod';
 import type { JsonObject } from '../../shared/json.ts';
 import { anthropic } from './anthropic.ts';
+import { aws } from './aws.ts';
 import { bearer } from './bearer.ts';
 import { clickhouse } from './clickhouse.ts';
+import { cohere } from './cohere.ts';
 import { customLlm } from './custom-llm.ts';
 import { custom } from './custom.ts';
 import { mongodb, mysql, postgres } from './databases.ts';
@@ -19,6 +21,7 @@ import { grist } from './grist.ts';
 import { header } from './header.ts';
 import { httpBasic } from './http-basic.ts';
 import { httpDigest } from './http-digest.ts';
+import { httpQuery } from './http-query.ts';
 import { imap } from './imap.ts';
 import { jira } from './jira.ts';
 import { jwtSigning } from './jwt-signing.ts';
@@ -28,19 +31,21 @@ import { openai } from './openai.ts';
 import { qdrant } from './qdrant.ts';
 import { rabbitmq } from './rabbitmq.ts';
 import { redis } from './redis.ts';
+import { s3 } from './s3.ts';
 import { sentry } from './sentry.ts';
 import { slackTrigger } from './slack-trigger.ts';
 import { slack } from './slack.ts';
 import { smtp } from './smtp.ts';
 import { sshKey } from './ssh-key.ts';
 import { supabase } from './supabase.ts';
+import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 
 export type { ConnectionTest, CredentialType, FieldSpec, Injection, PublicValue, Upstream } from './define.ts';
 
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [
-  openai, google, anthropic, customLlm, bearer, header, httpBasic, httpDigest, smtp, imap, redis, rabbitmq, postgres, mysql, mongodb, clickhouse, qdrant,
+  openai, google, anthropic, cohere, customLlm, bearer, header, httpBasic, httpQuery, httpDigest, telegram, aws, s3, smtp, imap, redis, rabbitmq, postgres, mysql, mongodb, clickhouse, qdrant,
   slack, slackTrigger, discord, discordTrigger, github, jira, linear, notion, grist, supabase, sentry, elevenlabs, flaresolverr,
   googleServiceAccount, jwtSigning, tlsClient, sshKey, custom,
 ];

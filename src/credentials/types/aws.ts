@@ -1,0 +1,10 @@
+import { defineType, optionalSecret, publicText, secret } from './define.ts';
+
+export const aws = defineType({
+  name: 'aws', title: 'AWS', description: 'An access key of Amazon Web Services.',
+  fields: {
+    accessKeyId: publicText({ title: 'Access key id' }), secretAccessKey: secret({ title: 'Secret access key' }),
+    sessionToken: optionalSecret({ title: 'Session token' }), region: publicText({ title: 'Region', optional: true, description: 'Counts where the host names none.' }),
+  },
+  broker: { injection: { kind: 'sigv4' }, upstream: { kind: 'policy' } },
+});

@@ -1,0 +1,7 @@
+import { defineType, secret } from './define.ts';
+
+export const cohere = defineType({
+  name: 'cohere', title: 'Cohere', description: 'An API key of Cohere.', fields: { apiKey: secret({ title: 'API key' }) },
+  broker: { injection: { kind: 'bearer', field: 'apiKey' }, upstream: { kind: 'fixed', baseUrl: 'https://api.cohere.com' } },
+  test: { kind: 'http', method: 'GET', path: '/v1/models' },
+});

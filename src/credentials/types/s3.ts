@@ -1,0 +1,10 @@
+import { defineType, optionalSecret, publicText, secret } from './define.ts';
+
+export const s3 = defineType({
+  name: 's3', title: 'S3', description: 'An access key of Amazon S3 or of a store that speaks its API.',
+  fields: {
+    accessKeyId: publicText({ title: 'Access key id' }), secretAccessKey: secret({ title: 'Secret access key' }),
+    region: publicText({ title: 'Region', optional: true, description: 'Counts where the host names none.' }), sessionToken: optionalSecret({ title: 'Session token' }),
+  },
+  broker: { injection: { kind: 'sigv4', service: 's3' }, upstream: { kind: 'policy' } },
+});
