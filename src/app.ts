@@ -7,6 +7,7 @@ import { registerCredentials } from './credentials/routes.ts';
 import { CredentialHistory } from './credentials/history.ts';
 import { registerCredentialHistory } from './credentials/history-routes.ts';
 import { CredentialsService } from './credentials/service.ts';
+import { CredentialUpsert } from './credentials/upsert.ts';
 import type { Keyring } from './crypto/index.ts';
 import type { Db } from './db/client.ts';
 import { Subjects } from './db/subjects.ts';
@@ -124,7 +125,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerDocs(app, () => openapiDocument(app.operations));
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
-  registerCredentials(app, { service: credentials, idempotency, cursors });
+  registerCredentials(app, { service: credentials, upsert: new CredentialUpsert({ db, now }, credentials), idempotency, cursors });
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerLeases(app, { service: leases, authenticator, keyring });

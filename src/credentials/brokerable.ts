@@ -16,7 +16,6 @@ const visible = /^[!-~]+$/;
 const visibleWords = /^[!-~](?:[ -~]*[!-~])?$/;
 const segmentText = /^[A-Za-z0-9._~:@!$&'()*+,;=-]+$/;
 const scopeText = /^[A-Za-z0-9_.-]+$/;
-// eslint-disable-next-line no-control-regex -- these are what is meant
 const control = /[\u0000-\u001f\u007f]/;
 
 /** Headers that the connection is made of, or that would undo what the broker does. */

@@ -16,12 +16,24 @@ import { underActiveKey, UndecryptableVersion } from './versions.ts';
 
 export interface ChangeParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number }
 
+export interface ChangeOptions { readonly isDeletedToo?: boolean; readonly isDryRun?: boolean }
+
 /** What a change comes to, and how it stands in the trail. */
 export interface Plan {
   readonly action: string;
   readonly write: Partial<Pick<CredentialRow, 'name' | 'description' | 'labels' | 'state' | 'stateBefore' | 'expiresAt' | 'version' | 'publicFields' | 'policy' | 'secretFieldNames'>>;
   readonly key?: DataKeyId;
   readonly details?: JsonObject;
+}
+
+/** Thrown at the end of a transaction whose work is not to stay: what was tried has passed every check there is. */
+export class Undone extends Error {
+  readonly row: CredentialRow | undefined;
+  constructor(row?: CredentialRow) {
+    super('a dry run');
+    this.name = 'Undone';
+    this.row = row;
+  }
 }
 
 /** What a change needs `credential.manage` for was asked by somebody without it. */
@@ -34,11 +46,11 @@ export function demandManage(role: Role): void {
 
 /**
  * Carries out what `plan` makes of the row as it is under the lock; nothing for undefined. A deleted row is hidden unless
- * `isDeletedToo`. Throws what the plan throws, notFound, preconditionFailed, forbidden, undecryptable, nameTaken, keyBusy.
+ * `isDeletedToo`. With `isDryRun` all of it happens and is taken back; the row is as it would have been. Throws what the plan throws, notFound, preconditionFailed, forbidden, undecryptable, nameTaken, keyBusy.
  */
 export async function changeCredential(
   parts: ChangeParts, caller: Caller, located: CredentialRow, expected: ExpectedRevision,
-  plan: (trx: Trx, row: CredentialRow, at: Date) => Promise<Plan | undefined>, { isDeletedToo = false }: { isDeletedToo?: boolean } = {},
+  plan: (trx: Trx, row: CredentialRow, at: Date) => Promise<Plan | undefined>, { isDeletedToo = false, isDryRun = false }: ChangeOptions = {},
 ): Promise<CredentialRow> {
   const { db, keyring, audit, now } = parts;
   const team = { id: located.team, slug: located.slug };
@@ -60,9 +72,11 @@ export async function changeCredential(
       if (next.state === 'deleted') return row;
       const after = await repository.findCredential(trx, row.team, row.id, at);
       if (after === undefined) throw notFound();
+      if (isDryRun) throw new Undone(after);
       return after;
     }));
   } catch (error) {
+    if (error instanceof Undone && error.row !== undefined) return error.row;
     if (error instanceof MayNotManage) {
       await audit.denial({ caller, team, action: 'credential.manage', target: credentialTarget(located.id), reason: 'role' });
       throw forbidden();

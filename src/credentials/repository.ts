@@ -52,6 +52,14 @@ export async function findCredential(executor: Executor, team: TeamId, id: Crede
   return rows[0];
 }
 
+/** The living credential of a name, as it is now. */
+export async function findCredentialByName(executor: Executor, team: TeamId, name: string, now: Date): Promise<CredentialRow | undefined> {
+  const { rows } = await sql<CredentialRow>`
+    select ${columns(now)} from credential join team on team.id = credential.team_id ${joins}
+    where credential.team_id = ${team} and credential.name collate "C" = ${name} and credential.state <> 'deleted'`.execute(executor);
+  return rows[0];
+}
+
 export interface ListQuery {
   readonly limit: number;
   /** Sort key of the last row before: name and id for living ones, id alone for deleted ones. */

@@ -5,19 +5,21 @@ import type { Caller, TeamRef } from '../http/access.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
-import { expectedRevision, setEtag } from '../http/preconditions.ts';
-import { credentialPath, pageQuery, teamPath } from '../http/schemas.ts';
+import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
+import { credentialPath, flag, teamPath } from '../http/schemas.ts';
 import { notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as schemas from './schemas.ts';
-import { type CredentialFilters, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf } from './service.ts';
+import { type CredentialFilters, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf } from './service.ts';
+import type { CredentialUpsert } from './upsert.ts';
 import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
 
 type ListQuery = z.output<typeof schemas.credentialListQuery>;
 
 /** Adds the operations on credentials and their types. */
 export function registerCredentials(
-  app: FastifyInstance, { service, idempotency, cursors }: { service: CredentialsService; idempotency: Idempotency; cursors: Cursors },
+  app: FastifyInstance,
+  { service, upsert, idempotency, cursors }: { service: CredentialsService; upsert: CredentialUpsert; idempotency: Idempotency; cursors: Cursors },
 ): void {
   const list = async (caller: Caller, team: TeamRef | undefined, query: ListQuery): Promise<z.output<typeof schemas.credentialPage>> => {
     const filters = filtersOf(query);
@@ -40,6 +42,23 @@ export function registerCredentials(
       setEtag(reply, row.revision);
       void reply.header('Location', `/v1/credentials/${row.id}`);
       return schemas.showCredential(row);
+    },
+  });
+  addOperation(app, {
+    method: 'PUT', url: '/v1/teams/:team/credentials/:name', access: { team: 'credential.write', by: 'team' }, operationId: 'putCredential', tag: 'credentials',
+    summary: 'Store a credential under its name, or change the one that has it',
+    description: 'For infrastructure as code. If-Match is needed where there is one of the name. What is omitted stays; secrets that are sent make a version even when they are the same. '
+      + 'A dry run passes every check and is taken back.',
+    params: schemas.credentialNamePath, query: z.strictObject({ dryRun: flag }), body: schemas.credentialPut, guards: { ifMatch: 'existing', etag: true },
+    success: { status: 200, schema: schemas.credentialUpsert, description: 'What was done, and the credential.' },
+    problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
+    handler: async ({ scope, params, query, body, caller, request, reply }) => {
+      // What was left out of an existing one stays; of a new one it is empty.
+      const input = { ...body, name: params.name, ...(body.expiresAt === undefined ? {} : { expiresAt: timeOf(body.expiresAt) }) } as CredentialInput;
+      const isDryRun = query.dryRun === true;
+      const { action, row } = await upsert.put(caller, scope.thing as OwningTeam, scope.role, { input, expected: sentRevision(request), isDryRun });
+      setEtag(reply, row.revision);
+      return { action, isDryRun, credential: schemas.showCredential(row) };
     },
   });
   addOperation(app, {

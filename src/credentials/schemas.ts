@@ -46,6 +46,10 @@ export const credentialCreate = z.strictObject({
   id: 'CredentialCreate',
   examples: [{ name: 'openai-prod', type: 'openai', fields: { apiKey: 'your API key', baseUrl: 'https://api.openai.com' }, labels: { env: 'prod' } }],
 });
+const { name: _name, ...createdWith } = credentialCreate.shape;
+export const credentialPut = z.strictObject(createdWith).meta({
+  id: 'CredentialPut', examples: [{ type: 'openai', fields: { apiKey: 'your API key' }, labels: { env: 'prod' } }],
+});
 export const credentialUpdate = z.strictObject({
   name: name.optional(), fields: fieldsInput.optional(), description: lines(descriptionLengthMax).nullable().optional(),
   labels: labelsInput.nullable().optional(), expiresAt: timeInput.nullable().optional(), policy: policy.optional(),
@@ -62,6 +66,10 @@ export const credential = z.strictObject({
   version, revision, expiresAt: time.nullable().meta({ examples: [null] }), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable().meta({ examples: [null] }),
   createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject,
 }).meta({ id: 'Credential', description: 'Metadata. No secret value, nor any part of one, stands in it.' });
+export const credentialUpsert = z.strictObject({
+  action: z.enum(['created', 'changed', 'unchanged']).meta({ description: 'What was done, or would have been.' }), isDryRun: z.boolean().meta({ examples: [false] }), credential,
+}).meta({ id: 'CredentialUpsert' });
+export const credentialNamePath = z.strictObject({ team: slug, name });
 export const credentialPage = pageOf(credential).meta({ id: 'CredentialPage' });
 
 export const credentialVersion = z.strictObject({

@@ -14,7 +14,7 @@ import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
-import { changeCredential, demandManage } from './change.ts';
+import { changeCredential, demandManage, Undone } from './change.ts';
 import { type FieldsInput, readNewFields } from './fields.ts';
 import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
 import { type CredentialFilters, listCredentials, type ListedCredential } from './listing.ts';
@@ -111,8 +111,8 @@ export class CredentialsService {
     return repository.listVersions(this.#parts.db, row.team, row.id, { limit: page.limit + 1, before: page.before });
   }
 
-  /** Stores a credential; without a policy with the team's default. Throws invalidRequest, nameTaken, notFound (the team went away). */
-  async createCredential(caller: Caller, team: OwningTeam, input: CredentialInput, claim: Claim): Promise<CredentialRow> {
+  /** Stores a credential; without a policy with the team's default. A dry run makes it and takes it back. Throws invalidRequest, nameTaken, notFound (the team went away). */
+  async createCredential(caller: Caller, team: OwningTeam, input: CredentialInput, claim: Claim, { isDryRun = false } = {}): Promise<CredentialRow> {
     const { db, keyring, audit } = this.#parts;
     const type = typeNamed(input.type);
     const { publicFields, secrets } = readNewFields(type, input.fields, input.publicFieldNames ?? []);
@@ -139,13 +139,14 @@ export class CredentialsService {
       const insert = async (executor: Db | Trx): Promise<void> => {
         if (!await repository.insertCredential(executor, write, version, recorded)) throw notFound();
       };
-      if (isNoClaim(claim)) await insert(db);
+      if (isDryRun) await tried(db, insert);
+      else if (isNoClaim(claim)) await insert(db);
       else await db.transaction().execute(async (trx) => { await claim(trx, id); await insert(trx); });
     }, () => { this.#activeKeys.forget(team.id); });
     return {
       ...sealed, seal: write.seal, slug: team.slug, description: write.description, labels: write.labels,
       problems: [], useCount: null, lastUsedAt: null, deletedAt: null, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub,
-      ...(write.expiresAt === null ? {} : { problems: (await this.getCredential(team, id)).problems }),
+      ...(write.expiresAt === null || isDryRun ? {} : { problems: (await this.getCredential(team, id)).problems }),
     };
   }
 
@@ -153,7 +154,7 @@ export class CredentialsService {
    * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. A wider policy needs
    * `credential.manage`. Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken.
    */
-  async updateCredential(caller: Caller, located: CredentialRow, role: Role, change: CredentialChange, expected: ExpectedRevision): Promise<CredentialRow> {
+  async updateCredential(caller: Caller, located: CredentialRow, role: Role, change: CredentialChange, expected: ExpectedRevision, { isDryRun = false } = {}): Promise<CredentialRow> {
     const { policy } = change;
     if (policy !== undefined) checkPolicy(typeNamed(located.type), policy);
     return changeCredential(this.#parts, caller, located, expected, async (trx, row, at) => {
@@ -176,7 +177,7 @@ export class CredentialsService {
         details: { changed: [...changed, ...(version?.changed ?? [])] },
         ...(version === undefined ? {} : { key: version.key }),
       };
-    });
+    }, { isDryRun });
   }
 
   /** Deletes a credential softly: its name is free at once, its rows go after the retention time. Never decrypts. */
@@ -194,6 +195,11 @@ export class CredentialsService {
   }
 
   #time(): Date { return new Date(this.#parts.now()); }
+}
+
+/** Does it and takes it back. Throws what it throws. */
+async function tried(db: Db, write: (trx: Trx) => Promise<void>): Promise<void> {
+  await db.transaction().execute(async (trx) => { await write(trx); throw new Undone(); }).catch((error: unknown) => { if (!(error instanceof Undone)) throw error; });
 }
 
 /** Which of the columns without a version the change touches. */

@@ -16,7 +16,8 @@ export type Claim = (executor: Executor, targetId: string) => Promise<void>;
 /** Thrown out of the operation's transaction, so that it rolls back; never leaves this file. */
 class ClaimTaken extends Error {}
 
-const noClaim: Claim = async () => { /* the caller sent no key */ };
+/** The claim of an operation that takes no key, or whose caller sent none. */
+export const noClaim: Claim = async () => { /* the caller sent no key */ };
 /** Whether there is nothing to claim, so that an operation may do without a transaction of its own. */
 export const isNoClaim = (claim: Claim): boolean => claim === noClaim;
 const keyForm = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);

@@ -170,7 +170,7 @@ async function startFilled(t: Parameters<typeof startVault>[0]) {
   const rotation = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/key-rotations'), 202);
   const parts: Record<string, string> = {
     team: 'payments', id: credential.id, engine: engine.id, kid, key: rotation.toKey, rotation: rotation.id, subject: people.viewer, type: 'openai',
-    fingerprint: '0123456789abcdef', version: '1',
+    fingerprint: '0123456789abcdef', version: '1', name: 'openai',
   };
   const fill = ({ url }: AnyOperation, other: Record<string, string> = {}): string => url.replaceAll(/:([A-Za-z]+)/g, (_, name: string) => {
     const part = other[name] ?? parts[name];
