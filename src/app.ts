@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { AuditLog } from './audit/record.ts';
 import { registerAccessRecords, registerAudit } from './audit/routes.ts';
 import { registerCredentials } from './credentials/routes.ts';
+import { registerCredentialBulk } from './credentials/bulk-routes.ts';
 import { CredentialHistory } from './credentials/history.ts';
 import { registerCredentialHistory } from './credentials/history-routes.ts';
 import { CredentialsService } from './credentials/service.ts';
@@ -126,6 +127,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
   registerCredentials(app, { service: credentials, upsert: new CredentialUpsert({ db, now }, credentials), idempotency, cursors });
+  registerCredentialBulk(app, { service: credentials });
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerLeases(app, { service: leases, authenticator, keyring });

@@ -10,7 +10,7 @@ import { credentialPath, flag, teamPath } from '../http/schemas.ts';
 import { notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as schemas from './schemas.ts';
-import { type CredentialFilters, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf } from './service.ts';
+import { type CredentialFilters, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf, timeOf } from './service.ts';
 import type { CredentialUpsert } from './upsert.ts';
 import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
 
@@ -137,8 +137,6 @@ export function registerCredentials(
     },
   });
 }
-
-const timeOf = (text: string | null | undefined): Date | null => (text === undefined || text === null ? null : new Date(text));
 
 function filtersOf(query: ListQuery): CredentialFilters {
   const { label } = query;

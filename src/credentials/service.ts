@@ -197,6 +197,9 @@ export class CredentialsService {
   #time(): Date { return new Date(this.#parts.now()); }
 }
 
+/** A time of a request. */
+export const timeOf = (text: string | null | undefined): Date | null => (text === undefined || text === null ? null : new Date(text));
+
 /** Does it and takes it back. Throws what it throws. */
 async function tried(db: Db, write: (trx: Trx) => Promise<void>): Promise<void> {
   await db.transaction().execute(async (trx) => { await write(trx); throw new Undone(); }).catch((error: unknown) => { if (!(error instanceof Undone)) throw error; });

@@ -68,11 +68,24 @@ export function problemOf(error: AppError, requestId: string): Record<string, un
   };
 }
 
+/** The domain error behind whatever was thrown. `internal` and 503 are logged, once, by this. */
+function loggedError(thrown: unknown, request: FastifyRequest): AppError {
+  const error = appErrorFrom(thrown);
+  if (problems[error.code].status >= 500) logFailure(request.log, error);
+  return error;
+}
+
+/** The problem of one thing among several that a request is about; `place` is where it stands. */
+export function problemAt(place: string, thrown: unknown, request: FastifyRequest): Record<string, unknown> & { readonly status: number } {
+  const error = loggedError(thrown, request);
+  const errors = error.errors?.map((fault) => ({ ...fault, pointer: `${place}${fault.pointer}` }));
+  return { ...problemOf(error, request.id), ...(errors === undefined ? {} : { errors }), status: problems[error.code].status };
+}
+
 /** Answers with a problem. `internal` and 503 are logged here, once, with their cause; the log gets no text of a cause that could carry a value. */
 export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const error = appErrorFrom(thrown);
+  const error = loggedError(thrown, request);
   const { status } = problems[error.code];
-  if (status >= 500) logFailure(request.log, error);
   if (error.code === 'unauthenticated') void reply.header('WWW-Authenticate', 'Bearer');
   if (error.retryAfterSeconds !== undefined) void reply.header('Retry-After', String(error.retryAfterSeconds));
   return reply.code(status).type(problemMediaType).serializer(JSON.stringify).send(problemOf(error, request.id));

@@ -131,7 +131,7 @@ function* everySchema(): Generator<Placed> {
 }
 
 function unlimited(schema: Json): string[] {
-  if (schema['$ref'] !== undefined || schema['anyOf'] !== undefined) return [];
+  if (schema['$ref'] !== undefined || schema['anyOf'] !== undefined || schema['oneOf'] !== undefined) return [];
   const { type } = schema;
   const isNamedValue = schema['enum'] !== undefined || schema['const'] !== undefined;
   switch (type) {

@@ -43,7 +43,7 @@ export function* walk(schema: Json, place: string, document?: Json, seen = new S
     else if (keyword === 'items') yield* walk(value as Json, `${place}[]`, document, seen);
     else if (keyword === 'propertyNames') yield* walk(value as Json, `${place}{name}`, document, seen);
     else if (keyword === 'additionalProperties') { if (typeof value === 'object') yield* walk(value as Json, `${place}{}`, document, seen); }
-    else if (keyword === 'anyOf') for (const each of value as Json[]) yield* walk(each, place, document, seen);
+    else if (keyword === 'anyOf' || keyword === 'oneOf') for (const each of value as Json[]) yield* walk(each, place, document, seen);
     else if (!plainKeywords.includes(keyword)) throw new Error(`${place} has ${keyword}, which this walk does not know`);
   }
 }
