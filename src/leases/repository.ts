@@ -1,14 +1,16 @@
 // The use of credentials in SQL: one statement that reads all that a lease or a ticket rests on, and one that records it if all of
 // that still stands.
 import { type RawBuilder, sql } from 'kysely';
+import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { Policy, PublicFields } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
-import { statement } from '../db/statement.ts';
+import { type Statement, statement } from '../db/statement.ts';
 import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import type { Expected } from './expectations.ts';
 
 /** One credential that is asked for: by id, or by team and name. */
 export type Reference = { readonly id: CredentialId } | { readonly team: string; readonly name: string };
@@ -84,7 +86,7 @@ interface LeasableParameters {
 
 // The arrays stand in subselects so that their length is not seen by the planner: it would plan these joins anew for every lease,
 // which takes far longer than running them. Who asks, and with which key, stands in the first row only.
-const leasable = statement<LeasableParameters, Row>((parameter) => sql`
+const leasableSql = (parameter: (name: keyof LeasableParameters) => RawBuilder<unknown>): RawBuilder<Row> => sql`
   select wanted.position::int as position, ${useColumns},
     caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
     recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal
@@ -103,14 +105,62 @@ const leasable = statement<LeasableParameters, Row>((parameter) => sql`
     where named.slug = wanted.slug and credential.name collate "C" = wanted.name and credential.state <> 'deleted'
   ) credential on true
   ${useJoins(parameter('subject'), sql`behalf.sub = ${parameter('onBehalfOf')}`)}
-  order by wanted.position`);
+  order by wanted.position`;
+const leasable = statement<LeasableParameters, Row>(leasableSql);
+
+interface ExpectedParameters {
+  readonly now: Date; readonly count: number; readonly engine: EngineId; readonly engineRevision: number; readonly kid: string;
+  readonly credentials: readonly CredentialId[]; readonly owners: readonly TeamId[]; readonly revisions: readonly number[]; readonly versions: readonly number[];
+  readonly dataKeys: readonly DataKeyId[]; readonly memberRevisions: readonly (number | null)[];
+  readonly behalfSubjects: readonly (SubjectId | null)[]; readonly behalfRevisions: readonly (number | null)[];
+}
+
+// The same, and the record of the lease if what is found is what was expected and can be leased: then nothing that the decision
+// rests on has changed since it was taken the last time. It is taken again all the same, over these rows.
+const leasableAndRecorded = (isOne: boolean): Statement<LeasableParameters & ExpectedParameters & RecordedValues, Row & { readonly is_recorded: boolean }> => statement((parameter) => sql`
+  with found as materialized (${leasableSql(parameter)}),
+  basis as materialized (select
+    exists (select 1 from found where position = 1 and caller_id = ${parameter('engine')} and caller_state = 'enabled' and caller_revision = ${parameter('engineRevision')} and kid = ${parameter('kid')})
+    and ${parameter('count')} = (select count(*) from found join unnest((select ${parameter('credentials')}::uuid[]), (select ${parameter('owners')}::uuid[]),
+        (select ${parameter('revisions')}::int[]), (select ${parameter('versions')}::int[]), (select ${parameter('dataKeys')}::uuid[]), (select ${parameter('memberRevisions')}::int[]),
+        (select ${parameter('behalfSubjects')}::uuid[]), (select ${parameter('behalfRevisions')}::int[])) with ordinality
+        as expected (id, team, revision, version, data_key, member_revision, behalf_subject, behalf_revision, position)
+      on expected.position = found.position and expected.id = found.id and expected.team = found.team and expected.revision = found.revision
+      and expected.version = found.current_version and expected.data_key = found.data_key_id and found.member_revision is not distinct from expected.member_revision
+      and found.behalf_subject is not distinct from expected.behalf_subject and found.behalf_revision is not distinct from expected.behalf_revision
+      and found.state = 'enabled' and found.data_key_state in ('active', 'decryptOnly') and found.undecryptable_at is null and found.is_refused_as_exposed is not true
+      and (found.expires_at is null or found.expires_at > ${parameter('now')}))
+    as stands),
+  ${recordedSql(parameter, { isOne, onlyIf: sql`(select stands from basis)` })}
+  select found.*, basis.stands as is_recorded from found cross join basis order by found.position`);
+const leasableAndRecordedOne = leasableAndRecorded(true);
+const leasableAndRecordedSeveral = leasableAndRecorded(false);
+
+export interface Leasable { readonly recipient: RecipientRow; readonly found: readonly (FoundRow | undefined)[] }
 
 /** What each reference found, in their order, and who asks: one statement, so that a token and the state of its key are of one moment. */
-export async function findLeasable(db: Db, { references, subject, onBehalfOf, keyId }: LeaseQuery): Promise<{ recipient: RecipientRow; found: (FoundRow | undefined)[] }> {
-  const rows = await leasable(db, {
-    subject, ids: references.map((each) => ('id' in each ? each.id : null)), teams: references.map((each) => ('id' in each ? null : each.team)),
-    names: references.map((each) => ('id' in each ? null : each.name)), onBehalfOf: onBehalfOf ?? null, keyId: keyId ?? null,
+export async function findLeasable(db: Db, query: LeaseQuery): Promise<Leasable> {
+  return leasableOf(query, await leasable(db, parametersOf(query)));
+}
+
+/** The same, having recorded the events if what was found is what was expected. */
+export async function findAndRecord(db: Db, query: LeaseQuery, { recipient, leased }: Expected, now: Date, recorded: RecordedValues): Promise<Leasable & { readonly isRecorded: boolean }> {
+  const run = leased.length === 1 ? leasableAndRecordedOne : leasableAndRecordedSeveral;
+  const rows = await run(db, {
+    ...parametersOf(query), ...recorded, now, count: leased.length, engine: recipient.id, engineRevision: recipient.revision, kid: recipient.kid,
+    credentials: leased.map(({ id }) => id), owners: leased.map(({ team }) => team), revisions: leased.map(({ revision }) => revision), versions: leased.map(({ version }) => version),
+    dataKeys: leased.map(({ dataKey }) => dataKey), memberRevisions: leased.map(({ memberRevision }) => memberRevision),
+    behalfSubjects: leased.map(({ behalfSubject }) => behalfSubject), behalfRevisions: leased.map(({ behalfRevision }) => behalfRevision),
   });
+  return { ...leasableOf(query, rows), isRecorded: rows[0]?.is_recorded === true };
+}
+
+const parametersOf = ({ references, subject, onBehalfOf, keyId }: LeaseQuery): LeasableParameters => ({
+  subject, ids: references.map((each) => ('id' in each ? each.id : null)), teams: references.map((each) => ('id' in each ? null : each.team)),
+  names: references.map((each) => ('id' in each ? null : each.name)), onBehalfOf: onBehalfOf ?? null, keyId: keyId ?? null,
+});
+
+function leasableOf({ references }: LeaseQuery, rows: readonly Row[]): Leasable {
   const found = Array<FoundRow | undefined>(references.length).fill(undefined);
   for (const row of rows) found[row.position - 1] ??= foundOf(row);
   return { recipient: recipientOf(rows[0]), found };

@@ -1,5 +1,5 @@
-// Leases: credentials for an engine, sealed to its key. All that are asked for or none; what is recorded as leased was opened, and
-// what was opened leaves only if its record committed.
+// Leases: credentials for an engine, sealed to its key. All that are asked for or none. What was opened leaves only if its record
+// committed; what was recorded and did not leave, because it did not open after all, stands in the trail as failed.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget, type EventInput } from '../audit/event.ts';
@@ -10,6 +10,7 @@ import type { OnBehalfOf } from '../http/authentication.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
 import { type LeaseId, newId } from '../shared/ids.ts';
 import { decideAll, decideEngine, decideKey, type Granted, type Recipient, type Refusal } from './decide.ts';
+import { type Expected, Expectations, leasedOf } from './expectations.ts';
 import { markUndecryptable, openGranted } from './opening.ts';
 import * as repository from './repository.ts';
 import type { Basis, FoundRow, RecipientRow, Reference } from './repository.ts';
@@ -47,6 +48,8 @@ export interface Lease {
   readonly credentials: readonly { readonly row: FoundRow; readonly isKnown: boolean }[];
 }
 
+/** One request for a lease. */
+interface Order { readonly id: LeaseId; readonly caller: Caller; readonly input: LeaseInput; readonly now: number }
 type Opened = Granted & { readonly secrets: SecretFields | undefined };
 type Unopened = Refusal & { readonly failed: Granted };
 
@@ -58,15 +61,17 @@ const action = 'credential.lease';
 export class LeasesService {
   readonly #parts: LeasesParts;
   readonly #sealer: LeaseSealer;
+  readonly #expectations = new Expectations();
   constructor(parts: LeasesParts) {
     this.#parts = parts;
     this.#sealer = new LeaseSealer(parts.keyring);
   }
 
   /**
-   * Leases every credential that is named, or none. Two round trips: one statement reads all that the decision rests on, one
-   * records it if all of that still stands; when something has changed between them, it starts again. Throws forbidden for a
-   * caller who is no enabled engine, leaseRefused with a fault for each reference that is refused, keyUnavailable, stateConflict.
+   * Leases every credential that is named, or none. One statement reads all that the decision rests on and, where the same was
+   * leased before and nothing has changed since, records it. Otherwise a second one records it if all of that still stands; when
+   * something has changed between them, it starts again. Throws forbidden for a caller who is no enabled engine, leaseRefused with a
+   * fault for each reference that is refused, keyUnavailable, stateConflict.
    */
   async createLease(caller: Caller, input: LeaseInput): Promise<Lease> {
     for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
@@ -77,31 +82,52 @@ export class LeasesService {
   }
 
   async #attempt(caller: Caller, input: LeaseInput): Promise<Lease | undefined> {
+    const { db, audit } = this.#parts;
+    const order = { id: newId<LeaseId>(), caller, input, now: this.#parts.now() };
+    const query = { subject: caller.subject, references: input.references.map(asReference), onBehalfOf: input.onBehalfOf?.sub, keyId: input.keyId };
+    const expected = this.#expectations.find(query);
+    if (expected === undefined) return this.#deliver(order, query, { ...await repository.findLeasable(db, query), isRecorded: false });
+    const events = eventsOf(order, expected);
+    const found = await repository.findAndRecord(db, query, expected, new Date(order.now), audit.values(events));
+    try {
+      return await this.#deliver(order, query, found);
+    } catch (error) {
+      this.#expectations.forget(query);
+      // The trail says that it was leased; it must say too that nothing left.
+      if (found.isRecorded) await audit.record(db, ...events.map((event) => ({ ...event, action: 'lease.failed', decision: 'deny' as const, reason: 'notDelivered' })));
+      throw error;
+    }
+  }
+
+  /** Decides, opens, seals, and records what is not recorded yet; undefined when that found something changed. */
+  async #deliver({ id, caller, input, now }: Order, query: repository.LeaseQuery, found: repository.Leasable & { readonly isRecorded: boolean }): Promise<Lease | undefined> {
     const { db, keyring, audit, usage, issuer } = this.#parts;
-    const now = this.#parts.now();
-    const { recipient: recipientRow, found } = await repository.findLeasable(db, {
-      subject: caller.subject, references: input.references.map(asReference), onBehalfOf: input.onBehalfOf?.sub, keyId: input.keyId,
-    });
-    const recipient = await this.#recipientOf(caller, recipientRow);
+    const recipient = await this.#recipientOf(caller, found.recipient);
     const question = { caller, onBehalfOf: input.onBehalfOf?.sub, delivery: 'lease' as const, knownVersions: input.references.map(({ knownVersion }) => knownVersion), now: new Date(now) };
-    const decisions = decideAll(found, question, keyring).map((decision, position) => ('rule' in decision ? decision : this.#open(decision, position)));
+    const decisions = decideAll(found.found, question, keyring).map((decision, position) => ('rule' in decision ? decision : this.#open(decision, position)));
     const opened = decisions.filter((decision) => 'secrets' in decision);
     if ('rule' in recipient || opened.length < decisions.length) {
       throw await this.#refuse(caller, [...('rule' in recipient ? [recipient] : []), ...decisions.filter((decision) => 'rule' in decision)]);
     }
-    const id = newId<LeaseId>();
     const issuedAt = Math.floor(now / 1000);
     const expiresAt = issuedAt + input.ttlSeconds;
     const payload = payloadOf({ id, issuer: issuer(), audience: caller.sub, issuedAt, expiresAt, credentials: opened });
+    const done = (sealed: string): Lease => {
+      for (const { row } of opened) usage.count(row.id);
+      return { id, expiresAt: new Date(expiresAt * 1000), sealed, credentials: opened.map(({ row, isKnown }) => ({ row, isKnown })) };
+    };
+    // SECURITY: it is recorded only if what was decided on and opened here is, row by row, what its events say.
+    if (found.isRecorded) return done(this.#sealer.seal(payload, recipient));
+    const made = { recipient, leased: opened.map(leasedOf) };
     // Side by side; nothing is answered before both are done. A record without an answer says more than happened, never less.
     const [isRecorded, sealed] = await Promise.all([
-      repository.recordIfUnchanged(db, basisOf(caller, recipient, opened), (onlyIf) => audit.parts(eventsOf(caller, id, recipient, input, opened), onlyIf)),
+      repository.recordIfUnchanged(db, basisOf(caller, recipient, opened), (onlyIf) => audit.parts(eventsOf({ id, caller, input, now }, made), onlyIf)),
       this.#sealWhileRecording(payload, recipient),
     ]);
     // SECURITY: without its record, or with anything changed that it rested on, nothing that was opened leaves.
     if (!isRecorded) return undefined;
-    for (const { row } of opened) usage.count(row.id);
-    return { id, expiresAt: new Date(expiresAt * 1000), sealed, credentials: opened.map(({ row, isKnown }) => ({ row, isKnown })) };
+    this.#expectations.remember(query, made);
+    return done(sealed);
   }
 
   /** Sealing takes this thread: the statement that records is sent first, so that the database works meanwhile. */
@@ -169,13 +195,13 @@ function basisOf(caller: Caller, { id, revision, kid }: Recipient, opened: reado
 }
 
 /** One event for each credential, in the trail of its owner. */
-function eventsOf(caller: Caller, lease: LeaseId, recipient: Recipient, input: LeaseInput, opened: readonly Opened[]): EventInput[] {
-  return opened.map(({ row, version, isKnown }) => ({
-    caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), key: version.key.id, credentialVersion: row.currentVersion,
+function eventsOf({ id, caller, input }: Order, { recipient, leased }: Expected): EventInput[] {
+  return leased.map((each, position) => ({
+    caller, team: { id: each.team, slug: each.slug }, action, target: credentialTarget(each.id), key: each.dataKey, credentialVersion: each.version,
     details: {
-      lease, engine: recipient.id, kid: recipient.kid, purpose: input.purpose, ...(input.runId === undefined ? {} : { runId: input.runId }),
-      ...(row.behalfSubject === null ? {} : { onBehalfOf: row.behalfSubject, isProven: input.onBehalfOf?.isProven === true }),
-      isNotModified: isKnown, ttlSeconds: input.ttlSeconds,
+      lease: id, engine: recipient.id, kid: recipient.kid, purpose: input.purpose, ...(input.runId === undefined ? {} : { runId: input.runId }),
+      ...(each.behalfSubject === null ? {} : { onBehalfOf: each.behalfSubject, isProven: input.onBehalfOf?.isProven === true }),
+      isNotModified: input.references[position]?.knownVersion === each.version, ttlSeconds: input.ttlSeconds,
     },
   }));
 }
