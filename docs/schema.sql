@@ -48,6 +48,30 @@ create index audit_event_team ON ONLY audit_event USING btree (team_id, at, id);
 create trigger audit_event_is_append_only BEFORE DELETE OR UPDATE ON audit_event FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
 create trigger audit_event_is_never_truncated BEFORE TRUNCATE ON audit_event FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();
 
+-- tenant-data, sealed: leave for one engine to use one credential through the broker; purged when it has expired
+create table broker_ticket (
+  id uuid not null,
+  ticket_hash bytea not null,
+  credential_id uuid not null,
+  engine_id uuid not null,
+  behalf_subject_id uuid,
+  host text, -- where calls go, for a type that has no destination of its own
+  expires_at timestamp with time zone not null,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  constraint broker_ticket_pkey PRIMARY KEY (id),
+  constraint broker_ticket_behalf_subject_fkey FOREIGN KEY (behalf_subject_id) REFERENCES subject(id),
+  constraint broker_ticket_credential_fkey FOREIGN KEY (credential_id) REFERENCES credential(id) ON DELETE CASCADE,
+  constraint broker_ticket_engine_fkey FOREIGN KEY (engine_id) REFERENCES engine(id) ON DELETE CASCADE,
+  constraint broker_ticket_hash_length CHECK (octet_length(ticket_hash) = 32),
+  constraint broker_ticket_host_length CHECK (char_length(host) >= 1 AND char_length(host) <= 253),
+  constraint broker_ticket_revision_positive CHECK (revision > 0)
+);
+create index broker_ticket_credential ON broker_ticket USING btree (credential_id);
+create index broker_ticket_engine ON broker_ticket USING btree (engine_id);
+create index broker_ticket_expired ON broker_ticket USING btree (expires_at);
+
 -- tenant-data, sealed: what is known of a credential besides its values
 create table credential (
   id uuid not null,

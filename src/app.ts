@@ -3,6 +3,13 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { AuditLog } from './audit/record.ts';
 import { registerAccessRecords, registerAudit } from './audit/routes.ts';
+import { Calls } from './broker/call.ts';
+import { CallLimits } from './broker/limits.ts';
+import { createBrokerListener } from './broker/listener.ts';
+import { Outcomes } from './broker/outcomes.ts';
+import { Proxy } from './broker/proxy.ts';
+import { registerBrokerTickets } from './broker/routes.ts';
+import { BrokerService } from './broker/service.ts';
 import { registerCredentials } from './credentials/routes.ts';
 import { registerCredentialBulk } from './credentials/bulk-routes.ts';
 import { CredentialHistory } from './credentials/history.ts';
@@ -58,6 +65,8 @@ export interface AppParts {
   readonly tokenFormat: 'fernet' | 'fernet-256';
   /** The issuer of leases; asked for when the first lease is made, because a free port is known only then. */
   readonly publicUrl: () => string;
+  /** Where callers reach the broker; undefined where it is off. */
+  readonly brokerUrl: () => string | undefined;
   readonly rateLimits: RateLimits;
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
@@ -66,8 +75,8 @@ export interface AppParts {
   readonly egress: Egress;
 }
 
-/** The app, and what runs beside it: started after listening, stopped before the database closes. */
-export interface Vault { readonly app: FastifyInstance; start(): void; stop(): Promise<void> }
+/** The app, the broker's (which listens only where it is turned on), and what runs beside them: started after listening, stopped before the database closes. */
+export interface Vault { readonly app: FastifyInstance; readonly broker: FastifyInstance; start(): void; stop(): Promise<void> }
 
 /** Composes the vault. */
 export async function buildApp(parts: AppParts): Promise<Vault> {
@@ -104,6 +113,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   });
   const credentials = new CredentialsService({ db, keyring, audit, now });
   const leases = new LeasesService({ db, keyring, audit, now, usage, issuer: parts.publicUrl });
+  const tickets = new BrokerService({ db, keyring, audit, now, locateTeam: (caller, slug) => teams.locateTeam(caller, slug), brokerUrl: parts.brokerUrl });
 
   const authenticator = await registerAuthentication(app, parts.verification, now);
   const countRequest = await addRateLimits(app, parts.rateLimits);
@@ -131,18 +141,26 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerLeases(app, { service: leases, authenticator, keyring });
+  registerBrokerTickets(app, { service: tickets, authenticator });
   registerKeys(app, { service: keys, life, cursors, now });
   registerRotations(app, { service: keys, idempotency, cursors });
   registerRootKeys(app, { service: rootKeys });
   registerAudit(app, { db, keyring, cursors });
   await app.ready();
 
+  const outcomes = new Outcomes({ db, audit, onError });
+  const broker = await createBrokerListener({
+    logger, isStopping: () => isStopping, trustedProxies: parts.trustedProxies, tls: parts.tls, rateLimits: parts.rateLimits,
+    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now) }), proxy: new Proxy({ egress: parts.egress, outcomes, now }),
+  });
+
   return {
-    app,
+    app, broker,
     start: () => { worker.start(); scheduler.start(); keeper.start(); usage.start(); retention.start(); },
     stop: async () => {
       isStopping = true;
-      await app.closeGently();
+      await Promise.all([app.closeGently(), broker.closeGently()]);
+      await outcomes.flush();
       await Promise.all([worker.stop(), scheduler.stop(), keeper.stop(), retention.stop(), usage.stop()]);
       await audit.stop();
     },

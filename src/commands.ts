@@ -52,17 +52,11 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   serve: {
     summary: 'run a vault in production, configured by the environment',
-    async run({ environment, readFile, makeLogger, stop }) {
-      const { config, secrets } = readConfig(environment, 'serve', readFile);
-      const vault = await startVault({
-        config, databaseUrl: secrets.databaseUrl, rootKeys: secrets.rootKeys, operators: config.operators, logger: makeLogger(config.logLevel),
-        verification: verificationOf(config.jwt, secrets.jwtSecret), trustedProxies: config.trustedProxies,
-        tls: config.tlsCertificate === undefined || secrets.tlsKey === undefined ? undefined : { cert: config.tlsCertificate, key: secrets.tlsKey },
-      });
-      await aborted(stop);
-      await vault.stop();
-      return 0;
-    },
+    run: (context) => serve(context),
+  },
+  broker: {
+    summary: 'run the broker alone, configured as `serve` is',
+    run: (context) => serve(context, { isBrokerOnly: true }),
   },
   migrate: {
     summary: 'bring the database to the schema of this version',
@@ -132,6 +126,19 @@ export const commands: Readonly<Record<string, Command>> = {
     },
   },
 };
+
+/** Runs a configured vault until it is asked to stop. */
+async function serve({ environment, readFile, makeLogger, stop }: CommandContext, only: { isBrokerOnly?: true } = {}): Promise<number> {
+  const { config, secrets } = readConfig(environment, only.isBrokerOnly === true ? 'broker' : 'serve', readFile);
+  const vault = await startVault({
+    config, databaseUrl: secrets.databaseUrl, rootKeys: secrets.rootKeys, operators: config.operators, logger: makeLogger(config.logLevel),
+    verification: verificationOf(config.jwt, secrets.jwtSecret), trustedProxies: config.trustedProxies,
+    tls: config.tlsCertificate === undefined || secrets.tlsKey === undefined ? undefined : { cert: config.tlsCertificate, key: secrets.tlsKey }, ...only,
+  });
+  await aborted(stop);
+  await vault.stop();
+  return 0;
+}
 
 /** What a command cannot use is a question of usage. */
 async function withOptions(run: () => Promise<number>): Promise<number> {

@@ -1,13 +1,14 @@
 // The environment, read once: `config` may be logged, `secrets` may not. Pure: the caller hands in the environment and a way to read files.
 // Every fault is named in one message, by names and rules; a bad value never becomes a default.
+import { type Environment, hide, Reader } from './config-reader.ts';
 import { DatabaseUrlInvalid, parseDatabaseUrl } from './db/url.ts';
 import { type AllowRule, AllowRuleInvalid, parseAllowRules } from './egress/allow.ts';
 import {
   authoritiesPem, certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, rootKeys, subjects, ValueInvalid,
 } from './config-values.ts';
 
-export type Mode = 'local' | 'serve' | 'migrate' | 'verify';
-export type Environment = Readonly<Record<string, string | undefined>>;
+export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
+export type { Environment } from './config-reader.ts';
 
 interface CommonConfig {
   readonly host: string;
@@ -24,7 +25,16 @@ interface CommonConfig {
   /** The issuer of leases; undefined only with port 0, where it depends on the port taken. */
   readonly publicUrl: string | undefined;
   /** Private targets that may be dialled, and authorities that count beside the usual ones. */
+  /** Undefined where the broker is off. */
+  readonly broker: BrokerConfig | undefined;
   readonly egress: { readonly allow: readonly AllowRule[]; readonly ca: string | undefined };
+}
+/** Where the broker listens, and where callers reach it. */
+export interface BrokerConfig {
+  /** Undefined where another process is the broker. */
+  readonly listen: { readonly host: string; /** 0 takes a free one. */ readonly port: number } | undefined;
+  /** Undefined only with port 0. */
+  readonly publicUrl: string | undefined;
 }
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
@@ -61,6 +71,7 @@ export interface ServeSecrets {
 export interface Settings {
   readonly local: { readonly config: LocalConfig; readonly secrets: Readonly<Record<never, never>> };
   readonly serve: { readonly config: ServeConfig; readonly secrets: ServeSecrets };
+  readonly broker: Settings['serve'];
   readonly migrate: { readonly config: MigrateConfig; readonly secrets: { readonly databaseUrl: string } };
   readonly verify: { readonly config: VerifyConfig; readonly secrets: { readonly databaseUrl: string; readonly rootKeys: string } };
 }
@@ -77,9 +88,9 @@ export class ConfigInvalid extends Error {
 
 /** Reads what `mode` needs. Throws ConfigInvalid with all faults. */
 export function readConfig<M extends Mode>(environment: Environment, mode: M, readFile: (path: string) => string): Settings[M] {
-  const reader = new Reader(environment, readFile);
+  const reader = new Reader(environment, readFile, { names, files: fileNames, prefix });
   reader.refuseUnknown();
-  const read = { local: readLocal, serve: readServe, migrate: readMigrate, verify: readVerify }[mode];
+  const read = { local: readLocal, serve: readServe, broker: readBrokerAlone, migrate: readMigrate, verify: readVerify }[mode];
   const settings = read(reader);
   if (reader.faults.length > 0) throw new ConfigInvalid(reader.faults);
   Object.freeze(settings.config);
@@ -107,13 +118,27 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
       address: reader.value('CREDVAULT_RATE_LIMIT_ADDRESS', integer(0, 1_000_000_000)) ?? 12_000,
       subject: reader.value('CREDVAULT_RATE_LIMIT_SUBJECT', integer(0, 1_000_000_000)) ?? 6_000,
     }),
-    publicUrl: reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ?? (port === 0 ? undefined : `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`),
+    publicUrl: reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ?? (port === 0 ? undefined : urlOf(scheme, host, port)),
+    broker: readBroker(reader, scheme),
     egress: Object.freeze({
       allow: reader.value('CREDVAULT_EGRESS_ALLOW', allowRules) ?? Object.freeze([]),
       ca: reader.value('CREDVAULT_EGRESS_CA', authoritiesPem, { isFile: true }),
     }),
   };
 }
+
+function readBroker(reader: Reader, scheme: 'http' | 'https'): BrokerConfig | undefined {
+  const host = reader.value('CREDVAULT_BROKER_HOST', listenHost) ?? '127.0.0.1';
+  const port = reader.value('CREDVAULT_BROKER_PORT', integer(0, 65_535));
+  const url = reader.value('CREDVAULT_BROKER_PUBLIC_URL', publicUrl);
+  if (port === undefined) {
+    if (reader.isSet('CREDVAULT_BROKER_HOST')) reader.fault('CREDVAULT_BROKER_HOST', 'needs CREDVAULT_BROKER_PORT');
+    return url === undefined ? undefined : Object.freeze({ listen: undefined, publicUrl: url });
+  }
+  return Object.freeze({ listen: Object.freeze({ host, port }), publicUrl: url ?? (port === 0 ? undefined : urlOf(scheme, host, port)) });
+}
+
+const urlOf = (scheme: string, host: string, port: number): string => `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 
 function readLogLevel(reader: Reader): LogLevel {
   return reader.value('LOG_LEVEL', oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace')) ?? 'info';
@@ -129,6 +154,7 @@ function readLocal(reader: Reader): Settings['local'] {
     postgresBinFolder: reader.value('PG_BIN', line(4_096)),
   };
   if (config.host !== '127.0.0.1') reader.fault('HOST', 'must be 127.0.0.1 for `local`');
+  if (config.broker?.listen !== undefined && config.broker.listen.host !== '127.0.0.1') reader.fault('CREDVAULT_BROKER_HOST', 'must be 127.0.0.1 for `local`');
   return { config, secrets: {} };
 }
 
@@ -153,8 +179,9 @@ function readServe(reader: Reader): Settings['serve'] {
   if (reader.isSet('CREDVAULT_TLS_CERT') !== reader.isSet('CREDVAULT_TLS_KEY')) reader.fault('CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY', 'go together');
   if (tlsCertificate !== undefined && tlsKey !== undefined && !isPair(tlsCertificate, tlsKey)) reader.fault('CREDVAULT_TLS_KEY', 'must be the key of CREDVAULT_TLS_CERT');
   // SECURITY: tokens and secrets cross this connection.
-  if (!isLoopback(config.host) && !reader.isSet('CREDVAULT_TLS_CERT') && !isTlsTerminated) {
-    reader.fault('HOST', 'may be outside loopback only with CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY, or with CREDVAULT_TLS_TERMINATED=1 behind something that ends TLS');
+  for (const [name, host] of [['HOST', config.host], ['CREDVAULT_BROKER_HOST', config.broker?.listen?.host ?? '127.0.0.1']] as const) {
+    if (isLoopback(host) || reader.isSet('CREDVAULT_TLS_CERT') || isTlsTerminated) continue;
+    reader.fault(name, 'may be outside loopback only with CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY, or with CREDVAULT_TLS_TERMINATED=1 behind something that ends TLS');
   }
   return {
     config,
@@ -165,6 +192,12 @@ function readServe(reader: Reader): Settings['serve'] {
       tlsKey,
     },
   };
+}
+
+// The broker by itself is configured as the replicas are, so that one environment does for both.
+function readBrokerAlone(reader: Reader): Settings['broker'] {
+  if (!reader.isSet('CREDVAULT_BROKER_PORT')) reader.fault('CREDVAULT_BROKER_PORT', 'is required');
+  return readServe(reader);
 }
 
 function readJwtKeys(reader: Reader): JwtKeySource {
@@ -223,7 +256,7 @@ const serveOnly = [
 ] as const;
 const everywhere = [
   'CREDVAULT_OPERATORS', 'CREDVAULT_TOKEN_FORMAT', 'CREDVAULT_DATA_DIR', 'CREDVAULT_NAMED_STATEMENTS', 'CREDVAULT_POOL_SIZE', 'CREDVAULT_RATE_LIMIT_ADDRESS',
-  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
+  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_BROKER_PORT', 'CREDVAULT_BROKER_HOST', 'CREDVAULT_BROKER_PUBLIC_URL', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
 ] as const;
 /** The names that may also be given as NAME_FILE: every secret, and what is a file by nature. */
 export const fileNames: ReadonlySet<string> = new Set([
@@ -232,70 +265,3 @@ export const fileNames: ReadonlySet<string> = new Set([
 ]);
 /** Every name that the vault reads; each documented in the README. */
 export const names: readonly string[] = ['HOST', 'PORT', 'LOG_LEVEL', 'PG_BIN', ...serveOnly, ...everywhere];
-
-// ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-class Reader {
-  readonly faults: string[] = [];
-  readonly #environment: Environment;
-  readonly #readFile: (path: string) => string;
-  constructor(environment: Environment, readFile: (path: string) => string) {
-    this.#environment = environment;
-    this.#readFile = readFile;
-  }
-
-  fault(name: string, rule: string): void {
-    this.faults.push(`${name} ${rule}`);
-  }
-
-  isSet(name: string): boolean {
-    return this.#environment[name] !== undefined || (fileNames.has(name) && this.#environment[`${name}_FILE`] !== undefined);
-  }
-
-  forbid(name: string, rule: string): void {
-    if (this.isSet(name)) this.fault(name, rule);
-  }
-
-  refuseUnknown(): void {
-    const known = new Set([...names, ...[...fileNames].map((name) => `${name}_FILE`)]);
-    for (const name of Object.keys(this.#environment).sort()) {
-      if (name.startsWith(prefix) && this.#environment[name] !== undefined && !known.has(name)) this.fault(name, 'is not a name that the vault knows');
-    }
-  }
-
-  required<T>(name: string, rule: (text: string) => T, options?: { isFile: boolean }): T | undefined {
-    if (!this.isSet(name)) this.fault(name, 'is required');
-    return this.value(name, rule, options);
-  }
-
-  /** Undefined when not set, and after a fault. */
-  value<T>(name: string, rule: (text: string) => T, { isFile = false }: { isFile?: boolean } = {}): T | undefined {
-    const direct = this.#environment[name];
-    const path = isFile ? this.#environment[`${name}_FILE`] : undefined;
-    if (direct !== undefined && path !== undefined) return void this.fault(name, `and ${name}_FILE must not both be set`);
-    const text = path === undefined ? direct : this.#fromFile(name, path);
-    if (text === undefined) return undefined;
-    if (text === '') return void this.fault(name, 'must not be empty');
-    try {
-      return rule(text);
-    } catch (error) {
-      if (!(error instanceof ValueInvalid)) throw error;
-      return void this.fault(name, error.message);
-    }
-  }
-
-  #fromFile(name: string, path: string): string | undefined {
-    try {
-      return this.#readFile(path).replace(/\r?\n$/, '');
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      return void this.fault(`${name}_FILE`, `names a file that cannot be read${code === undefined ? '' : ` (${code})`}`);
-    }
-  }
-}
-
-// Belt to the rule that secrets are not logged: what prints or serializes the whole object shows its names only.
-function hide<T extends object>(secrets: T): T {
-  const shown = (): string => `[secrets: ${Object.keys(secrets).join(', ')}]`;
-  return Object.defineProperties(secrets, { toJSON: { value: shown }, [Symbol.for('nodejs.util.inspect.custom')]: { value: shown } });
-}

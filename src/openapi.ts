@@ -13,7 +13,7 @@ export async function openapiYaml(): Promise<string> {
   const vault = await buildApp({
     db: database.db, keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }), rootKeys: [], logger: pino({ level: 'silent' }), now: Date.now,
     verification: { issuer: 'document', audience: 'document', source: { secret: generateRootKey() } }, operators: [], tokenFormat: 'fernet',
-    publicUrl: () => 'https://vault.example', rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
+    publicUrl: () => 'https://vault.example', brokerUrl: () => undefined, rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
     egress: new Egress({ allow: [], own: () => [] }),
   });
   try {

@@ -20,11 +20,15 @@ export interface VaultSettings {
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly trustedProxies: readonly string[];
   readonly logger: Logger;
+  /** Only the broker listens here: other replicas have the rest. */
+  readonly isBrokerOnly?: true;
 }
 
 export interface RunningVault {
   /** Where it listens, e.g. http://127.0.0.1:7300. */
   readonly url: string;
+  /** Where the broker is reached; undefined where it is off. */
+  readonly brokerUrl: string | undefined;
   /** Answers what it has begun, finishes a batch of a running rotation, writes what is pending, closes. */
   stop(): Promise<void>;
 }
@@ -51,11 +55,15 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     const roots = parseRootKeys(settings.rootKeys);
     const keyring = await openKeyring({ db: database.db, roots, now });
     let url = config.publicUrl ?? '';
-    const own = (): readonly OwnEndpoint[] => ownEndpoints({ databaseUrl: settings.databaseUrl, host: config.host, url, publicUrl: config.publicUrl });
+    let brokerUrl = config.broker?.publicUrl;
+    const own = (): readonly OwnEndpoint[] => ownEndpoints(settings.databaseUrl, [
+      { host: config.host, url, publicUrl: config.publicUrl },
+      ...(config.broker === undefined ? [] : [{ host: config.broker.listen?.host, url: brokerUrl, publicUrl: config.broker.publicUrl }]),
+    ]);
     const egress = new Egress({ ...config.egress, own });
     const vault = await buildApp({
       db: database.db, keyring, rootKeys: roots.fingerprints, logger, now, verification: settings.verification, operators: settings.operators, tokenFormat: config.tokenFormat,
-      publicUrl: () => config.publicUrl ?? url, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
+      publicUrl: () => config.publicUrl ?? url, brokerUrl: () => brokerUrl, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
       readiness: [
         { name: 'database', check: async () => { await database.db.selectNoFrom((select) => select.lit(1).as('one')).execute(); return true; } },
         { name: 'schema', check: async () => await schemaState(database.db) === 'current' },
@@ -64,16 +72,21 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       egress,
     });
     try {
-      // For the name fastify would open a second server, for ::1, that does not know how we answer and close.
-      url = await vault.app.listen({ host: config.host === 'localhost' ? '127.0.0.1' : config.host, port: config.port });
+      if (settings.isBrokerOnly !== true) url = await vault.app.listen({ host: addressOf(config.host), port: config.port });
+      const { listen } = config.broker ?? {};
+      if (listen !== undefined) {
+        const listening = await vault.broker.listen({ host: addressOf(listen.host), port: listen.port });
+        brokerUrl ??= listening;
+        if (settings.isBrokerOnly === true) url = listening;
+      }
     } catch (error) {
       await vault.stop();
       throw error;
     }
     vault.start();
-    logger.info({ event: 'listening', url, rootKeys: roots.fingerprints }, 'listening');
+    logger.info({ event: 'listening', url, ...(config.broker?.listen === undefined ? {} : { brokerUrl }), rootKeys: roots.fingerprints }, 'listening');
     return {
-      url,
+      url, brokerUrl,
       stop: async () => {
         await vault.stop();
         await egress.close();
@@ -87,15 +100,24 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
   }
 }
 
-/** What the vault is reached at itself: its listener, where others see it, and its database. */
-function ownEndpoints(own: { databaseUrl: string; host: string; url: string; publicUrl: string | undefined }): readonly OwnEndpoint[] {
+/** For the name fastify would open a second server, for ::1, that does not know how we answer and close. */
+const addressOf = (host: string): string => (host === 'localhost' ? '127.0.0.1' : host);
+
+interface Listener { readonly host: string | undefined; readonly url: string | undefined; readonly publicUrl: string | undefined }
+
+/** What the vault is reached at itself: its listeners, where others see them, and its database. */
+function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): readonly OwnEndpoint[] {
   const portOf = (url: URL): number => Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
-  const [listener, seen] = [own.url, own.publicUrl].map((text) => URL.parse(text ?? ''));
   return [
-    ...(listener == null ? [] : [{ host: own.host, port: portOf(listener) }]),
-    // The address behind this name may be a balancer's, with other services beside the vault.
-    ...(seen == null ? [] : [{ host: seen.hostname, port: portOf(seen), byName: true as const }]),
-    ...parseDatabaseUrl(own.databaseUrl).hosts.filter(({ host }) => !host.startsWith('/')),
+    ...listeners.flatMap(({ host, url, publicUrl }): OwnEndpoint[] => {
+      const [here, seen] = [url, publicUrl].map((text) => URL.parse(text ?? ''));
+      return [
+        ...(here == null || host === undefined ? [] : [{ host, port: portOf(here) }]),
+        // The address behind this name may be a balancer's, with other services beside the vault.
+        ...(seen == null ? [] : [{ host: seen.hostname, port: portOf(seen), byName: true as const }]),
+      ];
+    }),
+    ...parseDatabaseUrl(databaseUrl).hosts.filter(({ host }) => !host.startsWith('/')),
   ];
 }
 

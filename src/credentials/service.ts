@@ -24,10 +24,10 @@ import { credentialSealHolds, sealCredential } from './seal.ts';
 import { sameFields, sealVersion, typeNamed, underActiveKey, writeNextVersion } from './versions.ts';
 
 export type { PublicFields } from './fields.ts';
-export type { Policy } from './policy.ts';
-export { isUnder } from './policy.ts';
+export type { Limits, Policy } from './policy.ts';
+export { isUnder, limitDefaults } from './policy.ts';
 export { type AllFields, faultsForBroker } from './brokerable.ts';
-export type { CredentialType, Injection, Upstream } from './types/registry.ts';
+export { type CredentialType, findType, type Injection, type Upstream } from './types/registry.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
 export { type CredentialFilters, sortKeyOf } from './listing.ts';

@@ -1,6 +1,6 @@
 // The tables as kysely sees them: one interface a table, in the order of the migrations. docs/schema.sql is their whole truth.
 import type { ColumnType } from 'kysely';
-import type { CredentialId, DataKeyId, EngineId, EventId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { CredentialId, DataKeyId, EngineId, EventId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
@@ -82,6 +82,10 @@ export interface IdempotencyRecordTable {
   subject_id: SubjectId; method: string; route: string; key_hash: Buffer; body_mac_version: number; body_mac: Buffer;
   target_id: string; created_at: Date;
 }
+export interface BrokerTicketTable {
+  id: TicketId; ticket_hash: Buffer; credential_id: CredentialId; engine_id: EngineId; behalf_subject_id: SubjectId | null; host: string | null;
+  expires_at: Date; revision: number; seal: Buffer; created_at: Date;
+}
 
 export interface Tables {
   subject: SubjectTable;
@@ -101,4 +105,5 @@ export interface Tables {
   audit_address: AuditAddressTable;
   access_record: AccessRecordTable;
   idempotency_record: IdempotencyRecordTable;
+  broker_ticket: BrokerTicketTable;
 }

@@ -14,7 +14,7 @@ const known: Readonly<Record<string, AppError>> = {
 const malformed = new AppError('malformedHttp', 'This is not a well-formed HTTP request.');
 
 /** Answers on the bare socket and closes it. */
-export function answerClientError(error: Error & { readonly code?: string }, socket: Socket, logger: Logger): void {
+export function answerClientError(error: Error & { readonly code?: string }, socket: Socket, logger: Logger, headers: Readonly<Record<string, string>> = {}): void {
   // The peer is gone, or an answer is on its way already: more bytes would be read as a part of it.
   const { _httpMessage: answering } = socket as Socket & { _httpMessage?: { _headerSent?: boolean } | null };
   if (error.code === 'ECONNRESET' || !socket.writable || answering?._headerSent === true) {
@@ -28,6 +28,7 @@ export function answerClientError(error: Error & { readonly code?: string }, soc
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, `Content-Type: ${problemMediaType}`, `Content-Length: ${Buffer.byteLength(body)}`, 'Connection: close',
     'Cache-Control: no-store', 'X-Content-Type-Options: nosniff', `X-Request-Id: ${requestId}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => { socket.destroy(); });
   logger.info({ event: 'request', requestId, method: null, route: null, status, subject: null }, 'request');

@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 import { actionOf, operatorActions, rolesFor, type TeamAction, teamActions } from './access.ts';
 import { type Json, ref, Schemas } from './json-schemas.ts';
-import { type AnyOperation, problemCodesOf, problemsOfNoOperation } from './operation.ts';
+import { type AnyOperation, problemCodesOf, problemsOfBroker, problemsOfNoOperation } from './operation.ts';
 import { problemMediaType, problems } from './problem.ts';
 import { problem as problemSchema } from './schemas.ts';
 import type { ErrorCode } from '../shared/errors.ts';
@@ -12,7 +12,8 @@ const tags = {
   service: 'Probes of the service itself.', account: 'Who you are to the vault.', teams: 'Teams own credentials and keys.',
   members: 'Who may do what in a team.', 'credential types': 'What kinds of credentials there are.',
   credentials: 'Third-party credentials: metadata out, secrets only in.', engines: 'Workflow engines and their public keys.',
-  leases: 'Delivery of secrets to an engine, sealed to its key.', keys: 'A team\'s encryption keys and their rotation.', 'root keys': 'The keys outside the database that wrap all others; the operator\'s.', audit: 'What was done and refused.',
+  leases: 'Delivery of secrets to an engine, sealed to its key.', broker: 'Use of a credential without holding it: the vault makes the call and puts the secret in.',
+  keys: 'A team\'s encryption keys and their rotation.', 'root keys': 'The keys outside the database that wrap all others; the operator\'s.', audit: 'What was done and refused.',
 };
 
 const ifMatch = {
@@ -38,6 +39,26 @@ const headers = {
   WwwAuthenticate: { description: 'How to authenticate.', schema: { type: 'string', enum: ['Bearer'] }, example: 'Bearer' },
 };
 
+/** The listener that no path here is about: what goes through it is the upstream's. */
+const broker = {
+  description: 'The broker listens on an origin of its own, and only where the configuration turns it on. It answers nothing but `{baseUrl}{path}` with the `baseUrl` of a ticket. A call goes '
+    + 'to the credential\'s own destination, or to the host that the ticket names; the secret is put in as the type says; what the upstream answers comes back as it is, status and body, '
+    + 'but for the secret, in whatever form it is recognised, and for headers that belong to a connection or to a browser\'s origin. Ticket, engine, roles, person, credential, and the policy '
+    + 'of the current version are asked at every call, and the call is in the trail before it goes out.\n\n'
+    + 'No operation above takes a ticket, and the broker takes no other token. An answer of its own carries `vault-error: true` and is a problem document; an answer without that header is the upstream\'s.',
+  path: '/broker/{id}/{path}',
+  methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
+  ticketIn: ['Authorization (Bearer; the password of Basic)', 'x-api-key', 'x-goog-api-key', 'api-key'],
+  problems: Object.fromEntries([...problemsOfBroker].sort((a, b) => problems[a].status - problems[b].status || (a < b ? -1 : 1)).map((code) => [code, problems[code].status])),
+  rules: {
+    brokerRefused: [
+      'notFound', 'deleted', 'disabled', 'expired', 'exposed', 'undecryptable', 'deliveryNotAllowed', 'onBehalfOfRequired', 'onBehalfOfRefused', 'notBrokerable', 'hostNotAllowed', 'methodNotAllowed',
+      'pathNotAllowed',
+    ],
+    upstreamUnreachable: ['name', 'connect', 'tls'], upstreamTimeout: ['timeout'], upstreamUnusable: ['response', 'size'],
+  },
+};
+
 /** The document; the same operations give the same document, member by member, in whatever order they come. */
 export function openapiDocument(operations: readonly AnyOperation[]): Json {
   const schemas = new Schemas();
@@ -55,11 +76,12 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
       description: 'Keeps third-party credentials of a workflow platform. Secret values go in under `fields` and come out of no operation but `createLease`, there '
         + 'encrypted to the public key that an operator registered for the calling engine.\n\n'
         + `Each operation says its action as \`x-action\`; these are the roles that may do it in a team:\n\n${accessTable()}\n\n`
-        + 'Beside the operations there are `/openapi.json`, this document, and `/docs`, a page that shows it.',
+        + 'What goes through the broker is described under `x-broker`. Beside the operations there are `/openapi.json`, this document, and `/docs`, a page that shows it.',
     },
     servers: [{ url: '/', description: 'The vault that serves this document.' }],
     tags: Object.entries(tags).map(([name, description]) => ({ name, description })),
     paths,
+    'x-broker': broker,
     components: {
       schemas: schemas.sorted(),
       responses: responses.sorted(),

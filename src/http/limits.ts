@@ -17,6 +17,8 @@ export const bulkItemsMax = 100;
 export const leaseCredentialsMax = 100;
 export const leaseSecondsMax = 300;
 export const leaseSecondsDefault = 60;
+export const ticketSecondsMax = 3600;
+export const ticketSecondsDefault = 900;
 export const purposeLengthMax = 200;
 export const engineKeysMax = 10;
 export const tokenLengthMax = 8192;
@@ -29,6 +31,10 @@ export const idempotencyHours = 24;
 export const paramLengthMax = 1024;
 export const headerBytesMax = 16 * 1024;
 export const requestTimeoutMs = 30_000;
+/** At the broker, where a request has no time of its own: for its headers, and for what is still sent after the answer. */
+export const headerTimeoutMs = 30_000;
+export const lingerMs = 5_000;
+export const brokerPathLengthMax = 16 * 1024;
 /** How often connections are looked at for requests that are past their time. */
 export const timeoutCheckMs = 1_000;
 export const connectionTimeoutMs = 60_000;

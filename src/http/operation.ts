@@ -8,7 +8,7 @@ import type { Role } from '../db/tables.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
 
-export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'engines' | 'leases' | 'keys' | 'root keys' | 'audit';
+export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'engines' | 'leases' | 'broker' | 'keys' | 'root keys' | 'audit';
 
 /** What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer. */
 export interface Operation<P, Q, B, R> {
@@ -110,6 +110,12 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
 
 /** What is refused before there is an operation, or while the vault stops: it belongs to all and to none. */
 export const problemsOfNoOperation: readonly ErrorCode[] = ['invalidUrl', 'malformedHttp', 'requestTimeout', 'headersTooLarge', 'notReady'];
+
+/** What the broker's listener answers by itself, each with the header `vault-error: true`. */
+export const problemsOfBroker: readonly ErrorCode[] = [
+  ...problemsOfNoOperation, 'ticketInvalid', 'brokerRefused', 'notFound', 'stateConflict', 'payloadTooLarge', 'rateLimited', 'internal', 'unsupportedCall', 'upstreamUnreachable', 'upstreamUnusable',
+  'keyUnavailable', 'databaseUnavailable', 'commitUnknown', 'upstreamTimeout',
+];
 
 /** Every code that an operation can answer with: its own and those that its access, body and guards bring. */
 export function problemCodesOf(operation: AnyOperation): ErrorCode[] {

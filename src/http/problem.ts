@@ -14,7 +14,9 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   invalidCursor:               { status: 400, title: 'The cursor does not belong to this list' },
   subjectTokenInvalid:         { status: 400, title: 'The subject token is not valid' },
   unauthenticated:             { status: 401, title: 'A valid token is needed' },
+  ticketInvalid:               { status: 401, title: 'A valid ticket is needed' },
   forbidden:                   { status: 403, title: 'The role does not allow this' },
+  brokerRefused:               { status: 403, title: 'The credential does not allow this call' },
   notFound:                    { status: 404, title: 'Not found' },
   requestTimeout:              { status: 408, title: 'The request took too long to arrive' },
   nameTaken:                   { status: 409, title: 'The name is taken' },
@@ -29,6 +31,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   teamNotEmpty:                { status: 409, title: 'The team still has credentials' },
   undecryptable:               { status: 409, title: 'The stored value does not open' },
   stateConflict:               { status: 409, title: 'The state does not allow this' },
+  brokerOff:                   { status: 409, title: 'The broker is not turned on' },
   rotationRunning:             { status: 409, title: 'A rotation of this team is running' },
   rotationNotRunning:          { status: 409, title: 'The rotation is not running' },
   keyInUse:                    { status: 409, title: 'Tokens are still under this key' },
@@ -39,15 +42,20 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   unsupportedMediaType:        { status: 415, title: 'The body must be application/json' },
   secretRequired:              { status: 422, title: 'All secret fields are needed' },
   leaseRefused:                { status: 422, title: 'Not every credential can be leased' },
+  ticketRefused:               { status: 422, title: 'The credential cannot be used through the broker' },
   idempotencyKeyReused:        { status: 422, title: 'The idempotency key belongs to another request' },
   preconditionRequired:        { status: 428, title: 'If-Match is needed' },
   rateLimited:                 { status: 429, title: 'Too many requests' },
   headersTooLarge:             { status: 431, title: 'The header fields are too large' },
   internal:                    { status: 500, title: 'Something went wrong' },
+  unsupportedCall:             { status: 501, title: 'The broker cannot carry this' },
+  upstreamUnreachable:         { status: 502, title: 'The upstream cannot be reached' },
+  upstreamUnusable:            { status: 502, title: 'The upstream\'s answer cannot be passed on' },
   notReady:                    { status: 503, title: 'Not ready' },
   keyUnavailable:              { status: 503, title: 'A root key is not available' },
   databaseUnavailable:         { status: 503, title: 'The database is not available' },
   commitUnknown:               { status: 503, title: 'It is not known whether the change was kept' },
+  upstreamTimeout:             { status: 504, title: 'The upstream took too long' },
   identityProviderUnavailable: { status: 503, title: 'The keys that verify tokens cannot be fetched' },
 };
 
@@ -86,7 +94,7 @@ export function problemAt(place: string, thrown: unknown, request: FastifyReques
 export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = loggedError(thrown, request);
   const { status } = problems[error.code];
-  if (error.code === 'unauthenticated') void reply.header('WWW-Authenticate', 'Bearer');
+  if (status === 401) void reply.header('WWW-Authenticate', 'Bearer');
   if (error.retryAfterSeconds !== undefined) void reply.header('Retry-After', String(error.retryAfterSeconds));
   return reply.code(status).type(problemMediaType).serializer(JSON.stringify).send(problemOf(error, request.id));
 }

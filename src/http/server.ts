@@ -19,13 +19,20 @@ export interface ServerParts {
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   /** Once true, requests that still arrive on open connections are refused. */
   readonly isStopping: () => boolean;
+  /** On every answer that is made here. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** What is said where there is no route. */
+  readonly refusal?: (request: FastifyRequest) => AppError;
+  readonly paramLengthMax?: number;
+  /** How long a request may take to arrive, how long a connection may rest, how long a header block may take; 0 is for ever. */
+  readonly timeouts?: { readonly requestMs: number; readonly connectionMs: number; readonly headersMs: number };
 }
 
 /** A fastify app without routes. */
-export function createServer({ logger, trustedProxies, tls, isStopping }: ServerParts): FastifyInstance {
-  const ofNode = { maxHeaderSize: headerBytesMax, connectionsCheckingInterval: timeoutCheckMs };
+export function createServer({ logger, trustedProxies, tls, isStopping, headers = {}, timeouts, ...parts }: ServerParts): FastifyInstance {
+  const ofNode = { maxHeaderSize: headerBytesMax, connectionsCheckingInterval: timeoutCheckMs, ...(timeouts === undefined ? {} : { headersTimeout: timeouts.headersMs }) };
   const addHeaders = (request: FastifyRequest, reply: FastifyReply): void => {
-    void reply.headers({ 'X-Request-Id': request.id, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' });
+    void reply.headers({ 'X-Request-Id': request.id, 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', ...headers });
     if (reply.getHeader('Cache-Control') === undefined) void reply.header('Cache-Control', 'no-store');
     if (reply.getHeader('Content-Security-Policy') === undefined) void reply.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
     if (tls !== undefined) void reply.header('Strict-Transport-Security', 'max-age=31536000');
@@ -37,13 +44,13 @@ export function createServer({ logger, trustedProxies, tls, isStopping }: Server
     requestIdHeader: false,
     trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
     bodyLimit: bodyBytesMax,
-    requestTimeout: requestTimeoutMs,
-    connectionTimeout: connectionTimeoutMs,
-    routerOptions: { maxParamLength: paramLengthMax, ignoreTrailingSlash: false, caseSensitive: true },
+    requestTimeout: timeouts?.requestMs ?? requestTimeoutMs,
+    connectionTimeout: timeouts?.connectionMs ?? connectionTimeoutMs,
+    routerOptions: { maxParamLength: parts.paramLengthMax ?? paramLengthMax, ignoreTrailingSlash: false, caseSensitive: true },
     exposeHeadRoutes: false,
     forceCloseConnections: 'idle',
     return503OnClosing: false,   // its answer is no problem document; the hook below gives one
-    clientErrorHandler: (error, socket) => { answerClientError(error, socket, logger); },
+    clientErrorHandler: (error, socket) => { answerClientError(error, socket, logger, headers); },
     // What is refused before a route is found (bad URL, over-long parameter) meets no hook.
     frameworkErrors: (error, request, reply) => {
       addHeaders(request, reply);
@@ -58,7 +65,7 @@ export function createServer({ logger, trustedProxies, tls, isStopping }: Server
   app.setValidatorCompiler(validatorCompiler as never);
   app.setSerializerCompiler(serializerCompiler as never);
   app.setErrorHandler(sendProblem);
-  app.setNotFoundHandler((request, reply) => sendProblem(notFound(), request, reply));
+  app.setNotFoundHandler((request, reply) => sendProblem(parts.refusal?.(request) ?? notFound(), request, reply));
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, readBody as never);
   app.addHook('onRoute', (route) => {

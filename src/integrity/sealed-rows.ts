@@ -1,5 +1,6 @@
 // The one list of sealed tables: how the rows of each are read, checked and sealed.
 import { type RawBuilder, sql } from 'kysely';
+import { sealTicket, type SealedTicket, ticketSealHolds } from '../broker/service.ts';
 import { credentialSealHolds, sealCredential, type SealedCredential } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from '../engines/service.ts';
@@ -38,6 +39,11 @@ const engineKeys: SealedRows<SealedEngineKey> = {
   table: 'engine_key', key: [uuid('held.engine_id'), text('held.kid')], holds: engineKeySealHolds, seal: sealEngineKey,
   select: sql.raw('held.engine_id as engine, held.kid, held.jwk, held.revision from engine_key held'),
 };
+const brokerTickets: SealedRows<SealedTicket> = {
+  table: 'broker_ticket', key: [uuid('held.id')], holds: ticketSealHolds, seal: sealTicket,
+  select: sql.raw(`held.id, held.ticket_hash as hash, held.credential_id as credential, held.engine_id as engine, held.behalf_subject_id as "onBehalfOf", held.host,
+    held.expires_at as "expiresAt", held.revision from broker_ticket held`),
+};
 
 /** Every sealed table. What a row is, only its own functions know. */
-export const sealedTables = [credentials, memberships, engines, engineKeys] as unknown as readonly SealedRows<never>[];
+export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets] as unknown as readonly SealedRows<never>[];

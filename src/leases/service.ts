@@ -20,6 +20,7 @@ import type { UsageCounter } from './usage.ts';
 // What the broker's tickets rest on too.
 export { decideAll, decideEngine, type Granted, type Question, type Refusal, type Rule } from './decide.ts';
 export { markUndecryptable, openGranted } from './opening.ts';
+export type { UsageCounter } from './usage.ts';
 export { type Basis, findLeasable, foundOf, type FoundRow, recordIfUnchanged, type RecipientRow, type Reference, useColumns, useJoins, type UseRow } from './repository.ts';
 
 export interface LeasesParts {
@@ -176,8 +177,8 @@ export class LeasesService {
 
 const asReference = (each: LeaseInput['references'][number]): Reference => ('id' in each ? { id: each.id } : { team: each.team, name: each.name });
 
-/** Every row that was decided on, at its revision. */
-function basisOf(caller: Caller, { id, revision, kid }: Recipient, opened: readonly Opened[]): Basis {
+/** Every row that was decided on, at its revision: what recording rests on. */
+export function basisOf(caller: Caller, { id, revision, kid }: Pick<Recipient, 'id' | 'revision' | 'kid'>, opened: readonly Opened[]): Basis {
   const members = new Map<string, Basis['members'][number]>();
   for (const { row } of opened) {
     const held = [[caller.subject, row.rights.member_revision], [row.behalfSubject, row.behalfRights.member_revision]] as const;

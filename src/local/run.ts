@@ -31,6 +31,7 @@ export async function startLocal(config: LocalConfig, { logger, processId }: { l
     writeFileSync(path, `${JSON.stringify({ url: vault.url, databaseUrl: postgres.url, processId }, null, 2)}\n`, { mode: 0o600 });
     return {
       url: vault.url,
+      brokerUrl: vault.brokerUrl,
       dataFolder,
       databaseUrl: postgres.url,
       stop: async () => {

@@ -54,6 +54,7 @@ export class Retention {
       () => sql`select audit_make_months(${monthsAhead})`.execute(db),
       () => sql`select audit_drop_months(${auditMonthsKept})`.execute(db),
       () => this.#untilDone(() => this.#purgeIdempotency()),
+      () => this.#untilDone(() => this.#purgeTickets()),
       () => this.#untilDone(() => this.#purgeCredentials()),
       () => this.#untilDone(() => this.#purgeTeam()),
     ];
@@ -70,6 +71,14 @@ export class Retention {
     const { rows } = await sql`
       delete from idempotency_record where ctid = any(array(
         select ctid from idempotency_record where created_at < ${this.#before(idempotencyHours * 3_600_000)} limit ${this.#batchRows}))
+      returning 1`.execute(this.#parts.db);
+    return rows.length === this.#batchRows;
+  }
+
+  async #purgeTickets(): Promise<boolean> {
+    const { rows } = await sql`
+      delete from broker_ticket where ctid = any(array(
+        select ctid from broker_ticket where expires_at < ${this.#before(0)} limit ${this.#batchRows}))
       returning 1`.execute(this.#parts.db);
     return rows.length === this.#batchRows;
   }

@@ -8,6 +8,8 @@ export type ErrorCode =
   | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'holdsARole' | 'teamNotEmpty'
   | 'secretRequired' | 'undecryptable' | 'stateConflict'
   | 'leaseRefused' | 'subjectTokenInvalid'
+  | 'ticketRefused' | 'brokerOff'
+  | 'ticketInvalid' | 'brokerRefused' | 'unsupportedCall' | 'upstreamUnreachable' | 'upstreamTimeout' | 'upstreamUnusable'
   | 'rotationRunning' | 'rotationNotRunning' | 'keyInUse' | 'keyBusy' | 'keyStateConflict'
   | 'idempotencyKeyReused' | 'rateLimited'
   | 'notReady' | 'keyUnavailable' | 'databaseUnavailable' | 'commitUnknown' | 'identityProviderUnavailable' | 'requestTimeout' | 'internal';

@@ -9,6 +9,7 @@ import { type Access, actionOf, isAllowed, operatorActions, roles, type TeamActi
 import { registerAuthorization } from '../../src/http/authorize.ts';
 import type { AnyOperation } from '../../src/http/operation.ts';
 import { hooked } from '../helpers/hooked.ts';
+import { askTicket } from '../helpers/broker.ts';
 import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
@@ -18,10 +19,12 @@ const askedByServices: Partial<Record<TeamAction, string>> = { 'credential.use':
 /** Routes that are no operations of the document: what shows it. */
 const beside = ['/docs', '/docs/favicon-32x32.png', '/docs/start.js', '/docs/swagger-ui-bundle.js', '/docs/swagger-ui.css', '/openapi.json'];
 
+/** What the broker's listener answers, and the vault's does not: asked for a ticket, not for a token. */
+const ofBroker = new Set(['/broker/:id', '/broker/:id/*']);
 /** A vault and every route that fastify was ever told of. */
 async function startWatched(t: Parameters<typeof startVault>[0]): Promise<{ vault: TestVault; routes: RouteOptions[] }> {
   const routes: RouteOptions[] = [];
-  const vault = await hooked((app) => { app.addHook('onRoute', (route) => { routes.push(route); }); }, () => startVault(t));
+  const vault = await hooked((app) => { app.addHook('onRoute', (route) => { if (!ofBroker.has(route.url)) routes.push(route); }); }, () => startVault(t));
   return { vault, routes };
 }
 
@@ -33,6 +36,7 @@ t.test('every route says its access, and is an operation or part of the docs pag
   const operations = vault.app.operations.map(({ method, url }) => `${method} ${url}`);
   t.same(shown.filter((route) => !operations.includes(route)).sort(), beside.map((url) => `GET ${url}`));
   t.same(operations.filter((route) => !shown.includes(route)), []);
+  for (const url of ofBroker) t.notOk(vault.app.hasRoute({ method: 'GET', url }), `${url} is not on the vault's own listener`);
   for (const { url, config } of routes.filter((route) => beside.includes(route.url))) t.equal(config?.access, 'public', url);
 });
 
@@ -150,6 +154,28 @@ t.test('operations over several teams ask the table for each thing', async (t) =
         const answer = await vault.call(people.engine, 'POST', '/v1/leases', { ...body, onBehalfOf: people[role] });
         t.equal(answer.status, isAllowed(role, 'credential.use') ? 201 : 422, `on behalf of the ${role}`);
       }
+    },
+    async createBrokerTicket() {
+      const { id } = await storeOpenai(vault, 'payments', 'brokered', 'sk-test-brokered', { policy: { delivery: ['broker'], allowedHosts: [] } });
+      for (const role of roles) {
+        const answer = await askTicket(vault, people[role], { id }, { onBehalfOf: people.editor });
+        if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
+        else checkRefusal(t, answer, 403, 'forbidden', `createBrokerTicket as ${role}`);
+      }
+      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await askTicket(vault, outsider, { id }), 403, 'forbidden', outsider);
+      for (const role of roles) {
+        t.equal((await askTicket(vault, people.engine, { id }, { onBehalfOf: people[role] })).status, isAllowed(role, 'credential.use') ? 201 : 422, `on behalf of the ${role}`);
+      }
+    },
+    async deleteBrokerTicket() {
+      const { id } = await storeOpenai(vault, 'payments', 'brokered-too', 'sk-test-brokered', { policy: { delivery: ['broker'], allowedHosts: [] } });
+      const make = async (): Promise<string> => `/v1/broker-tickets/${(await demand(askTicket(vault, people.engine, { id }, { onBehalfOf: people.editor }), 201)).id}`;
+      for (const role of roles) {
+        const answer = await vault.call(people[role], 'DELETE', await make());
+        if (role === 'engine' || isAllowed(role, 'credential.manage')) t.equal(answer.status, 204, role);
+        else checkRefusal(t, answer, 403, 'forbidden', `deleteBrokerTicket as ${role}`);
+      }
+      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'DELETE', await make()), 404, 'notFound', outsider);
     },
   };
   t.same(Object.keys(checks).sort(), vault.app.operations.filter(({ access }) => typeof access === 'object' && 'each' in access).map(({ operationId }) => operationId).sort());

@@ -4,6 +4,7 @@ import { sql } from 'kysely';
 import t from 'tap';
 import type { Place } from '../../src/crypto/index.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
+import { askTicket } from '../helpers/broker.ts';
 import { askLease, demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { testDatabase } from '../helpers/database.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
@@ -77,6 +78,11 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   idempotency_record: {
     subject_id: tenantData, method: operational, route: operational, key_hash: operational, body_mac_version: operational, body_mac: operational, target_id: tenantData, created_at: operational,
   },
+  broker_ticket: {
+    id: within('broker_ticket.id'), ticket_hash: within('broker_ticket.hash'), credential_id: within('broker_ticket.credential'), engine_id: within('broker_ticket.engine'),
+    behalf_subject_id: within('broker_ticket.onBehalfOf'), host: within('broker_ticket.host'), expires_at: within('broker_ticket.expiresAt'), revision: within('broker_ticket.revision'),
+    seal: operational, created_at: operational,
+  },
   schema_migration: { version: operational, name: operational, checksum: operational, applied_at: operational },
 };
 
@@ -134,5 +140,7 @@ async function watch(vault: TestVault): Promise<Set<string>> {
   await demand(vault.call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, { 'if-match': '*' }), 204);
   await demand(vault.call('alice', 'POST', `/v1/credentials/${id}/restore`), 200);
   await demand(askLease(vault, engine.sub, [{ id }]), 201);
+  const { id: brokered } = await storeOpenai(vault, 'payments', 'brokered', 'sk-test-brokered', { policy: { delivery: ['broker'], allowedHosts: [] } });
+  await demand(askTicket(vault, engine.sub, { id: brokered }), 201);
   return places;
 }

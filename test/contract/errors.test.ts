@@ -6,7 +6,7 @@ import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { openDatabase } from '../../src/db/client.ts';
-import { type AnyOperation, problemCodesOf, problemsOfNoOperation } from '../../src/http/operation.ts';
+import { type AnyOperation, problemCodesOf, problemsOfBroker, problemsOfNoOperation } from '../../src/http/operation.ts';
 import { problemMediaType, problems } from '../../src/http/problem.ts';
 import { problem } from '../../src/http/schemas.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
@@ -15,6 +15,7 @@ import { databaseProxy } from '../helpers/database-proxy.ts';
 import { forge, goodClaims, issuer, audience, keyPair } from '../helpers/identity.ts';
 import { hooked } from '../helpers/hooked.ts';
 import { intrude } from '../helpers/intruder.ts';
+import { askTicket, callBroker, startBroker } from '../helpers/broker.ts';
 import { askLease, demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
@@ -41,9 +42,10 @@ t.test('every code can be provoked, and its answer is what the document says', a
     if (operation === undefined || problemsOfNoOperation.includes(code)) generic.add(code);
     else t.ok(problemCodesOf(operation).includes(code), `${operation.operationId} says that it can answer ${code}`);
   }
-  t.same([...generic].sort(), [...problemsOfNoOperation].sort(), 'only these belong to no operation');
   const { operations } = stage.vault.app;
-  const promised = new Set([...operations.flatMap(problemCodesOf), ...problemsOfNoOperation]);
+  const ofOperations = new Set(operations.flatMap(problemCodesOf));
+  t.same([...generic].sort(), [...new Set([...problemsOfNoOperation, ...problemsOfBroker.filter((code) => !ofOperations.has(code))])].sort(), 'only these belong to no operation');
+  const promised = new Set([...ofOperations, ...problemsOfNoOperation, ...problemsOfBroker]);
   t.same([...promised].sort(), Object.keys(problems).sort(), 'every code is promised somewhere');
   checkProblem(t, await stage.vault.call(null, 'GET', '/no/such/route'), 'notFound');
 });
@@ -113,6 +115,12 @@ const provocations: Record<ErrorCode, Provocation> = {
   },
   stateConflict: ({ vault, credential }) => vault.call('alice', 'POST', `/v1/credentials/${credential}/enable`),
   leaseRefused: ({ vault }) => askLease(vault, 'n8n', [{ id: randomUUIDv7() }]),
+  ticketRefused: ({ vault }) => askTicket(vault, 'n8n', { id: randomUUIDv7() }),
+  brokerOff: async ({ another }, t) => {
+    const vault = await another(t, { brokerUrl: () => undefined });
+    await registerEngine(vault, 'n8n');
+    return askTicket(vault, 'n8n', { id: randomUUIDv7() });
+  },
   subjectTokenInvalid: ({ vault, credential }) => askLease(vault, 'n8n', [{ id: credential }], { subjectToken: 'a.b.c' }),
   rotationRunning: ({ vault }) => vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'),
   rotationNotRunning: async ({ vault }) => {
@@ -168,6 +176,15 @@ const provocations: Record<ErrorCode, Provocation> = {
     await sql`drop trigger warn on team`.execute(vault.db);
     return answer;
   },
+  ticketInvalid: async (_stage, t) => {
+    const { port, ticket } = await startBroker(t, (_request, response) => { response.end(); });
+    return callBroker(port, 'GET', `/broker/${ticket.id}/`);
+  },
+  brokerRefused: async (_stage, t) => (await startBroker(t, (_request, response) => { response.end(); }, { policy: { methods: ['GET'] } })).call('POST', '/'),
+  unsupportedCall: async (_stage, t) => (await startBroker(t, (_request, response) => { response.end(); })).call('GET', '/', { headers: { connection: 'upgrade', upgrade: 'websocket' } }),
+  upstreamUnreachable: async (_stage, t) => (await startBroker(t, (_request, response) => { response.end(); }, { egress: { resolve: async () => [] } })).call('GET', '/'),
+  upstreamUnusable: async (_stage, t) => (await startBroker(t, (_request, response) => { response.destroy(); })).call('POST', '/'),
+  upstreamTimeout: async (_stage, t) => (await startBroker(t, () => undefined, { policy: { limits: { idleSeconds: 1 } } })).call('GET', '/'),
   identityProviderUnavailable: async ({ another }, t) => {
     const vault = await another(t, { verification: { issuer, audience, source: { jwksUrl: 'http://127.0.0.1:1/' } } });
     const key = keyPair('EdDSA');
@@ -183,7 +200,7 @@ function checkProblem(t: Tap, { status, headers, json, text }: Answer, code: Err
   const { success, error } = problem.safeParse(json);
   t.ok(success, `${code} is a problem document: ${error?.message}`);
   t.match(json, { type: `urn:credential-vault:problem:${code}`, title: problems[code].title, status, requestId: headers['x-request-id'] }, code);
-  t.equal(headers['www-authenticate'], code === 'unauthenticated' ? 'Bearer' : undefined, code);
+  t.equal(headers['www-authenticate'], status === 401 ? 'Bearer' : undefined, code);
   if ([429, 503].includes(status)) t.match(String(headers['retry-after'] ?? '1'), /^[1-9][0-9]{0,4}$/, code);
 }
 

@@ -188,7 +188,7 @@ t.test('a place for a secret is found wherever it hides', (t) => {
 
 t.test('secrets go in only where they are marked as going in', (t) => {
   const marked = [...everySchema()].filter(({ schema }) => schema['writeOnly'] === true).map(({ place }) => place);
-  t.same(marked.sort(), ['FieldsInput', 'LeaseCreate/subjectToken']);
+  t.same(marked.sort(), ['BrokerTicketCreate/subjectToken', 'FieldsInput', 'LeaseCreate/subjectToken']);
   t.end();
 });
 

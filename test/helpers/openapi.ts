@@ -67,6 +67,7 @@ const telling = /secret|passw|passphrase|token|credentials?value|api_?key|webhoo
 /** Properties of answers that sound like a secret and are none, with the reason. */
 export const soundsSecret: Readonly<Record<string, string>> = {
   'AuditEvent/key': 'the id of a data key',
+  'BrokerTicket/ticket': 'random; stands for one credential at the broker and opens nothing',
   'Credential/secretFields': 'the names of the fields, no values',
   'CredentialVersion/secretFields': 'the names of the fields, no values',
   'Lease/sealed': 'secrets, encrypted to the public key that an operator registered for the engine that asks',

@@ -24,6 +24,8 @@ export interface Answer { readonly status: number; readonly headers: Record<stri
 
 export interface TestVault {
   readonly app: FastifyInstance;
+  /** The broker's app; it listens when it is told to. */
+  readonly broker: FastifyInstance;
   readonly db: Db;
   readonly databaseUrl: string;
   readonly keyring: Keyring;
@@ -49,7 +51,7 @@ export interface TestVault {
 
 interface Options {
   operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string;
-  publicUrl?: () => string; verification?: TokenVerification; readiness?: readonly ReadinessCheck[]; trustedProxies?: string[]; tls?: { cert: string; key: string };
+  publicUrl?: () => string; brokerUrl?: () => string | undefined; verification?: TokenVerification; readiness?: readonly ReadinessCheck[]; trustedProxies?: string[]; tls?: { cert: string; key: string };
   /** What the vault dials through; without it, it reaches nothing private. */
   egress?: Egress;
 }
@@ -69,7 +71,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const asked = new Map<string, AnyOperation>();
   const vault = await hooked((app) => { noteOperations(app, asked); }, () => buildApp({
     db: database.db, keyring, rootKeys: parseRootKeys(rootKey).fingerprints, logger: pino({ level: 'trace' }, stream), now, verification: options.verification ?? { issuer, audience, source: { secret } },
-    operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
+    operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'), brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
     rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: options.trustedProxies ?? [], tls: options.tls,
     readiness: options.readiness ?? [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
     egress,
@@ -99,7 +101,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
     if (answer.status !== status) throw new Error(`expected ${status}, got ${answer.status}: ${answer.text}`);
   };
   return {
-    app: vault.app, db: database.db, databaseUrl: database.url, keyring, rootKey, logs, answers, clock, token, call, start: () => { vault.start(); }, stop,
+    app: vault.app, broker: vault.broker, db: database.db, databaseUrl: database.url, keyring, rootKey, logs, answers, clock, token, call, start: () => { vault.start(); }, stop,
     team: async (slug, admins = ['alice']) => { must(await call('operator', 'POST', '/v1/teams', { slug, name: slug, admins }), 201); },
     member: async (team, sub, role, admin = 'alice', extra = {}) => {
       must(await call(admin, 'PUT', `/v1/teams/${team}/members/${encodeURIComponent(sub)}`, { role, ...extra }, { 'if-match': '*' }), 200);

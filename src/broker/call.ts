@@ -1,0 +1,178 @@
+// May this call go out? Asked anew at every call, of one moment, with nothing remembered from the ticket's making; and recorded,
+// committed, before anything is dialled.
+import { credentialTarget, type EventInput } from '../audit/event.ts';
+import type { AuditLog } from '../audit/record.ts';
+import { type AllFields, findType, type Limits, limitDefaults, type Policy } from '../credentials/service.ts';
+import { DecryptionFailed, type Keyring } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import type { Caller } from '../http/access.ts';
+import { decideAll, decideEngine, type Granted, markUndecryptable, openGranted, type UsageCounter } from '../leases/service.ts';
+import { AppError } from '../shared/errors.ts';
+import { isId, type TicketId } from '../shared/ids.ts';
+import { fieldsOf } from './fields.ts';
+import { render, type Rendered } from './injection.ts';
+import type { CallLimits } from './limits.ts';
+import { pathShown } from './path-shown.ts';
+import { refusalOf } from './refusals.ts';
+import * as repository from './repository.ts';
+import type { TicketRow } from './repository.ts';
+import { checkCall, type Target, targetOf, upstreamPath } from './target.ts';
+import { isTicket, ticketSealHolds } from './tickets.ts';
+
+export interface CallParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+  readonly usage: Pick<UsageCounter, 'count'>;
+  readonly limits: CallLimits;
+}
+
+/** A call as it came. */
+export interface Call {
+  readonly id: string;
+  readonly ticket: string | undefined;
+  readonly method: string;
+  /** As the caller wrote it, behind the ticket's id. */
+  readonly pathAndQuery: string;
+  readonly isUpgrade: boolean;
+  readonly requestId: string;
+  readonly address: string | null;
+}
+
+/** A call that may go out and stands in the trail. `leave` is to be called at its end, however it ends. */
+export interface Admitted {
+  readonly caller: Caller;
+  readonly team: string;
+  readonly target: Target;
+  readonly rendered: Rendered;
+  /** Path and query for the upstream, with the secret where the type has it there. */
+  readonly path: string;
+  readonly limits: Readonly<Record<keyof Limits, number>>;
+  readonly event: EventInput;
+  readonly leave: () => void;
+}
+
+const attemptsMax = 5;
+const action = 'credential.use';
+
+/** Decides on calls. */
+export class Calls {
+  readonly #parts: CallParts;
+  constructor(parts: CallParts) { this.#parts = parts; }
+
+  /**
+   * Lets a call out. Throws ticketInvalid, alike for whatever is the matter with the ticket; brokerRefused with the rule, invalidUrl,
+   * unsupportedCall, rateLimited, keyUnavailable, stateConflict.
+   */
+  async admit(call: Call): Promise<Admitted> {
+    for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+      const admitted = await this.#attempt(call);
+      if (admitted !== undefined) return admitted;
+    }
+    throw new AppError('stateConflict', 'What the call rests on keeps changing; try again.', { retryAfterSeconds: 1 });
+  }
+
+  async #attempt(call: Call): Promise<Admitted | undefined> {
+    const row = await this.#findTicket(call);
+    const caller: Caller = { sub: row.engine.sub, subject: row.engine.subject, isOperator: false, requestId: call.requestId, address: call.address };
+    const granted = await this.#decide(row, caller);
+    const { row: credential, version } = granted;
+    const team = { id: credential.team, slug: credential.slug };
+    const policy = version.policy as unknown as Policy;
+    const prepared = await this.#prepare(call, row, granted, policy, caller);
+    const limits = { ...limitDefaults, ...policy.limits } as Admitted['limits'];
+    const leave = this.#parts.limits.enter(credential.id, limits);
+    const { ticket, engine } = row;
+    const event: EventInput = {
+      caller, team, action, target: credentialTarget(credential.id), key: version.key.id, credentialVersion: credential.currentVersion,
+      details: {
+        ticket: ticket.id, engine: engine.id, ...(ticket.onBehalfOf === null ? {} : { onBehalfOf: ticket.onBehalfOf }),
+        method: call.method, host: prepared.target.origin.host, path: pathShown(call.pathAndQuery, policy.pathPrefixes),
+      },
+    };
+    try {
+      const isRecorded = await repository.recordCallIfUnchanged(this.#parts.db, {
+        ticket: ticket.id, ticketRevision: ticket.revision, engineRevision: engine.revision, team: credential.team, memberRevision: credential.rights.member_revision,
+        behalfRevision: credential.behalfRights.member_revision, credentialRevision: credential.revision, version: credential.currentVersion, dataKey: version.key.id,
+      }, this.#parts.audit.values([event]));
+      // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
+      if (!isRecorded) { leave(); return undefined; }
+    } catch (error) {
+      leave();
+      throw error;
+    }
+    this.#parts.usage.count(credential.id);
+    return { caller, team: credential.slug, ...prepared, limits, event, leave };
+  }
+
+  /** The ticket of the path, if the call presents it and it is good. Everything else is one answer. */
+  async #findTicket({ id, ticket: text, requestId, address }: Call): Promise<TicketRow> {
+    const { db, keyring, audit, now } = this.#parts;
+    const row = text !== undefined && isId<TicketId>(id) ? await repository.findTicket(db, id) : undefined;
+    const refuse = (): AppError => {
+      audit.access({ subject: null, team: null, action, target: null, status: 401, requestId, address });
+      return new AppError('ticketInvalid', 'Send a valid ticket as the API key.');
+    };
+    if (row === undefined || text === undefined || !isTicket(text, row.ticket.hash)) throw refuse();
+    const { engine } = row;
+    const caller: Caller = { sub: engine.sub, subject: engine.subject, isOperator: false, requestId, address };
+    const deny = (reason: string): Promise<void> => audit.denial({ caller, team: undefined, action, target: { type: 'ticket', id: row.ticket.id }, reason });
+    // SECURITY: a ticket is good only as the vault wrote it: for this credential, engine and person, until then.
+    if (!ticketSealHolds(keyring, row.ticket, row.seal)) {
+      await deny('sealBroken');
+      throw refuse();
+    }
+    if (row.ticket.expiresAt.getTime() <= now()) throw refuse();
+    const asker = decideEngine({ engine, key: undefined }, caller, keyring);
+    if ('refusal' in asker) {
+      await deny(asker.refusal);
+      throw refuse();
+    }
+    return row;
+  }
+
+  /** The credential, if the engine and the person may still use it so. */
+  async #decide(row: TicketRow, caller: Caller): Promise<Granted> {
+    const { keyring, audit, now } = this.#parts;
+    const [decision] = decideAll([row.found], { caller, onBehalfOf: row.behalfSub, delivery: 'broker', knownVersions: [], now: new Date(now()) }, keyring);
+    if (decision === undefined) throw new TypeError('one reference, one decision');
+    if (!('rule' in decision)) return decision;
+    await audit.denial({ caller, team: decision.team, action, target: decision.target, reason: decision.reason, isHidden: decision.rule === 'notFound' });
+    throw refusalOf(decision.rule);
+  }
+
+  /** Where it goes and what is put into it, by the current version. */
+  async #prepare(call: Call, { ticket }: TicketRow, granted: Granted, policy: Policy, caller: Caller): Promise<Pick<Admitted, 'target' | 'rendered' | 'path'>> {
+    const { row } = granted;
+    try {
+      const type = findType(row.type);
+      if (type === undefined) throw refusalOf('notBrokerable');
+      checkCall(policy, call);
+      const fields = await this.#fieldsFor(granted, caller);
+      const target = targetOf(type, fields, policy, ticket.host ?? undefined);
+      const rendered = render(type, fields);
+      return { target, rendered, path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)) };
+    } catch (error) {
+      const refusal = refusalOf(error);
+      if (refusal.code === 'brokerRefused' && refusal.errors?.[0]?.rule !== 'undecryptable') {
+        await this.#parts.audit.denial({ caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), reason: refusal.errors?.[0]?.rule ?? 'refused' });
+      }
+      throw refusal;
+    }
+  }
+
+  /** What the call is rendered from. */
+  async #fieldsFor(granted: Granted, caller: Caller): Promise<AllFields> {
+    const { keyring, audit } = this.#parts;
+    try {
+      return fieldsOf(granted, openGranted(keyring, granted));
+    } catch (error) {
+      if (!(error instanceof DecryptionFailed)) throw error;
+      const { row, version } = granted;
+      if (version.isMarked) await audit.denial({ caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), reason: 'undecryptable' });
+      else await markUndecryptable(this.#parts, caller, action, granted);
+      throw refusalOf('undecryptable');
+    }
+  }
+}

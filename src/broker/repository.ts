@@ -1,0 +1,92 @@
+// Tickets in SQL: one statement that reads all that a call rests on, and the writes of a ticket's short life.
+import { type RawBuilder, sql } from 'kysely';
+import { recordedSql, type RecordedValues } from '../audit/event.ts';
+import type { Db, Executor, Trx } from '../db/client.ts';
+import { statement } from '../db/statement.ts';
+import { foundOf, type FoundRow, type RecipientRow, useColumns, useJoins, type UseRow } from '../leases/service.ts';
+import type { CredentialId, DataKeyId, EngineId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
+import type { SealedTicket } from './tickets.ts';
+
+/** A ticket with everything that its use rests on, of one moment. */
+export interface TicketRow {
+  readonly ticket: SealedTicket; readonly seal: Buffer;
+  /** Whose ticket it is, with his registration. */
+  readonly engine: NonNullable<RecipientRow['engine']> & { readonly subject: SubjectId; readonly sub: string };
+  /** For whom; undefined where for nobody. */
+  readonly behalfSub: string | undefined;
+  /** Undefined where the credential's team is gone. */
+  readonly found: FoundRow | undefined;
+}
+
+type Row = UseRow & {
+  readonly ticket_id: TicketId; readonly ticket_hash: Buffer; readonly ticket_credential: CredentialId; readonly ticket_engine: EngineId;
+  readonly ticket_behalf: SubjectId | null; readonly ticket_host: string | null; readonly ticket_expires_at: Date; readonly ticket_revision: number; readonly ticket_seal: Buffer;
+  readonly caller_subject: SubjectId; readonly caller_sub: string; readonly caller_state: 'enabled' | 'disabled'; readonly caller_revision: number; readonly caller_seal: Buffer;
+  readonly behalf_sub: string | null;
+};
+
+const ticketById = statement<{ id: TicketId }, Row>((parameter) => sql`
+  select ticket.id as ticket_id, ticket.ticket_hash, ticket.credential_id as ticket_credential, ticket.engine_id as ticket_engine, ticket.behalf_subject_id as ticket_behalf,
+    ticket.host as ticket_host, ticket.expires_at as ticket_expires_at, ticket.revision as ticket_revision, ticket.seal as ticket_seal,
+    caller.subject_id as caller_subject, caller_subject.sub as caller_sub, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
+    behalf.sub as behalf_sub, ${useColumns}
+  from broker_ticket ticket
+  join engine caller on caller.id = ticket.engine_id
+  join subject caller_subject on caller_subject.id = caller.subject_id
+  join credential on credential.id = ticket.credential_id
+  ${useJoins(sql.raw('caller.subject_id'), sql.raw('behalf.id = ticket.behalf_subject_id'))}
+  where ticket.id = ${parameter('id')}`);
+
+/** The ticket of this id, expired or not. */
+export async function findTicket(executor: Executor, id: TicketId): Promise<TicketRow | undefined> {
+  const row = (await ticketById(executor, { id }))[0];
+  if (row === undefined) return undefined;
+  return {
+    ticket: {
+      id: row.ticket_id, hash: row.ticket_hash, credential: row.ticket_credential, engine: row.ticket_engine, onBehalfOf: row.ticket_behalf, host: row.ticket_host,
+      expiresAt: row.ticket_expires_at, revision: row.ticket_revision,
+    },
+    seal: row.ticket_seal,
+    engine: { id: row.ticket_engine, state: row.caller_state, revision: row.caller_revision, seal: row.caller_seal, subject: row.caller_subject, sub: row.caller_sub },
+    // SECURITY: a ticket for somebody never becomes one for nobody.
+    behalfSub: row.ticket_behalf === null ? undefined : row.behalf_sub ?? '',
+    found: foundOf(row),
+  };
+}
+
+/** `insert into broker_ticket … select …`, as one part of a larger statement; `onlyIf` is a condition in SQL. */
+export const insertTicketSql = (ticket: SealedTicket, seal: Buffer, at: Date, onlyIf: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+  insert into broker_ticket (id, ticket_hash, credential_id, engine_id, behalf_subject_id, host, expires_at, revision, seal, created_at)
+  select ${ticket.id}::uuid, ${ticket.hash}::bytea, ${ticket.credential}::uuid, ${ticket.engine}::uuid, ${ticket.onBehalfOf}::uuid, ${ticket.host}::text,
+    ${ticket.expiresAt}::timestamptz, ${ticket.revision}::int, ${seal}::bytea, ${at}::timestamptz where ${onlyIf}`;
+
+/** Deletes a ticket; whether there was one. */
+export async function deleteTicket(trx: Trx, id: TicketId): Promise<boolean> {
+  const result = await trx.deleteFrom('broker_ticket').where('id', '=', id).executeTakeFirst();
+  return result.numDeletedRows === 1n;
+}
+
+/** What a call rested on when it was decided. */
+export interface CallBasis {
+  readonly ticket: TicketId; readonly ticketRevision: number; readonly engineRevision: number; readonly team: TeamId; readonly memberRevision: number | null;
+  readonly behalfRevision: number | null; readonly credentialRevision: number; readonly version: number; readonly dataKey: DataKeyId;
+}
+
+const callRecord = statement<CallBasis & RecordedValues, unknown>((parameter) => sql`
+  with basis as (select exists (
+    select 1 from broker_ticket ticket
+    join engine on engine.id = ticket.engine_id and engine.revision = ${parameter('engineRevision')} and engine.state = 'enabled'
+    join credential on credential.id = ticket.credential_id and credential.team_id = ${parameter('team')} and credential.revision = ${parameter('credentialRevision')}
+      and credential.current_version = ${parameter('version')} and credential.state = 'enabled'
+    join credential_version version on version.credential_id = credential.id and version.version = credential.current_version and version.data_key_id = ${parameter('dataKey')}
+    join membership on membership.team_id = credential.team_id and membership.subject_id = engine.subject_id and membership.revision = ${parameter('memberRevision')}
+    left join membership behalf on behalf.team_id = credential.team_id and behalf.subject_id = ticket.behalf_subject_id
+    where ticket.id = ${parameter('ticket')} and ticket.revision = ${parameter('ticketRevision')} and behalf.revision is not distinct from ${parameter('behalfRevision')}::int
+  ) as stands),
+  ${recordedSql(parameter, { isOne: true, onlyIf: sql`(select stands from basis)` })}
+  select 1 from recorded limit 1`);
+
+/** Records one event if everything in the basis is as it was; whether it did. */
+export async function recordCallIfUnchanged(db: Db, basis: CallBasis, recorded: RecordedValues): Promise<boolean> {
+  return (await callRecord(db, { ...basis, ...recorded })).length === 1;
+}

@@ -1,0 +1,46 @@
+// Tickets: what the caller of the broker is given, what is kept of it, and the seal of that. A row is an answer "yes", so it counts
+// only as the vault wrote it.
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { Keyring } from '../crypto/index.ts';
+import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+
+/** What the seal of a ticket's row is over: all of it. */
+export interface SealedTicket {
+  readonly id: TicketId;
+  readonly hash: Buffer;
+  readonly credential: CredentialId;
+  readonly engine: EngineId;
+  readonly onBehalfOf: SubjectId | null;
+  readonly host: string | null;
+  readonly expiresAt: Date;
+  readonly revision: number;
+}
+
+const ticketBytes = 32;
+export const ticketForm = /^vbt_[A-Za-z0-9_-]{43}$/;
+
+/** A fresh ticket and what is stored of it. The text is shown once. */
+export function newTicket(): { readonly text: string; readonly hash: Buffer } {
+  const text = `vbt_${randomBytes(ticketBytes).toString('base64url')}`;
+  return { text, hash: hashOf(text) };
+}
+
+/** Whether the text is the ticket behind the hash, in constant time. */
+export function isTicket(text: string, held: Buffer): boolean {
+  const found = hashOf(text);
+  return held.length === found.length && timingSafeEqual(found, held);
+}
+
+// A ticket is 256 random bits: there is nothing to guess that a slow hash would have to protect.
+const hashOf = (text: string): Buffer => hash('sha256', text, 'buffer');
+
+/** The seal of a ticket's row. */
+export const sealTicket = (keyring: Keyring, row: SealedTicket): Buffer => keyring.sealRow('broker_ticket', asJson(row));
+
+/** Whether the vault wrote this row. */
+export const ticketSealHolds = (keyring: Keyring, row: SealedTicket, seal: Buffer): boolean => keyring.verifyRow('broker_ticket', asJson(row), seal);
+
+// Named one by one: rows carry more columns than the seal covers.
+const asJson = ({ id, hash: held, credential, engine, onBehalfOf, host, expiresAt, revision }: SealedTicket): JsonObject =>
+  ({ id, hash: held.toString('base64url'), credential, engine, onBehalfOf, host, expiresAt: expiresAt.toISOString(), revision });
