@@ -34,6 +34,9 @@ export interface Database {
   close(): Promise<void>;
 }
 
+/** The connections behind a database, for statements that need nothing of kysely: its way to them takes as long as the sending. */
+export const connectionsOf = new WeakMap<Executor, Pick<HostPools, 'connect'>>();
+
 /** Throws DatabaseUrlInvalid; connection failures show at the first statement, as NoPrimary. */
 export function openDatabase(options: OpenDatabaseOptions): Database {
   const url = parseDatabaseUrl(options.url);
@@ -49,6 +52,7 @@ export function openDatabase(options: OpenDatabaseOptions): Database {
     onError: options.onError,
   });
   const db: Db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: pools }) });
+  connectionsOf.set(db, pools);
   return {
     db,
     get host() { return pools.host; },

@@ -1,7 +1,7 @@
 // Statements that are composed once and run often. Composing one from its fragments, and hashing its text to find the name under
 // which it is prepared, costs about as much as sending it.
 import { type CompiledQuery, type RawBuilder, sql } from 'kysely';
-import type { Executor } from './client.ts';
+import { connectionsOf, type Executor } from './client.ts';
 
 /** Runs a statement; every parameter has to be given. */
 export type Statement<P, Row> = (executor: Executor, parameters: P) => Promise<readonly Row[]>;
@@ -22,6 +22,14 @@ export function statement<P extends object, Row>(compose: (parameter: (name: key
       composed = compose(place).compile(executor);
       if (composed.parameters.length > 0) throw new TypeError('a statement that is composed once holds no values');
     }
-    return (await executor.executeQuery<Row>({ ...composed, parameters: names.map((name) => given[name]) })).rows;
+    const parameters = names.map((name) => given[name]);
+    const connections = connectionsOf.get(executor);
+    if (connections === undefined) return (await executor.executeQuery<Row>({ ...composed, parameters })).rows;
+    const connection = await connections.connect();
+    try {
+      return (await connection.query(composed.sql, parameters)).rows as Row[];
+    } finally {
+      connection.release();
+    }
   };
 }
