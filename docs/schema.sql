@@ -286,6 +286,17 @@ create table key_rotation_failure (
 );
 create index key_rotation_failure_version ON key_rotation_failure USING btree (credential_id, version);
 
+-- tenant-data: held tokens that did not open during a rotation; they stay under their key and block retiring it
+create table key_rotation_oauth_failure (
+  rotation_id uuid not null,
+  credential_id uuid not null,
+  at timestamp with time zone not null,
+  constraint key_rotation_oauth_failure_pkey PRIMARY KEY (rotation_id, credential_id),
+  constraint key_rotation_oauth_failure_rotation_fkey FOREIGN KEY (rotation_id) REFERENCES key_rotation(id) ON DELETE CASCADE,
+  constraint key_rotation_oauth_failure_token_fkey FOREIGN KEY (credential_id) REFERENCES oauth_token(credential_id) ON DELETE CASCADE
+);
+create index key_rotation_oauth_failure_token ON key_rotation_oauth_failure USING btree (credential_id);
+
 -- tenant-data, sealed: one role of one subject in one team
 create table membership (
   team_id uuid not null,
@@ -310,6 +321,63 @@ create table membership (
 create index membership_subject_index ON membership USING btree (subject_id);
 create trigger membership_engine_role BEFORE INSERT OR UPDATE OF role, subject_id ON membership FOR EACH ROW EXECUTE FUNCTION membership_engine_role();
 create trigger membership_keep_an_admin BEFORE DELETE OR UPDATE OF role ON membership FOR EACH ROW EXECUTE FUNCTION membership_keep_an_admin();
+
+-- tenant-data: begun and not answered yet; the state only as a hash over it and the row, the PKCE verifier not at all
+create table oauth_authorization (
+  id uuid not null,
+  team_id uuid not null,
+  credential_id uuid not null,
+  subject_id uuid not null,
+  client jsonb not null,
+  redirect_uri text not null,
+  state_hash bytea not null,
+  salt bytea not null,
+  created_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  constraint oauth_authorization_pkey PRIMARY KEY (id),
+  constraint oauth_authorization_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE,
+  constraint oauth_authorization_subject_fkey FOREIGN KEY (subject_id) REFERENCES subject(id)
+);
+create index oauth_authorization_credential ON oauth_authorization USING btree (credential_id);
+create index oauth_authorization_expired ON oauth_authorization USING btree (expires_at);
+
+-- tenant-data: access and refresh token of a credential; token is Fernet, bound to the row, to the client that it was given to and to the policy
+create table oauth_token (
+  credential_id uuid not null,
+  team_id uuid not null,
+  sequence integer not null,
+  data_key_id uuid,
+  token text,
+  client jsonb not null,
+  policy jsonb not null,
+  key_history uuid[] not null default '{}'::uuid[],
+  takes_version boolean not null default false, -- as long as there is no token here, the ones in the current version of the credential count
+  expires_at timestamp with time zone,
+  is_refreshable boolean not null default false,
+  obtained_at timestamp with time zone,
+  connected_at timestamp with time zone,
+  connected_by uuid,
+  claim_id uuid,
+  claimed_until timestamp with time zone,
+  attempts integer not null default 0,
+  retry_at timestamp with time zone,
+  failure text,
+  failed_at timestamp with time zone,
+  constraint oauth_token_pkey PRIMARY KEY (credential_id),
+  constraint oauth_token_connected_by_fkey FOREIGN KEY (connected_by) REFERENCES subject(id),
+  constraint oauth_token_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE,
+  constraint oauth_token_data_key_fkey FOREIGN KEY (team_id, data_key_id) REFERENCES data_key(team_id, id),
+  constraint oauth_token_attempts_natural CHECK (attempts >= 0),
+  constraint oauth_token_claim_is_whole CHECK ((claim_id IS NULL) = (claimed_until IS NULL)),
+  constraint oauth_token_failure_is_whole CHECK ((failure IS NULL) = (failed_at IS NULL)),
+  constraint oauth_token_failure_known CHECK (failure = ANY (ARRAY['invalid_grant'::text, 'invalid_client'::text, 'unauthorized_client'::text, 'invalid_scope'::text, 'unsupported_grant_type'::text, 'invalid_request'::text, 'access_denied'::text, 'refused'::text, 'undecryptable'::text])),
+  constraint oauth_token_sequence_natural CHECK (sequence >= 0),
+  constraint oauth_token_token_form CHECK (token ~ '^(gAAAA|QQAAA)'::text),
+  constraint oauth_token_under_a_key CHECK ((token IS NULL) = (data_key_id IS NULL))
+);
+create index oauth_token_data_key ON oauth_token USING btree (data_key_id, credential_id);
+create trigger oauth_token_keeps_its_place BEFORE INSERT OR UPDATE ON oauth_token FOR EACH ROW EXECUTE FUNCTION oauth_token_keeps_its_place();
+create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON oauth_token FOR EACH ROW WHEN (new.token IS NOT NULL) EXECUTE FUNCTION token_needs_active_key();
 
 -- operational: a known value wrapped by each root key ever used, so that a wrong key shows at start
 create table root_key (
@@ -524,7 +592,7 @@ begin
     raise exception 'a key does not go from % to %', old.state, new.state using errcode = 'check_violation', constraint = 'data_key_state_machine';
   end if;
   perform 1 from data_key where id = new.id for update;
-  if new.state in ('retired', 'destroyed') and exists (select 1 from credential_version where data_key_id = new.id) then
+  if new.state in ('retired', 'destroyed') and (exists (select 1 from credential_version where data_key_id = new.id) or exists (select 1 from oauth_token where data_key_id = new.id)) then
     raise exception 'the key is in use' using errcode = 'check_violation', constraint = 'data_key_in_use';
   end if;
   return new;
@@ -583,6 +651,22 @@ begin
     raise exception 'a team keeps at least one admin' using errcode = 'check_violation', constraint = 'membership_keep_an_admin';
   end if;
   return coalesce(new, old);
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.oauth_token_keeps_its_place()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if new.data_key_id is not null and not (new.data_key_id = any (new.key_history)) then
+    new.key_history := new.key_history || new.data_key_id;
+  end if;
+  if tg_op = 'UPDATE' and ((new.team_id, new.credential_id) is distinct from (old.team_id, old.credential_id) or new.sequence < old.sequence
+    or (new.sequence = old.sequence and ((new.client, new.policy, new.token is null) is distinct from (old.client, old.policy, old.token is null)
+      or new.key_history[1:cardinality(old.key_history)] is distinct from old.key_history))) then
+    raise exception 'a held token keeps its place' using errcode = 'check_violation', constraint = 'oauth_token_keeps_its_place';
+  end if;
+  return new;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.token_needs_active_key()

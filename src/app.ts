@@ -44,6 +44,9 @@ import { RotationWorker } from './keys/worker.ts';
 import { registerLeases } from './leases/routes.ts';
 import { LeasesService } from './leases/service.ts';
 import { UsageCounter } from './leases/usage.ts';
+import { Provider } from './oauth/provider.ts';
+import { registerOAuth } from './oauth/routes.ts';
+import { AccessTokens, OAuthService } from './oauth/service.ts';
 import { Retention } from './retention/service.ts';
 import { registerRootKeys } from './root-keys/routes.ts';
 import { RootKeysService } from './root-keys/service.ts';
@@ -73,6 +76,8 @@ export interface AppParts {
   readonly readiness: readonly ReadinessCheck[];
   /** Through which everything dials; whoever made it closes it. */
   readonly egress: Egress;
+  /** The page of the platform to which providers send people back. */
+  readonly oauthRedirectUri: string | undefined;
 }
 
 /** The app, the broker's (which listens only where it is turned on), and what runs beside them: started after listening, stopped before the database closes. */
@@ -112,7 +117,13 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
   });
   const credentials = new CredentialsService({ db, keyring, audit, now });
-  const leases = new LeasesService({ db, keyring, audit, now, usage, issuer: parts.publicUrl });
+  const provider = new Provider({ egress: parts.egress, now });
+  const accessTokens = new AccessTokens({ db, keyring, audit, now, provider });
+  const oauth = new OAuthService({
+    db, keyring, audit, now, provider, redirectUri: parts.oauthRedirectUri,
+    locate: (caller, id) => credentials.locateCredential(caller, id), openSecrets: (caller, row) => credentials.openSecrets(caller, row),
+  });
+  const leases = new LeasesService({ db, keyring, audit, now, usage, accessTokens, issuer: parts.publicUrl });
   const tickets = new BrokerService({ db, keyring, audit, now, locateTeam: (caller, slug) => teams.locateTeam(caller, slug), brokerUrl: parts.brokerUrl });
 
   const authenticator = await registerAuthentication(app, parts.verification, now);
@@ -140,6 +151,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentialBulk(app, { service: credentials });
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
   registerEngines(app, { service: engines, idempotency, cursors });
+  registerOAuth(app, { service: oauth });
   registerLeases(app, { service: leases, authenticator, keyring });
   registerBrokerTickets(app, { service: tickets, authenticator });
   registerKeys(app, { service: keys, life, cursors, now });
@@ -161,7 +173,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       isStopping = true;
       await Promise.all([app.closeGently(), broker.closeGently()]);
       await outcomes.flush();
-      await Promise.all([worker.stop(), scheduler.stop(), keeper.stop(), retention.stop(), usage.stop()]);
+      await Promise.all([worker.stop(), scheduler.stop(), keeper.stop(), retention.stop(), usage.stop(), accessTokens.stop()]);
       await audit.stop();
     },
   };

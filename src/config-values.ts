@@ -69,6 +69,15 @@ export function jwksUrl(text: string): string {
   return text;
 }
 
+/** Where people come back to with a code in the query: https, plain http on loopback only; no credentials, no fragment. */
+export function redirectUri(text: string): string {
+  const url = parseUrl(text);
+  if (url === undefined || url.username !== '' || url.password !== '' || /[#\s\\]/.test(text) || text.length > 2_000) return refuse('must be an https URL without credentials or fragment');
+  // SECURITY: the code in its query must not be read on the way.
+  if (url.protocol !== 'https:' && !isLoopback(url.hostname)) return refuse('must be https outside loopback');
+  return text;
+}
+
 function parseUrl(text: string): URL | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   return url !== undefined && (url.protocol === 'https:' || url.protocol === 'http:') ? url : undefined;

@@ -4,7 +4,7 @@ import { type Environment, hide, Reader } from './config-reader.ts';
 import { DatabaseUrlInvalid, parseDatabaseUrl } from './db/url.ts';
 import { type AllowRule, AllowRuleInvalid, parseAllowRules } from './egress/allow.ts';
 import {
-  authoritiesPem, certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, rootKeys, subjects, ValueInvalid,
+  authoritiesPem, certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, redirectUri, rootKeys, subjects, ValueInvalid,
 } from './config-values.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
@@ -24,6 +24,8 @@ interface CommonConfig {
   readonly rateLimits: { readonly address: number; readonly subject: number };
   /** The issuer of leases; undefined only with port 0, where it depends on the port taken. */
   readonly publicUrl: string | undefined;
+  /** The page of the platform to which providers of OAuth send people back. */
+  readonly oauthRedirectUri: string | undefined;
   /** Private targets that may be dialled, and authorities that count beside the usual ones. */
   /** Undefined where the broker is off. */
   readonly broker: BrokerConfig | undefined;
@@ -120,6 +122,7 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
     }),
     publicUrl: reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ?? (port === 0 ? undefined : urlOf(scheme, host, port)),
     broker: readBroker(reader, scheme),
+    oauthRedirectUri: reader.value('CREDVAULT_OAUTH_REDIRECT_URI', redirectUri),
     egress: Object.freeze({
       allow: reader.value('CREDVAULT_EGRESS_ALLOW', allowRules) ?? Object.freeze([]),
       ca: reader.value('CREDVAULT_EGRESS_CA', authoritiesPem, { isFile: true }),
@@ -256,7 +259,7 @@ const serveOnly = [
 ] as const;
 const everywhere = [
   'CREDVAULT_OPERATORS', 'CREDVAULT_TOKEN_FORMAT', 'CREDVAULT_DATA_DIR', 'CREDVAULT_NAMED_STATEMENTS', 'CREDVAULT_POOL_SIZE', 'CREDVAULT_RATE_LIMIT_ADDRESS',
-  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_BROKER_PORT', 'CREDVAULT_BROKER_HOST', 'CREDVAULT_BROKER_PUBLIC_URL', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
+  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_BROKER_PORT', 'CREDVAULT_BROKER_HOST', 'CREDVAULT_BROKER_PUBLIC_URL', 'CREDVAULT_OAUTH_REDIRECT_URI', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
 ] as const;
 /** The names that may also be given as NAME_FILE: every secret, and what is a file by nature. */
 export const fileNames: ReadonlySet<string> = new Set([

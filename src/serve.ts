@@ -69,7 +69,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
         { name: 'schema', check: async () => await schemaState(database.db) === 'current' },
         { name: 'rootKeys', check: () => checkCanaries(database.db, roots) },
       ],
-      egress,
+      egress, oauthRedirectUri: config.oauthRedirectUri,
     });
     try {
       if (settings.isBrokerOnly !== true) url = await vault.app.listen({ host: addressOf(config.host), port: config.port });

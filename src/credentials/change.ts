@@ -1,7 +1,7 @@
 // The one way to change a credential's row: lock, seal, revision, write, event, in one transaction.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
-import type { Keyring } from '../crypto/index.ts';
+import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
 import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
@@ -12,7 +12,7 @@ import type { JsonObject } from '../shared/json.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
-import { underActiveKey, UndecryptableVersion } from './versions.ts';
+import { openVersion, underActiveKey, UndecryptableVersion } from './versions.ts';
 
 export interface ChangeParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number }
 
@@ -81,10 +81,24 @@ export async function changeCredential(
       await audit.denial({ caller, team, action: 'credential.manage', target: credentialTarget(located.id), reason: 'role' });
       throw forbidden();
     }
-    if (!(error instanceof UndecryptableVersion)) throw error;
-    await mark(parts, caller, team, located.id, error);
-    throw new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
+    throw await undecryptable(parts, caller, team, located.id, error);
   }
+}
+
+/** The secrets of the current version, for the vault's own use in the caller's name. Throws undecryptable, KeyUnavailable. */
+export async function openSecrets(parts: ChangeParts, caller: Caller, row: CredentialRow): Promise<SecretFields> {
+  try {
+    return await openVersion(parts.keyring, parts.db, row);
+  } catch (error) {
+    throw await undecryptable(parts, caller, { id: row.team, slug: row.slug }, row.id, error);
+  }
+}
+
+/** The error to throw; of a version that does not open, once it is marked. */
+async function undecryptable(parts: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, error: unknown): Promise<unknown> {
+  if (!(error instanceof UndecryptableVersion)) return error;
+  await mark(parts, caller, team, id, error);
+  return new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
 }
 
 /** The first time that a token does not open is a change of the version, and stands in the trail with its key. */

@@ -68,6 +68,7 @@ export function applyFields(
     if (field.isRequired && !isSet(name) && !faults.some((fault) => fault.pointer === `/fields/${name}`)) faults.push({ pointer: `/fields/${name}`, rule: 'required' });
   }
   if (type.anyOf !== undefined && faults.length === 0 && !type.anyOf.some(isSet)) faults.push({ pointer: `/fields/${type.anyOf[0]}`, rule: 'requiredAnyOf' });
+  if (type.faults !== undefined && faults.length === 0) faults.push(...type.faults(Object.fromEntries(publicFields), isSet));
   if (type.isOpen === true && publicFields.size + secrets.size + kept.length === 0) faults.push({ pointer: '/fields', rule: 'min:1' });
   if (publicFields.size + secrets.size + kept.length > fieldsMax) faults.push({ pointer: '/fields', rule: `max:${fieldsMax}` });
   if (faults.length > 0) throw new AppError('invalidRequest', 'The request breaks a rule.', { errors: faults.slice(0, 100) });

@@ -1,8 +1,9 @@
 // What is wrong with a credential, computed in the query that reads it, so that filters and answers cannot disagree.
 import { type RawBuilder, sql } from 'kysely';
+import { oauthTypeNames } from './types/registry.ts';
 
 /** Worst first: `health` is the first of them. */
-export const problemNames = ['disabled', 'undecryptable', 'exposed', 'expired', 'expiring'] as const;
+export const problemNames = ['disabled', 'undecryptable', 'exposed', 'refreshFailed', 'expired', 'expiring'] as const;
 export type ProblemName = (typeof problemNames)[number];
 export type Health = ProblemName | 'ok';
 
@@ -10,13 +11,25 @@ const expiringHours = 14 * 24;
 /** The time at which problems are looked at; in a composed statement, its place. */
 type Now = Date | RawBuilder<unknown>;
 
+const compromised = sql`array(select id from data_key where compromised_at is not null)`;
+/** A condition on the OAuth tokens held for a credential; other types than those that have some are not looked up. */
+const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
+  (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
+    and exists (select 1 from oauth_token held where held.credential_id = credential.id and ${condition}))`;
+
+/** Whether a compromised key ever protected the values of the version with this history, or the tokens held beside it. */
+export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
+  (${history} && ${compromised} or ${heldToken(sql`held.key_history && ${compromised}`)})`;
+
 /** The condition of one problem, over the aliases `credential` and `current`. */
 export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {
   switch (problem) {
     case 'disabled': return sql<boolean>`credential.state = 'disabled'`;
     case 'undecryptable': return sql<boolean>`current.undecryptable_at is not null`;
     // One small index read for the whole query: marked keys are few.
-    case 'exposed': return sql<boolean>`current.key_history && array(select id from data_key where compromised_at is not null)`;
+    case 'exposed': return exposedSql(sql`current.key_history`);
+    // What cannot be made new by itself: refused for good, or over without a refresh token.
+    case 'refreshFailed': return heldToken(sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now} and not held.is_refreshable))`);
     case 'expired': return sql<boolean>`credential.expires_at <= ${now}`;
     case 'expiring': return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${now}::timestamptz + make_interval(hours => ${sql.lit(expiringHours)}))`;
   }

@@ -241,12 +241,12 @@ export async function pruneVersions(trx: Trx, team: TeamId, id: CredentialId): P
 export interface HeldToken { readonly token: string; readonly key: WrappedDataKey; readonly keyHistory: readonly DataKeyId[] }
 
 /** The token of a version with the key that it is under, in one statement; a retired key opens nothing. */
-export async function findToken(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<HeldToken | undefined> {
+export async function findToken(executor: Executor, team: TeamId, id: CredentialId, version: number): Promise<HeldToken | undefined> {
   const { rows } = await sql<{ token: string; keyHistory: DataKeyId[] } & WrappedDataKey>`
     select credential_version.token, credential_version.key_history as "keyHistory", data_key.id, data_key.team_id as team, data_key.version, data_key.format,
       data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
     from credential_version join data_key on data_key.id = credential_version.data_key_id and data_key.state in ('active', 'decryptOnly')
-    where credential_version.team_id = ${team} and credential_version.credential_id = ${id} and credential_version.version = ${version}`.execute(trx);
+    where credential_version.team_id = ${team} and credential_version.credential_id = ${id} and credential_version.version = ${version}`.execute(executor);
   const row = rows[0];
   if (row === undefined) return undefined;
   const { token, keyHistory, ...key } = row;

@@ -2,7 +2,7 @@
 // audit event; whatever is written lands under the team's active key or not at all.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
-import type { Keyring } from '../crypto/index.ts';
+import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
 import type { Caller, Located, TeamRef } from '../http/access.ts';
@@ -14,7 +14,7 @@ import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
-import { changeCredential, demandManage, Undone } from './change.ts';
+import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
 import { type FieldsInput, readNewFields } from './fields.ts';
 import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
 import { type CredentialFilters, listCredentials, type ListedCredential } from './listing.ts';
@@ -25,9 +25,13 @@ import { sameFields, sealVersion, typeNamed, underActiveKey, writeNextVersion } 
 
 export type { PublicFields } from './fields.ts';
 export type { Limits, Policy } from './policy.ts';
-export { isUnder, limitDefaults } from './policy.ts';
+export { isUnder, isWiderPolicy, limitDefaults, policyJson } from './policy.ts';
 export { type AllFields, faultsForBroker } from './brokerable.ts';
-export { type CredentialType, findType, type Injection, type Upstream } from './types/registry.ts';
+export { type CredentialType, findType, type Injection, type OAuthSettings, type Upstream } from './types/registry.ts';
+export { exposedSql } from './health.ts';
+export { oauthClient } from './held-tokens.ts';
+export { lockActiveKey, lockCredential } from './repository.ts';
+export { KeyMoved, typeNamed, underActiveKey } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
 export { type CredentialFilters, sortKeyOf } from './listing.ts';
@@ -192,6 +196,11 @@ export class CredentialsService {
       if (row.state === state) throw new AppError('stateConflict', `The credential is ${state} already.`);
       return { action: state === 'enabled' ? 'credential.enable' : 'credential.disable', write: { state } };
     });
+  }
+
+  /** The secrets of the current version, for the vault's own use in the caller's name. Throws undecryptable, KeyUnavailable. */
+  openSecrets(caller: Caller, row: CredentialRow): Promise<SecretFields> {
+    return openSecrets(this.#parts, caller, row);
   }
 
   #time(): Date { return new Date(this.#parts.now()); }

@@ -1,12 +1,13 @@
 // The writing of versions: whatever is sealed lands under the team's active key or not at all, and a stored secret never follows a
 // destination or a policy that its writer did not know.
 import { DecryptionFailed, type Keyring, type Place, Secret, type SecretFields, type WrappedDataKey } from '../crypto/index.ts';
-import type { Trx } from '../db/client.ts';
+import type { Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import { checkForBroker } from './brokerable.ts';
 import { applyFields, demandAllSecrets, type FieldsInput, isWider, type PublicFields, type SecretValues } from './fields.ts';
+import { adjustHeldTokens, bringsTokens, holdsTokens } from './held-tokens.ts';
 import { policyJson, type Policy } from './policy.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow, VersionWrite } from './repository.ts';
@@ -28,7 +29,7 @@ export class UndecryptableVersion extends Error {
 }
 
 /** The active key went while a write was under way; the write starts again. */
-class KeyMoved extends Error {}
+export class KeyMoved extends Error {}
 
 /** What a new version brings to its credential's row. */
 export interface NewVersion {
@@ -65,6 +66,7 @@ export async function writeNextVersion(
   if (changed.length === 0) return undefined;
   // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
   if (isWider(type, row, { publicFields, policy })) demandAllSecrets(kept);
+  await adjustHeldTokens(trx, type, row, { publicFields, policy, bringsTokens: bringsTokens(type, row, publicFields, changed) });
   // Before the value that is kept is read: from here on no rotation starts, so its list of keys is complete.
   const key = await repository.lockActiveKey(trx, row.team);
   if (key === undefined) throw new KeyMoved();
@@ -91,6 +93,7 @@ export async function writeVersionAgain(
   const isElsewhere = !sameFields(publicFields, row.publicFields) || !samePolicy(policy, row.policy);
   // SECURITY: its secrets go where they went then, which somebody may have had a reason to leave.
   if (isElsewhere) demandRight();
+  await adjustHeldTokens(trx, typeNamed(row.type), row, { publicFields, policy, hadTokens: holdsTokens(secretFieldNames) });
   const key = await repository.lockActiveKey(trx, row.team);
   if (key === undefined) throw new KeyMoved();
   const held = await keep(keyring, trx, { ...row, version, publicFields, policy }, secretFieldNames);
@@ -108,19 +111,28 @@ async function addVersion(trx: Trx, version: VersionWrite): Promise<void> {
 
 interface Kept { readonly values: SecretValues; readonly keyHistory: readonly DataKeyId[] }
 
+/** All secret fields of the current version. Throws UndecryptableVersion, KeyUnavailable. */
+export async function openVersion(keyring: Keyring, executor: Executor, row: CredentialRow): Promise<SecretFields> {
+  const held = await repository.findToken(executor, row.team, row.id, row.version);
+  if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
+  return openHeld(keyring, row, held);
+}
+
+function openHeld(keyring: Keyring, row: CredentialRow, held: repository.HeldToken): SecretFields {
+  try {
+    return keyring.open(held.key, placeOf({ ...row, credential: row.id }), held.token);
+  } catch (error) {
+    if (error instanceof DecryptionFailed) throw new UndecryptableVersion(row.version, held.key.id);
+    throw error;
+  }
+}
+
 /** The stored values of the fields that a merge keeps, and the keys that they were ever under. */
 async function keep(keyring: Keyring, trx: Trx, row: CredentialRow, names: readonly string[]): Promise<Kept> {
   if (names.length === 0) return { values: {}, keyHistory: [] };
   const held = await repository.findToken(trx, row.team, row.id, row.version);
   if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
-  let stored: SecretFields;
-  try {
-    stored = keyring.open(held.key, placeOf({ ...row, credential: row.id }), held.token);
-  } catch (error) {
-    if (error instanceof DecryptionFailed) throw new UndecryptableVersion(row.version, held.key.id);
-    throw error;
-  }
-  const values = stored.expose();
+  const values = openHeld(keyring, row, held).expose();
   const kept = Object.fromEntries(names.map((name): [string, string] => {
     const value = Object.hasOwn(values, name) ? values[name] : undefined;
     if (value === undefined) throw new UndecryptableVersion(row.version, held.key.id);

@@ -1,6 +1,6 @@
 // The tables as kysely sees them: one interface a table, in the order of the migrations. docs/schema.sql is their whole truth.
 import type { ColumnType } from 'kysely';
-import type { CredentialId, DataKeyId, EngineId, EventId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
+import type { AuthorizationId, CredentialId, DataKeyId, EngineId, EventId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
@@ -68,6 +68,16 @@ export interface KeyRotationTable {
   cause: ColumnType<RotationCause, RotationCause | undefined, never>;
 }
 export interface KeyRotationFailureTable { rotation_id: RotationId; credential_id: CredentialId; version: number; at: Date }
+export interface OAuthTokenTable {
+  credential_id: CredentialId; team_id: TeamId; sequence: number; data_key_id: DataKeyId | null; token: string | null; client: Json; policy: Json; key_history: DataKeyId[];
+  takes_version: boolean; expires_at: Date | null; is_refreshable: boolean; obtained_at: Date | null; connected_at: Date | null; connected_by: SubjectId | null;
+  claim_id: string | null; claimed_until: Date | null; attempts: number; retry_at: Date | null; failure: string | null; failed_at: Date | null;
+}
+export interface KeyRotationOAuthFailureTable { rotation_id: RotationId; credential_id: CredentialId; at: Date }
+export interface OAuthAuthorizationTable {
+  id: AuthorizationId; team_id: TeamId; credential_id: CredentialId; subject_id: SubjectId; client: Json; redirect_uri: string; state_hash: Buffer; salt: Buffer;
+  created_at: Date; expires_at: Date;
+}
 export interface AuditEventTable {
   id: EventId; at: Date; actor_id: SubjectId | null; team_id: TeamId | null; action: string; target_type: string; target_id: string;
   decision: 'allow' | 'deny'; reason: string | null; request_id: string; key_id: DataKeyId | null; credential_version: number | null;
@@ -101,6 +111,9 @@ export interface Tables {
   credential_usage: CredentialUsageTable;
   key_rotation: KeyRotationTable;
   key_rotation_failure: KeyRotationFailureTable;
+  oauth_token: OAuthTokenTable;
+  key_rotation_oauth_failure: KeyRotationOAuthFailureTable;
+  oauth_authorization: OAuthAuthorizationTable;
   audit_event: AuditEventTable;
   audit_address: AuditAddressTable;
   access_record: AccessRecordTable;

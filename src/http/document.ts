@@ -12,6 +12,7 @@ const tags = {
   service: 'Probes of the service itself.', account: 'Who you are to the vault.', teams: 'Teams own credentials and keys.',
   members: 'Who may do what in a team.', 'credential types': 'What kinds of credentials there are.',
   credentials: 'Third-party credentials: metadata out, secrets only in.', engines: 'Workflow engines and their public keys.',
+  oauth: 'Accounts at providers, connected by their owners; tokens come in and are refreshed, none comes out.',
   leases: 'Delivery of secrets to an engine, sealed to its key.', broker: 'Use of a credential without holding it: the vault makes the call and puts the secret in.',
   keys: 'A team\'s encryption keys and their rotation.', 'root keys': 'The keys outside the database that wrap all others; the operator\'s.', audit: 'What was done and refused.',
 };

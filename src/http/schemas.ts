@@ -76,6 +76,7 @@ export const problem = z.strictObject({
   requestId: z.string().max(36).regex(/^[0-9a-f-]+$/),
   errors: z.array(z.strictObject({ pointer: line(600), rule: line(60) })).max(100).optional()
     .meta({ description: 'What is wrong where: a JSON pointer (query, params and headers by their name first) and a rule; never a value.' }),
+  reason: z.string().max(60).regex(/^[a-z_]+$/).optional().meta({ description: 'With `oauthRefused`: why, by the closed list of `OAuthConnection`.', examples: ['access_denied'] }),
   rotationId: id.optional().meta({ description: 'With `rotationRunning`.' }),
   rows: z.record(z.string().max(60).regex(/^[a-z_]+$/), count).optional().meta({ maxProperties: 20, description: 'With `keyInUse`: tokens left, by table.' }),
 }).meta({

@@ -5,6 +5,7 @@ import { type AuditEvent, verifyEvent } from '../audit/event.ts';
 import { DecryptionFailed, type Keyring, KeyUnavailable, type Place, type WrappedDataKey, type WrappedSystemKey } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type TokenTable, tokenTables } from '../keys/service.ts';
+import { heldPlace } from '../oauth/service.ts';
 import { type SealedRows, sealedTables } from './sealed-rows.ts';
 
 export type Fault = 'keyDoesNotUnwrap' | 'rootKeyMissing' | 'tokenDoesNotOpen' | 'keyNotUsable' | 'sealBroken' | 'macBroken';
@@ -77,8 +78,20 @@ const credentialVersions: Walk<TokenRow> = {
   },
 };
 
+const oauthTokens: Walk<TokenRow> = {
+  table: 'oauth_token', batchRows: tokensPerBatch,
+  next: async (db, after) => (await sql<TokenRow>`
+    select held.credential_id::text as row, held.token, held.team_id as team, held.credential_id as credential, held.sequence as version, credential.type,
+      held.client as "publicFields", held.policy, data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
+      data_key.root_fingerprint as root, data_key.wrapped
+    from oauth_token held left join credential on credential.id = held.credential_id left join data_key on data_key.id = held.data_key_id
+    where held.token is not null and ${after === undefined ? all : sql`held.credential_id > ${after.credential}::uuid`}
+    order by held.credential_id limit ${tokensPerBatch}`.execute(db)).rows,
+  fault: (keyring, row) => credentialVersions.fault(keyring, { ...row, ...heldPlace({ ...row, sequence: row.version, client: row.publicFields }) }),
+};
+
 /** A table of the list of token tables without a walk does not compile. */
-const tokenWalks: Readonly<Record<TokenTable, Walk<TokenRow>>> = { credential_version: credentialVersions };
+const tokenWalks: Readonly<Record<TokenTable, Walk<TokenRow>>> = { credential_version: credentialVersions, oauth_token: oauthTokens };
 
 type SealedRow = { readonly row: string; readonly keys: readonly string[]; readonly seal: Buffer };
 const sealed = (of: SealedRows<never>): Walk<SealedRow> => {

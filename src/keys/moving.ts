@@ -6,7 +6,8 @@ import { statement } from '../db/statement.ts';
 import type { DataKeyState, RotationState, TokenFormatColumn } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import { type TokenTable, tokenCountBesidesSql } from './token-tables.ts';
+import { oauthTokens } from './moving-oauth.ts';
+import { failureCountSql, type TokenTable, tokenCountBesidesSql } from './token-tables.ts';
 
 /** A rotation as the worker knows it. */
 export interface RunningRotation {
@@ -133,7 +134,7 @@ function keyOf(keys: ReadonlyMap<DataKeyId, WrappedDataKey>, id: DataKeyId): Wra
   return key;
 }
 
-export const movers: Readonly<Record<TokenTable, Mover>> = { credential_version: credentialVersions };
+export const movers: Readonly<Record<TokenTable, Mover>> = { credential_version: credentialVersions, oauth_token: oauthTokens };
 
 /** Every rotation that runs, in any team, oldest first. */
 export async function listRunningRotations(executor: Executor): Promise<RunningRotation[]> {
@@ -179,7 +180,7 @@ export async function lockRunning(trx: Trx, rotation: RunningRotation): Promise<
 export async function countLeft(trx: Trx, rotation: RunningRotation): Promise<{ left: number; failed: number }> {
   const { rows } = await sql<{ left: number; failed: number }>`
     select ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as left,
-      (select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id) as failed
+      ${failureCountSql} as failed
     from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
     where rotation.id = ${rotation.id}`.execute(trx);
   const row = rows[0];

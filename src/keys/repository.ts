@@ -4,7 +4,7 @@ import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import type { DataKeyState, RotationCause, RotationState, TokenFormatColumn } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
-import { hasTokensSql, tokenCountBesidesSql, tokenCountSql } from './token-tables.ts';
+import { failureCountSql, hasTokensSql, tokenCountBesidesSql, tokenCountSql } from './token-tables.ts';
 
 export interface KeyRow {
   readonly id: DataKeyId; readonly version: number; readonly state: DataKeyState; readonly format: TokenFormatColumn;
@@ -20,16 +20,16 @@ export interface RotationRow {
   readonly id: RotationId; readonly state: RotationState; readonly toKey: DataKeyId; readonly total: number; readonly done: number; readonly failed: number;
   readonly createdAt: Date; readonly createdBy: string | null; readonly progressedAt: Date; readonly endedAt: Date | null; readonly cause: RotationCause;
 }
-export interface RotationFailure { readonly credential: CredentialId; readonly version: number }
+/** `version` is null where it is the tokens held for the credential. */
+export interface RotationFailure { readonly credential: CredentialId; readonly version: number | null }
 
 const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
   ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", creator.sub as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
   key.compromised_at as "compromisedAt", key.compromise_reason as "compromiseReason", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt",
   case when key.state = 'active' then key.created_at + make_interval(days => team.rotate_every_days) end as "rotateAt"`;
 const keyFrom = sql.raw('data_key key join team on team.id = key.team_id left join subject creator on creator.id = key.created_by');
-const rotationColumns = sql.raw(`rotation.id, rotation.state, rotation.to_key_id as "toKey", rotation.total, rotation.done,
-  (select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id) as failed,
-  rotation.created_at as "createdAt", creator.sub as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`);
+const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey", rotation.total, rotation.done, ${failureCountSql} as failed,
+  rotation.created_at as "createdAt", creator.sub as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`;
 const rotationFrom = sql.raw('key_rotation rotation left join subject creator on creator.id = rotation.created_by');
 
 /** One key of the team with the exact count of its tokens. */
@@ -163,8 +163,10 @@ export async function listRotations(executor: Executor, team: TeamId, page: { li
 
 /** The tokens that did not open, at most so many. */
 export async function listRotationFailures(executor: Executor, rotation: RotationId, limit: number): Promise<RotationFailure[]> {
-  return executor.selectFrom('key_rotation_failure').select(['credential_id as credential', 'version']).where('rotation_id', '=', rotation)
-    .orderBy('credential_id').orderBy('version').limit(limit).execute();
+  const { rows } = await sql<RotationFailure>`
+    select credential_id as credential, version from key_rotation_failure where rotation_id = ${rotation}
+    union all select credential_id, null from key_rotation_oauth_failure where rotation_id = ${rotation} order by credential, version limit ${limit}`.execute(executor);
+  return rows;
 }
 
 /** running → cancelled; whether it was running. Waits for the batch that is being counted. */

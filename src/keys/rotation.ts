@@ -94,7 +94,7 @@ async function moveBatchOf(
     for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
     await audit.record(trx, ...failed.map(({ token: { place, from } }): EventInput => ({
       ...eventOf(rotation), action: 'key.rotationRowFailed', target: { type: 'credential', id: place.credential }, key: from.id,
-      credentialVersion: place.version, details: { rotation: rotation.id },
+      ...(table === 'oauth_token' ? { details: { rotation: rotation.id, table } } : { credentialVersion: place.version, details: { rotation: rotation.id } }),
     })));
     if (!await countBatch(trx, rotation, { done: moved.length, at })) throw new RotationStopped();
     return { moved: moved.length, failed: failed.length, unavailable, last };

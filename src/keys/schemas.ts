@@ -36,8 +36,8 @@ const rotationFields = {
 export const rotation = z.strictObject(rotationFields).meta({ id: 'KeyRotation' });
 export const rotationWithFailures = z.strictObject({
   ...rotationFields,
-  failures: z.array(z.strictObject({ credential: id, version })).max(100)
-    .meta({ description: 'Up to 100 of the versions that did not open. They stay under their key and block retiring it.' }),
+  failures: z.array(z.strictObject({ credential: id, version: version.nullable().meta({ description: 'null: the tokens that are held for the credential.' }) })).max(100)
+    .meta({ description: 'Up to 100 of the tokens that did not open. They stay under their key and block retiring it.' }),
 }).meta({ id: 'KeyRotationWithFailures' });
 export const keyPath = z.strictObject({ team: slug, key: id });
 export const rotationPath = z.strictObject({ team: slug, rotation: id });
@@ -57,7 +57,7 @@ export const showRotation = (row: Rotation): z.output<typeof rotation> => ({
   estimatedEnd: row.estimatedEnd, cause: row.cause, createdAt: row.createdAt, createdBy: row.createdBy, endedAt: row.endedAt,
 });
 /** A token that did not open. */
-export const showFailure = ({ credential, version: failed }: RotationFailure): { credential: string; version: number } => ({ credential, version: failed });
+export const showFailure = ({ credential, version: failed }: RotationFailure): { credential: string; version: number | null } => ({ credential, version: failed });
 
 const reason = line(200).min(1).meta({ examples: ['routine'] });
 /** Why; it stands in the trail. */

@@ -4,7 +4,7 @@ import type { Executor } from '../db/client.ts';
 import type { DataKeyId, TeamId } from '../shared/ids.ts';
 
 /** Every table with a token and the key that it is under. */
-export const tokenTables = ['credential_version'] as const;
+export const tokenTables = ['credential_version', 'oauth_token'] as const;
 export type TokenTable = (typeof tokenTables)[number];
 
 /** How many tokens each table has under the key. */
@@ -22,6 +22,10 @@ export async function countTokensByTable(executor: Executor, key: { team: TeamId
 /** As SQL: how many tokens of all tables are under the key that the column names. */
 export const tokenCountSql = (keyIdColumn: string): RawBuilder<number> =>
   sql`(${sql.join(tokenTables.map((table) => sql`(select count(*) from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`), sql` + `)})`;
+
+/** As SQL: how many tokens of all tables did not open during `rotation`. */
+export const failureCountSql: RawBuilder<number> = sql`((select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id)
+  + (select count(*) from key_rotation_oauth_failure failure where failure.rotation_id = rotation.id))`;
 
 /** As SQL: whether any token is under the key that the column names; stops at the first. */
 export const hasTokensSql = (keyIdColumn: string): RawBuilder<boolean> =>

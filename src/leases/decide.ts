@@ -1,7 +1,7 @@
 // May this engine use this credential in this way, now, for this person? Pure: rows in, the answer out. What the caller may not know
 // of is `notFound`, whatever else is the matter with it.
 import type { Keyring } from '../crypto/index.ts';
-import { credentialSealHolds } from '../credentials/service.ts';
+import { credentialSealHolds, typeNamed } from '../credentials/service.ts';
 import type { Delivery } from '../db/tables.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
 import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
@@ -11,7 +11,8 @@ import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
 
 /** Why a reference is refused, as the caller is told. */
 export type Rule =
-  | 'notFound' | 'duplicate' | 'onBehalfOfRequired' | 'onBehalfOfRefused' | 'deleted' | 'disabled' | 'expired' | 'deliveryNotAllowed' | 'exposed' | 'undecryptable';
+  | 'notFound' | 'duplicate' | 'onBehalfOfRequired' | 'onBehalfOfRefused' | 'deleted' | 'disabled' | 'expired' | 'deliveryNotAllowed' | 'exposed' | 'undecryptable'
+  | 'notConnected' | 'refreshFailed' | 'refreshUnavailable';
 
 /** A refusal, with what only the trail is told. */
 export interface Refusal {
@@ -107,5 +108,6 @@ function decide(
   // Only the opening proves the policy; a bent one that says yes here does not open.
   const { delivery: allowed } = version.policy;
   if (!Array.isArray(allowed) || !allowed.includes(delivery)) return refuse('deliveryNotAllowed');
-  return { row, version, isKnown: knownVersions[position] === row.currentVersion };
+  // Access tokens come and go without a version: what the caller has may be over.
+  return { row, version, isKnown: knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined };
 }

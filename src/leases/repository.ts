@@ -2,7 +2,7 @@
 // that still stands.
 import { type RawBuilder, sql } from 'kysely';
 import { recordedSql, type RecordedValues } from '../audit/event.ts';
-import type { Policy, PublicFields } from '../credentials/service.ts';
+import { exposedSql, type Policy, type PublicFields } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
@@ -62,7 +62,7 @@ export const useColumns = sql`${rightsColumns}, team.id as team, team.slug,
     behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
     credential.id, credential.name, credential.type, credential.state, credential.state_before, credential.current_version, credential.expires_at, credential.revision, credential.seal,
     version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
-    team.refuse_exposed_leases and version.key_history && array(select id from data_key where compromised_at is not null) as is_refused_as_exposed,
+    team.refuse_exposed_leases and ${exposedSql(sql`version.key_history`)} as is_refused_as_exposed,
     data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
     data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped`;
 

@@ -53,7 +53,7 @@ export function registerLeases(
     method: 'POST', url: '/v1/leases', access: { each: 'credential.lease' }, operationId: 'createLease', tag: 'leases',
     summary: 'Lease credentials to the engine that asks, sealed to its key',
     description: 'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `undecryptable`, '
-      + '`deliveryNotAllowed`, `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`. Takes no idempotency key: a repetition is another lease.',
+      + '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`. Takes no idempotency key: a repetition is another lease.',
     body: leaseCreate, success: { status: 201, schema: lease, description: 'The lease. Secrets are only inside `sealed`.' },
     problems: ['leaseRefused', 'subjectTokenInvalid', 'stateConflict', 'keyUnavailable'],
     handler: async ({ body, caller, request }) => {

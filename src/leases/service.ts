@@ -7,11 +7,14 @@ import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/ind
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
 import type { OnBehalfOf } from '../http/authentication.ts';
+import { typeNamed } from '../credentials/service.ts';
+import type { AccessTokens } from '../oauth/service.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
 import { type LeaseId, newId } from '../shared/ids.ts';
 import { decideAll, decideEngine, decideKey, type Granted, type Recipient, type Refusal } from './decide.ts';
 import { type Expected, Expectations, leasedOf } from './expectations.ts';
 import { markUndecryptable, openGranted } from './opening.ts';
+import { deliverable } from './access-tokens.ts';
 import * as repository from './repository.ts';
 import type { Basis, FoundRow, RecipientRow, Reference } from './repository.ts';
 import { LeaseSealer, payloadOf } from './sealed.ts';
@@ -28,6 +31,7 @@ export interface LeasesParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly usage: Pick<UsageCounter, 'count'>;
+  readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
   readonly now: () => number;
   /** What leases are issued as: the vault's public URL. */
   readonly issuer: () => string;
@@ -106,10 +110,12 @@ export class LeasesService {
     const recipient = await this.#recipientOf(caller, found.recipient);
     const question = { caller, onBehalfOf: input.onBehalfOf?.sub, delivery: 'lease' as const, knownVersions: input.references.map(({ knownVersion }) => knownVersion), now: new Date(now) };
     const decisions = decideAll(found.found, question, keyring).map((decision, position) => ('rule' in decision ? decision : this.#open(decision, position)));
-    const opened = decisions.filter((decision) => 'secrets' in decision);
-    if ('rule' in recipient || opened.length < decisions.length) {
+    const readable = decisions.filter((decision) => 'secrets' in decision);
+    if ('rule' in recipient || readable.length < decisions.length) {
       throw await this.#refuse(caller, [...('rule' in recipient ? [recipient] : []), ...decisions.filter((decision) => 'rule' in decision)]);
     }
+    const isHeld = readable.some(({ row }) => typeNamed(row.type).oauth !== undefined);
+    const opened = isHeld ? await this.#withAccessTokens(caller, readable) : readable;
     const issuedAt = Math.floor(now / 1000);
     const expiresAt = issuedAt + input.ttlSeconds;
     const payload = payloadOf({ id, issuer: issuer(), audience: caller.sub, issuedAt, expiresAt, credentials: opened });
@@ -127,7 +133,8 @@ export class LeasesService {
     ]);
     // SECURITY: without its record, or with anything changed that it rested on, nothing that was opened leaves.
     if (!isRecorded) return undefined;
-    this.#expectations.remember(query, made);
+    // A provider may be asked in between: of such a lease the record comes after it.
+    if (!isHeld) this.#expectations.remember(query, made);
     return done(sealed);
   }
 
@@ -162,6 +169,18 @@ export class LeasesService {
         target: credentialTarget(row.id), failed: granted,
       };
     }
+  }
+
+  /** The same with access tokens in place of what they were got with. Nobody is asked for one before all else is granted. */
+  async #withAccessTokens(caller: Caller, opened: readonly Opened[]): Promise<Opened[]> {
+    const answers = await Promise.all(opened.map((each) => deliverable(this.#parts.accessTokens, caller, each)));
+    const refusals = answers.flatMap((answer, position): Refusal[] => {
+      const { row } = opened[position]!;
+      if (typeof answer !== 'string') return [];
+      return [{ pointer: `/credentials/${position}`, rule: answer, reason: answer, team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) }];
+    });
+    if (refusals.length > 0) throw await this.#refuse(caller, refusals);
+    return answers.filter((answer) => typeof answer !== 'string');
   }
 
   /** Records every refusal and makes the one error of all of them. */

@@ -55,6 +55,6 @@ async function perform(folder: string, { write, stop, processId, logger, postgre
 function configOf(dataFolder: string, postgresBinFolder: string | undefined): LocalConfig {
   return {
     mode: 'local', host: '127.0.0.1', port: 0, logLevel: 'fatal', operators: [], tokenFormat: 'fernet', poolMax: 16, namedStatements: true,
-    rateLimits: { address: 0, subject: 0 }, publicUrl: undefined, broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined }, egress: { allow: [], ca: undefined }, dataFolder, postgresBinFolder,
+    rateLimits: { address: 0, subject: 0 }, publicUrl: undefined, broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined }, egress: { allow: [], ca: undefined }, oauthRedirectUri: undefined, dataFolder, postgresBinFolder,
   };
 }

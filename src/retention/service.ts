@@ -55,6 +55,7 @@ export class Retention {
       () => sql`select audit_drop_months(${auditMonthsKept})`.execute(db),
       () => this.#untilDone(() => this.#purgeIdempotency()),
       () => this.#untilDone(() => this.#purgeTickets()),
+      () => this.#untilDone(() => this.#purgeAuthorizations()),
       () => this.#untilDone(() => this.#purgeCredentials()),
       () => this.#untilDone(() => this.#purgeTeam()),
     ];
@@ -79,6 +80,14 @@ export class Retention {
     const { rows } = await sql`
       delete from broker_ticket where ctid = any(array(
         select ctid from broker_ticket where expires_at < ${this.#before(0)} limit ${this.#batchRows}))
+      returning 1`.execute(this.#parts.db);
+    return rows.length === this.#batchRows;
+  }
+
+  /** Begun and never answered. */
+  async #purgeAuthorizations(): Promise<boolean> {
+    const { rows } = await sql`
+      delete from oauth_authorization where id = any(array(select id from oauth_authorization where expires_at < ${this.#before(0)} limit ${this.#batchRows} for update skip locked))
       returning 1`.execute(this.#parts.db);
     return rows.length === this.#batchRows;
   }

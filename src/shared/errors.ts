@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'preconditionRequired' | 'preconditionFailed'
   | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'holdsARole' | 'teamNotEmpty'
   | 'secretRequired' | 'undecryptable' | 'stateConflict'
+  | 'oauthNotConfigured' | 'oauthStateInvalid' | 'oauthRefused' | 'oauthUnavailable'
   | 'leaseRefused' | 'subjectTokenInvalid'
   | 'ticketRefused' | 'brokerOff'
   | 'ticketInvalid' | 'brokerRefused' | 'unsupportedCall' | 'upstreamUnreachable' | 'upstreamTimeout' | 'upstreamUnusable'

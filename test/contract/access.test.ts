@@ -8,9 +8,11 @@ import t, { type Test as Tap } from 'tap';
 import { type Access, actionOf, isAllowed, operatorActions, roles, type TeamAction, teamActions } from '../../src/http/access.ts';
 import { registerAuthorization } from '../../src/http/authorize.ts';
 import type { AnyOperation } from '../../src/http/operation.ts';
+import { platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { hooked } from '../helpers/hooked.ts';
 import { askTicket } from '../helpers/broker.ts';
 import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
+import { callbackOf } from '../helpers/oauth.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 /** Actions that no route has, because a service asks for them: where. */
@@ -178,6 +180,28 @@ t.test('operations over several teams ask the table for each thing', async (t) =
       for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'DELETE', await make()), 404, 'notFound', outsider);
     },
   };
+  checks['finishAuthorization'] = async () => {
+    const server = await startAuthorizationServer(t);
+    const own = await startFilled(t, { egress: server.egress(), oauthRedirectUri: platformPage });
+    const { id } = await demand(own.vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'oauth', type: 'oauth2', fields: server.fields() }), 201);
+    for (const role of roles) {
+      // Begun by an admin or an editor, whose role is another one when he comes back.
+      const person = own.people[role];
+      if (role !== 'engine' && role !== 'admin') await own.vault.member('payments', person, 'editor');
+      const begun = await own.vault.call(person, 'POST', `/v1/credentials/${id}/oauth/authorizations`);
+      if (role !== 'engine' && role !== 'admin') await own.vault.member('payments', person, role);
+      if (role === 'engine') {
+        checkRefusal(t, begun, 403, 'forbidden', 'an engine begins nothing');
+        continue;
+      }
+      const answer = await own.vault.call(person, 'POST', '/v1/oauth/callbacks', callbackOf(await server.visit(begun.json.authorizationUrl)));
+      if (isAllowed(role, 'credential.write')) t.equal(answer.status, 200, role);
+      else checkRefusal(t, answer, 403, 'forbidden', `finishAuthorization as ${role}`);
+    }
+    for (const outsider of ['stranger', 'operator', own.people.engine]) {
+      checkRefusal(t, await own.vault.call(outsider, 'POST', '/v1/oauth/callbacks', { state: 'A'.repeat(64), code: 'x' }), 400, 'oauthStateInvalid', outsider);
+    }
+  };
   t.same(Object.keys(checks).sort(), vault.app.operations.filter(({ access }) => typeof access === 'object' && 'each' in access).map(({ operationId }) => operationId).sort());
   for (const check of Object.values(checks)) await check();
 });
@@ -185,8 +209,8 @@ t.test('operations over several teams ask the table for each thing', async (t) =
 const isOfTeam = (access: Access): boolean => typeof access === 'object' && 'team' in access;
 
 /** A vault with one of everything that a path can name, and somebody in each role of the team `payments`. */
-async function startFilled(t: Parameters<typeof startVault>[0]) {
-  const vault = await startVault(t);
+async function startFilled(t: Parameters<typeof startVault>[0], options: Parameters<typeof startVault>[1] = {}) {
+  const vault = await startVault(t, options);
   const people = { viewer: 'vera', editor: 'eddie', admin: 'alice', auditor: 'audrey', engine: 'n8n' };
   await vault.team('payments', [people.admin]);
   const engine = await registerEngine(vault, people.engine);

@@ -6,7 +6,7 @@ import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files
 // main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http, egress } → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
-const features = ['broker', 'credentials', 'engines', 'keys', 'leases', 'retention', 'root-keys', 'teams'];
+const features = ['broker', 'credentials', 'engines', 'keys', 'leases', 'oauth', 'retention', 'root-keys', 'teams'];
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
@@ -21,11 +21,12 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'openapi.ts':       ['app.ts', 'http', 'egress', ...floor],
   'app.ts':           ['integrity', ...feature],
   broker:             feature,
-  integrity:          ['broker', 'credentials', 'engines', 'keys', 'audit', 'http', ...floor],
+  integrity:          ['broker', 'credentials', 'engines', 'keys', 'oauth', 'audit', 'http', ...floor],
   credentials:        feature,
   engines:            feature,
   keys:               feature,
   leases:             feature,
+  oauth:              feature,
   retention:          feature,
   'root-keys':        feature,
   teams:              feature,
@@ -55,13 +56,14 @@ const packages: Readonly<Record<string, RegExp>> = {
   zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
-  kysely: /^src\/(db|http|audit|broker|credentials|engines|integrity|keys|leases|retention|root-keys|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
+  kysely: /^src\/(db|http|audit|broker|credentials|engines|integrity|keys|leases|oauth|retention|root-keys|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
   jose: /^src\/(client|local)\//,
   '@smithy/signature-v4': /^src\/broker\/sigv4\.ts$/,
   yaml: /^src\/openapi\.ts$/,
+  oauth4webapi: /^src\/oauth\/provider\.ts$/,
   undici: /^src\/egress\//,
   'node:buffer': /^src\/http\//,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
@@ -77,12 +79,13 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
   'node:os': /^src\/(local|egress)\//,
   'node:child_process': /^src\/local\//,
-  'node:timers/promises': /^src\/(local|keys|leases|client|operate)\//,
+  'node:timers/promises': /^src\/(local|keys|leases|oauth|client|operate)\//,
 };
 
 /** Names that may stand only in the files listed; each file listed must hold the name, or the list is stale. */
 const names: readonly { readonly what: string; readonly pattern: RegExp; readonly files: readonly string[] }[] = [
-  { what: 'expose, the door to plaintext', pattern: /\bexpose\b/, files: ['src/broker/fields.ts', 'src/credentials/versions.ts', 'src/crypto/envelope.ts', 'src/crypto/secret.ts', 'src/leases/sealed.ts'] },
+  { what: 'expose, the door to plaintext', pattern: /\bexpose\b/, files: ['src/broker/fields.ts', 'src/credentials/versions.ts', 'src/crypto/envelope.ts', 'src/crypto/secret.ts', 'src/leases/access-tokens.ts', 'src/leases/sealed.ts',
+    'src/oauth/held.ts', 'src/oauth/provider.ts', 'src/oauth/service.ts', 'src/oauth/state.ts', 'src/oauth/tokens.ts'] },
   { what: 'a cipher', pattern: /\bcreate(De)?[cC]ipher(iv)?\b/, files: ['src/crypto/fernet.ts', 'src/crypto/nested-jwt.ts', 'src/crypto/root-keys.ts'] },
   { what: 'process', pattern: /(?<![\w.'-])process\s*(\?\.|[.[])|=\s*process\b|node:process|getBuiltinModule/, files: ['src/main.ts'] },
   { what: 'globalThis, by which everything else could be reached', pattern: /\bglobalThis\b|\bglobal\s*[.[]/, files: [] },

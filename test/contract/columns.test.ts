@@ -65,6 +65,17 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     id: operational, team_id: operational, to_key_id: operational, state: operational, total: operational, done: operational, created_at: operational, created_by: tenantData,
     progressed_at: operational, ended_at: operational, cause: operational,
   },
+  oauth_token: {
+    credential_id: within('token.credential'), team_id: within('token.team'), sequence: within('token.version'), data_key_id: within('token.key'), token: encrypted,
+    client: within('token.publicFields'), policy: within('token.policy'), key_history: operational, takes_version: operational, expires_at: operational, is_refreshable: operational,
+    obtained_at: operational, connected_at: operational, connected_by: tenantData, claim_id: operational, claimed_until: operational, attempts: operational, retry_at: operational,
+    failure: operational, failed_at: operational,
+  },
+  key_rotation_oauth_failure: { rotation_id: operational, credential_id: tenantData, at: operational },
+  oauth_authorization: {
+    id: operational, team_id: tenantData, credential_id: tenantData, subject_id: tenantData, client: tenantData, redirect_uri: operational, state_hash: operational, salt: operational,
+    created_at: operational, expires_at: operational,
+  },
   key_rotation_failure: { rotation_id: operational, credential_id: tenantData, version: tenantData, at: operational },
   audit_event: {
     id: within('event.id'), at: within('event.at'), actor_id: within('event.actor'), team_id: within('event.team'), action: within('event.action'), target_type: within('event.targetType'),

@@ -59,6 +59,7 @@ interface Stage {
 type Provocation = (stage: Stage, t: Teardown) => Promise<Answer>;
 
 const any = { 'if-match': '*' };
+const oauth = { name: 'oauth', type: 'oauth2', fields: { authorizationUrl: 'https://id.example/authorize', tokenUrl: 'https://nowhere.test/token', clientId: 'vault' } };
 const imap = { name: 'mail', type: 'imap', fields: { host: 'mail.example', username: 'vault', password: 'pw' } };
 
 /** A team with somebody in each part, a credential under a demoted key, and a rotation that nobody works on. */
@@ -114,6 +115,13 @@ const provocations: Record<ErrorCode, Provocation> = {
     return vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { fields: { mailbox: 'Sent' } }, any);
   },
   stateConflict: ({ vault, credential }) => vault.call('alice', 'POST', `/v1/credentials/${credential}/enable`),
+  oauthNotConfigured: async ({ vault }) => {
+    const { id } = await demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', oauth), 201);
+    return vault.call('alice', 'POST', `/v1/credentials/${id}/oauth/authorizations`);
+  },
+  oauthStateInvalid: ({ vault }) => vault.call('alice', 'POST', '/v1/oauth/callbacks', { state: 'A'.repeat(64), code: 'x' }),
+  oauthRefused: (stage, t) => answerToCallback(stage, t, { error: 'access_denied' }),
+  oauthUnavailable: (stage, t) => answerToCallback(stage, t, { code: 'x' }),
   leaseRefused: ({ vault }) => askLease(vault, 'n8n', [{ id: randomUUIDv7() }]),
   ticketRefused: ({ vault }) => askTicket(vault, 'n8n', { id: randomUUIDv7() }),
   brokerOff: async ({ another }, t) => {
@@ -191,6 +199,15 @@ const provocations: Record<ErrorCode, Provocation> = {
     return vault.call(null, 'GET', '/v1/whoami', undefined, { authorization: `Bearer ${forge(key, { alg: key.alg, kid: key.kid }, goodClaims())}` });
   },
 };
+
+/** Begins, and comes back with that. */
+async function answerToCallback({ another }: Stage, t: Teardown, callback: object): Promise<Answer> {
+  const vault = await another(t, { oauthRedirectUri: 'https://platform.test/' });
+  await vault.team('payments');
+  const { id } = await demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', oauth), 201);
+  const { authorizationUrl } = await demand(vault.call('alice', 'POST', `/v1/credentials/${id}/oauth/authorizations`), 201);
+  return vault.call('alice', 'POST', '/v1/oauth/callbacks', { state: new URL(authorizationUrl).searchParams.get('state'), ...callback });
+}
 
 /** A problem document: its form, its code with the code's status and title, and nothing else. */
 function checkProblem(t: Tap, { status, headers, json, text }: Answer, code: ErrorCode): void {

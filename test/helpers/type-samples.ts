@@ -50,6 +50,13 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
   jwtSigning: { secret: { secret: 's', privateKey: 'pk' }, public: { keyId: 'k1', algorithm: 'RS256' } },
   tlsClient: { secret: { privateKey: 'pk', passphrase: 'p' }, public: { certificate: pem('a'), ca: pem('b') } },
   sshKey: { secret: { privateKey: 'pk', passphrase: 'p' }, public: { host: 'ssh.example', username: 'u' }, filled: { port: 22 } },
+  oauth2: {
+    secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
+    public: { authorizationUrl: 'https://id.example/authorize', tokenUrl: 'https://id.example/token', clientId: 'vault', scope: 'read', parameters: 'audience=x', issuer: 'https://id.example', expiresAt: '2027-01-31T00:00:00Z' },
+    filled: { grant: 'authorizationCode', clientAuthentication: 'header' },
+  },
+  googleSheets: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
+  bigquery: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
   custom: { secret: { anything: 'a', other: 'b' }, public: { region: 'eu', replicas: 3, isFast: false } },
 };
 
@@ -57,13 +64,15 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
 export const freeFields: ReadonlySet<string> = new Set(['httpBasic.username', 'smtp.username', 'imap.username', 'imap.mailbox', 'redis.db', 'httpDigest.username', 'rabbitmq.username', 'rabbitmq.vhost', 'clickhouse.username', 'clickhouse.database',
   ...['postgres', 'mysql', 'mongodb'].flatMap((type) => [`${type}.database`, `${type}.username`]), 'discordTrigger.publicKey', 'aws.accessKeyId', 'aws.region', 's3.accessKeyId', 's3.region', 'jira.email', 'supabase.schema',
   'googleServiceAccount.clientEmail', 'googleServiceAccount.projectId', 'googleServiceAccount.scopes', 'jwtSigning.keyId', 'jwtSigning.algorithm', 'tlsClient.certificate', 'tlsClient.ca', 'sshKey.username',
+  ...['grant', 'clientId', 'scope', 'clientAuthentication', 'parameters', 'expiresAt'].map((name) => `oauth2.${name}`), ...['googleSheets', 'bigquery'].flatMap((type) => ['clientId', 'scope', 'tokenExpiry'].map((name) => `${type}.${name}`)),
 ]);
 
 /** Another value of the same kind, for a field of this value. */
 export function anotherValue(value: string | number | boolean): string | number | boolean {
   if (typeof value === 'boolean') return !value;
   if (typeof value === 'number') return value + 1;
-  if (value === 'RS256') return 'ES256';
+  const words: Readonly<Record<string, string>> = { RS256: 'ES256', authorizationCode: 'clientCredentials', header: 'body', '2027-01-31T00:00:00Z': '2028-01-31T00:00:00+01:00' };
+  if (words[value] !== undefined) return words[value];
   if (value.startsWith('-----')) return value.replace(/\n/, '\r\n');
   return value.startsWith('http') ? 'https://elsewhere.example' : `${value}1`;
 }

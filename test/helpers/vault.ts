@@ -54,6 +54,7 @@ interface Options {
   publicUrl?: () => string; brokerUrl?: () => string | undefined; verification?: TokenVerification; readiness?: readonly ReadinessCheck[]; trustedProxies?: string[]; tls?: { cert: string; key: string };
   /** What the vault dials through; without it, it reaches nothing private. */
   egress?: Egress;
+  oauthRedirectUri?: string;
 }
 interface Teardown { teardown(action: () => unknown): unknown }
 
@@ -74,7 +75,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
     operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'), brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
     rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: options.trustedProxies ?? [], tls: options.tls,
     readiness: options.readiness ?? [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
-    egress,
+    egress, oauthRedirectUri: options.oauthRedirectUri,
   }));
   let stopped: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopped ??= vault.stop().then(() => egress.close()));

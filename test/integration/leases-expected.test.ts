@@ -29,7 +29,7 @@ test('what was leased before', async (t) => {
   const now = (): number => Date.now() + vault.clock.ms;
   const counting: KyselyPlugin = { transformQuery: ({ node }) => node, transformResult: async ({ result }) => { statements += 1; return result; } };
   const audit = new AuditLog({ db, keyring, now, onError: (error) => { throw error; }, onAlarm: () => undefined });
-  const newService = (): LeasesService => new LeasesService({ db: db.withPlugin(counting), keyring, audit, usage: { count: () => undefined }, now, issuer: () => vaultIssuer });
+  const newService = (): LeasesService => new LeasesService({ db: db.withPlugin(counting), keyring, audit, usage: { count: () => undefined }, accessTokens: { accessTokenFor: () => { throw new Error('nothing here is held'); } }, now, issuer: () => vaultIssuer });
   const service = newService();
 
   const events = (action: string) => db.selectFrom('audit_event').select(['target_id', 'credential_version', 'key_id', 'details', 'decision']).where('action', '=', action).orderBy('at').orderBy('id').execute();

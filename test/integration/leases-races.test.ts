@@ -38,7 +38,7 @@ test('between reading and recording', async (t) => {
       },
     };
     const audit = new AuditLog({ db, keyring, now: Date.now, onError: (error) => { throw error; }, onAlarm: () => undefined });
-    const service = new LeasesService({ db: db.withPlugin(plugin), keyring, audit, usage: { count: () => undefined }, now: Date.now, issuer: () => vaultIssuer });
+    const service = new LeasesService({ db: db.withPlugin(plugin), keyring, audit, usage: { count: () => undefined }, accessTokens: { accessTokenFor: () => { throw new Error('nothing here is held'); } }, now: Date.now, issuer: () => vaultIssuer });
     const input: LeaseInput = {
       references: [{ id: stored.id as CredentialId }], purpose: 'a race', runId: undefined, onBehalfOf: { sub: 'ed', isProven: false }, keyId: undefined, ttlSeconds: 60,
     };

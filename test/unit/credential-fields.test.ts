@@ -111,7 +111,7 @@ t.test('the registry: secret unless said otherwise, names that hold, and a schem
       t.equal(schema.properties[name]?.writeOnly === true, field.class === 'secret', `${type.name}.${name}`);
       t.equal(schema.required.includes(name), field.isRequired);
       if (field.default !== undefined) t.ok(field.schema.safeParse(field.default).success, 'a default is a value of its field');
-      if (/key|token|password|secret|passphrase|webhook|value/i.test(name) && !['publicKey', 'keyId', 'accessKeyId'].includes(name)) t.equal(field.class, 'secret', `${type.name}.${name}`);
+      if (/key|token|password|secret|passphrase|webhook|value/i.test(name) && !['publicKey', 'keyId', 'accessKeyId', 'tokenUrl', 'tokenExpiry'].includes(name)) t.equal(field.class, 'secret', `${type.name}.${name}`);
     }
   }
   t.equal(findType('constructor'), undefined);
@@ -121,5 +121,5 @@ t.test('the registry: secret unless said otherwise, names that hold, and a schem
 t.test('health is the worst problem', async (t) => {
   t.equal(healthOf([]), 'ok');
   t.equal(healthOf(['expired', 'expiring']), 'expired');
-  t.strictSame([...problemNames], ['disabled', 'undecryptable', 'exposed', 'expired', 'expiring'], 'worst first');
+  t.strictSame([...problemNames], ['disabled', 'undecryptable', 'exposed', 'refreshFailed', 'expired', 'expiring'], 'worst first');
 });

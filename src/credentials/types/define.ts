@@ -45,6 +45,21 @@ export type ConnectionTest =
   | { readonly kind: 'http'; readonly method: 'GET' | 'POST'; readonly path: string }
   | { readonly kind: 'smtp' | 'imap' | 'redis' };
 
+/** How tokens are got from a provider: what they belong to. A change of one of these but the last ends what is held. */
+export interface OAuthSettings {
+  readonly grant: 'authorizationCode' | 'clientCredentials';
+  /** Only where a person authorizes. */
+  readonly authorizationUrl?: string;
+  readonly tokenUrl: string;
+  readonly clientId: string;
+  readonly scope?: string;
+  /** Sent along, as a query string. */
+  readonly parameters?: string;
+  /** What the provider calls itself in its answers. */
+  readonly issuer?: string;
+  readonly clientAuthentication: 'header' | 'body';
+}
+
 export interface CredentialType {
   readonly name: string;
   readonly title: string;
@@ -57,6 +72,10 @@ export interface CredentialType {
   /** Absent where nothing can be put into an HTTP request. */
   readonly broker?: { readonly injection: Injection; readonly upstream: Upstream };
   readonly test?: ConnectionTest;
+  /** For a type whose requests carry an access token of a provider's. Its fields `accessToken`, `refreshToken` and the one of the expiry are what it starts with. */
+  readonly oauth?: { readonly settings: (publicFields: Readonly<Record<string, PublicValue>>) => OAuthSettings; readonly expiryField: string };
+  /** What no single field's rule can say: fields that are needed besides, and pointers of those that do not go together. */
+  readonly faults?: (publicFields: Readonly<Record<string, PublicValue>>, isSet: (name: string) => boolean) => readonly { readonly pointer: string; readonly rule: string }[];
 }
 
 /** A type, frozen. */
@@ -111,7 +130,7 @@ export const host = (options: Options & { optional?: true }): FieldSpec => publi
 /** A TCP port: a destination. */
 export const port = (standard: number): FieldSpec => publicField(z.int().min(1).max(65_535), { title: 'Port', default: standard, destination: true });
 /** An http(s) URL without user, query or fragment: a destination. */
-export const url = (options: Options & { default?: string }): FieldSpec =>
+export const url = (options: Options & { default?: string; optional?: true }): FieldSpec =>
   publicField(z.string().max(publicFieldLengthMax).regex(urlForm).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
 /** An HTTP header's name: a destination. */
 export const headerName = (options: Options): FieldSpec =>
@@ -124,6 +143,13 @@ export const number = (options: Options & { default: number; min: number; max: n
 /** One of a few words. */
 export const oneOf = ({ values, ...options }: Options & { values: readonly [string, ...string[]]; default?: string }): FieldSpec =>
   publicField(z.enum(values), options);
+/** A moment, RFC 3339. */
+export const moment = (options: Options & { optional?: true }): FieldSpec =>
+  publicField(z.string().max(40).regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/).refine((value) => !Number.isNaN(Date.parse(value)), 'time'), options);
+/** A query string whose names are none of `reserved`. */
+export const queryString = ({ reserved, ...options }: Options & { optional?: true; reserved: ReadonlySet<string> }): FieldSpec =>
+  publicField(z.string().min(1).max(publicFieldLengthMax).regex(/^[A-Za-z0-9._~!$&'()*+,;=:@\/?%-]+$/)
+    .refine((value) => [...new URLSearchParams(value).keys()].every((name) => name !== '' && !reserved.has(name.toLowerCase())), 'reserved'), options);
 /** Certificates and the like in PEM: public text of several lines. */
 export const pem = (options: Options & { optional?: true }): FieldSpec =>
   publicField(z.string().max(pemLengthMax).regex(/^-----BEGIN [A-Z0-9 ]+-----[A-Za-z0-9+/=\r\n -]+-----END [A-Z0-9 ]+-----\s*$/), options);

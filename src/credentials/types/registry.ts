@@ -4,6 +4,7 @@ import type { JsonObject } from '../../shared/json.ts';
 import { anthropic } from './anthropic.ts';
 import { aws } from './aws.ts';
 import { bearer } from './bearer.ts';
+import { bigquery } from './bigquery.ts';
 import { clickhouse } from './clickhouse.ts';
 import { cohere } from './cohere.ts';
 import { customLlm } from './custom-llm.ts';
@@ -16,6 +17,7 @@ import { elevenlabs } from './elevenlabs.ts';
 import { flaresolverr } from './flaresolverr.ts';
 import { github } from './github.ts';
 import { googleServiceAccount } from './google-service-account.ts';
+import { googleSheets } from './google-sheets.ts';
 import { google } from './google.ts';
 import { grist } from './grist.ts';
 import { header } from './header.ts';
@@ -27,6 +29,7 @@ import { jira } from './jira.ts';
 import { jwtSigning } from './jwt-signing.ts';
 import { linear } from './linear.ts';
 import { notion } from './notion.ts';
+import { oauth2 } from './oauth2.ts';
 import { openai } from './openai.ts';
 import { qdrant } from './qdrant.ts';
 import { rabbitmq } from './rabbitmq.ts';
@@ -41,19 +44,22 @@ import { supabase } from './supabase.ts';
 import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 
-export type { ConnectionTest, CredentialType, FieldSpec, Injection, PublicValue, Upstream } from './define.ts';
+export type { ConnectionTest, CredentialType, FieldSpec, Injection, OAuthSettings, PublicValue, Upstream } from './define.ts';
 
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [
   openai, google, anthropic, cohere, customLlm, bearer, header, httpBasic, httpQuery, httpDigest, telegram, aws, s3, smtp, imap, redis, rabbitmq, postgres, mysql, mongodb, clickhouse, qdrant,
   slack, slackTrigger, discord, discordTrigger, github, jira, linear, notion, grist, supabase, sentry, elevenlabs, flaresolverr,
-  googleServiceAccount, jwtSigning, tlsClient, sshKey, custom,
+  oauth2, googleSheets, bigquery, googleServiceAccount, jwtSigning, tlsClient, sshKey, custom,
 ];
 
 const byName: ReadonlyMap<string, CredentialType> = new Map(credentialTypes.map((type) => [type.name, type]));
 
 /** The type of a name. */
 export const findType = (name: string): CredentialType | undefined => byName.get(name);
+
+/** The types for which tokens are held. */
+export const oauthTypeNames: readonly string[] = credentialTypes.filter(({ oauth }) => oauth !== undefined).map(({ name }) => name);
 
 /** JSON Schema (2020-12) of a type's `fields`, good to draw a form from; secret fields are writeOnly. */
 export function typeSchema(type: CredentialType): JsonObject {

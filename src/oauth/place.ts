@@ -1,0 +1,30 @@
+// Where a held token belongs: to its row and sequence, to the client that it was given to, to the policy under which it was got. Its
+// type says that it is none of the credential's versions.
+import type { Policy, PublicFields } from '../credentials/service.ts';
+import type { Place } from '../crypto/index.ts';
+import type { CredentialId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+
+export interface HeldPlace {
+  readonly team: TeamId;
+  readonly credential: CredentialId;
+  readonly sequence: number;
+  readonly type: string;
+  readonly client: JsonObject;
+  readonly policy: JsonObject;
+}
+
+/** The place of a held token. No type's name has a slash: a version's token does not open here, nor a held one as a version. */
+export const heldPlace = ({ team, credential, sequence, type, client, policy }: HeldPlace): Place =>
+  ({ team, credential, version: sequence, type: `${type}/oauth`, publicFields: client, policy });
+
+/** A credential's current version, as the statement that read it found it: its seal was verified, its key is in a state that opens. */
+export interface OAuthCredential {
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly id: CredentialId;
+  readonly type: string;
+  readonly version: number;
+  readonly publicFields: PublicFields;
+  readonly policy: Policy;
+}

@@ -1,0 +1,142 @@
+// Held tokens and begun authorizations in SQL. Every function takes the team, but where a secret of the caller's names the row.
+import { sql } from 'kysely';
+import type { WrappedDataKey } from '../crypto/index.ts';
+import type { Db, Executor, Trx } from '../db/client.ts';
+import type { AuthorizationId, CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+import type { Failure } from './failures.ts';
+
+export interface HeldRow {
+  readonly sequence: number; readonly client: JsonObject; readonly policy: JsonObject; readonly takesVersion: boolean;
+  readonly expiresAt: Date | null; readonly isRefreshable: boolean; readonly obtainedAt: Date | null;
+  readonly connectedAt: Date | null; readonly connectedBy: string | null;
+  readonly claimedUntil: Date | null; readonly attempts: number; readonly retryAt: Date | null; readonly failure: Failure | null;
+  /** Undefined where none is held, or its key is in no state to open it. */
+  readonly sealed: { readonly token: string; readonly key: WrappedDataKey } | undefined;
+  /** There is a token, whatever its key. */
+  readonly hasToken: boolean;
+}
+type Row = Omit<HeldRow, 'sealed' | 'hasToken'> & { readonly token: string | null; readonly hasToken: boolean } & Partial<WrappedDataKey>;
+
+/** What is held for a credential, with the key that it is under, in one statement; a retired key opens nothing. */
+export async function findHeld(executor: Executor, team: TeamId, credential: CredentialId): Promise<HeldRow | undefined> {
+  const { rows } = await sql<Row>`
+    select held.sequence, held.client, held.policy, held.takes_version as "takesVersion", held.expires_at as "expiresAt", held.is_refreshable as "isRefreshable",
+      held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", connector.sub as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
+      held.retry_at as "retryAt", held.failure, held.token is not null as "hasToken",
+      case when data_key.id is not null then held.token end as token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
+      data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
+    from oauth_token held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
+    left join subject connector on connector.id = held.connected_by
+    where held.credential_id = ${credential} and held.team_id = ${team}`.execute(executor);
+  const [row] = rows;
+  if (row === undefined) return undefined;
+  const { token, id, team: owner, version, format, rootFingerprint, wrapped, ...held } = row;
+  const isOpenable = token !== null && id !== undefined && owner !== undefined && version !== undefined && format !== undefined && rootFingerprint !== undefined && wrapped !== undefined;
+  return { ...held, sealed: isOpenable ? { token, key: { id, team: owner, version, format, rootFingerprint, wrapped } } : undefined };
+}
+
+/** Who refreshes: whoever writes his claim into a row that nobody claims. */
+export interface Claim {
+  readonly id: string; readonly team: TeamId; readonly credential: CredentialId; readonly sequence: number;
+  readonly client: JsonObject; readonly policy: JsonObject; readonly at: Date; readonly until: Date;
+}
+
+/** Claims the row at its sequence, making it where there is none; false when it moved on, or somebody else holds a claim. */
+export async function claimRefresh(db: Db, claim: Claim): Promise<boolean> {
+  const { id, team, credential, sequence, client, policy, at, until } = claim;
+  const { rows } = await sql`
+    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version, claim_id, claimed_until)
+    select ${credential}, ${team}, 0, ${JSON.stringify(client)}::jsonb, ${JSON.stringify(policy)}::jsonb, true, ${id}, ${until}
+    where ${sequence} = 0
+    on conflict on constraint oauth_token_pkey do nothing returning 1`.execute(db);
+  if (rows.length > 0) return true;
+  const claimed = await sql`
+    update oauth_token set claim_id = ${id}, claimed_until = ${until}
+    where credential_id = ${credential} and team_id = ${team} and sequence = ${sequence} and (claimed_until is null or claimed_until <= ${at})
+      and failure is null and (retry_at is null or retry_at <= ${at}) returning 1`.execute(db);
+  return claimed.rows.length > 0;
+}
+
+/** The sequence of the row, locked; made where there is none. Before the team's key is locked, as everybody who writes both does. */
+export async function lockHeld(trx: Trx, of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject }): Promise<number> {
+  await sql`
+    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version)
+    values (${of.credential}, ${of.team}, 0, ${JSON.stringify(of.client)}::jsonb, ${JSON.stringify(of.policy)}::jsonb, true)
+    on conflict on constraint oauth_token_pkey do nothing`.execute(trx);
+  const row = await trx.selectFrom('oauth_token').select('sequence').where('credential_id', '=', of.credential).where('team_id', '=', of.team)
+    .forUpdate().executeTakeFirstOrThrow();
+  return row.sequence;
+}
+
+/** The keys that a value which is kept was ever under; to be read under the lock of the active key, from when on no rotation starts. */
+export async function findKeyHistory(trx: Trx, of: { team: TeamId; id: CredentialId; version: number }, { isOfVersion }: { isOfVersion: boolean }): Promise<DataKeyId[]> {
+  const { rows } = await sql<{ keys: DataKeyId[] }>`
+    select key_history as keys from ${isOfVersion ? sql`credential_version where version = ${of.version} and` : sql`oauth_token where`} credential_id = ${of.id} and team_id = ${of.team}`.execute(trx);
+  return rows[0]?.keys ?? [];
+}
+
+export interface HeldWrite {
+  readonly team: TeamId; readonly credential: CredentialId; readonly sequence: number; readonly key: DataKeyId; readonly token: string; readonly client: JsonObject; readonly policy: JsonObject;
+  /** Keys under which a value that is kept was; the present one comes by itself. */
+  readonly keyHistory: readonly DataKeyId[];
+  readonly expiresAt: Date | null; readonly isRefreshable: boolean; readonly at: Date;
+  /** Set by a connection, kept by a refresh. */
+  readonly connectedBy?: SubjectId;
+}
+
+/** Replaces what is held by a locked row; every claim and failure of before is void. */
+export async function writeHeld(trx: Trx, row: HeldWrite): Promise<void> {
+  await sql`
+    update oauth_token set sequence = ${row.sequence}, data_key_id = ${row.key}, token = ${row.token}, client = ${JSON.stringify(row.client)}::jsonb,
+      policy = ${JSON.stringify(row.policy)}::jsonb, key_history = ${row.keyHistory}::uuid[], takes_version = false, expires_at = ${row.expiresAt},
+      is_refreshable = ${row.isRefreshable}, obtained_at = ${row.at},
+      ${row.connectedBy === undefined ? sql`` : sql`connected_at = ${row.at}, connected_by = ${row.connectedBy},`}
+      claim_id = null, claimed_until = null, attempts = 0, retry_at = null, failure = null, failed_at = null
+    where credential_id = ${row.credential} and team_id = ${row.team}`.execute(trx);
+}
+
+/** Ends a claim without new tokens; false when the row moved on or the claim is another's. */
+export async function failRefresh(
+  trx: Trx, of: { team: TeamId; credential: CredentialId; sequence: number; claim: string; failure: Failure | undefined; retryAt: Date | null; at: Date },
+): Promise<boolean> {
+  const { rows } = await sql`
+    update oauth_token set claim_id = null, claimed_until = null, attempts = attempts + 1, retry_at = ${of.retryAt},
+      failure = ${of.failure ?? null}, failed_at = ${of.failure === undefined ? null : of.at}
+    where credential_id = ${of.credential} and team_id = ${of.team} and sequence = ${of.sequence} and claim_id = ${of.claim} returning 1`.execute(trx);
+  return rows.length > 0;
+}
+
+/** Remembers that a held token did not open though its key did; false when that is known or the row moved on. */
+export async function failOpening(trx: Trx, of: { team: TeamId; credential: CredentialId; sequence: number; key: DataKeyId; at: Date }): Promise<boolean> {
+  const result = await trx.updateTable('oauth_token').set({ failure: 'undecryptable', failed_at: of.at })
+    .where('credential_id', '=', of.credential).where('team_id', '=', of.team).where('sequence', '=', of.sequence).where('data_key_id', '=', of.key)
+    .where('failure', 'is', null).executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+}
+
+export interface AuthorizationRow {
+  readonly id: AuthorizationId; readonly team: TeamId; readonly slug: string; readonly credential: CredentialId; readonly subject: SubjectId; readonly client: JsonObject; readonly redirectUri: string;
+  readonly stateHash: Buffer; readonly salt: Buffer; readonly expiresAt: Date;
+}
+
+/** Remembers an authorization that somebody has begun. */
+export async function insertAuthorization(trx: Trx, row: Omit<AuthorizationRow, 'slug'> & { readonly at: Date }): Promise<void> {
+  await trx.insertInto('oauth_authorization').values({
+    id: row.id, team_id: row.team, credential_id: row.credential, subject_id: row.subject, client: JSON.stringify(row.client), redirect_uri: row.redirectUri,
+    state_hash: row.stateHash, salt: row.salt, created_at: row.at, expires_at: row.expiresAt,
+  }).execute();
+}
+
+/** An authorization that was begun. */
+export async function findAuthorization(executor: Executor, id: AuthorizationId): Promise<AuthorizationRow | undefined> {
+  return executor.selectFrom('oauth_authorization as begun').innerJoin('team', 'team.id', 'begun.team_id').select([
+    'begun.id', 'begun.team_id as team', 'team.slug', 'credential_id as credential', 'subject_id as subject', 'client', 'redirect_uri as redirectUri', 'state_hash as stateHash', 'salt',
+    'expires_at as expiresAt',
+  ]).where('begun.id', '=', id).executeTakeFirst();
+}
+
+/** Takes it away, once: false when somebody was faster. */
+export async function deleteAuthorization(executor: Executor, id: AuthorizationId): Promise<boolean> {
+  return (await executor.deleteFrom('oauth_authorization').where('id', '=', id).executeTakeFirst()).numDeletedRows === 1n;
+}

@@ -1,0 +1,233 @@
+// Access tokens for use: the held one while it is good, else a new one, got once however many ask on however many replicas. Who
+// refreshes has claimed the row in a statement of its own; no transaction is open, and no connection held, while the provider is asked
+// or waited for.
+import { randomInt } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { AuditLog } from '../audit/record.ts';
+import { credentialTarget, type EventInput } from '../audit/event.ts';
+import { KeyMoved, lockActiveKey, policyJson, underActiveKey } from '../credentials/service.ts';
+import { DecryptionFailed, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import { isForeignKeyViolation } from '../db/errors.ts';
+import type { DataKeyId } from '../shared/ids.ts';
+import { newId } from '../shared/ids.ts';
+import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } from './failures.ts';
+import { clientOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
+import type { OAuthCredential } from './place.ts';
+import { type Grant, type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
+import * as repository from './repository.ts';
+
+export interface AccessTokensParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+  readonly provider: Provider;
+}
+
+/** One use of a credential whose right was decided. */
+export interface TokenUse {
+  readonly credential: OAuthCredential;
+  /** The opened fields of its version. */
+  readonly secrets: SecretFields;
+  /** In whose name a refresh stands in the trail. */
+  readonly caller: EventInput['caller'];
+  /** The `sequence` of a token that was refused with 401: another one is wanted. */
+  readonly rejected?: number;
+}
+
+/** A token for the header of a request. */
+export interface AccessToken {
+  readonly token: Secret<string>;
+  readonly sequence: number;
+  readonly expiresAt: Date | undefined;
+}
+
+/** A token that ends within this time is not given out any more if there is a way to another. */
+const skewMs = 60_000;
+/** A claim that outlives this was of a process that is gone. Longer than a provider is waited for, and the writing after it. */
+const claimMs = providerTimeoutMs * 3;
+/** For so long somebody waits for the refresh of another. */
+const waitMs = providerTimeoutMs + 5_000;
+/** A token this young is not refreshed: another would be no better, and asking again and again uses up the provider's limits. */
+const youngMs = 30_000;
+const retryMsMax = 300_000;
+const storeAttempts = 3;
+
+/** Gives out access tokens. */
+export class AccessTokens {
+  readonly #parts: AccessTokensParts;
+  readonly #refreshing = new Map<string, Promise<AccessToken>>();
+  constructor(parts: AccessTokensParts) { this.#parts = parts; }
+
+  /** A token that is good. Throws NoAccessToken, KeyUnavailable. */
+  async accessTokenFor(use: TokenUse): Promise<AccessToken> {
+    return this.#ready(use, await this.#look(use)) ?? await this.#shared(use);
+  }
+
+  /** Waits for the refreshes that are under way. */
+  async stop(): Promise<void> {
+    await Promise.allSettled(this.#refreshing.values());
+  }
+
+  /** One refresh for all who ask on this replica. */
+  #shared(use: TokenUse): Promise<AccessToken> {
+    const { id, version } = use.credential;
+    const name = `${id} ${version} ${use.rejected ?? ''}`;
+    let refreshing = this.#refreshing.get(name);
+    if (refreshing === undefined) {
+      refreshing = this.#refreshed(use).finally(() => { this.#refreshing.delete(name); });
+      this.#refreshing.set(name, refreshing);
+    }
+    return refreshing;
+  }
+
+  async #refreshed(use: TokenUse): Promise<AccessToken> {
+    const deadline = performance.now() + waitMs;
+    for (let pauseMs = 30; ; pauseMs = Math.min(pauseMs * 2, 400)) {
+      const situation = await this.#look(use);
+      const ready = this.#ready(use, situation);
+      if (ready !== undefined) return ready;
+      const claim = await this.#claim(use, situation);
+      if (claim !== undefined) await this.#refresh(use, situation, claim);
+      else if (performance.now() > deadline) throw new NoAccessToken('refreshUnavailable');
+      else await delay(pauseMs / 2 + randomInt(pauseMs));
+    }
+  }
+
+  /** What is held now. What does not open is remembered and stands in the trail. */
+  async #look(use: TokenUse): Promise<Situation> {
+    const { db, keyring } = this.#parts;
+    const { credential } = use;
+    const row = await repository.findHeld(db, credential.team, credential.id);
+    if (row?.failure === 'undecryptable') throw new NoAccessToken('refreshFailed');
+    try {
+      return situationOf(keyring, credential, row, use.secrets);
+    } catch (error) {
+      if (!(error instanceof DecryptionFailed)) throw error;
+      const key = row?.sealed?.key.id;
+      if (row !== undefined && key !== undefined) await this.#noteUndecryptable(use, row.sequence, key);
+      throw new NoAccessToken('refreshFailed');
+    }
+  }
+
+  /** The token, if it can be used as it is; undefined if a refresh is due. Throws NoAccessToken where none would help. */
+  #ready(use: TokenUse, { row, sequence, tokens, expiresAt, isRefreshable }: Situation): AccessToken | undefined {
+    const now = this.#parts.now();
+    // SECURITY: exposed to be put into a Secret of its own: the refresh token stays behind.
+    const accessToken = tokens?.expose().accessToken;
+    const leftMs = expiresAt === undefined ? Infinity : expiresAt.getTime() - now;
+    const isRejected = accessToken !== undefined && use.rejected === sequence;
+    const held = accessToken === undefined || isRejected || leftMs <= 0 ? undefined : { token: new Secret(accessToken), sequence, expiresAt };
+    if (held !== undefined && leftMs > skewMs) return held;
+    if (tokens === undefined && !isRefreshable) throw new NoAccessToken('notConnected');
+    const isYoung = row?.obtainedAt != null && now - row.obtainedAt.getTime() < youngMs;
+    if (isRejected && isYoung) throw new NoAccessToken('refreshUnavailable');
+    if (held === undefined && (!isRefreshable || (row?.failure ?? null) !== null)) throw new NoAccessToken('refreshFailed');
+    const isPutOff = (row?.retryAt?.getTime() ?? 0) > now;
+    if (held === undefined) {
+      if (isPutOff) throw new NoAccessToken('refreshUnavailable');
+      return undefined;
+    }
+    const isClaimed = (row?.claimedUntil?.getTime() ?? 0) > now;
+    // It is good for a while: nobody waits where another refreshes already, where none is to be had now, or where all live as short.
+    return !isRefreshable || (row?.failure ?? null) !== null || isPutOff || isClaimed || isYoung ? held : undefined;
+  }
+
+  async #claim({ credential }: TokenUse, { sequence }: Situation): Promise<string | undefined> {
+    const { db, now } = this.#parts;
+    const id = newId();
+    const claim = { id, team: credential.team, credential: credential.id, sequence, client: clientOf(credential), policy: policyJson(credential.policy), at: new Date(now()), until: new Date(now() + claimMs) };
+    try {
+      return await repository.claimRefresh(db, claim) ? id : undefined;
+    } catch (error) {
+      if (isForeignKeyViolation(error)) throw new NoAccessToken('notConnected');   // the credential was purged meanwhile
+      throw error;
+    }
+  }
+
+  /** Asks the provider, once, and stores what it gave or that it gave nothing. */
+  async #refresh(use: TokenUse, situation: Situation, claim: string): Promise<void> {
+    let grant: Grant;
+    try {
+      grant = await this.#ask(use, situation);
+    } catch (error) {
+      if (!(error instanceof ProviderRefused || error instanceof ProviderUnavailable)) throw error;
+      return this.#noteFailure(use, situation, { claim, failure: error instanceof ProviderRefused ? error.reason : undefined });
+    }
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#store(use, situation, grant);
+      } catch (error) {
+        // The old refresh token may be void already: what was got is not given up at the first trouble. Its place lets it be stored once.
+        if (attempt >= storeAttempts) throw error;
+        await delay(100 * attempt);
+      }
+    }
+  }
+
+  #ask({ credential, secrets }: TokenUse, { tokens }: Situation): Promise<Grant> {
+    const settings = settingsOf(credential);
+    // SECURITY: exposed to be handed on, each as a Secret of its own.
+    const client: ProviderClient = { team: credential.slug, settings, clientSecret: new Secret(secrets.expose()['clientSecret']) };
+    if (settings.grant === 'clientCredentials') return this.#parts.provider.clientCredentials(client);
+    const refreshToken = tokens?.expose().refreshToken;
+    if (refreshToken === undefined) throw new TypeError('a refresh needs a refresh token');
+    return this.#parts.provider.refresh(client, new Secret(refreshToken));
+  }
+
+  /** Writes what the provider gave over what it was got for; if that moved on meanwhile, it stays as it is. */
+  async #store({ credential, caller }: TokenUse, situation: Situation, grant: Grant): Promise<void> {
+    const { db, keyring, audit, now } = this.#parts;
+    const { team, slug, id } = credential;
+    // SECURITY: exposed to be sealed with what stays.
+    const given = grant.tokens.expose();
+    const kept = given.refreshToken ?? situation.tokens?.expose().refreshToken;
+    const refreshToken = settingsOf(credential).grant === 'clientCredentials' ? undefined : kept;
+    const tokens = new Secret({ accessToken: given.accessToken, refreshToken });
+    const isKept = refreshToken !== undefined && given.refreshToken === undefined;
+    const sequence = situation.sequence + 1;
+    const client = clientOf(credential);
+    const policy = policyJson(credential.policy);
+    await underActiveKey(() => db.transaction().execute(async (trx) => {
+      if (await repository.lockHeld(trx, { team, credential: id, client, policy }) !== situation.sequence) return;
+      const key = await lockActiveKey(trx, team);
+      if (key === undefined) throw new KeyMoved();
+      await repository.writeHeld(trx, {
+        team, credential: id, sequence, key: key.id, token: sealHeld(keyring, key, credential, sequence, { tokens, expiresAt: grant.expiresAt }), client, policy,
+        keyHistory: isKept ? await repository.findKeyHistory(trx, credential, situation) : [],
+        expiresAt: grant.expiresAt ?? null, isRefreshable: situation.isRefreshable, at: new Date(now()),
+      });
+      await audit.record(trx, {
+        caller, team: { id: team, slug }, action: 'oauth.refresh', target: credentialTarget(id), key: key.id, credentialVersion: credential.version,
+        details: { sequence, isRefreshTokenNew: given.refreshToken !== undefined },
+      });
+    }));
+  }
+
+  /** Refused for good: visible until somebody connects again. Otherwise it is tried again, later and later. */
+  async #noteFailure({ credential, caller }: TokenUse, { row, sequence }: Situation, { claim, failure }: { claim: string; failure: Failure | undefined }): Promise<void> {
+    const { db, audit, now } = this.#parts;
+    const at = new Date(now());
+    const retryMs = Math.min(1_000 * 2 ** Math.min(row?.attempts ?? 0, 10), retryMsMax);
+    await db.transaction().execute(async (trx) => {
+      const of = { team: credential.team, credential: credential.id, sequence, claim, failure, retryAt: failure === undefined ? new Date(at.getTime() + retryMs) : null, at };
+      if (!await repository.failRefresh(trx, of)) return;
+      await audit.record(trx, {
+        caller, team: { id: credential.team, slug: credential.slug }, action: 'oauth.refresh', target: credentialTarget(credential.id), decision: 'deny',
+        reason: failure ?? 'unavailable', credentialVersion: credential.version, details: { sequence },
+      });
+    });
+  }
+
+  async #noteUndecryptable({ credential, caller }: TokenUse, sequence: number, key: DataKeyId): Promise<void> {
+    const { db, audit, now } = this.#parts;
+    await db.transaction().execute(async (trx) => {
+      if (!await repository.failOpening(trx, { team: credential.team, credential: credential.id, sequence, key, at: new Date(now()) })) return;
+      await audit.record(trx, {
+        caller, team: { id: credential.team, slug: credential.slug }, action: 'oauth.refresh', target: credentialTarget(credential.id), decision: 'deny',
+        reason: 'undecryptable', key, credentialVersion: credential.version, details: { sequence },
+      });
+    });
+  }
+}
