@@ -9,6 +9,7 @@ import { runDemo } from './local/demo.ts';
 import { startLocal } from './local/run.ts';
 import { localToken } from './local/token.ts';
 import { openapiYaml } from './openapi.ts';
+import { importCredentials } from './operate/import/import.ts';
 import { rotate } from './operate/rotate.ts';
 import { OptionsUnfit } from './operate/target.ts';
 import { verify } from './operate/verify.ts';
@@ -107,6 +108,10 @@ export const commands: Readonly<Record<string, Command>> = {
   rotate: {
     summary: 'rotate the key of a team (--team SLUG) or the root key (--root); --watch, --dry-run, --reason TEXT, --json',
     run: (context) => withOptions(() => rotate(context)),
+  },
+  import: {
+    summary: 'bring credentials of another system along: --from heym|n8n|airflow|env --file PATH --team SLUG; --key-file PATH, --update, --dry-run, --json',
+    run: (context) => withOptions(() => importCredentials(context)),
   },
   verify: {
     summary: 'open every token, check every seal and event, and name what does not hold; --json',

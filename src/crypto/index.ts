@@ -2,6 +2,7 @@
 export { canonicalJson } from './canonical.ts';
 export type { Place, SecretFields } from './envelope.ts';
 export { DecryptionFailed, KeyUnavailable, RootKeyInvalid } from './errors.ts';
+export { fernetKey, keyOfPassphrase, openForeignToken } from './foreign.ts';
 export type { TokenFormat } from './fernet.ts';
 export type { WrappedDataKey } from './key-cache.ts';
 export { Keyring } from './keyring.ts';

@@ -31,9 +31,11 @@ export type VaultCall = (method: string, path: string, body?: unknown) => Promis
 export class VaultRefused extends Error {
   override name = 'VaultRefused';
   readonly status: number;
+  readonly code: string;
   constructor(status: number, code: string) {
     super(status === 0 ? `the vault does not answer (${code})` : `the vault refused: ${status} ${code}`);
     this.status = status;
+    this.code = code;
   }
 }
 

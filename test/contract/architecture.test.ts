@@ -16,7 +16,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'config-reader.ts': ['config-values.ts'],
   'config-values.ts': [],
   local:              ['config.ts', 'serve.ts', 'client', ...floor],
-  operate:            ['config.ts', 'serve.ts', 'local', 'integrity', 'keys', ...floor],
+  operate:            ['config.ts', 'serve.ts', 'local', 'integrity', 'keys', 'credentials', ...floor],
   'serve.ts':         ['config.ts', 'app.ts', 'keys', 'http', 'egress', ...floor],
   'openapi.ts':       ['app.ts', 'http', 'egress', ...floor],
   'app.ts':           ['integrity', ...feature],

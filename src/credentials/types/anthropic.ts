@@ -8,4 +8,9 @@ export const anthropic = defineType({
     upstream: { kind: 'field', field: 'baseUrl' },
   },
   test: { kind: 'http', method: 'GET', path: '/v1/models' },
+  aliases: {
+    heym: [{ type: 'anthropic', fields: { api_key: 'apiKey' } }],
+    n8n: [{ type: 'anthropicApi', fields: { apiKey: 'apiKey' } }],
+    env: [{ type: 'ANTHROPIC_API_KEY', fields: { value: 'apiKey' } }],
+  },
 });

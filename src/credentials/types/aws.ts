@@ -7,4 +7,8 @@ export const aws = defineType({
     sessionToken: optionalSecret({ title: 'Session token' }), region: publicText({ title: 'Region', optional: true, description: 'Counts where the host names none.' }),
   },
   broker: { injection: { kind: 'sigv4' }, upstream: { kind: 'policy' } },
+  aliases: {
+    n8n: [{ type: 'aws', fields: { accessKeyId: 'accessKeyId', secretAccessKey: 'secretAccessKey', sessionToken: 'sessionToken', region: 'region' } }],
+    airflow: [{ type: 'aws', fields: { login: 'accessKeyId', password: 'secretAccessKey', 'extra.region_name': 'region', 'extra.aws_session_token': 'sessionToken' } }],
+  },
 });

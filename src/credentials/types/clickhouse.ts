@@ -6,4 +6,7 @@ export const clickhouse = defineType({
     host: host({ title: 'Host' }), port: port(8443), username: username({ title: 'User name', default: 'default' }), password: secret({ title: 'Password' }),
     database: publicText({ title: 'Database', default: 'default' }), secure: toggle({ title: 'TLS', default: true, destination: true }),
   },
+  aliases: {
+    heym: [{ type: 'clickhouse', fields: { host: 'host', port: 'port', username: 'username', password: 'password', database: 'database', secure: 'secure' } }],
+  },
 });

@@ -5,4 +5,7 @@ export const customLlm = defineType({
   fields: { baseUrl: url({ title: 'Base URL' }), apiKey: secret({ title: 'API key' }) },
   broker: { injection: { kind: 'bearer', field: 'apiKey' }, upstream: { kind: 'field', field: 'baseUrl' } },
   test: { kind: 'http', method: 'GET', path: '/models' },
+  aliases: {
+    heym: [{ type: 'custom', fields: { base_url: 'baseUrl', api_key: 'apiKey' } }],
+  },
 });

@@ -60,6 +60,10 @@ export interface OAuthSettings {
   readonly clientAuthentication: 'header' | 'body';
 }
 
+/** Systems whose credentials can be brought along. `env`: the variable's name is the type, its value the one field `value`. */
+export type System = 'heym' | 'n8n' | 'airflow' | 'env';
+export interface Alias { readonly type: string; readonly fields: Readonly<Record<string, string>> }
+
 export interface CredentialType {
   readonly name: string;
   readonly title: string;
@@ -76,6 +80,8 @@ export interface CredentialType {
   readonly oauth?: { readonly settings: (publicFields: Readonly<Record<string, PublicValue>>) => OAuthSettings; readonly expiryField: string };
   /** What no single field's rule can say: fields that are needed besides, and pointers of those that do not go together. */
   readonly faults?: (publicFields: Readonly<Record<string, PublicValue>>, isSet: (name: string) => boolean) => readonly { readonly pointer: string; readonly rule: string }[];
+  /** What it is called where people come from, and what its fields are called there: theirs to ours. */
+  readonly aliases?: Readonly<Partial<Record<System, readonly Alias[]>>>;
 }
 
 /** A type, frozen. */

@@ -3,4 +3,9 @@ import { defineType, secret } from './define.ts';
 export const discord = defineType({
   name: 'discord', title: 'Discord webhook', description: 'An incoming webhook; the URL itself is the secret.', fields: { webhookUrl: secret({ title: 'Webhook URL' }) },
   broker: { injection: { kind: 'url', field: 'webhookUrl' }, upstream: { kind: 'secret' } },
+  aliases: {
+    heym: [{ type: 'discord', fields: { webhook_url: 'webhookUrl' } }],
+    n8n: [{ type: 'discordWebhookApi', fields: { webhookUri: 'webhookUrl' } }],
+    env: [{ type: 'DISCORD_WEBHOOK_URL', fields: { value: 'webhookUrl' } }],
+  },
 });

@@ -6,4 +6,7 @@ export const googleServiceAccount = defineType({
     clientEmail: username({ title: 'Client e-mail' }), privateKey: secret({ title: 'Private key' }), projectId: publicText({ title: 'Project id', optional: true }),
     scopes: publicText({ title: 'Scopes', description: 'Separated by blanks.', optional: true }),
   },
+  aliases: {
+    n8n: [{ type: 'googleApi', fields: { email: 'clientEmail', privateKey: 'privateKey' } }],
+  },
 });

@@ -44,7 +44,7 @@ import { supabase } from './supabase.ts';
 import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 
-export type { ConnectionTest, CredentialType, FieldSpec, Injection, OAuthSettings, PublicValue, Upstream } from './define.ts';
+export type { Alias, ConnectionTest, CredentialType, FieldSpec, Injection, OAuthSettings, PublicValue, System, Upstream } from './define.ts';
 
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [

@@ -7,4 +7,8 @@ export const s3 = defineType({
     region: publicText({ title: 'Region', optional: true, description: 'Counts where the host names none.' }), sessionToken: optionalSecret({ title: 'Session token' }),
   },
   broker: { injection: { kind: 'sigv4', service: 's3' }, upstream: { kind: 'policy' } },
+  aliases: {
+    heym: [{ type: 's3', fields: { access_key_id: 'accessKeyId', secret_access_key: 'secretAccessKey', region: 'region', session_token: 'sessionToken' } }],
+    n8n: [{ type: 's3', fields: { accessKeyId: 'accessKeyId', secretAccessKey: 'secretAccessKey', region: 'region' } }],
+  },
 });

@@ -5,4 +5,9 @@ export const sentry = defineType({
   fields: { apiToken: secret({ title: 'Auth token' }), baseUrl: url({ title: 'Base URL', default: 'https://sentry.io' }) },
   broker: { injection: { kind: 'bearer', field: 'apiToken' }, upstream: { kind: 'field', field: 'baseUrl' } },
   test: { kind: 'http', method: 'GET', path: '/api/0/organizations/' },
+  aliases: {
+    heym: [{ type: 'sentry', fields: { api_token: 'apiToken', base_url: 'baseUrl' } }],
+    n8n: [{ type: 'sentryIoApi', fields: { token: 'apiToken' } }],
+    env: [{ type: 'SENTRY_AUTH_TOKEN', fields: { value: 'apiToken' } }],
+  },
 });

@@ -5,4 +5,8 @@ export const supabase = defineType({
   fields: { url: url({ title: 'Project URL' }), key: secret({ title: 'Key' }), schema: publicText({ title: 'Schema', default: 'public' }) },
   broker: { injection: { kind: 'header', name: 'apikey', field: 'key' }, upstream: { kind: 'field', field: 'url' } },
   test: { kind: 'http', method: 'GET', path: '/rest/v1/' },
+  aliases: {
+    heym: [{ type: 'supabase', fields: { url: 'url', key: 'key', schema: 'schema' } }],
+    n8n: [{ type: 'supabaseApi', fields: { host: 'url', serviceRole: 'key' } }],
+  },
 });

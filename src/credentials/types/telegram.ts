@@ -5,4 +5,9 @@ export const telegram = defineType({
   fields: { botToken: secret({ title: 'Bot token' }), secretToken: optionalSecret({ title: 'Secret token of the webhook' }) },
   broker: { injection: { kind: 'path', before: '/bot', field: 'botToken', after: '' }, upstream: { kind: 'fixed', baseUrl: 'https://api.telegram.org' } },
   test: { kind: 'http', method: 'GET', path: '/getMe' },
+  aliases: {
+    heym: [{ type: 'telegram', fields: { bot_token: 'botToken', secret_token: 'secretToken' } }],
+    n8n: [{ type: 'telegramApi', fields: { accessToken: 'botToken' } }],
+    env: [{ type: 'TELEGRAM_BOT_TOKEN', fields: { value: 'botToken' } }],
+  },
 });
