@@ -86,14 +86,17 @@ t.test('an export of n8n', async (t) => {
   const file = JSON.stringify([
     { id: 'a', name: 'mail', type: 'smtp', data: { user: 'me', password: 'pw', host: 'mail.test', port: 465, secure: true } }, { id: 'b', name: 'unknown', type: 'kafka', data: { brokers: 'k:9092', ssl: false, password: 'kpw' } },
     { id: 'c', name: 'half', type: 'httpBasicAuth', data: { user: 'me' } }, { id: 'd', name: 'hook', type: 'httpHeaderAuth', data: { name: 'X-Key', value: 'hv' } }, { id: 'e', name: 'broken', type: 'smtp' },
+    { id: 'f', name: 'sheets', type: 'googleSheetsOAuth2Api', data: { clientId: 'ci', clientSecret: 'cs', oauthTokenData: { access_token: 'at', refresh_token: 'rt', token_type: 'Bearer' } } },
   ]);
   const { code, reports } = await run({ f: file }, '--from', 'n8n', '--file', 'f');
   t.equal(code, 3);
-  t.strictSame(reports.map(({ name, type, action }) => `${name} ${type} ${action}`).sort(), ['broken smtp failed', 'half custom created', 'hook header created', 'mail (extra) custom created', 'mail smtp created', 'unknown custom created']);
+  t.strictSame(reports.map(({ name, type, action }) => `${name} ${type} ${action}`).sort(), ['broken smtp failed', 'half custom created', 'hook header created', 'mail (extra) custom created', 'mail smtp created', 'sheets (extra) custom created', 'sheets googleSheets created', 'unknown custom created']);
   const secretsOf = async (name: string): Promise<unknown> => openSecrets(vault, (await listed(vault)).find((each) => each.name === name).id);
   t.strictSame(await secretsOf('unknown'), { brokers: 'k:9092', ssl: 'false', password: 'kpw' });
   t.strictSame(await secretsOf('mail (extra)'), { secure: 'true' });
   t.strictSame(await secretsOf('half'), { user: 'me' });
+  t.match(await secretsOf('sheets'), { clientSecret: 'cs' });
+  t.strictSame(await secretsOf('sheets (extra)'), { 'oauthTokenData.token_type': 'Bearer' });
   t.match((await listed(vault)).find(({ name }) => name === 'mail').publicFields, { host: 'mail.test', port: 465, username: 'me' });
 });
 

@@ -2,7 +2,7 @@
 import { type CredentialType, defineType, moment, optionalSecret, publicText, secret } from './define.ts';
 
 /** A type of Google's whose requests go to one API with one scope. */
-export const googleOAuth = (of: { name: string; title: string; description: string; scope: string; baseUrl: string }): CredentialType => defineType({
+export const googleOAuth = (of: { name: string; title: string; description: string; scope: string; baseUrl: string; heym: string; n8n: string }): CredentialType => defineType({
   name: of.name, title: of.title, description: of.description,
   fields: {
     clientId: publicText({ title: 'Client ID' }), clientSecret: secret({ title: 'Client secret' }),
@@ -21,4 +21,8 @@ export const googleOAuth = (of: { name: string; title: string; description: stri
     }),
   },
   broker: { injection: { kind: 'oauth' }, upstream: { kind: 'fixed', baseUrl: of.baseUrl } },
+  aliases: {
+    heym: [{ type: of.heym, fields: { client_id: 'clientId', client_secret: 'clientSecret', access_token: 'accessToken', refresh_token: 'refreshToken', token_expiry: 'tokenExpiry', scope: 'scope' } }],
+    n8n: [{ type: of.n8n, fields: { clientId: 'clientId', clientSecret: 'clientSecret', scope: 'scope', 'oauthTokenData.access_token': 'accessToken', 'oauthTokenData.refresh_token': 'refreshToken' } }],
+  },
 });

@@ -27,6 +27,15 @@ export const oauth2 = defineType({
   },
   oauth: { settings: settingsOf, expiryField: 'expiresAt' },
   broker: { injection: { kind: 'oauth' }, upstream: { kind: 'policy' } },
+  aliases: {
+    n8n: [{
+      type: 'oAuth2Api',
+      fields: {
+        grantType: 'grant', clientId: 'clientId', clientSecret: 'clientSecret', accessTokenUrl: 'tokenUrl', authUrl: 'authorizationUrl', scope: 'scope', authQueryParameters: 'parameters',
+        authentication: 'clientAuthentication', 'oauthTokenData.access_token': 'accessToken', 'oauthTokenData.refresh_token': 'refreshToken',
+      },
+    }],
+  },
 });
 
 function settingsOf(fields: Readonly<Record<string, PublicValue>>): OAuthSettings {

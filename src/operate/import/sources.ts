@@ -27,7 +27,7 @@ export const sources: Readonly<Record<System, Read>> = {
   },
 
   /** The decrypted export: rows with `id`, `name`, `type`, `data`. */
-  n8n: (text) => arrayIn(text).map((row, index) => ({ ...named(row, index), type: textOf(row['type']) ?? '', data: isObject(row['data']) ? row['data'] : undefined })),
+  n8n: (text) => arrayIn(text).map((row, index) => ({ ...named(row, index), type: textOf(row['type']) ?? '', data: isObject(row['data']) ? withTokens(row['data']) : undefined })),
 
   /** `connections export` as JSON, by connection id; or rows with `conn_id`, whose `password` and `extra` are Fernet tokens where they are said to be encrypted. */
   airflow(text, key) {
@@ -51,6 +51,12 @@ export const sources: Readonly<Record<System, Read>> = {
   /** One credential a variable. */
   env: (text) => Object.entries(parseEnv(text)).map(([name, value]) => ({ id: name, name, type: name, data: { value } })),
 };
+
+/** What an OAuth provider gave, member by member. */
+function withTokens({ oauthTokenData: held, ...data }: Json): Json {
+  if (!isObject(held)) return held === undefined ? data : { ...data, oauthTokenData: held };
+  return { ...data, ...Object.fromEntries(Object.entries(held).map(([name, value]) => [`oauthTokenData.${name}`, value])) };
+}
 
 /** The members of `extra` by themselves; what is no object stays as it is. */
 function flat(extra: unknown): Json {
