@@ -1,4 +1,4 @@
-// npm run bench [-- --quick] [-- --only read,create,lease,list,rotation,start]: the vault next to the floor, on one durable PostgreSQL,
+// npm run bench [-- --quick] [-- --only read,create,lease,list,broker,rotation,start]: the vault next to the floor, on one durable PostgreSQL,
 // in one run. Ratios are what counts; absolute figures are this machine's. Ends with 1 only when something answered wrong: time
 // passes no judgement here.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -8,17 +8,18 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { migrate } from '../src/db/migrate.ts';
 import { startLocalPostgres } from '../src/local/postgres.ts';
+import { type BrokerStage, measureBroker, startUpstream } from './broker.ts';
 import { compare, type Comparison, compareRotations, type Effort, fill, median, requestsOf } from './measures.ts';
 import { type Server, startServer } from './processes.ts';
 import { figuresTable, type Verdict, verdictTable } from './report.ts';
-import { audience, issuer, makeSetting, operator, type Setting, teams } from './setting.ts';
+import { audience, issuer, laterMs, makeSetting, operator, type Setting, teams } from './setting.ts';
 
 const efforts: Readonly<Record<'full' | 'quick', Effort>> = {
   full:  { rounds: 5, seconds: 2,   warmUpSeconds: 2,   credentials: 2_000, rotated: 5_000, rotations: 5, starts: 5 },
   quick: { rounds: 3, seconds: 0.8, warmUpSeconds: 0.8, credentials: 500,   rotated: 1_000, rotations: 3, starts: 3 },
 };
 
-const parts = ['read', 'create', 'lease', 'list', 'rotation', 'start'] as const;
+const parts = ['read', 'create', 'lease', 'list', 'broker', 'rotation', 'start'] as const;
 type Part = (typeof parts)[number];
 
 const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false }, only: { type: 'string' } } });
@@ -55,7 +56,9 @@ async function run(): Promise<void> {
     readyMs.push(replica.readyMs);
     await replica.stop();
   }
-  const vault = await startVault(setting);
+  const stage = has('broker') ? await startUpstream() : undefined;
+  if (stage !== undefined) stops.push(() => stage.stop());
+  const vault = await startVault(setting, stage);
   stops.push(() => vault.stop());
   const ids = await fill(vault, setting, has('rotation') ? effort : { ...effort, rotated: 0 });
   const floor = await startServer(['bench/floor.ts'], {
@@ -92,6 +95,15 @@ async function run(): Promise<void> {
     atMost('time of a lease of 20 ÷ of 1', 1 / twenty.ratio, 2, ' ×');
   }
   if (has('list')) verdicts.push({ what: 'list of 50 ÷ floor', value: (await against('list of 50', requests.list(50), 16)).ratio, unit: ' ×', target: '', isMet: true });
+  if (stage !== undefined) {
+    const { alone, crowd, firstMs } = await measureBroker({ vault, stage, setting, effort });
+    for (const comparison of [alone, crowd]) {
+      figures.push({ comparison, other: 'bare proxy' });
+      atMost(`${comparison.name}: p50 ÷ bare proxy`, comparison.p50Ratio, 1.3, ' ×');
+    }
+    lines.push(`first event of a stream that ends ${laterMs} ms later: broker ${firstMs.vault.toFixed(2)} ms, bare proxy ${firstMs.floor.toFixed(2)} ms`);
+    atMost('first event of a stream ÷ bare proxy', firstMs.ratio, 1.3, ' ×');
+  }
   if (has('rotation')) {
     const rotation = await compareRotations({ vault, floor, setting, effort });
     lines.push(`rotation of ${effort.rotated} rows: vault ${rotation.vault.toFixed(0)} rows/s, bare loop ${rotation.floor.toFixed(0)} rows/s`);
@@ -108,10 +120,11 @@ async function run(): Promise<void> {
   say(`\n${((performance.now() - begun) / 1000).toFixed(0)} s`);
 }
 
-function startVault(setting: Setting): Promise<Server> {
+function startVault(setting: Setting, stage?: BrokerStage): Promise<Server> {
   return startServer(['--disable-sigusr1', 'src/main.ts', 'serve'], {
     DATABASE_URL: setting.databaseUrl, CREDVAULT_ROOT_KEYS: setting.rootKeys, CREDVAULT_JWT_ISSUER: issuer, CREDVAULT_JWT_AUDIENCE: audience,
     CREDVAULT_JWT_SECRET: setting.jwtSecret, CREDVAULT_OPERATORS: operator, CREDVAULT_RATE_LIMIT_ADDRESS: '0', CREDVAULT_RATE_LIMIT_SUBJECT: '0',
+    ...stage?.environment,
   }, '/readyz');
 }
 

@@ -14,6 +14,8 @@ export const teams = { read: 'readings', write: 'writings', rotate: 'rotations' 
 
 export const purpose = 'bench run';
 export const ttlSeconds = 60;
+/** How much later than its first event a stream of the broker's upstream ends. */
+export const laterMs = 200;
 
 export interface Setting {
   readonly databaseUrl: string;

@@ -5,24 +5,42 @@ import { type EscapeKind, EscapeReader } from './escapes.ts';
 import { formsOf, valueBytesMin } from './forms.ts';
 
 export const mark = '[redacted]';
+const [percent, backslash] = [0x25, 0x5c];
 const markBytes = Buffer.from(mark);
 
 /** What is looked for, compiled once for an answer: its headers and its body. */
 export class Redactor {
   readonly #automaton: Automaton;
+  /** Bytes that lead to nothing when no reading is in the middle of something. */
+  readonly #idle: Uint8Array;
   constructor(sensitive: readonly string[]) {
     this.#automaton = new Automaton(formsOf(sensitive));
+    this.#idle = new Uint8Array(256);
+    for (let byte = 0; byte < 256; byte += 1) if (!this.#automaton.starts(byte) && byte !== percent && byte !== backslash) this.#idle[byte] = 1;
   }
 
   /** A header's value without secrets. */
   text(value: string): string {
+    if (!this.#isSuspect(value)) return value;
     const stream = this.stream();
     return Buffer.concat([stream.push(Buffer.from(value, 'latin1')), stream.end()]).toString('latin1');
   }
 
+  /** False only for a text with no escape in it and nothing of a secret: almost every header. */
+  #isSuspect(value: string): boolean {
+    let state = root;
+    for (let i = 0; i < value.length; i += 1) {
+      const byte = value.charCodeAt(i) & 0xff;
+      if (byte === percent || byte === backslash) return true;
+      state = this.#automaton.next(state, byte);
+      if (this.#automaton.matched(state) > 0) return true;
+    }
+    return this.#automaton.pending(state) >= valueBytesMin;
+  }
+
   /** A body, in chunks. */
   stream(): RedactionStream {
-    return new RedactionStream(this.#automaton);
+    return new RedactionStream(this.#automaton, this.#idle);
   }
 }
 
@@ -34,7 +52,6 @@ interface Interval { readonly start: number; readonly end: number }
  */
 export class RedactionStream {
   readonly #readings: readonly Reading[];
-  /** Bytes that lead to nothing when no reading is in the middle of something. */
   readonly #idle: Uint8Array;
   #position = 0;
   #held: Buffer = Buffer.alloc(0);
@@ -43,10 +60,10 @@ export class RedactionStream {
   /** Up to where the last mark stands for what came in. */
   #coveredTo = 0;
 
-  constructor(automaton: Automaton) {
+  constructor(automaton: Automaton, idle: Uint8Array) {
     const note = (start: number, end: number): void => { this.#note(start, end); };
     this.#readings = ([undefined, 'percent', 'backslash', 'backslashes'] as const).map((escapes) => new Reading(automaton, escapes, note));
-    this.#idle = Uint8Array.from({ length: 256 }, (_, byte) => (automaton.starts(byte) || byte === 0x25 || byte === 0x5c ? 0 : 1));
+    this.#idle = idle;
   }
 
   /** The next bytes that may pass. */
@@ -108,8 +125,8 @@ class Reading {
   readonly #automaton: Automaton;
   readonly #escapes: EscapeReader | undefined;
   readonly #note: (start: number, end: number) => void;
-  /** Where the last bytes that were read began; one entry for each byte of the longest pattern. */
-  readonly #starts: Float64Array;
+  /** Where the last bytes that were read began, in a ring as long as the longest pattern; made when a pattern begins for the first time. */
+  #starts: Float64Array | undefined;
   readonly #mask: number;
   #count = 0;
   #state = root;
@@ -117,9 +134,7 @@ class Reading {
   constructor(automaton: Automaton, escapes: EscapeKind | undefined, note: (start: number, end: number) => void) {
     this.#automaton = automaton;
     this.#note = note;
-    const size = 2 ** Math.ceil(Math.log2(automaton.longestPattern + 1));
-    this.#starts = new Float64Array(size);
-    this.#mask = size - 1;
+    this.#mask = 2 ** Math.ceil(Math.log2(automaton.longestPattern + 1)) - 1;
     this.#escapes = escapes === undefined ? undefined : new EscapeReader(escapes, (byte, start, end) => { this.#step(byte, start, end); });
   }
 
@@ -140,13 +155,15 @@ class Reading {
   }
 
   #step(byte: number, start: number, end: number): void {
+    this.#state = this.#automaton.next(this.#state, byte);
+    if (this.#state === root) return;
+    this.#starts ??= new Float64Array(this.#mask + 1);
     this.#starts[this.#count & this.#mask] = start;
     this.#count += 1;
-    this.#state = this.#automaton.next(this.#state, byte);
     const matched = this.#automaton.matched(this.#state);
     if (matched > 0) this.#note(this.#startOf(matched), end);
   }
 
   /** Where the byte began that was read `back` bytes ago, the last one being 1. */
-  #startOf(back: number): number { return this.#starts[(this.#count - back) & this.#mask]!; }
+  #startOf(back: number): number { return this.#starts?.[(this.#count - back) & this.#mask] ?? 0; }
 }
