@@ -2,6 +2,7 @@
 // without triggers, foreign keys, partitions or further indexes. What it reads besides are the vault's own rows.
 import pg from 'pg';
 import { encrypt, type FernetKey } from '../src/crypto/fernet.ts';
+import { movingTable } from './bare-loop.ts';
 import { teams } from './setting.ts';
 
 const tables = `
@@ -17,8 +18,7 @@ create table floor.audit_event (
   id uuid not null, at timestamptz not null, actor_id uuid, team_id uuid, action text not null, target_type text not null, target_id text not null, decision text not null,
   request_id text not null, key_id uuid, credential_version integer, details jsonb not null, mac_version integer not null, mac bytea not null, primary key (at, id));
 create table floor.token (credential_id uuid primary key, data_key_id uuid not null, token text not null);
-create table floor.moving (credential_id uuid primary key, key integer not null, token text not null);
-create index on floor.moving (key)`;
+${movingTable}`;
 
 /** Makes the tables where there are none, and gives each stored credential a token under the floor's key. */
 export async function prepareFloor(pool: pg.Pool, key: FernetKey, plaintextOf: (credential: string) => Buffer): Promise<void> {

@@ -46,7 +46,7 @@ export const lease = `
     select $4::uuid, $5::timestamptz, $2, team_id, 'credential.lease', 'credential', id::text, 'allow', $6, data_key_id, version, $7::jsonb, 1, $8::bytea from found)
   select * from found`;
 
-export const held = 'select credential_id, token from floor.moving where key = $1 limit 100 for update skip locked';
+export const held = 'select credential_id, token from floor.moving where key = $1 and credential_id > $2 order by credential_id limit 100 for update skip locked';
 
 export const move = `update floor.moving set token = moved.token, key = $3
   from unnest($1::uuid[], $2::text[]) as moved (id, token) where credential_id = moved.id`;

@@ -9,6 +9,7 @@ import { decrypt, encrypt, importKey } from '../src/crypto/fernet.ts';
 import { recipientKey, signAndEncrypt } from '../src/crypto/nested-jwt.ts';
 import { connectionConfig } from '../src/db/client.ts';
 import { parseDatabaseUrl } from '../src/db/url.ts';
+import { moveTokens } from './bare-loop.ts';
 import { prepareFloor } from './floor-database.ts';
 import { audience, engine, issuer, person, teams } from './setting.ts';
 import * as statements from './floor-statements.ts';
@@ -129,27 +130,10 @@ app.post<{ Body: { credentials: [{ id: string }]; purpose: string; onBehalfOf: s
   });
 });
 
-// The bare loop of a rotation: whole batches of 100, each in one transaction.
 let under = 1;
 app.post('/rotation', async () => {
   const [from, to] = under % 2 === 1 ? [dataKey, nextDataKey] : [nextDataKey, dataKey];
-  const next = under + 1;
-  const client = await pool.connect();
-  const begun = performance.now();
-  let moved = 0;
-  for (;;) {
-    await client.query('begin');
-    const { rows } = await client.query<{ credential_id: string; token: string }>({ name: 'held', text: statements.held, values: [under] });
-    const tokens = rows.map(({ token }) => { const { plaintext, time } = decrypt(from, token); return encrypt(to, plaintext, time); });
-    if (rows.length > 0) await client.query({ name: 'move', text: statements.move, values: [rows.map(({ credential_id: id }) => id), tokens, next] });
-    await client.query('commit');
-    moved += rows.length;
-    if (rows.length === 0) break;
-  }
-  const seconds = (performance.now() - begun) / 1000;
-  client.release();
-  under = next;
-  return { moved, seconds };
+  return moveTokens(pool, { from, to, under: under++ });
 });
 
 app.get('/readyz', async () => ({ status: 'ok' }));

@@ -1,6 +1,7 @@
 // The load: keep-alive connections that each send the next request when the last answer is complete. Plain sockets and no HTTP
 // client, so that the machine's cores are left to what is measured. An answer that is not 2xx ends the run.
 import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 
 export interface Load {
   readonly port: number;
@@ -10,6 +11,8 @@ export interface Load {
   /** The bytes of the next request; see `requestText`. */
   readonly next: () => string;
   readonly onAnswer?: (body: string) => void;
+  /** How long each connection waits after an answer; not at all where it is left out. */
+  readonly pauseMs?: number;
 }
 
 export interface Figures { readonly requests: number; readonly perSecond: number; readonly p50Ms: number; readonly p99Ms: number }
@@ -45,6 +48,7 @@ export async function runLoad(load: Load): Promise<Figures> {
         // What is answered after the end would count a time in which not every connection was busy.
         if (now <= deadline) { latencies.push(now - at); end = Math.max(end, now); }
         load.onAnswer?.(body);
+        if (load.pauseMs !== undefined) await delay(load.pauseMs);
       }
     } catch (error) {
       isFailed = true;

@@ -13,6 +13,8 @@ export interface Server {
   readonly readyMs: number;
   /** Seconds of processor time so far; undefined where the system does not tell. */
   cpuSeconds(): number | undefined;
+  /** Memory that it holds at this moment; undefined where the system does not tell. */
+  residentBytes(): number | undefined;
   stop(): Promise<void>;
 }
 
@@ -45,7 +47,7 @@ export async function startServer(args: readonly string[], environment: Record<s
     await stop();
     throw error;
   }
-  return { port, readyMs: performance.now() - begun, cpuSeconds: () => cpuSecondsOf(child), stop };
+  return { port, readyMs: performance.now() - begun, cpuSeconds: () => cpuSecondsOf(child), residentBytes: () => residentBytesOf(child), stop };
 }
 
 function answers(port: number, path: string): Promise<boolean> {
@@ -71,5 +73,13 @@ function cpuSecondsOf({ pid }: ChildProcess): number | undefined {
     return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
   } catch {
     return undefined;   // another system
+  }
+}
+
+function residentBytesOf({ pid }: ChildProcess): number | undefined {
+  try {
+    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
+  } catch {
+    return undefined;
   }
 }

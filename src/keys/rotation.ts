@@ -60,13 +60,14 @@ export async function moveBatch(parts: RotationParts, rotation: RunningRotation,
 
 /**
  * Ends the rotation if all that is left are its failures. "No row came back" is not "done": the count waits for nobody, but sees
- * what others hold. False when somebody still holds tokens, or the rotation has ended already.
+ * what others hold. It holds up nobody either, and is true for good: nothing is ever written under a key that is not active. False
+ * when somebody still holds tokens, or the rotation has ended already.
  */
 export async function endIfDone({ db, audit, now }: RotationParts, rotation: RunningRotation): Promise<boolean> {
+  const { left, failed } = await countLeft(db, rotation);
+  if (left > failed) return false;
   return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
     if (!await lockRunning(trx, rotation)) return false;
-    const { left, failed } = await countLeft(trx, rotation);
-    if (left > failed) return false;
     const state = failed === 0 ? 'completed' : 'completedWithFailures';
     const { total, done, toKey } = await endRotation(trx, rotation, { state, at: new Date(now()), failed });
     await audit.record(trx, {

@@ -20,7 +20,7 @@ interface Trouble { readonly attempts: number; readonly until: number }
 
 /**
  * One pass over the tokens of a rotation: how far it is, and the keys that did not unwrap with the root keys that they need. It is
- * kept for speed only; a pass that found nothing is followed by one from the start, and the end is decided by a count.
+ * kept for speed only; at its end a count decides whether the rotation has ended, or another pass begins.
  */
 interface Pass { after: Position | undefined; readonly passedOver: Map<DataKeyId, string> }
 
@@ -118,9 +118,12 @@ export class RotationWorker {
     try {
       // Whoever started it may have died before he could. A count that takes too long keeps nothing from moving.
       if (rotation.total === 0 && isFromStart) await settleTotal(this.#parts.db, rotation.id).catch(() => undefined);
-      if (await this.#stretch(rotation, pass) || !isFromStart) return 'worked';
+      const found = await this.#stretch(rotation, pass);
+      if (found === 'more') return 'worked';
+      const isEmpty = found === 'nothing' && isFromStart;
+      if (pass.passedOver.size > 0 && !isEmpty) return 'worked';
       this.#passes.delete(rotation.id);
-      if (pass.passedOver.size === 0) return await endIfDone(this.#parts, rotation) ? 'worked' : 'waiting';
+      if (pass.passedOver.size === 0) return await endIfDone(this.#parts, rotation) || !isEmpty ? 'worked' : 'waiting';
       this.#note(rotation.id, new Error(`rotation ${rotation.id} waits for root keys: ${[...new Set(pass.passedOver.values())].join(', ')}`));
     } catch (error) {
       this.#passes.delete(rotation.id);   // what a failed batch let go lies before the position
@@ -130,10 +133,10 @@ export class RotationWorker {
   }
 
   /**
-   * Batch after batch, until the pass finds no more or the others' turn has come; whether the first one found any. While the
-   * database stores a batch, this process re-encrypts the next: at most two transactions are open.
+   * Batch after batch, until the pass finds no more or the others' turn has come. While the database stores a batch, this process
+   * re-encrypts the next: at most two transactions are open.
    */
-  async #stretch(rotation: RunningRotation, pass: Pass): Promise<boolean> {
+  async #stretch(rotation: RunningRotation, pass: Pass): Promise<'more' | 'last' | 'nothing'> {
     const end = performance.now() + stretchMs;
     const open: Promise<Batch>[] = [];
     try {
@@ -143,13 +146,13 @@ export class RotationWorker {
         open.push(batch.stored);
         const isFound = await batch.sealed;
         if (open.length > 1) await open.shift();
-        if (!isFound) return !isFirst;
+        if (!isFound) return isFirst ? 'nothing' : 'last';
         const isOver = this.#isStopping || performance.now() > end;
         // The throttle: half of the time at the most, while requests are being answered and nothing is urgent.
         this.#isBusy = !rotation.isUrgent && this.#parts.isForegroundBusy?.() === true;
         if (isOver || this.#isBusy) await Promise.all(open.splice(0));
         await (this.#isBusy ? this.#rest(Math.min(performance.now() - began, restMsMax)) : yieldToOthers());
-        if (isOver) return true;
+        if (isOver) return 'more';
       }
     } finally {
       await Promise.allSettled(open);

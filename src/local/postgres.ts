@@ -163,6 +163,8 @@ function launch({ bin, folder, data, socketFolder, runAs, isDurable }: Place & {
   const settings = [
     'listen_addresses=', `port=${portNumber}`, `unix_socket_directories=${socketFolder}`, 'unix_socket_permissions=0700', 'max_connections=100', 'shared_buffers=128MB',
     'log_min_messages=log', // not the statements that failed: they and their rows would stand in a log
+    // The server's own default; small segments would make it 64 MB, and under steady writing it would do little but checkpoints.
+    'max_wal_size=1GB',
     ...(isDurable ? [] : ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'autovacuum=off']),
   ];
   const server = [...runAs.prefix, join(bin, 'postgres'), '-D', data, ...settings.flatMap((setting) => ['-c', setting])];
