@@ -1,11 +1,13 @@
 // Tickets of a test vault, and a broker that listens before a real upstream of the test's own.
 import { once } from 'node:events';
-import { type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest, type RequestListener, type Server } from 'node:http';
+import { type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
+import type { Egress } from '../../src/egress/index.ts';
 import type { Policy } from '../../src/credentials/policy.ts';
 import { egressTo, plainUpstream, tlsUpstream } from './egress.ts';
 import { demand, registerEngine, type TestEngine } from './leases.ts';
+import { until } from './processes.ts';
 import { type Answer, startVault, type TestVault } from './vault.ts';
 
 interface Teardown { teardown(action: () => unknown): unknown }
@@ -18,7 +20,7 @@ export function askTicket(vault: TestVault, engine: string, credential: object, 
 export interface Ticket { readonly id: string; readonly ticket: string; readonly baseUrl: string }
 export interface BrokerAnswer { readonly status: number; readonly headers: IncomingMessage['headers']; readonly rawHeaders: string[]; readonly text: string; readonly json: any; readonly bytes: Buffer; readonly trailers: object }
 export interface BrokerStage {
-  readonly vault: TestVault; readonly engine: TestEngine; readonly secret: string; readonly credential: string; readonly ticket: Ticket;
+  readonly vault: TestVault; readonly egress: Egress; readonly engine: TestEngine; readonly secret: string; readonly credential: string; readonly ticket: Ticket;
   /** Where the broker listens, and where the upstream does. */
   readonly port: number; readonly upstream: { readonly host: string; readonly port: number; readonly server: Server };
   /** A ticket for a credential, the stage's own otherwise. */
@@ -56,7 +58,7 @@ export async function startBroker(
   const newTicket = (more: Record<string, unknown> = {}, of = credential): Promise<Ticket> => demand(askTicket(vault, 'n8n', { id: of }, more), 201);
   const ticket = await newTicket();
   return {
-    vault, engine, secret, credential, ticket, port, upstream: upstream as unknown as BrokerStage['upstream'], store, newTicket,
+    vault, egress, engine, secret, credential, ticket, port, upstream: upstream as unknown as BrokerStage['upstream'], store, newTicket,
     call: (method, path, { ticket: with_ = ticket, headers = {}, body } = {}) => callBroker(port, method, `/broker/${with_.id}${path}`, { authorization: `Bearer ${with_.ticket}`, ...headers }, body),
   };
 }
@@ -89,3 +91,31 @@ export async function rawCall(port: number, bytes: string): Promise<string> {
   await once(socket, 'close');
   return text;
 }
+
+export interface SwitchableStage extends BrokerStage {
+  /** What the upstream does from now on. */
+  on(handler: RequestListener): void;
+  /** A call whose body and answer the test handles itself. */
+  begin(method: string, path: string, headers?: Record<string, string | number>): ClientRequest;
+}
+
+/** A stage whose upstream can be changed. */
+export async function stageOf(t: Teardown, options: Parameters<typeof startBroker>[2] = {}): Promise<SwitchableStage> {
+  let handler: RequestListener = (_request, response) => { response.end('fine'); };
+  const stage = await startBroker(t, (request, response) => { handler(request, response); }, options);
+  return {
+    ...stage, on: (next) => { handler = next; },
+    begin: (method, path, headers = {}) => httpRequest({
+      host: '127.0.0.1', port: stage.port, method, path: `/broker/${stage.ticket.id}${path}`, headers: { authorization: `Bearer ${stage.ticket.ticket}`, ...headers }, agent: false,
+    }),
+  };
+}
+
+/** The answer to a request, when its head has come. */
+export const responseOf = async (request: ClientRequest): Promise<IncomingMessage> => (await once(request, 'response'))[0] as IncomingMessage;
+
+/** The details of the first outcome in the trail that is the one asked for, when it is there. */
+export const lastOutcome = (stage: BrokerStage, isIt: (details: any) => boolean): Promise<any> => until(async () => {
+  const events = await stage.vault.db.selectFrom('audit_event').select('details').where('action', '=', 'credential.used').execute();
+  return events.map(({ details }) => details).find(isIt);
+});

@@ -8,6 +8,7 @@ import type { TicketId } from '../../src/shared/ids.ts';
 import { askTicket } from '../helpers/broker.ts';
 import { everyColumn } from '../helpers/canary.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
+import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
 const brokered = { policy: { delivery: ['broker'], allowedHosts: [] } };
@@ -166,7 +167,21 @@ t.test('tickets', async (t) => {
   });
 });
 
-t.test('nothing is made without its event, and nothing of what was decided on may change in between', async (t) => {
+t.test('what changes while a ticket is being decided is decided again', async (t) => {
+  const { vault, credential } = await small(t);
+  const waiting = async (): Promise<boolean> => (await sql<{ n: number }>`select count(*)::int as n from pg_locks where not granted and relation = 'audit_event'::regclass`.execute(vault.db)).rows[0]?.n === 1;
+  let answer: ReturnType<typeof askTicket> | undefined;
+  await vault.db.transaction().execute(async (trx) => {
+    await sql`lock table audit_event in access exclusive mode`.execute(trx);
+    answer = askTicket(vault, 'n8n', { id: credential });
+    await until(waiting);
+    await sql`update engine set state = 'disabled', revision = revision + 1`.execute(trx);
+  });
+  t.equal((await answer!).status, 403);
+  t.equal((await vault.db.selectFrom('broker_ticket').select('id').execute()).length, 0);
+});
+
+t.test('nothing is made without its event', async (t) => {
   const { vault, credential } = await small(t);
   const { execute } = await failEvents(vault);
   t.equal((await askTicket(vault, 'n8n', { id: credential })).status, 500);
