@@ -163,7 +163,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const outcomes = new Outcomes({ db, audit, onError });
   const broker = await createBrokerListener({
     logger, isStopping: () => isStopping, trustedProxies: parts.trustedProxies, tls: parts.tls, rateLimits: parts.rateLimits,
-    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now) }), proxy: new Proxy({ egress: parts.egress, outcomes, now }),
+    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now), accessTokens }), proxy: new Proxy({ egress: parts.egress, outcomes, now }),
   });
 
   return {

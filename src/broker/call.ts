@@ -2,14 +2,15 @@
 // committed, before anything is dialled.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
-import { type AllFields, findType, type Limits, limitDefaults, type Policy } from '../credentials/service.ts';
-import { DecryptionFailed, type Keyring } from '../crypto/index.ts';
+import { type AllFields, type CredentialType, findType, type Limits, limitDefaults, type Policy } from '../credentials/service.ts';
+import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
-import { decideAll, decideEngine, type Granted, markUndecryptable, openGranted, type UsageCounter } from '../leases/service.ts';
+import { asOAuth, decideAll, decideEngine, type Granted, markUndecryptable, openGranted, type UsageCounter } from '../leases/service.ts';
+import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import { isId, type TicketId } from '../shared/ids.ts';
-import { fieldsOf } from './fields.ts';
+import { fieldsOf, tokenFieldsOf } from './fields.ts';
 import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
 import { pathShown } from './path-shown.ts';
@@ -26,6 +27,7 @@ export interface CallParts {
   readonly now: () => number;
   readonly usage: Pick<UsageCounter, 'count'>;
   readonly limits: CallLimits;
+  readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
 }
 
 /** A call as it came. */
@@ -50,6 +52,8 @@ export interface Admitted {
   readonly path: string;
   readonly limits: Readonly<Record<keyof Limits, number>>;
   readonly event: EventInput;
+  /** Where an access token is held: the call rendered with another one than the upstream has just refused; undefined where there is none. */
+  readonly renew: (() => Promise<Rendered | undefined>) | undefined;
   readonly leave: () => void;
 }
 
@@ -143,16 +147,16 @@ export class Calls {
   }
 
   /** Where it goes and what is put into it, by the current version. */
-  async #prepare(call: Call, { ticket }: TicketRow, granted: Granted, policy: Policy, caller: Caller): Promise<Pick<Admitted, 'target' | 'rendered' | 'path'>> {
+  async #prepare(call: Call, { ticket }: TicketRow, granted: Granted, policy: Policy, caller: Caller): Promise<Pick<Admitted, 'target' | 'rendered' | 'path' | 'renew'>> {
     const { row } = granted;
     try {
       const type = findType(row.type);
       if (type === undefined) throw refusalOf('notBrokerable');
       checkCall(policy, call);
-      const fields = await this.#fieldsFor(granted, caller);
+      const { fields, renew } = await this.#fieldsFor(type, granted, caller);
       const target = targetOf(type, fields, policy, ticket.host ?? undefined);
       const rendered = render(type, fields);
-      return { target, rendered, path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)) };
+      return { target, rendered, path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)), renew };
     } catch (error) {
       const refusal = refusalOf(error);
       if (refusal.code === 'brokerRefused' && refusal.errors?.[0]?.rule !== 'undecryptable') {
@@ -163,10 +167,28 @@ export class Calls {
   }
 
   /** What the call is rendered from. */
-  async #fieldsFor(granted: Granted, caller: Caller): Promise<AllFields> {
+  async #fieldsFor(type: CredentialType, granted: Granted, caller: Caller): Promise<{ fields: AllFields; renew: Admitted['renew'] }> {
+    const { accessTokens } = this.#parts;
+    const secrets = await this.#open(granted, caller);
+    if (type.oauth === undefined) return { fields: fieldsOf(granted, secrets), renew: undefined };
+    const use = { credential: asOAuth(granted), secrets, caller };
+    const { token, sequence } = await accessTokens.accessTokenFor(use);
+    const renew = async (): Promise<Rendered | undefined> => {
+      try {
+        const next = await accessTokens.accessTokenFor({ ...use, rejected: sequence });
+        return render(type, tokenFieldsOf(granted, next.token));
+      } catch (error) {
+        if (error instanceof NoAccessToken) return undefined;   // the upstream's own answer says it
+        throw error;
+      }
+    };
+    return { fields: tokenFieldsOf(granted, token), renew };
+  }
+
+  async #open(granted: Granted, caller: Caller): Promise<SecretFields> {
     const { keyring, audit } = this.#parts;
     try {
-      return fieldsOf(granted, openGranted(keyring, granted));
+      return openGranted(keyring, granted);
     } catch (error) {
       if (!(error instanceof DecryptionFailed)) throw error;
       const { row, version } = granted;

@@ -71,21 +71,35 @@ export class Proxy {
     const method = request.method ?? 'GET';
     const dispatcher = await this.#parts.egress.dispatcher(admitted.target.origin, admitted.team);
     const { headers, body, sensitive } = await this.#prepare(admitted, exchange, watch, tally);
-    const send = (): Promise<Upstream> => dispatcher.request({
+    const send = (with_: typeof headers): Promise<Upstream> => dispatcher.request({
       // The watch is the one clock: it sees both directions, and waits as long as this credential's limits say.
-      method: method as 'GET', path: admitted.path, headers, body, signal: watch.signal, headersTimeout: 0, bodyTimeout: 0,
+      method: method as 'GET', path: admitted.path, headers: with_, body, signal: watch.signal, headersTimeout: 0, bodyTimeout: 0,
     });
     let answer: Upstream;
     try {
-      answer = await send();
+      answer = await send(headers);
     } catch (error) {
       // A kept connection that the upstream was just closing. SECURITY: only what may be sent twice is.
       if ((error as { code?: unknown }).code !== 'UND_ERR_SOCKET' || body !== null || !repeatable.has(method) || watch.signal.aborted) throw error;
-      answer = await send();
+      answer = await send(headers);
     }
     watch.touch();
+    let looked = sensitive;
+    if (answer.statusCode === 401 && admitted.renew !== undefined) {
+      const isRepeated = body === null && repeatable.has(method);
+      const renewed = admitted.renew();
+      // The next call has another token then; whether this one has is known to the caller by the answer.
+      if (!isRepeated) void renewed.catch(() => undefined);
+      const rendered = isRepeated ? await renewed : undefined;
+      if (rendered !== undefined) {
+        await answer.body.dump();
+        looked = [...sensitive, ...rendered.sensitive];
+        answer = await send({ ...headers, ...rendered.headers });
+        watch.touch();
+      }
+    }
     tally.status = answer.statusCode;
-    await this.#answer(admitted, exchange, watch, tally, { answer, method, redactor: new Redactor(sensitive) });
+    await this.#answer(admitted, exchange, watch, tally, { answer, method, redactor: new Redactor(looked) });
   }
 
   /** Headers and body as they go out. */

@@ -1,6 +1,7 @@
 // What the broker's parts refuse, as errors of the vault. Messages are fixed text; what is wrong is said by a rule.
 import { EgressFailed } from '../egress/index.ts';
 import type { Rule } from '../leases/service.ts';
+import { NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import { BrokerRefusal, type RefusalReason } from './refusal.ts';
 
@@ -23,6 +24,7 @@ export function refusalOf(thrown: unknown): AppError {
   if (typeof thrown === 'string') return refused(thrown as CallRule);
   if (thrown instanceof AppError) return thrown;
   if (thrown instanceof BrokerRefusal) return ofReason[thrown.reason]();
+  if (thrown instanceof NoAccessToken) return refused(thrown.rule);
   if (thrown instanceof EgressFailed) return ofEgress(thrown);
   throw thrown;
 }

@@ -54,7 +54,7 @@ const broker = {
   rules: {
     brokerRefused: [
       'notFound', 'deleted', 'disabled', 'expired', 'exposed', 'undecryptable', 'deliveryNotAllowed', 'onBehalfOfRequired', 'onBehalfOfRefused', 'notBrokerable', 'hostNotAllowed', 'methodNotAllowed',
-      'pathNotAllowed',
+      'pathNotAllowed', 'notConnected', 'refreshFailed', 'refreshUnavailable',
     ],
     upstreamUnreachable: ['name', 'connect', 'tls'], upstreamTimeout: ['timeout'], upstreamUnusable: ['response', 'size'],
   },

@@ -22,6 +22,7 @@ import type { UsageCounter } from './usage.ts';
 
 // What the broker's tickets rest on too.
 export { decideAll, decideEngine, type Granted, type Question, type Refusal, type Rule } from './decide.ts';
+export { asOAuth } from './access-tokens.ts';
 export { markUndecryptable, openGranted } from './opening.ts';
 export type { UsageCounter } from './usage.ts';
 export { type Basis, findLeasable, foundOf, type FoundRow, recordIfUnchanged, type RecipientRow, type Reference, useColumns, useJoins, type UseRow } from './repository.ts';
