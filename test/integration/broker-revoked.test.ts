@@ -124,20 +124,32 @@ t.test('a ticket counts only as the vault wrote it', async (t) => {
 t.test('what changes while a call is being decided is decided again, before anything is dialled', async (t) => {
   const stage = await stageOf(t);
   const { vault, call } = stage;
-  const waiting = async (): Promise<boolean> => (await sql<{ n: number }>`select count(*)::int as n from pg_locks where not granted and relation = 'audit_event'::regclass`.execute(vault.db)).rows[0]?.n === 1;
-  for (const change of [`update engine set state = 'disabled', revision = revision + 1`, `delete from broker_ticket where id = '${stage.ticket.id}'`]) {
-    t.equal(said(await call('GET', '/')), '200');
+  const waiting = async (): Promise<boolean> => (await sql`
+    select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%with basis as%' and datname = current_database()`.execute(vault.db)).rows.length === 1;
+  const eddies = await stage.newTicket({ onBehalfOf: 'eddie' });
+  const subject = (sub: string): string => `(select id from subject where sub = '${sub}')`;
+  for (const [change, refusal, back] of [
+    [`update engine set state = 'disabled', revision = revision + 1`, '401 ticketInvalid', `update engine set state = 'enabled', revision = revision - 1`],
+    [`update membership set role = 'viewer', revision = revision + 1 where subject_id = ${subject('eddie')}`, '403 brokerRefused onBehalfOfRefused',
+      `update membership set role = 'editor', revision = revision - 1 where subject_id = ${subject('eddie')}`],
+    [`update membership set acts_for_itself = true, revision = revision + 1 where subject_id = ${subject('n8n')}`, '403 brokerRefused notFound',
+      `update membership set acts_for_itself = false, revision = revision - 1 where subject_id = ${subject('n8n')}`],
+    [`update credential set state = 'disabled', revision = revision + 1`, '403 brokerRefused notFound', `update credential set state = 'enabled', revision = revision - 1`],
+    [`delete from broker_ticket where id = '${eddies.id}'`, '401 ticketInvalid', ''],
+  ] as const) {
+    vault.clock.ms += 61_000;
+    t.equal(said(await call('GET', '/', { ticket: eddies })), '200');
     const before = stage.calls();
     let answer: ReturnType<typeof call> | undefined;
     await vault.db.transaction().execute(async (trx) => {
       await sql`lock table audit_event in access exclusive mode`.execute(trx);
-      answer = call('GET', '/');
+      answer = call('GET', '/', { ticket: eddies });
       await until(waiting);
       await sql.raw(change).execute(trx);
     });
-    t.equal(said(await answer!), '401 ticketInvalid', change);
+    t.equal(said(await answer!), refusal, change);
     t.equal(stage.calls(), before, change);
-    await sql`update engine set state = 'enabled', revision = revision - 1 where state = 'disabled'`.execute(vault.db);
+    if (back !== '') await sql.raw(back).execute(vault.db);
   }
 });
 
