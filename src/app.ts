@@ -10,6 +10,8 @@ import { Outcomes } from './broker/outcomes.ts';
 import { Proxy } from './broker/proxy.ts';
 import { registerBrokerTickets } from './broker/routes.ts';
 import { BrokerService } from './broker/service.ts';
+import { registerConnections } from './connections/routes.ts';
+import { ConnectionsService } from './connections/service.ts';
 import { registerCredentials } from './credentials/routes.ts';
 import { registerCredentialBulk } from './credentials/bulk-routes.ts';
 import { CredentialHistory } from './credentials/history.ts';
@@ -117,6 +119,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
   });
   const credentials = new CredentialsService({ db, keyring, audit, now });
+  const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
   const provider = new Provider({ egress: parts.egress, now });
   const accessTokens = new AccessTokens({ db, keyring, audit, now, provider });
   const oauth = new OAuthService({
@@ -150,6 +153,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentials(app, { service: credentials, upsert: new CredentialUpsert({ db, now }, credentials), idempotency, cursors });
   registerCredentialBulk(app, { service: credentials });
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
+  registerConnections(app, { service: connections });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerOAuth(app, { service: oauth });
   registerLeases(app, { service: leases, authenticator, keyring });

@@ -56,9 +56,10 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     const keyring = await openKeyring({ db: database.db, roots, now });
     let url = config.publicUrl ?? '';
     let brokerUrl = config.broker?.publicUrl;
+    let brokerListens: string | undefined;
     const own = (): readonly OwnEndpoint[] => ownEndpoints(settings.databaseUrl, [
       { host: config.host, url, publicUrl: config.publicUrl },
-      ...(config.broker === undefined ? [] : [{ host: config.broker.listen?.host, url: brokerUrl, publicUrl: config.broker.publicUrl }]),
+      ...(config.broker === undefined ? [] : [{ host: config.broker.listen?.host, url: brokerListens, publicUrl: config.broker.publicUrl }]),
     ]);
     const egress = new Egress({ ...config.egress, own });
     const vault = await buildApp({
@@ -75,9 +76,9 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       if (settings.isBrokerOnly !== true) url = await vault.app.listen({ host: addressOf(config.host), port: config.port });
       const { listen } = config.broker ?? {};
       if (listen !== undefined) {
-        const listening = await vault.broker.listen({ host: addressOf(listen.host), port: listen.port });
-        brokerUrl ??= listening;
-        if (settings.isBrokerOnly === true) url = listening;
+        brokerListens = await vault.broker.listen({ host: addressOf(listen.host), port: listen.port });
+        brokerUrl ??= brokerListens;
+        if (settings.isBrokerOnly === true) url = brokerListens;
       }
     } catch (error) {
       await vault.stop();

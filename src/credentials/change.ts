@@ -95,19 +95,19 @@ export async function openSecrets(parts: ChangeParts, caller: Caller, row: Crede
 }
 
 /** The error to throw; of a version that does not open, once it is marked. */
-async function undecryptable(parts: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, error: unknown): Promise<unknown> {
+export async function undecryptable(parts: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, error: unknown, action = 'credential.update'): Promise<unknown> {
   if (!(error instanceof UndecryptableVersion)) return error;
-  await mark(parts, caller, team, id, error);
+  await mark(parts, caller, team, id, error, action);
   return new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
 }
 
 /** The first time that a token does not open is a change of the version, and stands in the trail with its key. */
-async function mark({ db, audit, now }: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, { version, key }: UndecryptableVersion): Promise<void> {
+async function mark({ db, audit, now }: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, { version, key }: UndecryptableVersion, action: string): Promise<void> {
   if (key === undefined) return;
   await db.transaction().execute(async (trx) => {
     if (!await repository.markUndecryptable(trx, { team: team.id, id, version, key, at: new Date(now()) })) return;
     await audit.record(trx, {
-      caller, team, action: 'credential.update', target: credentialTarget(id), decision: 'deny', reason: 'undecryptable', key, credentialVersion: version,
+      caller, team, action, target: credentialTarget(id), decision: 'deny', reason: 'undecryptable', key, credentialVersion: version,
     });
   });
 }

@@ -147,7 +147,7 @@ function filtersOf(query: ListQuery): CredentialFilters {
 }
 
 const showType = (type: CredentialType): z.output<typeof schemas.credentialTypeInfo> => ({
-  name: type.name, title: type.title, description: type.description, isOpen: type.isOpen === true,
+  name: type.name, title: type.title, description: type.description, isOpen: type.isOpen === true, isTestable: type.test !== undefined,
   fields: Object.entries(type.fields).map(([name, field]) => ({
     name, title: field.title, class: field.class, isRequired: field.isRequired, isDestination: field.isDestination,
   })),

@@ -95,6 +95,7 @@ const field = z.strictObject({
 });
 export const credentialTypeInfo = z.strictObject({
   name: typeName, title: typeTitle, description: typeDescription, isOpen: z.boolean().meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
+  isTestable: z.boolean().meta({ description: 'Whether a connection of it can be tested.' }),
   fields: z.array(field).max(fieldsMax),
 }).meta({ id: 'CredentialType' });
 export const credentialTypeList = z.strictObject({ items: z.array(credentialTypeInfo).max(200) }).meta({ id: 'CredentialTypeList' });

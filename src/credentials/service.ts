@@ -12,6 +12,7 @@ import type { ExpectedRevision } from '../http/preconditions.ts';
 import { standingOf } from '../http/rights.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
@@ -21,19 +22,21 @@ import { type CredentialFilters, listCredentials, type ListedCredential } from '
 import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
+import { type InUse, openForUse } from './use.ts';
 import { sameFields, sealVersion, typeNamed, underActiveKey, writeNextVersion } from './versions.ts';
 
 export type { PublicFields } from './fields.ts';
 export type { Limits, Policy } from './policy.ts';
 export { isUnder, isWiderPolicy, limitDefaults, policyJson } from './policy.ts';
 export { type AllFields, faultsForBroker } from './brokerable.ts';
-export { type CredentialType, findType, type Injection, type OAuthSettings, type Upstream } from './types/registry.ts';
+export { type ConnectionTest, type CredentialType, findType, type Injection, type OAuthSettings, type Upstream } from './types/registry.ts';
 export { exposedSql } from './health.ts';
 export { oauthClient } from './held-tokens.ts';
 export { lockActiveKey, lockCredential } from './repository.ts';
 export { KeyMoved, typeNamed, underActiveKey } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
+export type { InUse } from './use.ts';
 export { type CredentialFilters, sortKeyOf } from './listing.ts';
 
 export interface CredentialsParts {
@@ -99,6 +102,11 @@ export class CredentialsService {
     const row = isId<CredentialId>(id) ? await repository.findCredential(this.#parts.db, team.id, id, this.#time()) : undefined;
     if (row === undefined || row.state === 'deleted' || !credentialSealHolds(this.#parts.keyring, row, row.seal)) throw notFound();
     return row;
+  }
+
+  /** Opens a credential for one use by the vault itself, recorded as `event`. Throws notFound, stateConflict, undecryptable, keyUnavailable. */
+  openForUse(caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }): Promise<InUse> {
+    return openForUse(this.#parts, caller, located, event);
   }
 
   /** A page of credentials, one more than asked for. What a broken seal hides is reported. */

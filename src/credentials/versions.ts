@@ -118,7 +118,8 @@ export async function openVersion(keyring: Keyring, executor: Executor, row: Cre
   return openHeld(keyring, row, held);
 }
 
-function openHeld(keyring: Keyring, row: CredentialRow, held: repository.HeldToken): SecretFields {
+/** The secrets of a held token. Throws UndecryptableVersion, KeyUnavailable. */
+export function openHeld(keyring: Keyring, row: CredentialRow, held: repository.HeldToken): SecretFields {
   try {
     return keyring.open(held.key, placeOf({ ...row, credential: row.id }), held.token);
   } catch (error) {

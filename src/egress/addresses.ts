@@ -63,9 +63,9 @@ const global6 = ranges('2000::/3');
 /** What of 2000::/3 is of special use: protocol assignments with Teredo and benchmarking, documentation, 6to4, the 6bone, AS112. */
 const special6 = ranges('2001::/23', '2001:db8::/32', '2002::/16', '3ffe::/16', '3fff::/20', '2620:4f:8000::/48');
 
-type Embedding = readonly [prefix: string, read: (value: bigint) => bigint];
+type Embedding<Prefix = Range> = readonly [prefix: Prefix, read: (value: bigint) => bigint];
 /** IPv4 that is reached through IPv6: the prefix, and where the IPv4 address stands. */
-const embeddings: readonly Embedding[] = [
+const embeddings: readonly Embedding[] = ([
   ['64:ff9b::/96', (value) => value],           // NAT64
   ['64:ff9b:1::/48', (value) => value],         // NAT64 of local use: by /96, /64, /56 and /48 (RFC 6052)
   ['64:ff9b:1::/48', (value) => value >> 24n],
@@ -74,13 +74,13 @@ const embeddings: readonly Embedding[] = [
   ['2002::/16', (value) => value >> 80n],       // 6to4
   ['2001::/32', (value) => value >> 64n],       // Teredo: its server
   ['2001::/32', (value) => ~value],             // Teredo: its client
-];
+] as readonly Embedding<string>[]).map(([prefix, read]) => [parseRange(prefix)!, read]);
 
 /** ISATAP: ::5efe:a.b.c.d, or ::200:5efe:a.b.c.d, behind any prefix. */
 const isIsatap = ({ family, value }: Address): boolean => family === 6 && [0x0000_5efen, 0x0200_5efen].includes((value >> 32n) & 0xffff_ffffn);
 
 function embedded(address: Address): readonly Address[] {
-  const found = embeddings.filter(([prefix]) => isIn(address, ranges(prefix))).map(([, read]) => read(address.value));
+  const found = embeddings.filter(([prefix]) => isInRange(address, prefix)).map(([, read]) => read(address.value));
   if (isIsatap(address)) found.push(address.value);
   return found.map((value) => ({ family: 4, value: value & 0xffff_ffffn }));
 }

@@ -18,6 +18,12 @@ export function trustedAuthorities(ca: string | undefined): SecureContext {
   return createSecureContext({ minVersion: 'TLSv1.2', ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }) });
 }
 
+/** Turns a plain connection to TLS, by the name that was dialled. Throws EgressFailed; the socket is closed then. */
+export function secure(socket: Socket, { host, trust, timeoutMs }: { host: string; trust: SecureContext; timeoutMs: number }): Promise<Socket> {
+  // SECURITY: said outright, because an environment variable turns the default off.
+  return settled(connectTls({ socket, servername: host, secureContext: trust, rejectUnauthorized: true }), { ready: 'secureConnect', from: 'tls', timeoutMs });
+}
+
 /** Connects, in the order in which the addresses stand, with a head start for each. Throws EgressFailed; no socket stays open then. */
 export function dial({ host, port, addresses, trust, protocols, timeoutMs }: Dial): Promise<Socket> {
   // SECURITY: the answer of the check stands in for the resolver, so that a second answer of the name server is never asked for.
@@ -27,12 +33,17 @@ export function dial({ host, port, addresses, trust, protocols, timeoutMs }: Dia
     else done(null, found[0]!.address, found[0]!.family);
   };
   const common = { host, port, lookup, autoSelectFamily: true, noDelay: true, keepAlive: true };
+  const socket = trust === undefined ? connectTcp(common) : connectTls({
+    // SECURITY: the same as above.
+    ...common, servername: host, secureContext: trust, rejectUnauthorized: true, ALPNProtocols: [...protocols],
+  });
+  return settled(socket, { ready: trust === undefined ? 'connect' : 'secureConnect', from: 'connect', timeoutMs });
+}
+
+/** The socket when it is ready; else it is destroyed. */
+function settled(socket: Socket, { ready, from, timeoutMs }: { ready: 'connect' | 'secureConnect'; from: 'connect' | 'tls'; timeoutMs: number }): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    let step: Exclude<EgressStep, 'timeout'> = 'connect';
-    const socket = trust === undefined ? connectTcp(common) : connectTls({
-      // SECURITY: said outright, because an environment variable turns the default off.
-      ...common, servername: host, secureContext: trust, rejectUnauthorized: true, ALPNProtocols: [...protocols],
-    });
+    let step: Exclude<EgressStep, 'timeout'> = from;
     const fail = (failure: EgressStep, cause?: unknown): void => {
       clearTimeout(timer);
       socket.on('error', () => undefined);   // what comes after the failure changes nothing
@@ -44,7 +55,7 @@ export function dial({ host, port, addresses, trust, protocols, timeoutMs }: Dia
     const onClose = (): void => { fail(step); };
     socket.once('error', onError).once('close', onClose);
     socket.once('connect', () => { step = 'tls'; });
-    socket.once(trust === undefined ? 'connect' : 'secureConnect', () => {
+    socket.once(ready, () => {
       clearTimeout(timer);
       socket.off('error', onError).off('close', onClose);
       resolve(socket);

@@ -5,7 +5,7 @@ import type { SecureContext } from 'node:tls';
 import { type Dispatcher, Pool } from 'undici';
 import { type Address, isGlobalUnicast, isNever, parseAddress } from './addresses.ts';
 import { type AllowRule, isAllowedBy, rulesFor } from './allow.ts';
-import { dial, trustedAuthorities } from './dial.ts';
+import { dial, secure, trustedAuthorities } from './dial.ts';
 import { type Answer, exchange } from './exchange.ts';
 import { EgressFailed } from './failure.ts';
 import { hostName, type Origin, parseTarget } from './names.ts';
@@ -51,6 +51,8 @@ export interface EgressRequest {
   readonly responseBytesMax: number;
 }
 
+type Verdict = 'refused' | 'allowed' | 'allowedPlain';
+
 const connectMsDefault = 3_000;
 const headersMsDefault = 10_000;
 const rememberNamesMsDefault = 5_000;
@@ -63,6 +65,8 @@ const connectionsPerPool = 256;
 export class Egress {
   readonly #parts: EgressParts;
   readonly #names: NameCache;
+  /** What was found about a list of addresses, for as long as that very list is remembered. */
+  readonly #verdicts = new WeakMap<readonly string[], Map<string, Verdict>>();
   readonly #connectMs: number;
   readonly #headersMs: number;
   readonly #pools = new Map<string, { readonly pool: Pool; usedAt: number }>();
@@ -103,6 +107,11 @@ export class Egress {
     return dial({ ...checked, trust: options.tls ? this.trust : undefined, protocols: [], timeoutMs: Math.min(options.timeoutMs, this.#connectMs) });
   }
 
+  /** A connection of `connect` turned to TLS, its certificate checked for the host. Throws EgressFailed; the connection is closed then. */
+  secure(socket: Socket, host: string, options: { timeoutMs: number }): Promise<Socket> {
+    return secure(socket, { host, trust: this.trust, timeoutMs: Math.min(options.timeoutMs, this.#connectMs) });
+  }
+
   /** One exchange over HTTP, whole. A redirect is an answer like any other. Throws EgressFailed. */
   async request(request: EgressRequest): Promise<Answer> {
     const target = parseTarget(request.url);
@@ -128,12 +137,21 @@ export class Egress {
     if (host === undefined || this.#isClosed) throw new EgressFailed('name');
     const rules = rulesFor(this.#parts.allow, { host, port, team });
     const addresses = await this.#names.find(host, { isOperators: rules.length > 0 });
+    const verdicts = this.#verdicts.get(addresses) ?? new Map<string, Verdict>();
+    this.#verdicts.set(addresses, verdicts);
+    const verdict = verdicts.get(`${port} ${team}`) ?? await this.#judge({ host, port, addresses }, rules);
+    verdicts.set(`${port} ${team}`, verdict);
+    if (verdict === 'refused') throw new EgressFailed('name');
+    return { host, port, addresses: addresses.slice(0, addressesMax), isAllowedPlain: verdict === 'allowedPlain' };
+  }
+
+  async #judge({ host, port, addresses }: { host: string; port: number; addresses: readonly string[] }, rules: readonly AllowRule[]): Promise<Verdict> {
     const parsed = addresses.map(parseAddress);
     const known = parsed.filter((address): address is Address => address !== undefined);
     // SECURITY: one address that may not be dialled refuses the name: it is nobody's mistake to have a public name point inside.
     const isRefused = known.length === 0 || known.length !== parsed.length || known.some((address) => isNever(address) || !(isAllowedBy(rules, address) || isGlobalUnicast(address)));
-    if (isRefused || await isOwn({ host, port, addresses: known }, this.#parts.own(), this.#names)) throw new EgressFailed('name');
-    return { host, port, addresses: addresses.slice(0, addressesMax), isAllowedPlain: known.every((address) => isAllowedBy(rules, address)) };
+    if (isRefused || await isOwn({ host, port, addresses: known }, this.#parts.own(), this.#names)) return 'refused';
+    return known.every((address) => isAllowedBy(rules, address)) ? 'allowedPlain' : 'allowed';
   }
 
   #open(checked: CheckedOrigin): Pool {

@@ -34,13 +34,13 @@ export class NameCache {
     this.#keepMs = keepMs;
   }
 
-  /** The addresses; an empty list when the name has none, or none within the limit. */
+  /** The addresses, the same list for as long as they are remembered; an empty one when the name has none, or none within the limit. */
   async find(name: string, options: { readonly isOperators: boolean }): Promise<readonly string[]> {
     const key = `${options.isOperators} ${name}`;
     const known = this.#found.get(key);
     if (known !== undefined && performance.now() - known.at < this.#keepMs) return known.addresses;
     if (this.#found.size >= namesMax) this.#found.clear();
-    const addresses = within(this.#limitMs, this.#resolve(name, options)).catch((): readonly string[] => []);   // why a name has no address is nobody's business here
+    const addresses = within(this.#limitMs, this.#resolve(name, options)).then((found) => [...found]).catch((): readonly string[] => []);   // why a name has no address is nobody's business here
     const entry = { at: performance.now(), addresses };
     this.#found.set(key, entry);
     if ((await addresses).length === 0 && this.#found.get(key) === entry) this.#found.delete(key);

@@ -43,6 +43,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   payloadTooLarge:             { status: 413, title: 'The body is too large' },
   unsupportedMediaType:        { status: 415, title: 'The body must be application/json' },
   secretRequired:              { status: 422, title: 'All secret fields are needed' },
+  notTestable:                 { status: 422, title: 'The type has no test' },
   leaseRefused:                { status: 422, title: 'Not every credential can be leased' },
   ticketRefused:               { status: 422, title: 'The credential cannot be used through the broker' },
   oauthRefused:                { status: 422, title: 'The provider refused' },

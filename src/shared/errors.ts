@@ -6,7 +6,7 @@ export type ErrorCode =
   | 'unauthenticated' | 'forbidden' | 'notFound'
   | 'preconditionRequired' | 'preconditionFailed'
   | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'holdsARole' | 'teamNotEmpty'
-  | 'secretRequired' | 'undecryptable' | 'stateConflict'
+  | 'notTestable' | 'secretRequired' | 'undecryptable' | 'stateConflict'
   | 'oauthNotConfigured' | 'oauthStateInvalid' | 'oauthRefused' | 'oauthUnavailable'
   | 'leaseRefused' | 'subjectTokenInvalid'
   | 'ticketRefused' | 'brokerOff'

@@ -16,7 +16,7 @@ import { callbackOf } from '../helpers/oauth.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 /** Actions that no route has, because a service asks for them: where. */
-const askedByServices: Partial<Record<TeamAction, string>> = { 'credential.use': 'src/leases/decide.ts' };
+const askedByServices: Partial<Record<TeamAction, string>> = {};
 
 /** Routes that are no operations of the document: what shows it. */
 const beside = ['/docs', '/docs/favicon-32x32.png', '/docs/start.js', '/docs/swagger-ui-bundle.js', '/docs/swagger-ui.css', '/openapi.json'];

@@ -108,6 +108,10 @@ const provocations: Record<ErrorCode, Provocation> = {
   isAnEngine: ({ vault }) => vault.call('alice', 'PUT', '/v1/teams/payments/members/n8n', { role: 'viewer' }, any),
   holdsARole: ({ vault }) => vault.call('operator', 'POST', '/v1/engines', { name: 'alice', subject: 'alice', keys: [generateEngineKey().publicJwk] }),
   teamNotEmpty: ({ vault }) => vault.call('alice', 'DELETE', '/v1/teams/payments', undefined, any),
+  notTestable: async ({ vault }) => {
+    const { id } = await demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'untestable', type: 'bearer', fields: { token: 't' } }), 201);
+    return vault.call('alice', 'POST', `/v1/credentials/${id}/test`);
+  },
   secretRequired: ({ vault, credential }) => vault.call('alice', 'PATCH', `/v1/credentials/${credential}`, { fields: { baseUrl: 'https://elsewhere.example' } }, any),
   undecryptable: async ({ vault }) => {
     const { id } = await demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', imap), 201);

@@ -6,6 +6,8 @@ import t from 'tap';
 import { EgressFailed } from '../../src/egress/index.ts';
 import { egressTo, listening, plainUpstream, tlsUpstream } from '../helpers/egress.ts';
 
+t.setTimeout(120_000);
+
 const stepOf = (promise: Promise<unknown>): Promise<string> => promise.then(
   () => 'none', (error: unknown) => (error instanceof EgressFailed ? `${error.step}${error.step === 'timeout' ? ` ${error.during}` : ''}` : `not ours: ${String(error)}`),
 );
@@ -105,7 +107,7 @@ t.test('each wait has an end', async (t) => {
     const timer = setInterval(() => { response.write('.'); }, 20);
     request.socket.once('close', () => { clearInterval(timer); });
   });
-  const egress = egressTo(t, [silent, noHeaders, noEnd, drops], { connectMs: 150, headersMs: 150 });
+  const egress = egressTo(t, [silent, noHeaders, noEnd, drops], { connectMs: 1_000, headersMs: 150 });
   t.equal(await stepOf(egress.request({ ...ask, url: `https://silent.test:${silent.port}/` })), 'timeout tls');
   t.equal(await stepOf(egress.connect('silent.test', silent.port, { team: 'payments', tls: true, timeoutMs: 5_000 })), 'timeout tls');
   t.equal(await stepOf(egress.request({ ...ask, url: noHeaders.url, timeoutMs: 600_000 })), 'timeout response');

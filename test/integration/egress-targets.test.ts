@@ -7,6 +7,8 @@ import { Egress, EgressFailed, type Origin, type OwnEndpoint, type Resolve } fro
 import { parseAllowRules } from '../../src/egress/allow.ts';
 import { egressTo, listening, plainUpstream, tlsUpstream } from '../helpers/egress.ts';
 
+t.setTimeout(120_000);
+
 const https = (host: string, port = 443): Origin => ({ protocol: 'https:', host, port });
 const failureOf = async (promise: Promise<unknown>): Promise<EgressFailed> => {
   try {

@@ -43,7 +43,7 @@ export type Upstream =
 /** How a connection is tested with stored values. `http`: through the type's own injection, to its own upstream; 2xx is good. */
 export type ConnectionTest =
   | { readonly kind: 'http'; readonly method: 'GET' | 'POST'; readonly path: string }
-  | { readonly kind: 'smtp' | 'imap' | 'redis' };
+  | { readonly kind: 'smtp' | 'imap' | 'redis' | 'qdrant' };
 
 /** How tokens are got from a provider: what they belong to. A change of one of these but the last ends what is held. */
 export interface OAuthSettings {

@@ -6,6 +6,7 @@ export const imap = defineType({
     host: host({ title: 'Host' }), port: port(993), username: username({ title: 'User name' }), password: secret({ title: 'Password' }),
     mailbox: publicText({ title: 'Mailbox', default: 'INBOX' }), useSsl: toggle({ title: 'TLS', default: true, destination: true }),
   },
+  test: { kind: 'imap' },
   aliases: {
     heym: [{ type: 'imap', fields: { imap_host: 'host', imap_port: 'port', imap_username: 'username', imap_password: 'password', imap_mailbox: 'mailbox', imap_use_ssl: 'useSsl' } }],
     n8n: [{ type: 'imap', fields: { host: 'host', port: 'port', user: 'username', password: 'password', secure: 'useSsl' } }],

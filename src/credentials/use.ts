@@ -1,0 +1,38 @@
+// The opening of a credential for one use by the vault itself: what is opened is what the row says at that moment, and the use is
+// recorded in the same transaction, before anything is done with it.
+import { credentialTarget } from '../audit/event.ts';
+import type { SecretFields } from '../crypto/index.ts';
+import type { Caller } from '../http/access.ts';
+import { AppError, notFound } from '../shared/errors.ts';
+import type { JsonObject } from '../shared/json.ts';
+import { type ChangeParts, undecryptable } from './change.ts';
+import * as repository from './repository.ts';
+import type { CredentialRow } from './repository.ts';
+import { credentialSealHolds } from './seal.ts';
+import { openHeld, UndecryptableVersion } from './versions.ts';
+
+/** A credential opened for a use, as it was when that was recorded. */
+export interface InUse { readonly row: CredentialRow; readonly secrets: SecretFields }
+
+/** Opens the current version and records that, or does neither. Throws notFound, stateConflict (disabled, expired), undecryptable, keyUnavailable. */
+export async function openForUse(parts: ChangeParts, caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }): Promise<InUse> {
+  const { db, keyring, audit } = parts;
+  const team = { id: located.team, slug: located.slug };
+  try {
+    return await db.transaction().execute(async (trx) => {
+      const at = new Date(parts.now());
+      const row = await repository.lockCredential(trx, located.team, located.id, at);
+      // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
+      if (row === undefined || row.state === 'deleted' || !credentialSealHolds(keyring, row, row.seal)) throw notFound();
+      if (row.state !== 'enabled') throw new AppError('stateConflict', 'The credential is disabled.');
+      if (row.expiresAt !== null && row.expiresAt <= at) throw new AppError('stateConflict', 'The credential has expired.');
+      const held = await repository.findToken(trx, row.team, row.id, row.version);
+      if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
+      const secrets = openHeld(keyring, row, held);
+      await audit.record(trx, { caller, team, action: event.action, target: credentialTarget(row.id), key: held.key.id, credentialVersion: row.version, details: event.details });
+      return { row, secrets };
+    });
+  } catch (error) {
+    throw await undecryptable(parts, caller, team, located.id, error, event.action);
+  }
+}
