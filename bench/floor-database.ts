@@ -1,5 +1,6 @@
 // The tables that the floor writes to, in a schema of their own: the columns of the vault's, with primary keys and the unique name,
-// without triggers, foreign keys, partitions or further indexes. What it reads besides are the vault's own rows.
+// without triggers, foreign keys or further indexes. The audit insert is the one that the design asks for: an event with the hash of
+// the address, the address in a row beside it, both in tables by month. What it reads besides are the vault's own rows.
 import pg from 'pg';
 import { encrypt, type FernetKey } from '../src/crypto/fernet.ts';
 import { movingTable } from './bare-loop.ts';
@@ -16,7 +17,11 @@ create table floor.credential_version (
   public_fields jsonb not null, policy jsonb not null, created_at timestamptz not null, created_by uuid not null, primary key (credential_id, version));
 create table floor.audit_event (
   id uuid not null, at timestamptz not null, actor_id uuid, team_id uuid, action text not null, target_type text not null, target_id text not null, decision text not null,
-  request_id text not null, key_id uuid, credential_version integer, details jsonb not null, mac_version integer not null, mac bytea not null, primary key (at, id));
+  request_id text not null, key_id uuid, credential_version integer, address_hash bytea, details jsonb not null, mac_version integer not null, mac bytea not null, primary key (at, id)
+) partition by range (at);
+create table floor.audit_event_all partition of floor.audit_event default;
+create table floor.audit_address (event_id uuid not null, at timestamptz not null, address text not null, salt bytea not null, primary key (at, event_id)) partition by range (at);
+create table floor.audit_address_all partition of floor.audit_address default;
 create table floor.token (credential_id uuid primary key, data_key_id uuid not null, token text not null);
 ${movingTable}`;
 

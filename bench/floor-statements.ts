@@ -25,8 +25,9 @@ export const create = `
     insert into floor.credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, created_at, created_by)
     select $2::uuid, id, 1, $9::uuid, $10, $11::text[], $12::jsonb, $13::jsonb, $7::timestamptz, $8::uuid from made),
   recorded as (
-    insert into floor.audit_event (id, at, actor_id, team_id, action, target_type, target_id, decision, request_id, key_id, credential_version, details, mac_version, mac)
-    select $14::uuid, $7::timestamptz, $8::uuid, $2::uuid, 'credential.create', 'credential', id::text, 'allow', $15, $9::uuid, 1, $16::jsonb, 1, $17::bytea from made)
+    insert into floor.audit_event (id, at, actor_id, team_id, action, target_type, target_id, decision, request_id, key_id, credential_version, details, mac_version, mac, address_hash)
+    select $14::uuid, $7::timestamptz, $8::uuid, $2::uuid, 'credential.create', 'credential', id::text, 'allow', $15, $9::uuid, 1, $16::jsonb, 1, $17::bytea, $18::bytea from made),
+  recorded_address as (insert into floor.audit_address (event_id, at, address, salt) select $14::uuid, $7::timestamptz, $19, $20::bytea from made)
   select id from made`;
 
 export const lease = `
@@ -42,8 +43,9 @@ export const lease = `
     join membership behalf on behalf.team_id = team.id and behalf.subject_id = $3 and behalf.role in ('editor', 'admin')
     where credential.id = $1 and credential.state = 'enabled'),
   recorded as (
-    insert into floor.audit_event (id, at, actor_id, team_id, action, target_type, target_id, decision, request_id, key_id, credential_version, details, mac_version, mac)
-    select $4::uuid, $5::timestamptz, $2, team_id, 'credential.lease', 'credential', id::text, 'allow', $6, data_key_id, version, $7::jsonb, 1, $8::bytea from found)
+    insert into floor.audit_event (id, at, actor_id, team_id, action, target_type, target_id, decision, request_id, key_id, credential_version, details, mac_version, mac, address_hash)
+    select $4::uuid, $5::timestamptz, $2, team_id, 'credential.lease', 'credential', id::text, 'allow', $6, data_key_id, version, $7::jsonb, 1, $8::bytea, $9::bytea from found),
+  recorded_address as (insert into floor.audit_address (event_id, at, address, salt) select $4::uuid, $5::timestamptz, $10, $11::bytea from found)
   select * from found`;
 
 export const held = 'select credential_id, token from floor.moving where key = $1 and credential_id > $2 order by credential_id limit 100 for update skip locked';

@@ -1,7 +1,7 @@
 // The floor: the least that a program in this stack can do for the same answers. A bare fastify with the same JWT check, one
 // statement over the same pg, the same headers and the same cryptography, an HMAC for each sealed row that the answer rests on
 // included. No validation of what comes in or goes out, no log, no limits, no records of reads, no second look before a commit.
-import { createHmac, createSecretKey, generateKeyPairSync, randomBytes, randomUUIDv7, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, generateKeyPairSync, hash, randomBytes, randomUUIDv7, timingSafeEqual } from 'node:crypto';
 import jwt from '@fastify/jwt';
 import fastify, { type FastifyReply } from 'fastify';
 import pg from 'pg';
@@ -38,6 +38,11 @@ function plaintextOf(team: string, credential: string, fields: object): Buffer {
 }
 const nowSeconds = (): bigint => BigInt(Math.floor(Date.now() / 1000));
 const macOf = (row: object): Buffer => createHmac('sha256', macKey).update(JSON.stringify(row)).digest();
+/** What the event says of the address, and what stands beside it: hash, address, salt. */
+function addressOf(ip: string): [Buffer, string, Buffer] {
+  const salt = randomBytes(16);
+  return [hash('sha256', Buffer.concat([salt, Buffer.from(ip)]), 'buffer'), ip, salt];
+}
 /** The work of verifying seals; the floor has no key of the vault's, so what it compares with is of no interest. */
 const checkSeals = (...rows: readonly object[]): void => { for (const row of rows) timingSafeEqual(macOf(row), anyMac); };
 const anyMac = randomBytes(32);
@@ -88,12 +93,12 @@ app.post<{ Params: { team: string }; Body: NewCredential }>('/v1/teams/:team/cre
   const subject = await subjectOf(request);
   const { name, type, description, labels, fields } = request.body;
   const team = slugs.get(request.params.team)!;
-  const [id, eventId, at] = [randomUUIDv7(), randomUUIDv7(), new Date()];
+  const [id, eventId, at, address] = [randomUUIDv7(), randomUUIDv7(), new Date(), addressOf(request.ip)];
   const token = encrypt(dataKey, plaintextOf(team, id, fields), nowSeconds());
-  const event = { id: eventId, at, actor: subject, team, action: 'credential.create', targetType: 'credential', targetId: id, decision: 'allow', requestId: request.id, key: dataKeyId, version: 1, details: { type } };
+  const event = { id: eventId, at, actor: subject, team, action: 'credential.create', targetType: 'credential', targetId: id, decision: 'allow', requestId: request.id, key: dataKeyId, version: 1, addressHash: address[0].toString('base64url'), details: { type } };
   const [made] = await query('create', [
     id, team, name, type, description, JSON.stringify(labels), at, subject, dataKeyId, token, Object.keys(fields), JSON.stringify(publicFields), JSON.stringify(policy),
-    eventId, request.id, JSON.stringify(event.details), macOf(event),
+    eventId, request.id, JSON.stringify(event.details), macOf(event), ...address,
   ]);
   if (made === undefined) return reply.code(403).send();
   const row: CredentialRow = {
@@ -108,10 +113,10 @@ interface LeaseRow { id: string; team: string; name: string; type: string; versi
 app.post<{ Body: { credentials: [{ id: string }]; purpose: string; onBehalfOf: string; ttlSeconds: number } }>('/v1/leases', async (request, reply) => {
   const subject = await subjectOf(request);
   const { credentials: [{ id: credential }], purpose, onBehalfOf, ttlSeconds } = request.body;
-  const [lease, eventId, at] = [randomUUIDv7(), randomUUIDv7(), new Date()];
+  const [lease, eventId, at, address] = [randomUUIDv7(), randomUUIDv7(), new Date(), addressOf(request.ip)];
   const details = { lease, engine: subject, kid, purpose, onBehalfOf, ttlSeconds };
-  const event = { id: eventId, at, actor: subject, action: 'credential.lease', targetType: 'credential', targetId: credential, decision: 'allow', requestId: request.id, key: dataKeyId, version: 1, details };
-  const [row] = await query<LeaseRow>('lease', [credential, subject, subjects.get(onBehalfOf), eventId, at, request.id, JSON.stringify(details), macOf(event)]);
+  const event = { id: eventId, at, actor: subject, action: 'credential.lease', targetType: 'credential', targetId: credential, decision: 'allow', requestId: request.id, key: dataKeyId, version: 1, addressHash: address[0].toString('base64url'), details };
+  const [row] = await query<LeaseRow>('lease', [credential, subject, subjects.get(onBehalfOf), eventId, at, request.id, JSON.stringify(details), macOf(event), ...address]);
   if (row === undefined) return reply.code(404).send();
   // Credential, engine, its key, its membership, and that of the person.
   const { jwk, kid: key, ...credentialRow } = row;
