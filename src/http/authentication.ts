@@ -7,7 +7,7 @@ import { AppError } from '../shared/errors.ts';
 import { parseJson } from './json.ts';
 import { algorithmsFor, JwksCache } from './jwks.ts';
 import { clockToleranceSeconds, keyIdLengthMax, tokenLengthMax, tokenLifetimeSecondsMax } from './limits.ts';
-import { type TokenKey, VerifiedTokens } from './verified-tokens.ts';
+import { type TokenClaims, type TokenKey, VerifiedTokens } from './verified-tokens.ts';
 
 /** How tokens are verified: exactly one source of keys. */
 export interface TokenVerification {
@@ -67,11 +67,12 @@ export async function registerAuthentication(app: FastifyInstance, verification:
 
   // SECURITY: a key that the provider publishes no longer verifies nothing, whatever was verified with it before.
   const isStillKey = async (key: TokenKey | undefined): Promise<boolean> => key === undefined || await jwks?.find(key.kid, key.algorithm) === key.pem;
-  const claimsOf = async (request: FastifyRequest, token: string, options?: object): Promise<Readonly<Record<string, unknown>>> => {
+  const claimsOf = async (request: FastifyRequest, token: string, options?: object): Promise<TokenClaims> => {
     const known = verified.find(token);
     if (known !== undefined && await isStillKey(known.key)) return known.claims;
     checkForm(token, jwks !== undefined);
-    const claims = await (request.jwtVerify as (options?: object) => Promise<Record<string, unknown>>)(options);
+    const { sub, iat, exp, nbf, scope } = await (request.jwtVerify as (options?: object) => Promise<TokenClaims>)(options);
+    const claims = { sub, iat, exp, nbf, scope };
     verified.add(token, { claims, key: keys.get(request) });
     return claims;
   };
@@ -131,7 +132,7 @@ const isObject = (value: unknown): value is Record<string, unknown> => typeof va
 const isTime = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
 
 /** What @fastify/jwt does not ask: a subject that can be one, times that are numbers and make sense. */
-function principalOf({ sub, iat, exp, nbf, scope }: Readonly<Record<string, unknown>>, nowSeconds: number): Principal {
+function principalOf({ sub, iat, exp, nbf, scope }: TokenClaims, nowSeconds: number): Principal {
   if (typeof sub !== 'string' || !visibleAscii.test(sub)) throw unauthenticated();
   if (!isTime(iat) || !isTime(exp) || (nbf !== undefined && !isTime(nbf))) throw unauthenticated();
   const [soon, lately] = [nowSeconds + clockToleranceSeconds, nowSeconds - clockToleranceSeconds];

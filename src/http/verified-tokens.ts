@@ -6,7 +6,10 @@ import { hash } from 'node:crypto';
 /** A key of the provider; undefined where the one key is fixed by the configuration. */
 export interface TokenKey { readonly kid: string; readonly algorithm: string; readonly pem: string }
 
-export interface VerifiedToken { readonly claims: Readonly<Record<string, unknown>>; readonly key: TokenKey | undefined }
+/** What is looked at of a token's claims. */
+export interface TokenClaims { readonly sub: unknown; readonly iat: unknown; readonly exp: unknown; readonly nbf: unknown; readonly scope: unknown }
+
+export interface VerifiedToken { readonly claims: TokenClaims; readonly key: TokenKey | undefined }
 
 const tokensMax = 10_000;
 
