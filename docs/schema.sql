@@ -141,7 +141,7 @@ create table credential_version (
   constraint credential_version_token_form CHECK (token ~ '^(gAAAA|QQAAA)'::text)
 );
 create index credential_version_data_key ON credential_version USING btree (data_key_id, credential_id, version);
-create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_is_immutable();
+create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW WHEN (new.team_id IS DISTINCT FROM old.team_id OR new.credential_id IS DISTINCT FROM old.credential_id OR new.version IS DISTINCT FROM old.version OR new.secret_field_names IS DISTINCT FROM old.secret_field_names OR new.public_fields IS DISTINCT FROM old.public_fields OR new.policy IS DISTINCT FROM old.policy OR new.created_at IS DISTINCT FROM old.created_at OR new.created_by IS DISTINCT FROM old.created_by) EXECUTE FUNCTION credential_version_is_immutable();
 create trigger credential_version_key_history BEFORE INSERT OR UPDATE OF data_key_id, key_history ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_key_history();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON credential_version FOR EACH ROW EXECUTE FUNCTION token_needs_active_key();
 
@@ -529,12 +529,7 @@ CREATE OR REPLACE FUNCTION public.credential_version_is_immutable()
  LANGUAGE plpgsql
 AS $function$
 begin
-  if (new.team_id, new.credential_id, new.version, new.secret_field_names, new.public_fields, new.policy, new.created_at, new.created_by)
-    is distinct from
-     (old.team_id, old.credential_id, old.version, old.secret_field_names, old.public_fields, old.policy, old.created_at, old.created_by) then
-    raise exception 'a version is immutable' using errcode = 'check_violation', constraint = 'credential_version_is_immutable';
-  end if;
-  return new;
+  raise exception 'a version is immutable' using errcode = 'check_violation', constraint = 'credential_version_is_immutable';
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.credential_version_key_history()

@@ -24,12 +24,15 @@ export interface Place {
 
 export type SecretFields = Secret<Readonly<Record<string, string>>>;
 
-/** The plaintext of a token. It is a buffer so that the caller can zero it. */
-export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields): Buffer {
+/** The digest of what decides where the secret may go. Throws for a place that has no canonical form. */
+export const placeDigest = (place: Place): string => digestOf(canonicalJson(bound(place)));
+
+/** The plaintext of a token. It is a buffer so that the caller can zero it. `digest` is the place's, where it is known already. */
+export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields, digest = placeDigest(place)): Buffer {
   const fields = secret.expose();
   if (!isFlat(fields)) throw new TypeError('secret fields are a flat object of strings');
   const { team, credential, version, type } = place;
-  const members = { v: envelopeVersion, team, credential, version, key, type, place: digestOf(canonicalJson(bound(place))), fields };
+  const members = { v: envelopeVersion, team, credential, version, key, type, place: digest, fields };
   const head = `${JSON.stringify(members).slice(0, -1)},"pad":"`;
   const headBytes = Buffer.byteLength(head);
   const plaintext = Buffer.allocUnsafe(paddedLength(headBytes + tail.length));
@@ -39,10 +42,15 @@ export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields)
   return plaintext;
 }
 
-/** The fields in the plaintext, if every bound member says what the row claims; else DecryptionFailed. */
-export function unpackEnvelope(key: DataKeyId, place: Place, plaintext: Buffer): SecretFields {
-  const envelope = parse(plaintext);
+/** The same for what a row claims; undefined where that has no canonical form, and then nothing opens there. */
+export function findPlaceDigest(place: Place): string | undefined {
   const text = findCanonicalJson(bound(place));
+  return text === undefined ? undefined : digestOf(text);
+}
+
+/** The fields in the plaintext, if every bound member says what the row claims; else DecryptionFailed. */
+export function unpackEnvelope(key: DataKeyId, place: Place, plaintext: Buffer, digest = findPlaceDigest(place)): SecretFields {
+  const envelope = parse(plaintext);
   // SECURITY: each comparison closes a way to move a token: to another row, team, version, key, type, destination or policy.
   const isInPlace = envelope.v === envelopeVersion
     && envelope.team === place.team
@@ -50,7 +58,7 @@ export function unpackEnvelope(key: DataKeyId, place: Place, plaintext: Buffer):
     && envelope.version === place.version
     && envelope.key === key
     && envelope.type === place.type
-    && text !== undefined && envelope.place === digestOf(text);
+    && digest !== undefined && envelope.place === digest;
   const { fields } = envelope;
   if (!isInPlace || !isFlat(fields)) throw new DecryptionFailed();
   return new Secret(fields);

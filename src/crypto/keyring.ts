@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import type { JsonObject } from '../shared/json.ts';
 import { canonicalJson, findCanonicalJson } from './canonical.ts';
-import { packEnvelope, unpackEnvelope } from './envelope.ts';
+import { findPlaceDigest, packEnvelope, unpackEnvelope } from './envelope.ts';
 import type { Place, SecretFields } from './envelope.ts';
 import { DecryptionFailed, KeyUnavailable } from './errors.ts';
 import { decrypt, encrypt, importKey, keyBytesOf } from './fernet.ts';
@@ -60,8 +60,10 @@ export class Keyring {
 
   /** The token under another key of its team, at the same place and with its own timestamp. Throws as `open` and `seal` do. */
   reseal(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
-    const { fields, time } = this.#open(from, place, token);
-    return this.#seal(to, place, fields, time);
+    const digest = findPlaceDigest(place);
+    if (digest === undefined) throw new DecryptionFailed();
+    const { fields, time } = this.#open(from, place, token, digest);
+    return this.#seal(to, place, fields, time, digest);
   }
 
   /** The same data key under the primary root key. Throws KeyUnavailable. */
@@ -141,10 +143,10 @@ export class Keyring {
     }
   }
 
-  #seal(key: WrappedDataKey, place: Place, fields: SecretFields, time: bigint): string {
+  #seal(key: WrappedDataKey, place: Place, fields: SecretFields, time: bigint, digest?: string): string {
     // SECURITY: a token under another team's key would leave with that team.
     if (key.team !== place.team) throw new TypeError('a token is sealed under a key of its own team');
-    const plaintext = packEnvelope(key.id, place, fields);
+    const plaintext = packEnvelope(key.id, place, fields, digest);
     try {
       return encrypt(this.#dataKey(key), plaintext, time);
     } finally {
@@ -152,11 +154,11 @@ export class Keyring {
     }
   }
 
-  #open(key: WrappedDataKey, place: Place, token: string): { fields: SecretFields; time: bigint } {
+  #open(key: WrappedDataKey, place: Place, token: string, digest?: string): { fields: SecretFields; time: bigint } {
     if (key.team !== place.team) throw new DecryptionFailed();
     const { plaintext, time } = decrypt(this.#dataKey(key), token);
     try {
-      return { fields: unpackEnvelope(key.id, place, plaintext), time };
+      return { fields: unpackEnvelope(key.id, place, plaintext, digest), time };
     } finally {
       plaintext.fill(0);
     }
