@@ -24,7 +24,7 @@ t.test('limits of a credential', async (t) => {
   });
 
   await t.test('bytes of the answer: said, and not said', async (t) => {
-    stage.on((_request, response) => { response.end('x'.repeat(5_001)); });
+    stage.on((_request, response) => { response.end('x'.repeat(100_000)); });
     t.match(await stage.call('GET', '/x'), { status: 502, json: { code: 'upstreamUnusable', errors: [{ rule: 'size' }] } });
     stage.on((_request, response) => { for (let i = 0; i < 6; i += 1) response.write('x'.repeat(1_000)); response.end(); });
     const request = stage.begin('GET', '/x');

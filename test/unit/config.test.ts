@@ -56,6 +56,22 @@ t.test('every setting of serve arrives where it belongs', async (t) => {
   t.equal(secrets.tlsKey, key);
 });
 
+t.test('the broker: off, here, elsewhere', async (t) => {
+  const brokerOf = (more: Record<string, string>, mode: 'serve' | 'local' = 'serve'): unknown => readConfig({ ...(mode === 'serve' ? production : {}), ...more }, mode, noFiles).config.broker;
+  t.equal(brokerOf({}), undefined);
+  t.same(brokerOf({ CREDVAULT_BROKER_PORT: '7302' }), { listen: { host: '127.0.0.1', port: 7302 }, publicUrl: 'http://127.0.0.1:7302' });
+  t.same(brokerOf({ CREDVAULT_BROKER_PORT: '0' }, 'local'), { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined });
+  t.same(brokerOf({ CREDVAULT_BROKER_PUBLIC_URL: 'https://broker.example.com' }), { listen: undefined, publicUrl: 'https://broker.example.com' });
+  t.same(brokerOf({ CREDVAULT_BROKER_PORT: '443', CREDVAULT_BROKER_HOST: '::1', CREDVAULT_BROKER_PUBLIC_URL: 'https://b.example' }), { listen: { host: '::1', port: 443 }, publicUrl: 'https://b.example' });
+  t.match(faultsOf({ ...production, CREDVAULT_BROKER_HOST: '127.0.0.1' }, 'serve'), [/^CREDVAULT_BROKER_HOST needs CREDVAULT_BROKER_PORT/]);
+  t.match(faultsOf(production, 'broker'), [/^CREDVAULT_BROKER_PORT is required/]);
+  t.same(faultsOf({ ...production, CREDVAULT_BROKER_PORT: '7302' }, 'broker'), []);
+  t.match(faultsOf({ CREDVAULT_BROKER_PORT: '7302', CREDVAULT_BROKER_HOST: '0.0.0.0' }, 'local'), [/^CREDVAULT_BROKER_HOST must be 127\.0\.0\.1/]);
+  const outside = { ...production, CREDVAULT_BROKER_PORT: '7302', CREDVAULT_BROKER_HOST: '0.0.0.0' };
+  t.match(faultsOf(outside, 'serve'), [/^CREDVAULT_BROKER_HOST may be outside loopback only with/]);
+  t.same(faultsOf({ ...outside, CREDVAULT_TLS_TERMINATED: '1' }, 'serve'), []);
+});
+
 t.test('config and secrets are frozen, and the secrets do not print', async (t) => {
   const { config, secrets } = readConfig(production, 'serve', noFiles);
   t.ok([config, config.jwt, config.jwt.keys, config.rateLimits, config.operators, config.trustedProxies, config.egress, config.egress.allow, secrets].every(Object.isFrozen));
@@ -87,6 +103,8 @@ t.test('a value that breaks a rule is refused, never replaced by the default', a
     CREDVAULT_RATE_LIMIT_ADDRESS: ['', '-1', 'off'],
     CREDVAULT_RATE_LIMIT_SUBJECT: ['', '-1', 'off'],
     CREDVAULT_PUBLIC_URL: ['', 'vault.example.com', 'ftp://x', 'https://u:p@x', 'https://x/?a=b', 'https://x/', 'https://x#f'],
+    CREDVAULT_BROKER_PORT: ['', '-1', '65536', 'on'],
+    CREDVAULT_BROKER_PUBLIC_URL: ['', 'broker.example.com', 'https://x/', 'https://x/?a=b'],
     CREDVAULT_TRUST_PROXY: ['', 'loopback', '10.0.0', '0.0.0.0/0', '::/0', '10.0.0.0/33', '10.0.0.1,', '10.0.0.1/8/8', 'true', '1'],
     CREDVAULT_TLS_TERMINATED: ['', 'yes', 'true'],
     CREDVAULT_EGRESS_ALLOW: ['', 'grist', 'grist:80', 'grist:80=10.0.0.1,', 'grist:80=0.0.0.0/0', '127.0.0.1:80=127.0.0.1', 'grist:80=169.254.169.254', 'grist:80=10.0.0.1@Team'],
