@@ -2,7 +2,9 @@
 import { generateEngineKey, openLease } from '../client/index.ts';
 import type { Db } from '../db/client.ts';
 import type { CredentialId } from '../shared/ids.ts';
+import { useBroker } from './demo-broker.ts';
 import { demoSecret, type Stage } from './demo-stage.ts';
+import type { DemoUpstream } from './demo-upstream.ts';
 
 interface Credential { readonly id: string; readonly name: string; readonly secretFields: string[]; readonly publicFields: object; readonly health: string; readonly version: number }
 interface Rotation { readonly id: string; readonly state: string; readonly total: number; readonly done: number; readonly failed: number; readonly rowsPerSecond: number }
@@ -30,7 +32,7 @@ const atOnce = 20;
 const tokenCharsShown = 28;
 
 /** Plays everything. Throws NotAsTold. */
-export async function play(stage: Stage, { db, url }: { db: Db; url: string }): Promise<void> {
+export async function play(stage: Stage, { db, url, upstream }: { db: Db; url: string; upstream: DemoUpstream }): Promise<void> {
   const world: World = { db, url, apiKey: demoSecret(), password: demoSecret(), engineKey: generateEngineKey() };
   await makeTeam(stage);
   const stored = await storeCredentials(stage, world);
@@ -40,6 +42,7 @@ export async function play(stage: Stage, { db, url }: { db: Db; url: string }): 
   await leaseAll(stage, world);
   await rotate(stage, world, stored);
   await moveToken(stage, world, stored);
+  await useBroker(stage, upstream);
   await showTrail(stage);
   stage.chapter('What never came out');
   checkAnswers(stage, world);

@@ -3,11 +3,12 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { LocalConfig } from '../config.ts';
+import { type LocalConfig, readConfig } from '../config.ts';
 import { openDatabase } from '../db/client.ts';
 import { isRoot } from './account.ts';
 import { play } from './demo-acts.ts';
 import { NotAsTold, Stage } from './demo-stage.ts';
+import { type DemoUpstream, startDemoUpstream } from './demo-upstream.ts';
 import { startLocal } from './run.ts';
 
 export interface DemoParts {
@@ -41,20 +42,26 @@ export async function runDemo(parts: DemoParts): Promise<number> {
 
 async function perform(folder: string, { write, stop, processId, logger, postgresBinFolder }: DemoParts): Promise<void> {
   write('Starting a vault with a PostgreSQL of its own …\n');
-  const vault = await startLocal(configOf(folder, postgresBinFolder), { logger, processId });
+  const upstream = await startDemoUpstream();
+  const vault = await startLocal(configOf(folder, postgresBinFolder, upstream), { logger, processId }).catch(async (error: unknown) => {
+    await upstream.stop();
+    throw error;
+  });
   const database = openDatabase({ url: vault.databaseUrl, poolMax: 2, onError: () => undefined });   // a statement that needs the connection reports its loss
   try {
     write(`It runs on ${vault.url}. Every call below is a real one; each line with ✓ was checked.\n`);
-    await play(new Stage({ url: vault.url, dataFolder: vault.dataFolder, write, stop }), { db: database.db, url: vault.url });
+    await play(new Stage({ url: vault.url, dataFolder: vault.dataFolder, write, stop }), { db: database.db, url: vault.url, upstream });
   } finally {
     await database.close();
     await vault.stop();
+    await upstream.stop();
   }
 }
 
-function configOf(dataFolder: string, postgresBinFolder: string | undefined): LocalConfig {
+function configOf(dataFolder: string, postgresBinFolder: string | undefined, { allow }: DemoUpstream): LocalConfig {
+  const { egress } = readConfig({ CREDVAULT_EGRESS_ALLOW: allow }, 'local', () => '').config;
   return {
     mode: 'local', host: '127.0.0.1', port: 0, logLevel: 'fatal', operators: [], tokenFormat: 'fernet', poolMax: 16, namedStatements: true,
-    rateLimits: { address: 0, subject: 0 }, publicUrl: undefined, broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined }, egress: { allow: [], ca: undefined }, oauthRedirectUri: undefined, dataFolder, postgresBinFolder,
+    rateLimits: { address: 0, subject: 0 }, publicUrl: undefined, broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined }, egress, oauthRedirectUri: undefined, dataFolder, postgresBinFolder,
   };
 }

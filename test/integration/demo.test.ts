@@ -41,7 +41,7 @@ t.test('the demo runs through and leaves nothing behind', async (t) => {
   const output = demo.output();
   for (const told of [
     'POST /v1/teams', 'PUT /v1/teams/payments/members/victor', '"type":"openai"', '"type":"smtp"', '→ 403     {"code":"forbidden"}', '→ 404     {"code":"notFound"}',
-    '→ 422     {"code":"secretRequired"', 'POST /v1/engines', 'POST /v1/leases', '602 of 602', '"rule":"undecryptable"', 'token = gAAAAA', 'credential.lease',
+    '→ 422     {"code":"secretRequired"', 'POST /v1/engines', 'POST /v1/leases', '602 of 602', '"rule":"undecryptable"', 'token = gAAAAA', 'credential.lease', 'POST /v1/broker-tickets', '"answer":42', '→ 401     {"code":"ticketInvalid"}', '"rule":"methodNotAllowed"',
     'the API key and the SMTP password are in none of them', 'Everything was as told.',
   ]) t.ok(output.includes(told), told);
   t.ok((output.match(/^ {2}\[[█░]{40}\] .* of 602/gmu) ?? []).length >= 2, 'the bar moved');
