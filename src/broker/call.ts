@@ -2,7 +2,7 @@
 // committed, before anything is dialled.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
-import { type AllFields, type CredentialType, findType, type Limits, limitDefaults, type Policy } from '../credentials/service.ts';
+import { type AllFields, type CredentialType, findType, type Limits, type Policy } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
@@ -10,10 +10,10 @@ import { asOAuth, decideAll, decideEngine, type Granted, markUndecryptable, open
 import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import { isId, type TicketId } from '../shared/ids.ts';
+import { type Early, eventOf, type Expected, Expectations, limitsOf } from './expectations.ts';
 import { fieldsOf, tokenFieldsOf } from './fields.ts';
 import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
-import { pathShown } from './path-shown.ts';
 import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
@@ -63,10 +63,15 @@ const action = 'credential.use';
 /** Decides on calls. */
 export class Calls {
   readonly #parts: CallParts;
-  constructor(parts: CallParts) { this.#parts = parts; }
+  readonly #expectations: Expectations;
+  constructor(parts: CallParts) {
+    this.#parts = parts;
+    this.#expectations = new Expectations(parts);
+  }
 
   /**
-   * Lets a call out. Throws ticketInvalid, alike for whatever is the matter with the ticket; brokerRefused with the rule, invalidUrl,
+   * Lets a call out. One statement reads all that the decision rests on and, where the same ticket was used before and nothing has
+   * changed since, records the call; otherwise a second one records it if all of that still stands. Throws ticketInvalid, alike for whatever is the matter with the ticket; brokerRefused with the rule, invalidUrl,
    * unsupportedCall, rateLimited, keyUnavailable, stateConflict.
    */
   async admit(call: Call): Promise<Admitted> {
@@ -78,42 +83,62 @@ export class Calls {
   }
 
   async #attempt(call: Call): Promise<Admitted | undefined> {
-    const row = await this.#findTicket(call);
+    const early = await this.#expectations.record(call);
+    if (early === undefined) return this.#decideAndRecord(call, undefined);
+    try {
+      return await this.#decideAndRecord(call, early);
+    } catch (error) {
+      await this.#expectations.takeBack(early, error);
+      throw error;
+    }
+  }
+
+  /** Decides, renders, and records what is not recorded yet; undefined when that found something changed. */
+  async #decideAndRecord(call: Call, early: Early | undefined): Promise<Admitted | undefined> {
+    const row = await this.#checkTicket(call, early?.row ?? await this.#findTicket(call));
     const caller: Caller = { sub: row.engine.sub, subject: row.engine.subject, isOperator: false, requestId: call.requestId, address: call.address };
     const granted = await this.#decide(row, caller);
     const { row: credential, version } = granted;
     const team = { id: credential.team, slug: credential.slug };
     const policy = version.policy as unknown as Policy;
     const prepared = await this.#prepare(call, row, granted, policy, caller);
-    const limits = { ...limitDefaults, ...policy.limits } as Admitted['limits'];
-    const leave = this.#parts.limits.enter(credential.id, limits);
-    const { ticket, engine } = row;
-    const event: EventInput = {
-      caller, team, action, target: credentialTarget(credential.id), key: version.key.id, credentialVersion: credential.currentVersion,
-      details: {
-        ticket: ticket.id, engine: engine.id, ...(ticket.onBehalfOf === null ? {} : { onBehalfOf: ticket.onBehalfOf }),
-        method: call.method, host: prepared.target.origin.host, path: pathShown(call.pathAndQuery, policy.pathPrefixes),
-      },
+    const done = (made: Pick<Admitted, 'limits' | 'event' | 'leave'>): Admitted => {
+      this.#parts.usage.count(credential.id);
+      return { caller, team: credential.slug, ...prepared, ...made };
     };
-    try {
-      const isRecorded = await repository.recordCallIfUnchanged(this.#parts.db, {
+    // SECURITY: it was recorded only if what was decided on here is, column by column, what its event says.
+    if (early !== undefined) return done({ limits: early.limits, event: early.event, leave: early.leave });
+    const { ticket, engine } = row;
+    const expected: Expected = {
+      basis: {
         ticket: ticket.id, ticketRevision: ticket.revision, engineRevision: engine.revision, team: credential.team, memberRevision: credential.rights.member_revision,
         behalfRevision: credential.behalfRights.member_revision, credentialRevision: credential.revision, version: credential.currentVersion, dataKey: version.key.id,
-      }, this.#parts.audit.values([event]));
+      },
+      hash: ticket.hash, caller: { sub: caller.sub, subject: caller.subject }, team, credential: credential.id, engine: engine.id, onBehalfOf: ticket.onBehalfOf,
+      host: prepared.target.origin.host, policy,
+    };
+    const limits = limitsOf(policy);
+    const leave = this.#parts.limits.enter(credential.id, limits);
+    const event = eventOf(call, expected);
+    try {
+      const isRecorded = await repository.recordCallIfUnchanged(this.#parts.db, expected.basis, this.#parts.audit.values([event]));
       // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
       if (!isRecorded) { leave(); return undefined; }
     } catch (error) {
       leave();
       throw error;
     }
-    this.#parts.usage.count(credential.id);
-    return { caller, team: credential.slug, ...prepared, limits, event, leave };
+    if (!version.isMarked) this.#expectations.remember(ticket.id, expected);
+    return done({ limits, event, leave });
+  }
+
+  async #findTicket({ id, ticket }: Call): Promise<TicketRow | undefined> {
+    return ticket !== undefined && isId<TicketId>(id) ? await repository.findTicket(this.#parts.db, id) : undefined;
   }
 
   /** The ticket of the path, if the call presents it and it is good. Everything else is one answer. */
-  async #findTicket({ id, ticket: text, requestId, address }: Call): Promise<TicketRow> {
-    const { db, keyring, audit, now } = this.#parts;
-    const row = text !== undefined && isId<TicketId>(id) ? await repository.findTicket(db, id) : undefined;
+  async #checkTicket({ ticket: text, requestId, address }: Call, row: TicketRow | undefined): Promise<TicketRow> {
+    const { keyring, audit, now } = this.#parts;
     const refuse = (): AppError => {
       audit.access({ subject: null, team: null, action, target: null, status: 401, requestId, address });
       return new AppError('ticketInvalid', 'Send a valid ticket as the API key.');

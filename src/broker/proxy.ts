@@ -161,12 +161,13 @@ export class Proxy {
           const whole = Buffer.concat([passed, stream.end()]);
           begin({ 'content-length': String(whole.length) });
           response.end(whole);
-          return;
+          continue; // to the body's end: left before it, it would be torn down
         }
         begin();
       }
       if (passed.length > 0 && !response.write(passed)) await once(response, 'drain', { signal: watch.signal });
     }
+    if (response.writableEnded) return;
     if (!response.headersSent) begin();
     response.end(stream.end());
   }

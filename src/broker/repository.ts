@@ -25,7 +25,7 @@ type Row = UseRow & {
   readonly behalf_sub: string | null;
 };
 
-const ticketById = statement<{ id: TicketId }, Row>((parameter) => sql`
+const ticketSql = (id: RawBuilder<unknown>): RawBuilder<Row> => sql`
   select ticket.id as ticket_id, ticket.ticket_hash, ticket.credential_id as ticket_credential, ticket.engine_id as ticket_engine, ticket.behalf_subject_id as ticket_behalf,
     ticket.host as ticket_host, ticket.expires_at as ticket_expires_at, ticket.revision as ticket_revision, ticket.seal as ticket_seal,
     caller.subject_id as caller_subject, caller_subject.sub as caller_sub, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
@@ -35,11 +35,39 @@ const ticketById = statement<{ id: TicketId }, Row>((parameter) => sql`
   join subject caller_subject on caller_subject.id = caller.subject_id
   join credential on credential.id = ticket.credential_id
   ${useJoins(sql.raw('caller.subject_id'), sql.raw('behalf.id = ticket.behalf_subject_id'))}
-  where ticket.id = ${parameter('id')}`);
+  where ticket.id = ${id}`;
+const ticketById = statement<{ id: TicketId }, Row>((parameter) => ticketSql(parameter('id')));
 
 /** The ticket of this id, expired or not. */
 export async function findTicket(executor: Executor, id: TicketId): Promise<TicketRow | undefined> {
-  const row = (await ticketById(executor, { id }))[0];
+  return ticketRowOf((await ticketById(executor, { id }))[0]);
+}
+
+type ExpectedCall = CallBasis & { readonly hash: Buffer; readonly credential: CredentialId; readonly onBehalfOf: SubjectId | null; readonly now: Date };
+
+// The same, and the record of the call if what is found is what was expected and can be used: then nothing that the decision rests on
+// has changed since it was taken the last time. It is taken again all the same, over this row.
+const ticketAndRecord = statement<ExpectedCall & RecordedValues, Row & { readonly is_recorded: boolean }>((parameter) => sql`
+  with found as materialized (${ticketSql(parameter('ticket'))}),
+  basis as materialized (select exists (
+    select 1 from found where ticket_hash = ${parameter('hash')} and ticket_revision = ${parameter('ticketRevision')} and ticket_expires_at > ${parameter('now')}
+      and caller_state = 'enabled' and caller_revision = ${parameter('engineRevision')}
+      and id = ${parameter('credential')} and team = ${parameter('team')} and revision = ${parameter('credentialRevision')} and current_version = ${parameter('version')}
+      and data_key_id = ${parameter('dataKey')} and member_revision is not distinct from ${parameter('memberRevision')}::int
+      and behalf_subject is not distinct from ${parameter('onBehalfOf')}::uuid and behalf_revision is not distinct from ${parameter('behalfRevision')}::int
+      and state = 'enabled' and data_key_state in ('active', 'decryptOnly') and undecryptable_at is null and is_refused_as_exposed is not true
+      and (expires_at is null or expires_at > ${parameter('now')})
+  ) as stands),
+  ${recordedSql(parameter, { isOne: true, onlyIf: sql`(select stands from basis)` })}
+  select found.*, basis.stands as is_recorded from found cross join basis`);
+
+/** The same, having recorded one event if what was found is what was expected. */
+export async function findTicketAndRecord(db: Db, expected: ExpectedCall, recorded: RecordedValues): Promise<{ readonly row: TicketRow | undefined; readonly isRecorded: boolean }> {
+  const [row] = await ticketAndRecord(db, { ...expected, ...recorded });
+  return { row: ticketRowOf(row), isRecorded: row?.is_recorded === true };
+}
+
+function ticketRowOf(row: Row | undefined): TicketRow | undefined {
   if (row === undefined) return undefined;
   return {
     ticket: {

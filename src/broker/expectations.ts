@@ -1,0 +1,104 @@
+// What a call with the same ticket rested on the last time, so that the next one is a single round trip: its event is made over what is
+// expected, and the statement that reads records it if it finds just that. Ids and revisions only, the ticket's hash, and the policy,
+// which belongs to a version and never changes; no right and no secret is remembered, and nothing is decided here.
+import { credentialTarget, type EventInput } from '../audit/event.ts';
+import type { AuditLog } from '../audit/record.ts';
+import { limitDefaults, type Policy } from '../credentials/service.ts';
+import type { Db } from '../db/client.ts';
+import type { Caller, TeamRef } from '../http/access.ts';
+import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
+import type { Admitted, Call } from './call.ts';
+import type { CallLimits } from './limits.ts';
+import { pathShown } from './path-shown.ts';
+import { refusalOf } from './refusals.ts';
+import * as repository from './repository.ts';
+import { checkCall } from './target.ts';
+import { isTicket } from './tickets.ts';
+
+/** Everything that the event of a call says beyond what is in the call, and what the ticket was. */
+export interface Expected {
+  readonly basis: repository.CallBasis;
+  readonly hash: Buffer;
+  readonly caller: Pick<Caller, 'sub' | 'subject'>;
+  readonly team: TeamRef;
+  readonly credential: CredentialId;
+  readonly engine: EngineId;
+  readonly onBehalfOf: SubjectId | null;
+  readonly host: string;
+  readonly policy: Policy;
+}
+
+/** A call that stands in the trail before it was decided: it goes out only if it is decided so after all. */
+export interface Early { readonly row: repository.TicketRow; readonly event: EventInput; readonly limits: Admitted['limits']; readonly leave: () => void }
+
+export interface ExpectationsParts { readonly db: Db; readonly audit: AuditLog; readonly now: () => number; readonly limits: CallLimits }
+
+const ticketsMax = 20_000;
+
+/** Remembers by ticket; the oldest out first. */
+export class Expectations {
+  readonly #parts: ExpectationsParts;
+  readonly #known = new Map<string, Expected>();
+  constructor(parts: ExpectationsParts) { this.#parts = parts; }
+
+  /** Reads what the call rests on and records the call, if nothing has changed since the last one; undefined when there is more to it. Throws rateLimited. */
+  async record(call: Call): Promise<Early | undefined> {
+    const { db, audit, now } = this.#parts;
+    const expected = this.#known.get(call.id);
+    // What is refused, or presented wrongly, takes the long way.
+    if (expected === undefined || call.ticket === undefined || !isTicket(call.ticket, expected.hash) || !isCallable(expected.policy, call)) return undefined;
+    const limits = limitsOf(expected.policy);
+    const leave = this.#parts.limits.enter(expected.credential, limits);
+    try {
+      const event = eventOf(call, expected);
+      const { row, isRecorded } = await repository.findTicketAndRecord(db, { ...expected.basis, hash: expected.hash, credential: expected.credential, onBehalfOf: expected.onBehalfOf, now: new Date(now()) }, audit.values([event]));
+      if (isRecorded && row !== undefined) return { row, event, limits, leave };
+    } catch (error) {
+      leave();
+      throw error;
+    }
+    leave();
+    this.#known.delete(call.id);
+    return undefined;
+  }
+
+  /** The trail says that the call went out; it must say too that it did not. */
+  async takeBack({ event, leave }: Early, error: unknown): Promise<void> {
+    leave();
+    const ticket = event.details?.['ticket'] ?? null;
+    this.#known.delete(String(ticket));
+    const { code, errors } = refusalOf(error);
+    await this.#parts.audit.record(this.#parts.db, { ...event, action: 'credential.used', decision: 'deny', reason: 'notSent', details: { ticket, failure: errors?.[0]?.rule ?? code } });
+  }
+
+  remember(ticket: TicketId, expected: Expected): void {
+    this.#known.delete(ticket);
+    this.#known.set(ticket, expected);
+    for (const oldest of this.#known.keys()) {
+      if (this.#known.size <= ticketsMax) break;
+      this.#known.delete(oldest);
+    }
+  }
+}
+
+/** The event of a call. */
+export function eventOf(call: Call, { caller, team, credential, engine, onBehalfOf, host, policy, basis }: Expected): EventInput {
+  return {
+    caller: { ...caller, requestId: call.requestId, address: call.address }, team, action: 'credential.use', target: credentialTarget(credential),
+    key: basis.dataKey, credentialVersion: basis.version,
+    details: {
+      ticket: basis.ticket, engine, ...(onBehalfOf === null ? {} : { onBehalfOf }), method: call.method, host, path: pathShown(call.pathAndQuery, policy.pathPrefixes),
+    },
+  };
+}
+
+export const limitsOf = (policy: Policy): Admitted['limits'] => ({ ...limitDefaults, ...policy.limits }) as Admitted['limits'];
+
+function isCallable(policy: Policy, call: Call): boolean {
+  try {
+    checkCall(policy, call);
+    return true;
+  } catch {
+    return false; // the long way says why
+  }
+}
