@@ -1,10 +1,13 @@
 // Connecting an account by authorization code, against a real authorization server.
 import { createHash, randomBytes } from 'node:crypto';
+import { sql } from 'kysely';
 import t from 'tap';
 import { startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { intrude } from '../helpers/intruder.ts';
 import { askLease, demand, rulesOf } from '../helpers/leases.ts';
 import { begin, callbackOf, connect, leaseFields, oauthStage, storeOAuth } from '../helpers/oauth.ts';
+import { until } from '../helpers/processes.ts';
+import { countWaiting } from '../helpers/tokens.ts';
 import type { Answer } from '../helpers/vault.ts';
 
 t.test('an account is connected, and an engine gets an access token and nothing else', async (t) => {
@@ -26,6 +29,7 @@ t.test('an account is connected, and an engine gets an access token and nothing 
   t.equal(fields['accessToken'], server.given.accessTokens[0]);
   t.notOk('refreshToken' in fields || 'clientSecret' in fields, 'neither refresh token nor client secret');
   t.match(fields, { tokenUrl: `${server.issuer}/token`, expiresAt: /Z$/ });
+  t.match((await askLease(vault, engine.sub, [{ id, knownVersion: 1 }])).json.credentials, [{ notModified: false }], 'access tokens come and go without a version');
   const after = await vault.call('alice', 'GET', `/v1/credentials/${id}`);
   t.equal(after.json.revision, revision, 'no ETag changes by it');
   t.equal(after.json.version, 1, 'and there is no other version');
@@ -50,8 +54,14 @@ t.test('a state is good once, in time, for who began it, and as it was begun', a
   refused(await send('eddie', callbackOf(came)), 'somebody else, who may write the credential too');
   refused(await send('operator', callbackOf(came)), 'the operator');
   t.same(server.asked, {}, 'the provider was not asked once');
-  const twice = await Promise.all(Array.from({ length: 5 }, () => send('alice', callbackOf(came))));
-  t.same(twice.map(({ status }) => status).sort(), [200, 400, 400, 400, 400], 'of five at once one gets through');
+  // Both have found it, and stand before it, when the first one takes it.
+  const twice = await vault.db.transaction().execute(async (trx) => {
+    await sql`select 1 from oauth_authorization for update`.execute(trx);
+    const all = [send('alice', callbackOf(came)), send('alice', callbackOf(came))];
+    await until(async () => await countWaiting(trx) >= 2);
+    return all;
+  }).then((all) => Promise.all(all));
+  t.same(twice.map(({ status }) => status).sort(), [200, 400], 'of two at once one gets through');
   t.same(server.asked, { authorization_code: 1 });
 
   const late = await come();
