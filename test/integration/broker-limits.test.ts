@@ -14,6 +14,10 @@ t.test('limits of a credential', async (t) => {
     stage.on((request, response) => { calls += 1; request.on('error', () => undefined).resume().on('end', () => response.end()); });
     t.match(await stage.call('POST', '/x', { body: 'x'.repeat(1_001) }), { status: 413, json: { code: 'payloadTooLarge' } });
     t.equal(calls, 0, 'nothing was dialled');
+    const announced = stage.begin('POST', '/x', { 'content-length': 1_001 });
+    announced.on('error', () => undefined).flushHeaders();
+    t.equal((await responseOf(announced)).statusCode, 413, 'and nothing of it was waited for');
+    announced.destroy();
     t.equal((await stage.call('POST', '/x', { body: 'x'.repeat(1_000) })).status, 200);
     const request = stage.begin('POST', '/x');
     request.on('error', () => undefined);
