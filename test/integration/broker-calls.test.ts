@@ -124,7 +124,7 @@ t.test('what goes out and what comes back', async (t) => {
 
   await t.test('the trail has the intent and the outcome of each call, and no query, header or body', async (t) => {
     await call('POST', '/v1/chat/completions?key=quite-secret', { body: 'the body of the call' });
-    await call('GET', '/v1/users/4711-17/jane@example.com');
+    await call('GET', '/v1/users/user-no-4711-17/jane@example.com');
     await stage.vault.stop();
     const events = await vault.db.selectFrom('audit_event').select(['action', 'decision', 'details', 'target_id', 'request_id', 'key_id', 'credential_version', 'actor_id']).where('action', 'in', ['credential.use', 'credential.used']).orderBy('id').execute();
     const intents = events.filter(({ action, decision }) => action === 'credential.use' && decision === 'allow');
@@ -139,7 +139,7 @@ t.test('what goes out and what comes back', async (t) => {
     t.strictSame(intents.slice(-2).map(({ details }) => details['path']), ['/v1/chat/completions', '/v1/users/…']);
     t.match(outcomes.find(({ request_id }) => request_id === intents.at(-2)?.request_id), { details: { sentBytes: 20, receivedBytes: 11 } });
     const text = JSON.stringify(events) + vault.logs.join('');
-    for (const word of ['quite-secret', 'the body of', 'jane', '4711', ticket.ticket, secret, ticket.ticket.slice(4, 30)]) t.notOk(text.includes(word), word);
+    for (const word of ['quite-secret', 'the body of', 'jane', 'user-no-4711', ticket.ticket, secret, ticket.ticket.slice(4, 30)]) t.notOk(text.includes(word), word);
     const { use_count } = await vault.db.selectFrom('credential_usage').select('use_count').where('credential_id', '=', stage.credential as never).executeTakeFirstOrThrow();
     t.equal(use_count, intents.length);
   });
