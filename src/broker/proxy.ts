@@ -136,8 +136,8 @@ export class Proxy {
     }
     const headers = { ...answerHeaders(given, redactor, { target, brokerPath }, hasBody), 'vault-request-id': caller.requestId };
     const begin = (more: Record<string, string> = {}): void => {
-      take();
       response.writeHead(answer.statusCode, { ...headers, ...more });
+      take();   // not before: what cannot be written is answered with a problem
     };
     if (!hasBody) {
       await answer.body.dump();

@@ -138,6 +138,7 @@ t.test('what goes out and what comes back', async (t) => {
     }
     t.strictSame(intents.slice(-2).map(({ details }) => details['path']), ['/v1/chat/completions', '/v1/users/…']);
     t.match(outcomes.find(({ request_id }) => request_id === intents.at(-2)?.request_id), { details: { sentBytes: 20, receivedBytes: 11 } });
+    t.match(vault.logs.find((line) => line.includes('"route":"/broker/:id/*"') && line.includes('"status":200')), /"method":"[A-Z]+".*"subject":"n8n"/, 'one line in the log, with the template of the route');
     const text = JSON.stringify(events) + vault.logs.join('');
     for (const word of ['quite-secret', 'the body of', 'jane', 'user-no-4711', ticket.ticket, secret, ticket.ticket.slice(4, 30)]) t.notOk(text.includes(word), word);
     const { use_count } = await vault.db.selectFrom('credential_usage').select('use_count').where('credential_id', '=', stage.credential as never).executeTakeFirstOrThrow();
