@@ -128,7 +128,8 @@ export class Calls {
       leave();
       throw error;
     }
-    if (!version.isMarked) this.#expectations.remember(ticket.id, expected);
+    // SECURITY: a provider may be asked in between where tokens are held: of such a call the record comes after it.
+    if (!version.isMarked && prepared.renew === undefined) this.#expectations.remember(ticket.id, expected);
     return done({ limits, event, leave });
   }
 

@@ -2,7 +2,7 @@
 // nothing of either in what comes back.
 import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { parseAllowRules } from '../../src/egress/allow.ts';
 import { Egress } from '../../src/egress/index.ts';
 import { clientSecret, platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';
@@ -26,8 +26,9 @@ class Moved extends Egress {
   }
 }
 
-t.test('the broker puts the held token in, and another one when it is refused', async (t) => {
-  const server = await startAuthorizationServer(t);
+/** A vault whose broker listens, a provider, an API that both are for, and a ticket for a credential that is not connected yet. */
+async function setStage(t: Test, ttlSeconds: number) {
+  const server = await startAuthorizationServer(t, { ttlSeconds });
   const refused = new Set<string>();
   const seen: { token: string; method: string; headers: IncomingMessage['headers'] }[] = [];
   const api = await tlsUpstream(t, 'api.test', (request, response) => {
@@ -52,6 +53,11 @@ t.test('the broker puts the held token in, and another one when it is refused', 
   const call = (method = 'GET', body?: string): Promise<BrokerAnswer> => callBroker(port, method, `/broker/${ticket.id}/v1/values`, { authorization: `Bearer ${ticket.ticket}` }, body);
   const latest = (): string => server.given.accessTokens.at(-1)!;
 
+  return { server, refused, seen, stage, vault, id, port, ticket, call, latest };
+}
+
+t.test('the broker puts the held token in, and another one when it is refused', async (t) => {
+  const { server, refused, seen, stage, vault, id, port, call, latest } = await setStage(t, 3600);
   t.match((await call()).json, { code: 'brokerRefused', errors: [{ rule: 'notConnected' }] });
   await connect(stage, id);
   const first = await call();
@@ -86,4 +92,18 @@ t.test('the broker puts the held token in, and another one when it is refused', 
   vault.clock.ms += hour;
   const other = await demand(askTicket(vault, 'n8n', { id }), 201);
   t.match((await callBroker(port, 'GET', `/broker/${other.id}/v1/values`, { authorization: `Bearer ${other.ticket}` })).json, { code: 'brokerRefused', errors: [{ rule: 'refreshFailed' }] });
+});
+
+t.test('what is taken away while the provider is asked counts before the call goes out', async (t) => {
+  const { server, seen, stage, vault, id, call, latest } = await setStage(t, 120);
+  await connect(stage, id);
+  t.equal((await call()).status, 200);
+  vault.clock.ms += 90_000;
+  t.equal((await call()).status, 200, 'made new on the way');
+  t.equal(seen.at(-1)?.token, latest());
+  vault.clock.ms += 180_000;
+  const before = seen.length;
+  server.behaviour.onToken = async () => { await demand(vault.call('alice', 'POST', `/v1/credentials/${id}/disable`), 200); };
+  t.match((await call()).json, { code: 'brokerRefused', errors: [{ rule: 'disabled' }] });
+  t.equal(seen.length, before, 'nothing went out');
 });
