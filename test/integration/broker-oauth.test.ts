@@ -49,7 +49,7 @@ t.test('a held access token', async (t) => {
   await t.test('refused by the upstream: a new one, once, for what may be repeated', async (t) => {
     vault.clock.ms += 60_000;   // a token as young as the first one is not made new
     refused = given.accessTokens.at(-1);
-    t.equal((await call('GET')).status, 200);
+    t.match(await call('GET'), { status: 200, text: 'Bearer [redacted]', headers: { 'x-echo': 'Bearer [redacted]' } }, 'and the new one does not come back either');
     t.equal(given.accessTokens.length, 2);
     t.strictSame(seen.slice(-2), [`GET Bearer ${given.accessTokens[0]}`, `GET Bearer ${given.accessTokens[1]}`]);
     refused = given.accessTokens.at(-1);
