@@ -22,9 +22,26 @@ export type AuthorizationId = Id<'authorization'>;
 
 const idPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
-/** A fresh id; ids made later sort after earlier ones, to the millisecond. */
+let last = '';
+
+/**
+ * A fresh id. Of one process, ids made later sort after earlier ones, also within a millisecond and when the clock goes back
+ * (RFC 9562, 6.2: twelve of the random bits count up), so that events stand in the order in which they came to be.
+ */
 export function newId<T extends Id<string>>(): T {
-  return randomUUIDv7() as T;
+  const fresh = randomUUIDv7();
+  last = fresh.slice(0, timeEnd) > last.slice(0, timeEnd) ? fresh : `${after(last.slice(0, countEnd))}${fresh.slice(countEnd)}`;
+  return last as T;
+}
+
+const timeEnd = 'tttttttt-tttt'.length;
+const countEnd = 'tttttttt-tttt-7ccc'.length;
+
+/** The next value of time and count; when the count is over, the time goes on by a millisecond. */
+function after(front: string): string {
+  const next = BigInt(`0x${front.slice(0, 8)}${front.slice(9, 13)}${front.slice(15)}`) + 1n;
+  const hex = next.toString(16).padStart(15, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-7${hex.slice(12)}`;
 }
 
 /** Whether the text has the one form that ids of the vault have: a lower-case UUIDv7. */
