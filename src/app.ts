@@ -99,8 +99,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const idempotency = new Idempotency({ db, keyring, now });
   const cursors = new Cursors(keyring);
   const usage = new UsageCounter({ db, now, onError });
-  const traffic = countInFlight(app);
-  const worker = new RotationWorker({ db, keyring, audit, now, onError, isForegroundBusy: () => traffic.inFlight > 0 });
+  const traffic = watchTraffic(app);
+  const worker = new RotationWorker({ db, keyring, audit, now, onError, isForegroundBusy: () => traffic.isBusy() });
   const retention = new Retention({ db, audit, now, onError });
 
   const wake = (): void => { worker.wake(); };
@@ -183,13 +183,16 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   };
 }
 
-/** Counts the requests that are being answered; register it before every other hook. */
-function countInFlight(app: FastifyInstance): { readonly inFlight: number } {
-  const traffic = { inFlight: 0 };
+/** Whether requests come in: one is being answered, or one ended a moment ago, because the next is then on its way. Register it before every other hook. */
+function watchTraffic(app: FastifyInstance): { readonly isBusy: () => boolean } {
+  let inFlight = 0;
+  let lastEndedAt = -Infinity;
   app.addHook('onRequest', (_request, reply, done) => {
-    traffic.inFlight += 1;
-    reply.raw.once('close', () => { traffic.inFlight -= 1; });
+    inFlight += 1;
+    reply.raw.once('close', () => { inFlight -= 1; lastEndedAt = performance.now(); });
     done();
   });
-  return traffic;
+  return { isBusy: () => inFlight > 0 || performance.now() - lastEndedAt < momentMs };
 }
+
+const momentMs = 50;

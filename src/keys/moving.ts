@@ -11,7 +11,7 @@ import { failureCountSql, type TokenTable, tokenCountBesidesSql } from './token-
 
 /** A rotation as the worker knows it. */
 export interface RunningRotation {
-  readonly id: RotationId; readonly team: TeamId; readonly slug: string; readonly startedBy: SubjectId | null; readonly isUrgent: boolean; readonly total: number;
+  readonly id: RotationId; readonly team: TeamId; readonly slug: string; readonly startedBy: SubjectId | null; readonly isUrgent: boolean; readonly total: number; readonly createdAt: Date;
 }
 
 /** A token to be moved, locked, with the keys that open and seal it and the state in which its own key is. */
@@ -139,7 +139,7 @@ export const movers: Readonly<Record<TokenTable, Mover>> = { credential_version:
 /** Every rotation that runs, in any team, oldest first. */
 export async function listRunningRotations(executor: Executor): Promise<RunningRotation[]> {
   const { rows } = await sql<RunningRotation>`
-    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy", rotation.cause in ('compromise', 'rootCompromise') as "isUrgent", rotation.total
+    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy", rotation.cause in ('compromise', 'rootCompromise') as "isUrgent", rotation.total, rotation.created_at as "createdAt"
     from key_rotation rotation join team on team.id = rotation.team_id
     where rotation.state = 'running' order by rotation.id`.execute(executor);
   return rows;

@@ -33,7 +33,7 @@ export interface Batch {
 /** What is known of a batch as soon as its tokens are re-encrypted, and only the database has to do with it any more. */
 export type Sealed = Pick<Batch, 'unavailable' | 'last'>;
 
-const uninterruptedMsMax = 2;
+const uninterruptedMsMax = 0.5;
 const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map(), last: undefined };
 
 /** Thrown out of a batch's transaction when the rotation was cancelled meanwhile, or its key left; never leaves this file. */

@@ -77,8 +77,8 @@ export class KeysService {
       const twin = await repository.findRunningRotation(db, team.id);
       throw twin === undefined ? keyBusy({ cause: error }) : rotationRunning(twin);
     }
-    await settleTotal(db, id).catch(() => undefined);   // the rotation has begun, whether it can be counted now or not
     this.#parts.wake();
+    await settleTotal(db, id).catch(() => undefined);   // the rotation has begun, whether it can be counted now or not
     return this.getRotation(team, id);
   }
 

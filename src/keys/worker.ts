@@ -27,8 +27,10 @@ interface Pass { after: Position | undefined; readonly passedOver: Map<DataKeyId
 type Outcome = 'worked' | 'waiting' | 'idle';
 
 const batchRowsDefault = 400;   // some 30 ms: row locks and the key's share lock are held no longer
-const batchRowsBusy = 100;
+const batchRowsBusy = 50;
 const stretchMs = 250;
+/** For so long a rotation is left to whoever started it, to be counted. */
+const countedByStarterMs = 10_000;
 const pollMsDefault = 1_000;
 const waitingMs = 50;
 const restMsMax = 200;
@@ -117,7 +119,8 @@ export class RotationWorker {
     const isFromStart = pass.after === undefined;
     try {
       // Whoever started it may have died before he could. A count that takes too long keeps nothing from moving.
-      if (rotation.total === 0 && isFromStart) await settleTotal(this.#parts.db, rotation.id).catch(() => undefined);
+      const isUncounted = rotation.total === 0 && isFromStart && rotation.createdAt.getTime() < this.#parts.now() - countedByStarterMs;
+      if (isUncounted) await settleTotal(this.#parts.db, rotation.id).catch(() => undefined);
       const found = await this.#stretch(rotation, pass);
       if (found === 'more') return 'worked';
       const isEmpty = found === 'nothing' && isFromStart;

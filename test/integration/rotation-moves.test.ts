@@ -206,7 +206,7 @@ t.test('a rotation whose starter died before he counted is counted by whoever mo
   await vault.db.updateTable('key_rotation').set({ total: 0 }).execute();
   await settleTotal(vault.db, id);
   t.match(await vault.keys.getRotation(of.team, id), { total: 5, done: 2 }, 'what is moved already counts');
-  await vault.db.updateTable('key_rotation').set({ total: 0 }).execute();
+  await vault.db.updateTable('key_rotation').set({ total: 0, created_at: new Date(Date.now() - 60_000) }).execute();
   await sql`create table counted (total bigint)`.execute(vault.db);
   await sql`create function note_total() returns trigger language plpgsql as $$ begin insert into counted values (new.total); return new; end $$`.execute(vault.db);
   await sql`create trigger note_total before update of total on key_rotation for each row when (new.state = 'running') execute function note_total()`.execute(vault.db);

@@ -7,9 +7,10 @@ import { mark, Redactor } from '../../src/broker/redaction.ts';
 const narrow = fc.string({ unit: fc.constantFrom('a', 'b', '%', '\\', 'u', '0', '6', '1', '2'), minLength: 8, maxLength: 14 });
 const wide = fc.oneof(fc.string({ unit: 'binary', minLength: 8, maxLength: 40 }), fc.stringMatching(/^[!-~]{8,60}$/)).filter((text) => text.isWellFormed());
 const secrets = fc.array(fc.oneof(narrow, wide), { minLength: 1, maxLength: 3 });
-/** Not with half an escape at its end: one that swallows the beginning of a form hides it. */
+/** Half an escape at the end: it would swallow the beginning of a form that follows, and hide it. */
+const halfEscape = /(?:%[0-9a-f]?|\\+(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?)+$/i;
 const noise = fc.oneof(fc.string({ unit: fc.constantFrom('a', 'b', '%', '\\', 'u', '0', '6', '1', '2'), maxLength: 12 }), fc.string({ maxLength: 12 }))
-  .map((text) => text.replace(/(?:%[0-9a-f]?|\\+(?:u[0-9a-f]{0,3}|x[0-9a-f]?)?)+$/i, ''));
+  .map((text) => text.replace(halfEscape, ''));
 
 const percent = (text: string, mask: readonly boolean[]): string => [...Buffer.from(text)].map((byte, i) => (mask[i % mask.length] === true || byte > 0x7e || byte === 0x25 ? `%${byte.toString(16).padStart(2, '0')}` : String.fromCharCode(byte))).join('');
 const json = (text: string, mask: readonly boolean[]): string => text.split('').map((unit, i) => {
@@ -22,10 +23,11 @@ const formOf = (text: string, kind: number, mask: readonly boolean[]): string =>
   () => percent(text, mask), () => json(text, mask), () => JSON.stringify(text).slice(1, -1).replaceAll('/', '\\/'), () => encodeURIComponent(text),
   () => json(text, mask).replaceAll('\\', text.includes('\\') ? '\\' : '\\\\'),
 ][kind % 10]!();
+const apart = (form: string): string => (halfEscape.test(form) ? `${form}\n` : form);
 const mask = fc.array(fc.boolean(), { minLength: 1, maxLength: 5 });
 /** Noise with forms of the secrets in it. */
 const scene = secrets.chain((all) => fc.tuple(fc.constant(all), fc.array(fc.tuple(noise, fc.nat(9), fc.nat(all.length - 1), mask), { maxLength: 5 }), noise))
-  .map(([all, parts, tail]) => ({ all, body: Buffer.from(parts.map(([before, kind, which, m]) => before + formOf(all[which]!, kind, m)).join('') + tail), forms: parts.map(([, kind, which, m]) => formOf(all[which]!, kind, m)) }));
+  .map(([all, parts, tail]) => ({ all, body: Buffer.from(parts.map(([before, kind, which, m]) => before + apart(formOf(all[which]!, kind, m))).join('') + tail), forms: parts.map(([, kind, which, m]) => formOf(all[which]!, kind, m)) }));
 const cuts = fc.array(fc.nat(), { maxLength: 30 });
 
 function run(all: readonly string[], body: Buffer, at: readonly number[]): Buffer {
