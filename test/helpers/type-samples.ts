@@ -56,6 +56,7 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
     filled: { grant: 'authorizationCode', clientAuthentication: 'header' },
   },
   googleSheets: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
+  googleDrive: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
   bigquery: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
   custom: { secret: { anything: 'a', other: 'b' }, public: { region: 'eu', replicas: 3, isFast: false } },
 };
@@ -64,7 +65,7 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
 export const freeFields: ReadonlySet<string> = new Set(['httpBasic.username', 'smtp.username', 'imap.username', 'imap.mailbox', 'redis.db', 'httpDigest.username', 'rabbitmq.username', 'rabbitmq.vhost', 'clickhouse.username', 'clickhouse.database',
   ...['postgres', 'mysql', 'mongodb'].flatMap((type) => [`${type}.database`, `${type}.username`]), 'discordTrigger.publicKey', 'aws.accessKeyId', 'aws.region', 's3.accessKeyId', 's3.region', 'jira.email', 'supabase.schema',
   'googleServiceAccount.clientEmail', 'googleServiceAccount.projectId', 'googleServiceAccount.scopes', 'jwtSigning.keyId', 'jwtSigning.algorithm', 'tlsClient.certificate', 'tlsClient.ca', 'sshKey.username',
-  ...['grant', 'clientId', 'scope', 'clientAuthentication', 'parameters', 'expiresAt'].map((name) => `oauth2.${name}`), ...['googleSheets', 'bigquery'].flatMap((type) => ['clientId', 'scope', 'tokenExpiry'].map((name) => `${type}.${name}`)),
+  ...['grant', 'clientId', 'scope', 'clientAuthentication', 'parameters', 'expiresAt'].map((name) => `oauth2.${name}`), ...['googleSheets', 'googleDrive', 'bigquery'].flatMap((type) => ['clientId', 'scope', 'tokenExpiry'].map((name) => `${type}.${name}`)),
 ]);
 
 /** Another value of the same kind, for a field of this value. */

@@ -16,6 +16,7 @@ import { discord } from './discord.ts';
 import { elevenlabs } from './elevenlabs.ts';
 import { flaresolverr } from './flaresolverr.ts';
 import { github } from './github.ts';
+import { googleDrive } from './google-drive.ts';
 import { googleServiceAccount } from './google-service-account.ts';
 import { googleSheets } from './google-sheets.ts';
 import { google } from './google.ts';
@@ -50,7 +51,7 @@ export type { Alias, ConnectionTest, CredentialType, FieldSpec, Injection, OAuth
 export const credentialTypes: readonly CredentialType[] = [
   openai, google, anthropic, cohere, customLlm, bearer, header, httpBasic, httpQuery, httpDigest, telegram, aws, s3, smtp, imap, redis, rabbitmq, postgres, mysql, mongodb, clickhouse, qdrant,
   slack, slackTrigger, discord, discordTrigger, github, jira, linear, notion, grist, supabase, sentry, elevenlabs, flaresolverr,
-  oauth2, googleSheets, bigquery, googleServiceAccount, jwtSigning, tlsClient, sshKey, custom,
+  oauth2, googleSheets, googleDrive, bigquery, googleServiceAccount, jwtSigning, tlsClient, sshKey, custom,
 ];
 
 const byName: ReadonlyMap<string, CredentialType> = new Map(credentialTypes.map((type) => [type.name, type]));
