@@ -92,13 +92,14 @@ for (const format of formats) {
   });
 
   t.test(`${format}: no beginning of a token is a token`, async (t) => {
+    const opened: string[] = [];
     for (let length = 0; length < token.length; length += 1) {
-      if (!isRefused(() => decrypt(key, token.slice(0, length)))) t.fail(`${length} characters`);
+      if (!isRefused(() => decrypt(key, token.slice(0, length)))) opened.push(`${length} characters`);
     }
     for (let length = 0; length < bytes.length; length += 1) {
-      if (!isRefused(() => decrypt(key, toBase64(bytes.subarray(0, length))))) t.fail(`${length} bytes`);
+      if (!isRefused(() => decrypt(key, toBase64(bytes.subarray(0, length))))) opened.push(`${length} bytes`);
     }
-    t.pass();
+    t.same(opened, []);
   });
 
   t.test(`${format}: a token with the version byte of the other format does not open, though its MAC is right`, async (t) => {

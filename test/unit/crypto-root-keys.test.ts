@@ -62,14 +62,15 @@ t.test('a wrapped key opens as nothing else: each member of its context is bound
 t.test('every flipped bit and every shorter text of a wrapped key is refused', async (t) => {
   const roots = parseRootKeys(generateRootKey());
   const held = roots.wrap(context, bytes);
+  const opened: string[] = [];
   for (let bit = 0; bit < held.wrapped.length * 8; bit += 1) {
     const wrapped = withFlippedBit(held.wrapped, bit);
-    if (!isRefused(() => roots.unwrap(context, { ...held, wrapped }))) t.fail(`bit ${bit}`);
+    if (!isRefused(() => roots.unwrap(context, { ...held, wrapped }))) opened.push(`bit ${bit}`);
   }
   for (let length = 0; length < held.wrapped.length; length += 1) {
-    if (!isRefused(() => roots.unwrap(context, { ...held, wrapped: held.wrapped.subarray(0, length) }))) t.fail(`${length} bytes`);
+    if (!isRefused(() => roots.unwrap(context, { ...held, wrapped: held.wrapped.subarray(0, length) }))) opened.push(`${length} bytes`);
   }
-  t.pass();
+  t.same(opened, []);
 });
 
 t.test('a key wrapped by a root key that is not configured is unavailable, not undecryptable', async (t) => {
