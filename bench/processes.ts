@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { devNull } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { audience, issuer, operator, type Setting } from './setting.ts';
 
 export interface Server {
   readonly port: number;
@@ -48,6 +49,14 @@ export async function startServer(args: readonly string[], environment: Record<s
     throw error;
   }
   return { port, readyMs: performance.now() - begun, cpuSeconds: () => cpuSecondsOf(child), residentBytes: () => residentBytesOf(child), stop };
+}
+
+/** A replica of the vault in production's way, without limits on how often; `more` is further configuration. */
+export function startVault(setting: Setting, more: Readonly<Record<string, string>> = {}): Promise<Server> {
+  return startServer(['--disable-sigusr1', 'src/main.ts', 'serve'], {
+    DATABASE_URL: setting.databaseUrl, CREDVAULT_ROOT_KEYS: setting.rootKeys, CREDVAULT_JWT_ISSUER: issuer, CREDVAULT_JWT_AUDIENCE: audience,
+    CREDVAULT_JWT_SECRET: setting.jwtSecret, CREDVAULT_OPERATORS: operator, CREDVAULT_RATE_LIMIT_ADDRESS: '0', CREDVAULT_RATE_LIMIT_SUBJECT: '0', ...more,
+  }, '/readyz');
 }
 
 function answers(port: number, path: string): Promise<boolean> {

@@ -14,11 +14,11 @@ import { fillTokens, movingTable, moveTokens } from './bare-loop.ts';
 import { fillTeam } from './filling.ts';
 import { ask, requestText } from './load.ts';
 import { median } from './measures.ts';
-import { startServer } from './processes.ts';
+import { startVault } from './processes.ts';
 import { findPython, pythonTable, rotateInPython, withoutPython } from './python.ts';
 import { table, type Verdict, verdictTable } from './report.ts';
 import { countRows, type Followed, followRotation, readsDuring, sizesOf } from './rotation-measures.ts';
-import { audience, issuer, makeSetting, operator, person, teams } from './setting.ts';
+import { makeSetting, person, teams } from './setting.ts';
 
 const { values: options } = parseArgs({ options: { rows: { type: 'string', default: '100000' } } });
 const rows = Number(options.rows);
@@ -47,10 +47,7 @@ async function run(): Promise<void> {
   pool.on('error', () => undefined);   // the server may be gone a moment before the last idle connection
   stops.push(() => pool.end());
   const setting = await makeSetting(postgres.url);
-  const vault = await startServer(['--disable-sigusr1', 'src/main.ts', 'serve'], {
-    DATABASE_URL: postgres.url, CREDVAULT_ROOT_KEYS: setting.rootKeys, CREDVAULT_JWT_ISSUER: issuer, CREDVAULT_JWT_AUDIENCE: audience,
-    CREDVAULT_JWT_SECRET: setting.jwtSecret, CREDVAULT_OPERATORS: operator, CREDVAULT_RATE_LIMIT_ADDRESS: '0', CREDVAULT_RATE_LIMIT_SUBJECT: '0',
-  }, '/readyz');
+  const vault = await startVault(setting);
   stops.push(() => vault.stop());
   const team = teams.rotate;
   await ask(vault.port, requestText('POST', '/v1/teams', setting.tokens.operator, { slug: team, name: team, admins: [person] }));

@@ -8,11 +8,11 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { migrate } from '../src/db/migrate.ts';
 import { startLocalPostgres } from '../src/local/postgres.ts';
-import { type BrokerStage, measureBroker, startUpstream } from './broker.ts';
+import { measureBroker, startUpstream } from './broker.ts';
 import { compare, type Comparison, compareRotations, type Effort, fill, median, requestsOf } from './measures.ts';
-import { type Server, startServer } from './processes.ts';
+import { startServer, startVault } from './processes.ts';
 import { figuresTable, type Verdict, verdictTable } from './report.ts';
-import { audience, issuer, laterMs, makeSetting, operator, type Setting, teams } from './setting.ts';
+import { laterMs, makeSetting, teams } from './setting.ts';
 
 const efforts: Readonly<Record<'full' | 'quick', Effort>> = {
   full:  { rounds: 5, seconds: 2,   warmUpSeconds: 2,   credentials: 2_000, rotated: 5_000, rotations: 5, starts: 5 },
@@ -58,7 +58,7 @@ async function run(): Promise<void> {
   }
   const stage = has('broker') ? await startUpstream() : undefined;
   if (stage !== undefined) stops.push(() => stage.stop());
-  const vault = await startVault(setting, stage);
+  const vault = await startVault(setting, stage?.environment);
   stops.push(() => vault.stop());
   const ids = await fill(vault, setting, has('rotation') ? effort : { ...effort, rotated: 0 });
   const floor = await startServer(['bench/floor.ts'], {
@@ -118,14 +118,6 @@ async function run(): Promise<void> {
   for (const line of lines) say(line);
   say(`\n${verdictTable(verdicts)}`);
   say(`\n${((performance.now() - begun) / 1000).toFixed(0)} s`);
-}
-
-function startVault(setting: Setting, stage?: BrokerStage): Promise<Server> {
-  return startServer(['--disable-sigusr1', 'src/main.ts', 'serve'], {
-    DATABASE_URL: setting.databaseUrl, CREDVAULT_ROOT_KEYS: setting.rootKeys, CREDVAULT_JWT_ISSUER: issuer, CREDVAULT_JWT_AUDIENCE: audience,
-    CREDVAULT_JWT_SECRET: setting.jwtSecret, CREDVAULT_OPERATORS: operator, CREDVAULT_RATE_LIMIT_ADDRESS: '0', CREDVAULT_RATE_LIMIT_SUBJECT: '0',
-    ...stage?.environment,
-  }, '/readyz');
 }
 
 async function versionOf(url: string): Promise<string> {

@@ -7,7 +7,7 @@ import { findPlaceDigest, packEnvelope, unpackEnvelope } from './envelope.ts';
 import type { Place, SecretFields } from './envelope.ts';
 import { DecryptionFailed, KeyUnavailable } from './errors.ts';
 import { decrypt, encrypt, importKey, keyBytesOf } from './fernet.ts';
-import type { FernetKey, TokenFormat } from './fernet.ts';
+import type { FernetKey } from './fernet.ts';
 import { fingerprintOf } from './fingerprint.ts';
 import { KeyCache } from './key-cache.ts';
 import type { WrappedDataKey } from './key-cache.ts';

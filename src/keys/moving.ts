@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { Place, WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
-import type { DataKeyState, RotationState, TokenFormatColumn } from '../db/tables.ts';
+import type { DataKeyState, RotationState } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { oauthTokens } from './moving-oauth.ts';
