@@ -91,6 +91,7 @@ create table credential (
   updated_by uuid not null,
   deleted_at timestamp with time zone,
   state_before text, -- sealed; of deleted ones: the state to which they come back
+  rotate_after timestamp with time zone,
   constraint credential_pkey PRIMARY KEY (id),
   constraint credential_team_id_key UNIQUE (team_id, id),
   constraint credential_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),

@@ -9,7 +9,7 @@ import { addOperation } from '../http/operation.ts';
 import { problemAt } from '../http/problem.ts';
 import { id, problem, revision, teamPath } from '../http/schemas.ts';
 import * as schemas from './schemas.ts';
-import { type CredentialChange, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, timeOf } from './service.ts';
+import { type CredentialChange, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, timesOf } from './service.ts';
 
 const which = { id, revision: z.union([revision, z.literal('*')]).meta({ description: 'The one that you mean, as If-Match would say it; `*` for whatever it is.', examples: [3] }) };
 const item = z.discriminatedUnion('op', [
@@ -60,8 +60,8 @@ async function runAll(service: CredentialsService, context: Context, items: read
 
 async function run(service: CredentialsService, { caller, team, role }: Context, each: Item): Promise<Result> {
   if (each.op === 'create') {
-    const { op: _op, expiresAt, ...input } = each;
-    const row = await service.createCredential(caller, team, { ...input, expiresAt: timeOf(expiresAt) } as CredentialInput, noClaim);
+    const { op: _op, ...input } = each;
+    const row = await service.createCredential(caller, team, { ...input, ...timesOf(input) } as CredentialInput, noClaim);
     return { status: 201, credential: schemas.showCredential(row) };
   }
   // SECURITY: of this team and of no other: the right that was asked for is one in it.
@@ -71,7 +71,7 @@ async function run(service: CredentialsService, { caller, team, role }: Context,
     await service.deleteCredential(caller, found, expected);
     return { status: 204 };
   }
-  const { op: _op, id: _id, revision: _revision, expiresAt, ...change } = each;
-  const row = await service.updateCredential(caller, found, role, { ...change, ...(expiresAt === undefined ? {} : { expiresAt: timeOf(expiresAt) }) } as CredentialChange, expected);
+  const { op: _op, id: _id, revision: _revision, ...change } = each;
+  const row = await service.updateCredential(caller, found, role, { ...change, ...timesOf(change) } as CredentialChange, expected);
   return { status: 200, credential: schemas.showCredential(row) };
 }

@@ -21,7 +21,7 @@ export interface ChangeOptions { readonly isDeletedToo?: boolean; readonly isDry
 /** What a change comes to, and how it stands in the trail. */
 export interface Plan {
   readonly action: string;
-  readonly write: Partial<Pick<CredentialRow, 'name' | 'description' | 'labels' | 'state' | 'stateBefore' | 'expiresAt' | 'version' | 'publicFields' | 'policy' | 'secretFieldNames'>>;
+  readonly write: Partial<Pick<CredentialRow, 'name' | 'description' | 'labels' | 'state' | 'stateBefore' | 'expiresAt' | 'rotateAfter' | 'version' | 'publicFields' | 'policy' | 'secretFieldNames'>>;
   readonly key?: DataKeyId;
   readonly details?: JsonObject;
 }

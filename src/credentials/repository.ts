@@ -15,7 +15,7 @@ import { type ProblemName, problemsColumn } from './health.ts';
 export interface CredentialRow {
   readonly id: CredentialId; readonly team: TeamId; readonly slug: string; readonly name: string; readonly type: string;
   readonly description: string | null; readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly stateBefore: LivingState | null;
-  readonly version: number; readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
+  readonly version: number; readonly expiresAt: Date | null; readonly rotateAfter: Date | null; readonly revision: number; readonly seal: Buffer;
   readonly publicFields: PublicFields; readonly secretFieldNames: readonly string[]; readonly policy: Policy; readonly problems: ProblemName[];
   readonly useCount: number | null; readonly lastUsedAt: Date | null; readonly deletedAt: Date | null;
   readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
@@ -23,7 +23,7 @@ export interface CredentialRow {
 
 const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
   credential.id, credential.team_id as team, team.slug, credential.name, credential.type, credential.description, credential.labels,
-  credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "expiresAt", credential.revision, credential.seal,
+  credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "expiresAt", credential.rotate_after as "rotateAfter", credential.revision, credential.seal,
   current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames", current.policy, ${problemsColumn(now)} as problems,
   usage.use_count as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
   credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy"`;
@@ -145,7 +145,7 @@ export async function lockActiveKey(trx: Trx, team: TeamId): Promise<WrappedData
 export interface CredentialWrite {
   readonly id: CredentialId; readonly team: TeamId; readonly name: string; readonly type: string; readonly description: string | null;
   readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly stateBefore: LivingState | null; readonly version: number; readonly expiresAt: Date | null;
-  readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+  readonly rotateAfter: Date | null; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
 }
 export interface VersionWrite {
   readonly team: TeamId; readonly credential: CredentialId; readonly version: number; readonly key: DataKeyId; readonly token: string;
@@ -154,15 +154,16 @@ export interface VersionWrite {
   readonly keyHistory: readonly DataKeyId[];
 }
 
-type Parameters = VersionParameters & RecordedValues & Pick<CredentialWrite, 'id' | 'name' | 'type' | 'description' | 'state' | 'expiresAt' | 'revision' | 'seal'> & { readonly labels: string };
+type Parameters = VersionParameters & RecordedValues & Pick<CredentialWrite, 'id' | 'name' | 'type' | 'description' | 'state' | 'expiresAt' | 'rotateAfter' | 'revision' | 'seal'> & { readonly labels: string };
 
 // Nothing is recorded of what was not inserted.
 const insertion = statement<Parameters, { id: CredentialId }>((parameter) => sql`
   with alive as (select 1 from team where id = ${parameter('team')} and deleted_at is null for key share),
   made as (
-    insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, revision, seal, created_at, created_by, updated_at, updated_by)
+    insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, rotate_after, revision, seal, created_at, created_by, updated_at, updated_by)
     select ${parameter('id')}::uuid, ${parameter('team')}::uuid, ${parameter('name')}, ${parameter('type')}, ${parameter('description')}, ${parameter('labels')}::jsonb,
-      ${parameter('state')}, ${parameter('version')}::int, ${parameter('expiresAt')}::timestamptz, ${parameter('revision')}::int, ${parameter('seal')}::bytea,
+      ${parameter('state')}, ${parameter('version')}::int, ${parameter('expiresAt')}::timestamptz, ${parameter('rotateAfter')}::timestamptz, ${parameter('revision')}::int,
+      ${parameter('seal')}::bytea,
       ${parameter('at')}::timestamptz, ${parameter('by')}::uuid, ${parameter('at')}::timestamptz, ${parameter('by')}::uuid
     from alive returning id),
   versioned as (${insertVersionSql(parameter)} from made),
@@ -174,8 +175,8 @@ const insertion = statement<Parameters, { id: CredentialId }>((parameter) => sql
  * A unique violation of credential_living_name says that the name is taken.
  */
 export async function insertCredential(executor: Executor, row: CredentialWrite, version: VersionWrite, recorded: RecordedValues): Promise<boolean> {
-  const { id, name, type, description, state, expiresAt, revision, seal } = row;
-  const made = await insertion(executor, { ...recorded, ...parametersOf(version), id, name, type, description, labels: JSON.stringify(row.labels), state, expiresAt, revision, seal });
+  const { id, name, type, description, state, expiresAt, rotateAfter, revision, seal } = row;
+  const made = await insertion(executor, { ...recorded, ...parametersOf(version), id, name, type, description, labels: JSON.stringify(row.labels), state, expiresAt, rotateAfter, revision, seal });
   return made.length === 1;
 }
 
@@ -209,7 +210,7 @@ export async function lockCredential(trx: Trx, team: TeamId, id: CredentialId, n
 export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<void> {
   await sql`
     update credential set name = ${row.name}, description = ${row.description}, labels = ${JSON.stringify(row.labels)}::jsonb, state = ${row.state},
-      current_version = ${row.version}, expires_at = ${row.expiresAt}, revision = ${row.revision}, seal = ${row.seal}, updated_at = ${row.at}, updated_by = ${row.by},
+      current_version = ${row.version}, expires_at = ${row.expiresAt}, rotate_after = ${row.rotateAfter}, revision = ${row.revision}, seal = ${row.seal}, updated_at = ${row.at}, updated_by = ${row.by},
       deleted_at = ${row.state === 'deleted' ? row.at : null}, state_before = ${row.stateBefore}
     where id = ${row.id} and team_id = ${row.team}`.execute(trx);
 }

@@ -10,7 +10,7 @@ import { credentialPath, flag, teamPath } from '../http/schemas.ts';
 import { notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as schemas from './schemas.ts';
-import { type CredentialFilters, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf, timeOf } from './service.ts';
+import { type CredentialFilters, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf, timesOf } from './service.ts';
 import type { CredentialUpsert } from './upsert.ts';
 import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
 
@@ -35,7 +35,7 @@ export function registerCredentials(
     summary: 'Store a credential', params: teamPath, body: schemas.credentialCreate, guards: { idempotencyKey: true, etag: true },
     success: { status: 201, schema: schemas.credential, location: true, description: 'The credential, without its secrets.' }, problems: ['nameTaken', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
-      const input = { ...body, expiresAt: timeOf(body.expiresAt) };
+      const input = { ...body, ...timesOf(body) } as CredentialInput;
       const row = await idempotency.run({
         request, caller, execute: (claim) => service.createCredential(caller, scope.thing as OwningTeam, input, claim), load: (made) => service.getCredential(scope.team, made),
       });
@@ -54,7 +54,7 @@ export function registerCredentials(
     problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, params, query, body, caller, request, reply }) => {
       // What was left out of an existing one stays; of a new one it is empty.
-      const input = { ...body, name: params.name, ...(body.expiresAt === undefined ? {} : { expiresAt: timeOf(body.expiresAt) }) } as CredentialInput;
+      const input = { ...body, name: params.name, ...timesOf(body) } as CredentialInput;
       const isDryRun = query.dryRun === true;
       const { action, row } = await upsert.put(caller, scope.thing as OwningTeam, scope.role, { input, expected: sentRevision(request), isDryRun });
       setEtag(reply, row.revision);
@@ -90,7 +90,7 @@ export function registerCredentials(
     params: credentialPath, body: schemas.credentialUpdate, guards: { ifMatch: true, etag: true },
     success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
-      const change = { ...body, ...(body.expiresAt === undefined ? {} : { expiresAt: timeOf(body.expiresAt) }) } as Parameters<CredentialsService['updateCredential']>[3];
+      const change = { ...body, ...timesOf(body) } as Parameters<CredentialsService['updateCredential']>[3];
       const row = await service.updateCredential(caller, scope.thing as CredentialRow, scope.role, change, expectedRevision(request));
       setEtag(reply, row.revision);
       return schemas.showCredential(row);

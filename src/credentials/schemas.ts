@@ -37,11 +37,14 @@ const publicFields = z.record(fieldName, z.union([z.string().max(pemLengthMax).r
 const secretFields = z.array(fieldName).max(fieldsMax).meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
 const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
 
+const times = {
+  expiresAt: timeInput.nullable().optional().meta({ description: 'From then on nobody can use it.' }),
+  rotateAfter: timeInput.nullable().optional().meta({ description: 'When its secret should be replaced: a reminder, which stops nothing.' }),
+};
 export const credentialCreate = z.strictObject({
   name, type: typeName, fields: fieldsInput,
   publicFieldNames: z.array(fieldName).max(fieldsMax).refine(unique, 'unique').optional().meta({ description: 'Only for `custom`: which fields are public.' }),
-  description: lines(descriptionLengthMax).nullable().optional(), labels: labelsInput.nullable().optional(), expiresAt: timeInput.nullable().optional(),
-  policy: policy.optional(),
+  description: lines(descriptionLengthMax).nullable().optional(), labels: labelsInput.nullable().optional(), ...times, policy: policy.optional(),
 }).meta({
   id: 'CredentialCreate',
   examples: [{ name: 'openai-prod', type: 'openai', fields: { apiKey: 'your API key', baseUrl: 'https://api.openai.com' }, labels: { env: 'prod' } }],
@@ -52,7 +55,7 @@ export const credentialPut = z.strictObject(createdWith).meta({
 });
 export const credentialUpdate = z.strictObject({
   name: name.optional(), fields: fieldsInput.optional(), description: lines(descriptionLengthMax).nullable().optional(),
-  labels: labelsInput.nullable().optional(), expiresAt: timeInput.nullable().optional(), policy: policy.optional(),
+  labels: labelsInput.nullable().optional(), ...times, policy: policy.optional(),
 }).meta({
   id: 'CredentialUpdate', description: 'Omitted = keep, null = clear.', examples: [{ fields: { apiKey: 'your new API key' } }],
 });
@@ -63,7 +66,7 @@ export const credential = z.strictObject({
   id, team: slug, name, type: typeName, description, labels,
   publicFields, secretFields, policy,
   health: z.enum(['ok', ...problemNames]).meta({ description: 'The worst of `problems`.' }), problems: z.array(problemName).max(problemNames.length).meta({ examples: [[]] }),
-  version, revision, expiresAt: time.nullable().meta({ examples: [null] }), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable().meta({ examples: [null] }),
+  version, revision, expiresAt: time.nullable().meta({ examples: [null] }), rotateAfter: time.nullable().meta({ examples: [null] }), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable().meta({ examples: [null] }),
   createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject,
 }).meta({ id: 'Credential', description: 'Metadata. No secret value, nor any part of one, stands in it.' });
 export const credentialUpsert = z.strictObject({
@@ -131,7 +134,7 @@ export const showCredential = (row: CredentialRow): z.output<typeof credential> 
   id: row.id, team: row.slug, name: row.name, type: row.type, description: description.safeParse(row.description).data ?? null,
   labels: labels.safeParse(row.labels).data ?? {},
   publicFields: { ...row.publicFields }, secretFields: [...row.secretFieldNames], policy: policyJson(row.policy) as z.output<typeof policy>,
-  health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt,
+  health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt, rotateAfter: row.rotateAfter,
   lastUsedAt: row.lastUsedAt, useCount: row.useCount ?? 0, deletedAt: row.deletedAt,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
 });

@@ -57,6 +57,7 @@ export interface CredentialInput {
   readonly description?: string | null | undefined;
   readonly labels?: Readonly<Record<string, string>> | null | undefined;
   readonly expiresAt?: Date | null | undefined;
+  readonly rotateAfter?: Date | null | undefined;
   readonly policy?: Policy | undefined;
 }
 
@@ -67,6 +68,7 @@ export interface CredentialChange {
   readonly description?: string | null | undefined;
   readonly labels?: Readonly<Record<string, string>> | null | undefined;
   readonly expiresAt?: Date | null | undefined;
+  readonly rotateAfter?: Date | null | undefined;
   readonly policy?: Policy | undefined;
 }
 
@@ -139,7 +141,7 @@ export class CredentialsService {
     };
     const { id } = sealed;
     const write: CredentialWrite = {
-      ...sealed, seal: sealCredential(keyring, sealed), description: input.description ?? null, labels: input.labels ?? {}, by: caller.subject, at,
+      ...sealed, seal: sealCredential(keyring, sealed), description: input.description ?? null, labels: input.labels ?? {}, rotateAfter: input.rotateAfter ?? null, by: caller.subject, at,
     };
     await underActiveKey(async () => {
       const key = await this.#activeKeys.find(team.id);
@@ -156,7 +158,7 @@ export class CredentialsService {
       else await db.transaction().execute(async (trx) => { await claim(trx, id); await insert(trx); });
     }, () => { this.#activeKeys.forget(team.id); });
     return {
-      ...sealed, seal: write.seal, slug: team.slug, description: write.description, labels: write.labels,
+      ...sealed, seal: write.seal, slug: team.slug, description: write.description, labels: write.labels, rotateAfter: write.rotateAfter,
       problems: [], useCount: null, lastUsedAt: null, deletedAt: null, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub,
       ...(write.expiresAt === null || isDryRun ? {} : { problems: (await this.getCredential(team, id)).problems }),
     };
@@ -182,6 +184,7 @@ export class CredentialsService {
           description: change.description === undefined ? row.description : change.description,
           labels: change.labels === undefined ? row.labels : change.labels ?? {},
           expiresAt: change.expiresAt === undefined ? row.expiresAt : change.expiresAt,
+          rotateAfter: change.rotateAfter === undefined ? row.rotateAfter : change.rotateAfter,
           ...(version === undefined ? {} : {
             version: version.version, publicFields: version.publicFields, policy: version.policy, secretFieldNames: version.secretFieldNames,
           }),
@@ -214,8 +217,13 @@ export class CredentialsService {
   #time(): Date { return new Date(this.#parts.now()); }
 }
 
-/** A time of a request. */
-export const timeOf = (text: string | null | undefined): Date | null => (text === undefined || text === null ? null : new Date(text));
+type Times<T> = { readonly expiresAt?: T | null | undefined; readonly rotateAfter?: T | null | undefined };
+/** The times of a request; what was left out stays left out. */
+export const timesOf = ({ expiresAt, rotateAfter }: Times<string>): Times<Date> => ({
+  ...(expiresAt === undefined ? {} : { expiresAt: timeOf(expiresAt) }), ...(rotateAfter === undefined ? {} : { rotateAfter: timeOf(rotateAfter) }),
+});
+
+const timeOf = (text: string | null): Date | null => (text === null ? null : new Date(text));
 
 /** Does it and takes it back. Throws what it throws. */
 async function tried(db: Db, write: (trx: Trx) => Promise<void>): Promise<void> {
@@ -229,5 +237,6 @@ function changedNames(row: CredentialRow, change: CredentialChange): string[] {
   if (change.description !== undefined && change.description !== row.description) changed.push('description');
   if (change.labels !== undefined && !sameFields(change.labels ?? {}, row.labels)) changed.push('labels');
   if (change.expiresAt !== undefined && change.expiresAt?.getTime() !== row.expiresAt?.getTime()) changed.push('expiresAt');
+  if (change.rotateAfter !== undefined && change.rotateAfter?.getTime() !== row.rotateAfter?.getTime()) changed.push('rotateAfter');
   return changed;
 }

@@ -41,8 +41,8 @@ export class CredentialUpsert {
     if (input.type !== found.type) throw invalid('/type', 'immutable');
     const opened = input.publicFieldNames?.findIndex((name) => !Object.hasOwn(found.publicFields, name)) ?? -1;
     if (opened >= 0) throw invalid(`/publicFieldNames/${opened}`, 'immutable');
-    const { fields, description, labels, expiresAt, policy } = input;
-    const row = await this.#service.updateCredential(caller, found, role, { fields, description, labels, expiresAt, policy }, expected, { isDryRun });
+    const { fields, description, labels, expiresAt, rotateAfter, policy } = input;
+    const row = await this.#service.updateCredential(caller, found, role, { fields, description, labels, expiresAt, rotateAfter, policy }, expected, { isDryRun });
     return { action: row.revision === found.revision ? 'unchanged' : 'changed', row };
   }
 

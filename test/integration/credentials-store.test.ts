@@ -101,7 +101,7 @@ t.test('storing credentials', async (t) => {
       [{ fields: { apiKey: 'x', 'a b': 'y' } }, '/fields name'], [{ type: 'nothing' }, '/type enum'], [{ type: 'constructor' }, '/type enum'], [{ publicFieldNames: ['apiKey'] }, '/publicFieldNames customOnly'],
       [{ fields: { apiKey: 'x', baseUrl: null } }, ''], [{ name: '' }, '/name'], [{ name: 'a\nb' }, '/name'], [{ name: ' a' }, '/name'], [{ name: 'x'.repeat(101) }, '/name'], [{ description: 'a\u0000' }, '/description'],
       [{ labels: { 'Env': 'x' } }, '/labels'], [{ labels: { env: 'a\nb' } }, '/labels/env'], [{ labels: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`l${i}`, 'x'])) }, '/labels'],
-      [{ expiresAt: 'tomorrow' }, '/expiresAt'], [{ expiresAt: '0000-01-01T00:00:00Z' }, '/expiresAt'], [{ expiresAt: '9999-12-31T23:59:59-14:00' }, '/expiresAt'], [{ expiresAt: 7 }, '/expiresAt'],
+      [{ expiresAt: 'tomorrow' }, '/expiresAt'], [{ expiresAt: '0000-01-01T00:00:00Z' }, '/expiresAt'], [{ expiresAt: '9999-12-31T23:59:59-14:00' }, '/expiresAt'], [{ expiresAt: 7 }, '/expiresAt'], [{ rotateAfter: 'tomorrow' }, '/rotateAfter'], [{ rotateAfter: '9999-12-31T23:59:59-14:00' }, '/rotateAfter'],
       [{ policy: { delivery: ['reveal'], allowedHosts: [] } }, '/policy/delivery/0'], [{ policy: { delivery: ['lease', 'lease'], allowedHosts: [] } }, '/policy/delivery unique'],
       [{ type: 'smtp', fields: { host: 'h', username: 'u', password: 'x' }, policy: { delivery: ['lease', 'broker'], allowedHosts: [] } }, '/policy/delivery/1 notForType'],
       ...['v1', '/v1/../x', '/v1//x', '/v1%2e', '/v1?x', '/v1#x', '/v1\\x', '/ v1', '/v1\n'].map((prefix): [object, string] => [{ policy: { delivery: [], allowedHosts: [], pathPrefixes: [prefix] } }, '/policy/pathPrefixes/0']),

@@ -30,13 +30,13 @@ t.test('changing credentials', async (t) => {
     t.equal((await patch(id, { description: 'x' }, '"2"')).status, 412);
     const first = await patch(id, { description: 'x' }, '"1"');
     t.match([first.status, first.headers['etag'], first.json], [200, '"2"', { revision: 2, version: 1, description: 'x', updatedBy: 'ed' }]);
-    for (const nothing of [{}, { description: 'x' }, { name: first.json.name }, { labels: {} }, { labels: null }, { fields: {} }, { expiresAt: null }, { policy: { delivery: ['lease'], allowedHosts: [] } }, { fields: { baseUrl: 'https://api.openai.com' } }, { fields: { baseUrl: null } }]) {
+    for (const nothing of [{}, { description: 'x' }, { name: first.json.name }, { labels: {} }, { labels: null }, { fields: {} }, { expiresAt: null }, { rotateAfter: null }, { policy: { delivery: ['lease'], allowedHosts: [] } }, { fields: { baseUrl: 'https://api.openai.com' } }, { fields: { baseUrl: null } }]) {
       const same = await patch(id, nothing, '"2"');
       t.match([same.status, same.headers['etag'], same.json], [200, '"2"', { version: 1, updatedAt: first.json.updatedAt }], JSON.stringify(nothing));
     }
     const changes: readonly (readonly [object, object])[] = [
       [{ name: 'renamed' }, { name: 'renamed', version: 1 }], [{ labels: { env: 'prod' } }, { labels: { env: 'prod' }, version: 1 }], [{ labels: null }, { labels: {} }],
-      [{ description: null }, { description: null }], [{ expiresAt: '2099-01-31T00:00:00+02:00' }, { expiresAt: '2099-01-30T22:00:00.000Z', version: 1 }], [{ expiresAt: null }, { expiresAt: null }],
+      [{ description: null }, { description: null }], [{ expiresAt: '2099-01-31T00:00:00+02:00' }, { expiresAt: '2099-01-30T22:00:00.000Z', version: 1 }], [{ expiresAt: null }, { expiresAt: null }], [{ rotateAfter: '2099-01-31T00:00:00+02:00' }, { rotateAfter: '2099-01-30T22:00:00.000Z', version: 1, health: 'ok' }], [{ rotateAfter: null }, { rotateAfter: null }],
       [{ fields: { apiKey: 'a' } }, { version: 2 }], [{ policy: { delivery: [], allowedHosts: [] } }, { version: 3, policy: { delivery: [] } }],
     ];
     let revision = 2;
