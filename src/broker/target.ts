@@ -36,6 +36,7 @@ function ownTarget(type: CredentialType, fields: AllFields): Target | undefined 
     case 'policy': return undefined;
     case 'fixed': return targetOfUrl(upstream.baseUrl);
     case 'field': return targetOfUrl(String(fields[upstream.field] ?? ''));
+    case 'hostPort': return targetOfUrl(`https://${String(fields[upstream.hostField])}:${String(fields[upstream.portField])}`);
     case 'secret': {
       const { origin } = targetOfUrl(injection?.kind === 'url' ? String(fields[injection.field]) : '');
       return { origin, basePath: '' };

@@ -117,6 +117,7 @@ t.test('the registry: what a type injects are fields of its own, the secret ones
       if (member === 'nameField') t.ok(type.fields[name as string]?.isDestination, `${type.name}: where in the request is a destination`);
     }
     if (upstream.kind === 'field') t.ok(type.fields[upstream.field]?.isDestination, `${type.name}: its base URL is a destination`);
+    if (upstream.kind === 'hostPort') for (const name of [upstream.hostField, upstream.portField]) t.ok(type.fields[name]?.isDestination, `${type.name}: its ${name} is a destination`);
     if (upstream.kind === 'fixed') t.match(upstream.baseUrl, /^https:\/\/[a-z0-9.-]+$/);
   }
 });

@@ -33,10 +33,11 @@ export type Injection =
   /** A bearer: the access token that is held beside the version. */
   | { readonly kind: 'oauth' };
 
-/** Where the broker's requests go: a fixed base URL, a public field that has it, the secret URL, or a host that the policy names. */
+/** Where the broker's requests go: a fixed base URL, a public field that has it, a host and a port (over TLS), the secret URL, or a host that the policy names. */
 export type Upstream =
   | { readonly kind: 'fixed'; readonly baseUrl: string }
   | { readonly kind: 'field'; readonly field: string }
+  | { readonly kind: 'hostPort'; readonly hostField: string; readonly portField: string }
   | { readonly kind: 'secret' }
   | { readonly kind: 'policy' };
 

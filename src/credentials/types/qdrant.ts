@@ -6,6 +6,7 @@ export const qdrant = defineType({
     host: host({ title: 'Host' }), port: port(6333), apiKey: optionalSecret({ title: 'API key' }),
     embeddingApiKey: secret({ title: 'API key for embeddings' }),
   },
+  broker: { injection: { kind: 'header', name: 'api-key', field: 'apiKey' }, upstream: { kind: 'hostPort', hostField: 'host', portField: 'port' } },
   test: { kind: 'qdrant' },
   aliases: {
     heym: [{ type: 'qdrant', fields: { qdrant_host: 'host', qdrant_port: 'port', qdrant_api_key: 'apiKey', openai_api_key: 'embeddingApiKey' } }],

@@ -1,0 +1,67 @@
+// A form drawn from the JSON Schema of a type's fields, and filled in by somebody who knows nothing else of the type: for each field
+// the first of a handful of ordinary values that its schema takes. Secrets are random and as awkward as they may be.
+import { randomBytes } from 'node:crypto';
+import { testCertificate } from './certificate.ts';
+
+type Json = Readonly<Record<string, any>>;
+export type FormValue = string | number | boolean;
+export type Form = Record<string, FormValue>;
+
+/** What a person has at hand. */
+const atHand: readonly FormValue[] = [
+  true, 1, 8443, 'a-name', 'host.example', 'audience=x', 'https://service.example/base', testCertificate(['a.example']).certificate, '2031-01-31T00:00:00Z',
+];
+
+/** Whether a field's schema takes the value. Throws for a keyword that it does not know: what is not understood must not be ignored. */
+export function takes(schema: Json, value: unknown): boolean {
+  return Object.entries(schema).every(([keyword, rule]) => {
+    switch (keyword) {
+      case 'title': case 'description': case 'default': case 'writeOnly': case '$schema': case '$id': return true;
+      case 'type': return rule === 'integer' ? Number.isSafeInteger(value) : rule === 'object' ? typeof value === 'object' && value !== null : typeof value === rule;
+      case 'minLength': return typeof value !== 'string' || Array.from(value).length >= rule;
+      case 'maxLength': return typeof value !== 'string' || Array.from(value).length <= rule;
+      case 'pattern': return typeof value !== 'string' || new RegExp(rule as string, 'u').test(value);
+      case 'format': return rule === 'uri' && typeof value === 'string' && URL.canParse(value);
+      case 'enum': return (rule as unknown[]).includes(value);
+      case 'minimum': return typeof value !== 'number' || value >= rule;
+      case 'maximum': return typeof value !== 'number' || value <= rule;
+      case 'required': return (rule as string[]).every((name) => Object.hasOwn(value as object, name));
+      case 'anyOf': return (rule as Json[]).some((each) => takes(each, value));
+      case 'properties': return Object.entries(value as Json).every(([name, each]) => !Object.hasOwn(rule as Json, name) || takes((rule as Json)[name] as Json, each));
+      case 'additionalProperties': return Object.entries(value as Json).every(([name, each]) => Object.hasOwn(schema['properties'] as Json, name) || (rule !== false && takes(rule as Json, each)));
+      default: throw new Error(`a keyword that a form does not know: ${keyword}`);
+    }
+  });
+}
+
+/** A value that the schema takes, another one than `besides`. */
+export function valueFor(schema: Json, besides: readonly unknown[] = []): FormValue {
+  if (schema['writeOnly'] === true) return secretValue();
+  const options: readonly FormValue[] = [...(schema['enum'] ?? []) as FormValue[], ...atHand, ...atHand.map((value) => (typeof value === 'string' ? `${value}2` : typeof value === 'number' ? value + 1 : !value))];
+  const found = options.find((value) => takes(schema, value) && !besides.includes(value));
+  if (found === undefined) throw new Error(`nothing at hand fits ${JSON.stringify(schema)}`);
+  return found;
+}
+
+/** Lines of both kinds, an emoji, quotes, a blank at the end: what has to come back to the byte. */
+export const secretValue = (): string => `${randomBytes(9).toString('hex')} "\\ü🔑\r\n\t${randomBytes(9).toString('hex')} `;
+/** The same for a header, a path, a log-in: plain letters. */
+export const plainSecret = (): string => randomBytes(18).toString('hex');
+
+/** The names of the secret fields of a schema. */
+export const secretNames = (schema: Json): string[] => Object.entries(schema['properties'] as Json).filter(([, each]) => (each as Json)['writeOnly'] === true).map(([name]) => name);
+
+/** The whole form, every field filled in; an open type gets a field of each kind that it takes. */
+export function fillWhole(schema: Json): Form {
+  const form: Form = Object.fromEntries(Object.entries(schema['properties'] as Json).map(([name, each]) => [name, valueFor(each as Json)]));
+  if (schema['additionalProperties'] !== false) for (const [at, each] of ((schema['additionalProperties'] as Json)['anyOf'] as Json[]).entries()) form[`field${at}`] = valueFor(each);
+  return form;
+}
+
+/** The shortest forms: what is required, with each alternative where the schema names some. */
+export function fillShortest(schema: Json): Form[] {
+  const properties = schema['properties'] as Json;
+  const alternatives = (schema['anyOf'] ?? [{ required: [] }]) as { required: string[] }[];
+  if (Object.keys(properties).length === 0) return [fillWhole(schema)];
+  return alternatives.map(({ required }) => Object.fromEntries([...schema['required'] as string[], ...required].map((name) => [name, valueFor(properties[name] as Json)])));
+}
