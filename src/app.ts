@@ -34,6 +34,7 @@ import { logBackgroundFailure, registerRequestLog } from './http/logging.ts';
 import { Cursors } from './http/paging.ts';
 import { addRateLimits, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
+import { Traffic } from './http/traffic.ts';
 import { resealAll } from './integrity/reseal.ts';
 import { KeyLifeService } from './keys/life.ts';
 import { registerRotations } from './keys/rotation-routes.ts';
@@ -99,7 +100,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const idempotency = new Idempotency({ db, keyring, now });
   const cursors = new Cursors(keyring);
   const usage = new UsageCounter({ db, now, onError });
-  const traffic = watchTraffic(app);
+  const traffic = new Traffic();
+  traffic.watch(app);
   const worker = new RotationWorker({ db, keyring, audit, now, onError, isForegroundBusy: () => traffic.isBusy() });
   const retention = new Retention({ db, audit, now, onError });
 
@@ -166,7 +168,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
 
   const outcomes = new Outcomes({ db, audit, onError });
   const broker = await createBrokerListener({
-    logger, isStopping: () => isStopping, trustedProxies: parts.trustedProxies, tls: parts.tls, rateLimits: parts.rateLimits,
+    logger, isStopping: () => isStopping, trustedProxies: parts.trustedProxies, tls: parts.tls, rateLimits: parts.rateLimits, onTraffic: () => { traffic.note(); },
     calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now), accessTokens }), proxy: new Proxy({ egress: parts.egress, outcomes, now }),
   });
 
@@ -182,17 +184,3 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     },
   };
 }
-
-/** Whether requests come in: one is being answered, or one ended a moment ago, because the next is then on its way. Register it before every other hook. */
-function watchTraffic(app: FastifyInstance): { readonly isBusy: () => boolean } {
-  let inFlight = 0;
-  let lastEndedAt = -Infinity;
-  app.addHook('onRequest', (_request, reply, done) => {
-    inFlight += 1;
-    reply.raw.once('close', () => { inFlight -= 1; lastEndedAt = performance.now(); });
-    done();
-  });
-  return { isBusy: () => inFlight > 0 || performance.now() - lastEndedAt < momentMs };
-}
-
-const momentMs = 50;

@@ -21,6 +21,8 @@ export interface ListenerParts {
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly isStopping: () => boolean;
+  /** Told when a call begins and when it ends. */
+  readonly onTraffic: () => void;
 }
 
 /** What marks an answer as the vault's own and not the upstream's. */
@@ -28,7 +30,7 @@ const own = { 'vault-error': 'true' };
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
 
 /** A fastify app that answers `/broker/{id}/…` and nothing else. Bodies are not looked at before the call is admitted. */
-export async function createBrokerListener({ logger, calls, proxy, rateLimits, trustedProxies, tls, isStopping }: ListenerParts): Promise<FastifyInstance> {
+export async function createBrokerListener({ logger, calls, proxy, rateLimits, trustedProxies, tls, isStopping, onTraffic }: ListenerParts): Promise<FastifyInstance> {
   const app = createServer({
     logger, trustedProxies, tls, isStopping, headers: own, refusal: (request) => (isCarried(request) ? notFound() : refusalOf(new BrokerRefusal('unsupported'))), paramLengthMax: brokerPathLengthMax,
     // A body or an answer may take as long as it moves; how long it may rest is the credential's limit.
@@ -39,7 +41,8 @@ export async function createBrokerListener({ logger, calls, proxy, rateLimits, t
   app.addContentTypeParser('*', (_request, _payload, done) => { done(null); });
   await addRateLimits(app, { address: rateLimits.address, subject: 0 });
   registerRequestLog(app);
-  app.addHook('onResponse', (request, _reply, done) => { endLater(request); done(); });
+  app.addHook('onRequest', (_request, _reply, done) => { onTraffic(); done(); });
+  app.addHook('onResponse', (request, _reply, done) => { onTraffic(); endLater(request); done(); });
 
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const { id } = request.params as { id: string };

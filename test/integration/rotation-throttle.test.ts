@@ -13,7 +13,7 @@ function clockOf(): { rests: number[]; sleep: (ms: number, signal: AbortSignal) 
 const pollMs = 12_345;   // longer than any rest between batches, so that the two can be told apart
 const between = (rests: readonly number[]): number[] => rests.filter((ms) => ms !== pollMs && ms !== 50);
 
-t.test('between batches the worker rests as long as a batch took while requests are answered, and not at all otherwise', async (t) => {
+t.test('between batches the worker rests while requests are answered, and not at all otherwise', async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
   await addCredentials(vault, of, 100);
@@ -30,6 +30,26 @@ t.test('between batches the worker rests as long as a batch took while requests 
       t.ok(between(rests).every((ms) => ms > 0 && ms <= 200), 'none longer than a fifth of a second');
     }
   }
+});
+
+t.test('while requests are answered a worker works for a fifth of the time at the most', async (t) => {
+  const vault = await tokenVault(t);
+  const of = await makeTeam(vault, 'payments');
+  await addCredentials(vault, of, 300);
+  const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
+  const shares: { worked: number; rested: number }[] = [];
+  let since: number | undefined;
+  const sleep = async (ms: number): Promise<void> => {
+    if (between([ms]).length > 0 && since !== undefined) shares.push({ worked: performance.now() - since, rested: ms });
+    await new Promise((resolve) => { setImmediate(resolve); });
+    since = between([ms]).length > 0 ? performance.now() : undefined;
+  };
+  vault.worker({ batchRows: 10, pollMs, sleep, isForegroundBusy: () => true }).start();
+  t.match(await ended(vault, of.team, rotation.id), { state: 'completed', done: 300 });
+  t.ok(shares.length >= 20, `${shares.length} shares`);
+  // What lies between two sleeps is the batch and a little more, which is left a margin of a quarter.
+  const fair = shares.filter(({ worked, rested }) => rested === 200 || rested >= 3 * worked);
+  t.ok(fair.length >= shares.length * 0.8, `${fair.length} of ${shares.length}`);
 });
 
 t.test('the throttle asks before every batch: it begins and ends with the requests', async (t) => {
