@@ -111,6 +111,38 @@ create index credential_deleted ON credential USING btree (team_id, id) WHERE st
 create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") WHERE state <> 'deleted'::text;
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
 
+-- tenant-data, sealed: what a team or a subject may do with a credential of another team
+create table credential_grant (
+  id uuid not null,
+  team_id uuid not null,
+  credential_id uuid not null,
+  grantee_kind text not null, -- `engine`: the subject was a registered engine when it was granted to
+  grantee_team_id uuid,
+  grantee_subject_id uuid,
+  access text not null,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  updated_at timestamp with time zone not null,
+  updated_by uuid not null,
+  constraint credential_grant_pkey PRIMARY KEY (id),
+  constraint credential_grant_subject_key UNIQUE (credential_id, grantee_subject_id),
+  constraint credential_grant_team_key UNIQUE (credential_id, grantee_team_id),
+  constraint credential_grant_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint credential_grant_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE,
+  constraint credential_grant_grantee_subject_fkey FOREIGN KEY (grantee_subject_id) REFERENCES subject(id),
+  constraint credential_grant_grantee_team_fkey FOREIGN KEY (grantee_team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint credential_grant_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
+  constraint credential_grant_access_known CHECK (access = ANY (ARRAY['read'::text, 'use'::text])),
+  constraint credential_grant_kind_known CHECK (grantee_kind = ANY (ARRAY['team'::text, 'subject'::text, 'engine'::text])),
+  constraint credential_grant_revision_positive CHECK (revision > 0),
+  constraint credential_grant_to_one CHECK ((grantee_kind = 'team'::text) = (grantee_team_id IS NOT NULL) AND (grantee_kind = 'team'::text) = (grantee_subject_id IS NULL)),
+  constraint credential_grant_to_others CHECK (grantee_team_id <> team_id)
+);
+create index credential_grant_of_subject ON credential_grant USING btree (grantee_subject_id, credential_id) WHERE grantee_subject_id IS NOT NULL;
+create index credential_grant_of_team ON credential_grant USING btree (grantee_team_id, credential_id) WHERE grantee_team_id IS NOT NULL;
+
 -- operational: use counts, flushed as deltas; a hint, the audit is the truth
 create table credential_usage (
   credential_id uuid not null,

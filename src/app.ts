@@ -53,6 +53,8 @@ import { AccessTokens, OAuthService } from './oauth/service.ts';
 import { Retention } from './retention/service.ts';
 import { registerRootKeys } from './root-keys/routes.ts';
 import { RootKeysService } from './root-keys/service.ts';
+import { registerGrants } from './sharing/routes.ts';
+import { SharingService } from './sharing/service.ts';
 import { registerTeams } from './teams/routes.ts';
 import { TeamsService } from './teams/service.ts';
 import { registerWhoami } from './teams/whoami.ts';
@@ -121,6 +123,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
   });
   const credentials = new CredentialsService({ db, keyring, audit, now });
+  const sharing = new SharingService({ db, keyring, audit, subjects, now, isEngine: (trx, subject, sub, who) => engines.isEngine(trx, subject, sub, who) });
   const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
   const provider = new Provider({ egress: parts.egress, now });
   const accessTokens = new AccessTokens({ db, keyring, audit, now, provider });
@@ -155,6 +158,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentials(app, { service: credentials, upsert: new CredentialUpsert({ db, now }, credentials), idempotency, cursors });
   registerCredentialBulk(app, { service: credentials });
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
+  registerGrants(app, { service: sharing, cursors });
   registerConnections(app, { service: connections });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerOAuth(app, { service: oauth });

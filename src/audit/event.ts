@@ -3,7 +3,7 @@ import { hash, randomBytes } from 'node:crypto';
 import type { RawBuilder } from 'kysely';
 import { sql } from 'kysely';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef, Way } from '../http/access.ts';
 import { type CredentialId, type DataKeyId, type EventId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
@@ -154,3 +154,18 @@ function insertSql<Row>(table: 'audit_event' | 'audit_address', columns: Columns
 
 /** The target of an event about a credential. */
 export const credentialTarget = (id: CredentialId): { type: string; id: string } => ({ type: 'credential', id });
+
+/**
+ * The event of a use, in the trail of the owner and, where it rested on grants, of every team whose role it rested on; each says by
+ * which grants. The key is the owner's affair.
+ */
+export function eventsThrough(event: EventInput, ways: readonly Way[]): EventInput[] {
+  if (ways.length === 0) return [event];
+  const { key: _, ...shown } = event;
+  const teams = new Map(ways.flatMap(({ team }) => (team === undefined ? [] : [[team.id, team]])));
+  const details = { ...event.details, grants: [...new Set(ways.map(({ grant }) => grant))] };
+  return [
+    { ...event, details: { ...details, ...(teams.size === 0 ? {} : { sharedWith: [...teams.values()].map(({ slug }) => slug) }) } },
+    ...[...teams.values()].map((team) => ({ ...shown, team, details: { ...details, owner: event.team?.slug ?? '' } })),
+  ];
+}

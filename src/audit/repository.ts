@@ -26,7 +26,7 @@ export async function listEvents(
       event.address_hash as "addressHash", event.details, event.mac_version as "macVersion", event.mac,
       actor.sub as "actorSub", side.address, side.salt,
       coalesce((select jsonb_object_agg(subject.id, subject.sub) from subject where subject.id::text in (
-        event.target_id, event.details ->> 'onBehalfOf')), '{}') as people
+        event.target_id, event.details ->> 'onBehalfOf', event.details ->> 'grantee')), '{}') as people
     from audit_event event
     left join subject actor on actor.id = event.actor_id
     left join audit_address side on side.at = event.at and side.event_id = event.id

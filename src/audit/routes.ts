@@ -58,6 +58,7 @@ type Shown = z.output<typeof event>;
 
 function show(row: EventRow, keyring: Keyring): Shown {
   const { onBehalfOf, purpose, runId, ...details } = (row.details as JsonObject | null) ?? {};
+  const { grantee } = details;
   const textOf = (value: unknown): string | null => (typeof value === 'string' ? value : null);
   const isAddressTrue = row.address === null || row.salt === null || verifyAddress(row, { address: row.address, salt: row.salt });
   const shown: Shown = {
@@ -66,7 +67,7 @@ function show(row: EventRow, keyring: Keyring): Shown {
     decision: row.decision, reason: row.reason, requestId: row.requestId, key: row.key, credentialVersion: row.credentialVersion,
     address: isAddressTrue ? row.address : null,
     onBehalfOf: typeof onBehalfOf === 'string' ? row.people[onBehalfOf] ?? null : null, purpose: textOf(purpose), runId: textOf(runId),
-    details: details as Shown['details'], intact: isAddressTrue && verifyEvent(row, keyring),
+    details: { ...details, ...(typeof grantee === 'string' ? { grantee: row.people[grantee] ?? grantee } : {}) } as Shown['details'], intact: isAddressTrue && verifyEvent(row, keyring),
   };
   return shown.intact || event.safeParse(shown).success ? shown : unreadable(row);
 }

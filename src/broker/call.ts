@@ -1,6 +1,6 @@
 // May this call go out? Asked anew at every call, of one moment, with nothing remembered from the ticket's making; and recorded,
 // committed, before anything is dialled.
-import { credentialTarget, type EventInput } from '../audit/event.ts';
+import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
 import { type AllFields, type CredentialType, findType, type Limits, type Policy } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
@@ -98,7 +98,7 @@ export class Calls {
     const row = await this.#checkTicket(call, early?.row ?? await this.#findTicket(call));
     const caller: Caller = { sub: row.engine.sub, subject: row.engine.subject, isOperator: false, requestId: call.requestId, address: call.address };
     const granted = await this.#decide(row, caller);
-    const { row: credential, version } = granted;
+    const { row: credential, version, ways } = granted;
     const team = { id: credential.team, slug: credential.slug };
     const policy = version.policy as unknown as Policy;
     const prepared = await this.#prepare(call, row, granted, policy, caller);
@@ -121,15 +121,17 @@ export class Calls {
     const leave = this.#parts.limits.enter(credential.id, limits);
     const event = eventOf(call, expected);
     try {
-      const isRecorded = await repository.recordCallIfUnchanged(this.#parts.db, expected.basis, this.#parts.audit.values([event]));
+      const events = eventsThrough(event, ways);
+      const isRecorded = await repository.recordCallIfUnchanged(this.#parts.db, expected.basis, ways, { events: events.length, recorded: this.#parts.audit.values(events) });
       // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
       if (!isRecorded) { leave(); return undefined; }
     } catch (error) {
       leave();
       throw error;
     }
-    // SECURITY: a provider may be asked in between where tokens are held: of such a call the record comes after it.
-    if (!version.isMarked && prepared.renew === undefined) this.#expectations.remember(ticket.id, expected);
+    // SECURITY: a provider may be asked in between where tokens are held: of such a call the record comes after it. Nor is one that took
+    // a grant remembered: the statement that expects asks for memberships, not for grants.
+    if (!version.isMarked && prepared.renew === undefined && ways.length === 0) this.#expectations.remember(ticket.id, expected);
     return done({ limits, event, leave });
   }
 

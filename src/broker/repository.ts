@@ -2,9 +2,11 @@
 import { type RawBuilder, sql } from 'kysely';
 import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
-import { statement } from '../db/statement.ts';
+import { type Statement, statement } from '../db/statement.ts';
+import { grantsStandSql } from '../http/grants.ts';
+import type { Way } from '../http/access.ts';
 import { foundOf, type FoundRow, type RecipientRow, useColumns, useJoins, type UseRow } from '../leases/service.ts';
-import type { CredentialId, DataKeyId, EngineId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
+import type { CredentialId, DataKeyId, EngineId, GrantId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
 import type { SealedTicket } from './tickets.ts';
 
 /** A ticket with everything that its use rests on, of one moment. */
@@ -100,21 +102,37 @@ export interface CallBasis {
   readonly behalfRevision: number | null; readonly credentialRevision: number; readonly version: number; readonly dataKey: DataKeyId;
 }
 
-const callRecord = statement<CallBasis & RecordedValues, unknown>((parameter) => sql`
+interface GrantBasis {
+  readonly grants: readonly GrantId[]; readonly grantRevisions: readonly number[]; readonly grantTeams: readonly TeamId[]; readonly grantSubjects: readonly SubjectId[]; readonly grantMembers: readonly number[];
+}
+
+// Where grants are in it: each as it was, and the membership in which it is used.
+const callRecord = ({ isShared, isOne }: { isShared: boolean; isOne: boolean }): Statement<CallBasis & GrantBasis & RecordedValues, unknown> => statement((parameter) => sql`
   with basis as (select exists (
     select 1 from broker_ticket ticket
     join engine on engine.id = ticket.engine_id and engine.revision = ${parameter('engineRevision')} and engine.state = 'enabled'
     join credential on credential.id = ticket.credential_id and credential.team_id = ${parameter('team')} and credential.revision = ${parameter('credentialRevision')}
       and credential.current_version = ${parameter('version')} and credential.state = 'enabled'
     join credential_version version on version.credential_id = credential.id and version.version = credential.current_version and version.data_key_id = ${parameter('dataKey')}
-    join membership on membership.team_id = credential.team_id and membership.subject_id = engine.subject_id and membership.revision = ${parameter('memberRevision')}
+    left join membership on membership.team_id = credential.team_id and membership.subject_id = engine.subject_id
     left join membership behalf on behalf.team_id = credential.team_id and behalf.subject_id = ticket.behalf_subject_id
     where ticket.id = ${parameter('ticket')} and ticket.revision = ${parameter('ticketRevision')} and behalf.revision is not distinct from ${parameter('behalfRevision')}::int
-  ) as stands),
-  ${recordedSql(parameter, { isOne: true, onlyIf: sql`(select stands from basis)` })}
+      and membership.revision is not distinct from ${parameter('memberRevision')}::int
+  ) ${isShared ? sql`and ${grantsStandSql(sql`(select ${parameter('grants')})`, sql`(select ${parameter('grantRevisions')})`)}
+    and not exists (select 1 from unnest((select ${parameter('grantTeams')}::uuid[]), (select ${parameter('grantSubjects')}::uuid[]), (select ${parameter('grantMembers')}::int[])) as held (team, subject, revision)
+      left join membership holder on holder.team_id = held.team and holder.subject_id = held.subject and holder.revision = held.revision where holder.team_id is null)` : sql``} as stands),
+  ${recordedSql(parameter, { isOne, onlyIf: sql`(select stands from basis)` })}
   select 1 from recorded limit 1`);
+const callRecordOwn = callRecord({ isShared: false, isOne: true });
+const callRecordShared = callRecord({ isShared: true, isOne: true });
+const callRecordInTrails = callRecord({ isShared: true, isOne: false });
 
-/** Records one event if everything in the basis is as it was; whether it did. */
-export async function recordCallIfUnchanged(db: Db, basis: CallBasis, recorded: RecordedValues): Promise<boolean> {
-  return (await callRecord(db, { ...basis, ...recorded })).length === 1;
+/** Records the events of a call if everything in the basis, and the grants that it took, are as they were; whether it did. */
+export async function recordCallIfUnchanged(db: Db, basis: CallBasis, ways: readonly Way[], { events, recorded }: { events: number; recorded: RecordedValues }): Promise<boolean> {
+  const members = ways.flatMap(({ subject, team }) => (team === undefined ? [] : [{ subject, team: team.id, revision: team.memberRevision }]));
+  const run = ways.length === 0 ? callRecordOwn : events === 1 ? callRecordShared : callRecordInTrails;
+  return (await run(db, {
+    ...basis, ...recorded, grants: ways.map(({ grant }) => grant), grantRevisions: ways.map(({ revision }) => revision),
+    grantTeams: members.map(({ team }) => team), grantSubjects: members.map(({ subject }) => subject), grantMembers: members.map(({ revision }) => revision),
+  })).length === 1;
 }

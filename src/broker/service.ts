@@ -2,7 +2,7 @@
 // again at every call (./call.ts); this is who gets one.
 import { sql } from 'kysely';
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
+import { credentialTarget, eventsThrough } from '../audit/event.ts';
 import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
@@ -130,7 +130,7 @@ export class BrokerService {
         ...(host === null ? {} : { host }), ttlSeconds: input.ttlSeconds,
       },
     };
-    const isRecorded = await recordIfUnchanged(db, basisOf(caller, engine, [opened]), (onlyIf) => sql`${audit.parts([event], onlyIf)},
+    const isRecorded = await recordIfUnchanged(db, basisOf(caller, engine, [opened]), (onlyIf) => sql`${audit.parts(eventsThrough(event, opened.ways), onlyIf)},
       ticketed as (${repository.insertTicketSql(ticket, sealTicket(keyring, ticket), now, onlyIf)})`);
     if (!isRecorded) return undefined;
     return { id: ticket.id, ticket: text, baseUrl: `${url}/broker/${ticket.id}/`, expiresAt: ticket.expiresAt };

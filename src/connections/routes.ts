@@ -26,6 +26,6 @@ export function registerConnections(app: FastifyInstance, { service }: { service
     description: 'With the stored values only, by the rule of its type; the answer says at which step it ended. Ten a minute and team. Takes no idempotency key: a repetition is another test.',
     params: credentialPath, success: { status: 200, schema: report, description: 'What became of the test; a log-in that fails is an answer like others.' },
     problems: ['notTestable', 'stateConflict', 'undecryptable', 'keyUnavailable'],
-    handler: ({ scope, caller }) => service.testConnection(caller, scope.thing as CredentialRow),
+    handler: ({ scope, caller }) => service.testConnection(caller, scope.thing as CredentialRow, scope.way),
   });
 }

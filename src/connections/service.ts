@@ -1,11 +1,11 @@
 // Tests of connections: the type's own check, with stored values only, against the credential's own destination. That a secret was
 // used stands in the trail before anything is dialled, what became of it afterwards.
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
+import { credentialTarget, eventsThrough } from '../audit/event.ts';
 import { type ConnectionTest, type CredentialRow, type CredentialsService, type CredentialType, findType, type InUse } from '../credentials/service.ts';
 import type { Db } from '../db/client.ts';
 import type { Egress } from '../egress/index.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller, Way } from '../http/access.ts';
 import { AppError } from '../shared/errors.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { testHttp } from './http.ts';
@@ -35,19 +35,19 @@ export class ConnectionsService {
   readonly #recent = new Map<TeamId, readonly number[]>();
   constructor(parts: ConnectionsParts) { this.#parts = parts; }
 
-  /** Tests a connection. Throws notTestable, rateLimited, notFound, stateConflict, undecryptable, keyUnavailable; whatever the other side does is a report. */
-  async testConnection(caller: Caller, located: CredentialRow): Promise<ConnectionReport> {
+  /** Tests a connection, of another team's credential by the way of a grant. Throws notTestable, rateLimited, notFound, stateConflict, undecryptable, keyUnavailable; whatever the other side does is a report. */
+  async testConnection(caller: Caller, located: CredentialRow, way: Way | undefined): Promise<ConnectionReport> {
     const { audit, credentials, db } = this.#parts;
     const type = findType(located.type);
     if (type?.test === undefined) throw new AppError('notTestable', 'Credentials of this type have no test.');
     this.#count(located.team);
-    const used = await credentials.openForUse(caller, located, { action: 'credential.test', details: { kind: type.test.kind } });
+    const used = await credentials.openForUse(caller, located, { action: 'credential.test', details: { kind: type.test.kind } }, way);
     const report = await this.#run(type, type.test, used);
     const last = report.steps.at(-1);
-    await audit.record(db, {
+    await audit.record(db, ...eventsThrough({
       caller: { ...caller, address: null }, team: { id: located.team, slug: located.slug }, action: 'credential.tested', target: credentialTarget(located.id), credentialVersion: used.row.version,
       details: { ok: report.ok, ...(last === undefined ? {} : { step: last.step, outcome: last.outcome }) },
-    });
+    }, way === undefined ? [] : [way]));
     return report;
   }
 

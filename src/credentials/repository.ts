@@ -6,6 +6,7 @@ import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
+import { type GrantRow, grantsSql } from '../http/grants.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { PublicFields } from './fields.ts';
@@ -34,13 +35,16 @@ const joins = sql.raw(`
   join subject creator on creator.id = credential.created_by
   join subject updater on updater.id = credential.updated_by`);
 
-const credentialWithRights = statement<{ id: CredentialId; subject: SubjectId; now: Date }, CredentialRow & RightsRow>((parameter) => sql`
-  select ${columns(parameter('now'))}, ${rightsColumns}
+/** What a subject may do with a credential, as its query says it. */
+export type AccessRow = RightsRow & { readonly grants: readonly GrantRow[] | null };
+
+const credentialWithRights = statement<{ id: CredentialId; subject: SubjectId; now: Date }, CredentialRow & AccessRow>((parameter) => sql`
+  select ${columns(parameter('now'))}, ${rightsColumns}, ${grantsSql(parameter('subject'))} as grants
   from credential join team on team.id = credential.team_id and team.deleted_at is null ${joins} ${rightsJoin(parameter('subject'))}
   where credential.id = ${parameter('id')}`);
 
-/** One credential, deleted ones too, with the rights of a subject in its team. */
-export async function findCredentialWithRights(executor: Executor, id: CredentialId, subject: SubjectId, now: Date): Promise<(CredentialRow & RightsRow) | undefined> {
+/** One credential, deleted ones too, with the rights of a subject in its team and the grants that concern him. */
+export async function findCredentialWithRights(executor: Executor, id: CredentialId, subject: SubjectId, now: Date): Promise<(CredentialRow & AccessRow) | undefined> {
   return (await credentialWithRights(executor, { id, subject, now }))[0];
 }
 

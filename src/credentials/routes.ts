@@ -76,11 +76,11 @@ export function registerCredentials(
   addOperation(app, {
     method: 'GET', url: '/v1/credentials/:id', access: { team: 'credential.read', by: 'credential' }, operationId: 'getCredential', tag: 'credentials',
     summary: 'Read the metadata of a credential', params: credentialPath, guards: { etag: true },
-    success: { status: 200, schema: schemas.credential, description: 'The credential, without its secrets.' },
+    success: { status: 200, schema: schemas.credentialSeen, description: 'The credential, without its secrets.' },
     handler: async ({ scope, reply }) => {
       const row = scope.thing as CredentialRow;
       setEtag(reply, row.revision);
-      return schemas.showCredential(row);
+      return schemas.showSeen(row, scope.standing);
     },
   });
   addOperation(app, {

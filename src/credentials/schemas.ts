@@ -1,6 +1,7 @@
 // The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes out has no place for a secret.
 import { z } from 'zod';
-import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../http/limits.ts';
+import type { Located } from '../http/access.ts';
+import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, pemLengthMax, publicFieldLengthMax, secretFieldBytesMax, grantsMax } from '../http/limits.ts';
 import { count, deliveryList, flag, id, line, lines, name, pageOf, pageQuery, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
 import { limitDefaults, methods, policyJson } from './policy.ts';
@@ -8,6 +9,8 @@ import type { CredentialRow, VersionRow } from './service.ts';
 import { healthOf } from './health.ts';
 import { credentialTypes } from './types/registry.ts';
 
+/** One membership and every grant. */
+const waysMax = 1 + grantsMax;
 const typeName = z.enum(credentialTypes.map((type) => type.name)).meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
 const fieldName = z.string().min(1).max(64).regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/).meta({ id: 'FieldName', examples: ['apiKey'] });
 const labelKey = z.string().min(1).max(63).regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/);
@@ -69,6 +72,11 @@ export const credential = z.strictObject({
   version, revision, expiresAt: time.nullable().meta({ examples: [null] }), rotateAfter: time.nullable().meta({ examples: [null] }), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable().meta({ examples: [null] }),
   createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject,
 }).meta({ id: 'Credential', description: 'Metadata. No secret value, nor any part of one, stands in it.' });
+const through = z.array(z.strictObject({
+  kind: z.enum(['membership', 'grant']), team: slug.nullable().meta({ description: 'The team in which you hold a role; null where it was granted to you yourself.' }),
+  access: z.enum(['read', 'use']).nullable().meta({ description: 'What the grant lets through; null for a membership.', examples: [null] }),
+})).min(1).max(waysMax).meta({ description: 'By which ways you may know of it: as a member of the team that owns it, by grants, or both.' });
+export const credentialSeen = z.strictObject({ ...credential.shape, through }).meta({ id: 'CredentialSeen', description: 'A credential, and by which ways you may know of it.' });
 export const credentialUpsert = z.strictObject({
   action: z.enum(['created', 'changed', 'unchanged']).meta({ description: 'What was done, or would have been.' }), isDryRun: z.boolean().meta({ examples: [false] }), credential,
 }).meta({ id: 'CredentialUpsert' });
@@ -137,6 +145,15 @@ export const showCredential = (row: CredentialRow): z.output<typeof credential> 
   health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt, rotateAfter: row.rotateAfter,
   lastUsedAt: row.lastUsedAt, useCount: row.useCount ?? 0, deletedAt: row.deletedAt,
   createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
+});
+
+/** The same with the ways by which the caller may know of it. */
+export const showSeen = (row: CredentialRow, { role, ways }: Pick<Located, 'role' | 'ways'>): z.output<typeof credentialSeen> => ({
+  ...showCredential(row),
+  through: [
+    ...(role === undefined ? [] : [{ kind: 'membership' as const, team: row.slug, access: null }]),
+    ...(ways?.ways ?? []).map(({ team, access }) => ({ kind: 'grant' as const, team: team?.slug ?? null, access })),
+  ].slice(0, waysMax),
 });
 
 /** A version as clients see it. */

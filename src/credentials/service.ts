@@ -5,10 +5,11 @@ import { credentialTarget } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
-import type { Caller, Located, TeamRef } from '../http/access.ts';
+import type { Caller, Located, TeamRef, Way } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
 import type { ExpectedRevision } from '../http/preconditions.ts';
+import { noWays, waysOf } from '../http/grants.ts';
 import { standingOf } from '../http/rights.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
@@ -96,7 +97,9 @@ export class CredentialsService {
     const team = { id: row.team, slug: row.slug };
     if (!credentialSealHolds(this.#parts.keyring, row, row.seal)) return { team, role: undefined, refusal: 'sealBroken', thing: row };
     const standing = standingOf(row, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub }, this.#parts.keyring);
-    return { team, role: standing.role, refusal: standing.refusal, thing: row };
+    // SECURITY: what was deleted is nobody's but its team's.
+    const ways = row.state === 'deleted' ? noWays : waysOf(row.grants, { team: row.team, slug: row.slug, credential: row.id }, caller, this.#parts.keyring);
+    return { team, role: standing.role, refusal: standing.refusal, thing: row, ways };
   }
 
   /** One credential as it is now. Throws notFound. */
@@ -106,9 +109,9 @@ export class CredentialsService {
     return row;
   }
 
-  /** Opens a credential for one use by the vault itself, recorded as `event`. Throws notFound, stateConflict, undecryptable, keyUnavailable. */
-  openForUse(caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }): Promise<InUse> {
-    return openForUse(this.#parts, caller, located, event);
+  /** Opens a credential for one use by the vault itself, recorded as `event`; of another team's by the way of a grant. Throws notFound, stateConflict, undecryptable, keyUnavailable. */
+  openForUse(caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }, way: Way | undefined): Promise<InUse> {
+    return openForUse(this.#parts, caller, located, event, way);
   }
 
   /** A page of credentials, one more than asked for. What a broken seal hides is reported. */

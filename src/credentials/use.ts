@@ -1,8 +1,9 @@
 // The opening of a credential for one use by the vault itself: what is opened is what the row says at that moment, and the use is
 // recorded in the same transaction, before anything is done with it.
-import { credentialTarget } from '../audit/event.ts';
+import { credentialTarget, eventsThrough } from '../audit/event.ts';
 import type { SecretFields } from '../crypto/index.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller, Way } from '../http/access.ts';
+import { holdGrant } from '../http/grants.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type ChangeParts, undecryptable } from './change.ts';
@@ -15,7 +16,7 @@ import { openHeld, UndecryptableVersion } from './versions.ts';
 export interface InUse { readonly row: CredentialRow; readonly secrets: SecretFields }
 
 /** Opens the current version and records that, or does neither. Throws notFound, stateConflict (disabled, expired), undecryptable, keyUnavailable. */
-export async function openForUse(parts: ChangeParts, caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }): Promise<InUse> {
+export async function openForUse(parts: ChangeParts, caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }, way?: Way): Promise<InUse> {
   const { db, keyring, audit } = parts;
   const team = { id: located.team, slug: located.slug };
   try {
@@ -24,12 +25,16 @@ export async function openForUse(parts: ChangeParts, caller: Caller, located: Cr
       const row = await repository.lockCredential(trx, located.team, located.id, at);
       // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
       if (row === undefined || row.state === 'deleted' || !credentialSealHolds(keyring, row, row.seal)) throw notFound();
+      // SECURITY: and the grant may have gone.
+      if (way !== undefined && !await holdGrant(trx, way)) throw notFound();
       if (row.state !== 'enabled') throw new AppError('stateConflict', 'The credential is disabled.');
       if (row.expiresAt !== null && row.expiresAt <= at) throw new AppError('stateConflict', 'The credential has expired.');
       const held = await repository.findToken(trx, row.team, row.id, row.version);
       if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
       const secrets = openHeld(keyring, row, held);
-      await audit.record(trx, { caller, team, action: event.action, target: credentialTarget(row.id), key: held.key.id, credentialVersion: row.version, details: event.details });
+      await audit.record(trx, ...eventsThrough({
+        caller, team, action: event.action, target: credentialTarget(row.id), key: held.key.id, credentialVersion: row.version, details: event.details,
+      }, way === undefined ? [] : [way]));
       return { row, secrets };
     });
   } catch (error) {

@@ -1,10 +1,13 @@
 // The tables as kysely sees them: one interface a table, in the order of the migrations. docs/schema.sql is their whole truth.
 import type { ColumnType } from 'kysely';
-import type { AuthorizationId, CredentialId, DataKeyId, EngineId, EventId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
+import type { AuthorizationId, CredentialId, DataKeyId, EngineId, EventId, GrantId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
 export type Delivery = 'lease' | 'broker';
+/** `engine`: the subject was a registered engine when it was granted to. */
+export type GranteeKind = 'team' | 'subject' | 'engine';
+export type GrantAccess = 'read' | 'use';
 export type TokenFormatColumn = 'fernet' | 'fernet-256';
 export type LivingState = 'enabled' | 'disabled';
 export type CredentialState = LivingState | 'deleted';
@@ -96,6 +99,10 @@ export interface BrokerTicketTable {
   id: TicketId; ticket_hash: Buffer; credential_id: CredentialId; engine_id: EngineId; behalf_subject_id: SubjectId | null; host: string | null;
   expires_at: Date; revision: number; seal: Buffer; created_at: Date;
 }
+export interface CredentialGrantTable extends Stamped {
+  id: GrantId; team_id: TeamId; credential_id: CredentialId; grantee_kind: GranteeKind; grantee_team_id: TeamId | null; grantee_subject_id: SubjectId | null;
+  access: GrantAccess; revision: number; seal: Buffer;
+}
 
 export interface Tables {
   subject: SubjectTable;
@@ -119,4 +126,5 @@ export interface Tables {
   access_record: AccessRecordTable;
   idempotency_record: IdempotencyRecordTable;
   broker_ticket: BrokerTicketTable;
+  credential_grant: CredentialGrantTable;
 }

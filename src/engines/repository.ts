@@ -2,7 +2,7 @@
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import type { TeamRef } from '../http/access.ts';
-import type { EngineId, SubjectId } from '../shared/ids.ts';
+import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { PublicJwk } from './jwk.ts';
 
 export type EngineState = 'enabled' | 'disabled';
@@ -104,6 +104,23 @@ export async function deleteEngineKey(trx: Trx, engine: EngineId, kid: string): 
 export async function listTeamsOfEngine(trx: Trx, subject: SubjectId): Promise<TeamRef[]> {
   return trx.selectFrom('membership').innerJoin('team', 'team.id', 'membership.team_id').select(['team.id', 'team.slug'])
     .where('membership.subject_id', '=', subject).where('membership.role', '=', 'engine').orderBy('team.id').execute();
+}
+
+/** The teams that it serves: where it holds the role engine, and whose credentials were granted to it. */
+export async function listTeamsServed(trx: Trx, subject: SubjectId): Promise<TeamRef[]> {
+  const { rows } = await sql<TeamRef>`
+    select team.id, team.slug from team where id in (
+      select team_id from membership where subject_id = ${subject} and role = 'engine'
+      union select team_id from credential_grant where grantee_subject_id = ${subject} and grantee_kind = 'engine') order by team.id`.execute(trx);
+  return rows;
+}
+
+/** Ends what was granted to the engine itself; where it was. */
+export async function deleteGrantsOfEngine(trx: Trx, subject: SubjectId): Promise<{ id: GrantId; credential: CredentialId; team: TeamRef }[]> {
+  const { rows } = await sql<{ id: GrantId; credential: CredentialId; team: TeamId; slug: string }>`
+    delete from credential_grant held using team where team.id = held.team_id and held.grantee_subject_id = ${subject} and held.grantee_kind = 'engine'
+    returning held.id, held.credential_id as credential, team.id as team, team.slug`.execute(trx);
+  return rows.map(({ id, credential, team, slug }) => ({ id, credential, team: { id: team, slug } }));
 }
 
 /** Ends the memberships of an engine. */

@@ -1,6 +1,6 @@
 // Registered workflow engines: which subject is one, and to which public keys its leases are encrypted. All of it is the
 // operator's. A change commits with its events: one of the vault's, and one in the trail of every team that the engine serves.
-import type { EventInput } from '../audit/event.ts';
+import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
@@ -101,6 +101,10 @@ export class EnginesService {
       await this.#parts.audit.record(trx, ...teams.map((team): EventInput => ({
         caller, team, action: 'member.remove', target: { type: 'subject', id: engine.subject }, details: { roleBefore: 'engine' },
       })));
+      const granted = await repository.deleteGrantsOfEngine(trx, engine.subject);
+      await this.#parts.audit.record(trx, ...granted.map(({ id: grant, credential, team }): EventInput => ({
+        caller, team, action: 'grant.remove', target: credentialTarget(credential), details: { grant, grantee: engine.subject, reason: 'engineDeleted' },
+      })));
       // Memberships first: their trigger asks for the registration only when a role is given.
       await repository.deleteMembershipsOfEngine(trx, engine.subject);
       await repository.deleteEngine(trx, engineId);
@@ -129,6 +133,13 @@ export class EnginesService {
       await this.#renew(trx, caller, engine, engine);
       await this.#record(trx, caller, engine, 'engine.key.remove', { kid });
     });
+  }
+
+  /** What a subject is: nobody's engine, or one that is enabled. Throws notAnEngine for one that is not. It stays so to the end of the transaction. */
+  async isEngine(trx: Trx, subject: SubjectId, sub: string, caller: Caller): Promise<boolean> {
+    if (await repository.holdEngineOf(trx, subject) === undefined) return false;
+    if (await this.isEnabledEngine(trx, subject, sub, caller)) return true;
+    throw new AppError('notAnEngine', 'The engine is disabled.');
   }
 
   /** Whether the subject is an enabled engine whose seal holds. It stays so to the end of the transaction. */
@@ -187,7 +198,7 @@ export class EnginesService {
   /** The vault's event, and the same in the trail of every team that the engine serves. */
   async #record(trx: Trx, caller: Caller, engine: EngineRow, action: string, details: JsonObject): Promise<void> {
     const target = { type: 'engine', id: engine.id };
-    const teams = await repository.listTeamsOfEngine(trx, engine.subject);
+    const teams = await repository.listTeamsServed(trx, engine.subject);
     await this.#parts.audit.record(trx, { caller, action, target, details }, ...teams.map((team): EventInput => ({ caller, team, action, target, details })));
   }
 

@@ -38,6 +38,7 @@ export function registerAuthorization(app: FastifyInstance, parts: Authorization
   app.decorateRequest('caller', undefined);
   app.decorateRequest('located', undefined);
   app.decorateRequest('role', undefined);
+  app.decorateRequest('way', undefined);
   app.addHook('onRoute', (route) => {
     if (route.config?.access === undefined) throw new Error(`route ${String(route.method)} ${route.url} says no access`);
   });
@@ -79,6 +80,7 @@ async function authorize(request: FastifyRequest, caller: Caller, access: Access
   if (decision.kind === 'allow') {
     request.located = located;
     request.role = decision.role;
+    request.way = decision.way;
     return;
   }
   // SECURITY: the same writes and the same answer whether the thing exists or not. What was asked for is said only by its form.

@@ -11,7 +11,8 @@ import type { ErrorCode } from '../shared/errors.ts';
 const tags = {
   service: 'Probes of the service itself.', account: 'Who you are to the vault.', teams: 'Teams own credentials and keys.',
   members: 'Who may do what in a team.', 'credential types': 'What kinds of credentials there are.',
-  credentials: 'Third-party credentials: metadata out, secrets only in.', engines: 'Workflow engines and their public keys.',
+  credentials: 'Third-party credentials: metadata out, secrets only in.', sharing: 'Credentials that a team lets others read or use, or gives away.',
+  engines: 'Workflow engines and their public keys.',
   oauth: 'Accounts at providers, connected by their owners; tokens come in and are refreshed, none comes out.',
   leases: 'Delivery of secrets to an engine, sealed to its key.', broker: 'Use of a credential without holding it: the vault makes the call and puts the secret in.',
   keys: 'A team\'s encryption keys and their rotation.', 'root keys': 'The keys outside the database that wrap all others; the operator\'s.', audit: 'What was done and refused.',

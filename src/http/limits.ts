@@ -13,6 +13,7 @@ export const fieldsMax = 64;
 export const publicFieldLengthMax = 2048;
 /** A public field that holds PEM. */
 export const pemLengthMax = 32 * 1024;
+export const grantsMax = 100;
 export const bulkItemsMax = 100;
 export const leaseCredentialsMax = 100;
 export const leaseSecondsMax = 300;

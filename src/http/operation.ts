@@ -3,12 +3,12 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
-import { type Access, type Caller, type Located, type TeamRef } from './access.ts';
+import { type Access, type Caller, type Located, type TeamRef, type Way } from './access.ts';
 import type { Role } from '../db/tables.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
 
-export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'engines' | 'leases' | 'oauth' | 'broker' | 'keys' | 'root keys' | 'audit';
+export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'sharing' | 'engines' | 'leases' | 'oauth' | 'broker' | 'keys' | 'root keys' | 'audit';
 
 /** What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer. */
 export interface Operation<P, Q, B, R> {
@@ -54,15 +54,15 @@ export interface Input<P, Q, B> {
   readonly reply: FastifyReply;
 }
 
-/** The team that was authorised, the role that allowed it, and what the path found there. */
-export interface TeamScope<T = unknown> { readonly team: TeamRef; readonly role: Role; readonly thing: T }
+/** The team that was authorised, the role that allowed it, and what the path found there. `way` is the grant where it took one. */
+export interface TeamScope<T = unknown> { readonly team: TeamRef; readonly role: Role; readonly thing: T; readonly way: Way | undefined; readonly standing: Pick<Located, 'role' | 'ways'> }
 
 /** What the document generator and the completeness tests read of every operation. */
 export type AnyOperation = Operation<unknown, unknown, unknown, unknown>;
 
 declare module 'fastify' {
   interface FastifyContextConfig { access?: Access; operation?: AnyOperation }
-  interface FastifyRequest { caller: Caller | undefined; located: Located | undefined; role: Role | undefined }
+  interface FastifyRequest { caller: Caller | undefined; located: Located | undefined; role: Role | undefined; way: Way | undefined }
   interface FastifyInstance { operations: AnyOperation[] }
 }
 
@@ -89,13 +89,13 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
       },
     },
     handler: async (request, reply) => {
-      const { located, role } = request;
+      const { located, role, way } = request;
       const answer = await operation.handler({
         params: request.params as P,
         query: request.query as Q,
         body: request.body as B,
         caller: request.caller as Caller,
-        scope: located !== undefined && role !== undefined ? { team: located.team, role, thing: located.thing } : (undefined as unknown as TeamScope),
+        scope: located !== undefined && role !== undefined ? { team: located.team, role, thing: located.thing, way, standing: located } : (undefined as unknown as TeamScope),
         request,
         reply,
       });

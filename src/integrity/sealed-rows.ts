@@ -4,6 +4,7 @@ import { sealTicket, type SealedTicket, ticketSealHolds } from '../broker/servic
 import { credentialSealHolds, sealCredential, type SealedCredential } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from '../engines/service.ts';
+import { grantSealHolds, sealGrant, type SealedGrant } from '../http/grants.ts';
 import { engineSealHolds, membershipSealHolds, type SealedEngine, type SealedMembership, sealEngine, sealMembership } from '../http/rights.ts';
 
 /** How one table is read and sealed. */
@@ -44,6 +45,13 @@ const brokerTickets: SealedRows<SealedTicket> = {
   select: sql.raw(`held.id, held.ticket_hash as hash, held.credential_id as credential, held.engine_id as engine, held.behalf_subject_id as "onBehalfOf", held.host,
     held.expires_at as "expiresAt", held.revision from broker_ticket held`),
 };
+const grants: SealedRows<SealedGrant> = {
+  table: 'credential_grant', key: [uuid('held.id')], holds: grantSealHolds, seal: sealGrant,
+  select: sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
+    coalesce(receiving.slug, person.sub) as name, held.access, held.revision
+    from credential_grant held join team owner on owner.id = held.team_id
+    left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id`),
+};
 
 /** Every sealed table. What a row is, only its own functions know. */
-export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets] as unknown as readonly SealedRows<never>[];
+export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets, grants] as unknown as readonly SealedRows<never>[];

@@ -4,7 +4,8 @@ import type { Keyring } from '../crypto/index.ts';
 import { credentialSealHolds, typeNamed } from '../credentials/service.ts';
 import type { Delivery } from '../db/tables.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
-import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
+import { type Caller, isAllowed, type TeamAction, type TeamRef, type Way, wayFor } from '../http/access.ts';
+import { type GrantRow, noWays, waysOf } from '../http/grants.ts';
 import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../http/rights.ts';
 import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
@@ -21,7 +22,11 @@ export interface Refusal {
 }
 
 /** A credential that may be used as was asked; `isKnown` where the caller has this version already. */
-export interface Granted { readonly row: FoundRow; readonly version: VersionRow; readonly isKnown: boolean }
+export interface Granted {
+  readonly row: FoundRow; readonly version: VersionRow; readonly isKnown: boolean;
+  /** By which grants, the engine's and the person's; none where both are members with the right. */
+  readonly ways: readonly Way[];
+}
 
 /** The engine that asks and the key that it is answered with. */
 export interface Recipient { readonly id: EngineId; readonly revision: number; readonly kid: string; readonly jwk: PublicJwk }
@@ -75,29 +80,40 @@ export function decideAll(found: readonly (FoundRow | undefined)[], question: Qu
   });
 }
 
+type Right = { readonly isHeld: true; readonly way: Way | undefined; readonly actsForItself: boolean } | { readonly isHeld: false; readonly reason: string };
 type StandingOf = (rights: RightsRow, who: { team: TeamId; slug: string; subject: SubjectId; sub: string }) => Standing;
 
 function decide(
   row: FoundRow, position: number, { caller, onBehalfOf, delivery, knownVersions, now }: Question,
   { keyring, standing, seen, refuse }: { keyring: Keyring; standing: StandingOf; seen: Set<CredentialId>; refuse: (rule: Rule, reason?: string) => Refusal },
 ): Granted | Refusal {
-  const engine = standing(row.rights, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub });
-  if (engine.role === undefined) return refuse('notFound', engine.refusal ?? 'notMember');
-  if (!isAllowed(engine.role, 'credential.lease')) return refuse('notFound', 'role');
+  const owned = { team: row.team, slug: row.slug, credential: row.id };
+  /** By membership or by a grant; what was deleted is nobody's but its team's. */
+  const rightOf = (who: { subject: SubjectId; sub: string }, member: Standing, grants: readonly GrantRow[] | null, action: TeamAction): Right => {
+    if (member.role !== undefined && isAllowed(member.role, action)) return { isHeld: true, way: undefined, actsForItself: member.actsForItself };
+    const ways = row.state === 'deleted' ? noWays : waysOf(grants, owned, who, keyring);
+    const way = wayFor(ways, action);
+    if (way !== undefined) return { isHeld: true, way, actsForItself: way.actsForItself };
+    return { isHeld: false, reason: ways.isBroken ? 'sealBroken' : member.refusal ?? 'role' };
+  };
+  const engine = rightOf(caller, standing(row.rights, { ...owned, subject: caller.subject, sub: caller.sub }), row.grants, 'credential.lease');
+  if (!engine.isHeld) return refuse('notFound', engine.reason);
   const { content } = row;
   if (content === undefined || !credentialSealHolds(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)) return refuse('notFound', 'sealBroken');
   if (seen.has(row.id)) return refuse('duplicate');
   seen.add(row.id);
 
+  const ways = engine.way === undefined ? [] : [engine.way];
   if (onBehalfOf === undefined) {
     if (!engine.actsForItself) return refuse('onBehalfOfRequired');
   } else {
     const { behalfSubject: subject } = row;
     if (subject === null) return refuse('onBehalfOfRefused', 'onBehalfOfUnknown');
-    const behalf = standing(row.behalfRights, { team: row.team, slug: row.slug, subject, sub: onBehalfOf });
+    const person = { subject, sub: onBehalfOf };
+    const behalf = rightOf(person, standing(row.behalfRights, { ...owned, ...person }), row.behalfGrants, 'credential.use');
     // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like somebody without the right.
-    if (behalf.role === undefined) return refuse('onBehalfOfRefused', behalf.refusal === 'sealBroken' ? 'sealBroken' : 'onBehalfOfNotMember');
-    if (!isAllowed(behalf.role, 'credential.use')) return refuse('onBehalfOfRefused', 'onBehalfOfRole');
+    if (!behalf.isHeld) return refuse('onBehalfOfRefused', behalf.reason === 'sealBroken' ? 'sealBroken' : behalf.reason === 'role' ? 'onBehalfOfRole' : 'onBehalfOfNotMember');
+    if (behalf.way !== undefined) ways.push(behalf.way);
   }
 
   if (row.state !== 'enabled') return refuse(row.state);
@@ -109,5 +125,5 @@ function decide(
   const { delivery: allowed } = version.policy;
   if (!Array.isArray(allowed) || !allowed.includes(delivery)) return refuse('deliveryNotAllowed');
   // Access tokens come and go without a version: what the caller has may be over.
-  return { row, version, isKnown: knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined };
+  return { row, version, ways, isKnown: knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined };
 }

@@ -7,8 +7,9 @@ import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
 import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
+import { type GrantRow, grantsSql, grantsStandSql } from '../http/grants.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
-import type { CredentialId, DataKeyId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { CredentialId, DataKeyId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Expected } from './expectations.ts';
 
@@ -25,6 +26,8 @@ export interface RecipientRow {
 export interface FoundRow {
   readonly team: TeamId; readonly slug: string; readonly rights: RightsRow;
   readonly behalfSubject: SubjectId | null; readonly behalfRights: RightsRow;
+  /** Grants that concern who asks, and for whom. */
+  readonly grants: readonly GrantRow[] | null; readonly behalfGrants: readonly GrantRow[] | null;
   readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly stateBefore: LivingState | null; readonly currentVersion: number;
   readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
   /** What the current version says beside its token; undefined where there is no such version. */
@@ -48,6 +51,7 @@ export type UseRow = RightsRow & {
   readonly team: TeamId | null; readonly slug: string | null;
   readonly behalf_subject: SubjectId | null; readonly behalf_role: Role | null; readonly behalf_acts_for_itself: boolean | null;
   readonly behalf_revision: number | null; readonly behalf_seal: Buffer | null;
+  readonly grants: readonly GrantRow[] | null; readonly behalf_grants: readonly GrantRow[] | null;
   readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly state_before: LivingState | null; readonly current_version: number;
   readonly expires_at: Date | null; readonly revision: number; readonly seal: Buffer;
   readonly token: string | null; readonly public_fields: JsonObject | null; readonly policy: JsonObject | null; readonly secret_field_names: string[] | null;
@@ -59,7 +63,7 @@ export type UseRow = RightsRow & {
 /** All of a credential that the decision on its use reads, to be selected where `useJoins` is joined. */
 export const useColumns = sql`${rightsColumns}, team.id as team, team.slug,
     behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
-    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal,
+    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal, shared.grants, shared.behalf_grants,
     credential.id, credential.name, credential.type, credential.state, credential.state_before, credential.current_version, credential.expires_at, credential.revision, credential.seal,
     version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
     team.refuse_exposed_leases and ${exposedSql(sql`version.key_history`)} as is_refused_as_exposed,
@@ -73,7 +77,8 @@ export const useJoins = (subject: RawBuilder<unknown>, onBehalfOf: RawBuilder<un
   left join subject behalf on ${onBehalfOf}
   left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
   left join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
-  left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id`;
+  left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
+  cross join lateral (select ${grantsSql(subject)} as grants, ${grantsSql(sql.ref('behalf.id'))} as behalf_grants) shared`;
 
 export interface LeaseQuery {
   readonly subject: SubjectId; readonly references: readonly Reference[]; readonly onBehalfOf: string | undefined; readonly keyId: string | undefined;
@@ -183,7 +188,7 @@ export function foundOf(row: UseRow): FoundRow | undefined {
   if (team === null || slug === null) return undefined;
   return {
     team, slug, rights: row,
-    behalfSubject: row.behalf_subject,
+    behalfSubject: row.behalf_subject, grants: row.grants, behalfGrants: row.behalf_grants,
     behalfRights: {
       member_role: row.behalf_role, member_acts_for_itself: row.behalf_acts_for_itself, member_revision: row.behalf_revision, member_seal: row.behalf_seal,
       engine_id: null, engine_state: null, engine_revision: null, engine_seal: null,
@@ -211,6 +216,7 @@ function versionOf(row: UseRow, team: TeamId): VersionRow | undefined {
 export interface Basis {
   readonly engine: { readonly id: EngineId; readonly revision: number; readonly kid: string };
   readonly members: readonly { readonly team: TeamId; readonly subject: SubjectId; readonly revision: number }[];
+  readonly grants: readonly { readonly id: GrantId; readonly revision: number }[];
   readonly credentials: readonly {
     readonly id: CredentialId; readonly revision: number; readonly version: number; readonly dataKey: DataKeyId; readonly isMarked: boolean;
   }[];
@@ -221,7 +227,7 @@ export interface Basis {
  * that were marked undecryptable and have opened lose their mark.
  */
 export async function recordIfUnchanged(db: Db, basis: Basis, recorded: (onlyIf: RawBuilder<unknown>) => RawBuilder<unknown>): Promise<boolean> {
-  const { engine, members, credentials } = basis;
+  const { engine, members, grants, credentials } = basis;
   const healed = credentials.filter(({ isMarked }) => isMarked);
   const stands = sql`(select stands from basis)`;
   const { rows } = await sql`
@@ -231,6 +237,7 @@ export async function recordIfUnchanged(db: Db, basis: Basis, recorded: (onlyIf:
       and ${members.length} = (select count(*) from unnest(${members.map(({ team }) => team)}::uuid[], ${members.map(({ subject }) => subject)}::uuid[],
           ${members.map(({ revision }) => revision)}::int[]) as held (team, subject, revision)
         join membership on membership.team_id = held.team and membership.subject_id = held.subject and membership.revision = held.revision)
+      ${grants.length === 0 ? sql`` : sql`and ${grantsStandSql(sql`${grants.map(({ id }) => id)}`, sql`${grants.map(({ revision }) => revision)}`)}`}
       and ${credentials.length} = (select count(*) from unnest(${credentials.map(({ id }) => id)}::uuid[], ${credentials.map(({ revision }) => revision)}::int[],
           ${credentials.map(({ version }) => version)}::int[], ${credentials.map(({ dataKey }) => dataKey)}::uuid[]) as held (id, revision, version, data_key)
         join credential on credential.id = held.id and credential.revision = held.revision and credential.current_version = held.version and credential.state = 'enabled'

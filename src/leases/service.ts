@@ -2,7 +2,7 @@
 // committed; what was recorded and did not leave, because it did not open after all, stands in the trail as failed.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput } from '../audit/event.ts';
+import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
@@ -10,7 +10,7 @@ import type { OnBehalfOf } from '../http/authentication.ts';
 import { typeNamed } from '../credentials/service.ts';
 import type { AccessTokens } from '../oauth/service.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
-import { type LeaseId, newId } from '../shared/ids.ts';
+import { type GrantId, type LeaseId, newId } from '../shared/ids.ts';
 import { decideAll, decideEngine, decideKey, type Granted, type Recipient, type Refusal } from './decide.ts';
 import { type Expected, Expectations, leasedOf } from './expectations.ts';
 import { markUndecryptable, openGranted } from './opening.ts';
@@ -135,7 +135,9 @@ export class LeasesService {
     // SECURITY: without its record, or with anything changed that it rested on, nothing that was opened leaves.
     if (!isRecorded) return undefined;
     // A provider may be asked in between: of such a lease the record comes after it.
-    if (!isHeld) this.#expectations.remember(query, made);
+    // SECURITY: nor is one that took a grant: the statement that expects asks for memberships, not for grants.
+    if (isHeld || made.leased.some(({ ways }) => ways.length > 0)) this.#expectations.forget(query);
+    else this.#expectations.remember(query, made);
     return done(sealed);
   }
 
@@ -206,23 +208,29 @@ export function basisOf(caller: Caller, { id, revision, kid }: Pick<Recipient, '
       if (subject !== null && memberRevision !== null) members.set(`${row.team} ${subject}`, { team: row.team, subject, revision: memberRevision });
     }
   }
+  const grants = new Map<GrantId, Basis['grants'][number]>();
+  for (const { grant, revision, team, subject } of opened.flatMap(({ ways }) => ways)) {
+    grants.set(grant, { id: grant, revision });
+    if (team !== undefined) members.set(`${team.id} ${subject}`, { team: team.id, subject, revision: team.memberRevision });
+  }
   return {
     engine: { id, revision, kid },
     members: [...members.values()],
+    grants: [...grants.values()],
     credentials: opened.map(({ row, version, secrets }) => ({
       id: row.id, revision: row.revision, version: row.currentVersion, dataKey: version.key.id, isMarked: version.isMarked && secrets !== undefined,
     })),
   };
 }
 
-/** One event for each credential, in the trail of its owner. */
+/** One event for each credential in the trail of its owner, and the same in those of the teams by whose grants it was leased. */
 function eventsOf({ id, caller, input }: Order, { recipient, leased }: Expected): EventInput[] {
-  return leased.map((each, position) => ({
+  return leased.flatMap((each, position) => eventsThrough({
     caller, team: { id: each.team, slug: each.slug }, action, target: credentialTarget(each.id), key: each.dataKey, credentialVersion: each.version,
     details: {
       lease: id, engine: recipient.id, kid: recipient.kid, purpose: input.purpose, ...(input.runId === undefined ? {} : { runId: input.runId }),
       ...(each.behalfSubject === null ? {} : { onBehalfOf: each.behalfSubject, isProven: input.onBehalfOf?.isProven === true }),
       isNotModified: input.references[position]?.knownVersion === each.version, ttlSeconds: input.ttlSeconds,
     },
-  }));
+  }, each.ways));
 }

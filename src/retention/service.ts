@@ -118,6 +118,7 @@ export class Retention {
         delete from credential where id in (select id from credential where team_id = ${team.id} limit ${this.#batchRows} for update) returning 1`.execute(trx);
       if (credentials.length > 0) return true;   // the team goes when nothing of it is left
       await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
+      await trx.deleteFrom('credential_grant').where('grantee_team_id', '=', team.id).execute();
       await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
       // The material goes; ids and fingerprints stay, so that a backup can be matched to the root keys that still open it.
       await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${new Date(this.#parts.now())} where team_id = ${team.id} and state <> 'destroyed'`.execute(trx);

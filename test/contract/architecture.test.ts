@@ -6,7 +6,7 @@ import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files
 // main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http, egress } → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
-const features = ['broker', 'connections', 'credentials', 'engines', 'keys', 'leases', 'oauth', 'retention', 'root-keys', 'teams'];
+const features = ['broker', 'connections', 'credentials', 'engines', 'keys', 'leases', 'oauth', 'retention', 'root-keys', 'sharing', 'teams'];
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
@@ -30,6 +30,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   oauth:              feature,
   retention:          feature,
   'root-keys':        feature,
+  sharing:            feature,
   teams:              feature,
   audit:              ['http', ...floor],
   http:               floor,
@@ -58,7 +59,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
-  kysely: /^src\/(db|http|audit|broker|credentials|engines|integrity|keys|leases|oauth|retention|root-keys|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
+  kysely: /^src\/(db|http|audit|broker|credentials|engines|integrity|keys|leases|oauth|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,

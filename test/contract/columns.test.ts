@@ -21,9 +21,9 @@ const encrypted = 'encrypted';   // ciphertext and nothing else
 
 const stamps = { created_at: operational, created_by: tenantData, updated_at: operational, updated_by: tenantData } as const;
 const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
-  subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub'), created_at: operational },
+  subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub', 'credential_grant.name'), created_at: operational },
   team: {
-    id: within('membership.team'), slug: within('membership.slug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
+    id: within('membership.team'), slug: within('membership.slug', 'credential_grant.slug', 'credential_grant.name'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
     rotate_every_days: operational, refuse_exposed_leases: operational, default_delivery: operational, versions_kept: operational, ...stamps,
   },
   membership: {
@@ -94,6 +94,11 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     behalf_subject_id: within('broker_ticket.onBehalfOf'), host: within('broker_ticket.host'), expires_at: within('broker_ticket.expiresAt'), revision: within('broker_ticket.revision'),
     seal: operational, created_at: operational,
   },
+  credential_grant: {
+    id: within('credential_grant.id'), team_id: within('credential_grant.team'), credential_id: within('credential_grant.credential'), grantee_kind: within('credential_grant.kind'),
+    grantee_team_id: within('credential_grant.grantee'), grantee_subject_id: within('credential_grant.grantee'), access: within('credential_grant.access'),
+    revision: within('credential_grant.revision'), seal: operational, ...stamps,
+  },
   schema_migration: { version: operational, name: operational, checksum: operational, applied_at: operational },
 };
 
@@ -153,5 +158,7 @@ async function watch(vault: TestVault): Promise<Set<string>> {
   await demand(askLease(vault, engine.sub, [{ id }]), 201);
   const { id: brokered } = await storeOpenai(vault, 'payments', 'brokered', 'sk-test-brokered', { policy: { delivery: ['broker'], allowedHosts: [] } });
   await demand(askTicket(vault, engine.sub, { id: brokered }), 201);
+  await vault.team('lending', ['otto']);
+  await demand(vault.call('alice', 'PUT', `/v1/credentials/${brokered}/grants/teams/lending`, { access: 'use' }), 200);
   return places;
 }

@@ -69,6 +69,7 @@ export const soundsSecret: Readonly<Record<string, string>> = {
   'AuditEvent/key': 'the id of a data key',
   'BrokerTicket/ticket': 'random; stands for one credential at the broker and opens nothing',
   'Credential/secretFields': 'the names of the fields, no values',
+  'CredentialSeen/secretFields': 'the names of the fields, no values',
   'CredentialVersion/secretFields': 'the names of the fields, no values',
   'Lease/sealed': 'secrets, encrypted to the public key that an operator registered for the engine that asks',
   'Team/tokenFormat': 'how tokens at rest are made',
@@ -78,6 +79,7 @@ export const soundsSecret: Readonly<Record<string, string>> = {
 /** Answers with names that callers choose, with the reason why no secret value is under them. */
 export const openMaps: Readonly<Record<string, string>> = {
   'Credential/labels': 'metadata by its definition',
+  'CredentialSeen/labels': 'metadata by its definition',
   PublicFields: 'only fields that the type, or for `custom` the creator, calls public',
   'AuditEvent/details': 'names, ids and counts, written by the vault',
   'Problem/rows': 'counts by table',

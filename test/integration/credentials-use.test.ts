@@ -20,7 +20,7 @@ async function setStage(t: Parameters<typeof startVault>[0]): Promise<{ vault: T
   const caller = { sub: 'alice', subject, isOperator: false, requestId: 'test', address: null };
   const use = async (): Promise<string> => {
     const before = await countEvents(vault);
-    const outcome = await service.openForUse(caller, row, { action: 'credential.test', details: {} }).then(({ secrets, row: { version } }) => `${version} ${secrets.expose()['apiKey'] ?? ''}`, (error: { code?: string }) => String(error.code));
+    const outcome = await service.openForUse(caller, row, { action: 'credential.test', details: {} }, undefined).then(({ secrets, row: { version } }) => `${version} ${secrets.expose()['apiKey'] ?? ''}`, (error: { code?: string }) => String(error.code));
     return `${outcome}, ${await countEvents(vault) - before} events`;
   };
   return { vault, use, row };

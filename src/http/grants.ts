@@ -1,0 +1,114 @@
+// Credentials that are shared: what the grants to a subject and to his teams are worth. Read beside the credential, in one look at the
+// database; a row counts only as the vault wrote it, and only together with what it is used in: a membership, or the engine's registration.
+import { type RawBuilder, sql } from 'kysely';
+import type { Keyring } from '../crypto/index.ts';
+import type { Trx } from '../db/client.ts';
+import type { GrantAccess, GranteeKind, Role } from '../db/tables.ts';
+import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { JsonObject } from '../shared/json.ts';
+import type { Way, Ways } from './access.ts';
+import { engineSealHolds, membershipSealHolds } from './rights.ts';
+
+/** What the seal of a grant is over. Slugs and the sub are in it because callers name teams and subjects by them. */
+export interface SealedGrant {
+  readonly id: GrantId; readonly team: TeamId; readonly slug: string; readonly credential: CredentialId; readonly kind: GranteeKind;
+  readonly grantee: TeamId | SubjectId;
+  /** The slug or the sub of the grantee. */
+  readonly name: string;
+  readonly access: GrantAccess; readonly revision: number;
+}
+
+/** The seal of a grant's row. */
+export const sealGrant = (keyring: Keyring, row: SealedGrant): Buffer => keyring.sealRow('credential_grant', asJson(row));
+/** Whether the vault wrote this grant's row. */
+export const grantSealHolds = (keyring: Keyring, row: SealedGrant, seal: Buffer): boolean => keyring.verifyRow('credential_grant', asJson(row), seal);
+
+// Named one by one: rows carry more columns than the seal covers.
+const asJson = ({ id, team, slug, credential, kind, grantee, name, access, revision }: SealedGrant): JsonObject =>
+  ({ access, credential, grantee, id, kind, name, revision, slug, team });
+
+/** One grant that concerns a subject, as `grantsSql` gives it: with his membership in the team that it is to, and his registration as an engine. */
+export interface GrantRow {
+  readonly id: GrantId; readonly kind: GranteeKind; readonly access: GrantAccess; readonly revision: number; readonly seal: string;
+  readonly team: TeamId | null; readonly slug: string | null;
+  readonly role: Role | null; readonly actsForItself: boolean | null; readonly memberRevision: number | null; readonly memberSeal: string | null;
+  readonly engine: EngineId | null; readonly engineState: 'enabled' | 'disabled' | null; readonly engineRevision: number | null; readonly engineSeal: string | null;
+}
+
+/** The grants of `credential` (an alias of the from-list) that concern the subject; null where there are none. */
+export const grantsSql = (subject: RawBuilder<unknown>): RawBuilder<readonly GrantRow[] | null> => sql`(
+  select jsonb_agg(jsonb_build_object(
+    'id', held.id, 'kind', held.grantee_kind, 'access', held.access, 'revision', held.revision, 'seal', encode(held.seal, 'hex'), 'team', receiving.id, 'slug', receiving.slug,
+    'role', holder.role, 'actsForItself', holder.acts_for_itself, 'memberRevision', holder.revision, 'memberSeal', encode(holder.seal, 'hex'),
+    'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineSeal', encode(asker.seal, 'hex')))
+  from credential_grant held
+  left join team receiving on receiving.id = held.grantee_team_id and receiving.deleted_at is null
+  left join membership holder on holder.team_id = receiving.id and holder.subject_id = ${subject}
+  left join engine asker on asker.subject_id = ${subject}
+  where held.credential_id = credential.id and (held.grantee_subject_id = ${subject} or holder.subject_id is not null))`;
+
+/** A subject, with what he is called. */
+export interface Person { readonly subject: SubjectId; readonly sub: string }
+/** A credential and who owns it. */
+export interface Owned { readonly team: TeamId; readonly slug: string; readonly credential: CredentialId }
+
+export const noWays: Ways = { ways: [], isBroken: false };
+
+/** What these grants are worth to this person: those with more access first. */
+export function waysOf(rows: readonly GrantRow[] | null, owned: Owned, person: Person, keyring: Keyring): Ways {
+  if (rows === null) return noWays;
+  const ways: Way[] = [];
+  let isBroken = false;
+  for (const row of rows) {
+    const way = wayOf(row, owned, person, keyring);
+    if (way === 'sealBroken') isBroken = true;
+    else if (way !== undefined) ways.push(way);
+  }
+  ways.sort((a, b) => (a.access === b.access ? (a.grant < b.grant ? -1 : 1) : a.access === 'use' ? -1 : 1));
+  return { ways, isBroken };
+}
+
+function wayOf(row: GrantRow, owned: Owned, person: Person, keyring: Keyring): Way | 'sealBroken' | undefined {
+  const { id, kind, access, revision, team, slug } = row;
+  const grantee = kind === 'team' ? team : person.subject;
+  const name = kind === 'team' ? slug : person.sub;
+  if (grantee === null || name === null) return undefined;
+  // SECURITY: a grant counts only as the vault wrote it: of this credential, by this owner, to this grantee, under these names.
+  if (!grantSealHolds(keyring, { id, ...owned, kind, grantee, name, access, revision }, bytes(row.seal))) return 'sealBroken';
+  const engine = engineStanding(row, person, keyring);
+  if (engine === 'sealBroken') return engine;
+  if (kind === 'team') {
+    const { role, actsForItself, memberRevision, memberSeal } = row;
+    if (team === null || slug === null || role === null || actsForItself === null || memberRevision === null || memberSeal === null) return undefined;
+    if (!membershipSealHolds(keyring, { team, slug, ...person, role, actsForItself, revision: memberRevision }, bytes(memberSeal))) return 'sealBroken';
+    if ((role === 'engine') !== (engine === 'enabled')) return undefined;
+    return { subject: person.subject, grant: id, revision, access, team: { id: team, slug, memberRevision }, role, actsForItself };
+  }
+  // SECURITY: what was given to a person is not an engine's, should he become one, and what was given to an engine is no person's.
+  if (kind === 'engine') return engine === 'enabled' ? { subject: person.subject, grant: id, revision, access, team: undefined, role: 'engine', actsForItself: false } : undefined;
+  return engine === 'none' ? { subject: person.subject, grant: id, revision, access, team: undefined, role: 'editor', actsForItself: false } : undefined;
+}
+
+function engineStanding({ engine: id, engineState: state, engineRevision: revision, engineSeal: seal }: GrantRow, { subject, sub }: Person, keyring: Keyring): 'none' | 'enabled' | 'disabled' | 'sealBroken' {
+  if (id === null || state === null || revision === null || seal === null) return 'none';
+  return engineSealHolds(keyring, { id, subject, sub, state, revision }, bytes(seal)) ? state : 'sealBroken';
+}
+
+const bytes = (hex: string): Buffer => Buffer.from(hex, 'hex');
+
+/** As SQL: whether these grants are as they were, their teams alive. `ids` and `revisions` are arrays side by side. */
+export const grantsStandSql = (ids: RawBuilder<unknown>, revisions: RawBuilder<unknown>): RawBuilder<boolean> => sql`
+  not exists (select 1 from unnest(${ids}::uuid[], ${revisions}::int[]) as basis (id, revision)
+    left join credential_grant held on held.id = basis.id and held.revision = basis.revision
+    left join team receiving on receiving.id = held.grantee_team_id
+    where held.id is null or receiving.deleted_at is not null)`;
+
+/** Whether the grant is as it was and its team alive; the grant is held so to the end of the transaction. */
+export async function holdGrant(trx: Trx, { grant, revision }: Way): Promise<boolean> {
+  const { rows } = await sql`
+    select 1 from credential_grant held
+    where held.id = ${grant} and held.revision = ${revision}
+      and (held.grantee_team_id is null or exists (select 1 from team where team.id = held.grantee_team_id and team.deleted_at is null))
+      for share of held`.execute(trx);
+  return rows.length === 1;
+}

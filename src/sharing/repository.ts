@@ -1,0 +1,67 @@
+// Grants in SQL. Every function takes the owner and the credential, but the look for another team.
+import { sql } from 'kysely';
+import type { Executor, Trx } from '../db/client.ts';
+import type { GrantAccess, GranteeKind } from '../db/tables.ts';
+import type { TeamRef } from '../http/access.ts';
+import type { SealedGrant } from '../http/grants.ts';
+import type { CredentialId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
+
+export interface GrantRow extends SealedGrant {
+  readonly seal: Buffer; readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+}
+/** Whom a grant is to, as the path says it. */
+export type Grantee = { readonly kind: 'team'; readonly name: string } | { readonly kind: 'subject'; readonly name: string };
+
+const columns = sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
+  coalesce(receiving.slug, person.sub) as name, held.access, held.revision, held.seal,
+  held.created_at as "createdAt", creator.sub as "createdBy", held.updated_at as "updatedAt", updater.sub as "updatedBy"
+  from credential_grant held join team owner on owner.id = held.team_id
+  left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id
+  join subject creator on creator.id = held.created_by join subject updater on updater.id = held.updated_by`);
+
+/** The living team of a slug, held so to the end of the transaction. */
+export async function holdTeam(trx: Trx, slug: string): Promise<TeamRef | undefined> {
+  return trx.selectFrom('team').select(['id', 'slug']).where('slug', '=', slug).where('deleted_at', 'is', null).forKeyShare().executeTakeFirst();
+}
+
+/** The grant of a credential to one grantee; of a team that is gone, too. */
+export async function findGrant(executor: Executor, of: { team: TeamId; credential: CredentialId }, { kind, name }: Grantee): Promise<GrantRow | undefined> {
+  const { rows } = await sql<GrantRow>`
+    select ${columns} where held.team_id = ${of.team} and held.credential_id = ${of.credential}
+      and ${kind === 'team' ? sql`receiving.slug = ${name}` : sql`person.sub = ${name}`}`.execute(executor);
+  return rows[0];
+}
+
+/** Grants of a credential in the order in which they were made. */
+export async function listGrants(executor: Executor, of: { team: TeamId; credential: CredentialId }, page: { limit: number; after: string | undefined }): Promise<GrantRow[]> {
+  const { rows } = await sql<GrantRow>`
+    select ${columns} where held.team_id = ${of.team} and held.credential_id = ${of.credential} and ${page.after === undefined ? sql`true` : sql`held.id > ${page.after}::uuid`}
+    order by held.id limit ${page.limit}`.execute(executor);
+  return rows;
+}
+
+/** How many grants a credential has. */
+export async function countGrants(trx: Trx, credential: CredentialId): Promise<number> {
+  const { count } = await trx.selectFrom('credential_grant').select((select) => select.fn.countAll<number>().as('count')).where('credential_id', '=', credential).executeTakeFirstOrThrow();
+  return count;
+}
+
+export interface GrantWrite {
+  readonly id: GrantId; readonly team: TeamId; readonly credential: CredentialId; readonly kind: GranteeKind; readonly grantee: TeamId | SubjectId;
+  readonly access: GrantAccess; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+}
+
+/** Inserts a grant, or writes anew one of the same grantee. */
+export async function putGrant(trx: Trx, row: GrantWrite): Promise<void> {
+  await sql`
+    insert into credential_grant as held (id, team_id, credential_id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal, created_at, created_by, updated_at, updated_by)
+    values (${row.id}, ${row.team}, ${row.credential}, ${row.kind}, ${row.kind === 'team' ? row.grantee : null}, ${row.kind === 'team' ? null : row.grantee}, ${row.access},
+      ${row.revision}, ${row.seal}, ${row.at}, ${row.by}, ${row.at}, ${row.by})
+    on conflict on constraint credential_grant_pkey do update
+      set grantee_kind = excluded.grantee_kind, access = excluded.access, revision = excluded.revision, seal = excluded.seal, updated_at = excluded.updated_at, updated_by = excluded.updated_by`.execute(trx);
+}
+
+/** Ends a grant; whether there was one. */
+export async function deleteGrant(trx: Trx, id: GrantId): Promise<boolean> {
+  return (await trx.deleteFrom('credential_grant').where('id', '=', id).executeTakeFirst()).numDeletedRows === 1n;
+}
