@@ -2,7 +2,9 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { AuditLog } from './audit/record.ts';
+import { listEvents } from './audit/repository.ts';
 import { registerAccessRecords, registerAudit } from './audit/routes.ts';
+import { showEvent } from './audit/schemas.ts';
 import { Calls } from './broker/call.ts';
 import { CallLimits } from './broker/limits.ts';
 import { createBrokerListener } from './broker/listener.ts';
@@ -26,6 +28,8 @@ import { registerEngines } from './engines/routes.ts';
 import { EnginesService } from './engines/service.ts';
 import { registerAuthentication, type TokenVerification } from './http/authentication.ts';
 import { registerAuthorization } from './http/authorize.ts';
+import { registerExports } from './exports/routes.ts';
+import { ExportsService } from './exports/service.ts';
 import { registerDocs } from './http/docs.ts';
 import { openapiDocument } from './http/document.ts';
 import { type ReadinessCheck, registerHealth } from './http/health.ts';
@@ -168,6 +172,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerRotations(app, { service: keys, idempotency, cursors });
   registerRootKeys(app, { service: rootKeys });
   registerAudit(app, { db, keyring, cursors });
+  registerExports(app, { service: new ExportsService({ db, keyring, audit, now, listEvents, showEvent }), onError });
   await app.ready();
 
   const outcomes = new Outcomes({ db, audit, onError });

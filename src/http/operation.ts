@@ -34,7 +34,13 @@ export interface Operation<P, Q, B, R> {
   /** `ifMatch: 'existing'`: asked for only when the thing is there already. */
   readonly guards?: { readonly ifMatch?: true | 'existing'; readonly idempotencyKey?: true; readonly etag?: true };
   readonly isProbe?: true;
-  readonly handler: (input: Input<P, Q, B>) => Promise<R | Otherwise>;
+  readonly handler: (input: Input<P, Q, B>) => Promise<R | Otherwise | Streamed>;
+}
+
+/** An answer that is sent as it is made, a stream of bytes. The handler sees to it that each part fits the operation's schema. */
+export class Streamed {
+  readonly stream: unknown;
+  constructor(stream: unknown) { this.stream = stream; }
 }
 
 /** An answer of the operation's second kind. */
@@ -103,7 +109,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
       void reply.code(success.status);
       if (success.schema === undefined) return reply.send();
       if (success.mediaType !== undefined) void reply.type(success.mediaType);
-      return answer;
+      return answer instanceof Streamed ? reply.send(answer.stream) : answer;
     },
   });
 }

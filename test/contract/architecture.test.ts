@@ -6,7 +6,7 @@ import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files
 // main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http, egress } → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
-const features = ['broker', 'connections', 'credentials', 'engines', 'keys', 'leases', 'oauth', 'retention', 'root-keys', 'sharing', 'teams'];
+const features = ['broker', 'connections', 'credentials', 'engines', 'exports', 'keys', 'leases', 'oauth', 'retention', 'root-keys', 'sharing', 'teams'];
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
@@ -25,6 +25,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   integrity:          ['broker', 'credentials', 'engines', 'keys', 'oauth', 'audit', 'http', ...floor],
   credentials:        feature,
   engines:            feature,
+  exports:            feature,
   keys:               feature,
   leases:             feature,
   oauth:              feature,
@@ -45,9 +46,11 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
 const doors: Readonly<Record<string, RegExp>> = {
   crypto: /^src\/crypto\/index\.ts$/,
   client: /^src\/client\/index\.ts$/,
-  audit: /^src\/audit\/(record|event)\.ts$/,
+  audit: /^src\/audit\/(record|event|schemas)\.ts$/,
   egress: /^src\/egress\/(index|allow)\.ts$/,
   ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
+  credentials: /^src\/credentials\/(service|schemas)\.ts$/, // an export shows things in the shapes of their own features
+  keys: /^src\/keys\/(service|schemas)\.ts$/,
   broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
 };
 const composition = new Set(['app.ts', 'serve.ts', 'operate']);
@@ -59,7 +62,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
-  kysely: /^src\/(db|http|audit|broker|credentials|engines|integrity|keys|leases|oauth|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
+  kysely: /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|oauth|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
@@ -76,7 +79,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:tls': /^src\/egress\//,
   'node:dns/promises': /^src\/egress\//,
   'node:http': /^src\/((http|local)\/|broker\/(body|proxy|watch)\.ts$)/,
-  'node:stream': /^src\/broker\//,
+  'node:stream': /^src\/(broker|exports)\//,
   'node:events': /^src\/broker\//,
   'node:fs': /^src\/(main\.ts$|db\/|local\/|http\/docs\.ts$)/,
   'node:path': /^src\/(db|local|http|operate)\//,

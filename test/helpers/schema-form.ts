@@ -2,6 +2,7 @@
 // the first of a handful of ordinary values that its schema takes. Secrets are random and as awkward as they may be.
 import { randomBytes } from 'node:crypto';
 import { testCertificate } from './certificate.ts';
+import { takes } from './json-schema.ts';
 
 type Json = Readonly<Record<string, any>>;
 export type FormValue = string | number | boolean;
@@ -11,28 +12,6 @@ export type Form = Record<string, FormValue>;
 const atHand: readonly FormValue[] = [
   true, 1, 8443, 'a-name', 'host.example', 'audience=x', 'https://service.example/base', testCertificate(['a.example']).certificate, '2031-01-31T00:00:00Z',
 ];
-
-/** Whether a field's schema takes the value. Throws for a keyword that it does not know: what is not understood must not be ignored. */
-export function takes(schema: Json, value: unknown): boolean {
-  return Object.entries(schema).every(([keyword, rule]) => {
-    switch (keyword) {
-      case 'title': case 'description': case 'default': case 'writeOnly': case '$schema': case '$id': return true;
-      case 'type': return rule === 'integer' ? Number.isSafeInteger(value) : rule === 'object' ? typeof value === 'object' && value !== null : typeof value === rule;
-      case 'minLength': return typeof value !== 'string' || Array.from(value).length >= rule;
-      case 'maxLength': return typeof value !== 'string' || Array.from(value).length <= rule;
-      case 'pattern': return typeof value !== 'string' || new RegExp(rule as string, 'u').test(value);
-      case 'format': return rule === 'uri' && typeof value === 'string' && URL.canParse(value);
-      case 'enum': return (rule as unknown[]).includes(value);
-      case 'minimum': return typeof value !== 'number' || value >= rule;
-      case 'maximum': return typeof value !== 'number' || value <= rule;
-      case 'required': return (rule as string[]).every((name) => Object.hasOwn(value as object, name));
-      case 'anyOf': return (rule as Json[]).some((each) => takes(each, value));
-      case 'properties': return Object.entries(value as Json).every(([name, each]) => !Object.hasOwn(rule as Json, name) || takes((rule as Json)[name] as Json, each));
-      case 'additionalProperties': return Object.entries(value as Json).every(([name, each]) => Object.hasOwn(schema['properties'] as Json, name) || (rule !== false && takes(rule as Json, each)));
-      default: throw new Error(`a keyword that a form does not know: ${keyword}`);
-    }
-  });
-}
 
 /** A value that the schema takes, another one than `besides`. */
 export function valueFor(schema: Json, besides: readonly unknown[] = []): FormValue {

@@ -96,7 +96,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
     });
     checkPromise(asked.get(String(answer.headers['x-request-id'])), answer);
     answers.push(`${answer.statusCode} ${JSON.stringify(answer.headers)}\n${answer.body}`);
-    return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: /json/.test(String(answer.headers['content-type'])) && answer.body !== '' ? JSON.parse(answer.body) : undefined };
+    return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: jsonOf(String(answer.headers['content-type']), answer.body) };
   };
   const must = (answer: Answer, status: number): void => {
     if (answer.status !== status) throw new Error(`expected ${status}, got ${answer.status}: ${answer.text}`);
@@ -115,6 +115,12 @@ function noteOperations(app: FastifyInstance, asked: Map<string, AnyOperation>):
     const { operation } = request.routeOptions.config;
     if (operation !== undefined) asked.set(request.id, operation);
   });
+}
+
+/** The body; of several lines of JSON all of them. */
+function jsonOf(type: string, body: string): unknown {
+  if (!type.includes('json') || body === '') return undefined;
+  return type.startsWith('application/x-ndjson') ? body.trimEnd().split('\n').map((line) => JSON.parse(line) as unknown) : JSON.parse(body);
 }
 
 /** Whichever test meets an answer that openapi.yaml does not promise fails by it. */

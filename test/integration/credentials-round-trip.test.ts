@@ -9,8 +9,9 @@ import { Egress } from '../../src/egress/index.ts';
 import { credentialTypes, findType } from '../../src/credentials/types/registry.ts';
 import { askTicket, callBroker } from '../helpers/broker.ts';
 import { tlsUpstream } from '../helpers/egress.ts';
+import { takes } from '../helpers/json-schema.ts';
 import { askLease, demand, openAnswer, registerEngine, rulesOf, type TestEngine } from '../helpers/leases.ts';
-import { fillShortest, fillWhole, type Form, plainSecret, secretNames, takes, valueFor } from '../helpers/schema-form.ts';
+import { fillShortest, fillWhole, type Form, plainSecret, secretNames, valueFor } from '../helpers/schema-form.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };
