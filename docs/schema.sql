@@ -110,6 +110,7 @@ create table credential (
 create index credential_deleted ON credential USING btree (team_id, id) WHERE state = 'deleted'::text;
 create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") WHERE state <> 'deleted'::text;
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
+create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
 
 -- tenant-data, sealed: what a team or a subject may do with a credential of another team
 create table credential_grant (
@@ -355,6 +356,37 @@ create index membership_subject_index ON membership USING btree (subject_id);
 create trigger membership_engine_role BEFORE INSERT OR UPDATE OF role, subject_id ON membership FOR EACH ROW EXECUTE FUNCTION membership_engine_role();
 create trigger membership_keep_an_admin BEFORE DELETE OR UPDATE OF role ON membership FOR EACH ROW EXECUTE FUNCTION membership_keep_an_admin();
 
+-- tenant-data, sealed: the outbox: messages to be sent and, for a while, those that were; names and ids, never a value
+create table notification (
+  id uuid not null,
+  webhook_id uuid not null,
+  team_id uuid not null,
+  type text not null,
+  subject_type text not null,
+  subject_id text not null,
+  due_at timestamp with time zone not null, -- what makes it one message: the time that it is about, of what happens by time
+  at timestamp with time zone not null,
+  data jsonb not null,
+  seal bytea not null,
+  state text not null,
+  attempts integer not null default 0,
+  next_attempt_at timestamp with time zone,
+  last_attempt_at timestamp with time zone,
+  outcome text,
+  ended_at timestamp with time zone,
+  constraint notification_pkey PRIMARY KEY (id),
+  constraint notification_once UNIQUE (webhook_id, type, subject_id, due_at),
+  constraint notification_webhook_fkey FOREIGN KEY (webhook_id) REFERENCES webhook(credential_id) ON DELETE CASCADE,
+  constraint notification_attempts_natural CHECK (attempts >= 0),
+  constraint notification_ended_has_a_time CHECK ((state = 'pending'::text) = (ended_at IS NULL)),
+  constraint notification_pending_has_a_next CHECK ((state = 'pending'::text) = (next_attempt_at IS NOT NULL)),
+  constraint notification_state_known CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text])),
+  constraint notification_type_form CHECK (type ~ '^[a-z]+(\.[a-zA-Z]+)+$'::text)
+);
+create index notification_ended ON notification USING btree (ended_at) WHERE state <> 'pending'::text;
+create index notification_newest ON notification USING btree (webhook_id, id);
+create index notification_pending ON notification USING btree (webhook_id, next_attempt_at, id) WHERE state = 'pending'::text;
+
 -- tenant-data: begun and not answered yet; the state only as a hash over it and the row, the PKCE verifier not at all
 create table oauth_authorization (
   id uuid not null,
@@ -491,6 +523,35 @@ create table team (
   constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text])),
   constraint team_versions_kept_range CHECK (versions_kept >= 1 AND versions_kept <= 1000)
 );
+
+-- tenant-data, sealed: of what a team is told, and with which credential of type webhook; beside the seal the state of deliveries
+create table webhook (
+  credential_id uuid not null,
+  team_id uuid not null,
+  events text[] not null,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  updated_at timestamp with time zone not null,
+  updated_by uuid not null,
+  claim_id uuid,
+  claimed_until timestamp with time zone, -- a replica sends something there; after this time it is taken to be gone
+  served_at timestamp with time zone,
+  paused_until timestamp with time zone, -- nothing is sent before: the receiver failed, or asked for it
+  failing_since timestamp with time zone,
+  delivered_at timestamp with time zone,
+  gone_at timestamp with time zone, -- the receiver answered 410: nothing is sent any more until somebody puts the webhook again
+  constraint webhook_pkey PRIMARY KEY (credential_id),
+  constraint webhook_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint webhook_credential_fkey FOREIGN KEY (credential_id) REFERENCES credential(id) ON DELETE CASCADE,
+  constraint webhook_team_fkey FOREIGN KEY (team_id) REFERENCES team(id),
+  constraint webhook_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
+  constraint webhook_claim_is_whole CHECK ((claim_id IS NULL) = (claimed_until IS NULL)),
+  constraint webhook_events_some CHECK (cardinality(events) >= 1 AND cardinality(events) <= 50),
+  constraint webhook_revision_positive CHECK (revision > 0)
+);
+create index webhook_team ON webhook USING btree (team_id);
 
 CREATE OR REPLACE FUNCTION public.audit_drop_months(months_kept integer)
  RETURNS integer

@@ -51,6 +51,11 @@ import { RotationWorker } from './keys/worker.ts';
 import { registerLeases } from './leases/routes.ts';
 import { LeasesService } from './leases/service.ts';
 import { UsageCounter } from './leases/usage.ts';
+import { Deliverer } from './notifications/deliverer.ts';
+import { Lookout } from './notifications/lookout.ts';
+import { Outbox } from './notifications/outbox.ts';
+import { registerWebhooks } from './notifications/routes.ts';
+import { WebhooksService } from './notifications/service.ts';
 import { Provider } from './oauth/provider.ts';
 import { registerOAuth } from './oauth/routes.ts';
 import { AccessTokens, OAuthService } from './oauth/service.ts';
@@ -98,9 +103,14 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   let isStopping = false;
   const app = createServer({ logger, trustedProxies: parts.trustedProxies, tls: parts.tls, isStopping: () => isStopping });
   const onError = (error: Error): void => { logBackgroundFailure(logger, error); };
+  const outbox = new Outbox({ keyring, now });
+  const lookout = new Lookout({ db, outbox, now, onError });
   const audit = new AuditLog({
-    db, keyring, now, onError,
-    onAlarm: ({ action, target, caller }) => { logger.error({ event: 'sealBroken', action, target, requestId: caller.requestId }, 'a sealed row was changed past the service'); },
+    db, keyring, now, onError, onRecorded: outbox.tell,
+    onAlarm: (denial) => {
+      logger.error({ event: 'sealBroken', action: denial.action, target: denial.target, requestId: denial.caller.requestId }, 'a sealed row was changed past the service');
+      lookout.brokenSeal(denial);
+    },
   });
   const subjects = new Subjects();
   const idempotency = new Idempotency({ db, keyring, now });
@@ -129,6 +139,11 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const credentials = new CredentialsService({ db, keyring, audit, now });
   const sharing = new SharingService({ db, keyring, audit, subjects, now, isEngine: (trx, subject, sub, who) => engines.isEngine(trx, subject, sub, who) });
   const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
+  const deliverer = new Deliverer({
+    db, keyring, audit, now, onError, credentials, egress: parts.egress, onUse: (credential) => { usage.count(credential); },
+    onAlarm: ({ table, id }) => { logger.error({ event: 'sealBroken', action: 'notify', target: { type: table, id } }, 'a sealed row was changed past the service'); },
+  });
+  const webhooks = new WebhooksService({ db, keyring, audit, now, credentials, outbox, wake: () => { deliverer.wake(); } });
   const provider = new Provider({ egress: parts.egress, now });
   const accessTokens = new AccessTokens({ db, keyring, audit, now, provider });
   const oauth = new OAuthService({
@@ -170,6 +185,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerBrokerTickets(app, { service: tickets, authenticator });
   registerKeys(app, { service: keys, life, cursors, now });
   registerRotations(app, { service: keys, idempotency, cursors });
+  registerWebhooks(app, { service: webhooks, cursors });
   registerRootKeys(app, { service: rootKeys });
   registerAudit(app, { db, keyring, cursors });
   registerExports(app, { service: new ExportsService({ db, keyring, audit, now, listEvents, showEvent }), onError });
@@ -183,12 +199,12 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
 
   return {
     app, broker,
-    start: () => { worker.start(); scheduler.start(); keeper.start(); usage.start(); retention.start(); },
+    start: () => { worker.start(); scheduler.start(); keeper.start(); usage.start(); retention.start(); lookout.start(); deliverer.start(); },
     stop: async () => {
       isStopping = true;
       await Promise.all([app.closeGently(), broker.closeGently()]);
       await outcomes.flush();
-      await Promise.all([worker.stop(), scheduler.stop(), keeper.stop(), retention.stop(), usage.stop(), accessTokens.stop()]);
+      await Promise.all([worker.stop(), scheduler.stop(), keeper.stop(), retention.stop(), lookout.stop(), deliverer.stop(), usage.stop(), accessTokens.stop()]);
       await audit.stop();
     },
   };

@@ -29,6 +29,8 @@ export interface AuditParts {
   readonly onError: (error: Error) => void;
   /** Told of every refusal because a seal does not hold: somebody wrote to the database past the service. */
   readonly onAlarm: (denial: Denial) => void;
+  /** Told of events on the executor on which they were recorded, right after: what it writes commits with them, and what it throws undoes them. */
+  readonly onRecorded?: (executor: Executor, inputs: readonly EventInput[]) => Promise<void>;
 }
 
 const flushMs = 500;
@@ -59,7 +61,9 @@ export class AuditLog {
 
   /** Writes events inside the operation's transaction. */
   async record(executor: Executor, ...inputs: readonly EventInput[]): Promise<void> {
-    if (inputs.length > 0) await (inputs.length === 1 ? recordOne : recordSeveral)(executor, this.values(inputs));
+    if (inputs.length === 0) return;
+    await (inputs.length === 1 ? recordOne : recordSeveral)(executor, this.values(inputs));
+    await this.#parts.onRecorded?.(executor, inputs);
   }
 
   /** Events for a statement that was composed once with `recordedSql`, so that an operation and its events are one round trip. */

@@ -1,6 +1,6 @@
 // The one way to change a credential's row: lock, seal, revision, write, event, in one transaction.
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
+import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
@@ -95,14 +95,14 @@ export async function openSecrets(parts: ChangeParts, caller: Caller, row: Crede
 }
 
 /** The error to throw; of a version that does not open, once it is marked. */
-export async function undecryptable(parts: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, error: unknown, action = 'credential.update'): Promise<unknown> {
+export async function undecryptable(parts: ChangeParts, caller: EventInput['caller'], team: TeamRef, id: CredentialId, error: unknown, action = 'credential.update'): Promise<unknown> {
   if (!(error instanceof UndecryptableVersion)) return error;
   await mark(parts, caller, team, id, error, action);
   return new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
 }
 
 /** The first time that a token does not open is a change of the version, and stands in the trail with its key. */
-async function mark({ db, audit, now }: ChangeParts, caller: Caller, team: TeamRef, id: CredentialId, { version, key }: UndecryptableVersion, action: string): Promise<void> {
+async function mark({ db, audit, now }: ChangeParts, caller: EventInput['caller'], team: TeamRef, id: CredentialId, { version, key }: UndecryptableVersion, action: string): Promise<void> {
   if (key === undefined) return;
   await db.transaction().execute(async (trx) => {
     if (!await repository.markUndecryptable(trx, { team: team.id, id, version, key, at: new Date(now()) })) return;

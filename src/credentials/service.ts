@@ -1,7 +1,7 @@
 // Credentials: what people do with them. Secrets come in and are sealed; none comes out here. Every change commits with its
 // audit event; whatever is written lands under the team's active key or not at all.
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
+import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
@@ -13,7 +13,6 @@ import { noWays, waysOf } from '../http/grants.ts';
 import { standingOf } from '../http/rights.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
-import type { JsonObject } from '../shared/json.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
@@ -23,7 +22,7 @@ import { type CredentialFilters, listCredentials, type ListedCredential } from '
 import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
-import { type InUse, openForUse } from './use.ts';
+import { type InUse, openForUse, type Use } from './use.ts';
 import { sameFields, sealVersion, typeNamed, underActiveKey, writeNextVersion } from './versions.ts';
 
 export type { PublicFields } from './fields.ts';
@@ -109,8 +108,11 @@ export class CredentialsService {
     return row;
   }
 
-  /** Opens a credential for one use by the vault itself, recorded as `event`; of another team's by the way of a grant. Throws notFound, stateConflict, undecryptable, keyUnavailable. */
-  openForUse(caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }, way: Way | undefined): Promise<InUse> {
+  /**
+   * Opens a credential for one use by the vault itself, recorded as `event`; of another team's by the way of a grant. Throws notFound, stateConflict, undecryptable,
+   * keyUnavailable, and what the use demands.
+   */
+  openForUse(caller: EventInput['caller'], located: Pick<CredentialRow, 'id' | 'team' | 'slug'>, event: Use, way: Way | undefined): Promise<InUse> {
     return openForUse(this.#parts, caller, located, event, way);
   }
 

@@ -1,8 +1,8 @@
 // The opening of a credential for one use by the vault itself: what is opened is what the row says at that moment, and the use is
 // recorded in the same transaction, before anything is done with it.
-import { credentialTarget, eventsThrough } from '../audit/event.ts';
+import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
 import type { SecretFields } from '../crypto/index.ts';
-import type { Caller, Way } from '../http/access.ts';
+import type { Way } from '../http/access.ts';
 import { holdGrant } from '../http/grants.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -15,8 +15,11 @@ import { openHeld, UndecryptableVersion } from './versions.ts';
 /** A credential opened for a use, as it was when that was recorded. */
 export interface InUse { readonly row: CredentialRow; readonly secrets: SecretFields }
 
-/** Opens the current version and records that, or does neither. Throws notFound, stateConflict (disabled, expired), undecryptable, keyUnavailable. */
-export async function openForUse(parts: ChangeParts, caller: Caller, located: CredentialRow, event: { action: string; details: JsonObject }, way?: Way): Promise<InUse> {
+/** How a use stands in the trail; `demand` throws when the row as it is then is not to be used so. */
+export interface Use { readonly action: string; readonly details: JsonObject; readonly demand?: (row: CredentialRow) => void }
+
+/** Opens the current version and records that, or does neither. Throws notFound, stateConflict (disabled, expired), undecryptable, keyUnavailable, and what the use demands. */
+export async function openForUse(parts: ChangeParts, caller: EventInput['caller'], located: Pick<CredentialRow, 'id' | 'team' | 'slug'>, event: Use, way?: Way): Promise<InUse> {
   const { db, keyring, audit } = parts;
   const team = { id: located.team, slug: located.slug };
   try {
@@ -29,6 +32,7 @@ export async function openForUse(parts: ChangeParts, caller: Caller, located: Cr
       if (way !== undefined && !await holdGrant(trx, way)) throw notFound();
       if (row.state !== 'enabled') throw new AppError('stateConflict', 'The credential is disabled.');
       if (row.expiresAt !== null && row.expiresAt <= at) throw new AppError('stateConflict', 'The credential has expired.');
+      event.demand?.(row);
       const held = await repository.findToken(trx, row.team, row.id, row.version);
       if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
       const secrets = openHeld(keyring, row, held);

@@ -18,7 +18,7 @@ import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from 
 
 const cacheEntriesMaxDefault = 1000;
 
-export type SealedTable = 'membership' | 'engine' | 'engine_key' | 'credential' | 'broker_ticket' | 'credential_grant';
+export type SealedTable = 'membership' | 'engine' | 'engine_key' | 'credential' | 'broker_ticket' | 'credential_grant' | 'webhook' | 'notification';
 
 type DataKeyName = Pick<WrappedDataKey, 'id' | 'team' | 'version' | 'format'>;
 

@@ -1,6 +1,6 @@
 // The tables as kysely sees them: one interface a table, in the order of the migrations. docs/schema.sql is their whole truth.
 import type { ColumnType } from 'kysely';
-import type { AuthorizationId, CredentialId, DataKeyId, EngineId, EventId, GrantId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
+import type { AuthorizationId, CredentialId, DataKeyId, EngineId, EventId, GrantId, NotificationId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
@@ -103,6 +103,14 @@ export interface CredentialGrantTable extends Stamped {
   id: GrantId; team_id: TeamId; credential_id: CredentialId; grantee_kind: GranteeKind; grantee_team_id: TeamId | null; grantee_subject_id: SubjectId | null;
   access: GrantAccess; revision: number; seal: Buffer;
 }
+export interface WebhookTable extends Stamped {
+  credential_id: CredentialId; team_id: TeamId; events: string[]; revision: number; seal: Buffer; claim_id: string | null; claimed_until: Date | null; served_at: Date | null;
+  paused_until: Date | null; failing_since: Date | null; delivered_at: Date | null; gone_at: Date | null;
+}
+export interface NotificationTable {
+  id: NotificationId; webhook_id: CredentialId; team_id: TeamId; type: string; subject_type: string; subject_id: string; due_at: Date; at: Date; data: Json; seal: Buffer;
+  state: 'pending' | 'delivered' | 'failed'; attempts: number; next_attempt_at: Date | null; last_attempt_at: Date | null; outcome: string | null; ended_at: Date | null;
+}
 
 export interface Tables {
   subject: SubjectTable;
@@ -127,4 +135,6 @@ export interface Tables {
   idempotency_record: IdempotencyRecordTable;
   broker_ticket: BrokerTicketTable;
   credential_grant: CredentialGrantTable;
+  webhook: WebhookTable;
+  notification: NotificationTable;
 }

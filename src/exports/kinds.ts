@@ -8,6 +8,7 @@ import type { Trx } from '../db/client.ts';
 import { membershipSealHolds, type SealedMembership } from '../http/rights.ts';
 import type { TeamRef } from '../http/access.ts';
 import { grantSealHolds, type SealedGrant } from '../http/grants.ts';
+import { type SealedWebhook, webhookSealHolds } from '../notifications/service.ts';
 
 /** One line, before its schema has looked at it. */
 export type Line = { readonly kind: string } & Readonly<Record<string, unknown>>;
@@ -159,5 +160,27 @@ const grant = kind<GrantRow>({
   }),
 });
 
+type WebhookRow = Omit<SealedWebhook, 'team'> & { seal: Buffer };
+const webhook = kind<WebhookRow>({
+  kind: 'webhook',
+  next: async (trx, id, last, limit) => (await sql<WebhookRow>`
+    select held.credential_id as credential, held.events, held.revision, held.seal, held.served_at as "servedAt", held.paused_until as "pausedUntil", held.failing_since as "failingSince",
+      held.delivered_at as "deliveredAt", held.gone_at as "goneAt", ${stamps('held')}
+    from webhook held ${stampJoins('held')} where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(trx)).rows,
+  line: ({ seal, ...row }, keyring, { id: team }) => ({ ...row, intact: webhookSealHolds(keyring, { ...row, team }, seal) }),
+});
+
+type NotificationRow = { credential: CredentialId; id: string };
+const notification = kind<NotificationRow>({
+  kind: 'notification',
+  next: async (trx, id, last, limit) => (await sql<NotificationRow>`
+    select held.webhook_id as credential, held.id, held.type, held.subject_type as "subjectType", held.subject_id as subject, held.due_at as "dueAt", held.at, held.state, held.attempts,
+      held.next_attempt_at as "nextAttemptAt", held.last_attempt_at as "lastAttemptAt", held.outcome, held.ended_at as "endedAt"
+    from webhook join notification held on held.webhook_id = webhook.credential_id
+    where webhook.team_id = ${id} and ${after(last, (row) => sql`webhook.credential_id >= ${row.credential} and (held.webhook_id, held.id) > (${row.credential}, ${row.id})`)}
+    order by webhook.credential_id, held.id limit ${limit}`.execute(trx)).rows,
+  line: (row) => row,
+});
+
 /** Every kind but the events, in the order in which they go out: what others refer to comes before them. */
-export const kinds: readonly Kind[] = [team, member, key, rotation, credential, version, rotationFailure, grant, connection, authorization, ticket];
+export const kinds: readonly Kind[] = [team, member, key, rotation, credential, version, rotationFailure, grant, connection, authorization, ticket, webhook, notification];

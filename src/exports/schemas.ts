@@ -5,6 +5,7 @@ import { credential as credentialShape } from '../credentials/schemas.ts';
 import { roles } from '../http/access.ts';
 import { count, deliveryList, fingerprint, flag, id, line, name, revision, slug, subject, time, tokenFormat, version } from '../http/schemas.ts';
 import { key as keyShape, rotation as rotationShape } from '../keys/schemas.ts';
+import { delivery as deliveryShape, webhook as webhookShape } from '../notifications/schemas.ts';
 import { reasons } from '../oauth/service.ts';
 import type { Line } from './service.ts';
 
@@ -59,6 +60,13 @@ const lines = {
   ticket: z.strictObject({
     kind: z.literal('ticket'), id, credential: id, engine: id, onBehalfOf: who, host: line(253).nullable().meta({ examples: [null] }), expiresAt: time, createdAt: time,
   }).meta({ id: 'ExportTicket', description: 'A ticket of the broker, until it is destroyed. What it is presented as is not stored.' }),
+  webhook: z.strictObject({
+    kind: z.literal('webhook'), credential: id, events: webhookShape.shape.events, intact, servedAt: some, pausedUntil: some, failingSince: some, deliveredAt: some, goneAt: some, revision, ...stamps,
+  }).meta({ id: 'ExportWebhook', description: 'A credential to which notifications go.' }),
+  notification: z.strictObject({
+    kind: z.literal('notification'), credential: id.meta({ description: 'Of the webhook.' }), id, type: deliveryShape.shape.type, subjectType: line(40), subject: line(255), dueAt: time, at: time, state: deliveryShape.shape.state, attempts: deliveryShape.shape.attempts,
+    nextAttemptAt: some, lastAttemptAt: some, outcome: deliveryShape.shape.outcome, endedAt: some,
+  }).meta({ id: 'ExportNotification', description: 'A message that waits for a webhook, or was sent within the last 35 days.' }),
   event: z.strictObject({ kind: z.literal('event'), ...event.shape }).meta({ id: 'ExportEvent', description: 'An audit event, newest first.' }),
   unreadable: z.strictObject({
     kind: z.literal('unreadable'), of: z.string().max(40).regex(/^[a-zA-Z]+$/).meta({ examples: ['credential'] }), id: id.nullable(),

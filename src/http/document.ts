@@ -15,7 +15,7 @@ const tags = {
   engines: 'Workflow engines and their public keys.',
   oauth: 'Accounts at providers, connected by their owners; tokens come in and are refreshed, none comes out.',
   leases: 'Delivery of secrets to an engine, sealed to its key.', broker: 'Use of a credential without holding it: the vault makes the call and puts the secret in.',
-  keys: 'A team\'s encryption keys and their rotation.', 'root keys': 'The keys outside the database that wrap all others; the operator\'s.', audit: 'What was done and refused.',
+  keys: 'A team\'s encryption keys and their rotation.', 'root keys': 'The keys outside the database that wrap all others; the operator\'s.', webhooks: 'Notifications, signed and sent to receivers of the team\'s.', audit: 'What was done and refused.',
 };
 
 const ifMatch = {

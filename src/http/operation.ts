@@ -8,7 +8,7 @@ import type { Role } from '../db/tables.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
 
-export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'sharing' | 'engines' | 'leases' | 'oauth' | 'broker' | 'keys' | 'root keys' | 'audit';
+export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'sharing' | 'engines' | 'leases' | 'oauth' | 'broker' | 'keys' | 'root keys' | 'webhooks' | 'audit';
 
 /** What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer. */
 export interface Operation<P, Q, B, R> {

@@ -6,6 +6,9 @@ import type { Keyring } from '../crypto/index.ts';
 import { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from '../engines/service.ts';
 import { grantSealHolds, sealGrant, type SealedGrant } from '../http/grants.ts';
 import { engineSealHolds, membershipSealHolds, type SealedEngine, type SealedMembership, sealEngine, sealMembership } from '../http/rights.ts';
+import {
+  notificationSealHolds, type SealedNotification, type SealedWebhook, sealNotification, sealWebhook, webhookSealHolds,
+} from '../notifications/service.ts';
 
 /** How one table is read and sealed. */
 export interface SealedRows<T> {
@@ -52,6 +55,15 @@ const grants: SealedRows<SealedGrant> = {
     from credential_grant held join team owner on owner.id = held.team_id
     left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id`),
 };
+const webhooks: SealedRows<SealedWebhook> = {
+  table: 'webhook', key: [uuid('held.credential_id')], holds: webhookSealHolds, seal: sealWebhook,
+  select: sql.raw('held.credential_id as credential, held.team_id as team, held.events, held.revision from webhook held'),
+};
+const notifications: SealedRows<SealedNotification> = {
+  table: 'notification', key: [uuid('held.id')], holds: notificationSealHolds, seal: sealNotification,
+  select: sql.raw(`held.id, held.webhook_id as webhook, held.team_id as team, held.type, held.subject_type as "subjectType", held.subject_id as "subjectId", held.due_at as "dueAt", held.at, held.data
+    from notification held`),
+};
 
 /** Every sealed table. What a row is, only its own functions know. */
-export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets, grants] as unknown as readonly SealedRows<never>[];
+export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets, grants, webhooks, notifications] as unknown as readonly SealedRows<never>[];

@@ -16,7 +16,7 @@ import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
 
 
 export type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
-export { type TokenTable, hasTokensSql, tokenTables } from './token-tables.ts';
+export { failureCountSql as rotationFailureCountSql, type TokenTable, hasTokensSql, tokenTables } from './token-tables.ts';
 
 /** How fast a rotation goes, and when it will be done if it goes on like that. */
 export interface Pace { readonly rowsPerSecond: number; readonly estimatedEnd: Date | null }

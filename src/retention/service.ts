@@ -17,6 +17,7 @@ const auditMonthsKept = 12;
 const monthsAhead = 3;
 const deletedCredentialDays = 30;
 const deletedTeamDays = 7;
+const notificationDays = 35;
 const idempotencyHours = 24;
 const batchRowsDefault = 500;
 const dayMs = 86_400_000;
@@ -56,6 +57,7 @@ export class Retention {
       () => this.#untilDone(() => this.#purgeIdempotency()),
       () => this.#untilDone(() => this.#purgeTickets()),
       () => this.#untilDone(() => this.#purgeAuthorizations()),
+      () => this.#untilDone(() => this.#purgeNotifications()),
       () => this.#untilDone(() => this.#purgeCredentials()),
       () => this.#untilDone(() => this.#purgeTeam()),
     ];
@@ -88,6 +90,15 @@ export class Retention {
   async #purgeAuthorizations(): Promise<boolean> {
     const { rows } = await sql`
       delete from oauth_authorization where id = any(array(select id from oauth_authorization where expires_at < ${this.#before(0)} limit ${this.#batchRows} for update skip locked))
+      returning 1`.execute(this.#parts.db);
+    return rows.length === this.#batchRows;
+  }
+
+  /** Delivered, or given up. For so long nothing that is told once is told again. */
+  async #purgeNotifications(): Promise<boolean> {
+    const { rows } = await sql`
+      delete from notification where id = any(array(
+        select id from notification where state <> 'pending' and ended_at < ${this.#before(notificationDays * dayMs)} limit ${this.#batchRows} for update skip locked))
       returning 1`.execute(this.#parts.db);
     return rows.length === this.#batchRows;
   }

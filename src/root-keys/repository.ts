@@ -72,6 +72,7 @@ export async function markWrappedKeys(
 export interface StatusRow {
   readonly teams: number; readonly credentials: number; readonly engines: number; readonly rotationsRunning: number; readonly keysOverdue: number;
   readonly keysCompromised: number; readonly keysCompromisedInUse: number; readonly versionsUndecryptable: number;
+  readonly notificationsPending: number; readonly notificationsFailed: number; readonly receiversFailing: number;
 }
 
 /** Counts over everything; nothing of any one team. */
@@ -85,7 +86,10 @@ export async function findStatus(executor: Executor, at: Date): Promise<StatusRo
         where team.deleted_at is null and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}) as "keysOverdue",
       (select count(*) from data_key where compromised_at is not null and state <> 'destroyed') as "keysCompromised",
       (select count(*) from data_key key where compromised_at is not null and (state = 'active' or ${hasTokensSql('key.id')})) as "keysCompromisedInUse",
-      (select count(*) from credential_version where undecryptable_at is not null) as "versionsUndecryptable"`.execute(executor);
+      (select count(*) from credential_version where undecryptable_at is not null) as "versionsUndecryptable",
+      (select count(*) from notification where state = 'pending') as "notificationsPending",
+      (select count(*) from notification where state = 'failed') as "notificationsFailed",
+      (select count(*) from webhook where failing_since is not null or gone_at is not null) as "receiversFailing"`.execute(executor);
   const row = rows[0];
   if (row === undefined) throw new Error('a select without a from gives a row');
   return row;

@@ -18,6 +18,7 @@ const marked = z.strictObject({ keys: count.meta({ description: 'Data keys marke
 const status = z.strictObject({
   teams: count, credentials: count, engines: count, rotationsRunning: count, keysOverdue: count, keysCompromised: count,
   keysCompromisedInUse: count.meta({ description: 'Of these, those that are active or that tokens are still under: 0 when all of it was moved.' }), versionsUndecryptable: count,
+  notificationsPending: count, notificationsFailed: count.meta({ description: 'Given up within the last 35 days.' }), receiversFailing: count,
 }).meta({ id: 'Status' });
 
 /** Adds the operations on root keys and the status. */

@@ -19,6 +19,7 @@ export type EventId = Id<'event'>;
 export type LeaseId = Id<'lease'>;
 export type TicketId = Id<'ticket'>;
 export type GrantId = Id<'grant'>;
+export type NotificationId = Id<'notification'>;
 export type AuthorizationId = Id<'authorization'>;
 
 const idPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;

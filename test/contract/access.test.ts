@@ -13,6 +13,7 @@ import { hooked } from '../helpers/hooked.ts';
 import { askTicket } from '../helpers/broker.ts';
 import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { callbackOf } from '../helpers/oauth.ts';
+import { typeSamples } from '../helpers/type-samples.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 /** Actions that no route has, because a service asks for them: where. */
@@ -140,7 +141,7 @@ t.test('operations over several teams ask the table for each thing', async (t) =
     async listCredentials() {
       for (const role of roles) {
         const { json } = await vault.call(people[role], 'GET', '/v1/credentials');
-        t.same(json.items.map(({ id }: { id: string }) => id), isAllowed(role, 'credential.read') ? [parts.id] : [], role);
+        t.same(json.items.map(({ id }: { id: string }) => id), isAllowed(role, 'credential.read') ? [parts.id, parts.credential] : [], role);
       }
       for (const outsider of ['stranger', 'operator']) t.same((await vault.call(outsider, 'GET', '/v1/credentials')).json, { items: [], nextCursor: null }, outsider);
     },
@@ -217,10 +218,13 @@ async function startFilled(t: Parameters<typeof startVault>[0], options: Paramet
   const { keys: [{ kid }] } = await demand(vault.call('operator', 'GET', `/v1/engines/${engine.id}`), 200);
   for (const role of ['viewer', 'editor', 'auditor', 'engine'] as const) await vault.member('payments', people[role], role);
   const credential = await storeOpenai(vault, 'payments', 'openai', 'sk-test');
+  const { public: open, secret } = typeSamples['webhook']!;
+  const receiver = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/credentials', { name: 'receiver', type: 'webhook', fields: { ...open, ...secret } }), 201);
+  await demand(vault.call(people.admin, 'PUT', `/v1/teams/payments/webhooks/${receiver.id}`, { events: ['key.overdue'] }), 200);
   const rotation = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/key-rotations'), 202);
   const parts: Record<string, string> = {
     team: 'payments', id: credential.id, engine: engine.id, kid, key: rotation.toKey, rotation: rotation.id, subject: people.viewer, type: 'openai',
-    fingerprint: '0123456789abcdef', version: '1', name: 'openai',
+    fingerprint: '0123456789abcdef', version: '1', name: 'openai', credential: receiver.id,
   };
   const fill = ({ url }: AnyOperation, other: Record<string, string> = {}): string => url.replaceAll(/:([A-Za-z]+)/g, (_, name: string) => {
     const part = other[name] ?? parts[name];

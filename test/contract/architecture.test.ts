@@ -6,7 +6,7 @@ import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files
 // main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http, egress } → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
-const features = ['broker', 'connections', 'credentials', 'engines', 'exports', 'keys', 'leases', 'oauth', 'retention', 'root-keys', 'sharing', 'teams'];
+const features = ['broker', 'connections', 'credentials', 'engines', 'exports', 'keys', 'leases', 'notifications', 'oauth', 'retention', 'root-keys', 'sharing', 'teams'];
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
@@ -22,12 +22,13 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'app.ts':           ['integrity', ...feature],
   broker:             feature,
   connections:        feature,
-  integrity:          ['broker', 'credentials', 'engines', 'keys', 'oauth', 'audit', 'http', ...floor],
+  integrity:          ['broker', 'credentials', 'engines', 'keys', 'notifications', 'oauth', 'audit', 'http', ...floor],
   credentials:        feature,
   engines:            feature,
   exports:            feature,
   keys:               feature,
   leases:             feature,
+  notifications:      feature,
   oauth:              feature,
   retention:          feature,
   'root-keys':        feature,
@@ -51,6 +52,7 @@ const doors: Readonly<Record<string, RegExp>> = {
   ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
   credentials: /^src\/credentials\/(service|schemas)\.ts$/, // an export shows things in the shapes of their own features
   keys: /^src\/keys\/(service|schemas)\.ts$/,
+  notifications: /^src\/notifications\/(service|schemas)\.ts$/,
   broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
 };
 const composition = new Set(['app.ts', 'serve.ts', 'operate']);
@@ -62,7 +64,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
-  kysely: /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|oauth|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
+  kysely: /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
@@ -86,12 +88,12 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
   'node:os': /^src\/(local|egress)\//,
   'node:child_process': /^src\/local\//,
-  'node:timers/promises': /^src\/(local|keys|leases|oauth|client|operate)\//,
+  'node:timers/promises': /^src\/(local|keys|leases|notifications|oauth|client|operate)\//,
 };
 
 /** Names that may stand only in the files listed; each file listed must hold the name, or the list is stale. */
 const names: readonly { readonly what: string; readonly pattern: RegExp; readonly files: readonly string[] }[] = [
-  { what: 'expose, the door to plaintext', pattern: /\bexpose\b/, files: ['src/broker/fields.ts', 'src/connections/service.ts', 'src/credentials/versions.ts', 'src/crypto/envelope.ts', 'src/crypto/secret.ts', 'src/leases/access-tokens.ts', 'src/leases/sealed.ts',
+  { what: 'expose, the door to plaintext', pattern: /\bexpose\b/, files: ['src/broker/fields.ts', 'src/connections/service.ts', 'src/credentials/versions.ts', 'src/crypto/envelope.ts', 'src/crypto/secret.ts', 'src/leases/access-tokens.ts', 'src/leases/sealed.ts', 'src/notifications/message.ts',
     'src/oauth/held.ts', 'src/oauth/provider.ts', 'src/oauth/service.ts', 'src/oauth/state.ts', 'src/oauth/tokens.ts'] },
   { what: 'a cipher', pattern: /\bcreate(De)?[cC]ipher(iv)?\b/, files: ['src/crypto/fernet.ts', 'src/crypto/nested-jwt.ts', 'src/crypto/root-keys.ts'] },
   { what: 'process', pattern: /(?<![\w.'-])process\s*(\?\.|[.[])|=\s*process\b|node:process|getBuiltinModule/, files: ['src/main.ts'] },

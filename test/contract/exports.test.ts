@@ -27,6 +27,8 @@ const columnsLeftOut: Readonly<Record<string, Readonly<Record<string, string>>>>
   oauth_token: { team_id: place, token: value, client: 'the fields of the version, as they were', policy: 'the policy of the version, as it was', takes_version: '`isHeld` says it', claim_id: claim, claimed_until: claim },
   oauth_authorization: { team_id: place, client: 'the fields of the version, as they were', redirect_uri: 'the configuration\'s', state_hash: value, salt: value },
   credential_grant: { team_id: place, seal },
+  webhook: { team_id: place, seal, claim_id: 'who sends at this very moment', claimed_until: 'who sends at this very moment' },
+  notification: { team_id: place, seal: 'it is asked for when it is sent', data: 'names and ids that stand in the lines of what it is about' },
   broker_ticket: { ticket_hash: value, revision: 'never changes', seal },
 };
 

@@ -58,6 +58,9 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
   googleSheets: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
   googleDrive: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
   bigquery: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
+  webhook: {
+    secret: { secret: `whsec_${Buffer.alloc(32, 1).toString('base64')}`, previousSecret: `whsec_${Buffer.alloc(24, 2).toString('base64')}` }, public: { url: 'https://hooks.example/vault' },
+  },
   custom: { secret: { anything: 'a', other: 'b' }, public: { region: 'eu', replicas: 3, isFast: false } },
 };
 
@@ -67,6 +70,12 @@ export const freeFields: ReadonlySet<string> = new Set(['httpBasic.username', 's
   'googleServiceAccount.clientEmail', 'googleServiceAccount.projectId', 'googleServiceAccount.scopes', 'jwtSigning.keyId', 'jwtSigning.algorithm', 'tlsClient.certificate', 'tlsClient.ca', 'sshKey.username',
   ...['grant', 'clientId', 'scope', 'clientAuthentication', 'parameters', 'expiresAt'].map((name) => `oauth2.${name}`), ...['googleSheets', 'googleDrive', 'bigquery'].flatMap((type) => ['clientId', 'scope', 'tokenExpiry'].map((name) => `${type}.${name}`)),
 ]);
+
+/** The text as a value of the secret field: as it is, or dressed up where the type asks for a form. */
+export function secretOf(type: string, field: string, text: string): string {
+  const isFree = type !== 'webhook' || !/ecret$/.test(field);
+  return isFree ? text : `whsec_${Buffer.from(text.padEnd(24, '.').slice(0, 64)).toString('base64')}`;
+}
 
 /** Another value of the same kind, for a field of this value. */
 export function anotherValue(value: string | number | boolean): string | number | boolean {

@@ -17,7 +17,7 @@ import { askLease, demand, openAnswer, registerEngine, type TestEngine } from '.
 import { until } from '../helpers/processes.ts';
 import { deploy } from '../helpers/serve.ts';
 import { openSecrets } from '../helpers/stored.ts';
-import { typeSamples } from '../helpers/type-samples.ts';
+import { secretOf, typeSamples } from '../helpers/type-samples.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
 const canary = process.env['VAULT_TEST_CANARY'] ?? `canary-${randomBytes(16).toString('hex')}`;
@@ -112,7 +112,7 @@ async function storeEveryType(vault: TestVault): Promise<Stored[]> {
     const secrets = type.isOpen === true ? ['password', 'other'] : fields.flatMap(([name, field]) => (field.class === 'secret' ? [name] : []));
     const open = type.isOpen === true ? {} : typeSamples[type.name]?.public ?? {};
     const body = {
-      name: `${type.name} of all`, type: type.name, description: control, fields: { ...open, ...valuesOf(secrets, canary), ...(type.isOpen === true ? { note: control } : {}) },
+      name: `${type.name} of all`, type: type.name, description: control, fields: { ...open, ...valuesOf(secrets, canary, type), ...(type.isOpen === true ? { note: control } : {}) },
       ...(type.isOpen === true ? { publicFieldNames: ['note'] } : {}),
     };
     const first = await demand(vault.call('alice', 'POST', list, body, { 'idempotency-key': `${canary}-${type.name}` }), 201);
@@ -123,7 +123,7 @@ async function storeEveryType(vault: TestVault): Promise<Stored[]> {
   return stored;
 }
 
-const valuesOf = (names: readonly string[], value: string): Record<string, string> => Object.fromEntries(names.map((name) => [name, value]));
+const valuesOf = (names: readonly string[], value: string, { name: type }: CredentialType): Record<string, string> => Object.fromEntries(names.map((name) => [name, secretOf(type, name, value)]));
 
 /** What an engine gets of them: where tokens are held, the access token alone. */
 const leased = (type: CredentialType, secrets: readonly string[]): readonly string[] => (type.oauth === undefined ? secrets : secrets.filter((name) => name === 'accessToken'));
@@ -135,17 +135,17 @@ async function useAll(t: Tap, vault: TestVault, engine: TestEngine, stored: read
     return leased !== undefined && !leased.notModified ? leased.fields : {};
   };
   for (const { id, type, secrets } of stored) {
-    t.match(await lease(id), valuesOf(leased(type, secrets), canary), `${type.name}: what is stored is the secret`);
+    t.match(await lease(id), valuesOf(leased(type, secrets), canary, type), `${type.name}: what is stored is the secret`);
     await demand(patch(id, { name: `${type.name} renamed`, labels: { env: 'test' } }), 200);
-    await demand(patch(id, { fields: valuesOf(secrets.slice(0, 1), `${canary}-next`) }), 200);
-    t.match(await lease(id), valuesOf(leased(type, secrets.slice(0, 1)), `${canary}-next`), `${type.name}: and the next one`);
-    t.match(await openSecrets(vault, id), valuesOf(secrets.slice(1), canary), `${type.name}: a merge keeps the others`);
+    await demand(patch(id, { fields: valuesOf(secrets.slice(0, 1), `${canary}-next`, type) }), 200);
+    t.match(await lease(id), valuesOf(leased(type, secrets.slice(0, 1)), `${canary}-next`, type), `${type.name}: and the next one`);
+    t.match(await openSecrets(vault, id), valuesOf(secrets.slice(1), canary, type), `${type.name}: a merge keeps the others`);
     const wider = { policy: { delivery: ['lease'], allowedHosts: ['elsewhere.example'] } };
-    t.equal((await patch(id, { ...wider, fields: valuesOf(secrets, canary) })).status, 403, `${type.name}: wider by an editor`);
+    t.equal((await patch(id, { ...wider, fields: valuesOf(secrets, canary, type) })).status, 403, `${type.name}: wider by an editor`);
     if (secrets.length > 0) t.equal((await vault.call('alice', 'PATCH', `/v1/credentials/${id}`, wider, any)).status, 422, `${type.name}: wider without the secrets`);
-    await demand(vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { ...wider, fields: valuesOf(secrets, canary) }, any), 200);
-    t.equal((await vault.call('vera', 'PATCH', `/v1/credentials/${id}`, { fields: valuesOf(secrets, canary) }, any)).status, 403);
-    t.equal((await vault.call('stranger', 'PATCH', `/v1/credentials/${id}`, { fields: valuesOf(secrets, canary) }, any)).status, 404);
+    await demand(vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { ...wider, fields: valuesOf(secrets, canary, type) }, any), 200);
+    t.equal((await vault.call('vera', 'PATCH', `/v1/credentials/${id}`, { fields: valuesOf(secrets, canary, type) }, any)).status, 403);
+    t.equal((await vault.call('stranger', 'PATCH', `/v1/credentials/${id}`, { fields: valuesOf(secrets, canary, type) }, any)).status, 404);
     await demand(vault.call('eddie', 'POST', `/v1/credentials/${id}/disable`), 200);
     t.equal((await askLease(vault, 'n8n', [{ id }])).status, 422);
     await demand(vault.call('eddie', 'POST', `/v1/credentials/${id}/enable`), 200);
@@ -157,7 +157,7 @@ async function useAll(t: Tap, vault: TestVault, engine: TestEngine, stored: read
   const of = `/v1/teams/payments/key-rotations/${rotation}`;
   await until(async () => (await vault.call('alice', 'GET', of)).json.state === 'completed');
   await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${oldKey}/retire`), 200);
-  for (const { id, secrets, type } of stored) t.match(await lease(id), valuesOf(leased(type, secrets), canary), `${type.name}: after the rotation`);
+  for (const { id, secrets, type } of stored) t.match(await lease(id), valuesOf(leased(type, secrets), canary, type), `${type.name}: after the rotation`);
   await demand(vault.call('operator', 'POST', `/v1/engines/${engine.id}/keys`, { key: generateEngineKey('P-256').publicJwk }), 201);
   await vault.call('eddie', 'DELETE', `/v1/credentials/${stored.at(-1)!.id}`, undefined, any);
   for (const [as, url] of [
@@ -243,11 +243,11 @@ async function failBelow(t: Tap, vault: TestVault, stored: readonly Stored[]): P
     harm('insert into credential');
     await one(503, `the line to the database, ${what} at the insert`, create(through));
     harm('insert into credential_version');
-    await one(503, `the line to the database, ${what} in a change`, through.call('alice', 'PATCH', `/v1/credentials/${first!.id}`, { fields: valuesOf(first!.secrets, canary) }, any));
+    await one(503, `the line to the database, ${what} in a change`, through.call('alice', 'PATCH', `/v1/credentials/${first!.id}`, { fields: valuesOf(first!.secrets, canary, first!.type) }, any));
   }
   await intrude(vault.db, `update credential_version set token = (select token from credential_version where credential_id = '${first!.id}' limit 1) where credential_id = '${second!.id}'`);
   await one(422, 'a token of another credential', askLease(vault, 'n8n', [{ id: second!.id }]));
-  await one(200, 'which all its secrets repair', vault.call('alice', 'PATCH', `/v1/credentials/${second!.id}`, { fields: valuesOf(second!.secrets, canary) }, any));
+  await one(200, 'which all its secrets repair', vault.call('alice', 'PATCH', `/v1/credentials/${second!.id}`, { fields: valuesOf(second!.secrets, canary, second!.type) }, any));
   await vault.team('locked');
   await intrude(vault.db, `insert into root_key (fingerprint, canary) values ('0123456789abcdef', '\\x00') on conflict do nothing`, `update data_key set root_fingerprint = '0123456789abcdef'`);
   vault.keyring.forget();

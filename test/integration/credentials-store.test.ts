@@ -3,7 +3,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import t from 'tap';
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { openSecrets, openVersions } from '../helpers/stored.ts';
-import { anotherValue, typeSamples } from '../helpers/type-samples.ts';
+import { anotherValue, secretOf, typeSamples } from '../helpers/type-samples.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };
@@ -42,7 +42,7 @@ t.test('storing credentials', async (t) => {
         t.match((await call('alice', 'POST', `/v1/credentials/${id}/enable`)).json, { health: 'ok', revision: 3, version: 1 });
         const [first] = Object.keys(sample.secret);
         const [open, held] = Object.entries(publicFields)[0] ?? ['', ''];
-        const change = first === undefined ? { [open]: anotherValue(held) } : { [first]: 'a new value' };
+        const change = first === undefined ? { [open]: anotherValue(held) } : { [first]: secretOf(type, first, 'a new value') };
         const changed = await call('alice', 'PATCH', `/v1/credentials/${id}`, { fields: change }, { 'if-match': '"3"' });
         const after = { ...publicFields, ...(first === undefined ? change : {}) };
         t.match([changed.status, changed.json], [200, { version: 2, revision: 4, publicFields: after }]);

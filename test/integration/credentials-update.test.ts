@@ -3,7 +3,7 @@
 import t from 'tap';
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { openSecrets, openVersions } from '../helpers/stored.ts';
-import { anotherValue, freeFields, typeSamples } from '../helpers/type-samples.ts';
+import { anotherValue, freeFields, secretOf, typeSamples } from '../helpers/type-samples.ts';
 import { type Answer, startVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };
@@ -104,28 +104,28 @@ t.test('changing credentials', async (t) => {
     t.strictSame([...freeFields].filter((field) => !open.includes(field)), []);
   });
   const changes = Object.entries(typeSamples).flatMap(([type, sample]) => {
-    const fields = { ...Object.fromEntries(Object.keys(sample.secret).map((name) => [name, hidden])), ...sample.public };
+    const fields = { ...Object.fromEntries(Object.keys(sample.secret).map((name) => [name, secretOf(type, name, hidden)])), ...sample.public };
     return Object.entries({ ...sample.filled, ...sample.public }).map(([field, value]) => ({ type, fields, field, value: anotherValue(value), isDestination: !freeFields.has(`${type}.${field}`) }));
   });
   for (const { type, fields, field, value, isDestination } of [...changes, { type: 'custom', fields: { a: hidden, b: hidden, url: 'https://a.test' }, field: 'url', value: null, isDestination: true }]) {
     t.test(`${type}.${field} → ${JSON.stringify(value)} ${isDestination ? 'demands all secrets' : 'is free'}`, async (t) => {
       const id = await make(type, fields, type === 'custom' ? { publicFieldNames: Object.entries(fields).flatMap(([name, held]) => (held === hidden ? [] : [name])) } : {});
-      const secrets = Object.entries(fields).flatMap(([name, held]) => (held === hidden ? [name] : [])).sort();
+      const secrets = Object.entries(fields).flatMap(([name, held]) => (held === secretOf(type, name, hidden) ? [name] : [])).sort();
       const answer = await patch(id, { fields: { [field]: value } });
       if (!isDestination) {
         t.match([answer.status, answer.json.publicFields[field], answer.json.version], [200, value, 2]);
-        return t.strictSame(await openSecrets(vault, id), Object.fromEntries(secrets.map((name) => [name, hidden])));
+        return t.strictSame(await openSecrets(vault, id), Object.fromEntries(secrets.map((name) => [name, secretOf(type, name, hidden)])));
       }
       if (secrets.length === 0) return t.match([answer.status, answer.json.version], [200, 2], 'nothing is kept that could follow');
       t.equal(answer.status, 422);
       t.match(answer.json, { code: 'secretRequired', errors: secrets.map((name) => ({ pointer: `/fields/${name}`, rule: 'secretRequired' })) });
-      if (secrets.length > 1) t.equal((await patch(id, { fields: { [field]: value, [secrets[0] ?? '']: 'new' } })).json.errors.length, secrets.length - 1, 'each of them');
+      if (secrets.length > 1) t.equal((await patch(id, { fields: { [field]: value, [secrets[0] ?? '']: secretOf(type, secrets[0] ?? '', 'new') } })).json.errors.length, secrets.length - 1, 'each of them');
       t.match(await get(id), { revision: 1, version: 1 });
-      const all = Object.fromEntries(secrets.map((name) => [name, 'new']));
+      const all = Object.fromEntries(secrets.map((name) => [name, secretOf(type, name, 'new')]));
       const moved = await patch(id, { fields: { [field]: value, ...all } });
       t.match([moved.status, moved.json.version], [200, 2]);
       t.strictSame(await openSecrets(vault, id), all);
-      t.strictSame((await openVersions(vault, id))[0]?.fields, Object.fromEntries(secrets.map((name) => [name, hidden])), 'the old version keeps its own');
+      t.strictSame((await openVersions(vault, id))[0]?.fields, Object.fromEntries(secrets.map((name) => [name, secretOf(type, name, hidden)])), 'the old version keeps its own');
     });
   }
 

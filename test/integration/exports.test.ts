@@ -14,6 +14,7 @@ import { takes } from '../helpers/json-schema.ts';
 import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { begin, connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
+import { secretOf } from '../helpers/type-samples.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };
@@ -45,6 +46,10 @@ t.test('every kind of thing, each in its shape, and no value', async (t) => {
   await storeOpenai(vault, 'elsewhere', 'not theirs', canary, {}, 'otto');
   await demand(vault.call('alice', 'PUT', `/v1/credentials/${openai.id}/grants/teams/elsewhere`, { access: 'use' }), 200);
   await demand(vault.call('alice', 'PUT', `/v1/credentials/${openai.id}/grants/subjects/bob`, { access: 'read' }), 200);
+  const receiver = await demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'receiver', type: 'webhook', fields: { url: 'https://hooks.test/vault', secret: secretOf('webhook', 'secret', canary) } }), 201);
+  await demand(vault.call('alice', 'PUT', `/v1/teams/payments/webhooks/${receiver.id}`, { events: ['key.overdue'] }), 200);
+  await sql`update webhook set paused_until = now() + interval '1 hour'`.execute(vault.db);
+  await demand(vault.call('alice', 'POST', `/v1/teams/payments/webhooks/${receiver.id}/test`), 202);
 
   const answer = await vault.call('alice', 'GET', url);
   t.match([answer.status, answer.headers['content-type'], answer.headers['content-disposition']], [200, 'application/x-ndjson', 'attachment; filename="payments.ndjson"']);
@@ -66,13 +71,15 @@ t.test('every kind of thing, each in its shape, and no value', async (t) => {
   t.match(of(lines, 'rotation'), [{ id: rotation.id, state: 'completedWithFailures', total: 6, done: 5, createdBy: 'alice' }]);
   t.match(of(lines, 'rotationFailure'), [{ rotation: rotation.id, credential: broken.id, version: 1 }]);
   const credentials = Object.fromEntries(of(lines, 'credential').map((line) => [line.name, line]));
-  t.strictSame(Object.keys(credentials).sort(), ['broken', 'gone', 'held', 'openai'], 'this team\'s, and no other\'s');
+  t.strictSame(Object.keys(credentials).sort(), ['broken', 'gone', 'held', 'openai', 'receiver'], 'this team\'s, and no other\'s');
   t.match(credentials['openai'], { id: openai.id, type: 'openai', state: 'enabled', isDeleted: false, labels: { env: 'prod' }, description: 'two\nlines', expiresAt: '2031-01-31T00:00:00.000Z', rotateAfter: '2030-01-31T00:00:00.000Z', version: 2, intact: true });
   t.match(credentials['gone'], { state: 'deleted', stateBefore: 'disabled', isDeleted: true, deletedAt: String, intact: true });
   const versions = of(lines, 'version');
   t.match(versions.filter(({ credential }) => credential === openai.id), [{ version: 1, isCurrent: false, secretFields: ['apiKey'], publicFields: { baseUrl: 'https://api.openai.com' } }, { version: 2, isCurrent: true, key: of(lines, 'key')[1].id }]);
   t.match(versions.find(({ credential }) => credential === gone.id), { policy: { delivery: ['broker'], allowedHosts: ['*.example.com'], limits: { concurrency: 3 } } });
   t.ok(versions.find(({ credential }) => credential === broken.id).undecryptableAt);
+  t.match(of(lines, 'webhook'), [{ credential: receiver.id, events: ['key.overdue'], intact: true }]);
+  t.match(of(lines, 'notification'), [{ credential: receiver.id, type: 'webhook.test', subject: receiver.id }]);
   t.match(of(lines, 'grant'), [{ credential: openai.id, to: 'team', team: 'elsewhere', subject: null, access: 'use', intact: true }, { to: 'subject', team: null, subject: 'bob', access: 'read', intact: true }]);
   t.match(of(lines, 'connection'), [{ credential: held.id, isHeld: true, isRefreshable: true, connectedBy: 'alice', failure: null }]);
   t.match(of(lines, 'authorization'), [{ credential: held.id, subject: 'eddie' }]);

@@ -139,6 +139,9 @@ export const port = (standard: number): FieldSpec => publicField(z.int().min(1).
 /** An http(s) URL without user, query or fragment: a destination. */
 export const url = (options: Options & { default?: string; optional?: true }): FieldSpec =>
   publicField(z.string().max(publicFieldLengthMax).regex(urlForm).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
+/** The same, https only. */
+export const httpsUrl = (options: Options): FieldSpec =>
+  publicField(z.string().max(publicFieldLengthMax).regex(/^https:\/\/[^\s\\\p{Cc}\p{Cs}]+$/u).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
 /** An HTTP header's name: a destination. */
 export const headerName = (options: Options): FieldSpec =>
   publicField(z.string().max(100).regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/), { ...options, destination: true });

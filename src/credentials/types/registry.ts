@@ -44,6 +44,7 @@ import { sshKey } from './ssh-key.ts';
 import { supabase } from './supabase.ts';
 import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
+import { webhook } from './webhook.ts';
 
 export type { Alias, ConnectionTest, CredentialType, FieldSpec, Injection, OAuthSettings, PublicValue, System, Upstream } from './define.ts';
 
@@ -51,7 +52,7 @@ export type { Alias, ConnectionTest, CredentialType, FieldSpec, Injection, OAuth
 export const credentialTypes: readonly CredentialType[] = [
   openai, google, anthropic, cohere, customLlm, bearer, header, httpBasic, httpQuery, httpDigest, telegram, aws, s3, smtp, imap, redis, rabbitmq, postgres, mysql, mongodb, clickhouse, qdrant,
   slack, slackTrigger, discord, discordTrigger, github, jira, linear, notion, grist, supabase, sentry, elevenlabs, flaresolverr,
-  oauth2, googleSheets, googleDrive, bigquery, googleServiceAccount, jwtSigning, tlsClient, sshKey, custom,
+  oauth2, googleSheets, googleDrive, bigquery, googleServiceAccount, jwtSigning, tlsClient, sshKey, webhook, custom,
 ];
 
 const byName: ReadonlyMap<string, CredentialType> = new Map(credentialTypes.map((type) => [type.name, type]));

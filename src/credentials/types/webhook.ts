@@ -1,0 +1,20 @@
+import { defineType, httpsUrl, optionalSecret, secret, secretValue } from './define.ts';
+
+const prefix = 'whsec_';
+const bytesMin = 24;
+const bytesMax = 64;
+
+/** A secret as the standard-webhooks specification writes it. */
+const signingSecret = secretValue.regex(/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/).refine((text) => {
+  const bytes = Buffer.from(text.slice(prefix.length), 'base64');
+  return bytes.length >= bytesMin && bytes.length <= bytesMax && bytes.toString('base64') === text.slice(prefix.length);
+}, 'signingSecret');
+
+export const webhook = defineType({
+  name: 'webhook', title: 'Webhook', description: 'Where the vault sends notifications, signed as the standard-webhooks specification says.',
+  fields: {
+    url: httpsUrl({ title: 'URL' }),
+    secret: { ...secret({ title: 'Signing secret', description: '`whsec_` and 24 to 64 random bytes in base64; the receiver has the same.' }), schema: signingSecret },
+    previousSecret: { ...optionalSecret({ title: 'Signing secret before', description: 'Signs as well, until every receiver has the other one.' }), schema: signingSecret },
+  },
+});

@@ -1,0 +1,76 @@
+// Looks every minute for what comes by time, and takes in what is seen in passing: rows whose seal does not hold. Beside the request that
+// met them, so that its answer takes as long as any other.
+import type { Db } from '../db/client.ts';
+import type { Denial } from '../http/authorize.ts';
+import type { TeamId } from '../shared/ids.ts';
+import { tellWhatIsDue } from './due.ts';
+import type { Outbox } from './outbox.ts';
+
+export interface LookoutParts {
+  readonly db: Db;
+  readonly outbox: Outbox;
+  readonly now: () => number;
+  readonly onError: (error: Error) => void;
+  readonly everyMs?: number;
+}
+
+const everyMsDefault = 60_000;
+const dayMs = 86_400_000;
+/** So many rows of a team are told of on one day. */
+const rowsPerDay = 100;
+const teamsMax = 10_000;
+
+/** Runs on every replica; what two of them see is told once. */
+export class Lookout {
+  readonly #parts: LookoutParts;
+  readonly #seen = new Map<TeamId, Set<string>>();
+  readonly #writing = new Set<Promise<void>>();
+  #day = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> | undefined;
+  #isStopping = false;
+  constructor(parts: LookoutParts) { this.#parts = parts; }
+
+  start(): void {
+    this.#kick();
+    this.#timer = setInterval(() => { this.#kick(); }, this.#parts.everyMs ?? everyMsDefault).unref();
+  }
+
+  /** Waits for what is being looked at and written. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    clearInterval(this.#timer);
+    await this.#running;
+    await Promise.all(this.#writing);
+  }
+
+  /** One look. Throws an AggregateError of what failed. */
+  run(): Promise<number> {
+    const { db, outbox, now } = this.#parts;
+    return tellWhatIsDue(db, outbox, new Date(now()), () => this.#isStopping);
+  }
+
+  /** Takes a refusal because of a broken seal: told once for each row and day, up to a bound for each team. Never throws, never waits. */
+  brokenSeal({ team, target, action }: Pick<Denial, 'team' | 'target' | 'action'>): void {
+    if (team === undefined || this.#isStopping) return;
+    const { db, outbox, now, onError } = this.#parts;
+    const day = Math.floor(now() / dayMs);
+    if (day !== this.#day || this.#seen.size > teamsMax) this.#seen.clear();
+    this.#day = day;
+    const seen = this.#seen.get(team.id) ?? new Set();
+    this.#seen.set(team.id, seen);
+    const row = `${target.type} ${target.id}`;
+    if (seen.has(row) || seen.size >= rowsPerDay) return;
+    seen.add(row);
+    const writing: Promise<void> = outbox.put(db, [{ team, type: 'row.sealBroken', subject: target, dueAt: new Date(day * dayMs), data: { row: { ...target }, action } }])
+      .then(() => undefined, (error: unknown) => { onError(new Error('a broken seal could not be told', { cause: error })); })
+      .finally(() => { this.#writing.delete(writing); });
+    this.#writing.add(writing);
+  }
+
+  #kick(): void {
+    this.#running ??= this.run().then(() => undefined, (error: unknown) => {
+      for (const cause of error instanceof AggregateError ? error.errors : [error]) this.#parts.onError(new Error('the look for what is to be told failed; it is tried again in a minute', { cause }));
+    }).finally(() => { this.#running = undefined; });
+  }
+}

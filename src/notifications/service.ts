@@ -1,0 +1,126 @@
+// Webhooks, as people ask for them: which credential of type webhook gets which of the team's notifications, and what became of them.
+// Where to send and with which secret is the credential's; there is no secret here.
+import type { AuditLog } from '../audit/record.ts';
+import { credentialTarget } from '../audit/event.ts';
+import type { CredentialsService } from '../credentials/service.ts';
+import type { Keyring } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import { isUniqueViolation } from '../db/errors.ts';
+import type { Caller, TeamRef } from '../http/access.ts';
+import type { Page } from '../http/paging.ts';
+import { checkRevision, type ExpectedRevision, preconditionFailed, preconditionRequired } from '../http/preconditions.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { type CredentialId, isId } from '../shared/ids.ts';
+import type { Outbox } from './outbox.ts';
+import * as repository from './repository.ts';
+import type { DeliveryRow, WebhookRow } from './repository.ts';
+import { type EventType, eventTypes, sealWebhook, webhookSealHolds } from './types.ts';
+
+export type { DeliveryRow, WebhookRow } from './repository.ts';
+export { notificationSealHolds, type SealedNotification, type SealedWebhook, sealNotification, sealWebhook, webhookSealHolds } from './types.ts';
+
+export interface WebhooksParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+  readonly credentials: Pick<CredentialsService, 'getCredential'>;
+  readonly outbox: Outbox;
+  /** Called when something is to be delivered, so that this replica looks at once. */
+  readonly wake: () => void;
+}
+
+export const webhooksMax = 10;
+const pendingTestsMax = 5;
+const testRetrySeconds = 60;
+
+/** What is asked of webhooks. */
+export class WebhooksService {
+  readonly #parts: WebhooksParts;
+  constructor(parts: WebhooksParts) { this.#parts = parts; }
+
+  /** The team's webhooks; one whose row was changed past the service is left out. */
+  async listWebhooks(team: TeamRef): Promise<WebhookRow[]> {
+    const rows = await repository.listWebhooks(this.#parts.db, team.id, { limit: webhooksMax });
+    return rows.filter((row) => webhookSealHolds(this.#parts.keyring, row, row.seal));
+  }
+
+  /** One webhook. Throws notFound. */
+  async getWebhook(team: TeamRef, credential: string): Promise<WebhookRow> {
+    const rows = isId<CredentialId>(credential) ? await repository.listWebhooks(this.#parts.db, team.id, { credential, limit: 1 }) : [];
+    const row = rows[0];
+    if (row === undefined || !webhookSealHolds(this.#parts.keyring, row, row.seal)) throw notFound();
+    return row;
+  }
+
+  /**
+   * Sends the team's notifications of these kinds to a credential of type webhook from now on; what stood in the way of deliveries is forgotten.
+   * `expected` is asked for only of a webhook that is there. Throws notFound, invalidRequest, preconditionRequired, preconditionFailed, stateConflict.
+   */
+  async putWebhook(caller: Caller, team: TeamRef, id: string, events: readonly EventType[], expected: ExpectedRevision | undefined): Promise<WebhookRow> {
+    const { db, keyring, audit, credentials, now } = this.#parts;
+    const { id: credential, type } = await credentials.getCredential(team, id);
+    if (type !== 'webhook') throw invalid('/params/credential', 'notAWebhook');
+    const at = new Date(now());
+    const wanted = eventTypes.filter((event) => events.includes(event));
+    try {
+      await db.transaction().execute(async (trx) => {
+        if (!await repository.lockTeam(trx, team.id)) throw notFound();
+        const all = await repository.listWebhooks(trx, team.id, { limit: webhooksMax });
+        const before = all.find((each) => each.credential === credential);
+        if (before !== undefined) {
+          if (expected === undefined) throw preconditionRequired();
+          checkRevision(expected, before.revision);
+        } else {
+          if (expected !== undefined && expected !== 'any') throw preconditionFailed();
+          if (all.length >= webhooksMax) throw new AppError('stateConflict', `A team has at most ${webhooksMax} webhooks.`);
+        }
+        const sealed = { credential, team: team.id, events: wanted, revision: (before?.revision ?? 0) + 1 };
+        await repository.writeWebhook(trx, { ...sealed, seal: sealWebhook(keyring, sealed), by: caller.subject, at });
+        await audit.record(trx, { caller, team, action: before === undefined ? 'webhook.add' : 'webhook.change', target: credentialTarget(credential), details: { events: wanted } });
+      });
+    } catch (error) {
+      throw isUniqueViolation(error, 'webhook_pkey') ? preconditionFailed() : error;
+    }
+    return this.getWebhook(team, credential);
+  }
+
+  /** Sends nothing there any more, and forgets what waits and what was sent. The credential stays. Throws notFound, preconditionFailed. */
+  async deleteWebhook(caller: Caller, team: TeamRef, id: string, expected: ExpectedRevision): Promise<void> {
+    const { db, audit } = this.#parts;
+    await db.transaction().execute(async (trx) => {
+      if (!isId<CredentialId>(id) || !await repository.lockTeam(trx, team.id)) throw notFound();
+      // One whose seal does not hold can be removed too.
+      const [row] = await repository.listWebhooks(trx, team.id, { credential: id, limit: 1 });
+      if (row === undefined) throw notFound();
+      checkRevision(expected, row.revision);
+      await repository.deleteWebhook(trx, team.id, id);
+      await audit.record(trx, { caller, team, action: 'webhook.remove', target: credentialTarget(id) });
+    });
+  }
+
+  /** Puts a test message into the outbox. Throws notFound, stateConflict for a receiver that is gone, rateLimited. */
+  async testWebhook(caller: Caller, team: TeamRef, id: string): Promise<DeliveryRow> {
+    const { db, audit, outbox, now } = this.#parts;
+    const { credential, goneAt, name } = await this.getWebhook(team, id);
+    if (goneAt !== null) throw new AppError('stateConflict', 'The receiver said that it is gone; put the webhook again first.');
+    const made = await db.transaction().execute(async (trx) => {
+      await repository.lockTeam(trx, team.id);
+      // SECURITY: tests dial for their caller; who asks for more than are answered waits.
+      if (await repository.countPendingTests(trx, credential) >= pendingTestsMax) throw new AppError('rateLimited', 'Tests are waiting for this webhook already.', { retryAfterSeconds: testRetrySeconds });
+      const notification = await outbox.putFor(trx, credential, { team, type: 'webhook.test', subject: credentialTarget(credential), dueAt: new Date(now()), data: { credential: { id: credential, name, type: 'webhook' } } });
+      await audit.record(trx, { caller, team, action: 'webhook.test', target: credentialTarget(credential), details: { notification } });
+      return notification;
+    });
+    this.#parts.wake();
+    const [row] = (await repository.listDeliveries(db, team.id, credential, { limit: pendingTestsMax * 2, before: undefined })).filter((each) => each.id === made);
+    if (row === undefined) throw notFound();
+    return row;
+  }
+
+  /** Messages to a webhook, newest first; one more than the page, for the cursor. Throws notFound. */
+  async listDeliveries(team: TeamRef, id: string, page: Page): Promise<DeliveryRow[]> {
+    const { credential } = await this.getWebhook(team, id);
+    return repository.listDeliveries(this.#parts.db, team.id, credential, { limit: page.limit + 1, before: page.after?.[0] });
+  }
+}

@@ -1,0 +1,161 @@
+// What webhooks are told of: each kind once, written where it happens, found by time, and within bounds.
+import { sql } from 'kysely';
+import t, { type Test as Tap } from 'tap';
+import { startAuthorizationServer } from '../helpers/authorization-server.ts';
+import { egressTo } from '../helpers/egress.ts';
+import { intrude } from '../helpers/intruder.ts';
+import { askLease, demand, storeOpenai } from '../helpers/leases.ts';
+import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
+import { until } from '../helpers/processes.ts';
+import { startVault, type TestVault } from '../helpers/vault.ts';
+import { type Receiver, startReceiver, subscribe } from '../helpers/webhooks.ts';
+import { Lookout } from '../../src/notifications/lookout.ts';
+import { Outbox, pendingMax } from '../../src/notifications/outbox.ts';
+import { eventTypes } from '../../src/notifications/types.ts';
+
+t.setTimeout(120_000);
+const any = { 'if-match': '*' };
+const day = 86_400_000;
+
+async function setStage(t: Tap, { isStarted = true }: { isStarted?: boolean } = {}): Promise<{ vault: TestVault; receiver: Receiver; id: string; lookout: Lookout }> {
+  const receiver = await startReceiver(t);
+  const vault = await startVault(t, { egress: egressTo(t, [receiver]) });
+  await vault.team('payments');
+  const id = await subscribe(vault, receiver, eventTypes);
+  if (isStarted) vault.start();
+  const now = (): number => Date.now() + vault.clock.ms;
+  const lookout = new Lookout({ db: vault.db, now, outbox: new Outbox({ keyring: vault.keyring, now }), onError: (error) => { throw error; } });
+  return { vault, receiver, id, lookout };
+}
+const arrived = (receiver: Receiver, type: string, count = 1): Promise<any[]> => until(() => {
+  const found = receiver.received.filter(({ message }) => message?.type === type);
+  return found.length >= count ? found.map(({ message }) => message) : undefined;
+});
+const waiting = async (vault: TestVault, type: string): Promise<any[]> =>
+  (await sql<{ data: any; state: string; subject_id: string }>`select data, state, subject_id from notification where type = ${type} order by id`.execute(vault.db)).rows;
+
+t.test('a rotation that has ended is told, however it ended', async (t) => {
+  const { vault, receiver } = await setStage(t);
+  await storeOpenai(vault, 'payments', 'openai', 'sk-1');
+  const one = await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
+  const [message] = await arrived(receiver, 'key.rotationEnded');
+  t.strictSame(message.data, { team: 'payments', rotation: { id: one.id, state: 'completed', toKey: one.toKey, total: 2, done: 2, failed: 0 } });
+  await intrude(vault.db, `update credential_version set token = overlay(token placing 'AAAA' from 40) where secret_field_names = '{apiKey}'`);
+  const two = await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
+  t.match(await arrived(receiver, 'key.rotationEnded', 2), [{}, { data: { rotation: { id: two.id, state: 'completedWithFailures', failed: 1 } } }]);
+  await vault.stop();
+  const again = await startVault(t, { database: { url: vault.databaseUrl, db: vault.db }, rootKey: vault.rootKey });
+  const three = await demand(again.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
+  await demand(again.call('alice', 'POST', `/v1/teams/payments/key-rotations/${three.id}/cancel`), 200);
+  t.match((await waiting(again, 'key.rotationEnded')).at(-1), { state: 'pending', data: { rotation: { id: three.id, state: 'cancelled' } } });
+  const four = await demand(again.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
+  await demand(again.call('alice', 'POST', `/v1/teams/payments/keys/${four.toKey}/mark-compromised`, { reason: 'a drill' }), 200);
+  t.match((await waiting(again, 'key.rotationEnded')).at(-1), { state: 'pending', data: { rotation: { id: four.id, state: 'cancelled' } } }, 'cancelled by a compromise');
+});
+
+t.test('a compromised key is told, in the transaction that marks it', async (t) => {
+  const { vault, receiver } = await setStage(t);
+  const { items: [{ id: key }] } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+  await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, { reason: 'words that stay inside' }), 200);
+  const [message] = await arrived(receiver, 'credential.exposed');
+  t.strictSame(message.data, { team: 'payments', key: { id: key, version: 1 } });
+  await vault.team('others');
+  // What cannot be told is not done: both or neither.
+  await sql`alter table notification add constraint never check (type <> 'credential.exposed') not valid`.execute(vault.db);
+  const { items: [{ id: next }] } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+  t.equal((await vault.call('alice', 'POST', `/v1/teams/payments/keys/${next}/mark-compromised`, { reason: 'x' })).status, 500);
+  t.match((await demand(vault.call('alice', 'GET', `/v1/teams/payments/keys/${next}`), 200)), { compromised: false });
+  const { items: [{ id: elsewhere }] } = await demand(vault.call('alice', 'GET', '/v1/teams/others/keys'), 200);
+  t.equal((await vault.call('alice', 'POST', `/v1/teams/others/keys/${elsewhere}/mark-compromised`, { reason: 'x' })).status, 200, 'a team without webhooks is not held up');
+});
+
+t.test('what comes by time is told once, whoever looks, and again when the time is another', async (t) => {
+  const { vault, lookout } = await setStage(t, { isStarted: false });
+  const at = (days: number): string => new Date(Date.now() + days * day).toISOString();
+  const names = { soon: at(13), later: at(15), over: at(-1), long: at(-40) };
+  const ids: Record<string, string> = {};
+  for (const [name, expiresAt] of Object.entries(names)) ids[name] = (await storeOpenai(vault, 'payments', name, 'sk-1', { expiresAt })).id;
+  await vault.team('others');
+  await storeOpenai(vault, 'others', 'foreign', 'sk-1', { expiresAt: at(1) });
+  t.equal(await lookout.run(), 2);
+  t.strictSame((await waiting(vault, 'credential.expiring')).map(({ data }) => data), [{ team: 'payments', credential: { id: ids['soon'], name: 'soon', type: 'openai' }, expiresAt: names.soon }]);
+  t.strictSame((await waiting(vault, 'credential.expired')).map(({ data }) => data), [{ team: 'payments', credential: { id: ids['over'], name: 'over', type: 'openai' }, expiresAt: names.over }]);
+  t.same(await Promise.all([lookout.run(), lookout.run(), lookout.run()]), [0, 0, 0]);
+  await demand(vault.call('alice', 'PATCH', `/v1/credentials/${ids['soon']}`, { expiresAt: at(12) }, any), 200);
+  t.equal((await Promise.all([lookout.run(), lookout.run(), lookout.run()])).reduce((a, b) => a + b), 1, 'another time is another message, once');
+  await demand(vault.call('alice', 'DELETE', `/v1/credentials/${ids['later']}`, undefined, any), 204);
+  vault.clock.ms += 13 * day;
+  t.equal(await lookout.run(), 1, 'the one that has expired since, and not the deleted one');
+  t.equal((await waiting(vault, 'credential.expired')).length, 2);
+});
+
+t.test('that a secret should be replaced is told when the time has come', async (t) => {
+  const { vault, lookout } = await setStage(t, { isStarted: false });
+  const rotateAfter = new Date(Date.now() + day).toISOString();
+  const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-1', { rotateAfter });
+  t.equal(await lookout.run(), 0);
+  vault.clock.ms += 2 * day;
+  t.equal(await lookout.run(), 1);
+  t.equal(await lookout.run(), 0);
+  t.strictSame((await waiting(vault, 'credential.rotationDue')).map(({ data }) => data), [{ team: 'payments', credential: { id, name: 'openai', type: 'openai' }, rotateAfter }]);
+});
+
+t.test('a key is overdue when the vault has not rotated it', async (t) => {
+  const { vault, lookout } = await setStage(t, { isStarted: false });
+  await demand(vault.call('alice', 'PATCH', '/v1/teams/payments', { rotateEveryDays: 30 }, any), 200);
+  vault.clock.ms += 30 * day + 60_000;
+  t.equal(await lookout.run(), 0, 'not in the minute in which it is due');
+  vault.clock.ms += 3_600_000;
+  t.equal(await lookout.run(), 1);
+  t.equal(await lookout.run(), 0);
+  t.match(await waiting(vault, 'key.overdue'), [{ data: { team: 'payments', key: { version: 1 }, rotateAt: /^2/ } }]);
+});
+
+t.test('a refresh that the provider refuses is told; one that fails for now is not', async (t) => {
+  const server = await startAuthorizationServer(t, { ttlSeconds: 3600 });
+  const receiver = await startReceiver(t);
+  const stage = await oauthStage(t, server);
+  const { vault } = stage;
+  await subscribe(vault, receiver, ['credential.refreshFailed']);
+  const { id } = await storeOAuth(stage, 'sheets');
+  await connect(stage, id);
+  vault.clock.ms += 2 * 3_600_000;
+  Object.assign(server.behaviour, { status: 503, body: '' });
+  await askLease(vault, 'n8n', [{ id }]);
+  t.same(await waiting(vault, 'credential.refreshFailed'), []);
+  vault.clock.ms += 600_000;
+  Object.assign(server.behaviour, { status: 400, body: JSON.stringify({ error: 'invalid_grant', error_description: 'in its own words' }) });
+  await askLease(vault, 'n8n', [{ id }]);
+  t.strictSame((await waiting(vault, 'credential.refreshFailed')).map(({ data }) => data), [{ team: 'payments', credential: { id, name: 'sheets', type: 'oauth2' }, reason: 'invalid_grant' }]);
+});
+
+t.test('a broken seal is told once for each row and day, and never more than a hundred', async (t) => {
+  const { vault, receiver, lookout } = await setStage(t);
+  const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-1');
+  await intrude(vault.db, `update credential set expires_at = now() + interval '1 year' where id = '${id}'`);
+  for (let i = 0; i < 5; i += 1) t.equal((await vault.call('alice', 'GET', `/v1/credentials/${id}`)).status, 404);
+  await vault.call('alice', 'GET', '/v1/teams/payments/credentials');
+  const [message] = await arrived(receiver, 'row.sealBroken');
+  t.strictSame(message.data, { team: 'payments', row: { type: 'credential', id }, action: 'credential.read' });
+  const { rows: [team] } = await sql<{ id: never }>`select id from team where slug = 'payments'`.execute(vault.db);
+  const see = (n: number): void => { lookout.brokenSeal({ team: { id: team!.id, slug: 'payments' }, target: { type: 'credential', id: `row ${n}` }, action: 'credential.read' }); };
+  for (let n = 0; n < 300; n += 1) see(n % 150);
+  await lookout.stop();
+  t.equal((await waiting(vault, 'row.sealBroken')).length, 101);
+});
+
+t.test('an outbox that is full takes no more: what happens once is kept as failed, what comes by time waits', async (t) => {
+  const { vault, lookout, id } = await setStage(t, { isStarted: false });
+  await sql`
+    insert into notification (id, webhook_id, team_id, type, subject_type, subject_id, due_at, at, data, seal, state, next_attempt_at)
+    select ('019aa7c2-5b1e-7c3a-9d52-' || lpad(to_hex(n), 12, '0'))::uuid, ${id}, team_id, 'webhook.test', 'credential', n::text, now(), now(), '{}', '', 'pending', now() + interval '1 day'
+    from webhook, generate_series(1, ${pendingMax}) n`.execute(vault.db);
+  await storeOpenai(vault, 'payments', 'soon', 'sk-1', { expiresAt: new Date(Date.now() + day).toISOString() });
+  t.equal(await lookout.run(), 0);
+  const { items: [{ id: key }] } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+  await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, { reason: 'a drill' }), 200);
+  t.match(await waiting(vault, 'credential.exposed'), [{ state: 'failed' }]);
+  t.match((await demand(vault.call('alice', 'GET', `/v1/teams/payments/webhooks/${id}/deliveries?limit=200`), 200)).items.filter(({ type }: { type: string }) => type === 'credential.exposed'), [{ outcome: 'queueFull', attempts: 0 }]);
+  await sql`delete from notification where type = 'webhook.test'`.execute(vault.db);
+  t.equal(await lookout.run(), 1);
+});
