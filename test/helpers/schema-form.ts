@@ -15,7 +15,7 @@ const atHand: readonly FormValue[] = [
 
 /** A value that the schema takes, another one than `besides`. */
 export function valueFor(schema: Json, besides: readonly unknown[] = []): FormValue {
-  if (schema['writeOnly'] === true) return secretValue();
+  if (schema['writeOnly'] === true) return takes(schema, secretValue()) ? secretValue() : `whsec_${randomBytes(24).toString('base64')}`;
   const options: readonly FormValue[] = [...(schema['enum'] ?? []) as FormValue[], ...atHand, ...atHand.map((value) => (typeof value === 'string' ? `${value}2` : typeof value === 'number' ? value + 1 : !value))];
   const found = options.find((value) => takes(schema, value) && !besides.includes(value));
   if (found === undefined) throw new Error(`nothing at hand fits ${JSON.stringify(schema)}`);
