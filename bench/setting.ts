@@ -29,13 +29,16 @@ export interface Setting {
 export async function makeSetting(databaseUrl: string): Promise<Setting> {
   const jwtSecret = randomBytes(48).toString('base64url');
   const { kty, crv, x } = generateKeyPairSync('x25519').publicKey.export({ format: 'jwk' }) as { kty: string; crv: string; x: string };
-  const token = (sub: string): Promise<string> => new SignJWT().setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).setSubject(sub).setIssuer(issuer).setAudience(audience)
-    .setIssuedAt().setExpirationTime('2h').sign(new TextEncoder().encode(jwtSecret));
+  const token = (sub: string): Promise<string> => tokenOf({ jwtSecret }, sub);
   return {
     databaseUrl, jwtSecret, rootKeys: generateRootKey(), recipient: { kty, crv, x },
     tokens: { person: await token(person), engine: await token(engine), operator: await token(operator) },
   };
 }
+
+/** A token of the setting's issuer. */
+export const tokenOf = ({ jwtSecret }: Pick<Setting, 'jwtSecret'>, sub: string): Promise<string> => new SignJWT().setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).setSubject(sub).setIssuer(issuer)
+  .setAudience(audience).setIssuedAt().setExpirationTime('2h').sign(new TextEncoder().encode(jwtSecret));
 
 /** The body that makes a credential: what a team would send, an API key of 51 characters in it. */
 export const newCredential = (name: string): object => ({

@@ -92,6 +92,7 @@ create table credential (
   deleted_at timestamp with time zone,
   state_before text, -- sealed; of deleted ones: the state to which they come back
   rotate_after timestamp with time zone,
+  due_at timestamp with time zone generated always as (LEAST(expires_at, rotate_after)) stored, -- when somebody has to see to it
   constraint credential_pkey PRIMARY KEY (id),
   constraint credential_team_id_key UNIQUE (team_id, id),
   constraint credential_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
@@ -108,9 +109,16 @@ create table credential (
   constraint credential_state_known CHECK (state = ANY (ARRAY['enabled'::text, 'disabled'::text, 'deleted'::text]))
 );
 create index credential_deleted ON credential USING btree (team_id, id) WHERE state = 'deleted'::text;
-create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") WHERE state <> 'deleted'::text;
+create index credential_disabled ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id) WHERE state = 'disabled'::text;
+create index credential_due ON credential USING btree (team_id, due_at, id) WHERE state <> 'deleted'::text AND due_at IS NOT NULL;
+create index credential_expires ON credential USING btree (team_id, expires_at, id) WHERE state <> 'deleted'::text AND expires_at IS NOT NULL;
+create index credential_living ON credential USING btree (team_id, id) WHERE state <> 'deleted'::text;
+create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id, type) WHERE state <> 'deleted'::text;
+create index credential_living_type ON credential USING btree (team_id, type, name COLLATE "C") INCLUDE (id) WHERE state <> 'deleted'::text;
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
 create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
+create index credential_updated ON credential USING btree (team_id, updated_at, id) WHERE state <> 'deleted'::text;
+create trigger credential_begins_unused AFTER INSERT ON credential FOR EACH ROW EXECUTE FUNCTION credential_begins_unused();
 
 -- tenant-data, sealed: what a team or a subject may do with a credential of another team
 create table credential_grant (
@@ -148,10 +156,15 @@ create index credential_grant_of_team ON credential_grant USING btree (grantee_t
 create table credential_usage (
   credential_id uuid not null,
   use_count bigint not null,
-  last_used_at timestamp with time zone not null,
+  last_used_at timestamp with time zone,
+  team_id uuid not null,
+  made_at timestamp with time zone not null, -- when the credential was made: the use of one that was never used
+  idle_since timestamp with time zone not null generated always as (COALESCE(last_used_at, made_at)) stored,
   constraint credential_usage_pkey PRIMARY KEY (credential_id),
-  constraint credential_usage_credential_fkey FOREIGN KEY (credential_id) REFERENCES credential(id) ON DELETE CASCADE
+  constraint credential_usage_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON UPDATE CASCADE ON DELETE CASCADE
 );
+create index credential_usage_idle ON credential_usage USING btree (team_id, idle_since, credential_id);
+create trigger credential_usage_knows_its_team BEFORE INSERT ON credential_usage FOR EACH ROW WHEN (new.team_id IS NULL OR new.made_at IS NULL) EXECUTE FUNCTION credential_usage_knows_its_team();
 
 -- tenant-data: one immutable version; token is Fernet, bound to every other column but undecryptable_at and created_…
 create table credential_version (
@@ -175,6 +188,7 @@ create table credential_version (
   constraint credential_version_token_form CHECK (token ~ '^(gAAAA|QQAAA)'::text)
 );
 create index credential_version_data_key ON credential_version USING btree (data_key_id, credential_id, version);
+create index credential_version_undecryptable ON credential_version USING btree (team_id, credential_id) WHERE undecryptable_at IS NOT NULL;
 create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW WHEN (new.team_id IS DISTINCT FROM old.team_id OR new.credential_id IS DISTINCT FROM old.credential_id OR new.version IS DISTINCT FROM old.version OR new.secret_field_names IS DISTINCT FROM old.secret_field_names OR new.public_fields IS DISTINCT FROM old.public_fields OR new.policy IS DISTINCT FROM old.policy OR new.created_at IS DISTINCT FROM old.created_at OR new.created_by IS DISTINCT FROM old.created_by) EXECUTE FUNCTION credential_version_is_immutable();
 create trigger credential_version_key_history BEFORE INSERT OR UPDATE OF data_key_id, key_history ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_key_history();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON credential_version FOR EACH ROW EXECUTE FUNCTION token_needs_active_key();
@@ -441,6 +455,7 @@ create table oauth_token (
   constraint oauth_token_under_a_key CHECK ((token IS NULL) = (data_key_id IS NULL))
 );
 create index oauth_token_data_key ON oauth_token USING btree (data_key_id, credential_id);
+create index oauth_token_unwell ON oauth_token USING btree (team_id, credential_id) WHERE failure IS NOT NULL OR NOT is_refreshable;
 create trigger oauth_token_keeps_its_place BEFORE INSERT OR UPDATE ON oauth_token FOR EACH ROW EXECUTE FUNCTION oauth_token_keeps_its_place();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON oauth_token FOR EACH ROW WHEN (new.token IS NOT NULL) EXECUTE FUNCTION token_needs_active_key();
 
@@ -616,6 +631,24 @@ begin
       end if;
     end loop;
   end loop;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.credential_begins_unused()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  insert into credential_usage (credential_id, team_id, made_at, use_count) values (new.id, new.team_id, new.created_at, 0);
+  return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.credential_usage_knows_its_team()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  select credential.team_id, credential.created_at into new.team_id, new.made_at from credential where credential.id = new.credential_id;
+  return new;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.credential_version_is_immutable()

@@ -18,6 +18,8 @@ import { registerCredentials } from './credentials/routes.ts';
 import { registerCredentialBulk } from './credentials/bulk-routes.ts';
 import { CredentialHistory } from './credentials/history.ts';
 import { registerCredentialHistory } from './credentials/history-routes.ts';
+import { CredentialLists } from './credentials/listing.ts';
+import { registerCredentialLists } from './credentials/list-routes.ts';
 import { CredentialsService } from './credentials/service.ts';
 import { CredentialUpsert } from './credentials/upsert.ts';
 import type { Keyring } from './crypto/index.ts';
@@ -174,7 +176,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerDocs(app, () => openapiDocument(app.operations));
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
-  registerCredentials(app, { service: credentials, upsert: new CredentialUpsert({ db, now }, credentials), idempotency, cursors });
+  registerCredentials(app, { service: credentials, upsert: new CredentialUpsert({ db, now }, credentials), idempotency });
+  registerCredentialLists(app, { lists: new CredentialLists({ db, keyring, audit, now }), cursors });
   registerCredentialBulk(app, { service: credentials });
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
   registerGrants(app, { service: sharing, cursors });

@@ -12,10 +12,10 @@ const expiringHours = 14 * 24;
 type Now = Date | RawBuilder<unknown>;
 
 const compromised = sql`array(select id from data_key where compromised_at is not null)`;
-/** A condition on the OAuth tokens held for a credential; other types than those that have some are not looked up. */
+/** A condition on the OAuth tokens held for a credential; other types than those that have some are not looked up. The row of one credential, where `exists` would let the planner read all. */
 const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
   (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
-    and exists (select 1 from oauth_token held where held.credential_id = credential.id and ${condition}))`;
+    and coalesce((select ${condition} from oauth_token held where held.credential_id = credential.id), false))`;
 
 /** Whether a compromised key ever protected the values of the version with this history, or the tokens held beside it. */
 export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`

@@ -1,87 +1,129 @@
-// Lists of credentials: filters, keyset pages, and the seals of what is shown.
-import { type RawBuilder, sql } from 'kysely';
+// Lists of credentials: whose, which, in what order, and the seals of what is shown. A page is found by indexes; where the filters ask
+// more than they know, a bounded number of rows is looked at, and the page ends there, full or not.
+import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
 import type { Page } from '../http/paging.ts';
 import { standingOf } from '../http/rights.ts';
-import type { TeamId } from '../shared/ids.ts';
-import { type ProblemName, problemCondition } from './health.ts';
-import { type CredentialRow, listCredentialsOfTeam, listCredentialsOfTeams, listTeamsWithRights, type ListQuery } from './repository.ts';
+import type { CredentialId, TeamId } from '../shared/ids.ts';
+import { conditionsOf, type CredentialFilters } from './filters.ts';
+import type { CredentialRow } from './repository.ts';
+import * as repository from './list-repository.ts';
+import { isFiltered, type NameRow, type PlacedRow, type Search } from './list-repository.ts';
+import { countProblems, type ProblemCounts } from './problem-counts.ts';
 import { credentialSealHolds } from './seal.ts';
+import { comparePlaces, type Order, type SortName } from './sorts.ts';
 
-export interface CredentialFilters {
-  readonly type?: string | undefined;
-  /** Each as `key:value`. */
-  readonly labels: readonly string[];
-  readonly namePrefix?: string | undefined;
-  readonly problem?: ProblemName | undefined;
-  readonly isDeleted: boolean;
+export type { NameRow } from './list-repository.ts';
+
+/** How far a page looks, where it has to look. */
+export interface Bounds {
+  /** How many rows in all; each team gives at least a page. */
+  readonly walkedRowsMax: number;
+  /** Up to how many ids that an index found are read, instead of walking. */
+  readonly fewMax: number;
 }
+const usualBounds: Bounds = { walkedRowsMax: 5_000, fewMax: 500 };
+
+/** What a list is to hold, and in what order. */
+export interface Listing { readonly filters: CredentialFilters; readonly sort: SortName; readonly order: Order }
 
 /** A listed row; `isShown` is false where its seal does not hold: it takes its place in the page and is left out. */
-export interface ListedCredential { readonly row: CredentialRow; readonly isShown: boolean }
+export interface ListedCredential { readonly row: CredentialRow; readonly isShown: boolean; readonly place: readonly string[] }
+
+/** Found rows, one more than the page if there are so many; `end` is where the search ended before that, with more behind it. */
+export interface Found<T> { readonly rows: readonly T[]; readonly end: readonly string[] | undefined }
 
 /** What a broken seal kept from being listed. */
-export interface Hidden { readonly team: TeamRef; readonly target: { readonly type: string; readonly id: string } }
+interface Hidden { readonly team: TeamRef; readonly target: { readonly type: string; readonly id: string } }
 
-/** Rows of one authorised team, or of every team where the caller may read; one more than the page, for the cursor. */
-export async function listCredentials(
-  { db, keyring, now }: { db: Db; keyring: Keyring; now: () => number },
-  input: { caller: Caller; team: TeamRef | undefined; filters: CredentialFilters; page: Page },
-): Promise<{ listed: ListedCredential[]; hidden: Hidden[] }> {
-  const at = new Date(now());
-  const query: ListQuery = { limit: input.page.limit + 1, after: input.page.after, where: condition(input.filters, at), isDeleted: input.filters.isDeleted, now: at };
-  const hidden: Hidden[] = [];
-  let rows: CredentialRow[];
-  if (input.team !== undefined) rows = await listCredentialsOfTeam(db, input.team.id, query);
-  else {
-    const readable = await findReadableTeams(db, keyring, input.caller, hidden);
-    rows = readable.length === 0 ? [] : await listCredentialsOfTeams(db, readable, query);
+export interface ListParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number; readonly bounds?: Bounds }
+
+/** Asks for many credentials at once. */
+export class CredentialLists {
+  readonly #parts: ListParts;
+  readonly #bounds: Bounds;
+  constructor(parts: ListParts) {
+    this.#parts = parts;
+    this.#bounds = parts.bounds ?? usualBounds;
   }
-  const listed = rows.map((row) => ({ row, isShown: credentialSealHolds(keyring, row, row.seal) }));
-  for (const { row, isShown } of listed) if (!isShown) hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
-  return { listed, hidden };
+
+  /** Credentials of one authorised team, or of every team where the caller may read. What a broken seal hides is reported. */
+  async list(caller: Caller, team: TeamRef | undefined, listing: Listing, page: Page): Promise<Found<ListedCredential>> {
+    const hidden: Hidden[] = [];
+    const teams = await this.#teamsOf(caller, team, hidden);
+    const { rows, end } = teams.length === 0 ? { rows: [], end: undefined } : await this.#find(teams, listing, page);
+    const listed = rows.map((row) => ({ row, isShown: credentialSealHolds(this.#parts.keyring, row, row.seal), place: [row.sortKey, row.id] }));
+    for (const { row, isShown } of listed) if (!isShown) hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
+    await this.#report(caller, hidden);
+    return { rows: listed, end };
+  }
+
+  /** Names of the same, for completion. No decision rests on one: seals are asked where a credential is read or used. */
+  async listNames(caller: Caller, team: TeamRef | undefined, { filters, order }: Listing, page: Page): Promise<readonly NameRow[]> {
+    const hidden: Hidden[] = [];
+    const teams = await this.#teamsOf(caller, team, hidden);
+    await this.#report(caller, hidden);
+    if (teams.length === 0) return [];
+    return repository.listNames(this.#parts.db, teams, {
+      sort: 'name', order, after: page.after, limit: page.limit + 1, isDeleted: false, conditions: conditionsOf(filters, this.#time()), walkedMax: 0,
+    });
+  }
+
+  /** How many living credentials a team has, and how many of them have each problem. */
+  countProblems(team: TeamRef): Promise<ProblemCounts> {
+    return countProblems(this.#parts.db, team.id, this.#time());
+  }
+
+  async #find(teams: readonly TeamId[], { filters, sort, order }: Listing, page: Page): Promise<Found<PlacedRow>> {
+    const { db } = this.#parts;
+    const now = this.#time();
+    const limit = page.limit + 1;
+    const search: Search = {
+      sort, order, after: page.after, limit, isDeleted: filters.isDeleted, conditions: conditionsOf(filters, now), walkedMax: Math.max(limit, Math.floor(this.#bounds.walkedRowsMax / teams.length)),
+    };
+    if (!isFiltered(search)) return { rows: await repository.listCredentials(db, teams, search, now), end: undefined };
+    const few = await this.#findFew(teams, search);
+    if (few !== undefined) return { rows: few.length === 0 ? [] : await repository.listCredentialsOf(db, few, teams, search, now), end: undefined };
+    const rows = await repository.listCredentials(db, teams, search, now);
+    const last = rows.length < limit ? undefined : placeOf(rows.at(-1));
+    if (last !== undefined && teams.length === 1) return { rows, end: undefined };
+    // What lies beyond the end of one team's walk may be preceded by what was not looked at there.
+    const end = await repository.findEndOfWalk(db, teams, search, last);
+    if (end === undefined) return { rows, end };
+    return { rows: rows.filter((row) => comparePlaces(placeOf(row) ?? [], end, order) <= 0), end };
+  }
+
+  /** The ids that an index finds for one of the conditions which the order's own does not know, if they are few. */
+  async #findFew(teams: readonly TeamId[], { sort, isDeleted, conditions }: Search): Promise<CredentialId[] | undefined> {
+    if (isDeleted) return undefined;
+    for (const { few, servedBy } of conditions) {
+      if (few === undefined || servedBy.includes(sort)) continue;
+      const ids = await repository.findFew(this.#parts.db, teams, few, this.#bounds.fewMax + 1);
+      if (ids.length <= this.#bounds.fewMax) return ids;
+    }
+    return undefined;
+  }
+
+  // SECURITY: rights come before the query and not after it. A row that is fetched and left out would still stand in the cursor.
+  async #teamsOf({ subject, sub }: Caller, team: TeamRef | undefined, hidden: Hidden[]): Promise<readonly TeamId[]> {
+    if (team !== undefined) return [team.id];
+    const readable: TeamId[] = [];
+    for (const row of await repository.listTeamsWithRights(this.#parts.db, subject)) {
+      const { role, refusal } = standingOf(row, { team: row.id, slug: row.slug, subject, sub }, this.#parts.keyring);
+      if (role !== undefined && isAllowed(role, 'credential.read')) readable.push(row.id);
+      else if (refusal === 'sealBroken') hidden.push({ team: { id: row.id, slug: row.slug }, target: { type: 'team', id: row.slug } });
+    }
+    return readable;
+  }
+
+  async #report(caller: Caller, hidden: readonly Hidden[]): Promise<void> {
+    for (const { team, target } of hidden) await this.#parts.audit.denial({ caller, team, action: 'credential.read', target, reason: 'sealBroken' });
+  }
+
+  #time(): Date { return new Date(this.#parts.now()); }
 }
 
-// SECURITY: rights come before the query and not after it. A row that is fetched and left out would still stand in the cursor.
-async function findReadableTeams(db: Db, keyring: Keyring, { subject, sub }: Caller, hidden: Hidden[]): Promise<TeamId[]> {
-  const readable: TeamId[] = [];
-  for (const row of await listTeamsWithRights(db, subject)) {
-    const { role, refusal } = standingOf(row, { team: row.id, slug: row.slug, subject, sub }, keyring);
-    if (role !== undefined && isAllowed(role, 'credential.read')) readable.push(row.id);
-    else if (refusal === 'sealBroken') hidden.push({ team: { id: row.id, slug: row.slug }, target: { type: 'team', id: row.slug } });
-  }
-  return readable;
-}
-
-/** The sort key of a row, for its cursor. */
-export const sortKeyOf = (row: CredentialRow, isDeleted: boolean): readonly string[] => (isDeleted ? [row.id] : [row.name, row.id]);
-
-function condition({ type, labels, namePrefix, problem }: CredentialFilters, now: Date): RawBuilder<unknown> {
-  const conditions: RawBuilder<unknown>[] = [sql`true`];
-  if (type !== undefined) conditions.push(sql`credential.type = ${type}`);
-  for (const label of labels) {
-    const colon = label.indexOf(':');
-    conditions.push(sql`credential.labels @> ${JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) })}::jsonb`);
-  }
-  if (namePrefix !== undefined) {
-    // A range and not a pattern: the index on names serves it, and no character of the prefix means anything.
-    conditions.push(sql`credential.name collate "C" >= ${namePrefix}`);
-    const end = afterPrefix(namePrefix);
-    if (end !== undefined) conditions.push(sql`credential.name collate "C" < ${end}`);
-  }
-  if (problem !== undefined) conditions.push(problemCondition(problem, now));
-  return sql.join(conditions, sql` and `);
-}
-
-/** The least text, by code point, that is beyond every text with this prefix; undefined when there is none. */
-export function afterPrefix(prefix: string): string | undefined {
-  const points = Array.from(prefix, (character) => character.codePointAt(0) ?? 0);
-  for (let last = points.pop(); last !== undefined; last = points.pop()) {
-    if (last === 0x10ffff) continue;
-    return String.fromCodePoint(...points, last === 0xd7ff ? 0xe000 : last + 1);   // no text in UTF-8 has a surrogate
-  }
-  return undefined;
-}
+const placeOf = (row: PlacedRow | undefined): readonly string[] | undefined => (row === undefined ? undefined : [row.sortKey, row.id]);

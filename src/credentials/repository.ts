@@ -22,14 +22,15 @@ export interface CredentialRow {
   readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
 }
 
-const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
+/** What is told of a credential, over `credential`, its `team` and `joins`. */
+export const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
   credential.id, credential.team_id as team, team.slug, credential.name, credential.type, credential.description, credential.labels,
   credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "expiresAt", credential.rotate_after as "rotateAfter", credential.revision, credential.seal,
   current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames", current.policy, ${problemsColumn(now)} as problems,
   usage.use_count as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
   credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy"`;
 
-const joins = sql.raw(`
+export const joins = sql.raw(`
   join credential_version current on current.credential_id = credential.id and current.version = credential.current_version
   left join credential_usage usage on usage.credential_id = credential.id
   join subject creator on creator.id = credential.created_by
@@ -62,54 +63,6 @@ export async function findCredentialByName(executor: Executor, team: TeamId, nam
     select ${columns(now)} from credential join team on team.id = credential.team_id ${joins}
     where credential.team_id = ${team} and credential.name collate "C" = ${name} and credential.state <> 'deleted'`.execute(executor);
   return rows[0];
-}
-
-export interface ListQuery {
-  readonly limit: number;
-  /** Sort key of the last row before: name and id for living ones, id alone for deleted ones. */
-  readonly after: readonly string[] | undefined;
-  readonly where: RawBuilder<unknown>;
-  readonly isDeleted: boolean;
-  readonly now: Date;
-}
-
-const ordering = ({ isDeleted }: ListQuery): RawBuilder<unknown> => (isDeleted ? sql`credential.id` : sql`credential.name collate "C", credential.id`);
-const range = ({ isDeleted, after }: ListQuery): RawBuilder<unknown> => {
-  const state = isDeleted ? sql`credential.state = 'deleted'` : sql`credential.state <> 'deleted'`;
-  if (after === undefined) return state;
-  if (isDeleted) return sql`${state} and credential.id > ${after[0]}::uuid`;
-  return sql`${state} and credential.name collate "C" >= ${after[0]} and (credential.name collate "C", credential.id) > (${after[0]}, ${after[1]}::uuid)`;
-};
-
-/** Credentials of one team, by name. */
-export async function listCredentialsOfTeam(executor: Executor, team: TeamId, query: ListQuery): Promise<CredentialRow[]> {
-  const { rows } = await sql<CredentialRow>`
-    select ${columns(query.now)} from credential join team on team.id = credential.team_id ${joins}
-    where credential.team_id = ${team} and ${range(query)} and ${query.where}
-    order by ${ordering(query)} limit ${query.limit}`.execute(executor);
-  return rows;
-}
-
-/** Credentials of several teams, by name: each living team gives at most a page, merged. */
-export async function listCredentialsOfTeams(executor: Executor, teams: readonly TeamId[], query: ListQuery): Promise<CredentialRow[]> {
-  const { rows } = await sql<CredentialRow>`
-    select found.*
-    from unnest(${teams}::uuid[]) as readable (id) join team on team.id = readable.id
-    cross join lateral (
-      select ${columns(query.now)} from credential ${joins}
-      where credential.team_id = team.id and ${range(query)} and ${query.where}
-      order by ${ordering(query)} limit ${query.limit}) found
-    where team.deleted_at is null
-    order by ${query.isDeleted ? sql`found.id` : sql`found.name collate "C", found.id`} limit ${query.limit}`.execute(executor);
-  return rows;
-}
-
-/** The living teams in which the subject has a membership row, with what it is worth. */
-export async function listTeamsWithRights(executor: Executor, subject: SubjectId): Promise<({ readonly id: TeamId; readonly slug: string } & RightsRow)[]> {
-  const { rows } = await sql<{ id: TeamId; slug: string } & RightsRow>`
-    select team.id, team.slug, ${rightsColumns} from team ${rightsJoin(subject)}
-    where team.deleted_at is null and member.subject_id is not null`.execute(executor);
-  return rows;
 }
 
 export interface VersionRow {

@@ -1,35 +1,21 @@
 // The HTTP face of credentials.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { Caller, TeamRef } from '../http/access.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
-import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
 import { credentialPath, flag, teamPath } from '../http/schemas.ts';
 import { notFound } from '../shared/errors.ts';
-import type { JsonObject } from '../shared/json.ts';
 import * as schemas from './schemas.ts';
-import { type CredentialFilters, type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, sortKeyOf, timesOf } from './service.ts';
+import { type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, timesOf } from './service.ts';
 import type { CredentialUpsert } from './upsert.ts';
 import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
-
-type ListQuery = z.output<typeof schemas.credentialListQuery>;
 
 /** Adds the operations on credentials and their types. */
 export function registerCredentials(
   app: FastifyInstance,
-  { service, upsert, idempotency, cursors }: { service: CredentialsService; upsert: CredentialUpsert; idempotency: Idempotency; cursors: Cursors },
+  { service, upsert, idempotency }: { service: CredentialsService; upsert: CredentialUpsert; idempotency: Idempotency },
 ): void {
-  const list = async (caller: Caller, team: TeamRef | undefined, query: ListQuery): Promise<z.output<typeof schemas.credentialPage>> => {
-    const filters = filtersOf(query);
-    const identity = { list: 'credentials', subject: caller.sub, filters: JSON.parse(JSON.stringify({ ...filters, team: team?.slug ?? null })) as JsonObject };
-    const page = cursors.page(query, identity);
-    const found = await service.listCredentials(caller, team, filters, page);
-    const { items, nextCursor } = cursors.cut(found, page, identity, ({ row }) => sortKeyOf(row, filters.isDeleted));
-    return { items: items.flatMap(({ row, isShown }) => (isShown ? [schemas.showCredential(row)] : [])), nextCursor };
-  };
-
   addOperation(app, {
     method: 'POST', url: '/v1/teams/:team/credentials', access: { team: 'credential.write', by: 'team' }, operationId: 'createCredential', tag: 'credentials',
     summary: 'Store a credential', params: teamPath, body: schemas.credentialCreate, guards: { idempotencyKey: true, etag: true },
@@ -60,18 +46,6 @@ export function registerCredentials(
       setEtag(reply, row.revision);
       return { action, isDryRun, credential: schemas.showCredential(row) };
     },
-  });
-  addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team/credentials', access: { team: 'credential.read', by: 'team' }, operationId: 'listTeamCredentials', tag: 'credentials',
-    summary: 'List the credentials of a team', params: teamPath, query: schemas.credentialListQuery, problems: ['invalidCursor'],
-    success: { status: 200, schema: schemas.credentialPage, description: 'A page of credentials, by name.' },
-    handler: ({ scope, query, caller }) => list(caller, scope.team, query),
-  });
-  addOperation(app, {
-    method: 'GET', url: '/v1/credentials', access: { each: 'credential.read' }, operationId: 'listCredentials', tag: 'credentials',
-    summary: 'List every credential that you may see', query: schemas.credentialListQuery, problems: ['invalidCursor'],
-    success: { status: 200, schema: schemas.credentialPage, description: 'A page of credentials of all your teams, by name.' },
-    handler: ({ query, caller }) => list(caller, undefined, query),
   });
   addOperation(app, {
     method: 'GET', url: '/v1/credentials/:id', access: { team: 'credential.read', by: 'credential' }, operationId: 'getCredential', tag: 'credentials',
@@ -136,14 +110,6 @@ export function registerCredentials(
       return typeSchema(type) as unknown as z.output<typeof schemas.fieldsSchema>;
     },
   });
-}
-
-function filtersOf(query: ListQuery): CredentialFilters {
-  const { label } = query;
-  return {
-    type: query.type, labels: label === undefined ? [] : typeof label === 'string' ? [label] : label,
-    namePrefix: query.namePrefix, problem: query.problem, isDeleted: query.deleted === true,
-  };
 }
 
 const showType = (type: CredentialType): z.output<typeof schemas.credentialTypeInfo> => ({

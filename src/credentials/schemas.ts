@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Located } from '../http/access.ts';
 import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, pemLengthMax, publicFieldLengthMax, secretFieldBytesMax, grantsMax } from '../http/limits.ts';
-import { count, deliveryList, flag, id, line, lines, name, pageOf, pageQuery, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
+import { count, deliveryList, id, line, lines, name, pageOf, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
 import { limitDefaults, methods, policyJson } from './policy.ts';
 import type { CredentialRow, VersionRow } from './service.ts';
@@ -11,7 +11,7 @@ import { credentialTypes } from './types/registry.ts';
 
 /** One membership and every grant. */
 const waysMax = 1 + grantsMax;
-const typeName = z.enum(credentialTypes.map((type) => type.name)).meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
+export const typeName = z.enum(credentialTypes.map((type) => type.name)).meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
 const fieldName = z.string().min(1).max(64).regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/).meta({ id: 'FieldName', examples: ['apiKey'] });
 const labelKey = z.string().min(1).max(63).regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/);
 const labelValue = line(labelLengthMax);
@@ -38,7 +38,7 @@ const policy = z.strictObject({
 const publicFields = z.record(fieldName, z.union([z.string().max(pemLengthMax).regex(/^(?:[^\p{Cc}\p{Cs}]|[\r\n])*$/u), z.int().meta({ format: 'int64' }), z.boolean()]))
   .meta({ id: 'PublicFields', maxProperties: fieldsMax, description: 'The fields that the type calls public.', examples: [{ baseUrl: 'https://api.openai.com' }] });
 const secretFields = z.array(fieldName).max(fieldsMax).meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
-const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
+export const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
 
 const times = {
   expiresAt: timeInput.nullable().optional().meta({ description: 'From then on nobody can use it.' }),
@@ -81,22 +81,11 @@ export const credentialUpsert = z.strictObject({
   action: z.enum(['created', 'changed', 'unchanged']).meta({ description: 'What was done, or would have been.' }), isDryRun: z.boolean().meta({ examples: [false] }), credential,
 }).meta({ id: 'CredentialUpsert' });
 export const credentialNamePath = z.strictObject({ team: slug, name });
-export const credentialPage = pageOf(credential).meta({ id: 'CredentialPage' });
 
 export const credentialVersion = z.strictObject({
   version, isCurrent: z.boolean(), publicFields, secretFields, policy, isUndecryptable: z.boolean(), createdAt: time, createdBy: subject,
 }).meta({ id: 'CredentialVersion' });
 export const credentialVersionPage = pageOf(credentialVersion).meta({ id: 'CredentialVersionPage' });
-
-const label = z.string().max(164).regex(/^[a-z0-9][a-z0-9._/-]*:[^\p{Cc}\p{Cs}]*$/u);
-export const credentialListQuery = z.strictObject({
-  ...pageQuery,
-  type: typeName.optional(),
-  label: z.union([label, z.array(label).max(5)]).optional().meta({ description: '`key:value`; may be repeated.', examples: ['env:prod'] }),
-  namePrefix: line(100).min(1).optional().meta({ examples: ['openai-'] }),
-  problem: problemName.optional(),
-  deleted: flag.meta({ description: 'Only deleted ones, in the order of their ids.' }),
-});
 
 const typeTitle = line(100).meta({ examples: ['OpenAI'] });
 const typeDescription = line(300).meta({ examples: ['An API key of OpenAI or of a service that speaks its API.'] });

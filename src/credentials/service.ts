@@ -7,7 +7,6 @@ import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
 import type { Caller, Located, TeamRef, Way } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
-import type { Page } from '../http/paging.ts';
 import type { ExpectedRevision } from '../http/preconditions.ts';
 import { noWays, waysOf } from '../http/grants.ts';
 import { standingOf } from '../http/rights.ts';
@@ -18,7 +17,6 @@ import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
 import { type FieldsInput, readNewFields } from './fields.ts';
 import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
-import { type CredentialFilters, listCredentials, type ListedCredential } from './listing.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
@@ -37,7 +35,6 @@ export { KeyMoved, typeNamed, underActiveKey } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
 export type { InUse } from './use.ts';
-export { type CredentialFilters, sortKeyOf } from './listing.ts';
 
 export interface CredentialsParts {
   readonly db: Db;
@@ -114,15 +111,6 @@ export class CredentialsService {
    */
   openForUse(caller: EventInput['caller'], located: Pick<CredentialRow, 'id' | 'team' | 'slug'>, event: Use, way: Way | undefined): Promise<InUse> {
     return openForUse(this.#parts, caller, located, event, way);
-  }
-
-  /** A page of credentials, one more than asked for. What a broken seal hides is reported. */
-  async listCredentials(caller: Caller, team: TeamRef | undefined, filters: CredentialFilters, page: Page): Promise<ListedCredential[]> {
-    const { listed, hidden } = await listCredentials(this.#parts, { caller, team, filters, page });
-    for (const { team: of, target } of hidden) {
-      await this.#parts.audit.denial({ caller, team: of, action: 'credential.read', target, reason: 'sealBroken' });
-    }
-    return listed;
   }
 
   /** Versions, newest first; one more than the page. */

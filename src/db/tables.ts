@@ -58,13 +58,15 @@ export interface DataKeyTable {
 export interface CredentialTable extends Stamped {
   id: CredentialId; team_id: TeamId; name: string; type: ColumnType<string, string, never>; description: string | null;
   labels: Json<Record<string, string>>; state: CredentialState; current_version: number; expires_at: Date | null;
-  rotate_after: Later<Date>; revision: number; seal: Buffer; deleted_at: Date | null; state_before: ColumnType<LivingState | null, LivingState | null | undefined, LivingState | null>;
+  rotate_after: Later<Date>; due_at: ColumnType<Date | null, never, never>; revision: number; seal: Buffer; deleted_at: Date | null; state_before: ColumnType<LivingState | null, LivingState | null | undefined, LivingState | null>;
 }
 export interface CredentialVersionTable {
   team_id: TeamId; credential_id: CredentialId; version: number; data_key_id: DataKeyId; token: string; secret_field_names: string[];
   public_fields: Json; policy: Json; undecryptable_at: Date | null; created_at: Date; created_by: SubjectId; key_history: ColumnType<DataKeyId[], DataKeyId[] | undefined, never>;
 }
-export interface CredentialUsageTable { credential_id: CredentialId; use_count: number; last_used_at: Date }
+export interface CredentialUsageTable {
+  credential_id: CredentialId; team_id: TeamId; use_count: number; last_used_at: Date | null; made_at: Date; idle_since: ColumnType<Date, never, never>;
+}
 export interface KeyRotationTable {
   id: RotationId; team_id: TeamId; to_key_id: DataKeyId; state: RotationState; total: number; done: number;
   created_at: Date; created_by: SubjectId | null; progressed_at: Date; ended_at: Date | null;

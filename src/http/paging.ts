@@ -23,11 +23,12 @@ export class Cursors {
     return { limit: query.limit ?? pageItemsDefault, after: query.cursor === undefined ? undefined : this.#read(query.cursor, identity) };
   }
 
-  /** Cuts `limit + 1` found rows to a page and makes the cursor of the next one. */
-  cut<T>(rows: readonly T[], page: Page, identity: ListIdentity, keyOf: (row: T) => readonly string[]): { items: T[]; nextCursor: string | null } {
+  /** Cuts `limit + 1` found rows to a page and makes the cursor of the next one; where fewer were found because the search ended at `end`, from there. */
+  cut<T>(rows: readonly T[], page: Page, identity: ListIdentity, keyOf: (row: T) => readonly string[], end?: readonly string[]): { items: T[]; nextCursor: string | null } {
     const items = rows.slice(0, page.limit);
     const last = items.at(-1);
-    return { items, nextCursor: rows.length > page.limit && last !== undefined ? this.#write(keyOf(last), identity) : null };
+    const next = rows.length > page.limit && last !== undefined ? keyOf(last) : end;
+    return { items, nextCursor: next === undefined ? null : this.#write(next, identity) };
   }
 
   #write(key: readonly string[], identity: ListIdentity): string {

@@ -78,8 +78,8 @@ export class UsageCounter {
 async function addUsage(db: Db, deltas: ReadonlyMap<CredentialId, Delta>): Promise<void> {
   const entries = [...deltas];
   await sql`
-    insert into credential_usage (credential_id, use_count, last_used_at)
-    select delta.id, delta.count, delta.last_at
+    insert into credential_usage (credential_id, team_id, made_at, use_count, last_used_at)
+    select delta.id, credential.team_id, credential.created_at, delta.count, delta.last_at
     from unnest(${entries.map(([id]) => id)}::uuid[], ${entries.map(([, { count }]) => count)}::bigint[],
       ${entries.map(([, { lastAt }]) => new Date(lastAt))}::timestamptz[]) as delta (id, count, last_at)
     join credential on credential.id = delta.id

@@ -61,10 +61,10 @@ const narrow: Readonly<Record<string, RegExp>> = { 'config.ts db': /^src\/db\/ur
 /** Packages and built-in modules, each with the files that may import it. What is not named here is imported by nobody. */
 const packages: Readonly<Record<string, RegExp>> = {
   fastify: /^src\/(http\/|[a-z-]+\/(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|whoami)\.ts$)/,
+  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
-  kysely: /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|whoami)\.ts)/,
+  kysely: /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
@@ -135,7 +135,7 @@ function findings(files: ReadonlyMap<string, string>): string[] {
 function arrowFault(path: string, target: string, files: ReadonlyMap<string, string>): string | undefined {
   const [from, to] = [areaOf(path), areaOf(target)];
   if (!files.has(target)) return 'names a file that does not exist:';
-  if (from === to) return /\/(routes|[a-z]+-routes|schemas|whoami)\.ts$/.test(path) && target.endsWith('/repository.ts') && from !== 'audit' ? 'goes round the service to' : undefined;
+  if (from === to) return /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$/.test(path) && target.endsWith('/repository.ts') && from !== 'audit' ? 'goes round the service to' : undefined;
   if (arrows[from]?.includes(to) !== true) return 'may not import';
   if (narrow[`${from} ${to}`]?.test(target) === false) return 'may not import';
   const door = doors[to];

@@ -53,7 +53,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   },
   credential: {
     id: within('credential.id', 'token.credential'), team_id: within('credential.team', 'token.team'), name: within('credential.name'), type: within('credential.type', 'token.type'),
-    description: tenantData, labels: tenantData, state: within('credential.state'), state_before: within('credential.stateBefore'), current_version: within('credential.version'), expires_at: within('credential.expiresAt'), rotate_after: tenantData,
+    description: tenantData, labels: tenantData, state: within('credential.state'), state_before: within('credential.stateBefore'), current_version: within('credential.version'), expires_at: within('credential.expiresAt'), rotate_after: tenantData, due_at: tenantData,
     revision: within('credential.revision'), seal: operational, deleted_at: operational, ...stamps,
   },
   credential_version: {
@@ -61,7 +61,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     secret_field_names: within('credential.secretFields'), public_fields: within('token.publicFields', 'credential.publicFields'), policy: within('token.policy', 'credential.policy'),
     undecryptable_at: operational, key_history: operational, created_at: operational, created_by: tenantData,
   },
-  credential_usage: { credential_id: tenantData, use_count: operational, last_used_at: operational },
+  credential_usage: { credential_id: tenantData, team_id: tenantData, made_at: operational, idle_since: operational, use_count: operational, last_used_at: operational },
   key_rotation: {
     id: operational, team_id: operational, to_key_id: operational, state: operational, total: operational, done: operational, created_at: operational, created_by: tenantData,
     progressed_at: operational, ended_at: operational, cause: operational,

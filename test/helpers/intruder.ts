@@ -26,9 +26,17 @@ export async function bent(db: Db, { table, statement }: { table: string; statem
       await act();
     } finally {
       await run(`delete from ${table}`);
-      await run(`insert into ${table} select * from kept`);
+      const stored = await storedColumns(connection, table);
+      await run(`insert into ${table} (${stored}) select ${stored} from kept`);
       await run('drop table kept');
       await run('set session_replication_role = origin');
     }
   });
+}
+
+/** The columns of a table that are written: all but those that the database makes of others. */
+export async function storedColumns(db: Db, table: string): Promise<string> {
+  const { rows } = await sql<{ name: string }>`
+    select quote_ident(attname) as name from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attnum`.execute(db);
+  return rows.map(({ name }) => name).join(', ');
 }

@@ -8,6 +8,7 @@ import { readPublicJwk } from '../../src/engines/jwk.ts';
 import { sealMembership } from '../../src/http/rights.ts';
 import type { SubjectId } from '../../src/shared/ids.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
+import { storedColumns } from '../helpers/intruder.ts';
 import { startVault } from '../helpers/vault.ts';
 
 test('sealed rows', async (t) => {
@@ -38,7 +39,8 @@ test('sealed rows', async (t) => {
         await act();
       } finally {
         await run(`delete from ${table}`);
-        await run(`insert into ${table} select * from kept`);
+        const stored = await storedColumns(connection, table);
+        await run(`insert into ${table} (${stored}) select ${stored} from kept`);
         await run('drop table kept');
         await run('set session_replication_role = origin');
       }

@@ -25,7 +25,7 @@ t.test('retention', async (t) => {
   t.test('a deleted credential goes after 30 days, with its versions, its counts and an event; living ones stay', async (t) => {
     const [gone, stays] = [await store('gone'), await store('stays')];
     await call('alice', 'PATCH', `/v1/credentials/${gone}`, { fields: { token: 'y' } }, any);
-    await sql`insert into credential_usage values (${gone}, 3, now())`.execute(db);
+    await sql`update credential_usage set use_count = 3, last_used_at = now() where credential_id = ${gone}`.execute(db);
     await remove(gone);
     clock.ms = 30 * dayMs - 60_000;
     await retention.run();

@@ -1,0 +1,80 @@
+// What lists can be narrowed to. Each condition says which orders' indexes answer it by themselves; what is left over is asked of the
+// rows that are walked, unless what it lets through is little and an index finds that.
+import { type RawBuilder, sql } from 'kysely';
+import { type ProblemName, problemCondition } from './health.ts';
+import type { SortName } from './sorts.ts';
+
+export interface CredentialFilters {
+  readonly type?: string | undefined;
+  /** Each as `key:value`. */
+  readonly labels: readonly string[];
+  readonly namePrefix?: string | undefined;
+  readonly problem?: ProblemName | undefined;
+  readonly expiresBefore?: Date | undefined;
+  readonly dueBefore?: Date | undefined;
+  readonly unusedSince?: Date | undefined;
+  readonly updatedSince?: Date | undefined;
+  readonly isDeleted: boolean;
+}
+
+/** A table that a condition looks at besides the credential itself. */
+export type Beside = 'current' | 'usage';
+
+export interface Condition {
+  readonly sql: RawBuilder<unknown>;
+  /** The orders in whose index it is a range or a whole part. */
+  readonly servedBy: readonly SortName[];
+  readonly beside?: Beside;
+  /** The ids of the living credentials of `team.id` for which it may hold, by an index of its own. */
+  readonly few?: RawBuilder<unknown>;
+}
+
+const living = sql`credential.state <> 'deleted'`;
+const livingWhere = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql`select credential.id from credential where credential.team_id = team.id and ${living} and ${condition}`;
+
+/** The conditions of the filters, those first that are likely to let through the least. */
+export function conditionsOf({ type, labels, namePrefix, problem, expiresBefore, dueBefore, unusedSince, updatedSince }: CredentialFilters, now: Date): Condition[] {
+  const conditions: Condition[] = [];
+  const add = (condition: RawBuilder<unknown>, servedBy: readonly SortName[], more: Pick<Condition, 'beside' | 'few'> = {}): void => { conditions.push({ sql: condition, servedBy, ...more }); };
+  const onCredential = (condition: RawBuilder<unknown>, servedBy: readonly SortName[]): void => { add(condition, servedBy, { few: livingWhere(condition) }); };
+  if (problem !== undefined) conditions.push(ofProblem(problem, now));
+  if (dueBefore !== undefined) onCredential(sql`credential.due_at < ${dueBefore}`, ['dueAt']);
+  if (expiresBefore !== undefined) onCredential(sql`credential.expires_at < ${expiresBefore}`, ['expiresAt']);
+  if (unusedSince !== undefined) {
+    add(sql`usage.idle_since < ${unusedSince}`, ['lastUsedAt'], { beside: 'usage', few: sql`select usage.credential_id as id from credential_usage usage where usage.team_id = team.id and usage.idle_since < ${unusedSince}` });
+  }
+  if (namePrefix !== undefined) {
+    // A range and not a pattern: the index on names serves it, and no character of the prefix means anything.
+    const end = afterPrefix(namePrefix);
+    onCredential(sql`credential.name collate "C" >= ${namePrefix}${end === undefined ? sql`` : sql` and credential.name collate "C" < ${end}`}`, ['name']);
+  }
+  if (updatedSince !== undefined) onCredential(sql`credential.updated_at >= ${updatedSince}`, ['updatedAt']);
+  if (type !== undefined) onCredential(sql`credential.type = ${type}`, ['name']);
+  for (const label of labels) {
+    const colon = label.indexOf(':');
+    add(sql`credential.labels @> ${JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) })}::jsonb`, []);
+  }
+  return conditions;
+}
+
+function ofProblem(problem: ProblemName, now: Date): Condition {
+  const condition = problemCondition(problem, now);
+  switch (problem) {
+    case 'disabled': return { sql: condition, servedBy: ['name'], few: livingWhere(condition) };
+    case 'expired': case 'expiring': return { sql: condition, servedBy: ['expiresAt'], few: livingWhere(condition) };
+    case 'undecryptable': return { sql: condition, servedBy: [], beside: 'current', few: sql`select version.credential_id as id from credential_version version where version.team_id = team.id and version.undecryptable_at is not null` };
+    case 'refreshFailed': return { sql: condition, servedBy: [], few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and (held.failure is not null or not held.is_refreshable)` };
+    // What was ever under a key has no index: rotations would pay for it at each row. Where no key is marked there is nothing.
+    case 'exposed': return { sql: condition, servedBy: [], beside: 'current', few: livingWhere(sql`exists (select 1 from data_key where compromised_at is not null)`) };
+  }
+}
+
+/** The least text, by code point, that is beyond every text with this prefix; undefined when there is none. */
+export function afterPrefix(prefix: string): string | undefined {
+  const points = Array.from(prefix, (character) => character.codePointAt(0) ?? 0);
+  for (let last = points.pop(); last !== undefined; last = points.pop()) {
+    if (last === 0x10ffff) continue;
+    return String.fromCodePoint(...points, last === 0xd7ff ? 0xe000 : last + 1);   // no text in UTF-8 has a surrogate
+  }
+  return undefined;
+}

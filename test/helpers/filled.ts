@@ -1,0 +1,54 @@
+// Credentials as they would be after years: put straight into the tables, with the seals of the vault, any times and any problems.
+import { randomBytes } from 'node:crypto';
+import { sql } from 'kysely';
+import { sealCredential } from '../../src/credentials/seal.ts';
+import { type CredentialId, newId, type TeamId } from '../../src/shared/ids.ts';
+import { intrude } from './intruder.ts';
+import type { TestVault } from './vault.ts';
+
+export interface Filled {
+  readonly id: CredentialId; readonly team: string; readonly name: string; readonly type: string; readonly labels: Readonly<Record<string, string>>; readonly state: 'enabled' | 'disabled' | 'deleted';
+  /** Times as microseconds since 1970: finer than a Date. */
+  readonly expiresAt: number | null; readonly rotateAfter: number | null; readonly createdAt: number; readonly updatedAt: number; readonly usedAt: number | null;
+  readonly isUndecryptable: boolean; readonly isExposed: boolean; readonly isRefreshFailed: boolean;
+}
+
+/** What a plain one is like. */
+export const plain = (team: string, name: string, atMs = Date.now()): Filled => ({
+  id: newId<CredentialId>(), team, name, type: 'bearer', labels: {}, state: 'enabled', expiresAt: null, rotateAfter: null, createdAt: atMs * 1000, updatedAt: atMs * 1000, usedAt: null,
+  isUndecryptable: false, isExposed: false, isRefreshFailed: false,
+});
+
+const timeOf = (microseconds: number | null): string => (microseconds === null ? 'null' : `(timestamptz 'epoch' + ${microseconds} * interval '1 microsecond')`);
+const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+
+/** Stores them, made by alice; nothing of theirs can be opened. Those that are exposed were once under a key of their team that is marked. */
+export async function fillCredentials(vault: TestVault, filled: readonly Filled[]): Promise<void> {
+  const { db, keyring } = vault;
+  const { rows: teams } = await sql<{ slug: string; id: TeamId; key: string; by: string }>`
+    select team.slug, team.id, data_key.id as key, subject.id as by from team join data_key on data_key.team_id = team.id and data_key.state = 'active', subject where sub = 'alice'`.execute(db);
+  const { rows: [marked] } = await sql<{ id: string }>`select id from data_key where compromised_at is not null limit 1`.execute(db);
+  const publicFields = {};
+  const policy = { delivery: [], allowedHosts: [] };
+  const token = `gAAAA${randomBytes(90).toString('base64url')}`;
+  for (let at = 0; at < filled.length; at += 1_000) {
+    const part = filled.slice(at, at + 1_000).map((row) => ({ row, of: teams.find(({ slug }) => slug === row.team)! }));
+    const seal = ({ row, of }: (typeof part)[number]): string => sealCredential(keyring, {
+      id: row.id, team: of.id, name: row.name, type: row.type, state: row.state, stateBefore: null, version: 1, expiresAt: row.expiresAt === null ? null : new Date(Math.floor(row.expiresAt / 1000)), revision: 1, publicFields, policy,
+      secretFieldNames: ['token'],
+    }).toString('hex');
+    const values = (render: (each: (typeof part)[number]) => string): string => part.map((each) => `(${render(each)})`).join(',');
+    const failing = part.filter(({ row }) => row.isRefreshFailed);
+    await intrude(db,
+      `insert into credential (id, team_id, name, type, labels, state, current_version, expires_at, rotate_after, revision, seal, created_at, created_by, updated_at, updated_by, deleted_at) values ${values((each) => {
+        const { row, of } = each;
+        return `'${row.id}', '${of.id}', ${quoted(row.name)}, '${row.type}', ${quoted(JSON.stringify(row.labels))}, '${row.state}', 1, ${timeOf(row.expiresAt)}, ${timeOf(row.rotateAfter)}, 1, '\\x${seal(each)}', ${timeOf(row.createdAt)}, '${of.by}', ${timeOf(row.updatedAt)}, '${of.by}', ${row.state === 'deleted' ? 'now()' : 'null'}`;
+      })}`,
+      `insert into credential_usage (credential_id, team_id, made_at, use_count, last_used_at) values ${values(({ row, of }) => `'${row.id}', '${of.id}', ${timeOf(row.createdAt)}, 0, ${timeOf(row.usedAt)}`)}`,
+      `insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, undecryptable_at, created_at, created_by, key_history) values ${values(({ row, of }) =>
+        `'${of.id}', '${row.id}', 1, '${of.key}', '${token}', '{token}', '{}', '${JSON.stringify(policy)}', ${row.isUndecryptable ? 'now()' : 'null'}, ${timeOf(row.createdAt)}, '${of.by}', array['${of.key}'${row.isExposed ? `, '${marked?.id}'` : ''}]::uuid[]`)}`,
+      ...(failing.length === 0 ? [] : [`insert into oauth_token (credential_id, team_id, sequence, client, policy, failure, failed_at, is_refreshable) values ${
+        failing.map(({ row, of }) => `('${row.id}', '${of.id}', 1, '{}', '{}', 'invalid_grant', now(), true)`).join(',')}`]),
+    );
+  }
+}
