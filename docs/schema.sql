@@ -119,6 +119,7 @@ create index credential_purge ON credential USING btree (deleted_at) WHERE state
 create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
 create index credential_updated ON credential USING btree (team_id, updated_at, id) WHERE state <> 'deleted'::text;
 create trigger credential_begins_unused AFTER INSERT ON credential FOR EACH ROW EXECUTE FUNCTION credential_begins_unused();
+create trigger credential_moves_by_offer BEFORE UPDATE ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id OR new.id <> old.id) EXECUTE FUNCTION credential_moves_by_offer();
 
 -- tenant-data, sealed: what a team or a subject may do with a credential of another team
 create table credential_grant (
@@ -152,6 +153,30 @@ create table credential_grant (
 create index credential_grant_of_subject ON credential_grant USING btree (grantee_subject_id, credential_id) WHERE grantee_subject_id IS NOT NULL;
 create index credential_grant_of_team ON credential_grant USING btree (grantee_team_id, credential_id) WHERE grantee_team_id IS NOT NULL;
 
+-- tenant-data, sealed: an open offer of a credential to another team; accepted, declined and expired ones are deleted
+create table credential_transfer (
+  id uuid not null,
+  team_id uuid not null,
+  credential_id uuid not null,
+  to_team_id uuid not null,
+  expires_at timestamp with time zone not null,
+  revision integer not null,
+  seal bytea not null,
+  created_at timestamp with time zone not null,
+  created_by uuid not null,
+  constraint credential_transfer_pkey PRIMARY KEY (id),
+  constraint credential_transfer_credential_key UNIQUE (credential_id),
+  constraint credential_transfer_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
+  constraint credential_transfer_credential_fkey FOREIGN KEY (credential_id) REFERENCES credential(id) ON DELETE CASCADE,
+  constraint credential_transfer_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint credential_transfer_to_team_fkey FOREIGN KEY (to_team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint credential_transfer_revision_positive CHECK (revision > 0),
+  constraint credential_transfer_to_another CHECK (to_team_id <> team_id)
+);
+create index credential_transfer_expired ON credential_transfer USING btree (expires_at);
+create index credential_transfer_from ON credential_transfer USING btree (team_id, id);
+create index credential_transfer_to ON credential_transfer USING btree (to_team_id, id);
+
 -- operational: use counts, flushed as deltas; a hint, the audit is the truth
 create table credential_usage (
   credential_id uuid not null,
@@ -182,14 +207,14 @@ create table credential_version (
   key_history uuid[] not null default '{}'::uuid[],
   constraint credential_version_pkey PRIMARY KEY (credential_id, version),
   constraint credential_version_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
-  constraint credential_version_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE,
+  constraint credential_version_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE DEFERRABLE,
   constraint credential_version_data_key_fkey FOREIGN KEY (team_id, data_key_id) REFERENCES data_key(team_id, id),
   constraint credential_version_positive CHECK (version > 0),
   constraint credential_version_token_form CHECK (token ~ '^(gAAAA|QQAAA)'::text)
 );
 create index credential_version_data_key ON credential_version USING btree (data_key_id, credential_id, version);
 create index credential_version_undecryptable ON credential_version USING btree (team_id, credential_id) WHERE undecryptable_at IS NOT NULL;
-create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW WHEN (new.team_id IS DISTINCT FROM old.team_id OR new.credential_id IS DISTINCT FROM old.credential_id OR new.version IS DISTINCT FROM old.version OR new.secret_field_names IS DISTINCT FROM old.secret_field_names OR new.public_fields IS DISTINCT FROM old.public_fields OR new.policy IS DISTINCT FROM old.policy OR new.created_at IS DISTINCT FROM old.created_at OR new.created_by IS DISTINCT FROM old.created_by) EXECUTE FUNCTION credential_version_is_immutable();
+create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW WHEN (new.credential_id IS DISTINCT FROM old.credential_id OR new.version IS DISTINCT FROM old.version OR new.secret_field_names IS DISTINCT FROM old.secret_field_names OR new.public_fields IS DISTINCT FROM old.public_fields OR new.policy IS DISTINCT FROM old.policy OR new.created_at IS DISTINCT FROM old.created_at OR new.created_by IS DISTINCT FROM old.created_by OR new.team_id <> old.team_id AND (new.token = old.token OR new.data_key_id = old.data_key_id)) EXECUTE FUNCTION credential_version_is_immutable();
 create trigger credential_version_key_history BEFORE INSERT OR UPDATE OF data_key_id, key_history ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_key_history();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON credential_version FOR EACH ROW EXECUTE FUNCTION token_needs_active_key();
 
@@ -444,7 +469,7 @@ create table oauth_token (
   failed_at timestamp with time zone,
   constraint oauth_token_pkey PRIMARY KEY (credential_id),
   constraint oauth_token_connected_by_fkey FOREIGN KEY (connected_by) REFERENCES subject(id),
-  constraint oauth_token_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE,
+  constraint oauth_token_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE DEFERRABLE,
   constraint oauth_token_data_key_fkey FOREIGN KEY (team_id, data_key_id) REFERENCES data_key(team_id, id),
   constraint oauth_token_attempts_natural CHECK (attempts >= 0),
   constraint oauth_token_claim_is_whole CHECK ((claim_id IS NULL) = (claimed_until IS NULL)),
@@ -642,6 +667,18 @@ begin
   return null;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.credential_moves_by_offer()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if new.id <> old.id or old.state = 'deleted' or new.state = 'deleted'
+    or not exists (select 1 from credential_transfer where credential_id = old.id and team_id = old.team_id and to_team_id = new.team_id) then
+    raise exception 'a credential moves by an offer' using errcode = 'check_violation', constraint = 'credential_moves_by_offer';
+  end if;
+  return new;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.credential_usage_knows_its_team()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -783,7 +820,8 @@ begin
   if new.data_key_id is not null and not (new.data_key_id = any (new.key_history)) then
     new.key_history := new.key_history || new.data_key_id;
   end if;
-  if tg_op = 'UPDATE' and ((new.team_id, new.credential_id) is distinct from (old.team_id, old.credential_id) or new.sequence < old.sequence
+  if tg_op = 'UPDATE' and (new.credential_id <> old.credential_id or new.sequence < old.sequence
+    or (new.team_id <> old.team_id and (new.sequence <> old.sequence or new.token = old.token or new.data_key_id = old.data_key_id))
     or (new.sequence = old.sequence and ((new.client, new.policy, new.token is null) is distinct from (old.client, old.policy, old.token is null)
       or new.key_history[1:cardinality(old.key_history)] is distinct from old.key_history))) then
     raise exception 'a held token keeps its place' using errcode = 'check_violation', constraint = 'oauth_token_keeps_its_place';

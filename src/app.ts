@@ -66,6 +66,8 @@ import { registerRootKeys } from './root-keys/routes.ts';
 import { RootKeysService } from './root-keys/service.ts';
 import { registerGrants } from './sharing/routes.ts';
 import { SharingService } from './sharing/service.ts';
+import { registerTransfers } from './sharing/transfer-routes.ts';
+import { TransfersService } from './sharing/transfers.ts';
 import { registerTeams } from './teams/routes.ts';
 import { TeamsService } from './teams/service.ts';
 import { registerWhoami } from './teams/whoami.ts';
@@ -140,6 +142,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   });
   const credentials = new CredentialsService({ db, keyring, audit, now });
   const sharing = new SharingService({ db, keyring, audit, subjects, now, isEngine: (trx, subject, sub, who) => engines.isEngine(trx, subject, sub, who) });
+  const transfers = new TransfersService({ db, keyring, audit, now, credentials, locateTeam: (caller, slug) => teams.locateTeam(caller, slug) });
   const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
   const deliverer = new Deliverer({
     db, keyring, audit, now, onError, credentials, egress: parts.egress, onUse: (credential) => { usage.count(credential); },
@@ -181,6 +184,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentialBulk(app, { service: credentials });
   registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
   registerGrants(app, { service: sharing, cursors });
+  registerTransfers(app, { service: transfers, idempotency, cursors });
   registerConnections(app, { service: connections });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerOAuth(app, { service: oauth });

@@ -3,7 +3,7 @@
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
-import type { Db, Trx } from '../db/client.ts';
+import type { Db, Executor, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
 import type { Caller, Located, TeamRef, Way } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
@@ -30,8 +30,9 @@ export { type AllFields, faultsForBroker } from './brokerable.ts';
 export { type ConnectionTest, type CredentialType, findType, type Injection, type OAuthSettings, type Upstream } from './types/registry.ts';
 export { exposedSql } from './health.ts';
 export { oauthClient } from './held-tokens.ts';
-export { lockActiveKey, lockCredential } from './repository.ts';
-export { KeyMoved, typeNamed, underActiveKey } from './versions.ts';
+export { undecryptable } from './change.ts';
+export { findActiveKey, lockActiveKey, lockCredential } from './repository.ts';
+export { KeyMoved, typeNamed, underActiveKey, UndecryptableVersion } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
 export type { InUse } from './use.ts';
@@ -99,8 +100,8 @@ export class CredentialsService {
   }
 
   /** One credential as it is now. Throws notFound. */
-  async getCredential(team: TeamRef, id: string): Promise<CredentialRow> {
-    const row = isId<CredentialId>(id) ? await repository.findCredential(this.#parts.db, team.id, id, this.#time()) : undefined;
+  async getCredential(team: TeamRef, id: string, executor: Executor = this.#parts.db): Promise<CredentialRow> {
+    const row = isId<CredentialId>(id) ? await repository.findCredential(executor, team.id, id, this.#time()) : undefined;
     if (row === undefined || row.state === 'deleted' || !credentialSealHolds(this.#parts.keyring, row, row.seal)) throw notFound();
     return row;
   }

@@ -18,7 +18,7 @@ import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from 
 
 const cacheEntriesMaxDefault = 1000;
 
-export type SealedTable = 'membership' | 'engine' | 'engine_key' | 'credential' | 'broker_ticket' | 'credential_grant' | 'webhook' | 'notification';
+export type SealedTable = 'membership' | 'engine' | 'engine_key' | 'credential' | 'broker_ticket' | 'credential_grant' | 'credential_transfer' | 'webhook' | 'notification';
 
 type DataKeyName = Pick<WrappedDataKey, 'id' | 'team' | 'version' | 'format'>;
 
@@ -64,6 +64,14 @@ export class Keyring {
     if (digest === undefined) throw new DecryptionFailed();
     const { fields, time } = this.#open(from, place, token, digest);
     return this.#seal(to, place, fields, time, digest);
+  }
+
+  /** The token under a key of another team, at the same place there and with its own timestamp. Throws as `open` and `seal` do. */
+  rehome(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
+    const digest = findPlaceDigest(place);
+    if (digest === undefined) throw new DecryptionFailed();
+    const { fields, time } = this.#open(from, place, token, digest);
+    return this.#seal(to, { ...place, team: to.team }, fields, time, digest);
   }
 
   /** The same data key under the primary root key. Throws KeyUnavailable. */

@@ -1,6 +1,6 @@
 // The tables as kysely sees them: one interface a table, in the order of the migrations. docs/schema.sql is their whole truth.
 import type { ColumnType } from 'kysely';
-import type { AuthorizationId, CredentialId, DataKeyId, EngineId, EventId, GrantId, NotificationId, RotationId, SubjectId, TeamId, TicketId } from '../shared/ids.ts';
+import type { AuthorizationId, CredentialId, DataKeyId, EngineId, EventId, GrantId, NotificationId, RotationId, SubjectId, TeamId, TicketId, TransferId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
 export type Role = 'viewer' | 'editor' | 'admin' | 'auditor' | 'engine';
@@ -113,6 +113,9 @@ export interface NotificationTable {
   id: NotificationId; webhook_id: CredentialId; team_id: TeamId; type: string; subject_type: string; subject_id: string; due_at: Date; at: Date; data: Json; seal: Buffer;
   state: 'pending' | 'delivered' | 'failed'; attempts: number; next_attempt_at: Date | null; last_attempt_at: Date | null; outcome: string | null; ended_at: Date | null;
 }
+export interface CredentialTransferTable {
+  id: TransferId; team_id: TeamId; credential_id: CredentialId; to_team_id: TeamId; expires_at: Date; revision: number; seal: Buffer; created_at: Date; created_by: SubjectId;
+}
 
 export interface Tables {
   subject: SubjectTable;
@@ -139,4 +142,5 @@ export interface Tables {
   credential_grant: CredentialGrantTable;
   webhook: WebhookTable;
   notification: NotificationTable;
+  credential_transfer: CredentialTransferTable;
 }

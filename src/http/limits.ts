@@ -14,6 +14,8 @@ export const publicFieldLengthMax = 2048;
 /** A public field that holds PEM. */
 export const pemLengthMax = 32 * 1024;
 export const grantsMax = 100;
+/** How long an offer of a credential to another team is open. */
+export const transferDays = 7;
 export const bulkItemsMax = 100;
 export const leaseCredentialsMax = 100;
 export const leaseSecondsMax = 300;

@@ -9,6 +9,7 @@ import { engineSealHolds, membershipSealHolds, type SealedEngine, type SealedMem
 import {
   notificationSealHolds, type SealedNotification, type SealedWebhook, sealNotification, sealWebhook, webhookSealHolds,
 } from '../notifications/service.ts';
+import { sealTransfer, type SealedTransfer, transferSealHolds } from '../sharing/service.ts';
 
 /** How one table is read and sealed. */
 export interface SealedRows<T> {
@@ -64,6 +65,11 @@ const notifications: SealedRows<SealedNotification> = {
   select: sql.raw(`held.id, held.webhook_id as webhook, held.team_id as team, held.type, held.subject_type as "subjectType", held.subject_id as "subjectId", held.due_at as "dueAt", held.at, held.data
     from notification held`),
 };
+const transfers: SealedRows<SealedTransfer> = {
+  table: 'credential_transfer', key: [uuid('held.id')], holds: transferSealHolds, seal: sealTransfer,
+  select: sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt", held.revision
+    from credential_transfer held join team source on source.id = held.team_id join team target on target.id = held.to_team_id`),
+};
 
 /** Every sealed table. What a row is, only its own functions know. */
-export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets, grants, webhooks, notifications] as unknown as readonly SealedRows<never>[];
+export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets, grants, webhooks, notifications, transfers] as unknown as readonly SealedRows<never>[];

@@ -58,6 +58,7 @@ export class Retention {
       () => this.#untilDone(() => this.#purgeTickets()),
       () => this.#untilDone(() => this.#purgeAuthorizations()),
       () => this.#untilDone(() => this.#purgeNotifications()),
+      () => this.#untilDone(() => this.#purgeTransfers()),
       () => this.#untilDone(() => this.#purgeCredentials()),
       () => this.#untilDone(() => this.#purgeTeam()),
     ];
@@ -103,6 +104,14 @@ export class Retention {
     return rows.length === this.#batchRows;
   }
 
+  /** Offered and never answered. */
+  async #purgeTransfers(): Promise<boolean> {
+    const { rows } = await sql`
+      delete from credential_transfer where id = any(array(select id from credential_transfer where expires_at < ${this.#before(0)} limit ${this.#batchRows} for update skip locked))
+      returning 1`.execute(this.#parts.db);
+    return rows.length === this.#batchRows;
+  }
+
   async #purgeCredentials(): Promise<boolean> {
     return this.#parts.db.transaction().execute(async (trx) => {
       const { rows } = await sql<{ id: CredentialId; team: TeamId; slug: string }>`
@@ -130,6 +139,7 @@ export class Retention {
       if (credentials.length > 0) return true;   // the team goes when nothing of it is left
       await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
       await trx.deleteFrom('credential_grant').where('grantee_team_id', '=', team.id).execute();
+      await trx.deleteFrom('credential_transfer').where('to_team_id', '=', team.id).execute();
       await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
       // The material goes; ids and fingerprints stay, so that a backup can be matched to the root keys that still open it.
       await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${new Date(this.#parts.now())} where team_id = ${team.id} and state <> 'destroyed'`.execute(trx);

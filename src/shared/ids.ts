@@ -20,6 +20,7 @@ export type LeaseId = Id<'lease'>;
 export type TicketId = Id<'ticket'>;
 export type GrantId = Id<'grant'>;
 export type NotificationId = Id<'notification'>;
+export type TransferId = Id<'transfer'>;
 export type AuthorizationId = Id<'authorization'>;
 
 const idPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;

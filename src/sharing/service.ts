@@ -1,23 +1,26 @@
 // Sharing: an admin lets another team, or somebody, read or use one credential. The credential stays its owner's, under the owner's key;
 // what a grant is worth is decided where it is used (http/grants). Each change stands in both trails.
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput } from '../audit/event.ts';
-import { type CredentialRow, credentialSealHolds, lockCredential } from '../credentials/service.ts';
+import { credentialTarget } from '../audit/event.ts';
+import type { CredentialRow } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller } from '../http/access.ts';
 import { grantSealHolds, sealGrant } from '../http/grants.ts';
 import { grantsMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import { checkRevision, type ExpectedRevision, preconditionFailed, preconditionRequired } from '../http/preconditions.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { type GrantId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
+import { eventsOfGrant } from './events.ts';
+import { lockOwned } from './lock.ts';
 import * as repository from './repository.ts';
 import type { Grantee, GrantRow } from './repository.ts';
 
 export type { Grantee, GrantRow } from './repository.ts';
+export { sealTransfer, type SealedTransfer, transferSealHolds } from './transfer-seal.ts';
 
 export interface SharingParts {
   readonly db: Db;
@@ -52,7 +55,7 @@ export class SharingService {
     const { db, keyring, audit, now } = this.#parts;
     const at = new Date(now());
     return db.transaction().execute(async (trx) => {
-      const row = await this.#lock(trx, located, at);
+      const row = await lockOwned(trx, keyring, located, at);
       const of = { team: row.team, credential: row.id };
       const { kind, grantee } = await this.#grantee(trx, caller, row, to);
       const before = await repository.findGrant(trx, of, to);
@@ -66,31 +69,23 @@ export class SharingService {
       const sealed = { id: before?.id ?? newId<GrantId>(), ...of, slug: row.slug, kind, grantee, name: to.name, access, revision: (before?.revision ?? 0) + 1 };
       await repository.putGrant(trx, { ...sealed, seal: sealGrant(keyring, sealed), by: caller.subject, at });
       const details = { grant: sealed.id, access, ...(before === undefined ? {} : { accessBefore: before.access }) };
-      await audit.record(trx, ...eventsOf({ caller, team: { id: row.team, slug: row.slug }, action: before === undefined ? 'grant.add' : 'grant.change', target: credentialTarget(row.id), details }, sealed));
+      await audit.record(trx, ...eventsOfGrant({ caller, team: { id: row.team, slug: row.slug }, action: before === undefined ? 'grant.add' : 'grant.change', target: credentialTarget(row.id), details }, sealed));
       return await repository.findGrant(trx, of, to) ?? raise(notFound());
     });
   }
 
   /** Ends a grant; it counts at the next request. Throws notFound, preconditionFailed. */
   async removeGrant(caller: Caller, located: CredentialRow, to: Grantee, expected: ExpectedRevision): Promise<void> {
-    const { db, audit, now } = this.#parts;
+    const { db, keyring, audit, now } = this.#parts;
     await db.transaction().execute(async (trx) => {
-      const row = await this.#lock(trx, located, new Date(now()));
+      const row = await lockOwned(trx, keyring, located, new Date(now()));
       const grant = await repository.findGrant(trx, { team: row.team, credential: row.id }, to);
       if (grant === undefined) throw notFound();
       checkRevision(expected, grant.revision);
       if (!await repository.deleteGrant(trx, grant.id)) throw notFound();
       const details = { grant: grant.id, accessBefore: grant.access };
-      await audit.record(trx, ...eventsOf({ caller, team: { id: row.team, slug: row.slug }, action: 'grant.remove', target: credentialTarget(row.id), details }, grant));
+      await audit.record(trx, ...eventsOfGrant({ caller, team: { id: row.team, slug: row.slug }, action: 'grant.remove', target: credentialTarget(row.id), details }, grant));
     });
-  }
-
-  /** Grants of a credential change one at a time, and not while it changes, is deleted or moves to another team. */
-  async #lock(trx: Trx, located: CredentialRow, at: Date): Promise<CredentialRow> {
-    const row = await lockCredential(trx, located.team, located.id, at);
-    // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
-    if (row === undefined || row.state === 'deleted' || !credentialSealHolds(this.#parts.keyring, row, row.seal)) throw notFound();
-    return row;
   }
 
   async #grantee(trx: Trx, caller: Caller, row: CredentialRow, to: Grantee): Promise<{ kind: GranteeKind; grantee: TeamId | SubjectId }> {
@@ -103,13 +98,6 @@ export class SharingService {
     if (team === undefined) throw invalid('/params/team', 'unknownTeam');
     return { kind: 'team', grantee: team.id };
   }
-}
-
-/** What the event says, in the trail of the owner and, where it is about a team, in that team's. */
-function eventsOf(event: EventInput & { readonly team: TeamRef }, { kind, grantee, name }: Pick<GrantRow, 'kind' | 'grantee' | 'name'>): EventInput[] {
-  const { team: owner, details } = event;
-  if (kind !== 'team') return [{ ...event, details: { ...details, kind, grantee } }];
-  return [{ ...event, details: { ...details, kind, sharedWith: name } }, { ...event, team: { id: grantee as TeamId, slug: name }, details: { ...details, owner: owner.slug } }];
 }
 
 function raise(error: AppError): never { throw error; }

@@ -137,6 +137,7 @@ t.test('what is for everybody with a token is for a stranger too, and shows noth
 
 t.test('operations over several teams ask the table for each thing', async (t) => {
   const { vault, people, parts } = await startFilled(t);
+  await vault.team('lending', ['otto']);
   const checks: Record<string, () => Promise<void>> = {
     async listCredentials() {
       for (const role of roles) {
@@ -181,6 +182,30 @@ t.test('operations over several teams ask the table for each thing', async (t) =
       for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'DELETE', await make()), 404, 'notFound', outsider);
     },
   };
+  checks['acceptTransfer'] = async () => {
+    for (const role of roles) {
+      const { id } = await storeOpenai(vault, 'lending', `to-${role}`, 'sk-test', {}, 'otto');
+      const offer = await demand(vault.call('otto', 'POST', `/v1/credentials/${id}/transfers`, { team: 'payments' }), 201);
+      const url = `/v1/transfers/${offer.id}/accept`;
+      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'POST', url), 404, 'notFound', outsider);
+      checkRefusal(t, await vault.call('otto', 'POST', url), 403, 'forbidden', 'who offers does not accept');
+      const answer = await vault.call(people[role], 'POST', url);
+      if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 200, role);
+      else checkRefusal(t, answer, 403, 'forbidden', `acceptTransfer as ${role}`);
+    }
+  };
+  checks['declineTransfer'] = async () => {
+    for (const role of roles) {
+      for (const [owner, by, to] of [['lending', 'otto', 'payments'], ['payments', people.admin, 'lending']] as const) {
+        const { id } = await storeOpenai(vault, owner, `declined-by-${role}`, 'sk-test', {}, by);
+        const url = `/v1/transfers/${(await demand(vault.call(by, 'POST', `/v1/credentials/${id}/transfers`, { team: to }), 201)).id}`;
+        for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'DELETE', url), 404, 'notFound', outsider);
+        const answer = await vault.call(people[role], 'DELETE', url);
+        if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 204, role);
+        else checkRefusal(t, answer, 403, 'forbidden', `declineTransfer as ${role}`);
+      }
+    }
+  };
   checks['finishAuthorization'] = async () => {
     const server = await startAuthorizationServer(t);
     const own = await startFilled(t, { egress: server.egress(), oauthRedirectUri: platformPage });
@@ -218,12 +243,14 @@ async function startFilled(t: Parameters<typeof startVault>[0], options: Paramet
   const { keys: [{ kid }] } = await demand(vault.call('operator', 'GET', `/v1/engines/${engine.id}`), 200);
   for (const role of ['viewer', 'editor', 'auditor', 'engine'] as const) await vault.member('payments', people[role], role);
   const credential = await storeOpenai(vault, 'payments', 'openai', 'sk-test');
+  await vault.team('receiving', ['rita']);
+  const transfer = await demand(vault.call(people.admin, 'POST', `/v1/credentials/${credential.id}/transfers`, { team: 'receiving' }), 201);
   const { public: open, secret } = typeSamples['webhook']!;
   const receiver = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/credentials', { name: 'receiver', type: 'webhook', fields: { ...open, ...secret } }), 201);
   await demand(vault.call(people.admin, 'PUT', `/v1/teams/payments/webhooks/${receiver.id}`, { events: ['key.overdue'] }), 200);
   const rotation = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/key-rotations'), 202);
   const parts: Record<string, string> = {
-    team: 'payments', id: credential.id, engine: engine.id, kid, key: rotation.toKey, rotation: rotation.id, subject: people.viewer, type: 'openai',
+    team: 'payments', id: credential.id, engine: engine.id, kid, key: rotation.toKey, rotation: rotation.id, transfer: transfer.id, subject: people.viewer, type: 'openai',
     fingerprint: '0123456789abcdef', version: '1', name: 'openai', credential: receiver.id,
   };
   const fill = ({ url }: AnyOperation, other: Record<string, string> = {}): string => url.replaceAll(/:([A-Za-z]+)/g, (_, name: string) => {

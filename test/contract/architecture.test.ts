@@ -22,7 +22,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'app.ts':           ['integrity', ...feature],
   broker:             feature,
   connections:        feature,
-  integrity:          ['broker', 'credentials', 'engines', 'keys', 'notifications', 'oauth', 'audit', 'http', ...floor],
+  integrity:          ['broker', 'credentials', 'engines', 'keys', 'notifications', 'oauth', 'sharing', 'audit', 'http', ...floor],
   credentials:        feature,
   engines:            feature,
   exports:            feature,

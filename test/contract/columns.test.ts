@@ -24,7 +24,7 @@ const stamps = { created_at: operational, created_by: tenantData, updated_at: op
 const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub', 'credential_grant.name'), created_at: operational },
   team: {
-    id: within('membership.team'), slug: within('membership.slug', 'credential_grant.slug', 'credential_grant.name'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
+    id: within('membership.team'), slug: within('membership.slug', 'credential_grant.slug', 'credential_grant.name', 'credential_transfer.slug', 'credential_transfer.toSlug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
     rotate_every_days: operational, refuse_exposed_leases: operational, default_delivery: operational, versions_kept: operational, ...stamps,
   },
   membership: {
@@ -109,6 +109,10 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     subject_id: within('notification.subjectId'), due_at: within('notification.dueAt'), at: within('notification.at'), data: within('notification.data'), seal: operational,
     state: operational, attempts: operational, next_attempt_at: operational, last_attempt_at: operational, outcome: operational, ended_at: operational,
   },
+  credential_transfer: {
+    id: within('credential_transfer.id'), team_id: within('credential_transfer.team'), credential_id: within('credential_transfer.credential'), to_team_id: within('credential_transfer.to'),
+    expires_at: within('credential_transfer.expiresAt'), revision: within('credential_transfer.revision'), seal: operational, created_at: operational, created_by: tenantData,
+  },
   schema_migration: { version: operational, name: operational, checksum: operational, applied_at: operational },
 };
 
@@ -176,5 +180,6 @@ async function watch(vault: TestVault): Promise<Set<string>> {
   const { id: receiver } = await demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'receiver', type: 'webhook', fields: { ...typeSamples['webhook']?.public, ...typeSamples['webhook']?.secret } }), 201) as { id: string };
   await demand(vault.call('alice', 'PUT', `/v1/teams/payments/webhooks/${receiver}`, { events: ['key.overdue'] }), 200);
   await demand(vault.call('alice', 'POST', `/v1/teams/payments/webhooks/${receiver}/test`), 202);
+  await demand(vault.call('alice', 'POST', `/v1/credentials/${brokered}/transfers`, { team: 'lending' }), 201);
   return places;
 }

@@ -65,7 +65,7 @@ t.test('every operation says what it is, who may call it, what it takes, what it
 });
 
 // The first words of summaries; whatever else starts one is looked at by whoever adds it here.
-const verbs = new Set(['Add', 'Cancel', 'Change', 'Count', 'Create', 'Delete', 'Destroy', 'Disable', 'Enable', 'Finish', 'Lease', 'List', 'Mark', 'Read', 'Register', 'Remove', 'Rename', 'Restore', 'Retire', 'Rewrap', 'Say', 'Schedule', 'Share', 'Start', 'Store', 'Test']);
+const verbs = new Set(['Accept', 'Add', 'Cancel', 'Change', 'Count', 'Create', 'Delete', 'Destroy', 'Disable', 'Enable', 'Finish', 'Lease', 'List', 'Offer', 'Mark', 'Read', 'Register', 'Remove', 'Rename', 'Restore', 'Retire', 'Rewrap', 'Say', 'Schedule', 'Share', 'Start', 'Store', 'Test']);
 
 const pathOf = ({ url }: AnyOperation): string => url.replaceAll(/:([A-Za-z]+)/g, '{$1}');
 
