@@ -9,9 +9,12 @@ import { runDemo } from './local/demo.ts';
 import { startLocal } from './local/run.ts';
 import { localToken } from './local/token.ts';
 import { openapiYaml } from './openapi.ts';
+import { exportSecrets } from './operate/export/export.ts';
+import { newRecipient } from './operate/export/recipient.ts';
 import { importCredentials } from './operate/import/import.ts';
 import { rotate } from './operate/rotate.ts';
-import { OptionsUnfit } from './operate/target.ts';
+import { writeNew } from './operate/output.ts';
+import { OptionsUnfit, readOptions } from './operate/target.ts';
 import { verify } from './operate/verify.ts';
 import { startVault, verificationOf } from './serve.ts';
 
@@ -21,6 +24,8 @@ export interface CommandContext {
   readonly processId: number;
   readonly readFile: (path: string) => string;
   readonly write: (text: string) => void;
+  /** For what is said beside the output. */
+  readonly note?: (text: string) => void;
   /** Whether what is written is read as it comes, by a person. */
   readonly isTerminal: boolean;
   readonly makeLogger: (level: string) => Logger;
@@ -89,11 +94,17 @@ export const commands: Readonly<Record<string, Command>> = {
     },
   },
   'generate-key': {
-    summary: 'print a fresh root key',
-    async run({ write }) {
-      write(`${generateRootKey()}\n`);
+    summary: 'print a fresh root key; with --recipient FILE, make the pair that an export is sealed to: the private half into FILE, the public one printed',
+    run: (context) => withOptions(async () => {
+      const { recipient } = readOptions(context.args, { recipient: { type: 'string' } });
+      if (recipient === undefined) context.write(`${generateRootKey()}\n`);
+      else {
+        const { publicJwk, privateJwk } = newRecipient();
+        writeNew(recipient, `${JSON.stringify(privateJwk)}\n`);
+        context.write(`${JSON.stringify(publicJwk)}\n`);
+      }
       return 0;
-    },
+    }),
   },
   token: {
     summary: 'print a token for a subject of the local vault; the subject `operator` is the operator',
@@ -110,8 +121,12 @@ export const commands: Readonly<Record<string, Command>> = {
     run: (context) => withOptions(() => rotate(context)),
   },
   import: {
-    summary: 'bring credentials of another system along: --from heym|n8n|airflow|env --file PATH --team SLUG; --key-file PATH, --update, --dry-run, --json',
+    summary: 'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH --team SLUG; --key-file PATH, --update, --dry-run, --json',
     run: (context) => withOptions(() => importCredentials(context)),
+  },
+  export: {
+    summary: 'write the secrets of a team, sealed to a public key: --team SLUG --to PUBLIC_KEY.json --reason TEXT; --out FILE. Offline, with the root key',
+    run: (context) => withOptions(() => exportSecrets(context)),
   },
   verify: {
     summary: 'open every token, check every seal and event, and name what does not hold; --json',

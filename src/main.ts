@@ -23,6 +23,7 @@ const context: CommandContext = {
   processId: process.pid,
   readFile: (path) => readFileSync(path, 'utf8'),
   write: (text) => { process.stdout.write(text); },
+  note: (text) => { process.stderr.write(text); },
   isTerminal: process.stdout.isTTY === true,
   // A system call for each line costs more than the line: they go out together, at the latest after a tenth of a second, and at the exit.
   makeLogger: (level) => pino(

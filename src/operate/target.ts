@@ -10,6 +10,8 @@ export interface OperateContext {
   readonly environment: Environment;
   readonly readFile: (path: string) => string;
   readonly write: (text: string) => void;
+  /** For what is said beside the output. */
+  readonly note?: (text: string) => void;
   readonly isTerminal: boolean;
   readonly stop: AbortSignal;
   readonly now: () => number;
@@ -95,6 +97,19 @@ export function runningVault(dataFolder: string, readFile: (path: string) => str
     return JSON.parse(readFile(join(dataFolder, 'run.json'))) as { url: string; databaseUrl: string };
   } catch {
     throw new OptionsUnfit('no local vault runs: start it with `npm start`');
+  }
+}
+
+/** Where an offline command works, with the root keys in hand: the configured database, or that of the local vault that runs. */
+export function offlineSecrets({ environment, readFile }: Pick<OperateContext, 'environment' | 'readFile'>): { readonly databaseUrl: string; readonly rootKeys: string } {
+  const isLocal = environment['DATABASE_URL'] === undefined && environment['DATABASE_URL_FILE'] === undefined;
+  if (!isLocal) return readConfig(environment, 'verify', readFile).secrets;
+  const dataFolder = dataFolderOf(environment, readFile);
+  const { databaseUrl } = runningVault(dataFolder, readFile);
+  try {
+    return { databaseUrl, rootKeys: readFile(join(dataFolder, 'root-keys')).trim() };
+  } catch {
+    throw new OptionsUnfit('the root key of the local vault cannot be read');
   }
 }
 

@@ -1,22 +1,19 @@
 // `verify`: opens every token and checks every key, seal and event of a database, offline, with the root keys in hand. Exit status
 // 0 when everything holds, 3 when something does not, 130 when it was stopped. Writes nothing to the database.
-import { join } from 'node:path';
-import { readConfig } from '../config.ts';
 import { parseRootKeys } from '../crypto/index.ts';
 import { openDatabase } from '../db/client.ts';
 import { schemaState } from '../db/migrate.ts';
 import { verifyAll } from '../integrity/verify.ts';
 import { loadKeyring } from '../keys/system-keys.ts';
 import { SchemaUnfit } from '../serve.ts';
-import { dataFolderOf, type OperateContext, OptionsUnfit, readOptions, runningVault, stoppedExitCode } from './target.ts';
+import { offlineSecrets, type OperateContext, readOptions, stoppedExitCode } from './target.ts';
 
 const statementTimeoutMs = 120_000;
 
 /** Runs the command; its exit status. Throws OptionsUnfit, ConfigInvalid, SchemaUnfit, and KeyringRefused where nothing could be verified. */
 export async function verify({ args, environment, readFile, write, stop, now }: OperateContext): Promise<number> {
   const options = readOptions(args, { json: { type: 'boolean' } });
-  const isLocal = environment['DATABASE_URL'] === undefined && environment['DATABASE_URL_FILE'] === undefined;
-  const { databaseUrl, rootKeys } = isLocal ? localSecrets(dataFolderOf(environment, readFile), readFile) : readConfig(environment, 'verify', readFile).secrets;
+  const { databaseUrl, rootKeys } = offlineSecrets({ environment, readFile });
   const database = openDatabase({ url: databaseUrl, poolMax: 2, statementTimeoutMs, onError: () => undefined });
   const say = (text: string, value: object): void => { write(options.json === true ? `${JSON.stringify(value)}\n` : `${text}\n`); };
   try {
@@ -34,14 +31,5 @@ export async function verify({ args, environment, readFile, write, stop, now }: 
     return findings === 0 ? 0 : 3;
   } finally {
     await database.close();
-  }
-}
-
-function localSecrets(dataFolder: string, readFile: (path: string) => string): { databaseUrl: string; rootKeys: string } {
-  const { databaseUrl } = runningVault(dataFolder, readFile);
-  try {
-    return { databaseUrl, rootKeys: readFile(join(dataFolder, 'root-keys')).trim() };
-  } catch {
-    throw new OptionsUnfit('the root key of the local vault cannot be read');
   }
 }

@@ -148,7 +148,7 @@ t.test('what it cannot use, it says: without the file, the key or a value in it'
     t.match(said, message);
     t.notMatch(said, canary);
   };
-  await refused(['--from', 'toString', '--file', 'f'], /--from takes one of heym, n8n, airflow, env/);
+  await refused(['--from', 'toString', '--file', 'f'], /--from takes one of heym, n8n, airflow, env, vault/);
   await refused(['--from', 'n8n'], /--file/);
   await refused(['--from', 'n8n', '--file', 'nowhere'], /--file names a file that cannot be read \(ENOENT\)/);
   await refused(['--from', 'n8n', '--file', 'f'], /no JSON/);

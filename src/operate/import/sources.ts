@@ -52,6 +52,9 @@ export const sources: Readonly<Record<System, Read>> = {
   env: (text) => Object.entries(parseEnv(text)).map(([name, value]) => ({ id: name, name, type: name, data: { value } })),
 };
 
+export const systems = Object.keys(sources) as readonly System[];
+export const isSystem = (name: string): name is System => Object.hasOwn(sources, name);
+
 /** What an OAuth provider gave, member by member. */
 function withTokens({ oauthTokenData: held, ...data }: Json): Json {
   if (!isObject(held)) return held === undefined ? data : { ...data, oauthTokenData: held };

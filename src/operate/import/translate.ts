@@ -9,6 +9,12 @@ export interface FieldNote { readonly from: string; readonly to: string | undefi
 /** A credential to be stored. */
 export interface Translated {
   readonly id: string; readonly name: string; readonly type: string; readonly fields: Readonly<Record<string, PublicValue>>; readonly notes: readonly FieldNote[];
+  /** What a vault knows of it besides; other systems know nothing of the kind. */
+  readonly more?: {
+    readonly description: string | null; readonly labels: Readonly<Record<string, string>>; readonly expiresAt: string | null; readonly rotateAfter: string | null; readonly policy: object;
+    readonly publicFieldNames?: readonly string[];
+  };
+  readonly isDisabled?: boolean;
 }
 
 const custom = credentialTypes.find(({ isOpen }) => isOpen === true)!;
