@@ -4,13 +4,14 @@ import { testCertificate } from '../test/helpers/certificate.ts';
 import { ask, requestText } from './load.ts';
 import { compare, type Comparison, type Effort, median } from './measures.ts';
 import { freePort, type Server, startServer } from './processes.ts';
-import { person, purpose, type Setting, teams } from './setting.ts';
+import { person, purpose, type Setting, teams, thinkingMs } from './setting.ts';
 
 /** Where the upstream is, and what the vault has to be told about it. */
 export interface BrokerStage { readonly environment: Readonly<Record<string, string>>; readonly brokerPort: number; readonly url: string; readonly ca: string; stop(): Promise<void> }
 
 export interface BrokerFigures {
-  readonly alone: Comparison; readonly crowd: Comparison;
+  /** Calls to an upstream that takes its time, as they are; and to one that answers at once, where nothing but the broker's own part is left. */
+  readonly thinking: readonly Comparison[]; readonly atOnce: readonly Comparison[];
   /** Milliseconds from the request to the first event of a stream. */
   readonly firstMs: { readonly vault: number; readonly floor: number; readonly ratio: number };
 }
@@ -37,9 +38,15 @@ export async function measureBroker({ vault, stage, setting, effort }: { vault: 
     const broker = { ...vault, port: stage.brokerPort, cpuSeconds: () => vault.cpuSeconds() };
     const body = { model: 'bench', messages: [{ role: 'user', content: 'Say a sentence, and another one. '.repeat(10) }] };
     let turn = 0;
-    const next = (): string => { const { id, ticket } = tickets[turn++ % tickets.length]!; return requestText('POST', `/broker/${id}/v1/chat/completions`, ticket, body); };
-    const against = (connections: number): Promise<Comparison> => compare(`broker, c=${connections}`, { vault: { server: broker, next }, other: { server: floor, next }, connections, effort });
-    return { alone: await against(1), crowd: await against(16), firstMs: await firstEvents(broker, floor, tickets[0]!, effort) };
+    const against = (path: string, name: string, connections: number): Promise<Comparison> => {
+      const next = (): string => { const { id, ticket } = tickets[turn++ % tickets.length]!; return requestText('POST', `/broker/${id}${path}`, ticket, body); };
+      return compare(`${name}, c=${connections}`, { vault: { server: broker, next }, other: { server: floor, next }, connections, effort });
+    };
+    const both = async (path: string, name: string): Promise<Comparison[]> => [await against(path, name, 1), await against(path, name, 16)];
+    return {
+      thinking: await both('/v1/thinking', `broker, upstream takes ${thinkingMs} ms`), atOnce: await both('/v1/chat/completions', 'broker, upstream answers at once'),
+      firstMs: await firstEvents(broker, floor, tickets[0]!, effort),
+    };
   } finally {
     await floor.stop();
   }

@@ -96,8 +96,8 @@ async function run(): Promise<void> {
   }
   if (has('list')) verdicts.push({ what: 'list of 50 ÷ floor', value: (await against('list of 50', requests.list(50), 16)).ratio, unit: ' ×', target: '', isMet: true });
   if (stage !== undefined) {
-    const { alone, crowd, firstMs } = await measureBroker({ vault, stage, setting, effort });
-    for (const comparison of [alone, crowd]) {
+    const { thinking, atOnce, firstMs } = await measureBroker({ vault, stage, setting, effort });
+    for (const comparison of [...thinking, ...atOnce]) {
       figures.push({ comparison, other: 'bare proxy' });
       atMost(`${comparison.name}: p50 ÷ bare proxy`, comparison.p50Ratio, 1.3, ' ×');
     }

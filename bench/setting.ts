@@ -14,6 +14,8 @@ export const teams = { read: 'readings', write: 'writings', rotate: 'rotations' 
 
 export const purpose = 'bench run';
 export const ttlSeconds = 60;
+/** How long the broker's upstream takes for an answer where it does not answer at once: less than any that is reached over the internet. */
+export const thinkingMs = 20;
 /** How much later than its first event a stream of the broker's upstream ends. */
 export const laterMs = 200;
 

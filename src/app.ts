@@ -88,6 +88,8 @@ export interface AppParts {
   readonly publicUrl: () => string;
   /** Where callers reach the broker; undefined where it is off. */
   readonly brokerUrl: () => string | undefined;
+  /** Calls of the broker at once. */
+  readonly brokerCallsMax: number;
   readonly rateLimits: RateLimits;
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
@@ -201,7 +203,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const outcomes = new Outcomes({ db, audit, onError });
   const broker = await createBrokerListener({
     logger, isStopping: () => isStopping, trustedProxies: parts.trustedProxies, tls: parts.tls, rateLimits: parts.rateLimits, onTraffic: () => { traffic.note(); },
-    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now), accessTokens }), proxy: new Proxy({ egress: parts.egress, outcomes, now }),
+    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now, parts.brokerCallsMax), accessTokens }), proxy: new Proxy({ egress: parts.egress, outcomes, now }),
   });
 
   return {

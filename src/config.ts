@@ -25,6 +25,7 @@ interface CommonConfig {
   /** The issuer of leases; undefined only with port 0, where it depends on the port taken. */
   readonly publicUrl: string | undefined;
   /** The page of the platform to which providers of OAuth send people back. */
+  readonly brokerCallsMax: number;
   readonly oauthRedirectUri: string | undefined;
   /** Private targets that may be dialled, and authorities that count beside the usual ones. */
   /** Undefined where the broker is off. */
@@ -122,6 +123,7 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
     }),
     publicUrl: reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ?? (port === 0 ? undefined : urlOf(scheme, host, port)),
     broker: readBroker(reader, scheme),
+    brokerCallsMax: reader.value('CREDVAULT_BROKER_CALLS', integer(2, 100_000)) ?? 1_000,
     oauthRedirectUri: reader.value('CREDVAULT_OAUTH_REDIRECT_URI', redirectUri),
     egress: Object.freeze({
       allow: reader.value('CREDVAULT_EGRESS_ALLOW', allowRules) ?? Object.freeze([]),
@@ -259,7 +261,7 @@ const serveOnly = [
 ] as const;
 const everywhere = [
   'CREDVAULT_OPERATORS', 'CREDVAULT_TOKEN_FORMAT', 'CREDVAULT_DATA_DIR', 'CREDVAULT_NAMED_STATEMENTS', 'CREDVAULT_POOL_SIZE', 'CREDVAULT_RATE_LIMIT_ADDRESS',
-  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_BROKER_PORT', 'CREDVAULT_BROKER_HOST', 'CREDVAULT_BROKER_PUBLIC_URL', 'CREDVAULT_OAUTH_REDIRECT_URI', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
+  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_BROKER_PORT', 'CREDVAULT_BROKER_HOST', 'CREDVAULT_BROKER_PUBLIC_URL', 'CREDVAULT_BROKER_CALLS', 'CREDVAULT_OAUTH_REDIRECT_URI', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
 ] as const;
 /** The names that may also be given as NAME_FILE: every secret, and what is a file by nature. */
 export const fileNames: ReadonlySet<string> = new Set([

@@ -14,7 +14,7 @@ export async function openapiYaml(): Promise<string> {
     db: database.db, keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }), rootKeys: [], logger: pino({ level: 'silent' }), now: Date.now,
     verification: { issuer: 'document', audience: 'document', source: { secret: generateRootKey() } }, operators: [], tokenFormat: 'fernet',
     publicUrl: () => 'https://vault.example', brokerUrl: () => undefined, rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
-    egress: new Egress({ allow: [], own: () => [] }), oauthRedirectUri: undefined,
+    egress: new Egress({ allow: [], own: () => [] }), oauthRedirectUri: undefined, brokerCallsMax: 1,
   });
   try {
     return asYaml(openapiDocument(vault.app.operations));

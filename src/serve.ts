@@ -64,7 +64,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     const egress = new Egress({ ...config.egress, own });
     const vault = await buildApp({
       db: database.db, keyring, rootKeys: roots.fingerprints, logger, now, verification: settings.verification, operators: settings.operators, tokenFormat: config.tokenFormat,
-      publicUrl: () => config.publicUrl ?? url, brokerUrl: () => brokerUrl, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
+      publicUrl: () => config.publicUrl ?? url, brokerUrl: () => brokerUrl, brokerCallsMax: config.brokerCallsMax, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
       readiness: [
         { name: 'database', check: async () => { await database.db.selectNoFrom((select) => select.lit(1).as('one')).execute(); return true; } },
         { name: 'schema', check: async () => await schemaState(database.db) === 'current' },

@@ -4,38 +4,30 @@
 /** The state before anything has matched. */
 export const root = 0;
 
+// A node's columns. Children hang in a list: almost all nodes have one.
+const [byteAt, childAt, siblingAt, failAt, depthAt, longestAt, openAt, columns] = [0, 1, 2, 3, 4, 5, 6, 7];
+
 /** A set of byte patterns, compiled. Holds what it looks for: it lives as long as one answer. */
 export class Automaton {
-  // A tree of nodes in parallel arrays; node 0 is the root. Children hang in a list: almost all nodes have one.
-  readonly #byte: Uint8Array;
-  readonly #child: Int32Array;
-  readonly #sibling: Int32Array;
-  readonly #fail: Int32Array;
-  readonly #depth: Int32Array;
-  readonly #longest: Int32Array;
-  readonly #open: Int32Array;
+  /** A tree of nodes, one after the other in one piece of memory, because one is made for each answer. Node 0 is the root; a node is named by its place. */
+  readonly #nodes: Int32Array;
   readonly #first = new Int32Array(256);
-  #size = 1;
+  #end = columns;
   /** Bytes of the longest pattern. */
   readonly longestPattern: number;
 
   constructor(patterns: readonly Uint8Array[]) {
-    const nodes = 1 + patterns.reduce((sum, { length }) => sum + length, 0);
-    this.#byte = new Uint8Array(nodes);
-    this.#child = new Int32Array(nodes);
-    this.#sibling = new Int32Array(nodes);
-    this.#fail = new Int32Array(nodes);
-    this.#depth = new Int32Array(nodes);
-    this.#longest = new Int32Array(nodes);
-    this.#open = new Int32Array(nodes);
-    this.longestPattern = patterns.reduce((max, { length }) => Math.max(max, length), 1);
+    let [bytes, longest] = [0, 1];
+    for (const { length } of patterns) { bytes += length; longest = Math.max(longest, length); }
+    this.#nodes = new Int32Array((1 + bytes) * columns);
+    this.longestPattern = longest;
     for (const pattern of patterns) this.#insert(pattern);
     this.#link();
   }
 
   /** The state after one more byte. */
   next(state: number, byte: number): number {
-    for (let at = state; at !== root; at = this.#fail[at]!) {
+    for (let at = state; at !== root; at = this.#nodes[at + failAt]!) {
       const child = this.#childOf(at, byte);
       if (child !== root) return child;
     }
@@ -43,51 +35,59 @@ export class Automaton {
   }
 
   /** Bytes of the longest pattern that ends in this state; 0 for none. Shorter ones that end here lie inside it. */
-  matched(state: number): number { return this.#longest[state]!; }
+  matched(state: number): number { return this.#nodes[state + longestAt]!; }
 
   /** Bytes at the end that may still grow into a pattern: the longest proper prefix of any. */
-  pending(state: number): number { return this.#open[state]!; }
+  pending(state: number): number { return this.#nodes[state + openAt]!; }
 
   /** Whether a pattern starts with the byte. */
   starts(byte: number): boolean { return this.#first[byte] !== root; }
 
+  /** Whether a pattern starts with the two bytes. */
+  startsWith(byte: number, second: number): boolean {
+    const node = this.#first[byte]!;
+    return node !== root && this.#childOf(node, second) !== root;
+  }
+
+  /** Not of the root, whose children are in a table. */
   #childOf(node: number, byte: number): number {
-    let child = node === root ? this.#first[byte]! : this.#child[node]!;
-    if (node === root) return child;
-    while (child !== root && this.#byte[child] !== byte) child = this.#sibling[child]!;
+    let child = this.#nodes[node + childAt]!;
+    while (child !== root && this.#nodes[child + byteAt] !== byte) child = this.#nodes[child + siblingAt]!;
     return child;
   }
 
   #insert(pattern: Uint8Array): void {
+    const nodes = this.#nodes;
     let node = root;
     for (const byte of pattern) {
-      let child = this.#childOf(node, byte);
+      let child = node === root ? this.#first[byte]! : this.#childOf(node, byte);
       if (child === root) {
-        child = this.#size;
-        this.#size += 1;
-        this.#byte[child] = byte;
-        this.#depth[child] = this.#depth[node]! + 1;
-        this.#sibling[child] = this.#child[node]!;
-        this.#child[node] = child;
+        child = this.#end;
+        this.#end += columns;
+        nodes[child + byteAt] = byte;
+        nodes[child + depthAt] = nodes[node + depthAt]! + 1;
+        nodes[child + siblingAt] = nodes[node + childAt]!;
+        nodes[node + childAt] = child;
         if (node === root) this.#first[byte] = child;
       }
       node = child;
     }
-    this.#longest[node] = this.#depth[node]!;
+    nodes[node + longestAt] = nodes[node + depthAt]!;
   }
 
   /** Breadth first, so that what a node falls back to is complete before it. */
   #link(): void {
-    const queue = new Int32Array(this.#size);
+    const nodes = this.#nodes;
+    const queue = new Int32Array(this.#end / columns);
     let end = 0;
-    for (let child = this.#child[root]!; child !== root; child = this.#sibling[child]!) { queue[end] = child; end += 1; }
+    for (let child = nodes[root + childAt]!; child !== root; child = nodes[child + siblingAt]!) { queue[end] = child; end += 1; }
     for (let i = 0; i < end; i += 1) {
       const node = queue[i]!;
-      const fail = this.#fail[node]!;
-      if (this.#longest[node] === 0) this.#longest[node] = this.#longest[fail]!;
-      this.#open[node] = this.#child[node] === root ? this.#open[fail]! : this.#depth[node]!;
-      for (let child = this.#child[node]!; child !== root; child = this.#sibling[child]!) {
-        this.#fail[child] = this.next(fail, this.#byte[child]!);
+      const fail = nodes[node + failAt]!;
+      if (nodes[node + longestAt] === 0) nodes[node + longestAt] = nodes[fail + longestAt]!;
+      nodes[node + openAt] = nodes[node + childAt] === root ? nodes[fail + openAt]! : nodes[node + depthAt]!;
+      for (let child = nodes[node + childAt]!; child !== root; child = nodes[child + siblingAt]!) {
+        nodes[child + failAt] = this.next(fail, nodes[child + byteAt]!);
         queue[end] = child;
         end += 1;
       }

@@ -118,7 +118,7 @@ export class Calls {
       host: prepared.target.origin.host, policy,
     };
     const limits = limitsOf(policy);
-    const leave = this.#parts.limits.enter(credential.id, limits);
+    const leave = this.#parts.limits.enter({ credential: credential.id, team: credential.team }, limits);
     const event = eventOf(call, expected);
     try {
       const events = eventsThrough(event, ways);

@@ -57,13 +57,19 @@ function readPercent(pending: readonly number[]): Reading {
   return pending.length < 3 ? 'more' : { bytes: [hexOf(pending, 1, 3)], used: 3 };
 }
 
-const short: Readonly<Record<string, number>> = { '"': 0x22, "'": 0x27, '/': 0x2f, '\\': 0x5c, b: 0x08, f: 0x0c, n: 0x0a, r: 0x0d, t: 0x09 };
+/** What one character behind a backslash stands for, by bytes. */
+export const shortEscapes: ReadonlyMap<number, number> = new Map(
+  Object.entries({ '"': 0x22, "'": 0x27, '/': 0x2f, '\\': 0x5c, b: 0x08, f: 0x0c, n: 0x0a, r: 0x0d, t: 0x09 }).map(([character, byte]) => [character.charCodeAt(0), byte]),
+);
 
 function readBackslash(pending: readonly number[]): Reading {
   if (pending.length === 1) return 'more';
   const kind = String.fromCharCode(pending[1]!);
   if (kind === 'x') return digitsOf(pending, 2) ?? { bytes: Buffer.from(String.fromCodePoint(hexOf(pending, 2, 4))), used: 4 };
-  if (kind !== 'u') return Object.hasOwn(short, kind) ? { bytes: [short[kind]!], used: 2 } : 'none';
+  if (kind !== 'u') {
+    const meant = shortEscapes.get(pending[1]!);
+    return meant === undefined ? 'none' : { bytes: [meant], used: 2 };
+  }
   const digits = digitsOf(pending, 4);
   if (digits !== undefined) return digits;
   const unit = hexOf(pending, 2, 6);

@@ -48,7 +48,7 @@ export class Expectations {
     // What is refused, or presented wrongly, takes the long way.
     if (expected === undefined || call.ticket === undefined || !isTicket(call.ticket, expected.hash) || !isCallable(expected.policy, call)) return undefined;
     const limits = limitsOf(expected.policy);
-    const leave = this.#parts.limits.enter(expected.credential, limits);
+    const leave = this.#parts.limits.enter({ credential: expected.credential, team: expected.team.id }, limits);
     try {
       const event = eventOf(call, expected);
       const { row, isRecorded } = await repository.findTicketAndRecord(db, { ...expected.basis, hash: expected.hash, credential: expected.credential, onBehalfOf: expected.onBehalfOf, now: new Date(now()) }, audit.values([event]));

@@ -1,30 +1,44 @@
-// How much goes through the broker for one credential, on this replica: at once, and a minute.
+// How much goes through the broker on this replica: for one credential at once and a minute, for one team and in all at once.
 import { AppError } from '../shared/errors.ts';
-import type { CredentialId } from '../shared/ids.ts';
+import type { CredentialId, TeamId } from '../shared/ids.ts';
 
 const windowMs = 60_000;
 const restingMax = 10_000;
 
 interface Counts { running: number; startedAt: number; started: number }
 
-/** Counts the calls of each credential. */
+/** Counts calls. */
 export class CallLimits {
   readonly #now: () => number;
+  readonly #callsMax: number;
   readonly #counts = new Map<CredentialId, Counts>();
-  constructor(now: () => number) { this.#now = now; }
+  readonly #runningOf = new Map<TeamId, number>();
+  #running = 0;
+  /** `callsMax` is how many calls may run at once; one team has half of them at the most, so that its streams do not stop everybody else's. */
+  constructor(now: () => number, callsMax: number) { this.#now = now; this.#callsMax = callsMax; }
 
   /** Lets a call in and returns what is to be done at its end, once. Throws rateLimited. */
-  enter(credential: CredentialId, { concurrency, requestsPerMinute }: { readonly concurrency: number; readonly requestsPerMinute: number }): () => void {
+  enter({ credential, team }: { readonly credential: CredentialId; readonly team: TeamId }, { concurrency, requestsPerMinute }: { readonly concurrency: number; readonly requestsPerMinute: number }): () => void {
     const now = this.#now();
     const counts = this.#countsOf(credential, now);
-    if (counts.running >= concurrency) throw tooMany(1);
-    if (counts.started >= requestsPerMinute) throw tooMany(Math.max(1, Math.ceil((counts.startedAt + windowMs - now) / 1000)));
+    if (counts.running >= concurrency) throw tooMany('for this credential', 1);
+    if (counts.started >= requestsPerMinute) throw tooMany('for this credential', Math.max(1, Math.ceil((counts.startedAt + windowMs - now) / 1000)));
+    const ofTeam = this.#runningOf.get(team) ?? 0;
+    if (ofTeam >= Math.ceil(this.#callsMax / 2)) throw tooMany('for this team', 1);
+    if (this.#running >= this.#callsMax) throw tooMany('at this moment', 1);
+    this.#running += 1;
+    this.#runningOf.set(team, ofTeam + 1);
     counts.running += 1;
     counts.started += 1;
     let isRunning = true;
     return () => {
-      if (isRunning) counts.running -= 1;
+      if (!isRunning) return;
       isRunning = false;
+      counts.running -= 1;
+      this.#running -= 1;
+      const left = this.#runningOf.get(team)! - 1;
+      if (left === 0) this.#runningOf.delete(team);
+      else this.#runningOf.set(team, left);
     };
   }
 
@@ -46,4 +60,4 @@ export class CallLimits {
   }
 }
 
-const tooMany = (retryAfterSeconds: number): AppError => new AppError('rateLimited', 'Too many calls for this credential; wait as Retry-After says.', { retryAfterSeconds });
+const tooMany = (where: string, retryAfterSeconds: number): AppError => new AppError('rateLimited', `Too many calls ${where}; wait as Retry-After says.`, { retryAfterSeconds });

@@ -62,6 +62,6 @@ function configOf(dataFolder: string, postgresBinFolder: string | undefined, { a
   const { egress } = readConfig({ CREDVAULT_EGRESS_ALLOW: allow }, 'local', () => '').config;
   return {
     mode: 'local', host: '127.0.0.1', port: 0, logLevel: 'fatal', operators: [], tokenFormat: 'fernet', poolMax: 16, namedStatements: true,
-    rateLimits: { address: 0, subject: 0 }, publicUrl: undefined, broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined }, egress, oauthRedirectUri: undefined, dataFolder, postgresBinFolder,
+    rateLimits: { address: 0, subject: 0 }, publicUrl: undefined, broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined }, egress, brokerCallsMax: 100, oauthRedirectUri: undefined, dataFolder, postgresBinFolder,
   };
 }

@@ -50,7 +50,7 @@ export interface TestVault {
 }
 
 interface Options {
-  operators?: string[]; rateLimits?: { address: number; subject: number }; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string;
+  operators?: string[]; rateLimits?: { address: number; subject: number }; brokerCallsMax?: number; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string;
   publicUrl?: () => string; brokerUrl?: () => string | undefined; verification?: TokenVerification; readiness?: readonly ReadinessCheck[]; trustedProxies?: string[]; tls?: { cert: string; key: string };
   /** What the vault dials through; without it, it reaches nothing private. */
   egress?: Egress;
@@ -73,6 +73,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const vault = await hooked((app) => { noteOperations(app, asked); }, () => buildApp({
     db: database.db, keyring, rootKeys: parseRootKeys(rootKey).fingerprints, logger: pino({ level: 'trace' }, stream), now, verification: options.verification ?? { issuer, audience, source: { secret } },
     operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'), brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
+    brokerCallsMax: options.brokerCallsMax ?? 1_000,
     rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: options.trustedProxies ?? [], tls: options.tls,
     readiness: options.readiness ?? [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
     egress, oauthRedirectUri: options.oauthRedirectUri,

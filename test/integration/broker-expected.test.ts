@@ -21,7 +21,7 @@ t.test('a ticket that was used before', async (t) => {
   let statements = 0;
   const counting: KyselyPlugin = { transformQuery: ({ node }) => node, transformResult: async ({ result }) => { statements += 1; return result; } };
   const audit = new AuditLog({ db, keyring, now, onError: (error) => { throw error; }, onAlarm: () => undefined });
-  const calls = new Calls({ db: db.withPlugin(counting), keyring, audit, now, usage: { count: () => undefined }, accessTokens: { accessTokenFor: () => { throw new Error('nothing here is held'); } }, limits: new CallLimits(now) });
+  const calls = new Calls({ db: db.withPlugin(counting), keyring, audit, now, usage: { count: () => undefined }, accessTokens: { accessTokenFor: () => { throw new Error('nothing here is held'); } }, limits: new CallLimits(now, 1_000) });
   const ticket = await stage.newTicket({ onBehalfOf: 'ed', ttlSeconds: 3_600 });
 
   const events = (action: string) => db.selectFrom('audit_event').select(['target_id', 'credential_version', 'key_id', 'details', 'decision', 'reason']).where('action', '=', action).orderBy('at').orderBy('id').execute();

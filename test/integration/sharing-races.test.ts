@@ -44,7 +44,7 @@ t.test('a grant that goes while it is used', async (t) => {
   const audit = new AuditLog({ db, keyring, now, onError: (error) => { throw error; }, onAlarm: () => undefined });
   const parts = { db: db.withPlugin(plugin), keyring, audit, now, usage: { count: () => undefined }, accessTokens: { accessTokenFor: () => { throw new Error('nothing here is held'); } } };
   const leases = new LeasesService({ ...parts, issuer: () => vaultIssuer });
-  const calls = new Calls({ ...parts, limits: new CallLimits(now) });
+  const calls = new Calls({ ...parts, limits: new CallLimits(now, 1_000) });
   const callerOf = async (sub: string): Promise<Caller> => ({ sub, subject: (await db.selectFrom('subject').select('id').where('sub', '=', sub).executeTakeFirstOrThrow()).id as SubjectId, isOperator: false, requestId: 'a-request', address: null });
   const allowed = async (action: string): Promise<number> => (await db.selectFrom('audit_event').select('id').where('action', '=', action).where('decision', '=', 'allow').execute()).length;
   const failure = ({ code, errors = [] }: AppError): string => [code, ...errors.map(({ rule }) => rule)].join(' ');

@@ -1,5 +1,6 @@
 // Redaction: the forms that are found, by name, and what passes at once.
 import t from 'tap';
+import { shortEscapes } from '../../src/broker/escapes.ts';
 import { mark, Redactor } from '../../src/broker/redaction.ts';
 
 const secret = 'sk-Live/0123+456=é"\\&7';
@@ -107,4 +108,17 @@ t.test('a stream that repeats the beginning of a secret costs no more than anoth
 t.test('a header\'s value is latin-1', async (t) => {
   const redactor = new Redactor(['sk-live-0123456789']);
   t.equal(redactor.text('caf\u00e9 sk-live-0123456789'), `caf\u00e9 ${mark}`);
+});
+
+t.test('behind a backslash nothing is passed over that a secret begins with, as it stands or as it is meant', async (t) => {
+  for (const [byte, meant] of shortEscapes) {
+    const tail = 'ecret-of-the-team-0001';
+    for (const first of [String.fromCharCode(byte), String.fromCharCode(meant)]) {
+      const body = Buffer.from(`before \\${String.fromCharCode(byte)}${tail} after`);
+      const stream = new Redactor([`${first}${tail}`]).stream();
+      const out = Buffer.concat([stream.push(body), stream.end()]).toString();
+      t.notMatch(out, tail, `${byte} for ${meant}`);
+      t.match(out, mark);
+    }
+  }
 });
