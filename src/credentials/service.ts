@@ -124,7 +124,7 @@ export class CredentialsService {
     const { db, keyring, audit } = this.#parts;
     const type = typeNamed(input.type);
     const { publicFields, secrets } = readNewFields(type, input.fields, input.publicFieldNames ?? []);
-    const policy = input.policy ?? policyOf(team.defaultDelivery.filter((delivery) => delivery !== 'broker' || type.broker !== undefined));
+    const policy = input.policy ?? policyOf(type.isForVault === true ? [] : team.defaultDelivery.filter((delivery) => delivery !== 'broker' || type.broker !== undefined));
     checkPolicy(type, policy);
     checkForBroker(type, policy, { ...publicFields, ...secrets });
     const secretFieldNames = Object.keys(secrets).sort();

@@ -28,6 +28,15 @@ const idempotencyKey = {
   schema: { type: 'string', minLength: 1, maxLength: 128, pattern: '^[\\x21-\\x7e]{1,128}$' }, example: 'b3f1c2de-5a7f-4c0e-9d41-0e2f6a7b8c9d',
 };
 const parameters = {
+  WebhookId: {
+    name: 'webhook-id', in: 'header', required: true, description: 'Of the message; the same at every attempt.',
+    schema: { type: 'string', format: 'uuid', maxLength: 36 }, example: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d',
+  },
+  WebhookTimestamp: { name: 'webhook-timestamp', in: 'header', required: true, description: 'Of the attempt, in seconds since 1970.', schema: { type: 'string', maxLength: 12, pattern: '^[0-9]{1,12}$' }, example: '1795341600' },
+  WebhookSignature: {
+    name: 'webhook-signature', in: 'header', required: true, description: 'One or two, separated by a space: `v1,` and the base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`.',
+    schema: { type: 'string', maxLength: 100, pattern: '^v1,[A-Za-z0-9+/]{43}=( v1,[A-Za-z0-9+/]{43}=)?$' }, example: 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=',
+  },
   IdempotencyKey: idempotencyKey, IfMatch: ifMatch,
   IfMatchExisting: { ...ifMatch, required: false, description: `${ifMatch.description} Needed when it is there already.` },
 };
@@ -71,6 +80,7 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
     const path = operation.url.replaceAll(/:([A-Za-z]+)/g, '{$1}');
     (paths[path] ??= {})[operation.method.toLowerCase()] = operationObject(operation, schemas, responses);
   }
+  const webhooks = Object.fromEntries(sorted.flatMap(({ sends = {}, tag }) => Object.entries(sends).map(([type, sent]) => [type, webhookObject(type, tag, sent, schemas)])));
   return {
     openapi: '3.1.1',
     info: {
@@ -83,6 +93,7 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
     servers: [{ url: '/', description: 'The vault that serves this document.' }],
     tags: Object.entries(tags).map(([name, description]) => ({ name, description })),
     paths,
+    webhooks,
     'x-broker': broker,
     components: {
       schemas: schemas.sorted(),
@@ -135,6 +146,19 @@ function operationObject(operation: AnyOperation, schemas: Schemas, responses: R
       } }),
       ...responses.ofProblems(problemCodesOf(operation)),
       default: responses.ofAnyProblem(),
+    },
+  };
+}
+
+/** A message to a receiver, with the headers of the standard-webhooks specification. */
+function webhookObject(type: string, tag: string, { summary, schema }: NonNullable<AnyOperation['sends']>[string], schemas: Schemas): Json {
+  return {
+    post: {
+      operationId: `receive${type.split('.').map((word) => `${word.charAt(0).toUpperCase()}${word.slice(1)}`).join('')}`, summary, tags: [tag], security: [],
+      description: 'Sent at least once, to the URL of a credential of type `webhook`, and signed with its secret.',
+      parameters: [ref('parameters', 'WebhookId'), ref('parameters', 'WebhookTimestamp'), ref('parameters', 'WebhookSignature')],
+      requestBody: { required: true, content: content('application/json', schemas.add(schema, 'output'), `the message ${type}`, schemas) },
+      responses: { '2XX': { description: 'Taken.' }, 410: { description: 'Gone: nothing more is sent until somebody puts the webhook again.' }, default: { description: 'Tried again later, as `Retry-After` says or by itself.' } },
     },
   };
 }

@@ -34,6 +34,8 @@ export interface Operation<P, Q, B, R> {
   /** `ifMatch: 'existing'`: asked for only when the thing is there already. */
   readonly guards?: { readonly ifMatch?: true | 'existing'; readonly idempotencyKey?: true; readonly etag?: true };
   readonly isProbe?: true;
+  /** Messages that the vault sends because of it, by their type: printed as the document's webhooks. */
+  readonly sends?: Readonly<Record<string, { readonly summary: string; readonly schema: z.ZodType }>>;
   readonly handler: (input: Input<P, Q, B>) => Promise<R | Otherwise | Streamed>;
 }
 

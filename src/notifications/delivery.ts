@@ -9,7 +9,7 @@ import { type Egress, EgressFailed } from '../egress/index.ts';
 import { AppError } from '../shared/errors.ts';
 import { type Claimed, type DueRow, failPending, findDue, releaseWebhook, writeOutcome } from './claims.ts';
 import { bodyOf, signedHeaders } from './message.ts';
-import { attemptsMax, delayAfter, pauseAfter, readRetryAfter, tooLateMs } from './retries.ts';
+import { delayAfter, pauseAfter, readRetryAfter, tooLateMs } from './retries.ts';
 import { notificationSealHolds, type Outcome, webhookSealHolds } from './types.ts';
 
 export interface DeliveryParts {
@@ -96,7 +96,7 @@ async function settle({ db, audit, now }: DeliveryParts, claimed: Claimed, messa
   const { outcome, retryAfterMs, wasUsed, reason } = attempted;
   const at = new Date(now());
   const attempts = message.attempts + (outcome === 'tooLate' ? 0 : 1);
-  const isLast = outcome === 'gone' || outcome === 'tooLate' || isBroken === 'notification' || attempts >= attemptsMax;
+  const isLast = outcome === 'gone' || outcome === 'tooLate' || isBroken === 'notification';
   const delayMs = isLast ? undefined : delayAfter(attempts, retryAfterMs);
   const later = (ms: number): Date => new Date(at.getTime() + ms);
   const isGood = outcome === 'ok';

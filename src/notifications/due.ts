@@ -64,6 +64,22 @@ const credentialsAt = (type: EventType, column: string, timeName: string, range:
   }));
 };
 
+/** Access tokens that are over and that nothing can make new. What a provider refused was told when it did. */
+const endedTokens: Look = async (executor, at) => {
+  const type = 'credential.refreshFailed';
+  const { rows } = await sql<DueCredential>`
+    with ${open(type)}
+    select team.id as team, team.slug, credential.id, credential.name, credential.type, held.expires_at as "dueAt"
+    from (select distinct team_id from open) asking join team on team.id = asking.team_id and team.deleted_at is null
+    join oauth_token held on held.team_id = team.id and not held.is_refreshable and held.token is not null and held.failure is null
+      and held.expires_at > ${at}::timestamptz - make_interval(days => ${pastDays}) and held.expires_at <= ${at}
+    join credential on credential.team_id = team.id and credential.id = held.credential_id and credential.state <> 'deleted'
+    where ${isUntold(type, sql`credential.id`, sql`held.expires_at`)} order by held.expires_at limit ${batchRows}`.execute(executor);
+  return rows.map(({ team, slug, id, name, type: of, dueAt }) => ({
+    team: { id: team, slug }, type, subject: { type: 'credential', id }, dueAt, data: { credential: { id, name, type: of }, reason: 'no_refresh_token' },
+  }));
+};
+
 const overdueKeys: Look = async (executor, at) => {
   const dueAt = sql`key.created_at + make_interval(days => team.rotate_every_days)`;
   const { rows } = await sql<DueKey>`
@@ -82,5 +98,6 @@ const looks: readonly Look[] = [
   credentialsAt('credential.expiring', 'expires_at', 'expiresAt', { fromDays: 0, toDays: expiringDays }),
   credentialsAt('credential.expired', 'expires_at', 'expiresAt', { fromDays: -pastDays, toDays: 0 }),
   credentialsAt('credential.rotationDue', 'rotate_after', 'rotateAfter', { fromDays: -pastDays, toDays: 0 }),
+  endedTokens,
   overdueKeys,
 ];

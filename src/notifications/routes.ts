@@ -5,7 +5,7 @@ import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
 import { pageOf, pageQuery, teamPath } from '../http/schemas.ts';
-import { delivery, showDelivery, showWebhook, webhook, webhookList, webhookPath, webhookPut } from './schemas.ts';
+import { delivery, messages, showDelivery, showWebhook, webhook, webhookList, webhookPath, webhookPut } from './schemas.ts';
 import type { WebhooksService } from './service.ts';
 
 /** Adds the operations on webhooks. */
@@ -29,6 +29,7 @@ export function registerWebhooks(app: FastifyInstance, { service, cursors }: { s
     summary: 'Add a webhook or change what it is told of',
     description: 'The credential is one of the team\'s of type `webhook`: it says where notifications go and signs them. If-Match is needed when it is a webhook already. Putting it again also ends a pause, and takes up one that was `gone`.',
     params: webhookPath, body: webhookPut, guards: { ifMatch: 'existing', etag: true }, success: { status: 200, schema: webhook, description: 'The webhook.' }, problems: ['stateConflict'],
+    sends: messages,
     handler: async ({ scope, params, body, caller, request, reply }) => {
       const row = await service.putWebhook(caller, scope.team, params.credential, body.events, sentRevision(request));
       setEtag(reply, row.revision);

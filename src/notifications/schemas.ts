@@ -1,8 +1,9 @@
 // The schemas of webhooks, and of what is sent to them.
 import { z } from 'zod';
-import { count, id, line, name, revision, slug, subject, time } from '../http/schemas.ts';
+import { count, id, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
+import { reasons } from '../oauth/service.ts';
 import type { DeliveryRow, WebhookRow } from './service.ts';
-import { deliveryStates, eventTypes, outcomes } from './types.ts';
+import { deliveryStates, eventTypes, type NotificationType, outcomes } from './types.ts';
 
 const events = z.array(z.enum(eventTypes)).min(1).max(eventTypes.length).refine((items) => new Set(items).size === items.length, 'unique')
   .meta({ description: 'What it is told of.', examples: [['credential.expiring', 'key.rotationEnded']] });
@@ -26,6 +27,28 @@ export const delivery = z.strictObject({
   }),
   createdAt: time, lastAttemptAt: time.nullable(), nextAttemptAt: time.nullable(), endedAt: time.nullable(),
 }).meta({ id: 'WebhookDelivery', description: 'Nothing that the receiver sent is in it.' });
+
+const about = z.strictObject({ id, name, type: z.string().max(60).regex(/^[A-Za-z0-9]+$/).meta({ description: 'The type of the credential.', examples: ['openai'] }) });
+const dataKey = z.strictObject({ id, version });
+const message = (type: NotificationType, data: z.ZodRawShape) => z.strictObject({
+  type: z.literal(type), timestamp: time.meta({ description: 'When it happened or was noticed.' }), data: z.strictObject({ team: slug, ...data }),
+});
+
+/** Every message that is sent, by its type. Members may be added to `data`. */
+export const messages = {
+  'credential.expiring': { summary: 'A credential expires within 14 days', schema: message('credential.expiring', { credential: about, expiresAt: time }) },
+  'credential.expired': { summary: 'A credential has expired', schema: message('credential.expired', { credential: about, expiresAt: time }) },
+  'credential.rotationDue': { summary: 'The secret of a credential should be replaced', schema: message('credential.rotationDue', { credential: about, rotateAfter: time }) },
+  'credential.refreshFailed': { summary: 'A provider has refused to refresh for good', schema: message('credential.refreshFailed', { credential: about, reason: z.enum(reasons) }) },
+  'credential.exposed': { summary: 'A data key was marked compromised, which exposes credentials', schema: message('credential.exposed', { key: dataKey }) },
+  'key.rotationEnded': {
+    summary: 'A rotation has ended',
+    schema: message('key.rotationEnded', { rotation: z.strictObject({ id, state: z.enum(['completed', 'completedWithFailures', 'cancelled']), toKey: id, total: count, done: count, failed: count }) }),
+  },
+  'key.overdue': { summary: 'A key was not rotated when the team\'s policy asked for it', schema: message('key.overdue', { key: dataKey, rotateAt: time }) },
+  'row.sealBroken': { summary: 'A row was changed past the vault', schema: message('row.sealBroken', { row: z.strictObject({ type: line(40), id: line(255) }).meta({ examples: [{ type: 'credential', id: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d' }] }), action: line(60).meta({ description: 'What was refused.', examples: ['credential.read'] }) }) },
+  'webhook.test': { summary: 'Somebody tests the webhook', schema: message('webhook.test', { credential: about }) },
+} as const satisfies Readonly<Record<NotificationType, { summary: string; schema: z.ZodType }>>;
 
 /** A webhook as it is answered. */
 export const showWebhook = (row: WebhookRow): z.input<typeof webhook> => ({

@@ -113,7 +113,7 @@ async function storeEveryType(vault: TestVault): Promise<Stored[]> {
     const open = type.isOpen === true ? {} : typeSamples[type.name]?.public ?? {};
     const body = {
       name: `${type.name} of all`, type: type.name, description: control, fields: { ...open, ...valuesOf(secrets, canary, type), ...(type.isOpen === true ? { note: control } : {}) },
-      ...(type.isOpen === true ? { publicFieldNames: ['note'] } : {}),
+      ...(type.isOpen === true ? { publicFieldNames: ['note'] } : {}), ...(type.isForVault === true ? { policy: { delivery: ['lease'], allowedHosts: [] } } : {}),
     };
     const first = await demand(vault.call('alice', 'POST', list, body, { 'idempotency-key': `${canary}-${type.name}` }), 201);
     const second = await demand(vault.call('alice', 'POST', list, body, { 'idempotency-key': `${canary}-${type.name}` }), 201);

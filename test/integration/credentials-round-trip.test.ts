@@ -49,6 +49,8 @@ async function stageOf(t: Test, options: Parameters<typeof startVault>[1] = {}):
 
 const schemaOf = async ({ vault }: Stage, type: string): Promise<any> => demand(vault.call('alice', 'GET', `/v1/credential-types/${type}`), 200);
 const create = ({ vault }: Stage, name: string, type: string, fields: Form, more: object = {}): ReturnType<TestVault['call']> => vault.call('alice', 'POST', list, { name, type, fields, ...more });
+/** What a type needs that engines get only where it is said. */
+const forEngines = (type: string): object => (findType(type)?.isForVault === true ? { policy: { delivery: ['lease'], allowedHosts: [] } } : {});
 const leased = async ({ vault, engine }: Stage, id: string): Promise<unknown> => {
   const { credentials: [credential] } = await openAnswer(vault, engine, await askLease(vault, 'n8n', [{ id }]));
   if (credential === undefined || credential.notModified) throw new Error('nothing was leased');
@@ -78,7 +80,7 @@ t.test('by its schema, stored, read, leased, and held to its destination', async
       // A secret that a provider gave goes into a header.
       if (isHeld) form['accessToken'] = plainSecret();
       const openNames = (of: Form): object => (isOpen === true ? { publicFieldNames: Object.keys(of).filter((name) => !secrets.includes(name)) } : {});
-      const made = await create(stage, type, type, form, openNames(form));
+      const made = await create(stage, type, type, form, { ...openNames(form), ...forEngines(type) });
       t.equal(made.status, 201, made.text);
       const { id } = made.json;
       const read = await vault.call('alice', 'GET', `/v1/credentials/${id}`);

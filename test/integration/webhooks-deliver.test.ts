@@ -1,5 +1,7 @@
 // What is sent to webhooks: signed as receivers check it, once whoever sends, again until it arrives, and never past the rules of the credential.
 import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { Webhook } from 'standardwebhooks';
@@ -7,8 +9,9 @@ import { attemptsMax } from '../../src/notifications/retries.ts';
 import { everyColumn, formsOf, seek } from '../helpers/canary.ts';
 import { egressTo } from '../helpers/egress.ts';
 import { intrude } from '../helpers/intruder.ts';
-import { demand } from '../helpers/leases.ts';
+import { askLease, demand, registerEngine, rulesOf } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
+import { runPython, skipWithoutPython } from '../helpers/python.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import { deliveriesOf, hurry, newSecret, type Receiver, startReceiver, storeWebhook, subscribe, untilDeliveries } from '../helpers/webhooks.ts';
 
@@ -51,6 +54,30 @@ t.test('a message arrives whole: receivers verify it, the trail has intent and o
   const bare = receiver.secret.slice('whsec_'.length);
   for (const secret of [bare, Buffer.from(bare, 'base64').toString('latin1')]) t.same(seek(formsOf(secret), haystacks), []);
   t.ok(seek(new Map([['control', made.id]]), haystacks).length > 3, 'the search finds what is there');
+});
+
+t.test('the Python of the page takes what is sent, and nothing else', { skip: skipWithoutPython }, async (t) => {
+  const receiver = await startReceiver(t);
+  const vault = await setStage(t, [receiver]);
+  const id = await subscribe(vault, receiver, ['key.overdue']);
+  await test(vault, id);
+  await untilDeliveries(vault, id, ([first]) => first.state === 'delivered');
+  const [{ headers, body }] = receiver.received as [Receiver['received'][number]];
+  const page = readFileSync(join(import.meta.dirname, '../../docs/notifications.md'), 'utf8');
+  const code = /```python\n([\s\S]*?)```/.exec(page)![1]!;
+  const verify = (given: object): boolean => runPython<boolean>(`${code}\nanswer(verify(given["secret"], given["headers"], given["body"].encode()))`, { secret: receiver.secret, headers, body, ...given });
+  t.same([verify({}), verify({ secret: newSecret() }), verify({ body: `${body} ` }), verify({ headers: { ...headers, 'webhook-id': 'x' } }), verify({ headers: { ...headers, 'webhook-timestamp': '1' } })], [true, false, false, false, false]);
+});
+
+t.test('without a policy of its own no engine gets it, whatever the team gives to engines', async (t) => {
+  const receiver = await startReceiver(t);
+  const vault = await setStage(t, [receiver]);
+  await demand(vault.call('alice', 'PATCH', '/v1/teams/payments', { defaultDelivery: ['lease', 'broker'] }, any), 200);
+  const engine = await registerEngine(vault, 'n8n');
+  await vault.member('payments', 'n8n', 'engine');
+  const id = await storeWebhook(vault, receiver);
+  t.same((await demand(vault.call('alice', 'GET', `/v1/credentials/${id}`), 200)).policy, { delivery: [], allowedHosts: [] });
+  t.same(rulesOf(await askLease(vault, engine.sub, [{ id }])), ['/credentials/0 deliveryNotAllowed']);
 });
 
 t.test('it is sent again, with the same id and body and a signature of its own, until it arrives', async (t) => {

@@ -1,9 +1,13 @@
 // What webhooks are told of: each kind once, written where it happens, found by time, and within bounds.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { sql } from 'kysely';
+import { parse } from 'yaml';
 import t, { type Test as Tap } from 'tap';
 import { startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { egressTo } from '../helpers/egress.ts';
 import { intrude } from '../helpers/intruder.ts';
+import { takes } from '../helpers/json-schema.ts';
 import { askLease, demand, storeOpenai } from '../helpers/leases.ts';
 import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
@@ -29,10 +33,31 @@ async function setStage(t: Tap, { isStarted = true }: { isStarted?: boolean } = 
 }
 const arrived = (receiver: Receiver, type: string, count = 1): Promise<any[]> => until(() => {
   const found = receiver.received.filter(({ message }) => message?.type === type);
+  for (const { message } of found) checkShape(message);
   return found.length >= count ? found.map(({ message }) => message) : undefined;
 });
-const waiting = async (vault: TestVault, type: string): Promise<any[]> =>
-  (await sql<{ data: any; state: string; subject_id: string }>`select data, state, subject_id from notification where type = ${type} order by id`.execute(vault.db)).rows;
+const waiting = async (vault: TestVault, type: string): Promise<any[]> => {
+  const { rows } = await sql<{ data: any; at: Date; state: string; subject_id: string }>`select data, at, state, subject_id from notification where type = ${type} order by id`.execute(vault.db);
+  for (const { data, at } of rows.filter(({ data }) => Object.keys(data as object).length > 0)) checkShape({ type, timestamp: at.toISOString(), data });
+  return rows;
+};
+
+const document = parse(readFileSync(join(import.meta.dirname, '../../openapi.yaml'), 'utf8')) as Record<string, any>;
+/** Throws unless the message has the shape that openapi.yaml gives its type. */
+function checkShape(message: { type: string; timestamp?: string; data?: unknown }): void {
+  const schema = document['webhooks'][message.type]?.post.requestBody.content['application/json'].schema;
+  if (schema === undefined || !takes(schema, message, document)) throw new Error(`not as openapi.yaml says: ${JSON.stringify(message)}`);
+}
+
+t.test('openapi.yaml has every message that is sent, and no other', (t) => {
+  t.same(Object.keys(document['webhooks'] as object).sort(), [...eventTypes, 'webhook.test'].sort());
+  for (const [type, { post }] of Object.entries(document['webhooks'] as Record<string, any>)) {
+    const { schema, example } = post.requestBody.content['application/json'];
+    t.ok(takes(schema, example, document) && example.type === type, `${type}: its example`);
+    t.notOk(takes(schema, { ...example, data: { ...example.data, more: 1 } }, document), `${type}: the check can fail`);
+  }
+  t.end();
+});
 
 t.test('a rotation that has ended is told, however it ended', async (t) => {
   const { vault, receiver } = await setStage(t);
@@ -127,6 +152,16 @@ t.test('a refresh that the provider refuses is told; one that fails for now is n
   Object.assign(server.behaviour, { status: 400, body: JSON.stringify({ error: 'invalid_grant', error_description: 'in its own words' }) });
   await askLease(vault, 'n8n', [{ id }]);
   t.strictSame((await waiting(vault, 'credential.refreshFailed')).map(({ data }) => data), [{ team: 'payments', credential: { id, name: 'sheets', type: 'oauth2' }, reason: 'invalid_grant' }]);
+
+  const { id: other } = await storeOAuth(stage, 'drive');
+  Object.assign(server.behaviour, { status: 200, body: '' });
+  await sql`
+    insert into oauth_token (credential_id, team_id, sequence, data_key_id, token, client, policy, key_history, expires_at, is_refreshable)
+    select ${other}, held.team_id, 1, held.data_key_id, held.token, held.client, held.policy, held.key_history, ${new Date(Date.now() + vault.clock.ms - 60_000)}, false from oauth_token held where held.credential_id = ${id}`.execute(vault.db);
+  const now = (): number => Date.now() + vault.clock.ms;
+  const lookout = new Lookout({ db: vault.db, now, outbox: new Outbox({ keyring: vault.keyring, now }), onError: (error) => { throw error; } });
+  t.same([await lookout.run(), await lookout.run()], [1, 0]);
+  t.match((await waiting(vault, 'credential.refreshFailed')).at(-1).data, { credential: { id: other, name: 'drive' }, reason: 'no_refresh_token' }, 'over, without a way to another');
 });
 
 t.test('a broken seal is told once for each row and day, and never more than a hundred', async (t) => {
@@ -139,7 +174,7 @@ t.test('a broken seal is told once for each row and day, and never more than a h
   t.strictSame(message.data, { team: 'payments', row: { type: 'credential', id }, action: 'credential.read' });
   const { rows: [team] } = await sql<{ id: never }>`select id from team where slug = 'payments'`.execute(vault.db);
   const see = (n: number): void => { lookout.brokenSeal({ team: { id: team!.id, slug: 'payments' }, target: { type: 'credential', id: `row ${n}` }, action: 'credential.read' }); };
-  for (let n = 0; n < 300; n += 1) see(n % 150);
+  for (let n = 0; n < 300; n += 1) see(n % 150);   // another replica's count
   await lookout.stop();
   t.equal((await waiting(vault, 'row.sealBroken')).length, 101);
 });

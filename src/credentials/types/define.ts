@@ -72,6 +72,8 @@ export interface CredentialType {
   readonly fields: Readonly<Record<string, FieldSpec>>;
   /** Takes any field beside those listed: secret unless declared public when the credential is made. Its public fields are all destinations. */
   readonly isOpen?: true;
+  /** Used by the vault itself: engines get it only where its own policy says so, whatever the team's default. */
+  readonly isForVault?: true;
   /** At least one of these fields is set. */
   readonly anyOf?: readonly string[];
   /** Absent where nothing can be put into an HTTP request. */

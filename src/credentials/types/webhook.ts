@@ -12,6 +12,7 @@ const signingSecret = secretValue.regex(/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/).re
 
 export const webhook = defineType({
   name: 'webhook', title: 'Webhook', description: 'Where the vault sends notifications, signed as the standard-webhooks specification says.',
+  isForVault: true,
   fields: {
     url: httpsUrl({ title: 'URL' }),
     secret: { ...secret({ title: 'Signing secret', description: '`whsec_` and 24 to 64 random bytes in base64; the receiver has the same.' }), schema: signingSecret },
