@@ -121,7 +121,7 @@ export const commands: Readonly<Record<string, Command>> = {
     run: (context) => withOptions(() => rotate(context)),
   },
   import: {
-    summary: 'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH --team SLUG; --key-file PATH, --update, --dry-run, --json',
+    summary: 'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH --team SLUG; --key-file PATH, --update, for all of Heym --database PATH, --map PATH, --member-role ROLE, --dry-run, --json',
     run: (context) => withOptions(() => importCredentials(context)),
   },
   export: {

@@ -21,8 +21,7 @@ type Read = (text: string, key: string | undefined) => Foreign[];
 export const sources: Readonly<Record<System, Read>> = {
   /** Rows with `id`, `name`, `type` and `encrypted_config`: Fernet under the SHA-256 of the system's ENCRYPTION_KEY. */
   heym(text, key) {
-    if (key === undefined || key === '') throw new OptionsUnfit('--key-file must name a file with the ENCRYPTION_KEY');
-    const keys = [keyOfPassphrase(key)];
+    const keys = [keyOfPassphrase(encryptionKey(key))];
     return arrayIn(text).map((row, index) => ({ ...named(row, index), type: textOf(row['type']) ?? '', data: opened(keys, row['encrypted_config']) }));
   },
 
@@ -51,6 +50,22 @@ export const sources: Readonly<Record<System, Read>> = {
   /** One credential a variable. */
   env: (text) => Object.entries(parseEnv(text)).map(([name, value]) => ({ id: name, name, type: name, data: { value } })),
 };
+
+/** One of Heym's rows, opened. */
+export const heymCredential = (row: { readonly id: string; readonly name: string; readonly type: string; readonly encrypted_config: string }, key: string): Foreign =>
+  ({ id: row.id, name: row.name, type: row.type, data: opened([keyOfPassphrase(key)], row.encrypted_config) });
+
+/** Throws OptionsUnfit where there is none. */
+export function encryptionKey(key: string | undefined): string {
+  if (key === undefined || key === '') throw new OptionsUnfit('--key-file must name a file with the ENCRYPTION_KEY');
+  return key;
+}
+
+/** The file as JSON, where it is an object and no array. */
+export function objectIn(text: string): object | undefined {
+  const document = tryParse(text);
+  return isObject(document) ? document : undefined;
+}
 
 export const systems = Object.keys(sources) as readonly System[];
 export const isSystem = (name: string): name is System => Object.hasOwn(sources, name);

@@ -1,7 +1,8 @@
 // Puts credentials into a team through the ordinary bulk route. Known by a label, so that a second import finds what the first one made.
 import { createHash } from 'node:crypto';
 import { type VaultCall, VaultRefused } from '../target.ts';
-import type { FieldNote, Translated } from './translate.ts';
+import type { Foreign } from './sources.ts';
+import { type FieldNote, translate, type Translated } from './translate.ts';
 
 /** What became of one credential. Names only, never values. */
 export interface Report {
@@ -10,7 +11,7 @@ export interface Report {
   readonly credential?: string;
 }
 /** Where credentials go, and how what is there already is treated. */
-export interface Order { readonly team: string; readonly system: string; readonly isUpdate: boolean; readonly isDryRun: boolean }
+export interface Order { readonly team: string; readonly system: string; readonly isUpdate: boolean; readonly isDryRun: boolean; /** The team is not there: a dry run would make it. */ readonly isNew?: boolean }
 interface Known { readonly id: string; readonly name: string }
 interface Wanted { readonly one: Translated; readonly known: Known | undefined }
 
@@ -44,9 +45,10 @@ export async function storeAll(call: VaultCall, order: Order, all: AsyncIterable
 }
 
 /** What earlier imports from this system made, by the label that they left, and every name that is taken. */
-async function listKnown(call: VaultCall, { team, system }: Order): Promise<{ byId: Map<string, Known>; names: Set<string> }> {
+async function listKnown(call: VaultCall, { team, system, isNew }: Order): Promise<{ byId: Map<string, Known>; names: Set<string> }> {
   const byId = new Map<string, Known>();
   const names = new Set<string>();
+  if (isNew === true) return { byId, names };
   let cursor = '';
   do {
     const { body } = await call('GET', `/v1/teams/${team}/credentials?limit=200${cursor}`);
@@ -114,3 +116,15 @@ async function send(call: VaultCall, order: Order, batch: readonly Wanted[]): Pr
 async function setState(call: VaultCall, { id, health }: { id: string; health: string }, isDisabled: boolean): Promise<void> {
   if (isDisabled !== (health === 'disabled')) await call('POST', `/v1/credentials/${id}/${isDisabled ? 'disable' : 'enable'}`);
 }
+
+/** What the credentials of another system become here; of one that becomes nothing it is told why. */
+export function* translated(system: Parameters<typeof translate>[0], foreign: Iterable<Foreign>, tell: (report: Report) => void): Generator<Translated> {
+  for (const each of foreign) {
+    const made = translate(system, each);
+    if (made.length === 0) {
+      tell({ id: each.id, name: each.name, type: each.type, action: each.data === undefined ? 'failed' : 'skipped', reason: each.data === undefined ? 'doesNotOpen' : 'empty', fields: [] });
+    }
+    yield* made;
+  }
+}
+
