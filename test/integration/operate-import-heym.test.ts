@@ -139,7 +139,7 @@ t.test('a Heym from before there were teams; one team for all', async (t) => {
   t.equal(code, 0);
   t.strictSame(told(reports, 'team'), ['created everything']);
   t.strictSame((await listed(vault, 'everything')).map(({ name }: any) => name), ['n0', 'n0 (2)', 'n1', 'n2', 'n3', 'n4', 'n4 (extra)'], 'a name that two owners have gets a number');
-  t.strictSame(told(reports, 'grant'), ['created n0 carol@heym.test']);
+  t.match(told(reports, 'grant'), [/^created n0(?: \(2\))? carol@heym\.test$/], 'whichever of the two came first');
 });
 
 t.test('it reads Heym\'s database and cannot write to it', async (t) => {
