@@ -46,19 +46,18 @@ const open = (type: EventType): RawBuilder<unknown> => sql`
     where webhook.gone_at is null and webhook.events @> array[${type}]
       and (select count(*) from notification waiting where waiting.webhook_id = webhook.credential_id and waiting.state = 'pending') < ${pendingMax})`;
 const isUntold = (type: EventType, subject: RawBuilder<unknown>, dueAt: RawBuilder<unknown>): RawBuilder<unknown> => sql`
-  exists (select 1 from open where open.team_id = team.id and not exists (
-    select 1 from notification told where told.webhook_id = open.credential_id and told.type = ${type} and told.subject_id = ${subject}::text and told.due_at = ${dueAt}))`;
+  not exists (select 1 from notification told where told.webhook_id = open.credential_id and told.type = ${type} and told.subject_id = ${subject}::text and told.due_at = ${dueAt})`;
 
 /** Living credentials with a time within the range; `column` says which time. */
 const credentialsAt = (type: EventType, column: string, timeName: string, range: { fromDays: number; toDays: number }): Look => async (executor, at) => {
   const time = sql.ref(`credential.${column}`);
   const { rows } = await sql<DueCredential>`
     with ${open(type)}
-    select team.id as team, team.slug, credential.id, credential.name, credential.type, ${time} as "dueAt"
-    from (select distinct team_id from open) asking join team on team.id = asking.team_id and team.deleted_at is null
+    select distinct team.id as team, team.slug, credential.id, credential.name, credential.type, ${time} as "dueAt"
+    from open join team on team.id = open.team_id and team.deleted_at is null
     join credential on credential.team_id = team.id and credential.state <> 'deleted'
       and ${time} > ${at}::timestamptz + make_interval(days => ${range.fromDays}) and ${time} <= ${at}::timestamptz + make_interval(days => ${range.toDays})
-    where ${isUntold(type, sql`credential.id`, time)} order by ${time} limit ${batchRows}`.execute(executor);
+    where ${isUntold(type, sql`credential.id`, time)} order by "dueAt" limit ${batchRows}`.execute(executor);
   return rows.map(({ team, slug, id, name, type: of, dueAt }) => ({
     team: { id: team, slug }, type, subject: { type: 'credential', id }, dueAt, data: { credential: { id, name, type: of }, [timeName]: dueAt.toISOString() },
   }));
@@ -69,12 +68,12 @@ const endedTokens: Look = async (executor, at) => {
   const type = 'credential.refreshFailed';
   const { rows } = await sql<DueCredential>`
     with ${open(type)}
-    select team.id as team, team.slug, credential.id, credential.name, credential.type, held.expires_at as "dueAt"
-    from (select distinct team_id from open) asking join team on team.id = asking.team_id and team.deleted_at is null
+    select distinct team.id as team, team.slug, credential.id, credential.name, credential.type, held.expires_at as "dueAt"
+    from open join team on team.id = open.team_id and team.deleted_at is null
     join oauth_token held on held.team_id = team.id and not held.is_refreshable and held.token is not null and held.failure is null
       and held.expires_at > ${at}::timestamptz - make_interval(days => ${pastDays}) and held.expires_at <= ${at}
     join credential on credential.team_id = team.id and credential.id = held.credential_id and credential.state <> 'deleted'
-    where ${isUntold(type, sql`credential.id`, sql`held.expires_at`)} order by held.expires_at limit ${batchRows}`.execute(executor);
+    where ${isUntold(type, sql`credential.id`, sql`held.expires_at`)} order by "dueAt" limit ${batchRows}`.execute(executor);
   return rows.map(({ team, slug, id, name, type: of, dueAt }) => ({
     team: { id: team, slug }, type, subject: { type: 'credential', id }, dueAt, data: { credential: { id, name, type: of }, reason: 'no_refresh_token' },
   }));
@@ -84,11 +83,11 @@ const overdueKeys: Look = async (executor, at) => {
   const dueAt = sql`key.created_at + make_interval(days => team.rotate_every_days)`;
   const { rows } = await sql<DueKey>`
     with ${open('key.overdue')}
-    select team.id as team, team.slug, key.id, key.version, ${dueAt} as "dueAt"
-    from (select distinct team_id from open) asking join team on team.id = asking.team_id and team.deleted_at is null
+    select distinct team.id as team, team.slug, key.id, key.version, ${dueAt} as "dueAt"
+    from open join team on team.id = open.team_id and team.deleted_at is null
     join data_key key on key.team_id = team.id and key.state = 'active'
     where ${dueAt} <= ${at}::timestamptz - make_interval(hours => ${overdueHours}) and ${isUntold('key.overdue', sql`key.id`, dueAt)}
-    order by key.created_at limit ${batchRows}`.execute(executor);
+    order by "dueAt" limit ${batchRows}`.execute(executor);
   return rows.map(({ team, slug, id, version, dueAt: due }) => ({
     team: { id: team, slug }, type: 'key.overdue', subject: { type: 'key', id }, dueAt: due, data: { key: { id, version }, rotateAt: due.toISOString() },
   }));

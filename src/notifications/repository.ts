@@ -34,9 +34,8 @@ export interface WebhookWrite {
   readonly credential: CredentialId; readonly team: TeamId; readonly events: readonly string[]; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
 }
 
-/** Writes a webhook, made or changed; what stood in the way of deliveries is forgotten. One that another team left behind goes, with what waits for it. */
+/** Writes a webhook, made or changed; what stood in the way of deliveries is forgotten. */
 export async function writeWebhook(trx: Trx, row: WebhookWrite): Promise<void> {
-  await sql`delete from webhook where credential_id = ${row.credential} and team_id <> ${row.team}`.execute(trx);
   await sql`
     insert into webhook (credential_id, team_id, events, revision, seal, created_at, created_by, updated_at, updated_by)
     values (${row.credential}, ${row.team}, ${row.events}::text[], ${row.revision}, ${row.seal}, ${row.at}, ${row.by}, ${row.at}, ${row.by})

@@ -6,6 +6,7 @@ import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { Webhook } from 'standardwebhooks';
 import { attemptsMax } from '../../src/notifications/retries.ts';
+import { Retention } from '../../src/retention/service.ts';
 import { everyColumn, formsOf, seek } from '../helpers/canary.ts';
 import { egressTo } from '../helpers/egress.ts';
 import { intrude } from '../helpers/intruder.ts';
@@ -272,6 +273,62 @@ t.test('two replicas send each message once, and a dead receiver holds up nobody
   t.same(good.received.map((each) => each.id).sort(), [...asked].sort());
   t.ok(dead.received.length > 0, 'the dead one was asked meanwhile');
   await sql`delete from webhook where team_id = (select id from team where slug = 'elsewhere')`.execute(vault.db);
+});
+
+t.test('twenty receivers that do not answer hold two places of each team, and nobody else waits', async (t) => {
+  const good = await startReceiver(t);
+  const dead = await startReceiver(t, 'dead.test');
+  dead.answer = () => undefined;   // never
+  const vault = await setStage(t, [good, dead]);
+  const id = await subscribe(vault, good, ['key.overdue']);
+  await sql`update webhook set paused_until = now() + interval '1 hour'`.execute(vault.db);
+  for (const team of ['east', 'west']) {
+    await vault.team(team);
+    for (let i = 0; i < 10; i += 1) {
+      const stuck = await subscribe(vault, dead, ['key.overdue'], { team });
+      await sql`update webhook set paused_until = now() + interval '1 hour' where credential_id = ${stuck}`.execute(vault.db);
+      for (const _ of [1, 2]) await test(vault, stuck, team);
+    }
+  }
+  await sql`update webhook set paused_until = null`.execute(vault.db);
+  await until(() => dead.received.length >= 4);
+  await test(vault, id);
+  await untilDeliveries(vault, id, ([first]) => first.state === 'delivered');
+  t.equal(dead.received.length, 4, 'two of each team, while the others are served');
+  await sql`delete from webhook where credential_id <> ${id}`.execute(vault.db);
+});
+
+t.test('a credential that went to another team tells neither of anything until that one\'s admin says so', async (t) => {
+  const receiver = await startReceiver(t);
+  const vault = await setStage(t, [receiver]);
+  await vault.team('elsewhere');
+  const id = await subscribe(vault, receiver, ['key.overdue']);
+  await sql`update webhook set paused_until = now() + interval '1 hour'`.execute(vault.db);
+  await test(vault, id);
+  const { id: transfer } = await demand(vault.call('alice', 'POST', `/v1/credentials/${id}/transfers`, { team: 'elsewhere' }), 201);
+  await demand(vault.call('alice', 'POST', `/v1/transfers/${transfer}/accept`), 200);
+  await sql`update webhook set paused_until = null`.execute(vault.db);
+  for (const team of ['payments', 'elsewhere']) t.equal((await vault.call('alice', 'GET', `/v1/teams/${team}/webhooks/${id}`)).status, 404, team);
+  t.same((await sql`select 1 from notification`.execute(vault.db)).rows, [], 'what waited went with it');
+  await demand(vault.call('alice', 'PUT', `/v1/teams/elsewhere/webhooks/${id}`, { events: ['key.overdue'] }), 200);
+  await test(vault, id, 'elsewhere');
+  await untilDeliveries(vault, id, ([first]) => first.state === 'delivered', 'elsewhere');
+  t.match(receiver.received.map(({ message }) => message.data.team), ['elsewhere']);
+});
+
+t.test('what has ended is remembered for 35 days, what waits for longer', async (t) => {
+  const receiver = await startReceiver(t);
+  const vault = await setStage(t, [receiver]);
+  const id = await subscribe(vault, receiver, ['key.overdue']);
+  await test(vault, id);
+  await untilDeliveries(vault, id, ([first]) => first.state === 'delivered');
+  await sql`update webhook set paused_until = now() + interval '1 year'`.execute(vault.db);
+  await test(vault, id);
+  const at = (days: number): Promise<void> => new Retention({ db: vault.db, audit: { record: async () => undefined } as never, now: () => Date.now() + days * 86_400_000, onError: () => undefined }).run();
+  await at(34);
+  t.same((await deliveriesOf(vault, id)).map(({ state }) => state), ['pending', 'delivered']);
+  await at(36);
+  t.same((await deliveriesOf(vault, id)).map(({ state }) => state), ['pending']);
 });
 
 t.test('who dies between intent and outcome leaves it to another, with the same id', async (t) => {
