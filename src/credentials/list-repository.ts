@@ -2,6 +2,7 @@
 // further than it is told to, however little the filters let through.
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
+import { type GrantRow, grantsSql } from '../http/grants.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { Beside, Condition } from './filters.ts';
@@ -9,11 +10,13 @@ import { columns, type CredentialRow, joins } from './repository.ts';
 import { keyText, type Order, type Sort, type SortName, sorts } from './sorts.ts';
 
 /** A row with its place in the list. */
-export type PlacedRow = CredentialRow & { readonly sortKey: string };
+export type PlacedRow = CredentialRow & { readonly sortKey: string; /** Those that concern the reader. */ readonly grants: readonly GrantRow[] | null };
 /** What an editor's completion needs. */
 export interface NameRow { readonly id: CredentialId; readonly slug: string; readonly name: string; readonly type: string; readonly sortKey: string }
 
 export interface Search {
+  /** Who reads. */
+  readonly subject: SubjectId;
   readonly sort: SortName;
   readonly order: Order;
   /** The place of the last row before. */
@@ -96,9 +99,9 @@ const findInTeams = (teams: readonly TeamId[], search: Search, inTeam: RawBuilde
   order by found.key ${direction(search.order)}, found.id ${direction(search.order)} limit ${search.limit}`;
 
 /** What is told of what was found. */
-async function readFound(executor: Executor, found: RawBuilder<unknown>, { sort, order }: Search, now: Date): Promise<PlacedRow[]> {
+async function readFound(executor: Executor, found: RawBuilder<unknown>, { sort, order, subject }: Search, now: Date): Promise<PlacedRow[]> {
   const { rows } = await sql<PlacedRow>`
-    select ${columns(now)}, ${keyText(sorts[sort], sql`found.key`)} as "sortKey"
+    select ${columns(now)}, ${keyText(sorts[sort], sql`found.key`)} as "sortKey", ${grantsSql(sql`${subject}::uuid`)} as grants
     from (${found}) found join credential on credential.id = found.id join team on team.id = credential.team_id ${joins}
     order by found.key ${direction(order)}, found.id ${direction(order)}`.execute(executor);
   return rows;
@@ -145,6 +148,17 @@ export async function listNames(executor: Executor, teams: readonly TeamId[], se
     select found.id, team.slug, found.name, found.type, found.key as "sortKey"
     from unnest(${teams}::uuid[]) as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${names}) found
     order by found.key ${direction(search.order)}, found.id ${direction(search.order)} limit ${search.limit}`.execute(executor);
+  return rows;
+}
+
+/** Names of those of these ids that stand in the list. */
+export async function listNamesOf(executor: Executor, ids: readonly CredentialId[], { after, order, limit, conditions }: Search): Promise<NameRow[]> {
+  const where = [sql`credential.id = any(${ids}::uuid[])`, sql`credential.state <> 'deleted'`, ...conditions.map((condition) => condition.sql),
+    ...(after === undefined ? [] : [range(sorts.name, order === 'asc' ? ['>', '>='] : ['<', '<='], after)])];
+  const { rows } = await sql<NameRow>`
+    select credential.id, team.slug, credential.name, credential.type, credential.name as "sortKey"
+    from credential join team on team.id = credential.team_id and team.deleted_at is null where ${and(where)}
+    order by credential.name collate "C" ${direction(order)}, credential.id ${direction(order)} limit ${limit}`.execute(executor);
   return rows;
 }
 

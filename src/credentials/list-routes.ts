@@ -8,9 +8,9 @@ import { teamPath } from '../http/schemas.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { CredentialLists } from './listing.ts';
 import * as schemas from './list-schemas.ts';
-import { showCredential } from './schemas.ts';
+import { showSeen } from './schemas.ts';
 
-const listDescription = 'Every order can be turned round, every filter goes with every other. A page may hold less than its limit, where few of many rows pass the filters: only `nextCursor` says whether there is more.';
+const listDescription = 'With `shared`, what grants give. Every order can be turned round, every filter goes with every other. A page may hold less than its limit, where few of many rows pass the filters: only `nextCursor` says whether there is more.';
 
 /** Adds the lists. */
 export function registerCredentialLists(app: FastifyInstance, { lists, cursors }: { lists: CredentialLists; cursors: Cursors }): void {
@@ -25,19 +25,19 @@ export function registerCredentialLists(app: FastifyInstance, { lists, cursors }
     }
     const found = await lists.list(caller, team, listing, page);
     const { items, nextCursor } = cursors.cut(found.rows, page, identity, ({ place }) => place, found.end);
-    return { items: items.flatMap(({ row, isShown }) => (isShown ? [showCredential(row)] : [])), nextCursor };
+    return { items: items.flatMap(({ row, standing, isShown }) => (isShown ? [showSeen(row, standing)] : [])), nextCursor };
   };
 
   addOperation(app, {
     method: 'GET', url: '/v1/teams/:team/credentials', access: { team: 'credential.read', by: 'team' }, operationId: 'listTeamCredentials', tag: 'credentials',
-    summary: 'List the credentials of a team', description: listDescription, params: teamPath, query: schemas.credentialListQuery, problems: ['invalidCursor'],
+    summary: 'List the credentials of a team, or those shared with it', description: listDescription, params: teamPath, query: schemas.credentialListQuery, problems: ['invalidCursor'],
     success: { status: 200, schema: schemas.credentialList, description: 'A page of credentials.' },
     handler: ({ scope, query, caller }) => list(caller, scope.team, query),
   });
   addOperation(app, {
     method: 'GET', url: '/v1/credentials', access: { each: 'credential.read' }, operationId: 'listCredentials', tag: 'credentials',
     summary: 'List every credential that you may see', description: listDescription, query: schemas.credentialListQuery, problems: ['invalidCursor'],
-    success: { status: 200, schema: schemas.credentialList, description: 'A page of credentials of all your teams.' },
+    success: { status: 200, schema: schemas.credentialList, description: 'A page of the credentials of all your teams, and of those that are shared with them or with you; each once.' },
     handler: ({ query, caller }) => list(caller, undefined, query),
   });
   addOperation(app, {

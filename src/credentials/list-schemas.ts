@@ -5,7 +5,7 @@ import { invalid } from '../shared/errors.ts';
 import type { CredentialFilters } from './filters.ts';
 import type { ProblemName } from './health.ts';
 import type { Listing, NameRow } from './listing.ts';
-import { credential, problemName, typeName } from './schemas.ts';
+import { credentialSeen, problemName, typeName } from './schemas.ts';
 import { orders, sortNames } from './sorts.ts';
 
 const label = z.string().max(164).regex(/^[a-z0-9][a-z0-9._/-]*:[^\p{Cc}\p{Cs}]*$/u);
@@ -29,11 +29,12 @@ export const credentialListQuery = z.strictObject({
   sort: sort.optional(),
   order: z.enum(orders).optional().meta({ description: '`asc` when left out.', examples: ['asc'] }),
   view: view.optional(),
+  shared: flag.meta({ description: 'Only what a grant gives: to this team; without a team, to you or to one of yours.' }),
   deleted: flag.meta({ description: 'Only deleted ones, in the order of their ids (`sort=createdAt`).' }),
 });
 export type CredentialListQuery = z.output<typeof credentialListQuery>;
 
-export const credentialPage = pageOf(credential).meta({ id: 'CredentialPage' });
+export const credentialPage = pageOf(credentialSeen).meta({ id: 'CredentialPage' });
 export const credentialNames = pageOf(z.strictObject({ id, team: slug, name, type: typeName }).meta({ id: 'NamedCredential' })).meta({ id: 'CredentialNamePage' });
 export const credentialList = z.union([credentialPage, credentialNames]).meta({ id: 'CredentialList', description: 'Credentials; with `view=names` names.' });
 
@@ -53,12 +54,13 @@ export function listingOf(query: CredentialListQuery): Listing {
     if (query.sort !== undefined && query.sort !== 'name') throw invalid('/query/sort', 'notWithView');
   }
   if (isDeleted && query.sort !== undefined && query.sort !== 'createdAt') throw invalid('/query/sort', 'notWithDeleted');
+  if (isDeleted && query.shared === true) throw invalid('/query/shared', 'notWithDeleted');
   const { label: labels = [] } = query;
   const filters: CredentialFilters = {
     type, namePrefix, problem, isDeleted, labels: typeof labels === 'string' ? [labels] : labels,
     expiresBefore: timeOf(query.expiresBefore), dueBefore: timeOf(query.dueBefore), unusedSince: timeOf(query.unusedSince), updatedSince: timeOf(query.updatedSince),
   };
-  return { filters, order, sort: query.sort ?? (isDeleted ? 'createdAt' : 'name') };
+  return { filters, order, sort: query.sort ?? (isDeleted ? 'createdAt' : 'name'), ...(query.shared === true ? { isShared: true } : {}) };
 }
 
 const timeOf = (text: string | undefined): Date | undefined => (text === undefined ? undefined : new Date(text));

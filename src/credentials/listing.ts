@@ -4,7 +4,8 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
+import { type Caller, isAllowed, type Located, type TeamRef, wayFor } from '../http/access.ts';
+import { listGrantsTo, noWays, waysOf } from '../http/grants.ts';
 import type { Page } from '../http/paging.ts';
 import { standingOf } from '../http/rights.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
@@ -28,15 +29,18 @@ export interface Bounds {
 const usualBounds: Bounds = { walkedRowsMax: 5_000, fewMax: 500 };
 
 /** What a list is to hold, and in what order. */
-export interface Listing { readonly filters: CredentialFilters; readonly sort: SortName; readonly order: Order }
+export interface Listing { readonly filters: CredentialFilters; readonly sort: SortName; readonly order: Order; /** Only what is shared: with the team, or with the caller by any grant. */ readonly isShared?: boolean }
 
-/** A listed row; `isShown` is false where its seal does not hold: it takes its place in the page and is left out. */
-export interface ListedCredential { readonly row: CredentialRow; readonly isShown: boolean; readonly place: readonly string[] }
+/** A listed row and by which ways; `isShown` is false where its seal does not hold: it takes its place in the page and is left out. */
+export interface ListedCredential { readonly row: CredentialRow; readonly standing: Pick<Located, 'role' | 'ways'>; readonly isShown: boolean; readonly place: readonly string[] }
 
 /** Found rows, one more than the page if there are so many; `end` is where the search ended before that, with more behind it. */
 export interface Found<T> { readonly rows: readonly T[]; readonly end: readonly string[] | undefined }
 
 /** What a broken seal kept from being listed. */
+/** What somebody may list: all of these teams, and these credentials of others; and where he is a member. */
+interface Reach { readonly memberOf: readonly TeamId[]; readonly teams: readonly TeamId[]; readonly shared: ReadonlyMap<CredentialId, TeamId> }
+
 interface Hidden { readonly team: TeamRef; readonly target: { readonly type: string; readonly id: string } }
 
 export interface ListParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number; readonly bounds?: Bounds }
@@ -50,26 +54,38 @@ export class CredentialLists {
     this.#bounds = parts.bounds ?? usualBounds;
   }
 
-  /** Credentials of one authorised team, or of every team where the caller may read. What a broken seal hides is reported. */
+  /** Credentials of one authorised team, or all that the caller may read; or what is shared of them. What a broken seal hides is reported. */
   async list(caller: Caller, team: TeamRef | undefined, listing: Listing, page: Page): Promise<Found<ListedCredential>> {
+    const { keyring } = this.#parts;
     const hidden: Hidden[] = [];
-    const teams = await this.#teamsOf(caller, team, hidden);
-    const { rows, end } = teams.length === 0 ? { rows: [], end: undefined } : await this.#find(teams, listing, page);
-    const listed = rows.map((row) => ({ row, isShown: credentialSealHolds(this.#parts.keyring, row, row.seal), place: [row.sortKey, row.id] }));
-    for (const { row, isShown } of listed) if (!isShown) hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
+    const reach = await this.#reachOf(caller, team, listing, hidden);
+    const { rows, end } = await this.#findAll(caller, reach, listing, page);
+    const memberOf = new Set(reach.memberOf);
+    const listed = rows.map((row) => {
+      const isSealed = credentialSealHolds(keyring, row, row.seal);
+      const ways = row.state === 'deleted' ? noWays : waysOf(row.grants, { team: row.team, slug: row.slug, credential: row.id }, caller, keyring);
+      const isOwn = memberOf.has(row.team);
+      if (!isSealed) hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
+      // SECURITY: a grant may have gone since it was looked for.
+      return { row, standing: { role: isOwn ? 'viewer' as const : undefined, ways }, isShown: isSealed && (isOwn || wayFor(ways, 'credential.read') !== undefined), place: [row.sortKey, row.id] };
+    });
     await this.#report(caller, hidden);
     return { rows: listed, end };
   }
 
   /** Names of the same, for completion. No decision rests on one: seals are asked where a credential is read or used. */
-  async listNames(caller: Caller, team: TeamRef | undefined, { filters, order }: Listing, page: Page): Promise<readonly NameRow[]> {
+  async listNames(caller: Caller, team: TeamRef | undefined, listing: Listing, page: Page): Promise<readonly NameRow[]> {
+    const { db } = this.#parts;
+    const { filters, order } = listing;
     const hidden: Hidden[] = [];
-    const teams = await this.#teamsOf(caller, team, hidden);
+    const { teams, shared } = await this.#reachOf(caller, team, listing, hidden);
     await this.#report(caller, hidden);
-    if (teams.length === 0) return [];
-    return repository.listNames(this.#parts.db, teams, {
-      sort: 'name', order, after: page.after, limit: page.limit + 1, isDeleted: false, conditions: conditionsOf(filters, this.#time()), walkedMax: 0,
-    });
+    const search: Search = {
+      subject: caller.subject, sort: 'name', order, after: page.after, limit: page.limit + 1, isDeleted: false, conditions: conditionsOf(filters, this.#time()), walkedMax: 0,
+    };
+    const own = teams.length === 0 ? [] : await repository.listNames(db, teams, search);
+    if (shared.size === 0) return own;
+    return merged(own, await repository.listNamesOf(db, [...shared.keys()], search), search);
   }
 
   /** How many living credentials a team has, and how many of them have each problem. */
@@ -77,13 +93,25 @@ export class CredentialLists {
     return countProblems(this.#parts.db, team.id, this.#time());
   }
 
-  async #find(teams: readonly TeamId[], { filters, sort, order }: Listing, page: Page): Promise<Found<PlacedRow>> {
-    const { db } = this.#parts;
+  /** What is shared is found by the grants, whole, and put in its place among the rest. */
+  async #findAll({ subject }: Caller, { teams, shared }: Reach, listing: Listing, page: Page): Promise<Found<PlacedRow>> {
     const now = this.#time();
     const limit = page.limit + 1;
     const search: Search = {
-      sort, order, after: page.after, limit, isDeleted: filters.isDeleted, conditions: conditionsOf(filters, now), walkedMax: Math.max(limit, Math.floor(this.#bounds.walkedRowsMax / teams.length)),
+      subject, sort: listing.sort, order: listing.order, after: page.after, limit, isDeleted: listing.filters.isDeleted, conditions: conditionsOf(listing.filters, now),
+      walkedMax: Math.max(limit, Math.floor(this.#bounds.walkedRowsMax / Math.max(1, teams.length))),
     };
+    const own = teams.length === 0 ? { rows: [], end: undefined } : await this.#find(teams, search, now);
+    if (shared.size === 0) return own;
+    const others = await repository.listCredentialsOf(this.#parts.db, [...shared.keys()], [...new Set(shared.values())], search, now);
+    const { end } = own;
+    const rows = merged(own.rows, end === undefined ? others : others.filter((row) => comparePlaces(placeOf(row) ?? [], end, search.order) <= 0), search);
+    return { rows, end: rows.length === limit ? undefined : end };
+  }
+
+  async #find(teams: readonly TeamId[], search: Search, now: Date): Promise<Found<PlacedRow>> {
+    const { db } = this.#parts;
+    const { limit, order } = search;
     if (!isFiltered(search)) return { rows: await repository.listCredentials(db, teams, search, now), end: undefined };
     const few = await this.#findFew(teams, search);
     if (few !== undefined) return { rows: few.length === 0 ? [] : await repository.listCredentialsOf(db, few, teams, search, now), end: undefined };
@@ -108,8 +136,20 @@ export class CredentialLists {
   }
 
   // SECURITY: rights come before the query and not after it. A row that is fetched and left out would still stand in the cursor.
-  async #teamsOf({ subject, sub }: Caller, team: TeamRef | undefined, hidden: Hidden[]): Promise<readonly TeamId[]> {
-    if (team !== undefined) return [team.id];
+  async #reachOf(caller: Caller, team: TeamRef | undefined, { filters, isShared = false }: Listing, hidden: Hidden[]): Promise<Reach> {
+    const memberOf = team !== undefined && !isShared ? [team.id] : await this.#teamsOf(caller, hidden);
+    // What was deleted is nobody's but its team's.
+    if ((team !== undefined && !isShared) || filters.isDeleted) return { memberOf, teams: memberOf, shared: new Map() };
+    const shared = new Map<CredentialId, TeamId>();
+    for (const { owned, row } of await listGrantsTo(this.#parts.db, caller.subject, team?.id)) {
+      const ways = waysOf([row], owned, caller, this.#parts.keyring);
+      if (ways.isBroken) hidden.push({ team: { id: owned.team, slug: owned.slug }, target: credentialTarget(owned.credential) });
+      else if (wayFor(ways, 'credential.read') !== undefined && (isShared || !memberOf.includes(owned.team))) shared.set(owned.credential, owned.team);
+    }
+    return { memberOf, teams: isShared ? [] : memberOf, shared };
+  }
+
+  async #teamsOf({ subject, sub }: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
     const readable: TeamId[] = [];
     for (const row of await repository.listTeamsWithRights(this.#parts.db, subject)) {
       const { role, refusal } = standingOf(row, { team: row.id, slug: row.slug, subject, sub }, this.#parts.keyring);
@@ -127,3 +167,8 @@ export class CredentialLists {
 }
 
 const placeOf = (row: PlacedRow | undefined): readonly string[] | undefined => (row === undefined ? undefined : [row.sortKey, row.id]);
+
+/** Two parts of one list, each in its order. */
+function merged<T extends { readonly sortKey: string; readonly id: string }>(one: readonly T[], other: readonly T[], { order, limit }: Search): T[] {
+  return [...one, ...other].sort((a, b) => comparePlaces([a.sortKey, a.id], [b.sortKey, b.id], order)).slice(0, limit);
+}

@@ -2,7 +2,7 @@
 // database; a row counts only as the vault wrote it, and only together with what it is used in: a membership, or the engine's registration.
 import { type RawBuilder, sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
-import type { Trx } from '../db/client.ts';
+import type { Executor, Trx } from '../db/client.ts';
 import type { GrantAccess, GranteeKind, Role } from '../db/tables.ts';
 import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -35,17 +35,42 @@ export interface GrantRow {
   readonly engine: EngineId | null; readonly engineState: 'enabled' | 'disabled' | null; readonly engineRevision: number | null; readonly engineSeal: string | null;
 }
 
-/** The grants of `credential` (an alias of the from-list) that concern the subject; null where there are none. */
-export const grantsSql = (subject: RawBuilder<unknown>): RawBuilder<readonly GrantRow[] | null> => sql`(
-  select jsonb_agg(jsonb_build_object(
+const asGrantRow = sql.raw(`jsonb_build_object(
     'id', held.id, 'kind', held.grantee_kind, 'access', held.access, 'revision', held.revision, 'seal', encode(held.seal, 'hex'), 'team', receiving.id, 'slug', receiving.slug,
     'role', holder.role, 'actsForItself', holder.acts_for_itself, 'memberRevision', holder.revision, 'memberSeal', encode(holder.seal, 'hex'),
-    'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineSeal', encode(asker.seal, 'hex')))
-  from credential_grant held
-  left join team receiving on receiving.id = held.grantee_team_id and receiving.deleted_at is null
-  left join membership holder on holder.team_id = receiving.id and holder.subject_id = ${subject}
-  left join engine asker on asker.subject_id = ${subject}
-  where held.credential_id = credential.id and (held.grantee_subject_id = ${subject} or holder.subject_id is not null))`;
+    'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineSeal', encode(asker.seal, 'hex'))`);
+
+/** The grants of `credential` (an alias of the from-list) that concern the subject; null where there are none. `offset 0` keeps the planner to one row by its key for each grant. */
+export const grantsSql = (subject: RawBuilder<unknown>): RawBuilder<readonly GrantRow[] | null> => sql`(
+  select jsonb_agg(${asGrantRow})
+  from (select id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal from credential_grant where credential_id = credential.id offset 0) held
+  left join lateral (select team.id, team.slug from team where team.id = held.grantee_team_id and team.deleted_at is null offset 0) receiving on true
+  left join lateral (select subject_id, role, acts_for_itself, revision, seal from membership where team_id = receiving.id and subject_id = ${subject} offset 0) holder on true
+  left join lateral (select engine.id, state, revision, seal from engine where engine.subject_id = ${subject} offset 0) asker on true
+  where held.grantee_subject_id = ${subject} or holder.subject_id is not null)`;
+
+/** Everything that is granted to a subject and to his teams, or to one of these only. `offset 0` keeps the planner from reading whole tables. */
+export async function listGrantsTo(executor: Executor, subject: SubjectId, team: TeamId | undefined): Promise<{ readonly owned: Owned; readonly row: GrantRow }[]> {
+  const granted = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+    cross join lateral (
+      select id, team_id, credential_id, grantee_kind, access, revision, seal from credential_grant where ${condition} offset 0) held
+    cross join lateral (select team.slug from team where team.id = held.team_id and team.deleted_at is null offset 0) owner`;
+  const columns = sql`select held.team_id as team, owner.slug, held.credential_id as credential, ${asGrantRow} as row`;
+  const { rows } = await sql<{ team: TeamId; slug: string; credential: CredentialId; row: GrantRow }>`
+    ${columns}
+    from membership holder
+    cross join lateral (select team.id, team.slug from team where team.id = holder.team_id and team.deleted_at is null offset 0) receiving
+    left join engine asker on asker.subject_id = holder.subject_id
+    ${granted(sql`grantee_team_id = receiving.id`)}
+    where holder.subject_id = ${subject} ${team === undefined ? sql`` : sql`and holder.team_id = ${team}`}
+    ${team !== undefined ? sql`` : sql`union all ${columns}
+    from (select ${subject}::uuid as id) person
+    left join engine asker on asker.subject_id = person.id
+    cross join lateral (select null::uuid as id, null::text as slug) receiving
+    cross join lateral (select null::text as role, null::boolean as acts_for_itself, null::int as revision, null::bytea as seal) holder
+    ${granted(sql`grantee_subject_id = person.id`)}`}`.execute(executor);
+  return rows.map(({ row, ...owned }) => ({ owned, row }));
+}
 
 /** A subject, with what he is called. */
 export interface Person { readonly subject: SubjectId; readonly sub: string }

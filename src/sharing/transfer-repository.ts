@@ -65,13 +65,13 @@ export async function deleteTransfer(trx: Trx, id: TransferId): Promise<boolean>
 }
 
 /**
- * Locks a credential against everything, its offer, its versions and its held tokens; whether the first two are there. What is locked is
- * read by later statements: a row that a rotation held until then would come with the key that it had before.
+ * Locks a credential against everything, its offer and its held tokens; whether the first two are there. What is to move is read by later
+ * statements: a row that a rotation held until then would come with the key that it had before. Versions need no lock: whoever makes or
+ * destroys one locks the credential, and a rotation changes no value.
  */
 export async function lockToMove(trx: Trx, { id, team, credential }: Pick<SealedTransfer, 'id' | 'team' | 'credential'>): Promise<boolean> {
   const { rows } = await sql`select 1 from credential where id = ${credential} and team_id = ${team} for update`.execute(trx);
   const { rows: offers } = await sql`select 1 from credential_transfer where id = ${id} for update`.execute(trx);
-  await sql`select 1 from credential_version where credential_id = ${credential} order by version for update`.execute(trx);
   await sql`select 1 from oauth_token where credential_id = ${credential} for update`.execute(trx);
   return rows.length === 1 && offers.length === 1;
 }

@@ -115,7 +115,7 @@ t.test('credentials under an intruder', async (t) => {
       [`update credential_version set public_fields = '{}' where ${of(one, 2)}`, /a version is immutable/], [`update credential_version set policy = '{}' where ${of(one, 2)}`, /a version is immutable/],
       [`update credential_version set version = 9 where ${of(one, 2)}`, /a version is immutable/], [`update credential_version set secret_field_names = '{}' where ${of(one, 2)}`, /a version is immutable/],
       [`update credential_version set data_key_id = (select data_key_id from credential_version where ${of(foreign, 1)}) where ${of(one, 2)}`, /the key is not active|foreign key/],
-      [`update credential set team_id = ${elsewhere} where id = '${one}'`, /foreign key/], [`update credential set current_version = 9 where id = '${one}'`, /foreign key/],
+      [`update credential set team_id = ${elsewhere} where id = '${one}'`, /moves by an offer/], [`update credential set current_version = 9 where id = '${one}'`, /foreign key/],
       [`update credential_version set token = 'plain text' where ${of(one, 2)}`, /credential_version_token_form/],
     ];
     for (const [statement, message] of refused) await t.rejects(sql.raw(statement).execute(db), message, statement.slice(0, 70));

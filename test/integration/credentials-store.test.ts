@@ -32,9 +32,10 @@ t.test('storing credentials', async (t) => {
         t.strictSame(made.json.secretFields, Object.keys(sample.secret).sort());
         t.match(made.json, { team: 'payments', name: type, type, health: 'ok', problems: [], version: 1, revision: 1, useCount: 0, lastUsedAt: null, createdBy: 'alice', labels: {} });
         const read = await call('alice', 'GET', `/v1/credentials/${id}`);
-        t.strictSame([read.json, read.headers['etag']], [made.json, '"1"'], 'what is read is what was answered');
+        const seen = { ...made.json, through: [{ kind: 'membership', team: 'payments', access: null }] };
+        t.strictSame([read.json, read.headers['etag']], [seen, '"1"'], 'what is read is what was answered');
         const listed = (await call('alice', 'GET', `/v1/teams/payments/credentials?type=${type}`)).json.items;
-        t.strictSame(listed, [made.json], 'and what is listed');
+        t.strictSame(listed, [seen], 'and what is listed');
         t.strictSame(await openSecrets(vault, id), sample.secret);
         const disabled = await call('alice', 'POST', `/v1/credentials/${id}/disable`);
         t.match([disabled.status, disabled.json.health, disabled.json.problems, disabled.headers['etag']], [200, 'disabled', ['disabled'], '"2"']);
