@@ -94,6 +94,19 @@ t.test('a compromised key is told, in the transaction that marks it', async (t) 
   t.equal((await vault.call('alice', 'POST', `/v1/teams/others/keys/${elsewhere}/mark-compromised`, { reason: 'x' })).status, 200, 'a team without webhooks is not held up');
 });
 
+t.test('a compromised root key is told to every team whose keys it ever wrapped, each of its own', async (t) => {
+  const { vault } = await setStage(t, { isStarted: false });
+  await vault.team('others');
+  await vault.team('untouched');
+  const other = await startReceiver(t, 'others.test');
+  for (const team of ['others', 'untouched']) await subscribe(vault, other, ['credential.exposed'], { team });
+  const root = '0123456789abcdef';
+  await intrude(vault.db, `insert into root_key (fingerprint, canary) values ('${root}', '\\x00')`,
+    `update data_key set root_history = array['${root}'] || root_history where team_id in (select id from team where slug <> 'untouched')`);
+  t.match(await demand(vault.call('operator', 'POST', `/v1/root-keys/${root}/mark-compromised`, { reason: 'a drill' }), 200), { keys: 2, teams: 2 });
+  t.same((await waiting(vault, 'credential.exposed')).map(({ data }) => `${data.team} ${data.key.version}`).sort(), ['others 1', 'payments 1']);
+});
+
 t.test('what comes by time is told once, whoever looks, and again when the time is another', async (t) => {
   const { vault, lookout } = await setStage(t, { isStarted: false });
   const at = (days: number): string => new Date(Date.now() + days * day).toISOString();
