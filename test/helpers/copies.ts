@@ -12,8 +12,10 @@ export async function backUp(t: { teardown(action: () => unknown): unknown }, fr
     // Triggers and foreign keys have had their say when the rows were made.
     await sql.raw('set session_replication_role = replica').execute(connection);
     for (const { name } of tables) {
+      const { rows: [{ columns } = { columns: '*' }] } = await sql<{ columns: string }>`
+        select string_agg(quote_ident(attname), ', ') as columns from pg_attribute where attrelid = ${name}::regclass and attnum > 0 and not attisdropped and attgenerated = ''`.execute(from);
       const { rows: [held] } = await sql<{ rows: string | null }>`select json_agg(held)::text as rows from ${sql.raw(name)} held`.execute(from);
-      if (held?.rows) await sql`insert into ${sql.raw(name)} select held.* from json_populate_recordset(null::${sql.raw(name)}, ${held.rows}::json) held`.execute(connection);
+      if (held?.rows) await sql`insert into ${sql.raw(name)} (${sql.raw(columns)}) select ${sql.raw(columns)} from json_populate_recordset(null::${sql.raw(name)}, ${held.rows}::json) held`.execute(connection);
     }
     await sql.raw('set session_replication_role = origin').execute(connection);
   });

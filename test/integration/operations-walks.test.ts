@@ -197,6 +197,10 @@ t.test('a backup that needs an older key: all of it, and one credential of it', 
     });
   };
   await walk.play(heading, 2);
+  const { rows: columns } = await sql<{ name: string }>`
+    select attname as name from pg_attribute where attrelid = 'credential'::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attnum`.execute(walk.database.db);
+  const named = /insert into credential \(([^)]*)\)\s+select ([^']*?)\s+from/.exec(sqlOf(heading, 4).join(';'));
+  for (const list of named!.slice(1)) t.same(list.split(',').map((each) => each.trim()).sort(), columns.map(({ name }) => name).sort(), 'every column that is not made from others');
   await insert();
   await walk.play(heading, 5);
   t.match((await walk.call('alice', 'GET', `/v1/credentials/${walk.id}`)).json, { name: 'openai-prod', health: 'ok' });
