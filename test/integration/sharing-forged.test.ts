@@ -2,6 +2,11 @@
 // it is a denial, an event and an alarm; put back, it counts again.
 import { sql } from 'kysely';
 import t from 'tap';
+import { AuditLog } from '../../src/audit/record.ts';
+import { CredentialsService } from '../../src/credentials/service.ts';
+import { Subjects } from '../../src/db/subjects.ts';
+import { SharingService } from '../../src/sharing/service.ts';
+import type { SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { type Finding, verifyAll } from '../../src/integrity/verify.ts';
 import { resealAll } from '../../src/integrity/reseal.ts';
 import { bent, intrude } from '../helpers/intruder.ts';
@@ -74,6 +79,21 @@ t.test('sealed grants', async (t) => {
     t.equal(await leaseByName(), '/credentials/0 notFound');
     await intrude(db, `update team set slug = 'between' where slug = 'payments'`, `update team set slug = 'payments' where slug = 'evil'`, `update team set slug = 'evil' where slug = 'between'`);
     t.equal(await leaseByName(), 'leased ours');
+  });
+
+  await t.test('a credential that is bent after it was looked at is granted to nobody', async (t) => {
+    const now = (): number => Date.now() + vault.clock.ms;
+    const audit = new AuditLog({ db, keyring: vault.keyring, now, onError: () => undefined, onAlarm: () => undefined });
+    const parts = { db, keyring: vault.keyring, audit, now };
+    const service = new SharingService({ ...parts, subjects: new Subjects(), isEngine: async () => false });
+    const row = await new CredentialsService(parts).getCredential({ id: payments as TeamId, slug: 'payments' }, kept.id);
+    const alice = { sub: 'alice', subject: await one('subject', "sub = 'alice'") as SubjectId, isOperator: false, requestId: 'a-request', address: null };
+    const to = { kind: 'subject', name: 'mallory' } as const;
+    await bent(db, { table: 'credential', statement: `update credential set name = 'better' where id = '${kept.id}'` }, async () => {
+      await t.rejects(service.putGrant(alice, row, to, 'use', undefined), { code: 'notFound' } as never);
+    });
+    t.equal((await service.putGrant(alice, row, to, 'read', undefined)).access, 'read');
+    await service.removeGrant(alice, row, to, 'any');
   });
 
   await t.test('denials stand in the trail of the owner', async (t) => {

@@ -100,30 +100,32 @@ t.test('where the walk of the own rows ends early, what is shared beyond waits f
   const { vault, ids, grant } = await setStage(t);
   const { db, keyring } = vault;
   for (let i = 0; i < 12; i += 1) {
-    await storeOpenai(vault, 'sales', `own-${String(i).padStart(2, '0')}`, 'sk-x', { labels: { half: i % 3 === 0 ? 'second' : 'first' } }, 'bella');
+    await storeOpenai(vault, 'sales', `own-${String(i).padStart(2, '0')}`, 'sk-x', { labels: { half: i % 3 === 0 ? 'second' : 'first', ...(i === 11 ? { rare: 'yes' } : {}) } }, 'bella');
     const name = `own-${String(i).padStart(2, '0')}-pay`;
-    ids[name] = (await storeOpenai(vault, 'payments', name, 'sk-x', { labels: { half: i % 4 === 0 ? 'first' : 'second' } })).id;
+    ids[name] = (await storeOpenai(vault, 'payments', name, 'sk-x', { labels: { half: i % 4 === 0 ? 'first' : 'second', ...(i === 11 || i === 0 ? { rare: 'yes' } : {}) } })).id;
     await grant(name, i % 2 === 0 ? 'teams/sales' : 'subjects/vera');
   }
   const audit = new AuditLog({ db, keyring, now: Date.now, onError: (error) => { throw error; }, onAlarm: () => undefined });
   const subject = (await db.selectFrom('subject').select('id').where('sub', '=', 'vera').executeTakeFirstOrThrow()).id;
   const caller = { sub: 'vera', subject, isOperator: false, requestId: 'a-request', address: null };
-  const whole = namesOf(await list(vault, 'vera', '?label=half:second'));
-  t.equal(whole.length, 16);
-  for (const walkedRowsMax of [1, 4, 7, 100]) {
-    for (const limit of [1, 2, 3, 5]) {
-      for (const order of ['asc', 'desc'] as const) {
-        const lists = new CredentialLists({ db, keyring, audit, now: Date.now, bounds: { walkedRowsMax, fewMax: 0 } });
-        const listing = { filters: { labels: ['half:second'], isDeleted: false }, sort: 'name' as const, order };
-        const seen: string[] = [];
-        let after: readonly string[] | undefined;
-        for (let pages = 0; pages < 60; pages += 1) {
-          const { rows, end } = await lists.list(caller, undefined, listing, { limit, after });
-          seen.push(...rows.slice(0, limit).map(({ row }) => row.name));
-          after = rows.length > limit ? rows[limit - 1]!.place : end;
-          if (after === undefined) break;
+  for (const [label, size] of [['half:second', 16], ['rare:yes', 3]] as const) {
+    const whole = namesOf(await list(vault, 'vera', `?label=${label}`));
+    t.equal(whole.length, size);
+    for (const walkedRowsMax of [1, 4, 7, 100]) {
+      for (const limit of [1, 2, 3, 5]) {
+        for (const order of ['asc', 'desc'] as const) {
+          const lists = new CredentialLists({ db, keyring, audit, now: Date.now, bounds: { walkedRowsMax, fewMax: 0 } });
+          const listing = { filters: { labels: [label], isDeleted: false }, sort: 'name' as const, order };
+          const seen: string[] = [];
+          let after: readonly string[] | undefined;
+          for (let pages = 0; pages < 60; pages += 1) {
+            const { rows, end } = await lists.list(caller, undefined, listing, { limit, after });
+            seen.push(...rows.slice(0, limit).map(({ row }) => row.name));
+            after = rows.length > limit ? rows[limit - 1]!.place : end;
+            if (after === undefined) break;
+          }
+          t.same(seen, order === 'asc' ? whole : whole.toReversed(), `${label}, ${walkedRowsMax} rows, pages of ${limit}, ${order}`);
         }
-        t.same(seen, order === 'asc' ? whole : whole.toReversed(), `${walkedRowsMax} rows, pages of ${limit}, ${order}`);
       }
     }
   }
