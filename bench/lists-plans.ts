@@ -22,7 +22,7 @@ export async function plansOf(setting: Setting, cases: readonly (readonly [strin
     const lists = new CredentialLists({ db: noted.db, keyring, audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }), now: Date.now });
     const caller: Caller = { sub: memberOfTen, subject: await new Subjects().ensure(db, memberOfTen), isOperator: false, requestId: '', address: null };
     const { id } = await db.selectFrom('team').select('id').where('slug', '=', slugOf(0) as never).executeTakeFirstOrThrow();
-    const [lines, scans]: [string[][], string[]] = [[['', 'indexes']], []];
+    const [lines, scans]: [string[][], string[]] = [[], []];
     const page = { limit: 50, after: undefined };
     for (const [scope, team] of [['one team', { id: id as TeamId, slug: slugOf(0) }], ['ten teams', undefined]] as const satisfies readonly (readonly [string, TeamRef | undefined])[]) {
       for (const [name, query] of cases) {

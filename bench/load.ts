@@ -16,8 +16,6 @@ export interface Load {
 }
 
 export interface Figures { readonly requests: number; readonly perSecond: number; readonly p50Ms: number; readonly p99Ms: number }
-/** The same, and every single time, in milliseconds. */
-export interface Times extends Figures { readonly latencies: readonly number[] }
 
 /** The server gave an answer that no measurement may rest on. */
 export class WrongAnswer extends Error { override name = 'WrongAnswer'; }
@@ -31,7 +29,7 @@ export function requestText(method: string, path: string, token: string, body?: 
 }
 
 /** Runs the load and says what came of it. */
-export async function runLoad(load: Load): Promise<Times> {
+export async function runLoad(load: Load): Promise<Figures> {
   const latencies: number[] = [];
   const begun = performance.now();
   const deadline = 'seconds' in load.until ? begun + load.until.seconds * 1000 : Infinity;
@@ -61,7 +59,7 @@ export async function runLoad(load: Load): Promise<Times> {
   }));
   latencies.sort((a, b) => a - b);
   const at = (share: number): number => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? NaN;
-  return { requests: latencies.length, perSecond: latencies.length / ((end - begun) / 1000), p50Ms: at(0.5), p99Ms: at(0.99), latencies };
+  return { requests: latencies.length, perSecond: latencies.length / ((end - begun) / 1000), p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
 /** One request on a connection of its own; the body of the answer. */

@@ -112,14 +112,12 @@ create index credential_deleted ON credential USING btree (team_id, id) WHERE st
 create index credential_disabled ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id) WHERE state = 'disabled'::text;
 create index credential_due ON credential USING btree (team_id, due_at, id) WHERE state <> 'deleted'::text AND due_at IS NOT NULL;
 create index credential_expires ON credential USING btree (team_id, expires_at, id) WHERE state <> 'deleted'::text AND expires_at IS NOT NULL;
-create index credential_living ON credential USING btree (team_id, id) WHERE state <> 'deleted'::text;
 create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id, type) WHERE state <> 'deleted'::text;
-create index credential_living_type ON credential USING btree (team_id, type, name COLLATE "C") INCLUDE (id) WHERE state <> 'deleted'::text;
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
 create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
 create index credential_updated ON credential USING btree (team_id, updated_at, id) WHERE state <> 'deleted'::text;
-create trigger credential_begins_unused AFTER INSERT ON credential FOR EACH ROW EXECUTE FUNCTION credential_begins_unused();
 create trigger credential_moves_by_offer BEFORE UPDATE ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id OR new.id <> old.id) EXECUTE FUNCTION credential_moves_by_offer();
+create trigger credential_usage_follows AFTER DELETE OR UPDATE OF team_id ON credential FOR EACH ROW EXECUTE FUNCTION credential_usage_follows();
 
 -- tenant-data, sealed: what a team or a subject may do with a credential of another team
 create table credential_grant (
@@ -185,8 +183,7 @@ create table credential_usage (
   team_id uuid not null,
   made_at timestamp with time zone not null, -- when the credential was made: the use of one that was never used
   idle_since timestamp with time zone not null generated always as (COALESCE(last_used_at, made_at)) stored,
-  constraint credential_usage_pkey PRIMARY KEY (credential_id),
-  constraint credential_usage_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON UPDATE CASCADE ON DELETE CASCADE
+  constraint credential_usage_pkey PRIMARY KEY (credential_id)
 );
 create index credential_usage_idle ON credential_usage USING btree (team_id, idle_since, credential_id);
 create trigger credential_usage_knows_its_team BEFORE INSERT ON credential_usage FOR EACH ROW WHEN (new.team_id IS NULL OR new.made_at IS NULL) EXECUTE FUNCTION credential_usage_knows_its_team();
@@ -658,15 +655,6 @@ begin
   end loop;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.credential_begins_unused()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$
-begin
-  insert into credential_usage (credential_id, team_id, made_at, use_count) values (new.id, new.team_id, new.created_at, 0);
-  return null;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.credential_moves_by_offer()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -677,6 +665,19 @@ begin
     raise exception 'a credential moves by an offer' using errcode = 'check_violation', constraint = 'credential_moves_by_offer';
   end if;
   return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.credential_usage_follows()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if tg_op = 'DELETE' then
+    delete from credential_usage where credential_id = old.id;
+  else
+    update credential_usage set team_id = new.team_id where credential_id = new.id;
+  end if;
+  return null;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.credential_usage_knows_its_team()

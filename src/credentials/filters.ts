@@ -49,7 +49,7 @@ export function conditionsOf({ type, labels, namePrefix, problem, expiresBefore,
     onCredential(sql`credential.name collate "C" >= ${namePrefix}${end === undefined ? sql`` : sql` and credential.name collate "C" < ${end}`}`, ['name']);
   }
   if (updatedSince !== undefined) onCredential(sql`credential.updated_at >= ${updatedSince}`, ['updatedAt']);
-  if (type !== undefined) onCredential(sql`credential.type = ${type}`, ['name']);
+  if (type !== undefined) add(sql`credential.type = ${type}`, []);
   for (const label of labels) {
     const colon = label.indexOf(':');
     add(sql`credential.labels @> ${JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) })}::jsonb`, []);

@@ -29,7 +29,10 @@ export interface Search {
 }
 
 /** Whether rows are looked at that do not stand in the list, so that the walk has to have an end. */
-export const isFiltered = ({ sort, conditions }: Search): boolean => sorts[sort].table === 'usage' || conditions.some((condition) => !condition.servedBy.includes(sort));
+export const isFiltered = (search: Search): boolean => !knowsState(search) || leftOf(search).length > 0;
+const knowsState = ({ sort, isDeleted }: Search): boolean => isDeleted || sorts[sort].isOfLiving;
+/** What the order's index does not answer. */
+const leftOf = ({ sort, conditions }: Search): readonly Condition[] => conditions.filter(({ servedBy }) => !servedBy.includes(sort));
 
 const and = (conditions: readonly RawBuilder<unknown>[]): RawBuilder<unknown> => sql.join(conditions, sql` and `);
 const idOf = ({ table }: Sort): RawBuilder<unknown> => (table === 'usage' ? sql`usage.credential_id` : sql`credential.id`);
@@ -68,7 +71,7 @@ function walk(team: RawBuilder<unknown>, search: Search, { columns: wanted, tail
   const sort = sorts[name];
   const source = sources[sort.table];
   const where = [
-    sql`${source.team} = ${team}`, ...(sort.table === 'credential' ? [stateOf(search)] : []), ...(sort.has === undefined ? [] : [sort.has]),
+    sql`${source.team} = ${team}`, ...(knowsState(search) ? [stateOf(search)] : []), ...(sort.has === undefined ? [] : [sort.has]),
     ...conditions.filter(({ servedBy }) => servedBy.includes(name)).map((condition) => condition.sql),
     ...(after === undefined ? [] : [range(sort, order === 'asc' ? ['>', '>='] : ['<', '<='], after)]),
     ...(upTo === undefined ? [] : [range(sort, order === 'asc' ? ['<=', '<='] : ['>=', '>='], upTo)]),
@@ -87,7 +90,7 @@ function find(team: RawBuilder<unknown>, search: Search): RawBuilder<unknown> {
   const limit = sql`limit ${search.limit}`;
   if (!isFiltered(search)) return walk(team, search, { columns: sql`credential.id, ${sort.key} as key`, tail: limit });
   const walked = walk(team, search, { columns: sql`${idOf(sort)} as id, ${sort.key} as key`, tail: sql`limit ${search.walkedMax}` });
-  const left = search.conditions.filter(({ servedBy }) => !servedBy.includes(search.sort));
+  const left = leftOf(search);
   return sql`
     select walked.id, walked.key from (${walked}) walked ${credentialOf(sql`walked.id`)} ${joinsFor(left)}
     where ${and([stateOf(search), ...left.map((condition) => condition.sql)])} order by walked.key ${direction(search.order)}, walked.id ${direction(search.order)} ${limit}`;
@@ -141,11 +144,16 @@ export async function findEndOfWalk(executor: Executor, teams: readonly TeamId[]
   return row === undefined ? undefined : [row.key, row.id];
 }
 
-/** Names and no more, from the indexes on names. */
+/** Names and no more, from the index on names. Of the filters only what stands in it: the prefix and the type. */
 export async function listNames(executor: Executor, teams: readonly TeamId[], search: Search): Promise<NameRow[]> {
-  const names = walk(sql`team.id`, search, { columns: sql`credential.id, credential.name collate "C" as key, credential.type, credential.name`, tail: sql`limit ${search.limit}` });
+  const left = leftOf(search);
+  const tail = sql`limit ${left.length === 0 ? search.limit : search.walkedMax}`;
+  const walked = walk(sql`team.id`, search, { columns: sql`credential.id, credential.name collate "C" as key, credential.type`, tail });
+  const names = left.length === 0 ? walked : sql`
+    select credential.id, credential.key, credential.type from (${walked}) credential where ${and(left.map((condition) => condition.sql))}
+    order by credential.key ${direction(search.order)}, credential.id ${direction(search.order)} limit ${search.limit}`;
   const { rows } = await sql<NameRow>`
-    select found.id, team.slug, found.name, found.type, found.key as "sortKey"
+    select found.id, team.slug, found.key as name, found.type, found.key as "sortKey"
     from unnest(${teams}::uuid[]) as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${names}) found
     order by found.key ${direction(search.order)}, found.id ${direction(search.order)} limit ${search.limit}`.execute(executor);
   return rows;

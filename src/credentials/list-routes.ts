@@ -20,7 +20,8 @@ export function registerCredentialLists(app: FastifyInstance, { lists, cursors }
     const identity = { list: isNames ? 'credentialNames' : 'credentials', subject: caller.sub, filters: JSON.parse(JSON.stringify({ ...listing, team: team?.slug ?? null })) as JsonObject };
     const page = cursors.page(query, identity);
     if (isNames) {
-      const { items, nextCursor } = cursors.cut(await lists.listNames(caller, team, listing, page), page, identity, (row) => [row.sortKey, row.id]);
+      const { rows, end } = await lists.listNames(caller, team, listing, page);
+      const { items, nextCursor } = cursors.cut(rows, page, identity, ({ sortKey, id }) => [sortKey, id], end);
       return { items: items.map(schemas.showName), nextCursor };
     }
     const found = await lists.list(caller, team, listing, page);

@@ -37,10 +37,10 @@ export interface ListedCredential { readonly row: CredentialRow; readonly standi
 /** Found rows, one more than the page if there are so many; `end` is where the search ended before that, with more behind it. */
 export interface Found<T> { readonly rows: readonly T[]; readonly end: readonly string[] | undefined }
 
-/** What a broken seal kept from being listed. */
 /** What somebody may list: all of these teams, and these credentials of others; and where he is a member. */
 interface Reach { readonly memberOf: readonly TeamId[]; readonly teams: readonly TeamId[]; readonly shared: ReadonlyMap<CredentialId, TeamId> }
 
+/** What a broken seal kept from being listed. */
 interface Hidden { readonly team: TeamRef; readonly target: { readonly type: string; readonly id: string } }
 
 export interface ListParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number; readonly bounds?: Bounds }
@@ -67,25 +67,21 @@ export class CredentialLists {
       const isOwn = memberOf.has(row.team);
       if (!isSealed) hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
       // SECURITY: a grant may have gone since it was looked for.
-      return { row, standing: { role: isOwn ? 'viewer' as const : undefined, ways }, isShown: isSealed && (isOwn || wayFor(ways, 'credential.read') !== undefined), place: [row.sortKey, row.id] };
+      return { row, standing: { role: isOwn ? 'viewer' as const : undefined, ways }, isShown: isSealed && (isOwn || wayFor(ways, 'credential.read') !== undefined), place: placeOf(row) };
     });
     await this.#report(caller, hidden);
     return { rows: listed, end };
   }
 
   /** Names of the same, for completion. No decision rests on one: seals are asked where a credential is read or used. */
-  async listNames(caller: Caller, team: TeamRef | undefined, listing: Listing, page: Page): Promise<readonly NameRow[]> {
+  async listNames(caller: Caller, team: TeamRef | undefined, listing: Listing, page: Page): Promise<Found<NameRow>> {
     const { db } = this.#parts;
-    const { filters, order } = listing;
     const hidden: Hidden[] = [];
     const { teams, shared } = await this.#reachOf(caller, team, listing, hidden);
     await this.#report(caller, hidden);
-    const search: Search = {
-      subject: caller.subject, sort: 'name', order, after: page.after, limit: page.limit + 1, isDeleted: false, conditions: conditionsOf(filters, this.#time()), walkedMax: 0,
-    };
-    const own = teams.length === 0 ? [] : await repository.listNames(db, teams, search);
-    if (shared.size === 0) return own;
-    return merged(own, await repository.listNamesOf(db, [...shared.keys()], search), search);
+    const search = this.#searchOf(caller, teams, { ...listing, sort: 'name' }, page, this.#time());
+    const own = teams.length === 0 ? nothing : await this.#upToEnd(teams, search, await repository.listNames(db, teams, search));
+    return shared.size === 0 ? own : merged(own, await repository.listNamesOf(db, [...shared.keys()], search), search);
   }
 
   /** How many living credentials a team has, and how many of them have each problem. */
@@ -94,34 +90,32 @@ export class CredentialLists {
   }
 
   /** What is shared is found by the grants, whole, and put in its place among the rest. */
-  async #findAll({ subject }: Caller, { teams, shared }: Reach, listing: Listing, page: Page): Promise<Found<PlacedRow>> {
+  async #findAll(caller: Caller, { teams, shared }: Reach, listing: Listing, page: Page): Promise<Found<PlacedRow>> {
     const now = this.#time();
-    const limit = page.limit + 1;
-    const search: Search = {
-      subject, sort: listing.sort, order: listing.order, after: page.after, limit, isDeleted: listing.filters.isDeleted, conditions: conditionsOf(listing.filters, now),
-      walkedMax: Math.max(limit, Math.floor(this.#bounds.walkedRowsMax / Math.max(1, teams.length))),
-    };
-    const own = teams.length === 0 ? { rows: [], end: undefined } : await this.#find(teams, search, now);
-    if (shared.size === 0) return own;
-    const others = await repository.listCredentialsOf(this.#parts.db, [...shared.keys()], [...new Set(shared.values())], search, now);
-    const { end } = own;
-    const rows = merged(own.rows, end === undefined ? others : others.filter((row) => comparePlaces(placeOf(row) ?? [], end, search.order) <= 0), search);
-    return { rows, end: rows.length === limit ? undefined : end };
+    const search = this.#searchOf(caller, teams, listing, page, now);
+    const own = teams.length === 0 ? nothing : await this.#find(teams, search, now);
+    return shared.size === 0 ? own : merged(own, await repository.listCredentialsOf(this.#parts.db, [...shared.keys()], [...new Set(shared.values())], search, now), search);
   }
 
   async #find(teams: readonly TeamId[], search: Search, now: Date): Promise<Found<PlacedRow>> {
     const { db } = this.#parts;
-    const { limit, order } = search;
-    if (!isFiltered(search)) return { rows: await repository.listCredentials(db, teams, search, now), end: undefined };
-    const few = await this.#findFew(teams, search);
+    const few = isFiltered(search) ? await this.#findFew(teams, search) : undefined;
     if (few !== undefined) return { rows: few.length === 0 ? [] : await repository.listCredentialsOf(db, few, teams, search, now), end: undefined };
-    const rows = await repository.listCredentials(db, teams, search, now);
-    const last = rows.length < limit ? undefined : placeOf(rows.at(-1));
-    if (last !== undefined && teams.length === 1) return { rows, end: undefined };
+    return this.#upToEnd(teams, search, await repository.listCredentials(db, teams, search, now));
+  }
+
+  #searchOf({ subject }: Caller, teams: readonly TeamId[], { filters, sort, order }: Listing, { limit, after }: Page, now: Date): Search {
+    const walkedMax = Math.max(limit + 1, Math.floor(this.#bounds.walkedRowsMax / Math.max(1, teams.length)));
+    return { subject, sort, order, after, limit: limit + 1, isDeleted: filters.isDeleted, conditions: conditionsOf(filters, now), walkedMax };
+  }
+
+  /** What was found, up to where the search ended. */
+  async #upToEnd<T extends Placed>(teams: readonly TeamId[], search: Search, rows: readonly T[]): Promise<Found<T>> {
+    const last = rows.length < search.limit ? undefined : rows.at(-1);
+    if (!isFiltered(search) || (last !== undefined && teams.length === 1)) return { rows, end: undefined };
     // What lies beyond the end of one team's walk may be preceded by what was not looked at there.
-    const end = await repository.findEndOfWalk(db, teams, search, last);
-    if (end === undefined) return { rows, end };
-    return { rows: rows.filter((row) => comparePlaces(placeOf(row) ?? [], end, order) <= 0), end };
+    const end = await repository.findEndOfWalk(this.#parts.db, teams, search, last === undefined ? undefined : placeOf(last));
+    return { rows: upTo(end, rows, search), end };
   }
 
   /** The ids that an index finds for one of the conditions which the order's own does not know, if they are few. */
@@ -166,9 +160,13 @@ export class CredentialLists {
   #time(): Date { return new Date(this.#parts.now()); }
 }
 
-const placeOf = (row: PlacedRow | undefined): readonly string[] | undefined => (row === undefined ? undefined : [row.sortKey, row.id]);
+const nothing = { rows: [], end: undefined };
+type Placed = Pick<PlacedRow, 'id' | 'sortKey'>;
+const placeOf = ({ sortKey, id }: Placed): readonly string[] => [sortKey, id];
+const upTo = <T extends Placed>(end: readonly string[] | undefined, rows: readonly T[], { order }: Search): readonly T[] => (end === undefined ? rows : rows.filter((row) => comparePlaces(placeOf(row), end, order) <= 0));
 
-/** Two parts of one list, each in its order. */
-function merged<T extends { readonly sortKey: string; readonly id: string }>(one: readonly T[], other: readonly T[], { order, limit }: Search): T[] {
-  return [...one, ...other].sort((a, b) => comparePlaces([a.sortKey, a.id], [b.sortKey, b.id], order)).slice(0, limit);
+/** What was found in teams, and what was found whole beside it, in one order. */
+function merged<T extends Placed>({ rows: own, end }: Found<T>, others: readonly T[], search: Search): Found<T> {
+  const rows = [...own, ...upTo(end, others, search)].sort((a, b) => comparePlaces(placeOf(a), placeOf(b), search.order)).slice(0, search.limit);
+  return { rows, end: rows.length === search.limit ? undefined : end };
 }

@@ -124,6 +124,7 @@ const insertion = statement<Parameters, { id: CredentialId }>((parameter) => sql
       ${parameter('at')}::timestamptz, ${parameter('by')}::uuid, ${parameter('at')}::timestamptz, ${parameter('by')}::uuid
     from alive returning id),
   versioned as (${insertVersionSql(parameter)} from made),
+  unused as (insert into credential_usage (credential_id, team_id, made_at, use_count) select id, ${parameter('team')}::uuid, ${parameter('at')}::timestamptz, 0 from made),
   ${recordedSql(parameter, { isOne: true, onlyIf: sql`exists (select 1 from made)` })}
   select id from made`);
 

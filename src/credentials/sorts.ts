@@ -13,18 +13,20 @@ export interface Sort {
   readonly table: 'credential' | 'usage';
   readonly key: RawBuilder<unknown>;
   readonly type: 'text' | 'uuid' | 'timestamptz';
+  /** Whether the index has living credentials only. */
+  readonly isOfLiving: boolean;
   /** Without which a row does not stand in the list. */
   readonly has?: RawBuilder<unknown>;
 }
 
 export const sorts: Readonly<Record<SortName, Sort>> = {
-  name:       { table: 'credential', key: sql`credential.name collate "C"`, type: 'text' },
+  name:       { table: 'credential', key: sql`credential.name collate "C"`, type: 'text', isOfLiving: true },
   // Ids are made one after the other.
-  createdAt:  { table: 'credential', key: sql`credential.id`, type: 'uuid' },
-  updatedAt:  { table: 'credential', key: sql`credential.updated_at`, type: 'timestamptz' },
-  lastUsedAt: { table: 'usage', key: sql`usage.idle_since`, type: 'timestamptz' },
-  expiresAt:  { table: 'credential', key: sql`credential.expires_at`, type: 'timestamptz', has: sql`credential.expires_at is not null` },
-  dueAt:      { table: 'credential', key: sql`credential.due_at`, type: 'timestamptz', has: sql`credential.due_at is not null` },
+  createdAt:  { table: 'credential', key: sql`credential.id`, type: 'uuid', isOfLiving: false },
+  updatedAt:  { table: 'credential', key: sql`credential.updated_at`, type: 'timestamptz', isOfLiving: true },
+  lastUsedAt: { table: 'usage', key: sql`usage.idle_since`, type: 'timestamptz', isOfLiving: false },
+  expiresAt:  { table: 'credential', key: sql`credential.expires_at`, type: 'timestamptz', isOfLiving: true, has: sql`credential.expires_at is not null` },
+  dueAt:      { table: 'credential', key: sql`credential.due_at`, type: 'timestamptz', isOfLiving: true, has: sql`credential.due_at is not null` },
 };
 
 /** A key as text from which the same key comes back: the database's times are finer than a Date. */

@@ -21,6 +21,8 @@ export interface LocalPostgresOptions {
   readonly folder: string;
   /** False only for throw-away servers: nothing is flushed to disk. */
   readonly isDurable?: boolean;
+  /** What the server keeps in its own memory; 128 MB when left out. */
+  readonly sharedBuffers?: string;
   /** Where postgres and initdb are; by default those of the npm package for this platform. */
   readonly binFolder?: string;
   readonly log?: (line: string) => void;
@@ -57,7 +59,7 @@ export function hasCluster(folder: string): boolean {
 /** Starts the server, making its cluster first where there is none. Survives a kill -9 at any point of an earlier start. Throws DataFolderBusy, LocalPostgresFailed. */
 export async function startLocalPostgres(options: LocalPostgresOptions): Promise<LocalPostgres> {
   const folder = resolve(options.folder);
-  const isDurable = options.isDurable ?? true;
+  const { isDurable = true, sharedBuffers = '128MB' } = options;
   const bin = options.binFolder ?? packagedBinaries();
   mkdirSync(dirname(folder), { recursive: true, mode: 0o711 });
   mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -66,7 +68,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   if (!hasCluster(folder)) makeCluster({ bin, folder, data, runAs, isDurable });
   await waitForFormerOwner(folder, data);
   const { socketFolder, isTemporary } = socketPlace(folder, runAs);
-  const child = launch({ bin, folder, data, socketFolder, runAs, isDurable });
+  const child = launch({ bin, folder, data, socketFolder, runAs, isDurable, sharedBuffers });
   const exited = new Promise<void>((done) => child.once('exit', () => done()));
   const stop = async (): Promise<void> => {
     child.ref();
@@ -159,9 +161,9 @@ function socketPlace(folder: string, { ids }: RunAs): { socketFolder: string; is
 
 // ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-function launch({ bin, folder, data, socketFolder, runAs, isDurable }: Place & { socketFolder: string }): ChildProcess {
+function launch({ bin, folder, data, socketFolder, runAs, isDurable, sharedBuffers }: Place & { socketFolder: string; sharedBuffers: string }): ChildProcess {
   const settings = [
-    'listen_addresses=', `port=${portNumber}`, `unix_socket_directories=${socketFolder}`, 'unix_socket_permissions=0700', 'max_connections=100', 'shared_buffers=128MB',
+    'listen_addresses=', `port=${portNumber}`, `unix_socket_directories=${socketFolder}`, 'unix_socket_permissions=0700', 'max_connections=100', `shared_buffers=${sharedBuffers}`,
     'log_min_messages=log', // not the statements that failed: they and their rows would stand in a log
     // The server's own default; small segments would make it 64 MB, and under steady writing it would do little but checkpoints.
     'max_wal_size=1GB',
