@@ -60,7 +60,7 @@ export function registerCredentials(
   addOperation(app, {
     method: 'PATCH', url: '/v1/credentials/:id', access: { team: 'credential.write', by: 'credential' }, operationId: 'updateCredential', tag: 'credentials',
     summary: 'Change a credential',
-    description: 'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields, a wider policy the right `credential.manage` besides.',
+    description: 'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields, a wider policy, and another `url` of a `webhook`, the right `credential.manage` besides.',
     params: credentialPath, body: schemas.credentialUpdate, guards: { ifMatch: true, etag: true },
     success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {

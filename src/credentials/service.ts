@@ -15,7 +15,7 @@ import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
-import { type FieldsInput, readNewFields } from './fields.ts';
+import { type FieldsInput, isWider, readNewFields } from './fields.ts';
 import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
@@ -159,8 +159,8 @@ export class CredentialsService {
   }
 
   /**
-   * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. A wider policy needs
-   * `credential.manage`. Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken.
+   * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. A wider policy, and another destination
+   * of what the vault itself uses, need `credential.manage`. Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken.
    */
   async updateCredential(caller: Caller, located: CredentialRow, role: Role, change: CredentialChange, expected: ExpectedRevision, { isDryRun = false } = {}): Promise<CredentialRow> {
     const { policy } = change;
@@ -170,6 +170,8 @@ export class CredentialsService {
       if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
       const changed = changedNames(row, change);
       const version = await writeNextVersion(this.#parts.keyring, trx, row, change, { by: caller.subject, at });
+      // SECURITY: where the vault sends what it tells of a team is an admin's to say, whoever else may replace the secret.
+      if (version !== undefined && typeNamed(row.type).isForVault === true && isWider(typeNamed(row.type), row, version)) demandManage(role);
       if (changed.length === 0 && version === undefined) return undefined;
       return {
         action: 'credential.update',

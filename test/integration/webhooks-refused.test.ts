@@ -173,3 +173,29 @@ t.test('requests that break a rule', async (t) => {
   t.equal((await vault.call('alice', 'GET', `/v1/teams/payments/webhooks/${id}`)).status, 404);
   t.equal((await vault.call('alice', 'GET', `/v1/credentials/${id}`)).status, 200, 'the credential stays');
 });
+
+t.test('an editor gives a webhook another secret, and sends nothing to where no admin has said', async (t) => {
+  const [receiver, other] = [await startReceiver(t), await startReceiver(t, 'other.test')];
+  const vault = await setStage(t, [receiver, other]);
+  await vault.member('payments', 'eddie', 'editor');
+  const id = await subscribe(vault, receiver, ['key.rotationEnded'], { name: 'on-call' });
+  const elsewhere = { url: `${other.url}/vault`, secret: other.secret };
+  const byName = '/v1/teams/payments/credentials/on-call';
+  t.equal((await vault.call('eddie', 'PATCH', `/v1/credentials/${id}`, { fields: elsewhere }, any)).status, 403, 'by its id');
+  t.equal((await vault.call('eddie', 'PUT', byName, { type: 'webhook', fields: elsewhere }, any)).status, 403, 'by its name');
+  const item = { op: 'update', id, revision: '*', fields: elsewhere };
+  const { results } = await demand(vault.call('eddie', 'POST', '/v1/teams/payments/credentials/bulk', { items: [item] }), 200) as { results: any[] };
+  t.equal(results[0].problem?.code, 'forbidden', 'among others');
+  t.match((await demand(vault.call('alice', 'GET', `/v1/credentials/${id}`), 200)).publicFields, { url: `${receiver.url}/vault` });
+  const { rows: denied } = await sql`select 1 from audit_event where target_id = ${id} and action = 'credential.manage' and decision = 'deny'`.execute(vault.db);
+  t.equal(denied.length, 3, 'each stands in the trail');
+
+  const next = newSecret();
+  await demand(vault.call('eddie', 'PATCH', `/v1/credentials/${id}`, { fields: { secret: next, previousSecret: receiver.secret } }, any), 200);
+  await demand(vault.call('eddie', 'PATCH', `/v1/credentials/${id}`, { description: 'pages whoever is on call' }, any), 200);
+  await demand(vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { fields: { ...elsewhere, previousSecret: null } }, any), 200);
+  const made = await test(vault, id);
+  t.equal((await untilDeliveries(vault, id, (all) => all.some((each: any) => each.id === made.id && each.state === 'delivered'))).length > 0, true);
+  t.equal(receiver.received.length, 0);
+  t.equal(other.received.length, 1, 'an admin may');
+});
