@@ -14,6 +14,8 @@ export const publicFieldLengthMax = 2048;
 /** A public field that holds PEM. */
 export const pemLengthMax = 32 * 1024;
 export const grantsMax = 100;
+/** Grants of one team's credentials to one grantee: he reads them all at each list, and was not asked. */
+export const grantsBetweenMax = 1_000;
 /** How long an offer of a credential to another team is open. */
 export const transferDays = 7;
 export const bulkItemsMax = 100;

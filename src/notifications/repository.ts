@@ -30,6 +30,12 @@ export async function lockTeam(trx: Trx, team: TeamId): Promise<boolean> {
   return rows.length === 1;
 }
 
+/** Holds a living credential of the team where it is to the end of the transaction. False when it is gone. */
+export async function holdCredential(trx: Trx, team: TeamId, credential: CredentialId): Promise<boolean> {
+  const { rows } = await sql`select 1 from credential where id = ${credential} and team_id = ${team} and state <> 'deleted' for key share`.execute(trx);
+  return rows.length === 1;
+}
+
 export interface WebhookWrite {
   readonly credential: CredentialId; readonly team: TeamId; readonly events: readonly string[]; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
 }

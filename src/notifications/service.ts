@@ -65,7 +65,8 @@ export class WebhooksService {
     const wanted = eventTypes.filter((event) => events.includes(event));
     try {
       await db.transaction().execute(async (trx) => {
-        if (!await repository.lockTeam(trx, team.id)) throw notFound();
+        // It may have been given away since it was looked at, and then it is the other team's webhook or nobody's.
+        if (!await repository.lockTeam(trx, team.id) || !await repository.holdCredential(trx, team.id, credential)) throw notFound();
         const all = await repository.listWebhooks(trx, team.id, { limit: webhooksMax });
         const before = all.find((each) => each.credential === credential);
         if (before !== undefined) {

@@ -46,6 +46,13 @@ export async function countGrants(trx: Trx, credential: CredentialId): Promise<n
   return count;
 }
 
+/** How many credentials a team has granted to one grantee, counted up to `max`. */
+export async function countGrantsBetween(trx: Trx, owner: TeamId, { kind, grantee }: { kind: GranteeKind; grantee: TeamId | SubjectId }, max: number): Promise<number> {
+  const { rows } = await sql`
+    select 1 from credential_grant where ${sql.ref(kind === 'team' ? 'grantee_team_id' : 'grantee_subject_id')} = ${grantee} and team_id = ${owner} limit ${max}`.execute(trx);
+  return rows.length;
+}
+
 export interface GrantWrite {
   readonly id: GrantId; readonly team: TeamId; readonly credential: CredentialId; readonly kind: GranteeKind; readonly grantee: TeamId | SubjectId;
   readonly access: GrantAccess; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;

@@ -9,7 +9,7 @@ import type { Subjects } from '../db/subjects.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
 import type { Caller } from '../http/access.ts';
 import { grantSealHolds, sealGrant } from '../http/grants.ts';
-import { grantsMax } from '../http/limits.ts';
+import { grantsBetweenMax, grantsMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import { checkRevision, type ExpectedRevision, preconditionFailed, preconditionRequired } from '../http/preconditions.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
@@ -30,6 +30,7 @@ export interface SharingParts {
   readonly now: () => number;
   /** Whether a subject is an enabled engine; from the engines' service. Throws notAnEngine for a disabled one. */
   readonly isEngine: (trx: Trx, subject: SubjectId, sub: string, caller: Caller) => Promise<boolean>;
+  readonly betweenMax?: number;
 }
 
 /** What is asked of grants. */
@@ -52,7 +53,7 @@ export class SharingService {
    * team and for one that there is not, notAnEngine for a disabled engine, preconditionRequired, preconditionFailed, stateConflict.
    */
   async putGrant(caller: Caller, located: CredentialRow, to: Grantee, access: GrantAccess, expected: ExpectedRevision | undefined): Promise<GrantRow> {
-    const { db, keyring, audit, now } = this.#parts;
+    const { db, keyring, audit, now, betweenMax = grantsBetweenMax } = this.#parts;
     const at = new Date(now());
     return db.transaction().execute(async (trx) => {
       const row = await lockOwned(trx, keyring, located, at);
@@ -65,6 +66,8 @@ export class SharingService {
       } else {
         if (expected !== undefined && expected !== 'any') throw preconditionFailed();
         if (await repository.countGrants(trx, row.id) >= grantsMax) throw new AppError('stateConflict', `A credential has at most ${grantsMax} grants.`);
+        // SECURITY: what is given without asking must not make the lists of whoever gets it slow.
+        if (await repository.countGrantsBetween(trx, row.team, { kind, grantee }, betweenMax) >= betweenMax) throw new AppError('stateConflict', `A team grants at most ${betweenMax} of its credentials to one grantee.`);
       }
       const sealed = { id: before?.id ?? newId<GrantId>(), ...of, slug: row.slug, kind, grantee, name: to.name, access, revision: (before?.revision ?? 0) + 1 };
       await repository.putGrant(trx, { ...sealed, seal: sealGrant(keyring, sealed), by: caller.subject, at });
