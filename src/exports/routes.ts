@@ -19,7 +19,7 @@ export function registerExports(app: FastifyInstance, { service, onError }: { se
     method: 'GET', url: '/v1/teams/:team/export', access: { team: 'audit.read', by: 'team' }, operationId: 'exportTeam', tag: 'teams',
     summary: 'Read everything that is known of a team, without values',
     description: 'One JSON object a line (NDJSON), each with its `kind`, all of one moment. Deleted credentials are there until they are destroyed. '
-      + 'The last line is of the kind `end`: without it the export broke off. Two exports at a time on a replica; a reader that takes nothing for 30 seconds is let go.',
+      + 'The last line is of the kind `end`: without it the export broke off. One export of a team and two in all at a time on a replica; a reader that takes nothing for 30 seconds is let go.',
     params: teamPath, query: exportQuery,
     success: { status: 200, schema: exportLine, mediaType: 'application/x-ndjson', description: 'The lines.' },
     handler: async ({ caller, scope, query, reply }) => {

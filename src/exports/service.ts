@@ -24,22 +24,22 @@ export interface ExportsParts {
 
 /** Rows of one statement, and lines that are in memory at a time. */
 const batchRows = 100;
-/** Each holds a connection of this replica's pool for as long as it takes. */
+/** Each holds a connection of this replica's pool for as long as its reader takes; one of a team, so that a slow one leaves room for others. */
 const runningMax = 2;
 
 /** What is asked of exports. */
 export class ExportsService {
   readonly #parts: ExportsParts;
-  #running = 0;
+  readonly #running = new Set<TeamId>();
   constructor(parts: ExportsParts) { this.#parts = parts; }
 
   /**
    * Records the export and opens its snapshot; the lines come in batches, the last one counts them. Whoever takes them ends the
-   * iteration, at the end or before it, and with it the snapshot. Throws rateLimited where too many run on this replica.
+   * iteration, at the end or before it, and with it the snapshot. Throws rateLimited where too many run on this replica, or one of the team.
    */
   async exportTeam(caller: Caller, team: TeamRef, { withEvents }: { withEvents: boolean }): Promise<AsyncGenerator<readonly Line[], void, undefined>> {
-    if (this.#running >= runningMax) throw new AppError('rateLimited', 'Other exports run; wait as Retry-After says.', { retryAfterSeconds: 5 });
-    this.#running += 1;
+    if (this.#running.size >= runningMax || this.#running.has(team.id)) throw new AppError('rateLimited', 'Other exports run; wait as Retry-After says.', { retryAfterSeconds: 5 });
+    this.#running.add(team.id);
     try {
       const { db, audit } = this.#parts;
       // Before the first line, by itself: the snapshot can only read.
@@ -47,12 +47,12 @@ export class ExportsService {
       const trx = await db.startTransaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute();
       const lines = this.#lines(trx, caller, team, withEvents);
       const end = async (): Promise<void> => {
-        this.#running -= 1;
+        this.#running.delete(team.id);
         await trx.rollback().execute().catch(() => undefined);   // it has written nothing; a lost connection ended it already
       };
       return ending(lines, end);
     } catch (error) {
-      this.#running -= 1;
+      this.#running.delete(team.id);
       throw error;
     }
   }

@@ -5,7 +5,10 @@ import type { AddressInfo, Socket } from 'node:net';
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
+import { AuditLog } from '../../src/audit/record.ts';
+import { ExportsService } from '../../src/exports/service.ts';
 import { openapiDocument } from '../../src/http/document.ts';
+import type { SubjectId } from '../../src/shared/ids.ts';
 import { startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { askTicket } from '../helpers/broker.ts';
 import { formsOf, seek } from '../helpers/canary.ts';
@@ -181,15 +184,34 @@ t.test('five thousand credentials, of one moment, as fast as they are read', asy
   t.equal(await until(async () => await snapshots() === 0), true, 'the snapshot is let go');
 });
 
-t.test('a client that goes away takes the snapshot with it; two at a time', async (t) => {
+t.test('a client that goes away takes the snapshot with it; one of a team at a time', async (t) => {
   const { vault, open, snapshots } = await large(t);
-  const [first, second] = [await open(), await open()];
-  t.equal(await until(async () => await snapshots() === 2), true);
+  const first = await open();
+  t.equal(await until(async () => await snapshots() === 1), true);
   t.match(await vault.call('alice', 'GET', url), { status: 429, json: { code: 'rateLimited' }, headers: { 'retry-after': '5' } });
-  for (const { request } of [first, second]) request.destroy();
+  await vault.team('sales', ['bella']);
+  t.equal((await vault.call('bella', 'GET', '/v1/teams/sales/export')).status, 200, 'and keeps no other team from its own');
+  first.request.destroy();
   await until(async () => await snapshots() === 0);
   const third = await open();
   t.equal(of(await readAll(third.response), 'end').length, 1, 'there is room again');
+});
+
+t.test('two at a time on a replica', async (t) => {
+  const vault = await startVault(t);
+  const { db, keyring } = vault;
+  const audit = new AuditLog({ db, keyring, now: Date.now, onError: (error) => { throw error; }, onAlarm: () => undefined });
+  const service = new ExportsService({ db, keyring, audit, now: Date.now, listEvents: async () => [], showEvent: () => ({}) });
+  for (const slug of ['one', 'two', 'three']) await vault.team(slug);
+  const teams = await db.selectFrom('team').select(['id', 'slug']).orderBy('id').execute();
+  const { id: subject } = await db.selectFrom('subject').select('id').where('sub', '=', 'alice').executeTakeFirstOrThrow();
+  const begin = (index: number): Promise<AsyncGenerator<unknown>> => service.exportTeam({ sub: 'alice', subject: subject as SubjectId, isOperator: false, requestId: 'a-request', address: null }, teams[index]!, { withEvents: false });
+  const running = [await begin(0), await begin(1)];
+  await t.rejects(begin(2), { code: 'rateLimited' });
+  await running.shift()!.return(undefined);
+  running.push(await begin(2));
+  await t.rejects(begin(2), { code: 'rateLimited' });
+  for (const each of running) await each.return(undefined);
 });
 
 t.test('an export that breaks off ends without its last line, and is logged once, without a value', async (t) => {
