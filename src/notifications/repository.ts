@@ -54,6 +54,14 @@ export async function deleteWebhook(trx: Trx, team: TeamId, credential: Credenti
   await trx.deleteFrom('webhook').where('team_id', '=', team).where('credential_id', '=', credential).execute();
 }
 
+/** Where a team has so many webhooks, those of deleted credentials go with their messages; which they were. */
+export async function dropDeleted(trx: Trx, team: TeamId, max: number): Promise<CredentialId[]> {
+  const { rows } = await sql<{ id: CredentialId }>`
+    delete from webhook using credential where webhook.team_id = ${team} and credential.id = webhook.credential_id and credential.state = 'deleted'
+      and (select count(*) from webhook counted where counted.team_id = ${team}) >= ${max} returning webhook.credential_id as id`.execute(trx);
+  return rows.map(({ id }) => id);
+}
+
 export interface SubscribedRow { readonly webhook: CredentialId; readonly team: TeamId; readonly events: readonly string[]; readonly pending: number }
 
 /** The webhooks of these teams to which something can be sent, with what they ask for and how much waits for them already. */

@@ -75,6 +75,9 @@ export class WebhooksService {
         } else {
           if (expected !== undefined && expected !== 'any') throw preconditionFailed();
           if (all.length >= webhooksMax) throw new AppError('stateConflict', `A team has at most ${webhooksMax} webhooks.`);
+          // SECURITY: those of deleted credentials count: they come back with them, and every event is written once for each.
+          const dropped = await repository.dropDeleted(trx, team.id, webhooksMax);
+          await audit.record(trx, ...dropped.map((each) => ({ caller, team, action: 'webhook.remove', target: credentialTarget(each), reason: 'credentialDeleted' })));
         }
         const sealed = { credential, team: team.id, events: wanted, revision: (before?.revision ?? 0) + 1 };
         await repository.writeWebhook(trx, { ...sealed, seal: sealWebhook(keyring, sealed), by: caller.subject, at });

@@ -199,3 +199,28 @@ t.test('an editor gives a webhook another secret, and sends nothing to where no 
   t.equal(receiver.received.length, 0);
   t.equal(other.received.length, 1, 'an admin may');
 });
+
+t.test('a team has ten webhooks, whatever it deletes and restores', async (t) => {
+  const vault = await setStage(t, []);
+  const ids: string[] = [];
+  const add = async (): Promise<number> => {
+    const id = await storeWebhook(vault, { url: 'https://hooks.test', secret: newSecret() });
+    const { status } = await vault.call('alice', 'PUT', `/v1/teams/payments/webhooks/${id}`, { events: ['key.overdue'] });
+    if (status === 200) ids.push(id);
+    return status;
+  };
+  for (let n = 0; n < 10; n += 1) t.equal(await add(), 200);
+  t.equal(await add(), 409, 'ten and no more');
+  const [deleted, kept] = ids as [string, string];
+  await demand(vault.call('alice', 'DELETE', `/v1/credentials/${kept}`, undefined, any), 204);
+  await demand(vault.call('alice', 'POST', `/v1/credentials/${kept}/restore`), 200);
+  await demand(vault.call('alice', 'GET', `/v1/teams/payments/webhooks/${kept}`), 200);
+  await demand(vault.call('alice', 'DELETE', `/v1/credentials/${deleted}`, undefined, any), 204);
+  t.equal(await add(), 200, 'what was deleted makes room');
+  await demand(vault.call('alice', 'POST', `/v1/credentials/${deleted}/restore`), 200);
+  t.equal((await sql`select 1 from webhook`.execute(vault.db)).rows.length, 10, 'and comes back as no webhook');
+  t.equal((await vault.call('alice', 'GET', `/v1/teams/payments/webhooks/${deleted}`)).status, 404);
+  t.equal((await demand(vault.call('alice', 'GET', '/v1/teams/payments/webhooks'), 200)).items.length, 10);
+  const { rows } = await sql<{ target_id: string; reason: string }>`select target_id, reason from audit_event where action = 'webhook.remove'`.execute(vault.db);
+  t.strictSame(rows, [{ target_id: deleted, reason: 'credentialDeleted' }]);
+});
