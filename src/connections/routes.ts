@@ -23,7 +23,7 @@ export function registerConnections(app: FastifyInstance, { service }: { service
   addOperation(app, {
     method: 'POST', url: '/v1/credentials/:id/test', access: { team: 'credential.use', by: 'credential' }, operationId: 'testConnection', tag: 'credentials',
     summary: 'Test a credential against its own destination',
-    description: 'With the stored values only, by the rule of its type; the answer says at which step it ended. Ten a minute and team. Takes no idempotency key: a repetition is another test.',
+    description: 'With the stored values only, by the rule of its type; the answer says at which step it ended. Ten a minute and team; by a grant those of the team that it is to. Takes no idempotency key: a repetition is another test.',
     params: credentialPath, success: { status: 200, schema: report, description: 'What became of the test; a log-in that fails is an answer like others.' },
     problems: ['notTestable', 'stateConflict', 'undecryptable', 'keyUnavailable'],
     handler: ({ scope, caller }) => service.testConnection(caller, scope.thing as CredentialRow, scope.way),

@@ -7,7 +7,7 @@ import type { Db } from '../db/client.ts';
 import type { Egress } from '../egress/index.ts';
 import type { Caller, Way } from '../http/access.ts';
 import { AppError } from '../shared/errors.ts';
-import type { TeamId } from '../shared/ids.ts';
+import type { SubjectId, TeamId } from '../shared/ids.ts';
 import { testHttp } from './http.ts';
 import { testImap } from './imap.ts';
 import { testQdrant } from './qdrant.ts';
@@ -32,7 +32,7 @@ const teamsMax = 10_000;
 /** What is asked of connections. */
 export class ConnectionsService {
   readonly #parts: ConnectionsParts;
-  readonly #recent = new Map<TeamId, readonly number[]>();
+  readonly #recent = new Map<TeamId | SubjectId, readonly number[]>();
   constructor(parts: ConnectionsParts) { this.#parts = parts; }
 
   /** Tests a connection, of another team's credential by the way of a grant. Throws notTestable, rateLimited, notFound, stateConflict, undecryptable, keyUnavailable; whatever the other side does is a report. */
@@ -40,7 +40,8 @@ export class ConnectionsService {
     const { audit, credentials, db } = this.#parts;
     const type = findType(located.type);
     if (type?.test === undefined) throw new AppError('notTestable', 'Credentials of this type have no test.');
-    this.#count(located.team);
+    // Whoever comes by a grant uses up his own: the owner's people must be able to test what is theirs.
+    this.#count(way === undefined ? located.team : way.team?.id ?? way.subject);
     const used = await credentials.openForUse(caller, located, { action: 'credential.test', details: { kind: type.test.kind } }, way);
     const report = await this.#run(type, type.test, used);
     const last = report.steps.at(-1);
@@ -67,7 +68,7 @@ export class ConnectionsService {
   }
 
   /** SECURITY: tests dial for their caller; a team that asks much more often than a person would is scanning something. */
-  #count(team: TeamId): void {
+  #count(team: TeamId | SubjectId): void {
     const now = this.#parts.now();
     const recent = (this.#recent.get(team) ?? []).filter((at) => at > now - minuteMs && at <= now);
     if (recent.length >= testsPerMinute) {

@@ -65,3 +65,17 @@ t.test('what is given away while it is made a webhook is nobody\'s', async (t) =
   t.equal((await sql`select 1 from audit_event where action = 'webhook.add'`.execute(vault.db)).rows.length, 0);
   await demand(vault.call('bella', 'PUT', `/v1/teams/sales/webhooks/${id}`, events), 200);
 });
+
+t.test('who tests what is shared with him uses up his own tests, not the owner\'s', async (t) => {
+  const vault = await startVault(t);
+  await vault.team('payments');
+  await vault.team('sales', ['bella']);
+  const { id } = await storeOpenai(vault, 'payments', 'shared', 'sk-test-00000000');
+  for (const to of ['teams/sales', 'subjects/nora']) await demand(vault.call('alice', 'PUT', `/v1/credentials/${id}/grants/${to}`, { access: 'use' }), 200);
+  const test = async (as: string): Promise<number> => (await vault.call(as, 'POST', `/v1/credentials/${id}/test`)).status;
+  for (const as of ['bella', 'nora']) {
+    for (let n = 0; n < 10; n += 1) t.equal(await test(as), 200);
+    t.equal(await test(as), 429, as);
+  }
+  t.equal(await test('alice'), 200);
+});
