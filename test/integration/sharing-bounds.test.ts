@@ -79,3 +79,16 @@ t.test('who tests what is shared with him uses up his own tests, not the owner\'
   }
   t.equal(await test('alice'), 200);
 });
+
+t.test('a row of use that was put under another team shows that team nothing', async (t) => {
+  const vault = await startVault(t);
+  await vault.team('payments');
+  await vault.team('sales', ['bella']);
+  const { id } = await storeOpenai(vault, 'payments', 'foreign', 'sk-test-00000000');
+  await storeOpenai(vault, 'sales', 'own', 'sk-test-00000000', {}, 'bella');
+  await sql`update credential_usage set team_id = (select id from team where slug = 'sales') where credential_id = ${id}`.execute(vault.db);
+  for (const path of ['/v1/teams/sales/credentials', '/v1/credentials']) {
+    const { items } = await demand(vault.call('bella', 'GET', `${path}?sort=lastUsedAt`), 200) as { items: { name: string }[] };
+    t.same(items.map(({ name }) => name), ['own'], path);
+  }
+});
