@@ -38,12 +38,13 @@ t.test('a key that held tokens are under is not retired; a rotation takes them a
   const before = await vault.db.selectFrom('oauth_token').select(['sequence', 'data_key_id', 'token', 'key_history']).executeTakeFirstOrThrow();
   const [first] = await keysOf(stage);
   t.equal(first.rows, 2, 'a version and what is held');
-  await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
+  const begun = await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
   // Nobody moves yet: under the demoted key a token still opens, and a refresh writes under the next one.
   t.equal((await leaseFields(stage, id))['accessToken'], server.given.accessTokens[0]);
   t.match((await vault.call('alice', 'POST', `/v1/teams/payments/keys/${first.id}/retire`)).json, { code: 'keyInUse', rows: { credential_version: 1, oauth_token: 1 } });
   vault.start();
-  await until(async () => (await keysOf(stage))[1].rows === 0);
+  await until(async () => (await demand(vault.call('alice', 'GET', `/v1/teams/payments/key-rotations/${begun.id}`), 200)).state === 'completed');
+  t.equal((await keysOf(stage))[1].rows, 0);
   const after = await vault.db.selectFrom('oauth_token').select(['sequence', 'data_key_id', 'token', 'key_history']).executeTakeFirstOrThrow();
   t.equal(after.sequence, before.sequence, 'the same value');
   t.not(after.token, before.token);

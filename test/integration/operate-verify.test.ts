@@ -66,7 +66,7 @@ t.test('every kind of fault is named, where it is', async (t) => {
     `update credential_version set data_key_id = '${retired}' where credential_id = '${two}'`,
     `update credential set name = 'bent' where id = '${three}'`,
     `update membership set role = 'admin' where role = 'engine'`,
-    `update engine set seal = overlay(seal placing '\\x00'::bytea from 20)`,
+    `update engine set seal = set_byte(seal, 20, 255 - get_byte(seal, 20))`,
     `update engine_key set revision = revision + 1`,
     `update audit_event set reason = 'bent' where action = 'team.create'`,
   );
