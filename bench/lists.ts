@@ -2,8 +2,8 @@
 // same out of ten, on one PostgreSQL that has read both databases into its memory, in turn, several rounds; and the plans of all of it.
 // `--data` keeps the databases and takes them up again, `--fill` ends when they are made, `--scope` and `--only` choose. Ends with 1 when
 // something answered wrong or a plan reads a table from end to end: time passes no judgement here.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
@@ -13,6 +13,7 @@ import { cases } from './lists-cases.ts';
 import { fillTeams, memberOfTen, slugOf } from './lists-filling.ts';
 import { plansOf } from './lists-plans.ts';
 import { type Figures, requestText, runLoad } from './load.ts';
+import { type Frame, runFramed, seconds } from './main.ts';
 import { median } from './measures.ts';
 import { type Server, startVault } from './processes.ts';
 import { type Verdict, verdictTable } from './report.ts';
@@ -29,28 +30,18 @@ const scopes = ([['one team', 'person'], ['ten teams', memberOfTen]] as const).f
 const tenth = (share: number): number => Math.min(teams, Math.max(1, share));
 const sizes = { small: tenth(10), large: teams } as const;
 type Size = keyof typeof sizes;
-const folder = options.data ?? mkdtempSync(join(tmpdir(), 'vault-bench-'));
-const stops: (() => unknown)[] = options.data === undefined ? [() => { rmSync(folder, { recursive: true, force: true }); }] : [];
-const say = (text: string): void => { process.stdout.write(`${text}\n`); };
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => { void stopAll().then(() => process.exit(1)); });
 
 interface Side { readonly vault: Server; readonly setting: Setting; readonly teams: number }
 
-try {
-  await run();
-} catch (error) {
-  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
-} finally {
-  await stopAll();
-}
+await runFramed(run, { keep: options.data });
 
-async function run(): Promise<void> {
+async function run(frame: Frame): Promise<void> {
+  const { folder, stops, say } = frame;
   const begun = performance.now();
   mkdirSync(folder, { recursive: true });
   const postgres = await startLocalPostgres({ folder: join(folder, 'postgres'), isDurable: true, sharedBuffers: options.buffers });
   stops.push(() => postgres.stop());
-  const sides = { small: await startSide(postgres.url, 'small'), large: await startSide(postgres.url, 'large') };
+  const sides = { small: await startSide(frame, postgres.url, 'small'), large: await startSide(frame, postgres.url, 'large') };
   say(`${sizes.small} and ${sizes.large} teams with ${perTeam} credentials each; ready after ${seconds(begun)} s; ${cpus().length} cores (${cpus()[0]?.model.trim()}), shared buffers of ${options.buffers}, load average ${loadavg().map((load) => load.toFixed(1)).join(' ')}`);
   if (options.fill) return;
   const chosen = cases.filter(([name]) => options.only === undefined || name.includes(options.only));
@@ -86,7 +77,7 @@ async function run(): Promise<void> {
 }
 
 /** A database of its own for each size, filled once. */
-async function startSide(server: string, size: Size): Promise<Side> {
+async function startSide({ folder, stops }: Frame, server: string, size: Size): Promise<Side> {
   const kept = join(folder, `${size}.json`);
   const url = server.replace(/^([^:]+:\/\/[^/]+)\/[^?]*/, `$1/lists_${size}`);
   const isNew = !existsSync(kept);
@@ -139,10 +130,4 @@ async function command(url: string, text: string): Promise<void> {
   } finally {
     await client.end();
   }
-}
-
-function seconds(since: number): string { return ((performance.now() - since) / 1000).toFixed(0); }
-
-async function stopAll(): Promise<void> {
-  for (const stop of stops.splice(0).reverse()) await stop();
 }

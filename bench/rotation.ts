@@ -2,8 +2,7 @@
 // with autovacuum, in one run: start and rate, memory of the service, bloat of the table, reads meanwhile, rows under a key. Up to
 // 100,000 rows several rounds in turn. Ends with 1 only when something answered wrong.
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
@@ -13,6 +12,7 @@ import { startLocalPostgres } from '../src/local/postgres.ts';
 import { fillTokens, movingTable, moveTokens } from './bare-loop.ts';
 import { fillTeam } from './filling.ts';
 import { ask, requestText } from './load.ts';
+import { type Frame, runFramed, seconds } from './main.ts';
 import { median } from './measures.ts';
 import { startVault } from './processes.ts';
 import { findPython, pythonTable, rotateInPython, withoutPython } from './python.ts';
@@ -24,21 +24,10 @@ const { values: options } = parseArgs({ options: { rows: { type: 'string', defau
 const rows = Number(options.rows);
 const rounds = rows > 100_000 ? 1 : 5;
 const pythonRows = Math.min(rows, 20_000);
-const folder = mkdtempSync(join(tmpdir(), 'vault-bench-'));
-const stops: (() => unknown)[] = [() => { rmSync(folder, { recursive: true, force: true }); }];
-const say = (text: string): void => { process.stdout.write(`${text}\n`); };
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => { void stopAll().then(() => process.exit(1)); });
 
-try {
-  await run();
-} catch (error) {
-  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
-} finally {
-  await stopAll();
-}
+await runFramed(run);
 
-async function run(): Promise<void> {
+async function run({ folder, stops, say }: Frame): Promise<void> {
   const begun = performance.now();
   const postgres = await startLocalPostgres({ folder: join(folder, 'postgres'), isDurable: true });
   stops.push(() => postgres.stop());
@@ -111,10 +100,4 @@ async function run(): Promise<void> {
     atMost('indexes after ÷ before', grown(after.indexes, before.indexes), 3),
   ]));
   say(`\n${seconds(begun)} s`);
-}
-
-function seconds(since: number): string { return ((performance.now() - since) / 1000).toFixed(0); }
-
-async function stopAll(): Promise<void> {
-  for (const stop of stops.splice(0).reverse()) await stop();
 }

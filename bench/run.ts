@@ -1,14 +1,15 @@
 // npm run bench [-- --quick] [-- --only read,create,lease,list,broker,rotation,start]: the vault next to the floor, on one durable PostgreSQL,
 // in one run. Ratios are what counts; absolute figures are this machine's. Ends with 1 only when something answered wrong: time
 // passes no judgement here.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { migrate } from '../src/db/migrate.ts';
 import { startLocalPostgres } from '../src/local/postgres.ts';
 import { measureBroker, startUpstream } from './broker.ts';
+import { type Frame, runFramed, seconds } from './main.ts';
 import { compare, type Comparison, compareRotations, type Effort, fill, median, requestsOf } from './measures.ts';
 import { startServer, startVault } from './processes.ts';
 import { figuresTable, type Verdict, verdictTable } from './report.ts';
@@ -27,21 +28,10 @@ const chosen = new Set<string>(options.only?.split(',') ?? parts);
 for (const part of chosen) if (!parts.includes(part as Part)) throw new Error(`--only takes ${parts.join(', ')}`);
 const has = (part: Part): boolean => chosen.has(part);
 const effort = efforts[options.quick ? 'quick' : 'full'];
-const folder = mkdtempSync(join(tmpdir(), 'vault-bench-'));
-const stops: (() => unknown)[] = [() => { rmSync(folder, { recursive: true, force: true }); }];
-const say = (text: string): void => { process.stdout.write(`${text}\n`); };
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => { void stopAll().then(() => process.exit(1)); });
 
-try {
-  await run();
-} catch (error) {
-  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
-} finally {
-  await stopAll();
-}
+await runFramed(run);
 
-async function run(): Promise<void> {
+async function run({ folder, stops, say }: Frame): Promise<void> {
   const begun = performance.now();
   const postgres = await startLocalPostgres({ folder: join(folder, 'postgres'), isDurable: true });
   stops.push(() => postgres.stop());
@@ -117,7 +107,7 @@ async function run(): Promise<void> {
   if (figures.length > 0) say(figuresTable(figures));
   for (const line of lines) say(line);
   say(`\n${verdictTable(verdicts)}`);
-  say(`\n${((performance.now() - begun) / 1000).toFixed(0)} s`);
+  say(`\n${seconds(begun)} s`);
 }
 
 async function versionOf(url: string): Promise<string> {
@@ -132,8 +122,4 @@ async function versionOf(url: string): Promise<string> {
 
 function version(name: string): string {
   return (JSON.parse(readFileSync(join(import.meta.dirname, '../node_modules', name, 'package.json'), 'utf8')) as { version: string }).version;
-}
-
-async function stopAll(): Promise<void> {
-  for (const stop of stops.splice(0).reverse()) await stop();
 }
