@@ -130,6 +130,8 @@ export async function eventsOf(db: Executor, team: TeamId, action: string): Prom
 
 /** How many of this database wait for a lock; with an object, for that advisory lock. */
 export async function countWaiting(db: Executor, { object }: { object?: number } = {}): Promise<number> {
+  // A transaction sees the connections that there were when it first asked, unless it asks anew.
+  await sql`select pg_stat_clear_snapshot()`.execute(db);
   const { rows } = await sql<{ n: number }>`
     select count(*) as n from pg_locks join pg_stat_activity using (pid)
     where datname = current_database() and not granted and (${object ?? null}::oid is null or (locktype = 'advisory' and objid = ${object ?? null}))`.execute(db);

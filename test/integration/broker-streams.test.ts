@@ -5,6 +5,7 @@ import { type IncomingMessage, request as httpRequest, type ServerResponse } fro
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { lastOutcome, readAnswer, responseOf, stageOf } from '../helpers/broker.ts';
 import { until } from '../helpers/processes.ts';
@@ -59,12 +60,19 @@ t.test('streams', async (t) => {
     });
     const request = httpRequest({ host: '127.0.0.1', port: stage.port, method: 'PUT', path: `/broker/${ticket.id}/big`, headers: { 'x-api-key': ticket.ticket }, agent: false });
     const collect = collector();
-    const held = (): number => { collect(); const { arrayBuffers, heapUsed } = process.memoryUsage(); return arrayBuffers + heapUsed; };
-    const before = held();
+    // What a collection finds dead outside of the heap is let go a moment later, by another thread.
+    const held = async (): Promise<number> => {
+      collect();
+      await delay(5);
+      collect();
+      const { arrayBuffers, heapUsed } = process.memoryUsage();
+      return arrayBuffers + heapUsed;
+    };
+    const before = await held();
     let most = before;
     for (let i = 0; i < count; i += 1) {
       if (!request.write(piece)) await once(request, 'drain');
-      if (i % 200 === 199) most = Math.max(most, held());
+      if (i % 200 === 199) most = Math.max(most, await held());
     }
     request.end();
     const response = await responseOf(request);
@@ -72,11 +80,11 @@ t.test('streams', async (t) => {
     for await (const chunk of response) {
       const step = Math.floor(bytes / 2 ** 24);
       bytes += (chunk as Buffer).length;
-      if (Math.floor(bytes / 2 ** 24) > step) most = Math.max(most, held());
+      if (Math.floor(bytes / 2 ** 24) > step) most = Math.max(most, await held());
     }
     t.equal(response.headers['x-bytes'], String(count * piece.length));
     t.equal(bytes, count * piece.length);
-    t.ok(most - before < 100 * 2 ** 20, `${Math.round((most - before) / 2 ** 20)} MiB more at most, of 200`);
+    t.ok(most - before < 48 * 2 ** 20, `${Math.round((most - before) / 2 ** 20)} MiB more at most, of 200`);
   });
 
   await t.test('who does not read is not written for: up', async (t) => {
