@@ -8,6 +8,7 @@ import type { RotationCause } from '../db/tables.ts';
 import type { TeamRef } from '../http/access.ts';
 import { AppError } from '../shared/errors.ts';
 import { newId, type RotationId } from '../shared/ids.ts';
+import { Periodic } from '../shared/periodic.ts';
 import { beginRotation, withKeyLock } from './changing.ts';
 import type { KeyLifeParts, KeyLifeService } from './life.ts';
 import * as repository from './repository.ts';
@@ -24,26 +25,22 @@ const teamsPerPage = 50;
 /** Looks every minute. */
 export class KeyScheduler {
   readonly #parts: KeySchedulerParts;
-  #timer: NodeJS.Timeout | undefined;
-  #running: Promise<void> | undefined;
-  #isWoken = false;
-  #isStopping = false;
-  constructor(parts: KeySchedulerParts) { this.#parts = parts; }
-
-  start(): void {
-    this.#kick();
-    this.#timer = setInterval(() => { this.#kick(); }, this.#parts.everyMs ?? everyMsDefault).unref();
+  readonly #periodic: Periodic;
+  constructor(parts: KeySchedulerParts) {
+    this.#parts = parts;
+    this.#periodic = new Periodic({
+      run: () => this.run(), everyMs: parts.everyMs ?? everyMsDefault,
+      onFailure: (cause) => { parts.onError(new Error('the look for due keys failed; it is tried again in a minute', { cause })); },
+    });
   }
+
+  start(): void { this.#periodic.start(); }
 
   /** Waits for a run that is under way. */
-  async stop(): Promise<void> {
-    this.#isStopping = true;
-    clearInterval(this.#timer);
-    await this.#running;
-  }
+  stop(): Promise<void> { return this.#periodic.stop(); }
 
   /** Looks at once, e.g. after keys were marked compromised; again when a look is under way, which may have passed them by. */
-  wake(): void { this.#kick(); }
+  wake(): void { this.#periodic.wake(); }
 
   /** One look: starts every rotation that is due, destroys what is due. Throws an AggregateError of what failed, when the rest is done. */
   async run(): Promise<{ rotations: number; destroyed: number }> {
@@ -72,7 +69,7 @@ export class KeyScheduler {
     for (let begun = 0; ;) {
       const before = begun;
       const page = await list();
-      for (const due of page) if (!this.#isStopping && await begin(due)) begun += 1;
+      for (const due of page) if (!this.#periodic.isStopping && await begin(due)) begun += 1;
       if (page.length < teamsPerPage || begun === before) return begun;
     }
   }
@@ -100,22 +97,6 @@ export class KeyScheduler {
       const isTwin = isUniqueViolation(error, 'key_rotation_one_running') || (error instanceof AppError && (error.code === 'rotationRunning' || error.code === 'keyBusy'));
       if (isTwin) return false;
       throw error;
-    }
-  }
-
-  #kick(): void {
-    this.#isWoken = true;
-    this.#running ??= this.#runWhileWoken().finally(() => { this.#running = undefined; });
-  }
-
-  async #runWhileWoken(): Promise<void> {
-    while (this.#isWoken && !this.#isStopping) {
-      this.#isWoken = false;
-      await this.run().catch((error: unknown) => {
-        for (const cause of error instanceof AggregateError ? error.errors : [error]) {
-          this.#parts.onError(new Error('the look for due keys failed; it is tried again in a minute', { cause }));
-        }
-      });
     }
   }
 }

@@ -3,6 +3,7 @@
 import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
+import { Periodic } from '../shared/periodic.ts';
 import { reloadSystemKeys } from './system-keys.ts';
 
 export interface SystemKeyKeeperParts {
@@ -20,28 +21,26 @@ const everyMsDefault = 30_000;
 /** Looks twice a minute. */
 export class SystemKeyKeeper {
   readonly #parts: SystemKeyKeeperParts;
-  #timer: NodeJS.Timeout | undefined;
-  #running: Promise<void> | undefined;
-  #isStopping = false;
-  constructor(parts: SystemKeyKeeperParts) { this.#parts = parts; }
-
-  start(): void {
-    this.#timer = setInterval(() => { this.#kick(); }, this.#parts.everyMs ?? everyMsDefault).unref();
+  readonly #periodic: Periodic;
+  constructor(parts: SystemKeyKeeperParts) {
+    this.#parts = parts;
+    this.#periodic = new Periodic({
+      run: () => this.run(), everyMs: parts.everyMs ?? everyMsDefault, isDueAtStart: false,
+      onFailure: (cause) => { parts.onError(new Error('the look after system keys failed; it is tried again in half a minute', { cause })); },
+    });
   }
+
+  start(): void { this.#periodic.start(); }
 
   /** Waits for a run that is under way. */
-  async stop(): Promise<void> {
-    this.#isStopping = true;
-    clearInterval(this.#timer);
-    await this.#running;
-  }
+  stop(): Promise<void> { return this.#periodic.stop(); }
 
   /** One look: loads, seals anew, lets go. */
   async run(): Promise<void> {
     const { db, keyring, now } = this.#parts;
     await reloadSystemKeys(db, keyring, now());
-    if (await this.#hasSeveralSealKeys()) await this.#parts.reseal(() => this.#isStopping);
-    if (!this.#isStopping && await this.#retire() > 0) await reloadSystemKeys(db, keyring, now());
+    if (await this.#hasSeveralSealKeys()) await this.#parts.reseal(() => this.#periodic.isStopping);
+    if (!this.#periodic.isStopping && await this.#retire() > 0) await reloadSystemKeys(db, keyring, now());
   }
 
   async #hasSeveralSealKeys(): Promise<boolean> {
@@ -69,11 +68,5 @@ export class SystemKeyKeeper {
         and exists (select 1 from root_key where root_key.compromised_at is not null and root_key.fingerprint = any (old.root_history))
       returning 1`.execute(this.#parts.db);
     return signing.rows.length + sealing.rows.length;
-  }
-
-  #kick(): void {
-    this.#running ??= this.run().catch((error: unknown) => {
-      this.#parts.onError(new Error('the look after system keys failed; it is tried again in half a minute', { cause: error }));
-    }).finally(() => { this.#running = undefined; });
   }
 }

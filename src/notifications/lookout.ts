@@ -3,6 +3,7 @@
 import type { Db } from '../db/client.ts';
 import type { Denial } from '../http/authorize.ts';
 import type { TeamId } from '../shared/ids.ts';
+import { Periodic } from '../shared/periodic.ts';
 import { tellWhatIsDue } from './due.ts';
 import type { Outbox } from './outbox.ts';
 
@@ -26,33 +27,32 @@ export class Lookout {
   readonly #seen = new Map<TeamId, Set<string>>();
   readonly #writing = new Set<Promise<void>>();
   #day = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #running: Promise<void> | undefined;
-  #isStopping = false;
-  constructor(parts: LookoutParts) { this.#parts = parts; }
-
-  start(): void {
-    this.#kick();
-    this.#timer = setInterval(() => { this.#kick(); }, this.#parts.everyMs ?? everyMsDefault).unref();
+  readonly #periodic: Periodic;
+  constructor(parts: LookoutParts) {
+    this.#parts = parts;
+    this.#periodic = new Periodic({
+      run: () => this.run(), everyMs: parts.everyMs ?? everyMsDefault,
+      onFailure: (cause) => { parts.onError(new Error('the look for what is to be told failed; it is tried again in a minute', { cause })); },
+    });
   }
+
+  start(): void { this.#periodic.start(); }
 
   /** Waits for what is being looked at and written. */
   async stop(): Promise<void> {
-    this.#isStopping = true;
-    clearInterval(this.#timer);
-    await this.#running;
+    await this.#periodic.stop();
     await Promise.all(this.#writing);
   }
 
   /** One look. Throws an AggregateError of what failed. */
   run(): Promise<number> {
     const { db, outbox, now } = this.#parts;
-    return tellWhatIsDue(db, outbox, new Date(now()), () => this.#isStopping);
+    return tellWhatIsDue(db, outbox, new Date(now()), () => this.#periodic.isStopping);
   }
 
   /** Takes a refusal because of a broken seal: told once for each row and day, up to a bound for each team. Never throws, never waits. */
   brokenSeal({ team, target, action }: Pick<Denial, 'team' | 'target' | 'action'>): void {
-    if (team === undefined || this.#isStopping) return;
+    if (team === undefined || this.#periodic.isStopping) return;
     const { db, outbox, now, onError } = this.#parts;
     const day = Math.floor(now() / dayMs);
     if (day !== this.#day || this.#seen.size > teamsMax) this.#seen.clear();
@@ -66,11 +66,5 @@ export class Lookout {
       .then(() => undefined, (error: unknown) => { onError(new Error('a broken seal could not be told', { cause: error })); })
       .finally(() => { this.#writing.delete(writing); });
     this.#writing.add(writing);
-  }
-
-  #kick(): void {
-    this.#running ??= this.run().then(() => undefined, (error: unknown) => {
-      for (const cause of error instanceof AggregateError ? error.errors : [error]) this.#parts.onError(new Error('the look for what is to be told failed; it is tried again in a minute', { cause }));
-    }).finally(() => { this.#running = undefined; });
   }
 }

@@ -5,6 +5,7 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { Db } from '../db/client.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
+import { Periodic } from '../shared/periodic.ts';
 
 export interface RetentionParts {
   readonly db: Db; readonly audit: AuditLog; readonly now: () => number; readonly onError: (error: Error) => void;
@@ -26,27 +27,22 @@ const dayMs = 86_400_000;
 export class Retention {
   readonly #parts: RetentionParts;
   readonly #batchRows: number;
-  #timer: NodeJS.Timeout | undefined;
-  #running: Promise<void> | undefined;
-  #isStopping = false;
+  readonly #periodic: Periodic;
 
   constructor(parts: RetentionParts) {
     this.#parts = parts;
     this.#batchRows = parts.batchRows ?? batchRowsDefault;
+    this.#periodic = new Periodic({
+      run: () => this.run(), everyMs,
+      onFailure: (cause) => { parts.onError(new Error('housekeeping failed; it is tried again in an hour', { cause })); },
+    });
   }
 
   /** Runs once now and then every hour. */
-  start(): void {
-    this.#kick();
-    this.#timer = setInterval(() => { this.#kick(); }, everyMs).unref();
-  }
+  start(): void { this.#periodic.start(); }
 
   /** Waits for the batch that is under way. */
-  async stop(): Promise<void> {
-    this.#isStopping = true;
-    clearInterval(this.#timer);
-    await this.#running;
-  }
+  stop(): Promise<void> { return this.#periodic.stop(); }
 
   /** One run of every step, whatever becomes of the others; throws an AggregateError of what failed, which the next run tries again. */
   async run(): Promise<void> {
@@ -68,7 +64,7 @@ export class Retention {
   }
 
   async #untilDone(step: () => Promise<boolean>): Promise<void> {
-    while (!this.#isStopping && await step()) { /* the next batch */ }
+    while (!this.#periodic.isStopping && await step()) { /* the next batch */ }
   }
 
   async #purgeIdempotency(): Promise<boolean> {
@@ -149,14 +145,6 @@ export class Retention {
   }
 
   #before(ms: number): Date { return new Date(this.#parts.now() - ms); }
-
-  #kick(): void {
-    this.#running ??= this.run().catch((error: unknown) => {
-      for (const cause of error instanceof AggregateError ? error.errors : [error]) {
-        this.#parts.onError(new Error('housekeeping failed; it is tried again in an hour', { cause }));
-      }
-    }).finally(() => { this.#running = undefined; });
-  }
 }
 
 const caller = { subject: null, requestId: 'retention', address: null };
