@@ -15,7 +15,7 @@ export interface Load {
   readonly pauseMs?: number;
 }
 
-export interface Figures { readonly requests: number; readonly perSecond: number; readonly p50Ms: number; readonly p99Ms: number }
+export interface Figures { readonly requests: number; readonly perSecond: number; readonly p50Ms: number; readonly p99Ms: number; readonly latenciesMs: readonly number[] }
 
 /** The server gave an answer that no measurement may rest on. */
 export class WrongAnswer extends Error { override name = 'WrongAnswer'; }
@@ -57,9 +57,13 @@ export async function runLoad(load: Load): Promise<Figures> {
       connection.close();
     }
   }));
-  latencies.sort((a, b) => a - b);
-  const at = (share: number): number => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? NaN;
-  return { requests: latencies.length, perSecond: latencies.length / ((end - begun) / 1000), p50Ms: at(0.5), p99Ms: at(0.99) };
+  return { ...quantiles(latencies), requests: latencies.length, perSecond: latencies.length / ((end - begun) / 1000), latenciesMs: latencies };
+}
+
+export function quantiles(latencies: readonly number[]): { readonly p50Ms: number; readonly p99Ms: number } {
+  const sorted = latencies.toSorted((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
+  return { p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
 /** One request on a connection of its own; the body of the answer. */

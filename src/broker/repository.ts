@@ -113,7 +113,7 @@ const callRecord = ({ isShared, isOne }: { isShared: boolean; isOne: boolean }):
     join engine on engine.id = ticket.engine_id and engine.revision = ${parameter('engineRevision')} and engine.state = 'enabled'
     join credential on credential.id = ticket.credential_id and credential.team_id = ${parameter('team')} and credential.revision = ${parameter('credentialRevision')}
       and credential.current_version = ${parameter('version')} and credential.state = 'enabled'
-    join credential_version version on version.credential_id = credential.id and version.version = credential.current_version and version.data_key_id = ${parameter('dataKey')}
+    join credential_version version on version.team_id = credential.team_id and version.credential_id = credential.id and version.version = credential.current_version and version.data_key_id = ${parameter('dataKey')}
     left join membership on membership.team_id = credential.team_id and membership.subject_id = engine.subject_id
     left join membership behalf on behalf.team_id = credential.team_id and behalf.subject_id = ticket.behalf_subject_id
     where ticket.id = ${parameter('ticket')} and ticket.revision = ${parameter('ticketRevision')} and behalf.revision is not distinct from ${parameter('behalfRevision')}::int

@@ -1,6 +1,7 @@
 // What lists can be narrowed to. Each condition says which orders' indexes answer it by themselves; what is left over is asked of the
 // rows that are walked, unless what it lets through is little and an index finds that.
 import { type RawBuilder, sql } from 'kysely';
+import { unseen } from '../db/statement.ts';
 import { type ProblemName, problemCondition } from './health.ts';
 import type { SortName } from './sorts.ts';
 
@@ -34,30 +35,32 @@ const livingWhere = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql
 
 /** The conditions of the filters, those first that are likely to let through the least. */
 export function conditionsOf({ type, labels, namePrefix, problem, expiresBefore, dueBefore, unusedSince, updatedSince }: CredentialFilters, now: Date): Condition[] {
+  const time = (at: Date): RawBuilder<unknown> => unseen(at, 'timestamptz');
   const conditions: Condition[] = [];
   const add = (condition: RawBuilder<unknown>, servedBy: readonly SortName[], more: Pick<Condition, 'beside' | 'few'> = {}): void => { conditions.push({ sql: condition, servedBy, ...more }); };
   const onCredential = (condition: RawBuilder<unknown>, servedBy: readonly SortName[]): void => { add(condition, servedBy, { few: livingWhere(condition) }); };
-  if (problem !== undefined) conditions.push(ofProblem(problem, now));
-  if (dueBefore !== undefined) onCredential(sql`credential.due_at < ${dueBefore}`, ['dueAt']);
-  if (expiresBefore !== undefined) onCredential(sql`credential.expires_at < ${expiresBefore}`, ['expiresAt']);
+  if (problem !== undefined) conditions.push(ofProblem(problem, time(now)));
+  if (dueBefore !== undefined) onCredential(sql`credential.due_at < ${time(dueBefore)}`, ['dueAt']);
+  if (expiresBefore !== undefined) onCredential(sql`credential.expires_at < ${time(expiresBefore)}`, ['expiresAt']);
   if (unusedSince !== undefined) {
-    add(sql`usage.idle_since < ${unusedSince}`, ['lastUsedAt'], { beside: 'usage', few: sql`select usage.credential_id as id from credential_usage usage where usage.team_id = team.id and usage.idle_since < ${unusedSince}` });
+    const isIdle = sql`usage.idle_since < ${time(unusedSince)}`;
+    add(isIdle, ['lastUsedAt'], { beside: 'usage', few: sql`select usage.credential_id as id from credential_usage usage where usage.team_id = team.id and ${isIdle}` });
   }
   if (namePrefix !== undefined) {
     // A range and not a pattern: the index on names serves it, and no character of the prefix means anything.
     const end = afterPrefix(namePrefix);
-    onCredential(sql`credential.name collate "C" >= ${namePrefix}${end === undefined ? sql`` : sql` and credential.name collate "C" < ${end}`}`, ['name']);
+    onCredential(sql`credential.name collate "C" >= ${unseen(namePrefix, 'text')}${end === undefined ? sql`` : sql` and credential.name collate "C" < ${unseen(end, 'text')}`}`, ['name']);
   }
-  if (updatedSince !== undefined) onCredential(sql`credential.updated_at >= ${updatedSince}`, ['updatedAt']);
-  if (type !== undefined) add(sql`credential.type = ${type}`, []);
+  if (updatedSince !== undefined) onCredential(sql`credential.updated_at >= ${time(updatedSince)}`, ['updatedAt']);
+  if (type !== undefined) add(sql`credential.type = ${unseen(type, 'text')}`, []);
   for (const label of labels) {
     const colon = label.indexOf(':');
-    add(sql`credential.labels @> ${JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) })}::jsonb`, []);
+    add(sql`credential.labels @> ${unseen(JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) }), 'jsonb')}`, []);
   }
   return conditions;
 }
 
-function ofProblem(problem: ProblemName, now: Date): Condition {
+function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
   const condition = problemCondition(problem, now);
   switch (problem) {
     case 'disabled': return { sql: condition, servedBy: ['name'], few: livingWhere(condition) };

@@ -2,7 +2,9 @@
 // further than it is told to, however little the filters let through.
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
+import { unseen } from '../db/statement.ts';
 import { type GrantRow, grantsSql } from '../http/grants.ts';
+import { pageItemsDefault, pageItemsMax } from '../http/limits.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { Beside, Condition } from './filters.ts';
@@ -38,135 +40,143 @@ const and = (conditions: readonly RawBuilder<unknown>[]): RawBuilder<unknown> =>
 const idOf = ({ table }: Sort): RawBuilder<unknown> => (table === 'usage' ? sql`usage.credential_id` : sql`credential.id`);
 const direction = (order: Order): RawBuilder<unknown> => sql.raw(order);
 const stateOf = ({ isDeleted }: Search): RawBuilder<unknown> => (isDeleted ? sql`credential.state = 'deleted'` : sql`credential.state <> 'deleted'`);
+const limitOf = (rows: number): RawBuilder<unknown> => sql`limit ${unseen(rows, 'int')}`;
+const idsOf = (ids: readonly string[]): RawBuilder<unknown> => sql`unnest(${unseen(ids, 'uuid[]')})`;
 
 /** Beyond a place, or up to one. */
 function range(sort: Sort, operators: readonly [string, string], [key, id]: readonly string[]): RawBuilder<unknown> {
   const [whole, first] = [sql.raw(operators[0]), sql.raw(operators[1])];
-  const at = sql`${key}::${sql.raw(sort.type)}`;
+  const at = unseen(key, sort.type);
   // Said twice: the index on names ends with the name, and would not serve the pair.
-  return sql`${sort.key} ${first} ${at} and (${sort.key}, ${idOf(sort)}) ${whole} (${at}, ${id}::uuid)`;
+  return sql`${sort.key} ${first} ${at} and (${sort.key}, ${idOf(sort)}) ${whole} (${at}, ${unseen(id, 'uuid')})`;
 }
+const beyond = ({ sort, order, after }: Search): readonly RawBuilder<unknown>[] => (after === undefined ? [] : [range(sorts[sort], order === 'asc' ? ['>', '>='] : ['<', '<='], after)]);
 
 const sources = {
-  credential: { from: sql`credential`, team: sql`credential.team_id` },
-  usage: { from: sql`credential_usage usage`, team: sql`usage.team_id` },
+  credential: { from: sql`credential`, team: sql`credential.team_id`, columns: sql`credential.*` },
+  usage: { from: sql`credential_usage usage`, team: sql`usage.team_id`, columns: sql`usage.team_id, usage.credential_id as id` },
 } as const satisfies Record<Sort['table'], object>;
 
-// One row by its key for each row that is walked. `offset 0` keeps the planner from reading the whole table instead, which it takes
-// for cheaper as long as the table is small.
-const credentialOf = (id: RawBuilder<unknown>): RawBuilder<unknown> => sql`
-  cross join lateral (select credential.id, credential.name, credential.type, credential.labels, credential.state, credential.current_version, credential.expires_at, credential.due_at, credential.updated_at
-    from credential where credential.id = ${id} offset 0) credential`;
+// One row by its key for each row that is walked, and the team first: a team's entries lie side by side in the index, those of one
+// time do not. `offset 0` keeps the planner from reading the whole table instead, which it takes for cheaper as long as it is small.
+const credentialOf = (alias: string): RawBuilder<unknown> => sql`
+  cross join lateral (select * from credential where credential.team_id = ${sql.ref(alias)}.team_id and credential.id = ${sql.ref(alias)}.id offset 0) credential`;
 const besides: Readonly<Record<Beside, RawBuilder<unknown>>> = {
   current: sql`cross join lateral (select current.key_history, current.undecryptable_at from credential_version current
-    where current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
-  usage: sql`cross join lateral (select usage.credential_id, usage.idle_since from credential_usage usage where usage.credential_id = credential.id offset 0) usage`,
+    where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
+  usage: sql`cross join lateral (select usage.credential_id, usage.idle_since from credential_usage usage where usage.team_id = credential.team_id and usage.credential_id = credential.id offset 0) usage`,
 };
 const joinsFor = (conditions: readonly Condition[], ...more: readonly Beside[]): RawBuilder<unknown> =>
   sql.join([...new Set([...conditions.flatMap(({ beside }) => beside ?? []), ...more])].map((each) => besides[each]), sql` `);
 
-/** The rows of one team in the order of the index, filtered by what it knows. */
-function walk(team: RawBuilder<unknown>, search: Search, { columns: wanted, tail, upTo }: { columns: RawBuilder<unknown>; tail: RawBuilder<unknown>; upTo?: readonly string[] | undefined }): RawBuilder<unknown> {
-  const { sort: name, order, after, conditions } = search;
+/**
+ * The rows of one team in the order of the index, filtered by what it knows, with their `key`; those of `credential` with all their
+ * columns. Where no others are asked for than the index has, the planner reads nothing else.
+ */
+function walk(team: RawBuilder<unknown>, search: Search, tail: RawBuilder<unknown>, upTo?: readonly string[]): RawBuilder<unknown> {
+  const { sort: name, order, conditions } = search;
   const sort = sorts[name];
   const source = sources[sort.table];
   const where = [
     sql`${source.team} = ${team}`, ...(knowsState(search) ? [stateOf(search)] : []), ...(sort.has === undefined ? [] : [sort.has]),
-    ...conditions.filter(({ servedBy }) => servedBy.includes(name)).map((condition) => condition.sql),
-    ...(after === undefined ? [] : [range(sort, order === 'asc' ? ['>', '>='] : ['<', '<='], after)]),
+    ...conditions.filter(({ servedBy }) => servedBy.includes(name)).map((condition) => condition.sql), ...beyond(search),
     ...(upTo === undefined ? [] : [range(sort, order === 'asc' ? ['<=', '<='] : ['>=', '>='], upTo)]),
   ];
-  return sql`select ${wanted} from ${source.from} where ${and(where)} ${ordering(search)} ${tail}`;
+  return sql`select ${source.columns}, ${sort.key} as key from ${source.from} where ${and(where)} order by ${sort.key} ${direction(order)}, ${idOf(sort)} ${direction(order)} ${tail}`;
 }
 
-function ordering({ sort: name, order }: Search): RawBuilder<unknown> {
-  const sort = sorts[name];
-  return sql`order by ${sort.key} ${direction(order)}, ${idOf(sort)} ${direction(order)}`;
-}
+const ordering = (alias: string, { order }: Search): RawBuilder<unknown> => sql`order by ${sql.ref(alias)}.key ${direction(order)}, ${sql.ref(alias)}.id ${direction(order)}`;
 
-/** The ids of one team that stand in the list, with their keys. */
-function find(team: RawBuilder<unknown>, search: Search): RawBuilder<unknown> {
-  const sort = sorts[search.sort];
-  const limit = sql`limit ${search.limit}`;
-  if (!isFiltered(search)) return walk(team, search, { columns: sql`credential.id, ${sort.key} as key`, tail: limit });
-  const walked = walk(team, search, { columns: sql`${idOf(sort)} as id, ${sort.key} as key`, tail: sql`limit ${search.walkedMax}` });
+/** What is wanted of found rows: what says which they are, or all columns of `credential`; and their `key`. */
+type Wanted = 'places' | 'rows';
+
+/** The rows of one team that stand in the list. */
+function find(team: RawBuilder<unknown>, search: Search, wanted: Wanted): RawBuilder<unknown> {
+  const at = sql.ref(sorts[search.sort].table === 'usage' ? 'walked' : 'credential');
+  const columns = wanted === 'places' ? sql`${at}.id, ${at}.team_id, ${at}.key` : sql`credential.*${search.sort === 'lastUsedAt' ? sql`, walked.key` : sql``}`;
+  if (!isFiltered(search)) return sql`select ${columns} from (${walk(team, search, limitOf(search.limit))}) credential`;
   const left = leftOf(search);
   return sql`
-    select walked.id, walked.key from (${walked}) walked ${credentialOf(sql`walked.id`)} ${joinsFor(left)}
-    where ${and([stateOf(search), ...left.map((condition) => condition.sql)])} order by walked.key ${direction(search.order)}, walked.id ${direction(search.order)} ${limit}`;
+    select ${columns} from (${walk(team, search, limitOf(search.walkedMax))}) ${at} ${sorts[search.sort].table === 'usage' ? credentialOf('walked') : sql``} ${joinsFor(left)}
+    where ${and([stateOf(search), ...left.map((condition) => condition.sql)])} order by ${at}.key ${direction(search.order)}, ${at}.id ${direction(search.order)} ${limitOf(search.limit)}`;
 }
 
 /** One search in each of the living teams, merged. */
 const findInTeams = (teams: readonly TeamId[], search: Search, inTeam: RawBuilder<unknown>): RawBuilder<unknown> => sql`
-  select found.* from unnest(${teams}::uuid[]) as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${inTeam}) found
-  order by found.key ${direction(search.order)}, found.id ${direction(search.order)} limit ${search.limit}`;
+  select found.* from ${idsOf(teams)} as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${inTeam}) found
+  ${ordering('found', search)} ${limitOf(search.limit)}`;
 
-/** What is told of what was found. */
-async function readFound(executor: Executor, found: RawBuilder<unknown>, { sort, order, subject }: Search, now: Date): Promise<PlacedRow[]> {
+/** What is told of what was found: rows of `credential` with their `key`. That these are few is all that the planner is to know. */
+async function readFound(executor: Executor, credential: RawBuilder<unknown>, teams: readonly TeamId[], search: Search, now: Date): Promise<PlacedRow[]> {
+  const ofOne = teams.length === 1 ? sql`and team.id = ${unseen(teams[0], 'uuid')}` : sql``;
+  const few = sql.lit((search.limit <= pageItemsDefault + 1 ? pageItemsDefault : pageItemsMax) + 1);
   const { rows } = await sql<PlacedRow>`
-    select ${columns(now)}, ${keyText(sorts[sort], sql`found.key`)} as "sortKey", ${grantsSql(sql`${subject}::uuid`)} as grants
-    from (${found}) found join credential on credential.id = found.id join team on team.id = credential.team_id ${joins}
-    order by found.key ${direction(order)}, found.id ${direction(order)}`.execute(executor);
+    select ${columns(unseen(now, 'timestamptz'))}, ${keyText(sorts[search.sort], sql`credential.key`)} as "sortKey", ${grantsSql(sql`${search.subject}::uuid`)} as grants
+    from (select * from (${credential}) found limit ${few}) credential join team on team.id = credential.team_id ${ofOne} ${joins}
+    ${ordering('credential', search)}`.execute(executor);
   return rows;
 }
 
 /** A page of one team, or of several, each of which gives at most a page. */
 export async function listCredentials(executor: Executor, teams: readonly TeamId[], search: Search, now: Date): Promise<PlacedRow[]> {
-  return readFound(executor, teams.length === 1 ? find(sql`${teams[0]}::uuid`, search) : findInTeams(teams, search, find(sql`team.id`, search)), search, now);
+  // Whole rows at once where all that are read stand in the list, or are read anyway; else places, for which an index may do.
+  const wanted = teams.length === 1 && (leftOf(search).length === 0 || sorts[search.sort].table === 'usage') ? 'rows' : 'places';
+  const found = teams.length === 1 ? find(unseen(teams[0], 'uuid'), search, wanted) : findInTeams(teams, search, find(sql`team.id`, search, wanted));
+  return readFound(executor, wanted === 'rows' ? found : sql`select credential.*, found.key from (${found}) found ${credentialOf('found')}`, teams, search, now);
 }
 
 /** A page of those of these ids that stand in the list. */
 export async function listCredentialsOf(executor: Executor, ids: readonly CredentialId[], teams: readonly TeamId[], search: Search, now: Date): Promise<PlacedRow[]> {
   const sort = sorts[search.sort];
   const where = [
-    sql`credential.id = any(${ids}::uuid[])`, sql`credential.team_id = any(${teams}::uuid[])`, stateOf(search), ...(sort.has === undefined ? [] : [sort.has]),
-    ...search.conditions.map((condition) => condition.sql), ...(search.after === undefined ? [] : [range(sort, search.order === 'asc' ? ['>', '>='] : ['<', '<='], search.after)]),
+    sql`credential.team_id in (select ${idsOf(teams)})`, stateOf(search), ...(sort.has === undefined ? [] : [sort.has]),
+    ...search.conditions.map((condition) => condition.sql), ...beyond(search),
   ];
   const found = sql`
-    select credential.id, ${sort.key} as key from credential ${joinsFor(search.conditions, ...(sort.table === 'usage' ? ['usage' as const] : []))}
-    where ${and(where)} ${ordering(search)} limit ${search.limit}`;
-  return readFound(executor, found, search, now);
+    select credential.*, ${sort.key} as key from ${idsOf(ids)} as wanted (id) cross join lateral (select * from credential where credential.id = wanted.id offset 0) credential
+    ${joinsFor(search.conditions, ...(sort.table === 'usage' ? ['usage' as const] : []))}
+    where ${and(where)} order by ${sort.key} ${direction(search.order)}, ${idOf(sort)} ${direction(search.order)} ${limitOf(search.limit)}`;
+  return readFound(executor, found, teams, search, now);
 }
 
 /** The ids for which a condition may hold, by its index; at most so many. */
 export async function findFew(executor: Executor, teams: readonly TeamId[], few: RawBuilder<unknown>, limit: number): Promise<CredentialId[]> {
   const { rows } = await sql<{ id: CredentialId }>`
-    select found.id from unnest(${teams}::uuid[]) as team (id) cross join lateral (${few} limit ${limit}) found limit ${limit}`.execute(executor);
+    select found.id from ${idsOf(teams)} as team (id) cross join lateral (${few} ${limitOf(limit)}) found ${limitOf(limit)}`.execute(executor);
   return rows.map(({ id }) => id);
 }
 
 /** The first place at which the walk through some team ended, up to a place; undefined where every team was walked to its end, or that far. */
 export async function findEndOfWalk(executor: Executor, teams: readonly TeamId[], search: Search, upTo: readonly string[] | undefined): Promise<readonly string[] | undefined> {
   const sort = sorts[search.sort];
-  const last = walk(sql`team.id`, search, { columns: sql`${idOf(sort)} as id, ${sort.key} as key`, tail: sql`offset ${search.walkedMax - 1} limit 1`, upTo });
+  const last = walk(sql`team.id`, search, sql`offset ${unseen(search.walkedMax - 1, 'int')} limit 1`, upTo);
   const { rows: [row] } = await sql<{ key: string; id: string }>`
-    select ${keyText(sort, sql`found.key`)} as key, found.id from (${findInTeams(teams, { ...search, limit: 1 }, last)}) found`.execute(executor);
+    select ${keyText(sort, sql`found.key`)} as key, found.id from (${findInTeams(teams, { ...search, limit: 1 }, sql`select last.id, last.key from (${last}) last`)}) found`.execute(executor);
   return row === undefined ? undefined : [row.key, row.id];
 }
 
 /** Names and no more, from the index on names. Of the filters only what stands in it: the prefix and the type. */
 export async function listNames(executor: Executor, teams: readonly TeamId[], search: Search): Promise<NameRow[]> {
   const left = leftOf(search);
-  const tail = sql`limit ${left.length === 0 ? search.limit : search.walkedMax}`;
-  const walked = walk(sql`team.id`, search, { columns: sql`credential.id, credential.name collate "C" as key, credential.type`, tail });
-  const names = left.length === 0 ? walked : sql`
-    select credential.id, credential.key, credential.type from (${walked}) credential where ${and(left.map((condition) => condition.sql))}
-    order by credential.key ${direction(search.order)}, credential.id ${direction(search.order)} limit ${search.limit}`;
+  const walked = walk(sql`team.id`, search, limitOf(left.length === 0 ? search.limit : search.walkedMax));
+  const names = sql`
+    select credential.id, credential.key, credential.type from (${walked}) credential
+    ${left.length === 0 ? sql`` : sql`where ${and(left.map((condition) => condition.sql))} ${ordering('credential', search)} ${limitOf(search.limit)}`}`;
   const { rows } = await sql<NameRow>`
     select found.id, team.slug, found.key as name, found.type, found.key as "sortKey"
-    from unnest(${teams}::uuid[]) as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${names}) found
-    order by found.key ${direction(search.order)}, found.id ${direction(search.order)} limit ${search.limit}`.execute(executor);
+    from ${idsOf(teams)} as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${names}) found
+    ${ordering('found', search)} ${limitOf(search.limit)}`.execute(executor);
   return rows;
 }
 
 /** Names of those of these ids that stand in the list. */
-export async function listNamesOf(executor: Executor, ids: readonly CredentialId[], { after, order, limit, conditions }: Search): Promise<NameRow[]> {
-  const where = [sql`credential.id = any(${ids}::uuid[])`, sql`credential.state <> 'deleted'`, ...conditions.map((condition) => condition.sql),
-    ...(after === undefined ? [] : [range(sorts.name, order === 'asc' ? ['>', '>='] : ['<', '<='], after)])];
+export async function listNamesOf(executor: Executor, ids: readonly CredentialId[], search: Search): Promise<NameRow[]> {
+  const where = [sql`credential.state <> 'deleted'`, ...search.conditions.map((condition) => condition.sql), ...beyond({ ...search, sort: 'name' })];
   const { rows } = await sql<NameRow>`
     select credential.id, team.slug, credential.name, credential.type, credential.name as "sortKey"
-    from credential join team on team.id = credential.team_id and team.deleted_at is null where ${and(where)}
-    order by credential.name collate "C" ${direction(order)}, credential.id ${direction(order)} limit ${limit}`.execute(executor);
+    from ${idsOf(ids)} as wanted (id) cross join lateral (select * from credential where credential.id = wanted.id offset 0) credential
+    join team on team.id = credential.team_id and team.deleted_at is null where ${and(where)}
+    order by credential.name collate "C" ${direction(search.order)}, credential.id ${direction(search.order)} ${limitOf(search.limit)}`.execute(executor);
   return rows;
 }
 

@@ -14,7 +14,7 @@ import type { CredentialRow } from './repository.ts';
 import * as repository from './list-repository.ts';
 import { isFiltered, type NameRow, type PlacedRow, type Search } from './list-repository.ts';
 import { countProblems, type ProblemCounts } from './problem-counts.ts';
-import { credentialSealHolds } from './seal.ts';
+import { listedSealHolds } from './seal.ts';
 import { comparePlaces, type Order, type SortName } from './sorts.ts';
 
 export type { NameRow } from './list-repository.ts';
@@ -62,7 +62,7 @@ export class CredentialLists {
     const { rows, end } = await this.#findAll(caller, reach, listing, page);
     const memberOf = new Set(reach.memberOf);
     const listed = rows.map((row) => {
-      const isSealed = credentialSealHolds(keyring, row, row.seal);
+      const isSealed = listedSealHolds(keyring, row, row.seal);
       const ways = row.state === 'deleted' ? noWays : waysOf(row.grants, { team: row.team, slug: row.slug, credential: row.id }, caller, keyring);
       const isOwn = memberOf.has(row.team);
       if (!isSealed) hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });

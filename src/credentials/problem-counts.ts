@@ -10,7 +10,7 @@ export interface ProblemCounts { readonly total: number; readonly problems: Read
 /** Counts the living credentials of a team. Seals are not asked: what is forged is counted, and shown nowhere. */
 export async function countProblems(executor: Executor, team: TeamId, now: Date): Promise<ProblemCounts> {
   const living = sql`credential.team_id = ${team} and credential.state <> 'deleted'`;
-  const current = sql`join credential_version current on current.credential_id = credential.id and current.version = credential.current_version`;
+  const current = sql`join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version`;
   const from: Readonly<Record<ProblemName, RawBuilder<unknown>>> = {
     disabled: sql`credential where credential.team_id = ${team} and`,
     undecryptable: sql`credential ${current} where ${living} and current.team_id = ${team} and`,

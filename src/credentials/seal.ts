@@ -31,6 +31,9 @@ export const sealCredential = (keyring: Keyring, row: SealedCredential): Buffer 
 /** Whether the vault wrote this row and what its current version says. */
 export const credentialSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean => keyring.verifyRow('credential', asJson(row), seal);
 
+/** The same for a row of a list. */
+export const listedSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean => keyring.verifyRow('credential', asJson(row), seal, true);
+
 // Named one by one, in the order of the canonical form: rows carry more columns than the seal covers. The policy goes in as it
 // stands, members that nobody knows included.
 const asJson = ({ id, team, name, type, state, stateBefore, version, expiresAt, revision, publicFields, policy, secretFieldNames }: SealedCredential): JsonObject => ({

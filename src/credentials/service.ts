@@ -34,7 +34,7 @@ export { undecryptable } from './change.ts';
 export { findActiveKey, lockActiveKey, lockCredential } from './repository.ts';
 export { KeyMoved, typeNamed, underActiveKey, UndecryptableVersion } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
-export { credentialSealHolds, sealCredential, type SealedCredential } from './seal.ts';
+export { credentialSealHolds, listedSealHolds, sealCredential, type SealedCredential } from './seal.ts';
 export type { InUse } from './use.ts';
 
 export interface CredentialsParts {

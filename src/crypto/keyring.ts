@@ -116,10 +116,10 @@ export class Keyring {
     return this.#system.seal(canonicalJson([table, row]));
   }
 
-  /** Whether the vault sealed this very row. */
-  verifyRow(table: SealedTable, row: JsonObject, seal: Buffer): boolean {
+  /** Whether the vault sealed this very row, which may be one of many that are read at once. */
+  verifyRow(table: SealedTable, row: JsonObject, seal: Buffer, isOneOfMany = false): boolean {
     const text = findCanonicalJson([table, row]);
-    return text !== undefined && this.#system.verifySeal(text, seal);
+    return text !== undefined && this.#system.verifySeal(text, seal, isOneOfMany);
   }
 
   /** The version of the key that seals rows now. */

@@ -1,6 +1,7 @@
 // System keys: random, one purpose each, several versions of which one is active. The active one makes, all of them verify.
 import { createHmac, createPrivateKey, createPublicKey, createSecretKey, hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { Recent } from '../shared/recent.ts';
 import { canonicalJson } from './canonical.ts';
 import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
 
@@ -58,7 +59,7 @@ export class SystemKeys {
   readonly #mac = new Map<SystemPurpose, Versions<KeyObject>>();
   readonly #signing: Versions<SigningKey> = { byVersion: new Map() };
   // Seals that have verified, by the text that they are over: as good as verifying them again for as long as these keys are loaded.
-  readonly #verified = new Map<string, Buffer>();
+  readonly #verified = new Recent<string, Buffer>(sealsRememberedMax);
 
   /** Throws KeyUnavailable or DecryptionFailed when a row does not unwrap, TypeError when two say the same or two are active. */
   constructor(roots: RootKeys, rows: readonly WrappedSystemKey[]) {
@@ -92,15 +93,13 @@ export class SystemKeys {
     return seal;
   }
 
-  /** Whether the seal is one over this text. */
-  verifySeal(text: string, seal: Buffer): boolean {
+  /** Whether the seal is one over this text. One of many is not remembered: a list would push out what is used. */
+  verifySeal(text: string, seal: Buffer, isOneOfMany = false): boolean {
     if (seal.length !== sealBytes) return false;
-    const known = this.#verified.get(text);
+    const known = isOneOfMany ? undefined : this.#verified.get(text);
     if (known !== undefined && timingSafeEqual(known, seal)) return true;
     if (!this.verifyMac('rowSeal', text, { version: seal.readUInt16BE(), mac: seal.subarray(sealVersionBytes) })) return false;
-    if (text.length > sealedTextLengthMax) return true;
-    if (this.#verified.size >= sealsRememberedMax) this.#verified.delete(this.#verified.keys().next().value ?? '');
-    this.#verified.set(text, Buffer.from(seal));
+    if (!isOneOfMany && text.length <= sealedTextLengthMax) this.#verified.set(text, Buffer.from(seal));
     return true;
   }
 

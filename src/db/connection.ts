@@ -88,11 +88,19 @@ export class Connection extends pg.Client {
   async #send(text: string, values: unknown[]): Promise<pg.QueryResult> {
     if (values.length === 0) {
       // One round trip: the limits ride along with the statement that opens the transaction.
-      if (text === 'begin' || text.startsWith('start transaction')) return (await super.query(text + this.#begin) as unknown as pg.QueryResult[])[0]!;
-      return super.query(text);
+      if (text === 'begin' || text.startsWith('start transaction')) return (await this.#answerTo({ text: text + this.#begin }) as unknown as pg.QueryResult[])[0]!;
+      return this.#answerTo({ text });
     }
     const name = this.#settings.names?.of(text);
-    return super.query(name === undefined ? { text, values } : { name, text, values });
+    return this.#answerTo(name === undefined ? { text, values } : { name, text, values });
+  }
+
+  // A promise of our own around pg's callback: answers given by the promise that pg makes live on until the next full collection, and
+  // copying them makes each small collection some thirty times as long.
+  #answerTo(query: pg.QueryConfig): Promise<pg.QueryResult> {
+    return new Promise((resolve, reject) => {
+      super.query(query, (error: Error | null, result: pg.QueryResult) => { if (error) reject(error); else resolve(result); });
+    });
   }
 
   #judge(error: unknown, isCommit: boolean): unknown {

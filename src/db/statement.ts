@@ -3,6 +3,13 @@
 import { type CompiledQuery, type RawBuilder, sql } from 'kysely';
 import { connectionsOf, type Executor } from './client.ts';
 
+/**
+ * A value that the planner does not see. Where it sees values it compares, at every run, what a plan made for just these would cost; if
+ * that seems less, e.g. because a list is short or a range narrow, the statement is planned anew each time, which takes longer than
+ * carrying it out. What stays hidden is estimated alike at every run, and the statement is planned once.
+ */
+export const unseen = (value: unknown, type: string): RawBuilder<unknown> => sql`(select ${value}::${sql.raw(type)})`;
+
 /** Runs a statement; every parameter has to be given. */
 export type Statement<P, Row> = (executor: Executor, parameters: P) => Promise<readonly Row[]>;
 

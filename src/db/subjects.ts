@@ -2,29 +2,22 @@
 // remembered; it is a name, not a right: what grants is sealed over the id and the sub together.
 import type { SubjectId } from '../shared/ids.ts';
 import { newId } from '../shared/ids.ts';
+import { Recent } from '../shared/recent.ts';
 import type { Executor } from './client.ts';
 
 const rememberedMax = 10_000;
 
 /** Finds and makes the internal ids of subjects. */
 export class Subjects {
-  readonly #ids = new Map<string, SubjectId>();
+  readonly #ids = new Recent<string, SubjectId>(rememberedMax);
 
   /** The id of a subject, made at its first sight. Inside a transaction nothing is remembered that could roll back. */
   async ensure(executor: Executor, sub: string): Promise<SubjectId> {
     const known = this.#ids.get(sub);
     if (known !== undefined) return known;
     const id = await findSubject(executor, sub) ?? await insertSubject(executor, sub);
-    if (!executor.isTransaction) this.#remember(sub, id);
+    if (!executor.isTransaction) this.#ids.set(sub, id);
     return id;
-  }
-
-  #remember(sub: string, id: SubjectId): void {
-    if (this.#ids.size >= rememberedMax) {
-      const oldest = this.#ids.keys().next();
-      if (oldest.done !== true) this.#ids.delete(oldest.value);
-    }
-    this.#ids.set(sub, id);
   }
 }
 

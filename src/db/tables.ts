@@ -72,7 +72,7 @@ export interface KeyRotationTable {
   created_at: Date; created_by: SubjectId | null; progressed_at: Date; ended_at: Date | null;
   cause: ColumnType<RotationCause, RotationCause | undefined, never>;
 }
-export interface KeyRotationFailureTable { rotation_id: RotationId; credential_id: CredentialId; version: number; at: Date }
+export interface KeyRotationFailureTable { rotation_id: RotationId; team_id: TeamId; credential_id: CredentialId; version: number; at: Date }
 export interface OAuthTokenTable {
   credential_id: CredentialId; team_id: TeamId; sequence: number; data_key_id: DataKeyId | null; token: string | null; client: Json; policy: Json; key_history: DataKeyId[];
   takes_version: boolean; expires_at: Date | null; is_refreshable: boolean; obtained_at: Date | null; connected_at: Date | null; connected_by: SubjectId | null;

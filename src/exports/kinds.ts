@@ -2,7 +2,7 @@
 // here holds a token, a wrapped key, a seal that leaves, or anything else that a secret could be got from.
 import { type RawBuilder, sql } from 'kysely';
 import { type CredentialId, type DataKeyId, type RotationId, type SubjectId, type TeamId } from '../shared/ids.ts';
-import { credentialSealHolds, type SealedCredential } from '../credentials/service.ts';
+import { listedSealHolds, type SealedCredential } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
 import { membershipSealHolds, type SealedMembership } from '../http/rights.ts';
@@ -91,11 +91,11 @@ const credential = kind<CredentialRow>({
     select held.id, held.name, held.type, held.description, held.labels, held.state, held.state_before as "stateBefore", held.current_version as version,
       held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames",
       coalesce(usage.use_count, 0) as "useCount", usage.last_used_at as "lastUsedAt", held.deleted_at as "deletedAt", ${stamps('held')}
-    from credential held join credential_version current on current.credential_id = held.id and current.version = held.current_version
-    left join credential_usage usage on usage.credential_id = held.id ${stampJoins('held')}
+    from credential held join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version
+    left join credential_usage usage on usage.team_id = held.team_id and usage.credential_id = held.id ${stampJoins('held')}
     where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(trx)).rows,
   line: ({ seal, publicFields, policy, secretFieldNames, ...row }, keyring, { id: team }) => ({
-    ...row, isDeleted: row.state === 'deleted', intact: credentialSealHolds(keyring, { ...row, team, publicFields, policy, secretFieldNames }, seal),
+    ...row, isDeleted: row.state === 'deleted', intact: listedSealHolds(keyring, { ...row, team, publicFields, policy, secretFieldNames }, seal),
   }),
 });
 
@@ -105,9 +105,9 @@ const version = kind<VersionRow>({
   next: async (trx, id, last, limit) => (await sql<VersionRow>`
     select held.credential_id as credential, held.version, held.version = credential.current_version as "isCurrent", held.data_key_id as key, held.key_history as "keyHistory",
       held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", creator.sub as "createdBy"
-    from credential join credential_version held on held.credential_id = credential.id join subject creator on creator.id = held.created_by
-    where credential.team_id = ${id} and ${after(last, (row) => sql`credential.id >= ${row.credential} and (held.credential_id, held.version) > (${row.credential}, ${row.version}::int)`)}
-    order by credential.id, held.version limit ${limit}`.execute(trx)).rows,
+    from credential_version held join credential on credential.team_id = held.team_id and credential.id = held.credential_id join subject creator on creator.id = held.created_by
+    where held.team_id = ${id} and ${after(last, (row) => sql`(held.credential_id, held.version) > (${row.credential}, ${row.version}::int)`)}
+    order by held.credential_id, held.version limit ${limit}`.execute(trx)).rows,
   line: (row) => row,
 });
 

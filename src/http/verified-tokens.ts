@@ -2,6 +2,7 @@
 // change: the claims of these bytes, and the key under which they verified. Times, and whether that key still counts, are looked
 // at by whoever asks; a token itself is not kept, only its SHA-256.
 import { hash } from 'node:crypto';
+import { Recent } from '../shared/recent.ts';
 
 /** A key of the provider; undefined where the one key is fixed by the configuration. */
 export interface TokenKey { readonly kid: string; readonly algorithm: string; readonly pem: string }
@@ -13,16 +14,15 @@ export interface VerifiedToken { readonly claims: TokenClaims; readonly key: Tok
 
 const tokensMax = 10_000;
 
-/** Remembers verified tokens, the oldest out first. */
+/** Remembers verified tokens. */
 export class VerifiedTokens {
-  readonly #known = new Map<string, VerifiedToken>();
+  readonly #known = new Recent<string, VerifiedToken>(tokensMax);
 
   find(token: string): VerifiedToken | undefined {
     return this.#known.get(nameOf(token));
   }
 
   add(token: string, verified: VerifiedToken): void {
-    if (this.#known.size >= tokensMax) this.#known.delete(this.#known.keys().next().value ?? '');
     this.#known.set(nameOf(token), verified);
   }
 }

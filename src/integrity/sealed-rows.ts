@@ -29,7 +29,7 @@ const credentials: SealedRows<SealedCredential> = {
   table: 'credential', key: [uuid('held.id')], holds: credentialSealHolds, seal: sealCredential,
   select: sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.state_before as "stateBefore", held.current_version as version, held.expires_at as "expiresAt", held.revision,
     current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
-    from credential held join credential_version current on current.credential_id = held.id and current.version = held.current_version`),
+    from credential held join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version`),
 };
 const memberships: SealedRows<SealedMembership> = {
   table: 'membership', key: [uuid('held.team_id'), uuid('held.subject_id')], holds: membershipSealHolds, seal: sealMembership,

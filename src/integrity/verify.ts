@@ -63,8 +63,8 @@ const credentialVersions: Walk<TokenRow> = {
       held.public_fields as "publicFields", held.policy, data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
       data_key.root_fingerprint as root, data_key.wrapped
     from credential_version held left join credential on credential.id = held.credential_id left join data_key on data_key.id = held.data_key_id
-    where ${after === undefined ? all : sql`(held.credential_id, held.version) > (${after.credential}::uuid, ${after.version}::int)`}
-    order by held.credential_id, held.version limit ${tokensPerBatch}`.execute(db)).rows,
+    where ${after === undefined ? all : sql`(held.team_id, held.credential_id, held.version) > (${after.team}::uuid, ${after.credential}::uuid, ${after.version}::int)`}
+    order by held.team_id, held.credential_id, held.version limit ${tokensPerBatch}`.execute(db)).rows,
   fault: (keyring, { token, state, keyId, keyVersion, format, root, wrapped, ...place }) => {
     if (state !== 'active' && state !== 'decryptOnly') return { fault: 'keyNotUsable' };
     try {

@@ -119,7 +119,7 @@ const credentialVersions: Mover = {
 
   async fail(trx, rotation, { token: { place }, isUndecryptable, at }) {
     await trx.insertInto('key_rotation_failure')
-      .values({ rotation_id: rotation.id, credential_id: place.credential, version: place.version, at }).execute();
+      .values({ rotation_id: rotation.id, team_id: place.team, credential_id: place.credential, version: place.version, at }).execute();
     if (!isUndecryptable) return;
     await trx.updateTable('credential_version').set({ undecryptable_at: at })
       .where('team_id', '=', place.team).where('credential_id', '=', place.credential).where('version', '=', place.version)

@@ -76,7 +76,7 @@ export const useJoins = (subject: RawBuilder<unknown>, onBehalfOf: RawBuilder<un
   ${rightsJoin(subject)}
   left join subject behalf on ${onBehalfOf}
   left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
-  left join credential_version version on version.credential_id = credential.id and version.version = credential.current_version
+  left join credential_version version on version.team_id = credential.team_id and version.credential_id = credential.id and version.version = credential.current_version
   left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
   cross join lateral (select ${grantsSql(subject)} as grants, ${grantsSql(sql.ref('behalf.id'))} as behalf_grants) shared`;
 
@@ -241,13 +241,13 @@ export async function recordIfUnchanged(db: Db, basis: Basis, recorded: (onlyIf:
       and ${credentials.length} = (select count(*) from unnest(${credentials.map(({ id }) => id)}::uuid[], ${credentials.map(({ revision }) => revision)}::int[],
           ${credentials.map(({ version }) => version)}::int[], ${credentials.map(({ dataKey }) => dataKey)}::uuid[]) as held (id, revision, version, data_key)
         join credential on credential.id = held.id and credential.revision = held.revision and credential.current_version = held.version and credential.state = 'enabled'
-        join credential_version version on version.credential_id = held.id and version.version = held.version and version.data_key_id = held.data_key)
+        join credential_version version on version.team_id = credential.team_id and version.credential_id = held.id and version.version = held.version and version.data_key_id = held.data_key)
       as stands),
     ${recorded(stands)}
     ${healed.length === 0 ? sql`` : sql`, healed as (
       update credential_version set undecryptable_at = null
-      from unnest(${healed.map(({ id }) => id)}::uuid[], ${healed.map(({ version }) => version)}::int[]) as held (id, version)
-      where credential_version.credential_id = held.id and credential_version.version = held.version and ${stands})`}
+      from unnest(${healed.map(({ id }) => id)}::uuid[], ${healed.map(({ version }) => version)}::int[]) as held (id, version) join credential on credential.id = held.id
+      where credential_version.team_id = credential.team_id and credential_version.credential_id = held.id and credential_version.version = held.version and ${stands})`}
     select 1 from recorded limit 1`.execute(db);
   return rows.length === 1;
 }

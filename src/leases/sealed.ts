@@ -4,6 +4,7 @@ import { type Keyring, type RecipientKey, recipientKey, type SecretFields } from
 import type { PublicJwk } from '../engines/service.ts';
 import { AppError } from '../shared/errors.ts';
 import type { LeaseId } from '../shared/ids.ts';
+import { Recent } from '../shared/recent.ts';
 import type { Granted } from './decide.ts';
 
 /** What a lease says; `secrets` stand beside the credentials that have them, by position. */
@@ -26,7 +27,7 @@ const keysMax = 1_000;
 /** Seals leases; remembers imported public keys, by what they are. */
 export class LeaseSealer {
   readonly #keyring: Keyring;
-  readonly #keys = new Map<string, RecipientKey>();
+  readonly #keys = new Recent<string, RecipientKey>(keysMax);
   constructor(keyring: Keyring) { this.#keyring = keyring; }
 
   /** The compact JWE of a payload; the payload is overwritten. */
@@ -43,7 +44,6 @@ export class LeaseSealer {
     const known = this.#keys.get(name);
     if (known !== undefined) return known;
     const key = recipientKey(kid, jwk);
-    if (this.#keys.size >= keysMax) this.#keys.delete(this.#keys.keys().next().value ?? '');
     this.#keys.set(name, key);
     return key;
   }

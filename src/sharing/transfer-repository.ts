@@ -25,7 +25,7 @@ const columns = sql.raw(`held.id, held.team_id as team, source.slug, held.creden
   from credential_transfer held
   join team source on source.id = held.team_id and source.deleted_at is null join team target on target.id = held.to_team_id and target.deleted_at is null
   join credential on credential.id = held.credential_id and credential.team_id = held.team_id and credential.state <> 'deleted'
-  join credential_version current on current.credential_id = credential.id and current.version = credential.current_version
+  join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
   join subject creator on creator.id = held.created_by`);
 
 const transferOf = ({ name, type, state, stateBefore, version, credentialExpiresAt, credentialRevision, publicFields, policy, secretFieldNames, ...row }: Row): TransferRow => ({
@@ -94,7 +94,7 @@ export async function endUses(trx: Trx, credential: CredentialId): Promise<{ gra
 export async function moveCredential(trx: Trx, row: { id: CredentialId; from: TeamId; to: TeamId; revision: number; seal: Buffer; by: SubjectId; at: Date }): Promise<void> {
   await sql`set constraints credential_version_credential_fkey, oauth_token_credential_fkey deferred`.execute(trx);
   // What rotations of the former team could not open is theirs no more.
-  await sql`delete from key_rotation_failure where credential_id = ${row.id}`.execute(trx);
+  await sql`delete from key_rotation_failure where team_id = ${row.from} and credential_id = ${row.id}`.execute(trx);
   await sql`delete from key_rotation_oauth_failure where credential_id = ${row.id}`.execute(trx);
   await sql`
     update credential set team_id = ${row.to}, revision = ${row.revision}, seal = ${row.seal}, updated_at = ${row.at}, updated_by = ${row.by}
@@ -128,7 +128,7 @@ export async function storeVersions(trx: Trx, of: { from: TeamId; to: TeamId; cr
   await sql`
     update credential_version held set team_id = ${of.to}, token = moved.token, data_key_id = ${of.key}, undecryptable_at = null
     from unnest(${of.versions}::int[], ${of.tokens}::text[]) as moved (version, token)
-    where held.credential_id = ${of.credential} and held.version = moved.version and held.team_id = ${of.from}`.execute(trx);
+    where held.team_id = ${of.from} and held.credential_id = ${of.credential} and held.version = moved.version`.execute(trx);
 }
 
 /** What is held beside the versions; no token where an account was never connected. */

@@ -1,0 +1,34 @@
+-- A page of a team reads the versions and the use of some fifty credentials. Ids are made one after the other, whosever they are, so that
+-- in an index of ids alone each of them lies somewhere else; with the team in front they lie side by side.
+
+alter table key_rotation_failure add column team_id uuid;
+update key_rotation_failure set team_id = credential_version.team_id from credential_version
+  where credential_version.credential_id = key_rotation_failure.credential_id and credential_version.version = key_rotation_failure.version;
+alter table key_rotation_failure alter column team_id set not null, drop constraint key_rotation_failure_version_fkey;
+alter table credential drop constraint credential_current_version_fkey;
+
+-- A credential has one team, so this is as unique as before.
+alter table credential_version
+  drop constraint credential_version_pkey,
+  add constraint credential_version_pkey primary key (team_id, credential_id, version);
+alter table credential add constraint credential_current_version_fkey
+  foreign key (team_id, id, current_version) references credential_version (team_id, credential_id, version) deferrable initially deferred;
+alter table key_rotation_failure add constraint key_rotation_failure_version_fkey
+  foreign key (team_id, credential_id, version) references credential_version (team_id, credential_id, version) on delete cascade;
+drop index key_rotation_failure_version;
+create index key_rotation_failure_version on key_rotation_failure (team_id, credential_id, version);
+
+-- Whoever notes a failure need not know whose it is.
+create function key_rotation_failure_knows_its_team() returns trigger language plpgsql as $$
+begin
+  select team_id into new.team_id from credential_version where credential_id = new.credential_id and version = new.version;
+  return new;
+end $$;
+create trigger key_rotation_failure_knows_its_team before insert on key_rotation_failure
+  for each row when (new.team_id is null) execute function key_rotation_failure_knows_its_team();
+
+create index credential_usage_team on credential_usage (team_id, credential_id) include (use_count, last_used_at);
+
+-- The current version comes along, for conditions on it.
+drop index credential_living_name;
+create unique index credential_living_name on credential (team_id, name collate "C") include (id, type, current_version) where state <> 'deleted';
