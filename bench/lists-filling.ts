@@ -11,8 +11,8 @@ import { ask, requestText } from './load.ts';
 import type { Server } from './processes.ts';
 import { person, type Setting } from './setting.ts';
 
-/** Who is in how many teams: the admin of all of them is `person`. */
-export const memberOfTen = 'bob';
+/** Who reads ten of so many teams, each of which is read by one; the admin of all of them is `person`. */
+export const memberOf = (team: number, teams: number): string => `member-${team % Math.max(1, Math.floor(teams / 10))}`;
 export const slugOf = (team: number): string => `team-${team}`;
 
 const rowsPerInsert = 5_000;
@@ -48,7 +48,7 @@ export async function fillTeams(vault: Server, setting: Setting, { teams, perTea
   const slugs = Array.from({ length: teams }, (_, team) => slugOf(team));
   for (const [team, slug] of slugs.entries()) {
     await call('operator', 'POST', '/v1/teams', { slug, name: slug, admins: [person] });
-    if (team % Math.max(1, Math.floor(teams / 10)) === 0 && team < 10 * Math.floor(teams / 10)) await call('person', 'PUT', `/v1/teams/${slug}/members/${memberOfTen}`, { role: 'viewer' });
+    await call('person', 'PUT', `/v1/teams/${slug}/members/${memberOf(team, teams)}`, { role: 'viewer' });
   }
   await call('person', 'POST', `/v1/teams/${slugOf(0)}/key-rotations`);
   const { items: keys } = JSON.parse(await call('person', 'GET', `/v1/teams/${slugOf(0)}/keys`)) as { items: { id: string; state: string }[] };

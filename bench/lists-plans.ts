@@ -8,7 +8,7 @@ import { Subjects } from '../src/db/subjects.ts';
 import type { Caller, TeamRef } from '../src/http/access.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
 import type { TeamId } from '../src/shared/ids.ts';
-import { memberOfTen, slugOf } from './lists-filling.ts';
+import { memberOf, slugOf } from './lists-filling.ts';
 import { explain, indexesOf, noting, scannedWhole } from './plans.ts';
 import type { Setting } from './setting.ts';
 
@@ -20,7 +20,8 @@ export async function plansOf(setting: Setting, cases: readonly (readonly [strin
     const noted = noting(db);
     const fail = (): never => { throw new Error('a seal of a listed row does not hold'); };
     const lists = new CredentialLists({ db: noted.db, keyring, audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }), now: Date.now });
-    const caller: Caller = { sub: memberOfTen, subject: await new Subjects().ensure(db, memberOfTen), isOperator: false, requestId: '', address: null };
+    const sub = memberOf(0, 1);
+    const caller: Caller = { sub, subject: await new Subjects().ensure(db, sub), isOperator: false, requestId: '', address: null };
     const { id } = await db.selectFrom('team').select('id').where('slug', '=', slugOf(0) as never).executeTakeFirstOrThrow();
     const [lines, scans]: [string[][], string[]] = [[], []];
     const page = { limit: 50, after: undefined };

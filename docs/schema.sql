@@ -96,7 +96,7 @@ create table credential (
   constraint credential_pkey PRIMARY KEY (id),
   constraint credential_team_id_key UNIQUE (team_id, id),
   constraint credential_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
-  constraint credential_current_version_fkey FOREIGN KEY (id, current_version) REFERENCES credential_version(credential_id, version) DEFERRABLE INITIALLY DEFERRED,
+  constraint credential_current_version_fkey FOREIGN KEY (team_id, id, current_version) REFERENCES credential_version(team_id, credential_id, version) DEFERRABLE INITIALLY DEFERRED,
   constraint credential_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
   constraint credential_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES subject(id),
   constraint credential_current_version_positive CHECK (current_version > 0),
@@ -112,7 +112,7 @@ create index credential_deleted ON credential USING btree (team_id, id) WHERE st
 create index credential_disabled ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id) WHERE state = 'disabled'::text;
 create index credential_due ON credential USING btree (team_id, due_at, id) WHERE state <> 'deleted'::text AND due_at IS NOT NULL;
 create index credential_expires ON credential USING btree (team_id, expires_at, id) WHERE state <> 'deleted'::text AND expires_at IS NOT NULL;
-create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id, type) WHERE state <> 'deleted'::text;
+create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id, type, current_version) WHERE state <> 'deleted'::text;
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
 create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
 create index credential_updated ON credential USING btree (team_id, updated_at, id) WHERE state <> 'deleted'::text;
@@ -186,6 +186,7 @@ create table credential_usage (
   constraint credential_usage_pkey PRIMARY KEY (credential_id)
 );
 create index credential_usage_idle ON credential_usage USING btree (team_id, idle_since, credential_id);
+create index credential_usage_team ON credential_usage USING btree (team_id, credential_id) INCLUDE (use_count, last_used_at);
 create trigger credential_usage_knows_its_team BEFORE INSERT ON credential_usage FOR EACH ROW WHEN (new.team_id IS NULL OR new.made_at IS NULL) EXECUTE FUNCTION credential_usage_knows_its_team();
 
 -- tenant-data: one immutable version; token is Fernet, bound to every other column but undecryptable_at and created_…
@@ -202,7 +203,7 @@ create table credential_version (
   created_at timestamp with time zone not null,
   created_by uuid not null,
   key_history uuid[] not null default '{}'::uuid[],
-  constraint credential_version_pkey PRIMARY KEY (credential_id, version),
+  constraint credential_version_pkey PRIMARY KEY (team_id, credential_id, version),
   constraint credential_version_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
   constraint credential_version_credential_fkey FOREIGN KEY (team_id, credential_id) REFERENCES credential(team_id, id) ON DELETE CASCADE DEFERRABLE,
   constraint credential_version_data_key_fkey FOREIGN KEY (team_id, data_key_id) REFERENCES data_key(team_id, id),
@@ -350,11 +351,13 @@ create table key_rotation_failure (
   credential_id uuid not null,
   version integer not null,
   at timestamp with time zone not null,
+  team_id uuid not null,
   constraint key_rotation_failure_pkey PRIMARY KEY (rotation_id, credential_id, version),
   constraint key_rotation_failure_rotation_fkey FOREIGN KEY (rotation_id) REFERENCES key_rotation(id) ON DELETE CASCADE,
-  constraint key_rotation_failure_version_fkey FOREIGN KEY (credential_id, version) REFERENCES credential_version(credential_id, version) ON DELETE CASCADE
+  constraint key_rotation_failure_version_fkey FOREIGN KEY (team_id, credential_id, version) REFERENCES credential_version(team_id, credential_id, version) ON DELETE CASCADE
 );
-create index key_rotation_failure_version ON key_rotation_failure USING btree (credential_id, version);
+create index key_rotation_failure_version ON key_rotation_failure USING btree (team_id, credential_id, version);
+create trigger key_rotation_failure_knows_its_team BEFORE INSERT ON key_rotation_failure FOR EACH ROW WHEN (new.team_id IS NULL) EXECUTE FUNCTION key_rotation_failure_knows_its_team();
 
 -- tenant-data: held tokens that did not open during a rotation; they stay under their key and block retiring it
 create table key_rotation_oauth_failure (
@@ -784,6 +787,15 @@ CREATE OR REPLACE FUNCTION public.key_root_history()
 AS $function$
 begin
   if not (new.root_fingerprint = any (new.root_history)) then new.root_history := new.root_history || new.root_fingerprint; end if;
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.key_rotation_failure_knows_its_team()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  select team_id into new.team_id from credential_version where credential_id = new.credential_id and version = new.version;
   return new;
 end $function$;
 

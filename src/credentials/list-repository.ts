@@ -61,6 +61,9 @@ const sources = {
 // time do not. `offset 0` keeps the planner from reading the whole table instead, which it takes for cheaper as long as it is small.
 const credentialOf = (alias: string): RawBuilder<unknown> => sql`
   cross join lateral (select * from credential where credential.team_id = ${sql.ref(alias)}.team_id and credential.id = ${sql.ref(alias)}.id offset 0) credential`;
+/** A living team. */
+const teamOf = (id: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+  cross join lateral (select team.id, team.slug from team where team.id = ${id} and team.deleted_at is null offset 0) team`;
 const besides: Readonly<Record<Beside, RawBuilder<unknown>>> = {
   current: sql`cross join lateral (select current.key_history, current.undecryptable_at from credential_version current
     where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
@@ -103,16 +106,15 @@ function find(team: RawBuilder<unknown>, search: Search, wanted: Wanted): RawBui
 
 /** One search in each of the living teams, merged. */
 const findInTeams = (teams: readonly TeamId[], search: Search, inTeam: RawBuilder<unknown>): RawBuilder<unknown> => sql`
-  select found.* from ${idsOf(teams)} as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${inTeam}) found
+  select found.* from ${idsOf(teams)} as readable (id) ${teamOf(sql`readable.id`)} cross join lateral (${inTeam}) found
   ${ordering('found', search)} ${limitOf(search.limit)}`;
 
 /** What is told of what was found: rows of `credential` with their `key`. That these are few is all that the planner is to know. */
-async function readFound(executor: Executor, credential: RawBuilder<unknown>, teams: readonly TeamId[], search: Search, now: Date): Promise<PlacedRow[]> {
-  const ofOne = teams.length === 1 ? sql`and team.id = ${unseen(teams[0], 'uuid')}` : sql``;
+async function readFound(executor: Executor, credential: RawBuilder<unknown>, search: Search, now: Date): Promise<PlacedRow[]> {
   const few = sql.lit((search.limit <= pageItemsDefault + 1 ? pageItemsDefault : pageItemsMax) + 1);
   const { rows } = await sql<PlacedRow>`
     select ${columns(unseen(now, 'timestamptz'))}, ${keyText(sorts[search.sort], sql`credential.key`)} as "sortKey", ${grantsSql(sql`${search.subject}::uuid`)} as grants
-    from (select * from (${credential}) found limit ${few}) credential join team on team.id = credential.team_id ${ofOne} ${joins}
+    from (select * from (${credential}) found limit ${few}) credential ${teamOf(sql`credential.team_id`)} ${joins}
     ${ordering('credential', search)}`.execute(executor);
   return rows;
 }
@@ -122,7 +124,7 @@ export async function listCredentials(executor: Executor, teams: readonly TeamId
   // Whole rows at once where all that are read stand in the list, or are read anyway; else places, for which an index may do.
   const wanted = teams.length === 1 && (leftOf(search).length === 0 || sorts[search.sort].table === 'usage') ? 'rows' : 'places';
   const found = teams.length === 1 ? find(unseen(teams[0], 'uuid'), search, wanted) : findInTeams(teams, search, find(sql`team.id`, search, wanted));
-  return readFound(executor, wanted === 'rows' ? found : sql`select credential.*, found.key from (${found}) found ${credentialOf('found')}`, teams, search, now);
+  return readFound(executor, wanted === 'rows' ? found : sql`select credential.*, found.key from (${found}) found ${credentialOf('found')}`, search, now);
 }
 
 /** A page of those of these ids that stand in the list. */
@@ -136,7 +138,7 @@ export async function listCredentialsOf(executor: Executor, ids: readonly Creden
     select credential.*, ${sort.key} as key from ${idsOf(ids)} as wanted (id) cross join lateral (select * from credential where credential.id = wanted.id offset 0) credential
     ${joinsFor(search.conditions, ...(sort.table === 'usage' ? ['usage' as const] : []))}
     where ${and(where)} order by ${sort.key} ${direction(search.order)}, ${idOf(sort)} ${direction(search.order)} ${limitOf(search.limit)}`;
-  return readFound(executor, found, teams, search, now);
+  return readFound(executor, found, search, now);
 }
 
 /** The ids for which a condition may hold, by its index; at most so many. */
@@ -164,7 +166,7 @@ export async function listNames(executor: Executor, teams: readonly TeamId[], se
     ${left.length === 0 ? sql`` : sql`where ${and(left.map((condition) => condition.sql))} ${ordering('credential', search)} ${limitOf(search.limit)}`}`;
   const { rows } = await sql<NameRow>`
     select found.id, team.slug, found.key as name, found.type, found.key as "sortKey"
-    from ${idsOf(teams)} as readable (id) join team on team.id = readable.id and team.deleted_at is null cross join lateral (${names}) found
+    from ${idsOf(teams)} as readable (id) ${teamOf(sql`readable.id`)} cross join lateral (${names}) found
     ${ordering('found', search)} ${limitOf(search.limit)}`.execute(executor);
   return rows;
 }
@@ -175,15 +177,15 @@ export async function listNamesOf(executor: Executor, ids: readonly CredentialId
   const { rows } = await sql<NameRow>`
     select credential.id, team.slug, credential.name, credential.type, credential.name as "sortKey"
     from ${idsOf(ids)} as wanted (id) cross join lateral (select * from credential where credential.id = wanted.id offset 0) credential
-    join team on team.id = credential.team_id and team.deleted_at is null where ${and(where)}
+    ${teamOf(sql`credential.team_id`)} where ${and(where)}
     order by credential.name collate "C" ${direction(search.order)}, credential.id ${direction(search.order)} ${limitOf(search.limit)}`.execute(executor);
   return rows;
 }
 
 /** The living teams in which the subject has a membership row, with what it is worth. */
 export async function listTeamsWithRights(executor: Executor, subject: SubjectId): Promise<({ readonly id: TeamId; readonly slug: string } & RightsRow)[]> {
+  const who = unseen(subject, 'uuid');
   const { rows } = await sql<{ id: TeamId; slug: string } & RightsRow>`
-    select team.id, team.slug, ${rightsColumns} from team ${rightsJoin(subject)}
-    where team.deleted_at is null and member.subject_id is not null`.execute(executor);
+    select team.id, team.slug, ${rightsColumns} from membership own ${teamOf(sql`own.team_id`)} ${rightsJoin(who)} where own.subject_id = ${who}`.execute(executor);
   return rows;
 }

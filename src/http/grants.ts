@@ -3,6 +3,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
+import { unseen } from '../db/statement.ts';
 import type { GrantAccess, GranteeKind, Role } from '../db/tables.ts';
 import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -51,6 +52,7 @@ export const grantsSql = (subject: RawBuilder<unknown>): RawBuilder<readonly Gra
 
 /** Everything that is granted to a subject and to his teams, or to one of these only. `offset 0` keeps the planner from reading whole tables. */
 export async function listGrantsTo(executor: Executor, subject: SubjectId, team: TeamId | undefined): Promise<{ readonly owned: Owned; readonly row: GrantRow }[]> {
+  const who = unseen(subject, 'uuid');
   const granted = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql`
     cross join lateral (
       select id, team_id, credential_id, grantee_kind, access, revision, seal from credential_grant where ${condition} offset 0) held
@@ -62,9 +64,9 @@ export async function listGrantsTo(executor: Executor, subject: SubjectId, team:
     cross join lateral (select team.id, team.slug from team where team.id = holder.team_id and team.deleted_at is null offset 0) receiving
     left join engine asker on asker.subject_id = holder.subject_id
     ${granted(sql`grantee_team_id = receiving.id`)}
-    where holder.subject_id = ${subject} ${team === undefined ? sql`` : sql`and holder.team_id = ${team}`}
+    where holder.subject_id = ${who} ${team === undefined ? sql`` : sql`and holder.team_id = ${unseen(team, 'uuid')}`}
     ${team !== undefined ? sql`` : sql`union all ${columns}
-    from (select ${subject}::uuid as id) person
+    from (select ${who} as id) person
     left join engine asker on asker.subject_id = person.id
     cross join lateral (select null::uuid as id, null::text as slug) receiving
     cross join lateral (select null::text as role, null::boolean as acts_for_itself, null::int as revision, null::bytea as seal) holder

@@ -77,7 +77,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     id: operational, team_id: tenantData, credential_id: tenantData, subject_id: tenantData, client: tenantData, redirect_uri: operational, state_hash: operational, salt: operational,
     created_at: operational, expires_at: operational,
   },
-  key_rotation_failure: { rotation_id: operational, credential_id: tenantData, version: tenantData, at: operational },
+  key_rotation_failure: { rotation_id: operational, team_id: tenantData, credential_id: tenantData, version: tenantData, at: operational },
   audit_event: {
     id: within('event.id'), at: within('event.at'), actor_id: within('event.actor'), team_id: within('event.team'), action: within('event.action'), target_type: within('event.targetType'),
     target_id: within('event.targetId'), decision: within('event.decision'), reason: within('event.reason'), request_id: within('event.requestId'), key_id: within('event.key'),

@@ -166,7 +166,7 @@ t.test('a writer to the database offers himself nothing', async (t) => {
     await refuse('credential_moves_by_offer', `${credentialTo(third, other.id)}; ${versionsTo(third, { of: other.id })}`);
     await refuse('credential_moves_by_offer', `update credential set state = 'deleted', deleted_at = now(), team_id = '${third}' where id = '${id}'`);
     await refuse('credential_version_credential_fkey', credentialTo(third));   // there is an offer, but its versions stay
-    await refuse('credential_version_credential_fkey', versionsTo(third));
+    await refuse('credential_current_version_fkey', versionsTo(third));   // and it stays behind without its current one
     await refuse('credential_version_is_immutable', `${credentialTo(third)}; ${versionsTo(third, { token: 'token' })}`);
     await refuse('credential_version_is_immutable', `${credentialTo(third)}; ${versionsTo(third, { more: ", policy = '{}'" })}`);
     await refuse('token_needs_active_key', `${credentialTo(third)}; ${versionsTo(third, { key: billing })}`);
