@@ -29,9 +29,9 @@ const columns = [
 type Row = Readonly<Record<(typeof columns)[number][0], unknown>>;
 
 const insertRows = `
-  with of_team as (select ordinal - 1 as ordinal, team.id as team, key.id as key, subject.id as subject
+  with of_team as (select ordinal - 1 as ordinal, team.id as team, key.id as key, subject.id as subject, (select id from data_key marked where marked.team_id = team.id and compromised_at is not null) as marked
     from unnest($1::text[]) with ordinality as slug (slug, ordinal) join team on team.slug = slug.slug join data_key key on key.team_id = team.id and key.state = 'active', subject where subject.sub = '${person}'),
-  row as (select of_team.team as team_id, of_team.key, of_team.subject, made.* from unnest(${columns.map(([, type], i) => `$${i + 4}::${type}[]`).join(', ')}) as made (${columns.map(([name]) => name).join(', ')}) join of_team on of_team.ordinal = made.team),
+  row as (select of_team.team as team_id, of_team.key, of_team.subject, of_team.marked, made.* from unnest(${columns.map(([, type], i) => `$${i + 3}::${type}[]`).join(', ')}) as made (${columns.map(([name]) => name).join(', ')}) join of_team on of_team.ordinal = made.team),
   credentials as (
     insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, rotate_after, revision, seal, created_at, created_by, updated_at, updated_by, deleted_at)
     select id, team_id, name, type, 'made by the bench', jsonb_build_object('env', label), state, 1, expires, rotate, 1, seal, created, subject, updated, subject, deleted from row),
@@ -39,21 +39,23 @@ const insertRows = `
   held as (
     insert into oauth_token (credential_id, team_id, sequence, client, policy, failure, failed_at, is_refreshable) select id, team_id, 1, '{}', '{}', 'invalid_grant', now(), true from row where unrefreshed)
   insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, undecryptable_at, created_at, created_by, key_history)
-  select team_id, id, 1, key, $2, '{apiKey}', '${JSON.stringify(publicFields)}', '${JSON.stringify(policy)}', case when unreadable then now() end, created, subject, case when exposed then array[$3::uuid, key] else array[key] end
+  select team_id, id, 1, key, $2, '{apiKey}', '${JSON.stringify(publicFields)}', '${JSON.stringify(policy)}', case when unreadable then now() end, created, subject, case when exposed and marked is not null then array[marked, key] else array[key] end
   from row`;
 
-/** Makes the teams through the vault and fills them past it. One key is marked as known to somebody. */
+/** Makes the teams through the vault and fills them past it. In every tenth team a key is marked as known to somebody. */
 export async function fillTeams(vault: Server, setting: Setting, { teams, perTeam }: { teams: number; perTeam: number }): Promise<void> {
   const call = (as: keyof Setting['tokens'], method: string, path: string, body?: object): Promise<string> => ask(vault.port, requestText(method, path, setting.tokens[as], body));
+  const markKey = async (slug: string): Promise<void> => {
+    await call('person', 'POST', `/v1/teams/${slug}/key-rotations`);
+    const { items: keys } = JSON.parse(await call('person', 'GET', `/v1/teams/${slug}/keys`)) as { items: { id: string; state: string }[] };
+    await call('person', 'POST', `/v1/teams/${slug}/keys/${keys.find(({ state }) => state !== 'active')?.id}/mark-compromised`, { reason: 'the bench wants one' });
+  };
   const slugs = Array.from({ length: teams }, (_, team) => slugOf(team));
   for (const [team, slug] of slugs.entries()) {
     await call('operator', 'POST', '/v1/teams', { slug, name: slug, admins: [person] });
     await call('person', 'PUT', `/v1/teams/${slug}/members/${memberOf(team, teams)}`, { role: 'viewer' });
+    if (team % 10 === 0) await markKey(slug);
   }
-  await call('person', 'POST', `/v1/teams/${slugOf(0)}/key-rotations`);
-  const { items: keys } = JSON.parse(await call('person', 'GET', `/v1/teams/${slugOf(0)}/keys`)) as { items: { id: string; state: string }[] };
-  const marked = keys.find(({ state }) => state !== 'active')?.id;
-  await call('person', 'POST', `/v1/teams/${slugOf(0)}/keys/${marked}/mark-compromised`, { reason: 'the bench wants one' });
 
   const { db, close } = openDatabase({ url: setting.databaseUrl, onError: (error) => { throw error; } });
   const client = new pg.Client({ connectionString: setting.databaseUrl });
@@ -82,13 +84,13 @@ export async function fillTeams(vault: Server, setting: Setting, { teams, perTea
       return {
         id, team, name, type, label: chance(59) < 0.004 ? 'rare' : environments[n % environments.length], state, expires, rotate: chance(61) < 0.2 ? at(chance(67) * 365 - 5) : null, created,
         updated: at(-400 + chance(71) * 399), deleted: isDeleted ? at(-1) : null, used: chance(73) < 0.6 ? at(-chance(79) * 390) : null, seal: sealCredential(keyring, sealed),
-        unreadable: chance(83) < 0.005, exposed: chance(89) < 0.005, unrefreshed: isUnrefreshed,
+        unreadable: chance(83) < 0.005, exposed: chance(89) < 0.05, unrefreshed: isUnrefreshed,
       };
     };
     await client.query('set session_replication_role = replica; set synchronous_commit = off');
     for (let stored = 0; stored < teams * perTeam; stored += rowsPerInsert) {
       const rows = Array.from({ length: Math.min(rowsPerInsert, teams * perTeam - stored) }, (_, i) => makeRow(stored + i));
-      await client.query({ name: 'fill', text: insertRows, values: [slugs, token, marked, ...columns.map(([name]) => rows.map((row) => row[name]))] });
+      await client.query({ name: 'fill', text: insertRows, values: [slugs, token, ...columns.map(([name]) => rows.map((row) => row[name]))] });
     }
     await client.query('vacuum analyze');
   } finally {

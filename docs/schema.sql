@@ -110,14 +110,15 @@ create table credential (
 );
 create index credential_deleted ON credential USING btree (team_id, id) WHERE state = 'deleted'::text;
 create index credential_disabled ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id) WHERE state = 'disabled'::text;
-create index credential_due ON credential USING btree (team_id, due_at, id) WHERE state <> 'deleted'::text AND due_at IS NOT NULL;
-create index credential_expires ON credential USING btree (team_id, expires_at, id) WHERE state <> 'deleted'::text AND expires_at IS NOT NULL;
+create index credential_due ON credential USING btree (team_id, due_at, id) INCLUDE (type, current_version) WHERE state <> 'deleted'::text AND due_at IS NOT NULL;
+create index credential_expires ON credential USING btree (team_id, expires_at, id) INCLUDE (type, current_version) WHERE state <> 'deleted'::text AND expires_at IS NOT NULL;
 create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id, type, current_version) WHERE state <> 'deleted'::text;
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
 create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
-create index credential_updated ON credential USING btree (team_id, updated_at, id) WHERE state <> 'deleted'::text;
+create index credential_updated ON credential USING btree (team_id, updated_at, id) INCLUDE (type, current_version) WHERE state <> 'deleted'::text;
 create trigger credential_moves_by_offer BEFORE UPDATE ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id OR new.id <> old.id) EXECUTE FUNCTION credential_moves_by_offer();
 create trigger credential_usage_follows AFTER DELETE OR UPDATE OF team_id ON credential FOR EACH ROW EXECUTE FUNCTION credential_usage_follows();
+create trigger team_receives AFTER UPDATE OF team_id ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id) EXECUTE FUNCTION team_receives();
 
 -- tenant-data, sealed: what a team or a subject may do with a credential of another team
 create table credential_grant (
@@ -186,7 +187,7 @@ create table credential_usage (
   constraint credential_usage_pkey PRIMARY KEY (credential_id)
 );
 create index credential_usage_idle ON credential_usage USING btree (team_id, idle_since, credential_id);
-create index credential_usage_team ON credential_usage USING btree (team_id, credential_id) INCLUDE (use_count, last_used_at);
+create index credential_usage_team ON credential_usage USING btree (team_id, credential_id) INCLUDE (use_count, last_used_at, idle_since);
 create trigger credential_usage_knows_its_team BEFORE INSERT ON credential_usage FOR EACH ROW WHEN (new.team_id IS NULL OR new.made_at IS NULL) EXECUTE FUNCTION credential_usage_knows_its_team();
 
 -- tenant-data: one immutable version; token is Fernet, bound to every other column but undecryptable_at and created_…
@@ -256,7 +257,7 @@ create table data_key (
   constraint data_key_state_known CHECK (state = ANY (ARRAY['active'::text, 'decryptOnly'::text, 'retired'::text, 'destroyPending'::text, 'destroyed'::text])),
   constraint data_key_version_positive CHECK (version > 0)
 );
-create index data_key_compromised ON data_key USING btree (id) WHERE compromised_at IS NOT NULL;
+create index data_key_compromised ON data_key USING btree (team_id, id) WHERE compromised_at IS NOT NULL;
 create index data_key_destroy_due ON data_key USING btree (destroy_at) WHERE state = 'destroyPending'::text;
 create unique index data_key_one_active ON data_key USING btree (team_id) WHERE state = 'active'::text;
 create index data_key_root ON data_key USING btree (root_fingerprint);
@@ -551,6 +552,7 @@ create table team (
   refuse_exposed_leases boolean not null default false,
   default_delivery text[] not null default '{lease}'::text[],
   versions_kept integer not null default 10,
+  has_received boolean not null default false, -- whether a credential ever came from another team, with the list of keys that it was under there
   constraint team_pkey PRIMARY KEY (id),
   constraint team_slug_key UNIQUE (slug),
   constraint team_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
@@ -840,6 +842,15 @@ begin
     raise exception 'a held token keeps its place' using errcode = 'check_violation', constraint = 'oauth_token_keeps_its_place';
   end if;
   return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.team_receives()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  update team set has_received = true where id = new.team_id and not has_received;
+  return null;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.token_needs_active_key()

@@ -27,8 +27,32 @@ end $$;
 create trigger key_rotation_failure_knows_its_team before insert on key_rotation_failure
   for each row when (new.team_id is null) execute function key_rotation_failure_knows_its_team();
 
-create index credential_usage_team on credential_usage (team_id, credential_id) include (use_count, last_used_at);
+create index credential_usage_team on credential_usage (team_id, credential_id) include (use_count, last_used_at, idle_since);
 
--- The current version comes along, for conditions on it.
-drop index credential_living_name;
+-- What is asked of the rows that a list walks comes along: the type, and the version on which other conditions are.
+drop index credential_living_name, credential_updated, credential_expires, credential_due;
 create unique index credential_living_name on credential (team_id, name collate "C") include (id, type, current_version) where state <> 'deleted';
+create index credential_updated on credential (team_id, updated_at, id) include (type, current_version) where state <> 'deleted';
+create index credential_expires on credential (team_id, expires_at, id) include (type, current_version) where state <> 'deleted' and expires_at is not null;
+create index credential_due on credential (team_id, due_at, id) include (type, current_version) where state <> 'deleted' and due_at is not null;
+
+-- What was never under a marked key is not looked for: a team has only its own keys in the lists of its versions, unless a credential came
+-- to it from another.
+alter table team add column has_received boolean not null default false;
+comment on column team.has_received is 'whether a credential ever came from another team, with the list of keys that it was under there';
+update team set has_received = true where id in (
+  select held.team_id
+  from (select team_id, key_history from credential_version union all select team_id, key_history from oauth_token) held
+  cross join lateral unnest(held.key_history) as key (id) join data_key on data_key.id = key.id
+  where data_key.team_id <> held.team_id);
+
+create function team_receives() returns trigger language plpgsql as $$
+begin
+  update team set has_received = true where id = new.team_id and not has_received;
+  return null;
+end $$;
+create trigger team_receives after update of team_id on credential
+  for each row when (new.team_id <> old.team_id) execute function team_receives();
+
+drop index data_key_compromised;
+create index data_key_compromised on data_key (team_id, id) where compromised_at is not null;

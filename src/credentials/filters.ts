@@ -2,7 +2,7 @@
 // rows that are walked, unless what it lets through is little and an index finds that.
 import { type RawBuilder, sql } from 'kysely';
 import { unseen } from '../db/statement.ts';
-import { type ProblemName, problemCondition } from './health.ts';
+import { mayBeExposed, type ProblemName, problemCondition } from './health.ts';
 import type { SortName } from './sorts.ts';
 
 export interface CredentialFilters {
@@ -26,6 +26,8 @@ export interface Condition {
   /** The orders in whose index it is a range or a whole part. */
   readonly servedBy: readonly SortName[];
   readonly beside?: Beside;
+  /** Asked of each `team.id` first: where it does not hold, the condition holds for nothing. */
+  readonly ofTeam?: RawBuilder<unknown>;
   /** The ids of the living credentials of `team.id` for which it may hold, by an index of its own. */
   readonly few?: RawBuilder<unknown>;
 }
@@ -67,8 +69,8 @@ function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
     case 'expired': case 'expiring': return { sql: condition, servedBy: ['expiresAt'], few: livingWhere(condition) };
     case 'undecryptable': return { sql: condition, servedBy: [], beside: 'current', few: sql`select version.credential_id as id from credential_version version where version.team_id = team.id and version.undecryptable_at is not null` };
     case 'refreshFailed': return { sql: condition, servedBy: [], few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and (held.failure is not null or not held.is_refreshable)` };
-    // What was ever under a key has no index: rotations would pay for it at each row. Where no key is marked there is nothing.
-    case 'exposed': return { sql: condition, servedBy: [], beside: 'current', few: livingWhere(sql`exists (select 1 from data_key where compromised_at is not null)`) };
+    // What was ever under a key has no index: rotations would pay for it at each row.
+    case 'exposed': return { sql: condition, servedBy: [], beside: 'current', ofTeam: mayBeExposed(sql`team.id`) };
   }
 }
 

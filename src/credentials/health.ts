@@ -17,6 +17,11 @@ const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<b
   (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
     and coalesce((select ${condition} from oauth_token held where held.credential_id = credential.id), false))`;
 
+/** Whether anything of a team may be exposed: one of its own keys is marked, or any at all and it once received a credential from others, with the keys of these in its list. */
+export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
+  exists (select 1 from data_key marked where marked.compromised_at is not null
+    and (marked.team_id = ${team} or (select has_received from team receiver where receiver.id = ${team})))`;
+
 /** Whether a compromised key ever protected the values of the version with this history, or the tokens held beside it. */
 export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
   (${history} && ${compromised} or ${heldToken(sql`held.key_history && ${compromised}`)})`;

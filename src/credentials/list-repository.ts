@@ -101,7 +101,7 @@ function find(team: RawBuilder<unknown>, search: Search, wanted: Wanted): RawBui
   const left = leftOf(search);
   return sql`
     select ${columns} from (${walk(team, search, limitOf(search.walkedMax))}) ${at} ${sorts[search.sort].table === 'usage' ? credentialOf('walked') : sql``} ${joinsFor(left)}
-    where ${and([stateOf(search), ...left.map((condition) => condition.sql)])} order by ${at}.key ${direction(search.order)}, ${at}.id ${direction(search.order)} ${limitOf(search.limit)}`;
+    where ${and([...(knowsState(search) ? [] : [stateOf(search)]), ...left.map((condition) => condition.sql)])} order by ${at}.key ${direction(search.order)}, ${at}.id ${direction(search.order)} ${limitOf(search.limit)}`;
 }
 
 /** One search in each of the living teams, merged. */
@@ -139,6 +139,12 @@ export async function listCredentialsOf(executor: Executor, ids: readonly Creden
     ${joinsFor(search.conditions, ...(sort.table === 'usage' ? ['usage' as const] : []))}
     where ${and(where)} order by ${sort.key} ${direction(search.order)}, ${idOf(sort)} ${direction(search.order)} ${limitOf(search.limit)}`;
   return readFound(executor, found, search, now);
+}
+
+/** Those of the teams in which the conditions may hold for anything. */
+export async function listTeamsConcerned(executor: Executor, teams: readonly TeamId[], asked: readonly RawBuilder<unknown>[]): Promise<TeamId[]> {
+  const { rows } = await sql<{ id: TeamId }>`select team.id from ${idsOf(teams)} as team (id) where ${and(asked)}`.execute(executor);
+  return rows.map(({ id }) => id);
 }
 
 /** The ids for which a condition may hold, by its index; at most so many. */

@@ -97,8 +97,11 @@ export class CredentialLists {
     return shared.size === 0 ? own : merged(own, await repository.listCredentialsOf(this.#parts.db, [...shared.keys()], [...new Set(shared.values())], search, now), search);
   }
 
-  async #find(teams: readonly TeamId[], search: Search, now: Date): Promise<Found<PlacedRow>> {
+  async #find(all: readonly TeamId[], search: Search, now: Date): Promise<Found<PlacedRow>> {
     const { db } = this.#parts;
+    const asked = search.conditions.flatMap(({ ofTeam }) => ofTeam ?? []);
+    const teams = asked.length === 0 ? all : await repository.listTeamsConcerned(db, all, asked);
+    if (teams.length === 0) return nothing;
     const few = isFiltered(search) ? await this.#findFew(teams, search) : undefined;
     if (few !== undefined) return { rows: few.length === 0 ? [] : await repository.listCredentialsOf(db, few, teams, search, now), end: undefined };
     return this.#upToEnd(teams, search, await repository.listCredentials(db, teams, search, now));

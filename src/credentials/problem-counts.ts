@@ -1,9 +1,9 @@
 // How many of a team's credentials have which problem. Each is counted by the small index of those that have it, so that a large team
-// without problems is counted as fast as a small one; only `exposed`, where a key is marked as known to somebody, looks at every row.
+// without problems is counted as fast as a small one; only `exposed`, where a key is marked that the team may have had, looks at every row.
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';
-import { type ProblemName, problemCondition, problemNames } from './health.ts';
+import { mayBeExposed, type ProblemName, problemCondition, problemNames } from './health.ts';
 
 export interface ProblemCounts { readonly total: number; readonly problems: Readonly<Record<ProblemName, number>> }
 
@@ -14,7 +14,7 @@ export async function countProblems(executor: Executor, team: TeamId, now: Date)
   const from: Readonly<Record<ProblemName, RawBuilder<unknown>>> = {
     disabled: sql`credential where credential.team_id = ${team} and`,
     undecryptable: sql`credential ${current} where ${living} and current.team_id = ${team} and`,
-    exposed: sql`credential ${current} where ${living} and exists (select 1 from data_key where compromised_at is not null) and`,
+    exposed: sql`credential ${current} where ${living} and ${mayBeExposed(sql`${team}`)} and`,
     refreshFailed: sql`credential where ${living} and credential.id in (select held.credential_id from oauth_token held where held.team_id = ${team} and (held.failure is not null or not held.is_refreshable)) and`,
     expired: sql`credential where ${living} and`,
     expiring: sql`credential where ${living} and`,

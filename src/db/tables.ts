@@ -26,6 +26,7 @@ export interface TeamTable extends Stamped {
   rotate_every_days: ColumnType<number | null, number | null | undefined, number | null>;
   refuse_exposed_leases: ColumnType<boolean, boolean | undefined, boolean>;
   versions_kept: ColumnType<number, number | undefined, number>;
+  has_received: ColumnType<boolean, never, never>;
   default_delivery: ColumnType<Delivery[], Delivery[] | undefined, Delivery[]>;
 }
 export interface MembershipTable extends Stamped {

@@ -58,14 +58,26 @@ export async function claimRefresh(db: Db, claim: Claim): Promise<boolean> {
   return claimed.rows.length > 0;
 }
 
-/** The sequence of the row, locked; made where there is none. Before the team's key is locked, as everybody who writes both does. */
+/** The credential is another team's by now. */
+export class CredentialMoved extends Error { override name = 'CredentialMoved'; }
+
+/** Whose the credential is; undefined when it is gone. */
+export async function findOwner(db: Db, credential: CredentialId): Promise<{ team: TeamId; slug: string } | undefined> {
+  return db.selectFrom('credential').innerJoin('team', 'team.id', 'credential.team_id').select(['team.id as team', 'team.slug']).where('credential.id', '=', credential).executeTakeFirst();
+}
+
+/**
+ * The sequence of the row, locked; made where there is none. Before the team's key is locked, as everybody who writes both does.
+ * Throws CredentialMoved; a foreign key violation where the credential is gone, or moved and never had such a row.
+ */
 export async function lockHeld(trx: Trx, of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject }): Promise<number> {
   await sql`
     insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version)
     values (${of.credential}, ${of.team}, 0, ${JSON.stringify(of.client)}::jsonb, ${JSON.stringify(of.policy)}::jsonb, true)
     on conflict on constraint oauth_token_pkey do nothing`.execute(trx);
   const row = await trx.selectFrom('oauth_token').select('sequence').where('credential_id', '=', of.credential).where('team_id', '=', of.team)
-    .forUpdate().executeTakeFirstOrThrow();
+    .forUpdate().executeTakeFirst();
+  if (row === undefined) throw new CredentialMoved('the account is held for another team');
   return row.sequence;
 }
 

@@ -155,15 +155,25 @@ export class AccessTokens {
       if (!(error instanceof ProviderRefused || error instanceof ProviderUnavailable)) throw error;
       return this.#noteFailure(use, situation, { claim, failure: error instanceof ProviderRefused ? error.reason : undefined });
     }
-    for (let attempt = 1; ; attempt += 1) {
+    for (let [attempt, place] = [1, use]; ; attempt += 1) {
       try {
-        return await this.#store(use, situation, grant);
+        await this.#store(place, situation, grant);
+        if (place === use) return;
+        break;
       } catch (error) {
         // The old refresh token may be void already: what was got is not given up at the first trouble. Its place lets it be stored once.
         if (attempt >= storeAttempts) throw error;
-        await delay(100 * attempt);
+        if (error instanceof repository.CredentialMoved || isForeignKeyViolation(error)) {
+          // The claim was over when the answer came, and the credential has been handed over: what was got follows it.
+          const owner = await repository.findOwner(this.#parts.db, use.credential.id);
+          if (owner === undefined) break;
+          place = { ...use, credential: { ...use.credential, ...owner } };
+        } else {
+          await delay(100 * attempt);
+        }
       }
     }
+    throw new NoAccessToken('notConnected');   // for this team
   }
 
   #ask({ credential, secrets }: TokenUse, { tokens }: Situation): Promise<Grant> {

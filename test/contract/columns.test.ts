@@ -25,7 +25,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   subject: { id: within('membership.subject', 'engine.subject'), sub: within('membership.sub', 'engine.sub', 'credential_grant.name'), created_at: operational },
   team: {
     id: within('membership.team'), slug: within('membership.slug', 'credential_grant.slug', 'credential_grant.name', 'credential_transfer.slug', 'credential_transfer.toSlug'), name: tenantData, token_format: operational, revision: operational, deleted_at: operational,
-    rotate_every_days: operational, refuse_exposed_leases: operational, default_delivery: operational, versions_kept: operational, ...stamps,
+    rotate_every_days: operational, refuse_exposed_leases: operational, default_delivery: operational, versions_kept: operational, has_received: operational, ...stamps,
   },
   membership: {
     team_id: within('membership.team'), subject_id: within('membership.subject'), role: within('membership.role'), acts_for_itself: within('membership.actsForItself'),

@@ -19,10 +19,11 @@ const value = 'a value, or what a value could be got from';
 const seal = 'what it says is `intact`';
 const claim = 'who refreshes at this very moment';
 const columnsLeftOut: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  team: { deleted_at: 'a team that is exported lives' },
+  team: { deleted_at: 'a team that is exported lives', has_received: 'whether a list of keys may name keys of another team' },
   membership: { team_id: place, seal },
   data_key: { team_id: place, wrapped: value },
   key_rotation: { team_id: place },
+  key_rotation_failure: { team_id: place },
   credential: { team_id: place, seal, due_at: 'the earlier of `expiresAt` and `rotateAfter`' },
   credential_usage: { team_id: place, made_at: 'when the credential was made', idle_since: '`lastUsedAt`, or when the credential was made' },
   credential_version: { team_id: place, token: value },

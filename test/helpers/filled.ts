@@ -1,5 +1,7 @@
 // Credentials as they would be after years: put straight into the tables, with the seals of the vault, any times and any problems.
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { sql } from 'kysely';
 import { sealCredential } from '../../src/credentials/seal.ts';
 import { type CredentialId, newId, type TeamId } from '../../src/shared/ids.ts';
@@ -22,12 +24,14 @@ export const plain = (team: string, name: string, atMs = Date.now()): Filled => 
 const timeOf = (microseconds: number | null): string => (microseconds === null ? 'null' : `(timestamptz 'epoch' + ${microseconds} * interval '1 microsecond')`);
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
-/** Stores them, made by alice; nothing of theirs can be opened. Those that are exposed were once under a key of their team that is marked. */
+// The migration's own statement, for what was there before it.
+const notesReceivers = /^update team set has_received [^;]*;/m.exec(readFileSync(join(import.meta.dirname, '../../migrations/0019_gather_lists.sql'), 'utf8'))![0];
+
+/** Stores them, made by alice; nothing of theirs can be opened. Those that are exposed were once under a key that is marked: of their team, or else of another, from which they came then. */
 export async function fillCredentials(vault: TestVault, filled: readonly Filled[]): Promise<void> {
   const { db, keyring } = vault;
-  const { rows: teams } = await sql<{ slug: string; id: TeamId; key: string; by: string }>`
-    select team.slug, team.id, data_key.id as key, subject.id as by from team join data_key on data_key.team_id = team.id and data_key.state = 'active', subject where sub = 'alice'`.execute(db);
-  const { rows: [marked] } = await sql<{ id: string }>`select id from data_key where compromised_at is not null limit 1`.execute(db);
+  const { rows: teams } = await sql<{ slug: string; id: TeamId; key: string; by: string; marked: string | null }>`
+    select team.slug, team.id, data_key.id as key, subject.id as by, (select id from data_key marked where compromised_at is not null order by marked.team_id <> team.id limit 1) as marked from team join data_key on data_key.team_id = team.id and data_key.state = 'active', subject where sub = 'alice'`.execute(db);
   const publicFields = {};
   const policy = { delivery: [], allowedHosts: [] };
   const token = `gAAAA${randomBytes(90).toString('base64url')}`;
@@ -46,9 +50,10 @@ export async function fillCredentials(vault: TestVault, filled: readonly Filled[
       })}`,
       `insert into credential_usage (credential_id, team_id, made_at, use_count, last_used_at) values ${values(({ row, of }) => `'${row.id}', '${of.id}', ${timeOf(row.createdAt)}, 0, ${timeOf(row.usedAt)}`)}`,
       `insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, undecryptable_at, created_at, created_by, key_history) values ${values(({ row, of }) =>
-        `'${of.id}', '${row.id}', 1, '${of.key}', '${token}', '{token}', '{}', '${JSON.stringify(policy)}', ${row.isUndecryptable ? 'now()' : 'null'}, ${timeOf(row.createdAt)}, '${of.by}', array['${of.key}'${row.isExposed ? `, '${marked?.id}'` : ''}]::uuid[]`)}`,
+        `'${of.id}', '${row.id}', 1, '${of.key}', '${token}', '{token}', '{}', '${JSON.stringify(policy)}', ${row.isUndecryptable ? 'now()' : 'null'}, ${timeOf(row.createdAt)}, '${of.by}', array['${of.key}'${row.isExposed ? `, '${of.marked}'` : ''}]::uuid[]`)}`,
       ...(failing.length === 0 ? [] : [`insert into oauth_token (credential_id, team_id, sequence, client, policy, failure, failed_at, is_refreshable) values ${
         failing.map(({ row, of }) => `('${row.id}', '${of.id}', 1, '{}', '{}', 'invalid_grant', now(), true)`).join(',')}`]),
     );
   }
+  await intrude(db, notesReceivers);
 }

@@ -70,6 +70,44 @@ t.test('a key of the former team that becomes known still exposes what moved awa
   t.same(await problems(), []);
 });
 
+t.test('what a provider gives after its claim was over follows the credential to its new team', async (t) => {
+  const server = await startAuthorizationServer(t);
+  const stage = await oauthStage(t, server);
+  const { vault } = stage;
+  const bot = await registerEngine(vault, 'bot');
+  await vault.team('billing', ['bella']);
+  await vault.member('billing', 'bot', 'engine', 'bella');
+  await vault.member('billing', 'alice', 'editor', 'bella');
+  const { id } = await storeOAuth(stage, 'sheets');
+  await connect(stage, id);
+  vault.clock.ms += 7_200_000;
+  server.behaviour.onToken = async () => {
+    server.behaviour.onToken = undefined;
+    vault.clock.ms += 600_000;
+    await demand(accept(vault, await offer(vault, id)), 200);
+  };
+  t.same(rulesOf(await askLease(vault, 'n8n', [{ id }])), ['/credentials/0 notConnected'], 'nobody of the former team has it');
+  t.same(rulesOf(await askLease(vault, 'n8n', [{ id }])), ['/credentials/0 notFound']);
+  t.equal((await leaseFields({ ...stage, engine: bot }, id))['accessToken'], server.given.accessTokens[1]);
+  t.equal(server.asked['refresh_token'], 1, 'asked once: the refresh token was good once');
+  t.match(await vault.db.selectFrom('oauth_token').select(['sequence', 'data_key_id']).execute(), [{ sequence: 2, data_key_id: (await keysOf(vault, 'billing'))[0] }]);
+  t.match(await events(vault, 'billing', 'bella', 'oauth.refresh'), [{ target: { id }, intact: true }]);
+  t.same(await scan(vault), []);
+  vault.clock.ms += 7_200_000;
+  t.equal((await leaseFields({ ...stage, engine: bot }, id))['accessToken'], server.given.accessTokens[2], 'and the new refresh token is the one that is held');
+
+  await t.test('of one that is gone by then nothing is kept', async (t) => {
+    const { id: gone } = await storeOAuth(stage, 'gone');
+    await connect(stage, gone);
+    vault.clock.ms += 7_200_000;
+    server.behaviour.onToken = async () => {
+      server.behaviour.onToken = undefined;
+      await sql`delete from credential where id = ${gone}`.execute(vault.db);
+    };
+    t.same(rulesOf(await askLease(vault, 'n8n', [{ id: gone }])), ['/credentials/0 notConnected']);
+  });
+});
+
 t.test('a connected account moves along, with its own list of keys; what was begun ends; a refresh is waited for', async (t) => {
   const server = await startAuthorizationServer(t);
   const stage = await oauthStage(t, server);

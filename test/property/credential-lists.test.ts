@@ -53,6 +53,13 @@ t.test('lists', async (t) => {
   const listsWith = (bounds?: { walkedRowsMax: number; fewMax: number }): CredentialLists => listsOf(vault, bounds);
   const walk = (lists: CredentialLists, asked: Asked, between?: () => Promise<unknown>): Promise<string[]> => walkPages(vault, lists, { caller, team: asked.isOfTeam ? team : undefined, listing: listingFor(asked), limit: asked.limit }, between);
 
+  t.test('what was under a key of another team is found in the team that it came to', async (t) => {
+    const { items } = (await vault.call('ann', 'GET', '/v1/teams/foreign/credentials?problem=exposed&limit=200')).json;
+    const expected = rows.filter((row) => row.team === 'foreign' && row.isExposed && row.state !== 'deleted').map(({ id }) => id);
+    t.ok(expected.length > 0);
+    t.same(items.map(({ id }: any) => id).sort(), expected.sort());
+  });
+
   t.test('every filter with every order is what a naive computation says', async (t) => {
     const each: readonly Partial<CredentialFilters>[] = [
       {}, { type: 'openai' }, { labels: ['env:prod'] }, { namePrefix: 'ab' }, ...problemNames.map((problem) => ({ problem })), { expiresBefore: dateOf(nowUs) }, { dueBefore: dateOf(nowUs) },
