@@ -93,6 +93,7 @@ create table credential (
   state_before text, -- sealed; of deleted ones: the state to which they come back
   rotate_after timestamp with time zone,
   due_at timestamp with time zone generated always as (LEAST(expires_at, rotate_after)) stored, -- when somebody has to see to it
+  label_bits bigint not null generated always as (label_bits(labels)) stored, -- where a label may be, for lists; what it is stands in labels
   constraint credential_pkey PRIMARY KEY (id),
   constraint credential_team_id_key UNIQUE (team_id, id),
   constraint credential_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
@@ -110,12 +111,12 @@ create table credential (
 );
 create index credential_deleted ON credential USING btree (team_id, id) WHERE state = 'deleted'::text;
 create index credential_disabled ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id) WHERE state = 'disabled'::text;
-create index credential_due ON credential USING btree (team_id, due_at, id) INCLUDE (type, current_version) WHERE state <> 'deleted'::text AND due_at IS NOT NULL;
-create index credential_expires ON credential USING btree (team_id, expires_at, id) INCLUDE (type, current_version) WHERE state <> 'deleted'::text AND expires_at IS NOT NULL;
-create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id, type, current_version) WHERE state <> 'deleted'::text;
+create index credential_due ON credential USING btree (team_id, due_at, id) INCLUDE (type, current_version, label_bits) WHERE state <> 'deleted'::text AND due_at IS NOT NULL;
+create index credential_expires ON credential USING btree (team_id, expires_at, id) INCLUDE (type, current_version, label_bits) WHERE state <> 'deleted'::text AND expires_at IS NOT NULL;
+create unique index credential_living_name ON credential USING btree (team_id, name COLLATE "C") INCLUDE (id, type, current_version, label_bits) WHERE state <> 'deleted'::text;
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
 create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
-create index credential_updated ON credential USING btree (team_id, updated_at, id) INCLUDE (type, current_version) WHERE state <> 'deleted'::text;
+create index credential_updated ON credential USING btree (team_id, updated_at, id) INCLUDE (type, current_version, label_bits) WHERE state <> 'deleted'::text;
 create trigger credential_moves_by_offer BEFORE UPDATE ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id OR new.id <> old.id) EXECUTE FUNCTION credential_moves_by_offer();
 create trigger credential_usage_follows AFTER DELETE OR UPDATE OF team_id ON credential FOR EACH ROW EXECUTE FUNCTION credential_usage_follows();
 create trigger team_receives AFTER UPDATE OF team_id ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id) EXECUTE FUNCTION team_receives();
@@ -800,6 +801,15 @@ begin
   select team_id into new.team_id from credential_version where credential_id = new.credential_id and version = new.version;
   return new;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.label_bits(labels jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+  select coalesce(bit_or(1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer), 0)
+  from jsonb_each_text(labels) label
+$function$;
 
 CREATE OR REPLACE FUNCTION public.membership_engine_role()
  RETURNS trigger

@@ -29,12 +29,21 @@ create trigger key_rotation_failure_knows_its_team before insert on key_rotation
 
 create index credential_usage_team on credential_usage (team_id, credential_id) include (use_count, last_used_at, idle_since);
 
--- What is asked of the rows that a list walks comes along: the type, and the version on which other conditions are.
+-- 64 bits of a credential's labels: one that has a label has its bit, and of those that do not have it one in 64 for each label has it too.
+-- So a list looks for a label in an index, and then at the labels of those that may have it.
+create function label_bits(labels jsonb) returns bigint language sql immutable strict parallel safe as $$
+  select coalesce(bit_or(1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer), 0)
+  from jsonb_each_text(labels) label
+$$;
+alter table credential add column label_bits bigint not null generated always as (label_bits(labels)) stored;
+comment on column credential.label_bits is 'where a label may be, for lists; what it is stands in labels';
+
+-- What is asked of the rows that a list walks comes along: type and labels, and the version on which other conditions are.
 drop index credential_living_name, credential_updated, credential_expires, credential_due;
-create unique index credential_living_name on credential (team_id, name collate "C") include (id, type, current_version) where state <> 'deleted';
-create index credential_updated on credential (team_id, updated_at, id) include (type, current_version) where state <> 'deleted';
-create index credential_expires on credential (team_id, expires_at, id) include (type, current_version) where state <> 'deleted' and expires_at is not null;
-create index credential_due on credential (team_id, due_at, id) include (type, current_version) where state <> 'deleted' and due_at is not null;
+create unique index credential_living_name on credential (team_id, name collate "C") include (id, type, current_version, label_bits) where state <> 'deleted';
+create index credential_updated on credential (team_id, updated_at, id) include (type, current_version, label_bits) where state <> 'deleted';
+create index credential_expires on credential (team_id, expires_at, id) include (type, current_version, label_bits) where state <> 'deleted' and expires_at is not null;
+create index credential_due on credential (team_id, due_at, id) include (type, current_version, label_bits) where state <> 'deleted' and due_at is not null;
 
 -- What was never under a marked key is not looked for: a team has only its own keys in the lists of its versions, unless a credential came
 -- to it from another.

@@ -19,7 +19,7 @@ export interface CredentialFilters {
 }
 
 /** A table that a condition looks at besides the credential itself. */
-export type Beside = 'current' | 'usage';
+export type Beside = 'current' | 'usage' | 'labels';
 
 export interface Condition {
   readonly sql: RawBuilder<unknown>;
@@ -57,7 +57,10 @@ export function conditionsOf({ type, labels, namePrefix, problem, expiresBefore,
   if (type !== undefined) add(sql`credential.type = ${unseen(type, 'text')}`, []);
   for (const label of labels) {
     const colon = label.indexOf(':');
-    add(sql`credential.labels @> ${unseen(JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) }), 'jsonb')}`, []);
+    const wanted = JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) });
+    const bits = sql`(select label_bits(${wanted}::jsonb))`;
+    // The bits stand in the indexes: only of what they let through are the labels read.
+    add(sql`credential.label_bits & ${bits} = ${bits} and labelled.labels @> ${unseen(wanted, 'jsonb')}`, [], { beside: 'labels' });
   }
   return conditions;
 }

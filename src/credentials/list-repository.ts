@@ -67,6 +67,7 @@ const teamOf = (id: RawBuilder<unknown>): RawBuilder<unknown> => sql`
 const besides: Readonly<Record<Beside, RawBuilder<unknown>>> = {
   current: sql`cross join lateral (select current.key_history, current.undecryptable_at from credential_version current
     where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
+  labels: sql`cross join lateral (select labelled.labels from credential labelled where labelled.team_id = credential.team_id and labelled.id = credential.id offset 0) labelled`,
   usage: sql`cross join lateral (select usage.credential_id, usage.idle_since from credential_usage usage where usage.team_id = credential.team_id and usage.credential_id = credential.id offset 0) usage`,
 };
 const joinsFor = (conditions: readonly Condition[], ...more: readonly Beside[]): RawBuilder<unknown> =>
@@ -95,12 +96,14 @@ type Wanted = 'places' | 'rows';
 
 /** The rows of one team that stand in the list. */
 function find(team: RawBuilder<unknown>, search: Search, wanted: Wanted): RawBuilder<unknown> {
-  const at = sql.ref(sorts[search.sort].table === 'usage' ? 'walked' : 'credential');
-  const columns = wanted === 'places' ? sql`${at}.id, ${at}.team_id, ${at}.key` : sql`credential.*${search.sort === 'lastUsedAt' ? sql`, walked.key` : sql``}`;
+  const isOfUses = sorts[search.sort].table === 'usage';
+  const at = sql.ref(isOfUses ? 'walked' : 'credential');
+  const rows = isOfUses ? sql`credential.*, walked.key` : sql`credential.*`;
+  const columns = wanted === 'places' ? sql`${at}.id, ${at}.team_id, ${at}.key` : rows;
   if (!isFiltered(search)) return sql`select ${columns} from (${walk(team, search, limitOf(search.limit))}) credential`;
   const left = leftOf(search);
   return sql`
-    select ${columns} from (${walk(team, search, limitOf(search.walkedMax))}) ${at} ${sorts[search.sort].table === 'usage' ? credentialOf('walked') : sql``} ${joinsFor(left)}
+    select ${columns} from (${walk(team, search, limitOf(search.walkedMax))}) ${at} ${isOfUses ? credentialOf('walked') : sql``} ${joinsFor(left)}
     where ${and([...(knowsState(search) ? [] : [stateOf(search)]), ...left.map((condition) => condition.sql)])} order by ${at}.key ${direction(search.order)}, ${at}.id ${direction(search.order)} ${limitOf(search.limit)}`;
 }
 

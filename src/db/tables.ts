@@ -59,7 +59,7 @@ export interface DataKeyTable {
 export interface CredentialTable extends Stamped {
   id: CredentialId; team_id: TeamId; name: string; type: ColumnType<string, string, never>; description: string | null;
   labels: Json<Record<string, string>>; state: CredentialState; current_version: number; expires_at: Date | null;
-  rotate_after: Later<Date>; due_at: ColumnType<Date | null, never, never>; revision: number; seal: Buffer; deleted_at: Date | null; state_before: ColumnType<LivingState | null, LivingState | null | undefined, LivingState | null>;
+  rotate_after: Later<Date>; due_at: ColumnType<Date | null, never, never>; label_bits: ColumnType<bigint, never, never>; revision: number; seal: Buffer; deleted_at: Date | null; state_before: ColumnType<LivingState | null, LivingState | null | undefined, LivingState | null>;
 }
 export interface CredentialVersionTable {
   team_id: TeamId; credential_id: CredentialId; version: number; data_key_id: DataKeyId; token: string; secret_field_names: string[];

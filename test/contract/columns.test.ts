@@ -53,7 +53,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   },
   credential: {
     id: within('credential.id', 'token.credential'), team_id: within('credential.team', 'token.team'), name: within('credential.name'), type: within('credential.type', 'token.type'),
-    description: tenantData, labels: tenantData, state: within('credential.state'), state_before: within('credential.stateBefore'), current_version: within('credential.version'), expires_at: within('credential.expiresAt'), rotate_after: tenantData, due_at: tenantData,
+    description: tenantData, labels: tenantData, state: within('credential.state'), state_before: within('credential.stateBefore'), current_version: within('credential.version'), expires_at: within('credential.expiresAt'), rotate_after: tenantData, due_at: tenantData, label_bits: tenantData,
     revision: within('credential.revision'), seal: operational, deleted_at: operational, ...stamps,
   },
   credential_version: {

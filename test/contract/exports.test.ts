@@ -24,7 +24,7 @@ const columnsLeftOut: Readonly<Record<string, Readonly<Record<string, string>>>>
   data_key: { team_id: place, wrapped: value },
   key_rotation: { team_id: place },
   key_rotation_failure: { team_id: place },
-  credential: { team_id: place, seal, due_at: 'the earlier of `expiresAt` and `rotateAfter`' },
+  credential: { team_id: place, seal, due_at: 'the earlier of `expiresAt` and `rotateAfter`', label_bits: 'made of the labels' },
   credential_usage: { team_id: place, made_at: 'when the credential was made', idle_since: '`lastUsedAt`, or when the credential was made' },
   credential_version: { team_id: place, token: value },
   oauth_token: { team_id: place, token: value, client: 'the fields of the version, as they were', policy: 'the policy of the version, as it was', takes_version: '`isHeld` says it', claim_id: claim, claimed_until: claim },

@@ -1,6 +1,8 @@
 // Lists: what they filter, that pages are whole and without doubles, whose things stand in them, and that they need no scan.
+import { sql } from 'kysely';
 import t from 'tap';
 import { afterPrefix } from '../../src/credentials/filters.ts';
+import { labelsMax } from '../../src/http/limits.ts';
 import { startVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };
@@ -46,6 +48,26 @@ t.test('lists', async (t) => {
     }
     t.strictSame([afterPrefix('a'), afterPrefix('a\u{10ffff}'), afterPrefix('\u{10ffff}'), afterPrefix('\ud7ff'), afterPrefix('\uffff')], ['b', 'b', undefined, '\ue000', '\u{10000}']);
     for (const bad of ['', '%00', 'a%0a', `${'x'.repeat(101)}`]) t.equal((await call('alice', 'GET', `/v1/teams/payments/credentials?namePrefix=${bad}`)).status, 400, bad);
+  });
+
+  t.test('labels with the same bit are still two labels, and those with every bit are found', async (t) => {
+    await vault.team('bits');
+    const bitOf = async (value: string): Promise<string> => (await sql<{ bit: string }>`select label_bits(${JSON.stringify({ env: value })}::jsonb)::text as bit`.execute(db)).rows[0]!.bit;
+    const prod = await bitOf('prod');
+    let same = 0;
+    while (await bitOf(`like-prod-${same}`) !== prod) same += 1;
+    await store('bits', 'prod', { labels: { env: 'prod' } });
+    await store('bits', 'same', { labels: { env: `like-prod-${same}` } });
+    await store('bits', 'other', { labels: { other: 'x' } });
+    const many = Object.fromEntries(Array.from({ length: labelsMax }, (_, n) => [`label-${n}`, `${n}`]));
+    await store('bits', 'many', { labels: many });
+    const url = '/v1/teams/bits/credentials';
+    for (const sort of ['name', 'createdAt', 'updatedAt', 'lastUsedAt']) {
+      t.strictSame(await names(`?sort=${sort}&label=env:prod`, 'alice', url), ['prod'], sort);
+      t.strictSame(await names(`?sort=${sort}&label=env:like-prod-${same}`, 'alice', url), ['same']);
+      for (const [name, value] of Object.entries(many)) t.strictSame(await names(`?sort=${sort}&label=${name}:${value}`, 'alice', url), ['many']);
+    }
+    t.strictSame(await names('?label=label-1:1&label=label-2:2', 'alice', url), ['many']);
   });
 
   t.test('filters: type, labels, problems, deleted, and several at once', async (t) => {
