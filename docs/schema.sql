@@ -808,7 +808,7 @@ CREATE OR REPLACE FUNCTION public.label_bits(labels jsonb)
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$
   select coalesce(bit_or(1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer), 0)
-  from jsonb_each_text(labels) label
+  from jsonb_each_text(case when jsonb_typeof(labels) = 'object' then labels else '{}' end) label
 $function$;
 
 CREATE OR REPLACE FUNCTION public.membership_engine_role()

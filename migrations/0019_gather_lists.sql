@@ -33,7 +33,7 @@ create index credential_usage_team on credential_usage (team_id, credential_id) 
 -- So a list looks for a label in an index, and then at the labels of those that may have it.
 create function label_bits(labels jsonb) returns bigint language sql immutable strict parallel safe as $$
   select coalesce(bit_or(1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer), 0)
-  from jsonb_each_text(labels) label
+  from jsonb_each_text(case when jsonb_typeof(labels) = 'object' then labels else '{}' end) label
 $$;
 alter table credential add column label_bits bigint not null generated always as (label_bits(labels)) stored;
 comment on column credential.label_bits is 'where a label may be, for lists; what it is stands in labels';
