@@ -1,5 +1,5 @@
 // npm run bench:lists [-- --teams 1000 --per-team 1000 --buffers 4GB --data FOLDER --fill]: lists of 50 out of many teams next to the
-// same out of ten, on one PostgreSQL that has read both databases into its memory, in turn, several rounds; and the plans of all of it.
+// same out of ten, on one PostgreSQL that has read both databases into its memory, one request here and one there; and the plans of all of it.
 // `--data` keeps the databases and takes them up again, `--fill` ends when they are made, `--scope` and `--only` choose. Ends with 1 when
 // something answered wrong or a plan reads a table from end to end: time passes no judgement here.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { startLocalPostgres } from '../src/local/postgres.ts';
 import { cases } from './lists-cases.ts';
 import { fillTeams, memberOf, slugOf } from './lists-filling.ts';
 import { plansOf } from './lists-plans.ts';
-import { type Figures, quantiles, requestText, runLoad } from './load.ts';
+import { type Connection, open, quantiles, requestText, runLoad } from './load.ts';
 import { type Frame, runFramed, seconds } from './main.ts';
 import { type Server, startVault } from './processes.ts';
 import { type Verdict, verdictTable } from './report.ts';
@@ -20,9 +20,10 @@ import { makeSetting, operator, person, type Setting, tokenOf } from './setting.
 
 const { values: options } = parseArgs({ options: {
   teams: { type: 'string', default: '1000' }, 'per-team': { type: 'string', default: '1000' }, data: { type: 'string' }, fill: { type: 'boolean', default: false },
-  rounds: { type: 'string', default: '10' }, requests: { type: 'string', default: '100' }, buffers: { type: 'string', default: '4GB' }, only: { type: 'string' }, scope: { type: 'string' },
+  requests: { type: 'string', default: '1000' }, buffers: { type: 'string', default: '4GB' }, only: { type: 'string' }, scope: { type: 'string' },
 } });
-const [teams, perTeam, rounds, requests] = [options.teams, options['per-team'], options.rounds, options.requests].map(Number) as [number, number, number, number];
+const [teams, perTeam, requests] = [options.teams, options['per-team'], options.requests].map(Number) as [number, number, number];
+const warmUp = 50;
 const ratioMax = 1.3;
 const isChosen = (scope: string): boolean => options.scope === undefined || options.scope.split(',').includes(scope);
 const scopes = (['one team', 'ten teams'] as const).filter(isChosen);
@@ -49,7 +50,7 @@ async function run(frame: Frame): Promise<void> {
   const verdicts: Verdict[] = [];
   const width = Math.max(...cases.map(([name]) => name.length)) + 11;
   const line = (name: string, ...cells: readonly string[]): void => { say([name.padEnd(width), ...cells.map((cell) => cell.padStart(10))].join('  ')); };
-  line('\nof all rounds, ms', ' small p50', 'p99', 'large p50', 'p99', 'p99 ratio', 'p50 ratio');
+  line('\nms', ' small p50', 'p99', 'large p50', 'p99', 'p99 ratio', 'p50 ratio');
   for (const scope of scopes) {
     for (const [name, query] of chosen) {
       const { small, large } = await compareSides(sides, scope, query);
@@ -61,7 +62,8 @@ async function run(frame: Frame): Promise<void> {
   if (isChosen('all teams')) {
     line(`\nin all ${teams} teams, ms`, ' p50', 'slowest');
     for (const [name, query] of chosen) {
-      const { p50Ms, p99Ms } = await askOf(sides.large, () => [person, `/v1/credentials?${query}`], 5);
+      const request = await requestOf(sides.large, person, `/v1/credentials?${query}`);
+      const { p50Ms, p99Ms } = await runLoad({ port: sides.large.vault.port, connections: 1, until: { requests: 5 }, next: () => request });
       line(name, p50Ms.toFixed(1), p99Ms.toFixed(1));
     }
   }
@@ -96,33 +98,36 @@ async function startSide({ folder, stops }: Frame, server: string, size: Size): 
   return { vault, setting: fresh, teams: sizes[size], tokens: new Map() };
 }
 
-/** The same requests to both in turn, round by round, who is first changing: what slows the machine down meets both. */
+/** The same requests to both, one here and one there, who is first changing: what slows the machine down for a while meets both. */
 async function compareSides(sides: Record<Size, Side>, scope: (typeof scopes)[number], query: string): Promise<Record<Size, ReturnType<typeof quantiles>>> {
-  let serial = 0;
-  const ask = async (size: Size, count: number): Promise<Figures> => {
-    const side = sides[size];
-    // Teams in a stride that meets each: none is asked twice before all were.
-    return askOf(side, () => {
-      const team = serial++ * 389 % side.teams;
-      return scope === 'one team' ? [person, `/v1/teams/${slugOf(team)}/credentials?${query}`] : [memberOf(team, side.teams), `/v1/credentials?${query}`];
-    }, count);
-  };
-  for (const size of ['small', 'large'] as const) await ask(size, 20);
+  const connections = { small: await open(sides.small.vault.port), large: await open(sides.large.vault.port) };
   const latencies: Record<Size, number[]> = { small: [], large: [] };
-  for (let round = 0; round < rounds; round += 1) {
-    for (const size of round % 2 === 0 ? ['small', 'large'] as const : ['large', 'small'] as const) latencies[size].push(...(await ask(size, requests)).latenciesMs);
+  try {
+    for (let serial = 0; serial < warmUp + requests; serial += 1) {
+      for (const size of serial % 2 === 0 ? ['small', 'large'] as const : ['large', 'small'] as const) {
+        // Teams in a stride that meets each: none is asked twice before all were.
+        const team = serial * 389 % sides[size].teams;
+        const ms = await timeOf(connections[size], scope === 'one team' ? await requestOf(sides[size], person, `/v1/teams/${slugOf(team)}/credentials?${query}`)
+          : await requestOf(sides[size], memberOf(team, sides[size].teams), `/v1/credentials?${query}`));
+        if (serial >= warmUp) latencies[size].push(ms);
+      }
+    }
+  } finally {
+    connections.small.close();
+    connections.large.close();
   }
   return { small: quantiles(latencies.small), large: quantiles(latencies.large) };
 }
 
-/** Requests one after the other: who asks, and for what. */
-async function askOf({ vault, setting, tokens }: Side, next: () => readonly [string, string], count: number): Promise<Figures> {
-  const requests = Array.from({ length: count }, next);
-  for (const [as] of requests) if (!tokens.has(as)) tokens.set(as, await tokenOf(setting, as));
-  return runLoad({ port: vault.port, connections: 1, until: { requests: count }, next: () => {
-    const [as, path] = requests.pop()!;
-    return requestText('GET', path, tokens.get(as)!);
-  } });
+async function requestOf({ setting, tokens }: Side, as: string, path: string): Promise<string> {
+  if (!tokens.has(as)) tokens.set(as, await tokenOf(setting, as));
+  return requestText('GET', path, tokens.get(as)!);
+}
+
+async function timeOf(connection: Connection, request: string): Promise<number> {
+  const begun = performance.now();
+  await connection.ask(request);
+  return performance.now() - begun;
 }
 
 async function command(url: string, text: string): Promise<void> {

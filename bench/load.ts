@@ -76,9 +76,10 @@ export async function ask(port: number, request: string): Promise<string> {
   }
 }
 
-interface Connection { ask(request: string): Promise<string>; close(): void }
+export interface Connection { ask(request: string): Promise<string>; close(): void }
 
-async function open(port: number): Promise<Connection> {
+/** A connection for one request after the other. */
+export async function open(port: number): Promise<Connection> {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true });
   await new Promise<void>((resolve, reject) => { socket.once('connect', resolve); socket.once('error', reject); });
   let pending: { resolve: (body: string) => void; reject: (error: Error) => void } | undefined;
