@@ -18,7 +18,7 @@ export interface CredentialFilters {
   readonly isDeleted: boolean;
 }
 
-/** A table that a condition looks at besides the credential itself. */
+/** What a condition looks at besides what a walk has at hand. */
 export type Beside = 'current' | 'usage' | 'labels';
 
 export interface Condition {
