@@ -1,6 +1,6 @@
 // Acceptance: everything moves with its numbers and times, re-encrypted, and what others had ends; or nothing moves at all.
 import { sql } from 'kysely';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { askTicket } from '../helpers/broker.ts';
 import { intrude } from '../helpers/intruder.ts';
@@ -10,6 +10,20 @@ import { begin, callbackOf, connect, leaseFields, oauthStage, storeOAuth } from 
 import { typeSamples } from '../helpers/type-samples.ts';
 
 const any = { 'if-match': '*' };
+
+/** A connected account of payments; billing has an engine that may act for alice. */
+async function accountStage(t: Test) {
+  const server = await startAuthorizationServer(t);
+  const stage = await oauthStage(t, server);
+  const { vault } = stage;
+  const bot = await registerEngine(vault, 'bot');
+  await vault.team('billing', ['bella']);
+  await vault.member('billing', 'bot', 'engine', 'bella');
+  await vault.member('billing', 'alice', 'editor', 'bella');
+  const { id } = await storeOAuth(stage, 'sheets');
+  await connect(stage, id);
+  return { server, stage, vault, bot, id };
+}
 
 t.test('a credential moves with all that it is, and what others had of it ends', async (t) => {
   const { vault, id, bot } = await moveStage(t);
@@ -71,15 +85,7 @@ t.test('a key of the former team that becomes known still exposes what moved awa
 });
 
 t.test('what a provider gives after its claim was over follows the credential to its new team', async (t) => {
-  const server = await startAuthorizationServer(t);
-  const stage = await oauthStage(t, server);
-  const { vault } = stage;
-  const bot = await registerEngine(vault, 'bot');
-  await vault.team('billing', ['bella']);
-  await vault.member('billing', 'bot', 'engine', 'bella');
-  await vault.member('billing', 'alice', 'editor', 'bella');
-  const { id } = await storeOAuth(stage, 'sheets');
-  await connect(stage, id);
+  const { server, stage, vault, bot, id } = await accountStage(t);
   vault.clock.ms += 7_200_000;
   server.behaviour.onToken = async () => {
     server.behaviour.onToken = undefined;
@@ -109,15 +115,7 @@ t.test('what a provider gives after its claim was over follows the credential to
 });
 
 t.test('a connected account moves along, with its own list of keys; what was begun ends; a refresh is waited for', async (t) => {
-  const server = await startAuthorizationServer(t);
-  const stage = await oauthStage(t, server);
-  const { vault } = stage;
-  const bot = await registerEngine(vault, 'bot');
-  await vault.team('billing', ['bella']);
-  await vault.member('billing', 'bot', 'engine', 'bella');
-  await vault.member('billing', 'alice', 'editor', 'bella');
-  const { id } = await storeOAuth(stage, 'sheets');
-  await connect(stage, id);
+  const { server, stage, vault, bot, id } = await accountStage(t);
   const begun = await begin(stage, id);
   const held = async (): Promise<any> => vault.db.selectFrom('oauth_token').select(['sequence', 'token', 'data_key_id', 'key_history', 'connected_at']).executeTakeFirstOrThrow();
   const before = await held();
