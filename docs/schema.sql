@@ -804,12 +804,19 @@ end $function$;
 
 CREATE OR REPLACE FUNCTION public.label_bits(labels jsonb)
  RETURNS bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$
-  select coalesce(bit_or(1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer), 0)
-  from jsonb_each_text(case when jsonb_typeof(labels) = 'object' then labels else '{}' end) label
-$function$;
+declare
+  label record;
+  bits bigint := 0;
+begin
+  if labels = '{}' or jsonb_typeof(labels) <> 'object' then return 0; end if;
+  for label in select key, value from jsonb_each_text(labels) loop
+    bits := bits | (1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer);
+  end loop;
+  return bits;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.membership_engine_role()
  RETURNS trigger

@@ -31,10 +31,18 @@ create index credential_usage_team on credential_usage (team_id, credential_id) 
 
 -- 64 bits of a credential's labels: one that has a label has its bit, and of those that do not have it one in 64 for each label has it too.
 -- So a list looks for a label in an index, and then at the labels of those that may have it.
-create function label_bits(labels jsonb) returns bigint language sql immutable strict parallel safe as $$
-  select coalesce(bit_or(1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer), 0)
-  from jsonb_each_text(case when jsonb_typeof(labels) = 'object' then labels else '{}' end) label
-$$;
+-- In plpgsql, which keeps its plans; plain SQL is planned anew, before PostgreSQL 18 by each statement that stores a credential.
+create function label_bits(labels jsonb) returns bigint language plpgsql immutable strict parallel safe as $$
+declare
+  label record;
+  bits bigint := 0;
+begin
+  if labels = '{}' or jsonb_typeof(labels) <> 'object' then return 0; end if;
+  for label in select key, value from jsonb_each_text(labels) loop
+    bits := bits | (1::bigint << (('x' || substr(md5(label.key || ':' || label.value), 1, 8))::bit(32)::bigint & 63)::integer);
+  end loop;
+  return bits;
+end $$;
 alter table credential add column label_bits bigint not null generated always as (label_bits(labels)) stored;
 comment on column credential.label_bits is 'where a label may be, for lists; what it is stands in labels';
 
