@@ -49,7 +49,7 @@ function middleOf(sides: readonly Side[]): Side {
   const of = (value: (side: Side) => number | undefined): number => median(sides.map((side) => value(side) ?? NaN));
   const cpu = of((side) => side.cpuMicroseconds);
   return {
-    latenciesMs: sides.flatMap((side) => side.latenciesMs), requests: of((side) => side.requests), perSecond: of((side) => side.perSecond), p50Ms: of((side) => side.p50Ms), p99Ms: of((side) => side.p99Ms),
+    requests: of((side) => side.requests), perSecond: of((side) => side.perSecond), p50Ms: of((side) => side.p50Ms), p99Ms: of((side) => side.p99Ms),
     cpuMicroseconds: Number.isNaN(cpu) ? undefined : cpu,
   };
 }

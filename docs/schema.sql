@@ -798,7 +798,7 @@ CREATE OR REPLACE FUNCTION public.key_rotation_failure_knows_its_team()
  LANGUAGE plpgsql
 AS $function$
 begin
-  select team_id into new.team_id from credential_version where credential_id = new.credential_id and version = new.version;
+  select team_id into new.team_id from credential where id = new.credential_id;
   return new;
 end $function$;
 

@@ -21,7 +21,7 @@ create index key_rotation_failure_version on key_rotation_failure (team_id, cred
 -- Whoever notes a failure need not know whose it is.
 create function key_rotation_failure_knows_its_team() returns trigger language plpgsql as $$
 begin
-  select team_id into new.team_id from credential_version where credential_id = new.credential_id and version = new.version;
+  select team_id into new.team_id from credential where id = new.credential_id;
   return new;
 end $$;
 create trigger key_rotation_failure_knows_its_team before insert on key_rotation_failure

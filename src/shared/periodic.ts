@@ -39,15 +39,23 @@ export class Periodic {
     await this.#running;
   }
 
-  async #runWhileWoken(): Promise<void> {
-    while (this.#isWoken && !this.#isStopping) {
-      this.#isWoken = false;
-      try {
-        await this.#parts.run();
-      } catch (error) {
-        for (const cause of error instanceof AggregateError ? error.errors : [error]) this.#parts.onFailure(cause);
-      }
+  async #runOnce(): Promise<void> {
+    try {
+      await this.#parts.run();
+    } catch (error) {
+      for (const cause of error instanceof AggregateError ? error.errors : [error]) this.#parts.onFailure(cause);
     }
-    this.#running = undefined;
+  }
+
+  /** Whatever becomes of it, the next wake begins anew. */
+  async #runWhileWoken(): Promise<void> {
+    try {
+      while (this.#isWoken && !this.#isStopping) {
+        this.#isWoken = false;
+        await this.#runOnce();
+      }
+    } finally {
+      this.#running = undefined;
+    }
   }
 }

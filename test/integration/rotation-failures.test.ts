@@ -36,6 +36,11 @@ t.test('a token that does not open is named, skipped and marked, and blocks reti
   await t.rejects(vault.life.retireKey(of.admin, of.team, from.id), { code: 'keyInUse', details: { rows: { credential_version: 2 } } });
   const again = await ended(vault, of.team, (await vault.keys.startRotation(of.admin, of.team, noClaim)).id);
   t.match(again, { state: 'completedWithFailures', total: 50, done: 48, failed: 2 }, 'a later rotation tries them again');
+
+  // As a replica of the release before 0019 notes one, which does not say whose it is.
+  await sql`delete from key_rotation_failure`.execute(vault.db);
+  await sql`insert into key_rotation_failure (rotation_id, credential_id, version, at) values (${rotation.id}, ${moved[0]}, 1, now())`.execute(vault.db);
+  t.same(await vault.db.selectFrom('key_rotation_failure').select(['team_id', 'credential_id']).execute(), [{ team_id: of.team.id, credential_id: moved[0] }]);
 });
 
 t.test('a token that opens again is moved and marked no longer', async (t) => {

@@ -47,6 +47,20 @@ t.test('one run at a time; woken during one it runs once more, however often', a
   t.equal(ends.length, 3, 'and begins no other');
 });
 
+t.test('who is told and fails at it ends one run and not the loop', async (t) => {
+  let runs = 0;
+  const unhandled: unknown[] = [];
+  const note = (error: unknown): void => { unhandled.push(error); };
+  process.on('unhandledRejection', note);
+  t.teardown(() => process.off('unhandledRejection', note));
+  const periodic = new Periodic({ run: () => { runs += 1; return Promise.reject(new Error('the work')); }, everyMs: 3_600_000, onFailure: () => { throw new Error('the telling'); } });
+  periodic.start();
+  await until(() => unhandled.length === 1);
+  periodic.wake();
+  await until(() => runs === 2 && unhandled.length === 2);
+  await periodic.stop();
+});
+
 t.test('everything that failed is told, and the next run comes all the same', async (t) => {
   const told: unknown[] = [];
   let runs = 0;
