@@ -1,7 +1,7 @@
 // The tables that the floor writes to, in a schema of their own: the columns of the vault's, with primary keys and the unique name,
 // without triggers, foreign keys or further indexes. The audit insert is the one that the design asks for: an event with the hash of
 // the address, the address in a row beside it, both in tables by month. What it reads besides are the vault's own rows.
-import pg from 'pg';
+import type pg from 'pg';
 import { encrypt, type FernetKey } from '../src/crypto/fernet.ts';
 import { movingTable } from './bare-loop.ts';
 import { teams } from './setting.ts';

@@ -9,7 +9,7 @@ import { Calls } from './broker/call.ts';
 import { CallLimits } from './broker/limits.ts';
 import { createBrokerListener } from './broker/listener.ts';
 import { Outcomes } from './broker/outcomes.ts';
-import { Proxy } from './broker/proxy.ts';
+import { BrokerProxy } from './broker/proxy.ts';
 import { registerBrokerTickets } from './broker/routes.ts';
 import { BrokerService } from './broker/service.ts';
 import { registerConnections } from './connections/routes.ts';
@@ -203,7 +203,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const outcomes = new Outcomes({ db, audit, onError });
   const broker = await createBrokerListener({
     logger, isStopping: () => isStopping, trustedProxies: parts.trustedProxies, tls: parts.tls, rateLimits: parts.rateLimits, onTraffic: () => { traffic.note(); },
-    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now, parts.brokerCallsMax), accessTokens }), proxy: new Proxy({ egress: parts.egress, outcomes, now }),
+    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now, parts.brokerCallsMax), accessTokens }), proxy: new BrokerProxy({ egress: parts.egress, outcomes, now }),
   });
 
   return {

@@ -90,7 +90,7 @@ export function verifyEvent(event: AuditEvent, keyring: Keyring): boolean {
 
 /** Whether the side row's address is the one behind the event's hash. */
 export function verifyAddress(event: AuditEvent, { address, salt }: Pick<AuditAddress, 'address' | 'salt'>): boolean {
-  return event.addressHash !== null && event.addressHash.equals(hashOf(address, salt));
+  return event.addressHash?.equals(hashOf(address, salt)) ?? false;
 }
 
 const hashOf = (address: string, salt: Buffer): Buffer => hash('sha256', Buffer.concat([salt, Buffer.from(address)]), 'buffer');

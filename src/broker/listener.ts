@@ -9,14 +9,14 @@ import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
 import type { Calls } from './call.ts';
 import { presentedTicket } from './presented.ts';
-import type { Proxy } from './proxy.ts';
+import type { BrokerProxy } from './proxy.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
 
 export interface ListenerParts {
   readonly logger: Logger;
   readonly calls: Calls;
-  readonly proxy: Proxy;
+  readonly proxy: BrokerProxy;
   readonly rateLimits: Pick<RateLimits, 'address'>;
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;

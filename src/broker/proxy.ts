@@ -30,7 +30,7 @@ const withoutBody: ReadonlySet<number> = new Set([204, 205, 304]);
 const smallBodyBytes = 64 * 1024;
 
 /** Carries calls. */
-export class Proxy {
+export class BrokerProxy {
   readonly #parts: ProxyParts;
   constructor(parts: ProxyParts) { this.#parts = parts; }
 

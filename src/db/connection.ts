@@ -62,7 +62,7 @@ export class Connection extends pg.Client {
   }
 
   // pg's overloads; kysely calls the form (text, values), everything else goes through untouched.
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  // biome-ignore lint/suspicious/noExplicitAny: pg's overloads have no common type
   override query(config: any, values?: any, callback?: any): any {
     if (typeof config !== 'string' || typeof values === 'function' || callback !== undefined) return super.query(config, values, callback);
     return this.#run(config, (values as unknown[] | undefined) ?? []);
@@ -99,7 +99,7 @@ export class Connection extends pg.Client {
   // copying them makes each small collection some thirty times as long.
   #answerTo(query: pg.QueryConfig): Promise<pg.QueryResult> {
     return new Promise((resolve, reject) => {
-      super.query(query, (error: Error | null, result: pg.QueryResult) => { if (error) reject(error); else resolve(result); });
+      void super.query(query, (error: Error | null, result: pg.QueryResult) => { if (error) reject(error); else resolve(result); });
     });
   }
 

@@ -1,7 +1,7 @@
 // What an export is made of: the kinds of things that are known of a team, each read along an index, a batch at a time. No column
 // here holds a token, a wrapped key, a seal that leaves, or anything else that a secret could be got from.
 import { type RawBuilder, sql } from 'kysely';
-import { type CredentialId, type DataKeyId, type RotationId, type SubjectId, type TeamId } from '../shared/ids.ts';
+import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import { listedSealHolds, type SealedCredential } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
@@ -14,6 +14,7 @@ import { type SealedWebhook, webhookSealHolds } from '../notifications/service.t
 export type Line = { readonly kind: string } & Readonly<Record<string, unknown>>;
 
 /** How the things of one kind are read. */
+// biome-ignore lint/suspicious/noExplicitAny: the rows of different kinds stand in one list
 export interface Kind<Row = any> {
   readonly kind: string;
   /** Up to `limit` rows of the team after this one, in the order of an index. */

@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
-import { type Access, type Caller, type Located, type TeamRef, type Way } from './access.ts';
+import type { Access, Caller, Located, TeamRef, Way } from './access.ts';
 import type { Role } from '../db/tables.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';

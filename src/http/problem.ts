@@ -2,7 +2,7 @@
 // leaves with more than `internal`.
 import { STATUS_CODES } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
-import { AppError, type ErrorCode } from '../shared/errors.ts';
+import type { AppError, ErrorCode } from '../shared/errors.ts';
 import { appErrorFrom } from './error-sources.ts';
 
 /** Code → status and title. A code without a line here does not compile. */

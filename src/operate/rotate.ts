@@ -95,7 +95,10 @@ class Screen {
   progress(text: string, value: unknown): void {
     if (text === this.#last) return;
     this.#last = text;
-    if (this.#isJson || !this.#context.isTerminal) return this.line(text, value);
+    if (this.#isJson || !this.#context.isTerminal) {
+      this.line(text, value);
+      return;
+    }
     this.#isOpen = true;
     this.#context.write(`\r\u001b[K${text}`);
   }

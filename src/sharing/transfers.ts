@@ -1,7 +1,7 @@
 // Transfer in two steps: an admin of the team that owns a credential offers it, an admin of the other team takes it. It moves whole, in
 // one transaction, or stays. Each step stands in both trails.
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput } from '../audit/event.ts';
+import { credentialTarget, } from '../audit/event.ts';
 import { type CredentialRow, type CredentialsService, credentialSealHolds, findActiveKey, sealCredential, underActiveKey, undecryptable, UndecryptableVersion } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';

@@ -108,7 +108,7 @@ t.test('a host that is silent, closed or unknown costs its time-out and no more'
   const held = new Set<Socket>();
   const silent = createServer((socket) => held.add(socket));
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => { held.forEach((socket) => socket.destroy()); silent.close(); });
+  t.teardown(() => { for (const socket of held) socket.destroy(); silent.close(); });
   const { port } = silent.address() as AddressInfo;
   const hosts = `127.0.0.1,${folder}/absent,${folderOf(server)}`;
   const database = opened(t, `postgresql://vault@/postgres?host=${hosts}&port=${port},5432,5432`, { connectTimeoutMs: 150 });

@@ -2,7 +2,7 @@
 // test holds, and the last test takes the guard's lock out to show that the row would land.
 import { sql } from 'kysely';
 import t from 'tap';
-import { type Db } from '../../src/db/client.ts';
+import type { Db } from '../../src/db/client.ts';
 import { isCheckViolation } from '../../src/db/errors.ts';
 import type { WrappedDataKey } from '../../src/crypto/index.ts';
 import { until } from '../helpers/processes.ts';

@@ -89,7 +89,10 @@ class Protocol {
   }
 
   #take({ id, result, error, method, params }: Json): void {
-    if (id === undefined) return this.onEvent(method as string, params as Json);
+    if (id === undefined) {
+      this.onEvent(method as string, params as Json);
+      return;
+    }
     const call = this.#waiting.get(id as number);
     this.#waiting.delete(id as number);
     if (error === undefined) call?.resolve(result as Json);

@@ -56,7 +56,7 @@ t.test('batches', async (t) => {
     t.equal((await sql<{ n: number }>`select count(distinct target_id) as n from access_record`.execute(db)).rows[0]?.n, 2_500);
   });
 
-  t.test('are bounded: what is beyond is counted and told', async (t) => {
+  t.test('are bounded: what is beyond is counted and told', async (_t) => {
     errors.length = 0;
     await sql`alter table access_record rename to access_record_away`.execute(db);
     for (let i = 0; i < 20_300; i += 1) read(`o${i}`);

@@ -14,7 +14,7 @@ import { askTicket } from '../helpers/broker.ts';
 import { formsOf, seek } from '../helpers/canary.ts';
 import { intrude } from '../helpers/intruder.ts';
 import { takes } from '../helpers/json-schema.ts';
-import { demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
+import { demand, storeOpenai } from '../helpers/leases.ts';
 import { begin, connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
 import { secretOf } from '../helpers/type-samples.ts';

@@ -4,7 +4,7 @@ import fastify from 'fastify';
 import { pino } from 'pino';
 import type { Calls } from '../../src/broker/call.ts';
 import { createBrokerListener } from '../../src/broker/listener.ts';
-import type { Proxy } from '../../src/broker/proxy.ts';
+import type { BrokerProxy } from '../../src/broker/proxy.ts';
 import { Traffic } from '../../src/http/traffic.ts';
 import { until } from '../helpers/processes.ts';
 
@@ -35,7 +35,7 @@ t.test('a call through the broker counts when it begins and when it ends', async
   const admitting = Promise.withResolvers<never>();
   const app = await createBrokerListener({
     logger: pino({ level: 'silent' }), trustedProxies: [], tls: undefined, isStopping: () => false, rateLimits: { address: 0 }, onTraffic: () => { told += 1; },
-    calls: { admit: () => admitting.promise } as unknown as Calls, proxy: {} as Proxy,
+    calls: { admit: () => admitting.promise } as unknown as Calls, proxy: {} as BrokerProxy,
   });
   const url = await app.listen({ port: 0, host: '127.0.0.1' });
   t.teardown(() => app.close());

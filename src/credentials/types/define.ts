@@ -160,7 +160,7 @@ export const moment = (options: Options & { optional?: true }): FieldSpec =>
   publicField(z.string().max(40).regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/).refine((value) => !Number.isNaN(Date.parse(value)), 'time'), options);
 /** A query string whose names are none of `reserved`. */
 export const queryString = ({ reserved, ...options }: Options & { optional?: true; reserved: ReadonlySet<string> }): FieldSpec =>
-  publicField(z.string().min(1).max(publicFieldLengthMax).regex(/^[A-Za-z0-9._~!$&'()*+,;=:@\/?%-]+$/)
+  publicField(z.string().min(1).max(publicFieldLengthMax).regex(/^[A-Za-z0-9._~!$&'()*+,;=:@/?%-]+$/)
     .refine((value) => [...new URLSearchParams(value).keys()].every((name) => name !== '' && !reserved.has(name.toLowerCase())), 'reserved'), options);
 /** Certificates and the like in PEM: public text of several lines. */
 export const pem = (options: Options & { optional?: true }): FieldSpec =>
