@@ -1,9 +1,15 @@
-// Fills a team past the service: real tokens and real seals by the vault's own keyring, put straight into the tables, without
-// triggers, as fast as the machine goes.
+// Fills a team past the service: real tokens and real seals by the vault's own keyring, put
+// straight into the tables, without triggers, as fast as the machine goes.
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { sealCredential } from '../src/credentials/seal.ts';
-import { type Keyring, parseRootKeys, type Place, Secret, type WrappedDataKey } from '../src/crypto/index.ts';
+import {
+  type Keyring,
+  parseRootKeys,
+  type Place,
+  Secret,
+  type WrappedDataKey,
+} from '../src/crypto/index.ts';
 import { openDatabase } from '../src/db/client.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
 import { type CredentialId, newId } from '../src/shared/ids.ts';
@@ -25,21 +31,50 @@ const insertRows = `
   select team, made.id, 1, key, token, '{apiKey}', '${JSON.stringify(publicFields)}', '${JSON.stringify(policy)}', now(), subject, array[key] from made, of_team`;
 
 /** Stores so many credentials, and vacuums; the ids of some of them, spread over all. */
-export async function fillTeam(setting: Setting, { team, rows, idsWanted }: { team: string; rows: number; idsWanted: number }): Promise<string[]> {
-  const { db, close } = openDatabase({ url: setting.databaseUrl, onError: (error) => { throw error; } });
+export async function fillTeam(
+  setting: Setting,
+  { team, rows, idsWanted }: { team: string; rows: number; idsWanted: number },
+): Promise<string[]> {
+  const { db, close } = openDatabase({
+    url: setting.databaseUrl,
+    onError: (error) => {
+      throw error;
+    },
+  });
   const client = new pg.Client({ connectionString: setting.databaseUrl });
   await client.connect();
   try {
-    const keyring = await openKeyring({ db, roots: parseRootKeys(setting.rootKeys), now: Date.now });
-    const { rows: [key] } = await client.query<WrappedDataKey>(`
+    const keyring = await openKeyring({
+      db,
+      roots: parseRootKeys(setting.rootKeys),
+      now: Date.now,
+    });
+    const {
+      rows: [key],
+    } = await client.query<WrappedDataKey>(
+      `
       select key.id, key.team_id as team, key.version, key.format, key.root_fingerprint as "rootFingerprint", key.wrapped
-      from data_key key join team on team.id = key.team_id where team.slug = $1 and key.state = 'active'`, [team]);
+      from data_key key join team on team.id = key.team_id where team.slug = $1 and key.state = 'active'`,
+      [team],
+    );
     if (key === undefined) throw new Error('no such team');
     await client.query('set session_replication_role = replica');
     const ids: string[] = [];
     for (let stored = 0; stored < rows; stored += rowsPerInsert) {
-      const made = Array.from({ length: Math.min(rowsPerInsert, rows - stored) }, () => makeCredential(keyring, key));
-      await client.query({ name: 'fill', text: insertRows, values: [team, person, made.map(({ id }) => id), made.map(({ seal }) => seal), made.map(({ token }) => token)] });
+      const made = Array.from({ length: Math.min(rowsPerInsert, rows - stored) }, () =>
+        makeCredential(keyring, key),
+      );
+      await client.query({
+        name: 'fill',
+        text: insertRows,
+        values: [
+          team,
+          person,
+          made.map(({ id }) => id),
+          made.map(({ seal }) => seal),
+          made.map(({ token }) => token),
+        ],
+      });
       const step = Math.max(1, Math.floor(rows / idsWanted));
       ids.push(...made.filter((_, i) => (stored + i) % step === 0).map(({ id }) => id));
     }
@@ -51,12 +86,40 @@ export async function fillTeam(setting: Setting, { team, rows, idsWanted }: { te
   }
 }
 
-function makeCredential(keyring: Keyring, key: WrappedDataKey): { id: CredentialId; seal: Buffer; token: string } {
+function makeCredential(
+  keyring: Keyring,
+  key: WrappedDataKey,
+): { id: CredentialId; seal: Buffer; token: string } {
   const id = newId<CredentialId>();
-  const place: Place = { team: key.team, credential: id, version: 1, type: 'openai', publicFields, policy };
+  const place: Place = {
+    team: key.team,
+    credential: id,
+    version: 1,
+    type: 'openai',
+    publicFields,
+    policy,
+  };
   const seal = sealCredential(keyring, {
-    id, team: key.team, name: id, type: 'openai', state: 'enabled', stateBefore: null, version: 1, expiresAt: null, revision: 1, publicFields, policy,
+    id,
+    team: key.team,
+    name: id,
+    type: 'openai',
+    state: 'enabled',
+    stateBefore: null,
+    version: 1,
+    expiresAt: null,
+    revision: 1,
+    publicFields,
+    policy,
     secretFieldNames: ['apiKey'],
   });
-  return { id, seal, token: keyring.seal(key, place, new Secret({ apiKey: `sk-${randomBytes(24).toString('hex')}` })) };
+  return {
+    id,
+    seal,
+    token: keyring.seal(
+      key,
+      place,
+      new Secret({ apiKey: `sk-${randomBytes(24).toString('hex')}` }),
+    ),
+  };
 }

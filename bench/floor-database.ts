@@ -1,6 +1,7 @@
-// The tables that the floor writes to, in a schema of their own: the columns of the vault's, with primary keys and the unique name,
-// without triggers, foreign keys or further indexes. The audit insert is the one that the design asks for: an event with the hash of
-// the address, the address in a row beside it, both in tables by month. What it reads besides are the vault's own rows.
+// The tables that the floor writes to, in a schema of their own: the columns of the vault's, with
+// primary keys and the unique name, without triggers, foreign keys or further indexes. The audit
+// insert is the one that the design asks for: an event with the hash of the address, the address in
+// a row beside it, both in tables by month. What it reads besides are the vault's own rows.
 import type pg from 'pg';
 import { encrypt, type FernetKey } from '../src/crypto/fernet.ts';
 import { movingTable } from './bare-loop.ts';
@@ -25,16 +26,31 @@ create table floor.audit_address_all partition of floor.audit_address default;
 create table floor.token (credential_id uuid primary key, data_key_id uuid not null, token text not null);
 ${movingTable}`;
 
-/** Makes the tables where there are none, and gives each stored credential a token under the floor's key. */
-export async function prepareFloor(pool: pg.Pool, key: FernetKey, plaintextOf: (credential: string) => Buffer): Promise<void> {
+/**
+ * Makes the tables where there are none, and gives each stored credential a token under the floor's
+ * key.
+ */
+export async function prepareFloor(
+  pool: pg.Pool,
+  key: FernetKey,
+  plaintextOf: (credential: string) => Buffer,
+): Promise<void> {
   await pool.query('drop schema if exists floor cascade');
   await pool.query(tables);
-  for (const [table, team] of [['token', teams.read], ['moving', teams.rotate]] as const) {
-    const { rows } = await pool.query<{ id: string }>('select credential.id from credential join team on team.id = team_id where slug = $1', [team]);
+  for (const [table, team] of [
+    ['token', teams.read],
+    ['moving', teams.rotate],
+  ] as const) {
+    const { rows } = await pool.query<{ id: string }>(
+      'select credential.id from credential join team on team.id = team_id where slug = $1',
+      [team],
+    );
     const time = BigInt(Math.floor(Date.now() / 1000));
     const ids = rows.map(({ id }) => id);
-    await pool.query(`insert into floor.${table} select id, ${table === 'token' ? 'gen_random_uuid()' : '1'}, token from unnest($1::uuid[], $2::text[]) as made (id, token)`,
-      [ids, ids.map((id) => encrypt(key, plaintextOf(id), time))]);
+    await pool.query(
+      `insert into floor.${table} select id, ${table === 'token' ? 'gen_random_uuid()' : '1'}, token from unnest($1::uuid[], $2::text[]) as made (id, token)`,
+      [ids, ids.map((id) => encrypt(key, plaintextOf(id), time))],
+    );
   }
   await pool.query('vacuum analyze');
 }

@@ -48,7 +48,8 @@ export const lease = `
   recorded_address as (insert into floor.audit_address (event_id, at, address, salt) select $4::uuid, $5::timestamptz, $10, $11::bytea from found)
   select * from found`;
 
-export const held = 'select credential_id, token from floor.moving where key = $1 and credential_id > $2 order by credential_id limit 100 for update skip locked';
+export const held =
+  'select credential_id, token from floor.moving where key = $1 and credential_id > $2 order by credential_id limit 100 for update skip locked';
 
 export const move = `update floor.moving set token = moved.token, key = $3
   from unnest($1::uuid[], $2::text[]) as moved (id, token) where credential_id = moved.id`;

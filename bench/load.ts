@@ -1,5 +1,6 @@
-// The load: keep-alive connections that each send the next request when the last answer is complete. Plain sockets and no HTTP
-// client, so that the machine's cores are left to what is measured. An answer that is not 2xx ends the run.
+// The load: keep-alive connections that each send the next request when the last answer is
+// complete. Plain sockets and no HTTP client, so that the machine's cores are left to what is
+// measured. An answer that is not 2xx ends the run.
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -15,10 +16,17 @@ export interface Load {
   readonly pauseMs?: number;
 }
 
-export interface Figures { readonly requests: number; readonly perSecond: number; readonly p50Ms: number; readonly p99Ms: number }
+export interface Figures {
+  readonly requests: number;
+  readonly perSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
 
 /** The server gave an answer that no measurement may rest on. */
-export class WrongAnswer extends Error { override name = 'WrongAnswer'; }
+export class WrongAnswer extends Error {
+  override name = 'WrongAnswer';
+}
 
 /** An HTTP/1.1 request. */
 export function requestText(method: string, path: string, token: string, body?: unknown): string {
@@ -37,33 +45,47 @@ export async function runLoad(load: Load): Promise<Figures> {
   let sent = 0;
   let end = begun;
   let isFailed = false;
-  await Promise.all(Array.from({ length: load.connections }, async () => {
-    const connection = await open(load.port);
-    try {
-      while (performance.now() < deadline && sent < requestsMax && !isFailed) {
-        sent += 1;
-        const at = performance.now();
-        const body = await connection.ask(load.next());
-        const now = performance.now();
-        // What is answered after the end would count a time in which not every connection was busy.
-        if (now <= deadline) { latencies.push(now - at); end = Math.max(end, now); }
-        load.onAnswer?.(body);
-        if (load.pauseMs !== undefined) await delay(load.pauseMs);
+  await Promise.all(
+    Array.from({ length: load.connections }, async () => {
+      const connection = await open(load.port);
+      try {
+        while (performance.now() < deadline && sent < requestsMax && !isFailed) {
+          sent += 1;
+          const at = performance.now();
+          const body = await connection.ask(load.next());
+          const now = performance.now();
+          // What is answered after the end would count a time in which not every connection was
+          // busy.
+          if (now <= deadline) {
+            latencies.push(now - at);
+            end = Math.max(end, now);
+          }
+          load.onAnswer?.(body);
+          if (load.pauseMs !== undefined) await delay(load.pauseMs);
+        }
+      } catch (error) {
+        isFailed = true;
+        throw error;
+      } finally {
+        connection.close();
       }
-    } catch (error) {
-      isFailed = true;
-      throw error;
-    } finally {
-      connection.close();
-    }
-  }));
-  return { ...quantiles(latencies), requests: latencies.length, perSecond: latencies.length / ((end - begun) / 1000) };
+    }),
+  );
+  return {
+    ...quantiles(latencies),
+    requests: latencies.length,
+    perSecond: latencies.length / ((end - begun) / 1000),
+  };
 }
 
 /** The middle and the slowest hundredth, ms. */
-export function quantiles(latencies: readonly number[]): { readonly p50Ms: number; readonly p99Ms: number } {
+export function quantiles(latencies: readonly number[]): {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+} {
   const sorted = latencies.toSorted((a, b) => a - b);
-  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
+  const at = (share: number): number =>
+    sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
   return { p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
@@ -77,33 +99,53 @@ export async function ask(port: number, request: string): Promise<string> {
   }
 }
 
-export interface Connection { ask(request: string): Promise<string>; close(): void }
+export interface Connection {
+  ask(request: string): Promise<string>;
+  close(): void;
+}
 
 /** A connection for one request after the other. */
 export async function open(port: number): Promise<Connection> {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true });
-  await new Promise<void>((resolve, reject) => { socket.once('connect', resolve); socket.once('error', reject); });
+  await new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve);
+    socket.once('error', reject);
+  });
   let pending: { resolve: (body: string) => void; reject: (error: Error) => void } | undefined;
   let received: Buffer = Buffer.alloc(0);
-  const fail = (error: Error): void => { pending?.reject(error); pending = undefined; };
+  const fail = (error: Error): void => {
+    pending?.reject(error);
+    pending = undefined;
+  };
   socket.on('error', fail);
-  socket.on('close', () => { fail(new WrongAnswer('the server closed the connection')); });
+  socket.on('close', () => {
+    fail(new WrongAnswer('the server closed the connection'));
+  });
   socket.on('data', (chunk: Buffer) => {
     received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
     const answer = readAnswer(received);
     if (answer === undefined) return;
     received = Buffer.alloc(0);
-    if (answer.status < 200 || answer.status > 299) return fail(new WrongAnswer(`${answer.status} ${answer.body.slice(0, 500)}`));
+    if (answer.status < 200 || answer.status > 299)
+      return fail(new WrongAnswer(`${answer.status} ${answer.body.slice(0, 500)}`));
     pending?.resolve(answer.body);
     pending = undefined;
   });
   return {
-    ask: (request) => new Promise((resolve, reject) => { pending = { resolve, reject }; send(socket, request); }),
-    close: () => { socket.destroy(); },
+    ask: (request) =>
+      new Promise((resolve, reject) => {
+        pending = { resolve, reject };
+        send(socket, request);
+      }),
+    close: () => {
+      socket.destroy();
+    },
   };
 }
 
-const send = (socket: Socket, request: string): void => { socket.write(request); };
+const send = (socket: Socket, request: string): void => {
+  socket.write(request);
+};
 const headEnd = Buffer.from('\r\n\r\n');
 
 /** The answer in the bytes, if it is complete. Every answer of these servers says its length. */
@@ -113,5 +155,8 @@ function readAnswer(bytes: Buffer): { status: number; body: string } | undefined
   const head = bytes.toString('latin1', 0, end);
   const length = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
   if (bytes.length < end + headEnd.length + length) return undefined;
-  return { status: Number(head.slice(9, 12)), body: bytes.toString('utf8', end + headEnd.length, end + headEnd.length + length) };
+  return {
+    status: Number(head.slice(9, 12)),
+    body: bytes.toString('utf8', end + headEnd.length, end + headEnd.length + length),
+  };
 }

@@ -84,7 +84,10 @@ export interface AppParts {
   readonly verification: TokenVerification;
   readonly operators: readonly string[];
   readonly tokenFormat: 'fernet' | 'fernet-256';
-  /** The issuer of leases; asked for when the first lease is made, because a free port is known only then. */
+  /**
+   * The issuer of leases; asked for when the first lease is made, because a free port is known only
+   * then.
+   */
   readonly publicUrl: () => string;
   /** Where callers reach the broker; undefined where it is off. */
   readonly brokerUrl: () => string | undefined;
@@ -100,21 +103,48 @@ export interface AppParts {
   readonly oauthRedirectUri: string | undefined;
 }
 
-/** The app, the broker's (which listens only where it is turned on), and what runs beside them: started after listening, stopped before the database closes. */
-export interface Vault { readonly app: FastifyInstance; readonly broker: FastifyInstance; start(): void; stop(): Promise<void> }
+/**
+ * The app, the broker's (which listens only where it is turned on), and what runs beside them:
+ * started after listening, stopped before the database closes.
+ */
+export interface Vault {
+  readonly app: FastifyInstance;
+  readonly broker: FastifyInstance;
+  start(): void;
+  stop(): Promise<void>;
+}
 
 /** Composes the vault. */
 export async function buildApp(parts: AppParts): Promise<Vault> {
   const { db, keyring, logger, now } = parts;
   let isStopping = false;
-  const app = createServer({ logger, trustedProxies: parts.trustedProxies, tls: parts.tls, isStopping: () => isStopping });
-  const onError = (error: Error): void => { logBackgroundFailure(logger, error); };
+  const app = createServer({
+    logger,
+    trustedProxies: parts.trustedProxies,
+    tls: parts.tls,
+    isStopping: () => isStopping,
+  });
+  const onError = (error: Error): void => {
+    logBackgroundFailure(logger, error);
+  };
   const outbox = new Outbox({ keyring, now });
   const lookout = new Lookout({ db, outbox, now, onError });
   const audit = new AuditLog({
-    db, keyring, now, onError, onRecorded: outbox.tell,
+    db,
+    keyring,
+    now,
+    onError,
+    onRecorded: outbox.tell,
     onAlarm: (denial) => {
-      logger.error({ event: 'sealBroken', action: denial.action, target: denial.target, requestId: denial.caller.requestId }, 'a sealed row was changed past the service');
+      logger.error(
+        {
+          event: 'sealBroken',
+          action: denial.action,
+          target: denial.target,
+          requestId: denial.caller.requestId,
+        },
+        'a sealed row was changed past the service',
+      );
       lookout.brokenSeal(denial);
     },
   });
@@ -124,41 +154,127 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const usage = new UsageCounter({ db, now, onError });
   const traffic = new Traffic();
   traffic.watch(app);
-  const worker = new RotationWorker({ db, keyring, audit, now, onError, isForegroundBusy: () => traffic.isBusy() });
+  const worker = new RotationWorker({
+    db,
+    keyring,
+    audit,
+    now,
+    onError,
+    isForegroundBusy: () => traffic.isBusy(),
+  });
   const retention = new Retention({ db, audit, now, onError });
 
-  const wake = (): void => { worker.wake(); };
+  const wake = (): void => {
+    worker.wake();
+  };
   const keys = new KeysService({ db, keyring, audit, now, wake });
   const life = new KeyLifeService({ db, keyring, audit, now, wake });
   const scheduler = new KeyScheduler({ db, keyring, audit, now, wake, life, onError });
-  const keeper = new SystemKeyKeeper({ db, keyring, now, onError, reseal: (isStopping) => resealAll(db, keyring, isStopping) });
+  const keeper = new SystemKeyKeeper({
+    db,
+    keyring,
+    now,
+    onError,
+    reseal: (isStopping) => resealAll(db, keyring, isStopping),
+  });
   const rootKeys = new RootKeysService({
-    db, keyring, audit, now, configured: parts.rootKeys,
-    insertNextSystemKeys: (trx, usableFrom) => insertNextSystemKeys(trx, keyring, usableFrom), onMarked: () => { scheduler.wake(); },
+    db,
+    keyring,
+    audit,
+    now,
+    configured: parts.rootKeys,
+    insertNextSystemKeys: (trx, usableFrom) => insertNextSystemKeys(trx, keyring, usableFrom),
+    onMarked: () => {
+      scheduler.wake();
+    },
   });
   const engines = new EnginesService({ db, keyring, audit, subjects, now });
   const teams = new TeamsService({
-    db, keyring, audit, subjects, now, tokenFormat: parts.tokenFormat,
+    db,
+    keyring,
+    audit,
+    subjects,
+    now,
+    tokenFormat: parts.tokenFormat,
     insertFirstKey: (trx, key) => keys.insertFirstKey(trx, key),
     isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
   });
   const credentials = new CredentialsService({ db, keyring, audit, now });
-  const sharing = new SharingService({ db, keyring, audit, subjects, now, isEngine: (trx, subject, sub, who) => engines.isEngine(trx, subject, sub, who) });
-  const transfers = new TransfersService({ db, keyring, audit, now, credentials, locateTeam: (caller, slug) => teams.locateTeam(caller, slug) });
+  const sharing = new SharingService({
+    db,
+    keyring,
+    audit,
+    subjects,
+    now,
+    isEngine: (trx, subject, sub, who) => engines.isEngine(trx, subject, sub, who),
+  });
+  const transfers = new TransfersService({
+    db,
+    keyring,
+    audit,
+    now,
+    credentials,
+    locateTeam: (caller, slug) => teams.locateTeam(caller, slug),
+  });
   const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
   const deliverer = new Deliverer({
-    db, keyring, audit, now, onError, credentials, egress: parts.egress, onUse: (credential) => { usage.count(credential); },
-    onAlarm: ({ table, id }) => { logger.error({ event: 'sealBroken', action: 'notify', target: { type: table, id } }, 'a sealed row was changed past the service'); },
+    db,
+    keyring,
+    audit,
+    now,
+    onError,
+    credentials,
+    egress: parts.egress,
+    onUse: (credential) => {
+      usage.count(credential);
+    },
+    onAlarm: ({ table, id }) => {
+      logger.error(
+        { event: 'sealBroken', action: 'notify', target: { type: table, id } },
+        'a sealed row was changed past the service',
+      );
+    },
   });
-  const webhooks = new WebhooksService({ db, keyring, audit, now, credentials, outbox, wake: () => { deliverer.wake(); } });
+  const webhooks = new WebhooksService({
+    db,
+    keyring,
+    audit,
+    now,
+    credentials,
+    outbox,
+    wake: () => {
+      deliverer.wake();
+    },
+  });
   const provider = new Provider({ egress: parts.egress, now });
   const accessTokens = new AccessTokens({ db, keyring, audit, now, provider });
   const oauth = new OAuthService({
-    db, keyring, audit, now, provider, redirectUri: parts.oauthRedirectUri,
-    locate: (caller, id) => credentials.locateCredential(caller, id), openSecrets: (caller, row) => credentials.openSecrets(caller, row),
+    db,
+    keyring,
+    audit,
+    now,
+    provider,
+    redirectUri: parts.oauthRedirectUri,
+    locate: (caller, id) => credentials.locateCredential(caller, id),
+    openSecrets: (caller, row) => credentials.openSecrets(caller, row),
   });
-  const leases = new LeasesService({ db, keyring, audit, now, usage, accessTokens, issuer: parts.publicUrl });
-  const tickets = new BrokerService({ db, keyring, audit, now, locateTeam: (caller, slug) => teams.locateTeam(caller, slug), brokerUrl: parts.brokerUrl });
+  const leases = new LeasesService({
+    db,
+    keyring,
+    audit,
+    now,
+    usage,
+    accessTokens,
+    issuer: parts.publicUrl,
+  });
+  const tickets = new BrokerService({
+    db,
+    keyring,
+    audit,
+    now,
+    locateTeam: (caller, slug) => teams.locateTeam(caller, slug),
+    brokerUrl: parts.brokerUrl,
+  });
 
   const authenticator = await registerAuthentication(app, parts.verification, now);
   const countRequest = await addRateLimits(app, parts.rateLimits);
@@ -167,12 +283,15 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     operators: new Set(parts.operators),
     subjectOf: (sub) => subjects.ensure(db, sub),
     locate: {
-      team: (caller, slug) => teams.locateTeam(caller, slug), credential: (caller, id) => credentials.locateCredential(caller, id),
+      team: (caller, slug) => teams.locateTeam(caller, slug),
+      credential: (caller, id) => credentials.locateCredential(caller, id),
       anyCredential: (caller, id) => credentials.locateAnyCredential(caller, id),
     },
     countRequest,
     recordDenial: (denial) => audit.denial(denial),
-    recordFailedAuthentication: (failed) => { audit.access({ ...failed, subject: null, team: null, target: null, status: 401 }); },
+    recordFailedAuthentication: (failed) => {
+      audit.access({ ...failed, subject: null, team: null, target: null, status: 401 });
+    },
   });
   registerRequestLog(app);
   registerAccessRecords(app, audit);
@@ -181,10 +300,22 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerDocs(app, () => openapiDocument(app.operations));
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
-  registerCredentials(app, { service: credentials, upsert: new CredentialUpsert({ db, now }, credentials), idempotency });
-  registerCredentialLists(app, { lists: new CredentialLists({ db, keyring, audit, now }), cursors });
+  registerCredentials(app, {
+    service: credentials,
+    upsert: new CredentialUpsert({ db, now }, credentials),
+    idempotency,
+  });
+  registerCredentialLists(app, {
+    lists: new CredentialLists({ db, keyring, audit, now }),
+    cursors,
+  });
   registerCredentialBulk(app, { service: credentials });
-  registerCredentialHistory(app, { service: credentials, history: new CredentialHistory({ db, keyring, audit, now }), idempotency, cursors });
+  registerCredentialHistory(app, {
+    service: credentials,
+    history: new CredentialHistory({ db, keyring, audit, now }),
+    idempotency,
+    cursors,
+  });
   registerGrants(app, { service: sharing, cursors });
   registerTransfers(app, { service: transfers, idempotency, cursors });
   registerConnections(app, { service: connections });
@@ -197,23 +328,60 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerWebhooks(app, { service: webhooks, cursors });
   registerRootKeys(app, { service: rootKeys });
   registerAudit(app, { db, keyring, cursors });
-  registerExports(app, { service: new ExportsService({ db, keyring, audit, now, listEvents, showEvent }), onError });
+  registerExports(app, {
+    service: new ExportsService({ db, keyring, audit, now, listEvents, showEvent }),
+    onError,
+  });
   await app.ready();
 
   const outcomes = new Outcomes({ db, audit, onError });
   const broker = await createBrokerListener({
-    logger, isStopping: () => isStopping, trustedProxies: parts.trustedProxies, tls: parts.tls, rateLimits: parts.rateLimits, onTraffic: () => { traffic.note(); },
-    calls: new Calls({ db, keyring, audit, now, usage, limits: new CallLimits(now, parts.brokerCallsMax), accessTokens }), proxy: new BrokerProxy({ egress: parts.egress, outcomes, now }),
+    logger,
+    isStopping: () => isStopping,
+    trustedProxies: parts.trustedProxies,
+    tls: parts.tls,
+    rateLimits: parts.rateLimits,
+    onTraffic: () => {
+      traffic.note();
+    },
+    calls: new Calls({
+      db,
+      keyring,
+      audit,
+      now,
+      usage,
+      limits: new CallLimits(now, parts.brokerCallsMax),
+      accessTokens,
+    }),
+    proxy: new BrokerProxy({ egress: parts.egress, outcomes, now }),
   });
 
   return {
-    app, broker,
-    start: () => { worker.start(); scheduler.start(); keeper.start(); usage.start(); retention.start(); lookout.start(); deliverer.start(); },
+    app,
+    broker,
+    start: () => {
+      worker.start();
+      scheduler.start();
+      keeper.start();
+      usage.start();
+      retention.start();
+      lookout.start();
+      deliverer.start();
+    },
     stop: async () => {
       isStopping = true;
       await Promise.all([app.closeGently(), broker.closeGently()]);
       await outcomes.flush();
-      await Promise.all([worker.stop(), scheduler.stop(), keeper.stop(), retention.stop(), lookout.stop(), deliverer.stop(), usage.stop(), accessTokens.stop()]);
+      await Promise.all([
+        worker.stop(),
+        scheduler.stop(),
+        keeper.stop(),
+        retention.stop(),
+        lookout.stop(),
+        deliverer.stop(),
+        usage.stop(),
+        accessTokens.stop(),
+      ]);
       await audit.stop();
     },
   };

@@ -34,15 +34,28 @@ export interface CommandContext {
   readonly now: () => number;
 }
 
-export interface Command { readonly summary: string; run(context: CommandContext): Promise<number> }
+export interface Command {
+  readonly summary: string;
+  run(context: CommandContext): Promise<number>;
+}
 
 /** The command was called in a way that it does not know. */
-export class UsageError extends Error { override name = 'UsageError'; }
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
 
-const aborted = (signal: AbortSignal): Promise<void> => new Promise((resolve) => {
-  if (signal.aborted) resolve();
-  else signal.addEventListener('abort', () => { resolve(); }, { once: true });
-});
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else
+      signal.addEventListener(
+        'abort',
+        () => {
+          resolve();
+        },
+        { once: true },
+      );
+  });
 
 export const commands: Readonly<Record<string, Command>> = {
   local: {
@@ -69,7 +82,11 @@ export const commands: Readonly<Record<string, Command>> = {
     async run({ environment, readFile, write }) {
       const { secrets } = readConfig(environment, 'migrate', readFile);
       const applied = await migrate(secrets.databaseUrl);
-      write(applied.length === 0 ? 'nothing to do\n' : applied.map((name) => `applied ${name}\n`).join(''));
+      write(
+        applied.length === 0
+          ? 'nothing to do\n'
+          : applied.map((name) => `applied ${name}\n`).join(''),
+      );
       return 0;
     },
   },
@@ -94,38 +111,45 @@ export const commands: Readonly<Record<string, Command>> = {
     },
   },
   'generate-key': {
-    summary: 'print a fresh root key; with --recipient FILE, make the pair that an export is sealed to: the private half into FILE, the public one printed',
-    run: (context) => withOptions(async () => {
-      const { recipient } = readOptions(context.args, { recipient: { type: 'string' } });
-      if (recipient === undefined) context.write(`${generateRootKey()}\n`);
-      else {
-        const { publicJwk, privateJwk } = newRecipient();
-        writeNew(recipient, `${JSON.stringify(privateJwk)}\n`);
-        context.write(`${JSON.stringify(publicJwk)}\n`);
-      }
-      return 0;
-    }),
+    summary:
+      'print a fresh root key; with --recipient FILE, make the pair that an export is sealed to: the private half into FILE, the public one printed',
+    run: (context) =>
+      withOptions(async () => {
+        const { recipient } = readOptions(context.args, { recipient: { type: 'string' } });
+        if (recipient === undefined) context.write(`${generateRootKey()}\n`);
+        else {
+          const { publicJwk, privateJwk } = newRecipient();
+          writeNew(recipient, `${JSON.stringify(privateJwk)}\n`);
+          context.write(`${JSON.stringify(publicJwk)}\n`);
+        }
+        return 0;
+      }),
   },
   token: {
-    summary: 'print a token for a subject of the local vault; the subject `operator` is the operator',
+    summary:
+      'print a token for a subject of the local vault; the subject `operator` is the operator',
     async run({ args, environment, readFile, write, now }) {
       const [subject] = args;
-      if (args.length !== 1 || subject === undefined || !/^[\x21-\x7e]{1,255}$/.test(subject)) throw new UsageError('say one subject: npm run -s vault -- token SUBJECT');
+      if (args.length !== 1 || subject === undefined || !/^[\x21-\x7e]{1,255}$/.test(subject))
+        throw new UsageError('say one subject: npm run -s vault -- token SUBJECT');
       const { config } = readConfig(environment, 'local', readFile);
       write(`${await localToken(config.dataFolder, subject, now())}\n`);
       return 0;
     },
   },
   rotate: {
-    summary: 'rotate the key of a team (--team SLUG) or the root key (--root); --watch, --dry-run, --reason TEXT, --json',
+    summary:
+      'rotate the key of a team (--team SLUG) or the root key (--root); --watch, --dry-run, --reason TEXT, --json',
     run: (context) => withOptions(() => rotate(context)),
   },
   import: {
-    summary: 'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH --team SLUG; --key-file PATH, --update, for all of Heym --database PATH, --map PATH, --member-role ROLE, --dry-run, --json',
+    summary:
+      'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH --team SLUG; --key-file PATH, --update, for all of Heym --database PATH, --map PATH, --member-role ROLE, --dry-run, --json',
     run: (context) => withOptions(() => importCredentials(context)),
   },
   export: {
-    summary: 'write the secrets of a team, sealed to a public key: --team SLUG --to PUBLIC_KEY.json --reason TEXT; --out FILE. Offline, with the root key',
+    summary:
+      'write the secrets of a team, sealed to a public key: --team SLUG --to PUBLIC_KEY.json --reason TEXT; --out FILE. Offline, with the root key',
     run: (context) => withOptions(() => exportSecrets(context)),
   },
   verify: {
@@ -135,25 +159,51 @@ export const commands: Readonly<Record<string, Command>> = {
   demo: {
     summary: 'play the whole story against a vault of its own, and clean up',
     run: ({ write, stop, processId, makeLogger, environment }) =>
-      runDemo({ write, stop, processId, logger: makeLogger('fatal'), postgresBinFolder: environment['PG_BIN'] }),
+      runDemo({
+        write,
+        stop,
+        processId,
+        logger: makeLogger('fatal'),
+        postgresBinFolder: environment['PG_BIN'],
+      }),
   },
   help: {
     summary: 'print this list',
     async run({ write }) {
       const width = Math.max(...Object.keys(commands).map((name) => name.length));
-      write(`npm run -s vault -- COMMAND\n\n${Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}\n`).join('')}`);
+      write(
+        `npm run -s vault -- COMMAND\n\n${Object.entries(commands)
+          .map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}\n`)
+          .join('')}`,
+      );
       return 0;
     },
   },
 };
 
 /** Runs a configured vault until it is asked to stop. */
-async function serve({ environment, readFile, makeLogger, stop }: CommandContext, only: { isBrokerOnly?: true } = {}): Promise<number> {
-  const { config, secrets } = readConfig(environment, only.isBrokerOnly === true ? 'broker' : 'serve', readFile);
+async function serve(
+  { environment, readFile, makeLogger, stop }: CommandContext,
+  only: { isBrokerOnly?: true } = {},
+): Promise<number> {
+  const { config, secrets } = readConfig(
+    environment,
+    only.isBrokerOnly === true ? 'broker' : 'serve',
+    readFile,
+  );
   const vault = await startVault({
-    config, databaseUrl: secrets.databaseUrl, rootKeys: secrets.rootKeys, operators: config.operators, logger: makeLogger(config.logLevel),
-    verification: verificationOf(config.jwt, secrets.jwtSecret), trustedProxies: config.trustedProxies,
-    tls: config.tlsCertificate === undefined || secrets.tlsKey === undefined ? undefined : { cert: config.tlsCertificate, key: secrets.tlsKey }, ...only,
+    config,
+    databaseUrl: secrets.databaseUrl,
+    rootKeys: secrets.rootKeys,
+    operators: config.operators,
+    logger: makeLogger(config.logLevel),
+    verification: verificationOf(config.jwt, secrets.jwtSecret),
+    trustedProxies: config.trustedProxies,
+    tls:
+      config.tlsCertificate === undefined || secrets.tlsKey === undefined
+        ? undefined
+        : { cert: config.tlsCertificate, key: secrets.tlsKey },
+    ...only,
   });
   await aborted(stop);
   await vault.stop();

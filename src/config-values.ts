@@ -1,29 +1,44 @@
-// The rules for single values of the configuration. Pure; a rule is a sentence about the value that never repeats it.
+// The rules for single values of the configuration. Pure; a rule is a sentence about the value that
+// never repeats it.
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
 import { isIP, isIPv6 } from 'node:net';
 
 /** A value breaks a rule; the message is the rule. */
 export class ValueInvalid extends Error {}
 
-const refuse = (rule: string): never => { throw new ValueInvalid(rule); };
-
-/** One of the words. */
-export const oneOf = <T extends string>(...words: readonly T[]) => (text: string): T =>
-  words.find((word) => word === text) ?? refuse(`must be ${words.join(' or ')}`);
-
-/** A whole number in plain decimal. */
-export const integer = (min: number, max: number) => (text: string): number => {
-  const number = Number(text);
-  return /^\d{1,10}$/.test(text) && number >= min && number <= max ? number : refuse(`must be a whole number from ${min} to ${max}`);
+const refuse = (rule: string): never => {
+  throw new ValueInvalid(rule);
 };
 
+/** One of the words. */
+export const oneOf =
+  <T extends string>(...words: readonly T[]) =>
+  (text: string): T =>
+    words.find((word) => word === text) ?? refuse(`must be ${words.join(' or ')}`);
+
+/** A whole number in plain decimal. */
+export const integer =
+  (min: number, max: number) =>
+  (text: string): number => {
+    const number = Number(text);
+    return /^\d{1,10}$/.test(text) && number >= min && number <= max
+      ? number
+      : refuse(`must be a whole number from ${min} to ${max}`);
+  };
+
 /** A non-empty line of at most `max` characters, without control characters. */
-export const line = (max: number) => (text: string): string =>
-  text.length <= max && !/[\p{Cc}\p{Cs}]/u.test(text) ? text : refuse(`must be one line of at most ${max} characters`);
+export const line =
+  (max: number) =>
+  (text: string): string =>
+    text.length <= max && !/[\p{Cc}\p{Cs}]/u.test(text)
+      ? text
+      : refuse(`must be one line of at most ${max} characters`);
 
 /** An address or a host name to listen on. */
 export function listenHost(text: string): string {
-  return isIP(text) !== 0 || /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text) ? text : refuse('must be an address or a host name');
+  return isIP(text) !== 0 || /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text)
+    ? text
+    : refuse('must be an address or a host name');
 }
 
 /** Whether only this machine can reach it. */
@@ -35,27 +50,50 @@ export function isLoopback(host: string): boolean {
 /** Subjects, comma-separated: 1 to 255 visible ASCII characters each, none twice. */
 export function subjects(text: string): readonly string[] {
   const list = text.split(',');
-  if (!list.every((subject) => /^[\x21-\x7e]{1,255}$/.test(subject))) return refuse('must be a comma-separated list of subjects, each 1 to 255 visible ASCII characters');
+  if (!list.every((subject) => /^[\x21-\x7e]{1,255}$/.test(subject)))
+    return refuse(
+      'must be a comma-separated list of subjects, each 1 to 255 visible ASCII characters',
+    );
   return new Set(list).size === list.length ? Object.freeze(list) : refuse('names a subject twice');
 }
 
-/** Addresses and CIDR blocks, comma-separated. A block of everything would let every caller choose his own address. */
+/**
+ * Addresses and CIDR blocks, comma-separated. A block of everything would let every caller choose
+ * his own address.
+ */
 export function proxies(text: string): readonly string[] {
   const list = text.split(',');
-  return list.every(isProxy) ? Object.freeze(list) : refuse('must be a comma-separated list of exact addresses or CIDR blocks with a prefix from 8 bits on');
+  return list.every(isProxy)
+    ? Object.freeze(list)
+    : refuse(
+        'must be a comma-separated list of exact addresses or CIDR blocks with a prefix from 8 bits on',
+      );
 }
 
 function isProxy(entry: string): boolean {
   const [address = '', prefix, ...rest] = entry.split('/');
   if (isIP(address) === 0 || rest.length > 0) return false;
-  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) >= 8 && Number(prefix) <= (isIPv6(address) ? 128 : 32));
+  return (
+    prefix === undefined ||
+    (/^\d{1,3}$/.test(prefix) &&
+      Number(prefix) >= 8 &&
+      Number(prefix) <= (isIPv6(address) ? 128 : 32))
+  );
 }
 
 /** An http or https URL without credentials, query, fragment or trailing slash. */
 export function publicUrl(text: string): string {
   const url = parseUrl(text);
-  if (url === undefined || url.username !== '' || url.password !== '' || /[?#\s]/.test(text) || text.endsWith('/')) {
-    return refuse('must be an http or https URL without credentials, query, fragment or trailing slash');
+  if (
+    url === undefined ||
+    url.username !== '' ||
+    url.password !== '' ||
+    /[?#\s]/.test(text) ||
+    text.endsWith('/')
+  ) {
+    return refuse(
+      'must be an http or https URL without credentials, query, fragment or trailing slash',
+    );
   }
   return text;
 }
@@ -63,58 +101,93 @@ export function publicUrl(text: string): string {
 /** Where signing keys are fetched: https, plain http on loopback only. */
 export function jwksUrl(text: string): string {
   const url = parseUrl(text);
-  if (url === undefined || url.username !== '' || url.password !== '' || text.includes('#')) return refuse('must be an https URL without credentials or fragment');
+  if (url === undefined || url.username !== '' || url.password !== '' || text.includes('#'))
+    return refuse('must be an https URL without credentials or fragment');
   // SECURITY: whoever can change the answer on the way decides who is let in.
-  if (url.protocol !== 'https:' && !isLoopback(url.hostname)) return refuse('must be https outside loopback');
+  if (url.protocol !== 'https:' && !isLoopback(url.hostname))
+    return refuse('must be https outside loopback');
   return text;
 }
 
-/** Where people come back to with a code in the query: https, plain http on loopback only; no credentials, no fragment. */
+/**
+ * Where people come back to with a code in the query: https, plain http on loopback only; no
+ * credentials, no fragment.
+ */
 export function redirectUri(text: string): string {
   const url = parseUrl(text);
-  if (url === undefined || url.username !== '' || url.password !== '' || /[#\s\\]/.test(text) || text.length > 2_000) return refuse('must be an https URL without credentials or fragment');
+  if (
+    url === undefined ||
+    url.username !== '' ||
+    url.password !== '' ||
+    /[#\s\\]/.test(text) ||
+    text.length > 2_000
+  )
+    return refuse('must be an https URL without credentials or fragment');
   // SECURITY: the code in its query must not be read on the way.
-  if (url.protocol !== 'https:' && !isLoopback(url.hostname)) return refuse('must be https outside loopback');
+  if (url.protocol !== 'https:' && !isLoopback(url.hostname))
+    return refuse('must be https outside loopback');
   return text;
 }
 
 function parseUrl(text: string): URL | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  return url !== undefined && (url.protocol === 'https:' || url.protocol === 'http:') ? url : undefined;
+  return url !== undefined && (url.protocol === 'https:' || url.protocol === 'http:')
+    ? url
+    : undefined;
 }
 
 const rsaBitsMin = 2048;
 const curves: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1']);
 
-/** A public key as PEM (`BEGIN PUBLIC KEY`): RSA from 2048 bits on, P-256, P-384, P-521 or Ed25519. */
+/**
+ * A public key as PEM (`BEGIN PUBLIC KEY`): RSA from 2048 bits on, P-256, P-384, P-521 or Ed25519.
+ */
 export function publicKeyPem(text: string): string {
-  // SECURITY: createPublicKey takes a private key too and derives from it; a private key has no place in this process.
-  if (text.includes('PRIVATE KEY')) return refuse('must be a public key, and holds a private one: replace that key');
-  if (!/^\s*-----BEGIN PUBLIC KEY-----/.test(text)) return refuse('must be a public key in PEM (BEGIN PUBLIC KEY)');
-  if (!parses(() => createPublicKey(text))) return refuse('must be a public key in PEM that can be parsed');
+  // SECURITY: createPublicKey takes a private key too and derives from it; a private key has no
+  // place in this process.
+  if (text.includes('PRIVATE KEY'))
+    return refuse('must be a public key, and holds a private one: replace that key');
+  if (!/^\s*-----BEGIN PUBLIC KEY-----/.test(text))
+    return refuse('must be a public key in PEM (BEGIN PUBLIC KEY)');
+  if (!parses(() => createPublicKey(text)))
+    return refuse('must be a public key in PEM that can be parsed');
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = createPublicKey(text);
   if (type === 'ed25519' || (type === 'ec' && curves.has(details?.namedCurve ?? ''))) return text;
-  if (type === 'rsa') return (details?.modulusLength ?? 0) >= rsaBitsMin ? text : refuse(`must have at least ${rsaBitsMin} bits`);
+  if (type === 'rsa')
+    return (details?.modulusLength ?? 0) >= rsaBitsMin
+      ? text
+      : refuse(`must have at least ${rsaBitsMin} bits`);
   return refuse('must be an RSA, P-256, P-384, P-521 or Ed25519 key');
 }
 
 /** A certificate chain as PEM. */
 export function certificatePem(text: string): string {
   if (text.includes('PRIVATE KEY')) return refuse('must be a certificate chain without its key');
-  return parses(() => new X509Certificate(text)) ? text : refuse('must be a certificate chain in PEM');
+  return parses(() => new X509Certificate(text))
+    ? text
+    : refuse('must be a certificate chain in PEM');
 }
 
 /** Certificates of authorities as PEM, one after the other. */
 export function authoritiesPem(text: string): string {
   if (text.includes('PRIVATE KEY')) return refuse('must be certificates without a key');
-  const certificates = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
-  if (certificates.length === 0 || !certificates.every((one) => parses(() => new X509Certificate(one)))) return refuse('must be certificates in PEM');
-  return certificates.every((one) => new X509Certificate(one).ca) ? text : refuse('must be certificates of authorities (CA:TRUE)');
+  const certificates =
+    text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+  if (
+    certificates.length === 0 ||
+    !certificates.every((one) => parses(() => new X509Certificate(one)))
+  )
+    return refuse('must be certificates in PEM');
+  return certificates.every((one) => new X509Certificate(one).ca)
+    ? text
+    : refuse('must be certificates of authorities (CA:TRUE)');
 }
 
 /** A private key as PEM, not encrypted. */
 export function privateKeyPem(text: string): string {
-  return parses(() => createPrivateKey(text)) ? text : refuse('must be an unencrypted private key in PEM');
+  return parses(() => createPrivateKey(text))
+    ? text
+    : refuse('must be an unencrypted private key in PEM');
 }
 
 /** Whether the certificate is for the key; both have passed their rules. */
@@ -134,27 +207,44 @@ function parses(action: () => unknown): boolean {
 const secretBytesMin = 32;
 const distinctBytesMin = 8;
 
-/** A shared secret for HMAC. Refuses what is short or visibly not random; it cannot prove randomness. */
+/**
+ * A shared secret for HMAC. Refuses what is short or visibly not random; it cannot prove
+ * randomness.
+ */
 export function hmacSecret(text: string): string {
   const bytes = Buffer.from(text);
   if (bytes.length < secretBytesMin) return refuse(`must have at least ${secretBytesMin} bytes`);
-  // The second half of a doubled text finds it at an offset below its length exactly when the text repeats a shorter one.
+  // The second half of a doubled text finds it at an offset below its length exactly when the text
+  // repeats a shorter one.
   const isPeriodic = (text + text).indexOf(text, 1) < text.length;
-  return new Set(bytes).size >= distinctBytesMin && !isPeriodic ? text : refuse('is too regular to be random');
+  return new Set(bytes).size >= distinctBytesMin && !isPeriodic
+    ? text
+    : refuse('is too regular to be random');
 }
 
 const rootKeysMax = 16;
 
-/** Root keys, comma-separated, the primary first: each 44 characters, the padded urlsafe base64 of 32 random bytes. */
+/**
+ * Root keys, comma-separated, the primary first: each 44 characters, the padded urlsafe base64 of
+ * 32 random bytes.
+ */
 export function rootKeys(text: string): string {
   const list = text.split(',');
   if (list.length > rootKeysMax) return refuse(`may hold at most ${rootKeysMax} keys`);
   for (const [index, key] of list.entries()) {
     const bytes = Buffer.from(key, 'base64url');
-    // Compared with its own encoding: a decoder takes spellings that differ and mean the same bytes.
-    if (!/^[A-Za-z0-9_-]{43}=$/.test(key) || `${bytes.toString('base64url')}=` !== key) return refuse(`has a key at position ${index + 1} that is not 44 characters of padded urlsafe base64`);
-    if (new Set(bytes).size < distinctBytesMin) return refuse(`has a key at position ${index + 1} that is too regular to be random: make one with generate-key`);
-    if (list.indexOf(key) !== index) return refuse(`has the same key at positions ${list.indexOf(key) + 1} and ${index + 1}`);
+    // Compared with its own encoding: a decoder takes spellings that differ and mean the same
+    // bytes.
+    if (!/^[A-Za-z0-9_-]{43}=$/.test(key) || `${bytes.toString('base64url')}=` !== key)
+      return refuse(
+        `has a key at position ${index + 1} that is not 44 characters of padded urlsafe base64`,
+      );
+    if (new Set(bytes).size < distinctBytesMin)
+      return refuse(
+        `has a key at position ${index + 1} that is too regular to be random: make one with generate-key`,
+      );
+    if (list.indexOf(key) !== index)
+      return refuse(`has the same key at positions ${list.indexOf(key) + 1} and ${index + 1}`);
   }
   return text;
 }

@@ -1,10 +1,28 @@
-// The environment, read once: `config` may be logged, `secrets` may not. Pure: the caller hands in the environment and a way to read files.
-// Every fault is named in one message, by names and rules; a bad value never becomes a default.
+// The environment, read once: `config` may be logged, `secrets` may not. Pure: the caller hands in
+// the environment and a way to read files. Every fault is named in one message, by names and rules;
+// a bad value never becomes a default.
 import { type Environment, hide, Reader } from './config-reader.ts';
 import { DatabaseUrlInvalid, parseDatabaseUrl } from './db/url.ts';
 import { type AllowRule, AllowRuleInvalid, parseAllowRules } from './egress/allow.ts';
 import {
-  authoritiesPem, certificatePem, hmacSecret, integer, isLoopback, isPair, jwksUrl, line, listenHost, oneOf, privateKeyPem, proxies, publicKeyPem, publicUrl, redirectUri, rootKeys, subjects, ValueInvalid,
+  authoritiesPem,
+  certificatePem,
+  hmacSecret,
+  integer,
+  isLoopback,
+  isPair,
+  jwksUrl,
+  line,
+  listenHost,
+  oneOf,
+  privateKeyPem,
+  proxies,
+  publicKeyPem,
+  publicUrl,
+  redirectUri,
+  rootKeys,
+  subjects,
+  ValueInvalid,
 } from './config-values.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
@@ -35,7 +53,9 @@ interface CommonConfig {
 /** Where the broker listens, and where callers reach it. */
 export interface BrokerConfig {
   /** Undefined where another process is the broker. */
-  readonly listen: { readonly host: string; /** 0 takes a free one. */ readonly port: number } | undefined;
+  readonly listen:
+    | { readonly host: string /** 0 takes a free one. */; readonly port: number }
+    | undefined;
   /** Undefined only with port 0. */
   readonly publicUrl: string | undefined;
 }
@@ -60,8 +80,13 @@ export interface ServeConfig extends CommonConfig {
   readonly isTlsTerminated: boolean;
   readonly trustedProxies: readonly string[];
 }
-export interface MigrateConfig { readonly mode: 'migrate'; readonly logLevel: LogLevel }
-export interface VerifyConfig { readonly mode: 'verify' }
+export interface MigrateConfig {
+  readonly mode: 'migrate';
+  readonly logLevel: LogLevel;
+}
+export interface VerifyConfig {
+  readonly mode: 'verify';
+}
 
 export interface ServeSecrets {
   readonly databaseUrl: string;
@@ -72,28 +97,49 @@ export interface ServeSecrets {
 }
 
 export interface Settings {
-  readonly local: { readonly config: LocalConfig; readonly secrets: Readonly<Record<never, never>> };
+  readonly local: {
+    readonly config: LocalConfig;
+    readonly secrets: Readonly<Record<never, never>>;
+  };
   readonly serve: { readonly config: ServeConfig; readonly secrets: ServeSecrets };
   readonly broker: Settings['serve'];
-  readonly migrate: { readonly config: MigrateConfig; readonly secrets: { readonly databaseUrl: string } };
-  readonly verify: { readonly config: VerifyConfig; readonly secrets: { readonly databaseUrl: string; readonly rootKeys: string } };
+  readonly migrate: {
+    readonly config: MigrateConfig;
+    readonly secrets: { readonly databaseUrl: string };
+  };
+  readonly verify: {
+    readonly config: VerifyConfig;
+    readonly secrets: { readonly databaseUrl: string; readonly rootKeys: string };
+  };
 }
 
 /** Everything that is wrong with the configuration at once. Names and rules, never values. */
 export class ConfigInvalid extends Error {
   readonly faults: readonly string[];
   constructor(faults: readonly string[]) {
-    super(`the configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((fault) => `- ${fault}`).join('\n')}`);
+    super(
+      `the configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((fault) => `- ${fault}`).join('\n')}`,
+    );
     this.name = 'ConfigInvalid';
     this.faults = faults;
   }
 }
 
 /** Reads what `mode` needs. Throws ConfigInvalid with all faults. */
-export function readConfig<M extends Mode>(environment: Environment, mode: M, readFile: (path: string) => string): Settings[M] {
+export function readConfig<M extends Mode>(
+  environment: Environment,
+  mode: M,
+  readFile: (path: string) => string,
+): Settings[M] {
   const reader = new Reader(environment, readFile, { names, files: fileNames, prefix });
   reader.refuseUnknown();
-  const read = { local: readLocal, serve: readServe, broker: readBrokerAlone, migrate: readMigrate, verify: readVerify }[mode];
+  const read = {
+    local: readLocal,
+    serve: readServe,
+    broker: readBrokerAlone,
+    migrate: readMigrate,
+    verify: readVerify,
+  }[mode];
   const settings = read(reader);
   if (reader.faults.length > 0) throw new ConfigInvalid(reader.faults);
   Object.freeze(settings.config);
@@ -103,7 +149,8 @@ export function readConfig<M extends Mode>(environment: Environment, mode: M, re
 
 // ── the modes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-// Reading goes on after a fault; `missing` stands for what could not be read, and readConfig throws before anybody sees it.
+// Reading goes on after a fault; `missing` stands for what could not be read, and readConfig throws
+// before anybody sees it.
 const missing = '';
 
 function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
@@ -116,12 +163,15 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
     operators: reader.value('CREDVAULT_OPERATORS', subjects) ?? Object.freeze([]),
     tokenFormat: reader.value('CREDVAULT_TOKEN_FORMAT', oneOf('fernet', 'fernet-256')) ?? 'fernet',
     poolMax: reader.value('CREDVAULT_POOL_SIZE', integer(2, 500)) ?? 16,
-    namedStatements: (reader.value('CREDVAULT_NAMED_STATEMENTS', oneOf('on', 'off')) ?? 'on') === 'on',
+    namedStatements:
+      (reader.value('CREDVAULT_NAMED_STATEMENTS', oneOf('on', 'off')) ?? 'on') === 'on',
     rateLimits: Object.freeze({
       address: reader.value('CREDVAULT_RATE_LIMIT_ADDRESS', integer(0, 1_000_000_000)) ?? 12_000,
       subject: reader.value('CREDVAULT_RATE_LIMIT_SUBJECT', integer(0, 1_000_000_000)) ?? 6_000,
     }),
-    publicUrl: reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ?? (port === 0 ? undefined : urlOf(scheme, host, port)),
+    publicUrl:
+      reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ??
+      (port === 0 ? undefined : urlOf(scheme, host, port)),
     broker: readBroker(reader, scheme),
     brokerCallsMax: reader.value('CREDVAULT_BROKER_CALLS', integer(2, 100_000)) ?? 1_000,
     oauthRedirectUri: reader.value('CREDVAULT_OAUTH_REDIRECT_URI', redirectUri),
@@ -137,21 +187,33 @@ function readBroker(reader: Reader, scheme: 'http' | 'https'): BrokerConfig | un
   const port = reader.value('CREDVAULT_BROKER_PORT', integer(0, 65_535));
   const url = reader.value('CREDVAULT_BROKER_PUBLIC_URL', publicUrl);
   if (port === undefined) {
-    if (reader.isSet('CREDVAULT_BROKER_HOST')) reader.fault('CREDVAULT_BROKER_HOST', 'needs CREDVAULT_BROKER_PORT');
+    if (reader.isSet('CREDVAULT_BROKER_HOST'))
+      reader.fault('CREDVAULT_BROKER_HOST', 'needs CREDVAULT_BROKER_PORT');
     return url === undefined ? undefined : Object.freeze({ listen: undefined, publicUrl: url });
   }
-  return Object.freeze({ listen: Object.freeze({ host, port }), publicUrl: url ?? (port === 0 ? undefined : urlOf(scheme, host, port)) });
+  return Object.freeze({
+    listen: Object.freeze({ host, port }),
+    publicUrl: url ?? (port === 0 ? undefined : urlOf(scheme, host, port)),
+  });
 }
 
-const urlOf = (scheme: string, host: string, port: number): string => `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+const urlOf = (scheme: string, host: string, port: number): string =>
+  `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 
 function readLogLevel(reader: Reader): LogLevel {
-  return reader.value('LOG_LEVEL', oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace')) ?? 'info';
+  return (
+    reader.value('LOG_LEVEL', oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace')) ?? 'info'
+  );
 }
 
 function readLocal(reader: Reader): Settings['local'] {
-  // The two ways to run are never mixed: keys made here must not meet a database that others use, nor the other way round.
-  for (const name of serveOnly) reader.forbid(name, 'must not be set for `local`, which makes its own keys and database: use `serve`');
+  // The two ways to run are never mixed: keys made here must not meet a database that others use,
+  // nor the other way round.
+  for (const name of serveOnly)
+    reader.forbid(
+      name,
+      'must not be set for `local`, which makes its own keys and database: use `serve`',
+    );
   const config: LocalConfig = {
     mode: 'local',
     ...readCommon(reader, 'http'),
@@ -159,7 +221,8 @@ function readLocal(reader: Reader): Settings['local'] {
     postgresBinFolder: reader.value('PG_BIN', line(4_096)),
   };
   if (config.host !== '127.0.0.1') reader.fault('HOST', 'must be 127.0.0.1 for `local`');
-  if (config.broker?.listen !== undefined && config.broker.listen.host !== '127.0.0.1') reader.fault('CREDVAULT_BROKER_HOST', 'must be 127.0.0.1 for `local`');
+  if (config.broker?.listen !== undefined && config.broker.listen.host !== '127.0.0.1')
+    reader.fault('CREDVAULT_BROKER_HOST', 'must be 127.0.0.1 for `local`');
   return { config, secrets: {} };
 }
 
@@ -181,12 +244,20 @@ function readServe(reader: Reader): Settings['serve'] {
     isTlsTerminated,
     trustedProxies: reader.value('CREDVAULT_TRUST_PROXY', proxies) ?? Object.freeze([]),
   };
-  if (reader.isSet('CREDVAULT_TLS_CERT') !== reader.isSet('CREDVAULT_TLS_KEY')) reader.fault('CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY', 'go together');
-  if (tlsCertificate !== undefined && tlsKey !== undefined && !isPair(tlsCertificate, tlsKey)) reader.fault('CREDVAULT_TLS_KEY', 'must be the key of CREDVAULT_TLS_CERT');
+  if (reader.isSet('CREDVAULT_TLS_CERT') !== reader.isSet('CREDVAULT_TLS_KEY'))
+    reader.fault('CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY', 'go together');
+  if (tlsCertificate !== undefined && tlsKey !== undefined && !isPair(tlsCertificate, tlsKey))
+    reader.fault('CREDVAULT_TLS_KEY', 'must be the key of CREDVAULT_TLS_CERT');
   // SECURITY: tokens and secrets cross this connection.
-  for (const [name, host] of [['HOST', config.host], ['CREDVAULT_BROKER_HOST', config.broker?.listen?.host ?? '127.0.0.1']] as const) {
+  for (const [name, host] of [
+    ['HOST', config.host],
+    ['CREDVAULT_BROKER_HOST', config.broker?.listen?.host ?? '127.0.0.1'],
+  ] as const) {
     if (isLoopback(host) || reader.isSet('CREDVAULT_TLS_CERT') || isTlsTerminated) continue;
-    reader.fault(name, 'may be outside loopback only with CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY, or with CREDVAULT_TLS_TERMINATED=1 behind something that ends TLS');
+    reader.fault(
+      name,
+      'may be outside loopback only with CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY, or with CREDVAULT_TLS_TERMINATED=1 behind something that ends TLS',
+    );
   }
   return {
     config,
@@ -206,20 +277,33 @@ function readBrokerAlone(reader: Reader): Settings['broker'] {
 }
 
 function readJwtKeys(reader: Reader): JwtKeySource {
-  const names = ['CREDVAULT_JWT_JWKS_URL', 'CREDVAULT_JWT_PUBLIC_KEY', 'CREDVAULT_JWT_SECRET'] as const;
+  const names = [
+    'CREDVAULT_JWT_JWKS_URL',
+    'CREDVAULT_JWT_PUBLIC_KEY',
+    'CREDVAULT_JWT_SECRET',
+  ] as const;
   // SECURITY: two sources would let a token choose which one verifies it.
-  if (names.filter((name) => reader.isSet(name)).length !== 1) reader.fault(`exactly one of ${names.join(', ')}`, 'must be set');
+  if (names.filter((name) => reader.isSet(name)).length !== 1)
+    reader.fault(`exactly one of ${names.join(', ')}`, 'must be set');
   const url = reader.value('CREDVAULT_JWT_JWKS_URL', jwksUrl);
   const pem = reader.value('CREDVAULT_JWT_PUBLIC_KEY', publicKeyPem, { isFile: true });
   if (url !== undefined) return Object.freeze({ kind: 'jwksUrl', url });
   return Object.freeze(pem === undefined ? { kind: 'secret' } : { kind: 'publicKey', pem });
 }
 
-// `migrate` runs in the environment of `serve` or in a poorer one: of the rest it looks at the names only.
+// `migrate` runs in the environment of `serve` or in a poorer one: of the rest it looks at the
+// names only.
 function readMigrate(reader: Reader): Settings['migrate'] {
   const own = reader.value('CREDVAULT_MIGRATE_DATABASE_URL', databaseUrl, { isFile: true });
-  const url = own ?? (reader.isSet('CREDVAULT_MIGRATE_DATABASE_URL') ? missing : reader.required('DATABASE_URL', databaseUrl, { isFile: true }));
-  return { config: { mode: 'migrate', logLevel: readLogLevel(reader) }, secrets: { databaseUrl: url ?? missing } };
+  const url =
+    own ??
+    (reader.isSet('CREDVAULT_MIGRATE_DATABASE_URL')
+      ? missing
+      : reader.required('DATABASE_URL', databaseUrl, { isFile: true }));
+  return {
+    config: { mode: 'migrate', logLevel: readLogLevel(reader) },
+    secrets: { databaseUrl: url ?? missing },
+  };
 }
 
 // The same for `verify`, which may look at a restored copy on a machine where no vault runs.
@@ -256,17 +340,53 @@ function allowRules(text: string): readonly AllowRule[] {
 
 const prefix = 'CREDVAULT_';
 const serveOnly = [
-  'DATABASE_URL', 'CREDVAULT_MIGRATE_DATABASE_URL', 'CREDVAULT_ROOT_KEYS', 'CREDVAULT_JWT_ISSUER', 'CREDVAULT_JWT_AUDIENCE', 'CREDVAULT_JWT_JWKS_URL',
-  'CREDVAULT_JWT_PUBLIC_KEY', 'CREDVAULT_JWT_SECRET', 'CREDVAULT_TLS_CERT', 'CREDVAULT_TLS_KEY', 'CREDVAULT_TLS_TERMINATED', 'CREDVAULT_TRUST_PROXY',
+  'DATABASE_URL',
+  'CREDVAULT_MIGRATE_DATABASE_URL',
+  'CREDVAULT_ROOT_KEYS',
+  'CREDVAULT_JWT_ISSUER',
+  'CREDVAULT_JWT_AUDIENCE',
+  'CREDVAULT_JWT_JWKS_URL',
+  'CREDVAULT_JWT_PUBLIC_KEY',
+  'CREDVAULT_JWT_SECRET',
+  'CREDVAULT_TLS_CERT',
+  'CREDVAULT_TLS_KEY',
+  'CREDVAULT_TLS_TERMINATED',
+  'CREDVAULT_TRUST_PROXY',
 ] as const;
 const everywhere = [
-  'CREDVAULT_OPERATORS', 'CREDVAULT_TOKEN_FORMAT', 'CREDVAULT_DATA_DIR', 'CREDVAULT_NAMED_STATEMENTS', 'CREDVAULT_POOL_SIZE', 'CREDVAULT_RATE_LIMIT_ADDRESS',
-  'CREDVAULT_RATE_LIMIT_SUBJECT', 'CREDVAULT_PUBLIC_URL', 'CREDVAULT_BROKER_PORT', 'CREDVAULT_BROKER_HOST', 'CREDVAULT_BROKER_PUBLIC_URL', 'CREDVAULT_BROKER_CALLS', 'CREDVAULT_OAUTH_REDIRECT_URI', 'CREDVAULT_EGRESS_ALLOW', 'CREDVAULT_EGRESS_CA',
+  'CREDVAULT_OPERATORS',
+  'CREDVAULT_TOKEN_FORMAT',
+  'CREDVAULT_DATA_DIR',
+  'CREDVAULT_NAMED_STATEMENTS',
+  'CREDVAULT_POOL_SIZE',
+  'CREDVAULT_RATE_LIMIT_ADDRESS',
+  'CREDVAULT_RATE_LIMIT_SUBJECT',
+  'CREDVAULT_PUBLIC_URL',
+  'CREDVAULT_BROKER_PORT',
+  'CREDVAULT_BROKER_HOST',
+  'CREDVAULT_BROKER_PUBLIC_URL',
+  'CREDVAULT_BROKER_CALLS',
+  'CREDVAULT_OAUTH_REDIRECT_URI',
+  'CREDVAULT_EGRESS_ALLOW',
+  'CREDVAULT_EGRESS_CA',
 ] as const;
 /** The names that may also be given as NAME_FILE: every secret, and what is a file by nature. */
 export const fileNames: ReadonlySet<string> = new Set([
-  'DATABASE_URL', 'CREDVAULT_MIGRATE_DATABASE_URL', 'CREDVAULT_ROOT_KEYS', 'CREDVAULT_JWT_SECRET', 'CREDVAULT_TLS_KEY', 'CREDVAULT_TLS_CERT', 'CREDVAULT_JWT_PUBLIC_KEY',
+  'DATABASE_URL',
+  'CREDVAULT_MIGRATE_DATABASE_URL',
+  'CREDVAULT_ROOT_KEYS',
+  'CREDVAULT_JWT_SECRET',
+  'CREDVAULT_TLS_KEY',
+  'CREDVAULT_TLS_CERT',
+  'CREDVAULT_JWT_PUBLIC_KEY',
   'CREDVAULT_EGRESS_CA',
 ]);
 /** Every name that the vault reads; each documented in the README. */
-export const names: readonly string[] = ['HOST', 'PORT', 'LOG_LEVEL', 'PG_BIN', ...serveOnly, ...everywhere];
+export const names: readonly string[] = [
+  'HOST',
+  'PORT',
+  'LOG_LEVEL',
+  'PG_BIN',
+  ...serveOnly,
+  ...everywhere,
+];

@@ -1,4 +1,5 @@
-// The bytes of openapi.yaml, from the operations of a composed app. Committed; a test makes them afresh and compares.
+// The bytes of openapi.yaml, from the operations of a composed app. Committed; a test makes them
+// afresh and compares.
 import { pino } from 'pino';
 import { Document, visit } from 'yaml';
 import { buildApp } from './app.ts';
@@ -9,12 +10,32 @@ import { openapiDocument } from './http/document.ts';
 
 /** The document as YAML. Composes the app without starting anything: no connection is made. */
 export async function openapiYaml(): Promise<string> {
-  const database = openDatabase({ url: 'postgresql://nobody@localhost/nothing', onError: () => undefined });
+  const database = openDatabase({
+    url: 'postgresql://nobody@localhost/nothing',
+    onError: () => undefined,
+  });
   const vault = await buildApp({
-    db: database.db, keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }), rootKeys: [], logger: pino({ level: 'silent' }), now: Date.now,
-    verification: { issuer: 'document', audience: 'document', source: { secret: generateRootKey() } }, operators: [], tokenFormat: 'fernet',
-    publicUrl: () => 'https://vault.example', brokerUrl: () => undefined, rateLimits: { address: 0, subject: 0 }, trustedProxies: [], tls: undefined, readiness: [],
-    egress: new Egress({ allow: [], own: () => [] }), oauthRedirectUri: undefined, brokerCallsMax: 1,
+    db: database.db,
+    keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }),
+    rootKeys: [],
+    logger: pino({ level: 'silent' }),
+    now: Date.now,
+    verification: {
+      issuer: 'document',
+      audience: 'document',
+      source: { secret: generateRootKey() },
+    },
+    operators: [],
+    tokenFormat: 'fernet',
+    publicUrl: () => 'https://vault.example',
+    brokerUrl: () => undefined,
+    rateLimits: { address: 0, subject: 0 },
+    trustedProxies: [],
+    tls: undefined,
+    readiness: [],
+    egress: new Egress({ allow: [], own: () => [] }),
+    oauthRedirectUri: undefined,
+    brokerCallsMax: 1,
   });
   try {
     return asYaml(openapiDocument(vault.app.operations));
@@ -29,6 +50,10 @@ const ambiguous = /^(?:[0-9]{4}-[0-9].*|y|n|yes|no|on|off|[0-9:]+)$/i;
 
 function asYaml(value: unknown): string {
   const document = new Document(value, { aliasDuplicateObjects: false });
-  visit(document, { Scalar: (_key, node) => { if (typeof node.value === 'string' && ambiguous.test(node.value)) node.type = 'QUOTE_DOUBLE'; } });
+  visit(document, {
+    Scalar: (_key, node) => {
+      if (typeof node.value === 'string' && ambiguous.test(node.value)) node.type = 'QUOTE_DOUBLE';
+    },
+  });
   return document.toString({ lineWidth: 0 });
 }

@@ -29,25 +29,46 @@ export interface RunningVault {
   readonly url: string;
   /** Where the broker is reached; undefined where it is off. */
   readonly brokerUrl: string | undefined;
-  /** Answers what it has begun, finishes a batch of a running rotation, writes what is pending, closes. */
+  /**
+   * Answers what it has begun, finishes a batch of a running rotation, writes what is pending,
+   * closes.
+   */
   stop(): Promise<void>;
 }
 
 /** The schema in the database is not the one that this version knows. */
 export class SchemaUnfit extends Error {
   constructor(state: string) {
-    super(state === 'behind' ? 'the schema is behind this version: run `npm run -s vault -- migrate`' : 'the schema is not one that this version knows');
+    super(
+      state === 'behind'
+        ? 'the schema is behind this version: run `npm run -s vault -- migrate`'
+        : 'the schema is not one that this version knows',
+    );
     this.name = 'SchemaUnfit';
   }
 }
 
-/** Starts a vault on a migrated database. Throws SchemaUnfit, RootKeyMissing, and what listening throws; nothing stays open then. */
+/**
+ * Starts a vault on a migrated database. Throws SchemaUnfit, RootKeyMissing, and what listening
+ * throws; nothing stays open then.
+ */
 export async function startVault(settings: VaultSettings): Promise<RunningVault> {
   const { config, logger } = settings;
   const now = Date.now;
   const database = openDatabase({
-    url: settings.databaseUrl, poolMax: config.poolMax, namedStatements: config.namedStatements,
-    onError: (error) => { logger.warn({ event: 'databaseConnectionLost', name: error.name, code: (error as { code?: unknown }).code }, 'a database connection was lost'); },
+    url: settings.databaseUrl,
+    poolMax: config.poolMax,
+    namedStatements: config.namedStatements,
+    onError: (error) => {
+      logger.warn(
+        {
+          event: 'databaseConnectionLost',
+          name: error.name,
+          code: (error as { code?: unknown }).code,
+        },
+        'a database connection was lost',
+      );
+    },
   });
   try {
     const state = await schemaState(database.db);
@@ -57,26 +78,58 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     let url = config.publicUrl ?? '';
     let brokerUrl = config.broker?.publicUrl;
     let brokerListens: string | undefined;
-    const own = (): readonly OwnEndpoint[] => ownEndpoints(settings.databaseUrl, [
-      { host: config.host, url, publicUrl: config.publicUrl },
-      ...(config.broker === undefined ? [] : [{ host: config.broker.listen?.host, url: brokerListens, publicUrl: config.broker.publicUrl }]),
-    ]);
+    const own = (): readonly OwnEndpoint[] =>
+      ownEndpoints(settings.databaseUrl, [
+        { host: config.host, url, publicUrl: config.publicUrl },
+        ...(config.broker === undefined
+          ? []
+          : [
+              {
+                host: config.broker.listen?.host,
+                url: brokerListens,
+                publicUrl: config.broker.publicUrl,
+              },
+            ]),
+      ]);
     const egress = new Egress({ ...config.egress, own });
     const vault = await buildApp({
-      db: database.db, keyring, rootKeys: roots.fingerprints, logger, now, verification: settings.verification, operators: settings.operators, tokenFormat: config.tokenFormat,
-      publicUrl: () => config.publicUrl ?? url, brokerUrl: () => brokerUrl, brokerCallsMax: config.brokerCallsMax, rateLimits: config.rateLimits, trustedProxies: settings.trustedProxies, tls: settings.tls,
+      db: database.db,
+      keyring,
+      rootKeys: roots.fingerprints,
+      logger,
+      now,
+      verification: settings.verification,
+      operators: settings.operators,
+      tokenFormat: config.tokenFormat,
+      publicUrl: () => config.publicUrl ?? url,
+      brokerUrl: () => brokerUrl,
+      brokerCallsMax: config.brokerCallsMax,
+      rateLimits: config.rateLimits,
+      trustedProxies: settings.trustedProxies,
+      tls: settings.tls,
       readiness: [
-        { name: 'database', check: async () => { await database.db.selectNoFrom((select) => select.lit(1).as('one')).execute(); return true; } },
-        { name: 'schema', check: async () => await schemaState(database.db) === 'current' },
+        {
+          name: 'database',
+          check: async () => {
+            await database.db.selectNoFrom((select) => select.lit(1).as('one')).execute();
+            return true;
+          },
+        },
+        { name: 'schema', check: async () => (await schemaState(database.db)) === 'current' },
         { name: 'rootKeys', check: () => checkCanaries(database.db, roots) },
       ],
-      egress, oauthRedirectUri: config.oauthRedirectUri,
+      egress,
+      oauthRedirectUri: config.oauthRedirectUri,
     });
     try {
-      if (settings.isBrokerOnly !== true) url = await vault.app.listen({ host: addressOf(config.host), port: config.port });
+      if (settings.isBrokerOnly !== true)
+        url = await vault.app.listen({ host: addressOf(config.host), port: config.port });
       const { listen } = config.broker ?? {};
       if (listen !== undefined) {
-        brokerListens = await vault.broker.listen({ host: addressOf(listen.host), port: listen.port });
+        brokerListens = await vault.broker.listen({
+          host: addressOf(listen.host),
+          port: listen.port,
+        });
         brokerUrl ??= brokerListens;
         if (settings.isBrokerOnly === true) url = brokerListens;
       }
@@ -85,9 +138,18 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       throw error;
     }
     vault.start();
-    logger.info({ event: 'listening', url, ...(config.broker?.listen === undefined ? {} : { brokerUrl }), rootKeys: roots.fingerprints }, 'listening');
+    logger.info(
+      {
+        event: 'listening',
+        url,
+        ...(config.broker?.listen === undefined ? {} : { brokerUrl }),
+        rootKeys: roots.fingerprints,
+      },
+      'listening',
+    );
     return {
-      url, brokerUrl,
+      url,
+      brokerUrl,
       stop: async () => {
         await vault.stop();
         await egress.close();
@@ -101,10 +163,17 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
   }
 }
 
-/** For the name fastify would open a second server, for ::1, that does not know how we answer and close. */
+/**
+ * For the name fastify would open a second server, for ::1, that does not know how we answer and
+ * close.
+ */
 const addressOf = (host: string): string => (host === 'localhost' ? '127.0.0.1' : host);
 
-interface Listener { readonly host: string | undefined; readonly url: string | undefined; readonly publicUrl: string | undefined }
+interface Listener {
+  readonly host: string | undefined;
+  readonly url: string | undefined;
+  readonly publicUrl: string | undefined;
+}
 
 /** What the vault is reached at itself: its listeners, where others see them, and its database. */
 function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): readonly OwnEndpoint[] {
@@ -115,7 +184,9 @@ function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): read
       return [
         ...(here == null || host === undefined ? [] : [{ host, port: portOf(here) }]),
         // The address behind this name may be a balancer's, with other services beside the vault.
-        ...(seen == null ? [] : [{ host: seen.hostname, port: portOf(seen), byName: true as const }]),
+        ...(seen == null
+          ? []
+          : [{ host: seen.hostname, port: portOf(seen), byName: true as const }]),
       ];
     }),
     ...parseDatabaseUrl(databaseUrl).hosts.filter(({ host }) => !host.startsWith('/')),
@@ -123,7 +194,10 @@ function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): read
 }
 
 /** How `serve` verifies tokens, from its configuration. */
-export function verificationOf({ issuer, audience, keys }: ServeConfig['jwt'], secret: string | undefined): TokenVerification {
+export function verificationOf(
+  { issuer, audience, keys }: ServeConfig['jwt'],
+  secret: string | undefined,
+): TokenVerification {
   if (keys.kind === 'jwksUrl') return { issuer, audience, source: { jwksUrl: keys.url } };
   if (keys.kind === 'publicKey') return { issuer, audience, source: { publicKey: keys.pem } };
   if (secret === undefined) throw new TypeError('a shared secret is configured');

@@ -1,5 +1,6 @@
-// The one door to the trail: what other features call. Events commit with their operation; denials have a transaction of their
-// own and a ceiling; access records are batched in memory and written within a second.
+// The one door to the trail: what other features call. Events commit with their operation; denials
+// have a transaction of their own and a ceiling; access records are batched in memory and written
+// within a second.
 import { sql, type RawBuilder } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
@@ -7,7 +8,15 @@ import { type Statement, statement } from '../db/statement.ts';
 import type { Denial } from '../http/authorize.ts';
 import type { EventId, SubjectId, TeamId } from '../shared/ids.ts';
 import { newId } from '../shared/ids.ts';
-import { type AuditAddress, type AuditEvent, type EventInput, makeEvent, recordedSql, type RecordedValues, recordedValues } from './event.ts';
+import {
+  type AuditAddress,
+  type AuditEvent,
+  type EventInput,
+  makeEvent,
+  recordedSql,
+  type RecordedValues,
+  recordedValues,
+} from './event.ts';
 import { DenialCeiling } from './denial-ceiling.ts';
 
 /** A read, a list or a failed authentication. */
@@ -25,11 +34,20 @@ export interface AuditParts {
   readonly db: Db;
   readonly keyring: Keyring;
   readonly now: () => number;
-  /** Told when access records cannot be written any more (they are kept up to a bound and tried again), and how many were lost. */
+  /**
+   * Told when access records cannot be written any more (they are kept up to a bound and tried
+   * again), and how many were lost.
+   */
   readonly onError: (error: Error) => void;
-  /** Told of every refusal because a seal does not hold: somebody wrote to the database past the service. */
+  /**
+   * Told of every refusal because a seal does not hold: somebody wrote to the database past the
+   * service.
+   */
   readonly onAlarm: (denial: Denial) => void;
-  /** Told of events on the executor on which they were recorded, right after: what it writes commits with them, and what it throws undoes them. */
+  /**
+   * Told of events on the executor on which they were recorded, right after: what it writes commits
+   * with them, and what it throws undoes them.
+   */
   readonly onRecorded?: (executor: Executor, inputs: readonly EventInput[]) => Promise<void>;
 }
 
@@ -39,7 +57,9 @@ const pendingMax = 20_000;
 const summaryMs = 60_000;
 
 const recording = (isOne: boolean): Statement<RecordedValues, unknown> =>
-  statement((parameter) => sql`with ${recordedSql(parameter, { isOne, onlyIf: sql`true` })} select 1`);
+  statement(
+    (parameter) => sql`with ${recordedSql(parameter, { isOne, onlyIf: sql`true` })} select 1`,
+  );
 const recordOne = recording(true);
 const recordSeveral = recording(false);
 
@@ -66,7 +86,10 @@ export class AuditLog {
     await this.#parts.onRecorded?.(executor, inputs);
   }
 
-  /** Events for a statement that was composed once with `recordedSql`, so that an operation and its events are one round trip. */
+  /**
+   * Events for a statement that was composed once with `recordedSql`, so that an operation and its
+   * events are one round trip.
+   */
   values(inputs: readonly EventInput[]): RecordedValues {
     const events: AuditEvent[] = [];
     const addresses: AuditAddress[] = [];
@@ -78,21 +101,36 @@ export class AuditLog {
     return recordedValues(events, addresses);
   }
 
-  /** The same for a statement that is composed at each run. With `onlyIf`, nothing is recorded unless the condition holds. */
-  parts(inputs: readonly EventInput[], onlyIf: RawBuilder<unknown> = sql`true`): RawBuilder<unknown> {
+  /**
+   * The same for a statement that is composed at each run. With `onlyIf`, nothing is recorded
+   * unless the condition holds.
+   */
+  parts(
+    inputs: readonly EventInput[],
+    onlyIf: RawBuilder<unknown> = sql`true`,
+  ): RawBuilder<unknown> {
     const values = this.values(inputs);
     return recordedSql((name) => sql`${values[name]}`, { isOne: inputs.length === 1, onlyIf });
   }
 
-  /** Records a refusal; above ten a minute of the same kind they become one event a minute with their count. */
+  /**
+   * Records a refusal; above ten a minute of the same kind they become one event a minute with
+   * their count.
+   */
   async denial(denial: Denial): Promise<void> {
     if (denial.reason === 'sealBroken') this.#parts.onAlarm(denial);
     const { caller, team, action, reason, isHidden } = denial;
-    // The team and the reason are in the key too: noise in one team must not hide what is tried in another.
-    // SECURITY: but not where the caller must not learn that there is one: an event more or less would take longer or shorter.
+    // The team and the reason are in the key too: noise in one team must not hide what is tried in
+    // another.
+    // SECURITY: but not where the caller must not learn that there is one: an event more or less
+    // would take longer or shorter.
     const kind = isHidden === true ? 'hidden' : `${team?.id ?? ''} ${reason}`;
-    if (this.#ceiling.admit(`${caller.subject} ${action} ${kind}`, denial)) await this.record(this.#parts.db, eventOf(denial));
-    else this.#summaryTimer ??= setTimeout(() => { void this.#summarise({ all: false }); }, summaryMs).unref();
+    if (this.#ceiling.admit(`${caller.subject} ${action} ${kind}`, denial))
+      await this.record(this.#parts.db, eventOf(denial));
+    else
+      this.#summaryTimer ??= setTimeout(() => {
+        void this.#summarise({ all: false });
+      }, summaryMs).unref();
   }
 
   /** Turns what was only counted into events; what cannot be written is counted on. */
@@ -101,29 +139,47 @@ export class AuditLog {
     this.#summaryTimer = undefined;
     try {
       for (const suppressed of this.#ceiling.overdue({ all })) {
-        await this.record(this.#parts.db, { ...eventOf(suppressed.last), details: { count: suppressed.count } });
+        await this.record(this.#parts.db, {
+          ...eventOf(suppressed.last),
+          details: { count: suppressed.count },
+        });
         this.#ceiling.settle(suppressed);
       }
     } catch (error) {
-      this.#parts.onError(new Error('refusals are counted and cannot be written', { cause: error }));
+      this.#parts.onError(
+        new Error('refusals are counted and cannot be written', { cause: error }),
+      );
     }
-    if (!all && this.#ceiling.isWaiting) this.#summaryTimer ??= setTimeout(() => { void this.#summarise({ all: false }); }, summaryMs).unref();
+    if (!all && this.#ceiling.isWaiting)
+      this.#summaryTimer ??= setTimeout(() => {
+        void this.#summarise({ all: false });
+      }, summaryMs).unref();
   }
 
   /** Takes an access record; it is in the database within a second. */
   access(record: AccessRecord): void {
-    if (this.#pending.length >= pendingMax) { this.#dropped += 1; return; }
+    if (this.#pending.length >= pendingMax) {
+      this.#dropped += 1;
+      return;
+    }
     this.#pending.push({ ...record, id: newId<EventId>(), at: new Date(this.#parts.now()) });
-    this.#timer ??= setTimeout(() => { void this.flush(); }, flushMs).unref();
+    this.#timer ??= setTimeout(() => {
+      void this.flush();
+    }, flushMs).unref();
   }
 
   /** Writes the access records that are pending. */
   async flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#flushing ??= this.#write().finally(() => { this.#flushing = undefined; });
+    this.#flushing ??= this.#write().finally(() => {
+      this.#flushing = undefined;
+    });
     await this.#flushing;
-    if (this.#pending.length > 0) this.#timer ??= setTimeout(() => { void this.flush(); }, flushMs).unref();
+    if (this.#pending.length > 0)
+      this.#timer ??= setTimeout(() => {
+        void this.flush();
+      }, flushMs).unref();
   }
 
   /** Writes all that waits in memory; the last call before the database closes. */
@@ -138,7 +194,12 @@ export class AuditLog {
       try {
         await insertAccessRecords(this.#parts.db, batch);
       } catch (error) {
-        if (!this.#isFailing) this.#parts.onError(new Error('access records cannot be written; they wait, up to a bound', { cause: error }));
+        if (!this.#isFailing)
+          this.#parts.onError(
+            new Error('access records cannot be written; they wait, up to a bound', {
+              cause: error,
+            }),
+          );
         this.#isFailing = true;
         return;
       }
@@ -146,17 +207,27 @@ export class AuditLog {
     }
     this.#isFailing = false;
     if (this.#dropped === 0) return;
-    this.#parts.onError(new Error(`${this.#dropped} access records were lost while they could not be written`));
+    this.#parts.onError(
+      new Error(`${this.#dropped} access records were lost while they could not be written`),
+    );
     this.#dropped = 0;
   }
 }
 
 const eventOf = (denial: Denial): EventInput => ({
-  caller: denial.caller, team: denial.team, action: denial.action, target: denial.target, decision: 'deny', reason: denial.reason,
+  caller: denial.caller,
+  team: denial.team,
+  action: denial.action,
+  target: denial.target,
+  decision: 'deny',
+  reason: denial.reason,
 });
 
 // A batch whose answer was lost is sent again: what is there already stays as it is.
-async function insertAccessRecords(db: Db, records: readonly (AccessRecord & { id: EventId; at: Date })[]): Promise<void> {
+async function insertAccessRecords(
+  db: Db,
+  records: readonly (AccessRecord & { id: EventId; at: Date })[],
+): Promise<void> {
   const column = <T>(of: (record: (typeof records)[number]) => T): T[] => records.map(of);
   await sql`insert into access_record (id, at, subject_id, team_id, action, target_id, status, request_id, address)
     select * from unnest(${column((r) => r.id)}::uuid[], ${column((r) => r.at)}::timestamptz[], ${column((r) => r.subject)}::uuid[],

@@ -5,7 +5,12 @@ import type { TeamId } from '../shared/ids.ts';
 import type { AuditEvent } from './event.ts';
 
 /** An event with the names behind its internal ids; null where a subject was erased. */
-export type EventRow = AuditEvent & { readonly actorSub: string | null; readonly address: string | null; readonly salt: Buffer | null; readonly people: Readonly<Record<string, string>> };
+export type EventRow = AuditEvent & {
+  readonly actorSub: string | null;
+  readonly address: string | null;
+  readonly salt: Buffer | null;
+  readonly people: Readonly<Record<string, string>>;
+};
 
 export interface EventFilters {
   readonly action?: string | undefined;
@@ -17,9 +22,15 @@ export interface EventFilters {
 
 /** Events of the team, newest first. */
 export async function listEvents(
-  executor: Executor, team: TeamId, filters: EventFilters, page: { limit: number; before: { at: Date; id: string } | undefined },
+  executor: Executor,
+  team: TeamId,
+  filters: EventFilters,
+  page: { limit: number; before: { at: Date; id: string } | undefined },
 ): Promise<EventRow[]> {
-  const before = page.before === undefined ? sql`true` : sql`(event.at, event.id) < (${page.before.at}, ${page.before.id}::uuid)`;
+  const before =
+    page.before === undefined
+      ? sql`true`
+      : sql`(event.at, event.id) < (${page.before.at}, ${page.before.id}::uuid)`;
   const { rows } = await sql<EventRow>`
     select event.id, event.at, event.actor_id as actor, event.team_id as team, event.action, event.target_type as "targetType", event.target_id as "targetId",
       event.decision, event.reason, event.request_id as "requestId", event.key_id as key, event.credential_version as "credentialVersion",

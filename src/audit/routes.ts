@@ -13,26 +13,64 @@ import { listEvents } from './repository.ts';
 import { action, event, showEvent, targetId } from './schemas.ts';
 
 const listQuery = z.strictObject({
-  ...pageQuery, action: action.optional(), target: targetId.min(1).optional().meta({ description: 'The id of the target.' }),
-  decision: z.enum(['allow', 'deny']).optional(), from: timeInput.optional(), until: timeInput.optional(),
+  ...pageQuery,
+  action: action.optional(),
+  target: targetId.min(1).optional().meta({ description: 'The id of the target.' }),
+  decision: z.enum(['allow', 'deny']).optional(),
+  from: timeInput.optional(),
+  until: timeInput.optional(),
 });
 
 /** Adds the reading of audit events. */
-export function registerAudit(app: FastifyInstance, { db, keyring, cursors }: { db: Db; keyring: Keyring; cursors: Cursors }): void {
+export function registerAudit(
+  app: FastifyInstance,
+  { db, keyring, cursors }: { db: Db; keyring: Keyring; cursors: Cursors },
+): void {
   addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team/audit-events', access: { team: 'audit.read', by: 'team' }, operationId: 'listAuditEvents', tag: 'audit',
-    summary: 'List the audit events of a team', description: 'Newest first.', params: teamPath, query: listQuery, problems: ['invalidCursor'],
-    success: { status: 200, schema: pageOf(event).meta({ id: 'AuditEventPage' }), description: 'A page of events.' },
+    method: 'GET',
+    url: '/v1/teams/:team/audit-events',
+    access: { team: 'audit.read', by: 'team' },
+    operationId: 'listAuditEvents',
+    tag: 'audit',
+    summary: 'List the audit events of a team',
+    description: 'Newest first.',
+    params: teamPath,
+    query: listQuery,
+    problems: ['invalidCursor'],
+    success: {
+      status: 200,
+      schema: pageOf(event).meta({ id: 'AuditEventPage' }),
+      description: 'A page of events.',
+    },
     handler: async ({ scope, query, caller }) => {
       const { limit, cursor, ...filters } = query;
-      const identity = { list: 'auditEvents', subject: caller.sub, filters: JSON.parse(JSON.stringify({ ...filters, team: scope.team.slug })) as JsonObject };
+      const identity = {
+        list: 'auditEvents',
+        subject: caller.sub,
+        filters: JSON.parse(JSON.stringify({ ...filters, team: scope.team.slug })) as JsonObject,
+      };
       const page = cursors.page({ limit, cursor }, identity);
       const [at, last] = page.after ?? [];
-      const rows = await listEvents(db, scope.team.id, {
-        action: filters.action, target: filters.target, decision: filters.decision,
-        from: filters.from === undefined ? undefined : new Date(filters.from), until: filters.until === undefined ? undefined : new Date(filters.until),
-      }, { limit: page.limit + 1, before: at === undefined || last === undefined ? undefined : { at: new Date(at), id: last } });
-      const { items, nextCursor } = cursors.cut(rows, page, identity, (row) => [row.at.toISOString(), row.id]);
+      const rows = await listEvents(
+        db,
+        scope.team.id,
+        {
+          action: filters.action,
+          target: filters.target,
+          decision: filters.decision,
+          from: filters.from === undefined ? undefined : new Date(filters.from),
+          until: filters.until === undefined ? undefined : new Date(filters.until),
+        },
+        {
+          limit: page.limit + 1,
+          before:
+            at === undefined || last === undefined ? undefined : { at: new Date(at), id: last },
+        },
+      );
+      const { items, nextCursor } = cursors.cut(rows, page, identity, (row) => [
+        row.at.toISOString(),
+        row.id,
+      ]);
       return { items: items.map((row) => showEvent(row, keyring)), nextCursor };
     },
   });
@@ -52,7 +90,12 @@ function recordRead(audit: AuditLog, request: FastifyRequest, reply: FastifyRepl
   if (caller === undefined || access === undefined || request.method !== 'GET') return;
   const { id: target } = request.params as { id?: string };
   audit.access({
-    subject: caller.subject, team: located?.team.id ?? null, action: actionOf(access), target: located === undefined ? null : target ?? null,
-    status: reply.statusCode, requestId: request.id, address: caller.address,
+    subject: caller.subject,
+    team: located?.team.id ?? null,
+    action: actionOf(access),
+    target: located === undefined ? null : (target ?? null),
+    status: reply.statusCode,
+    requestId: request.id,
+    address: caller.address,
   });
 }

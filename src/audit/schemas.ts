@@ -8,22 +8,64 @@ import type { EventRow } from './repository.ts';
 
 export type { EventFilters, EventRow } from './repository.ts';
 
-export const action = z.string().min(3).max(60).regex(/^[a-zA-Z]+(?:\.[a-zA-Z]+)+$/).meta({ examples: ['credential.create'] });
+export const action = z
+  .string()
+  .min(3)
+  .max(60)
+  .regex(/^[a-zA-Z]+(?:\.[a-zA-Z]+)+$/)
+  .meta({ examples: ['credential.create'] });
 export const targetId = line(64).meta({ examples: ['019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d'] });
 const text = line(255);
-const detail = z.union([text, z.int().meta({ format: 'int64' }), z.boolean(), z.array(text).max(200)]);
+const detail = z.union([
+  text,
+  z.int().meta({ format: 'int64' }),
+  z.boolean(),
+  z.array(text).max(200),
+]);
 /** An event as clients see it. */
-export const event = z.strictObject({
-  id, at: time,
-  actor: subject.nullable().meta({ description: 'Who; null when the subject was erased.' }),
-  action,
-  target: z.strictObject({ type: z.string().max(40).regex(/^[a-zA-Z]+$/).meta({ examples: ['credential'] }), id: targetId, subject: subject.nullable().meta({ description: 'When the target is a subject.' }) }),
-  decision: z.enum(['allow', 'deny']), reason: line(60).nullable(), requestId: line(64).meta({ examples: ['019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d'] }),
-  key: id.nullable(), credentialVersion: version.nullable(), address: line(64).nullable(),
-  onBehalfOf: subject.nullable(), purpose: line(200).nullable(), runId: line(200).nullable(),
-  details: z.record(z.string().max(60).regex(/^[a-zA-Z]+$/), detail).meta({ maxProperties: 30, description: 'Names, ids and counts; never a value.', examples: [{ type: 'openai' }] }),
-  intact: z.boolean().meta({ description: 'Whether the event is as it was written; an address that was erased does not count.' }),
-}).meta({ id: 'AuditEvent' });
+export const event = z
+  .strictObject({
+    id,
+    at: time,
+    actor: subject.nullable().meta({ description: 'Who; null when the subject was erased.' }),
+    action,
+    target: z.strictObject({
+      type: z
+        .string()
+        .max(40)
+        .regex(/^[a-zA-Z]+$/)
+        .meta({ examples: ['credential'] }),
+      id: targetId,
+      subject: subject.nullable().meta({ description: 'When the target is a subject.' }),
+    }),
+    decision: z.enum(['allow', 'deny']),
+    reason: line(60).nullable(),
+    requestId: line(64).meta({ examples: ['019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d'] }),
+    key: id.nullable(),
+    credentialVersion: version.nullable(),
+    address: line(64).nullable(),
+    onBehalfOf: subject.nullable(),
+    purpose: line(200).nullable(),
+    runId: line(200).nullable(),
+    details: z
+      .record(
+        z
+          .string()
+          .max(60)
+          .regex(/^[a-zA-Z]+$/),
+        detail,
+      )
+      .meta({
+        maxProperties: 30,
+        description: 'Names, ids and counts; never a value.',
+        examples: [{ type: 'openai' }],
+      }),
+    intact: z.boolean().meta({
+      description:
+        'Whether the event is as it was written; an address that was erased does not count.',
+    }),
+  })
+  .meta({ id: 'AuditEvent' });
 
 type Shown = z.output<typeof event>;
 
@@ -32,24 +74,60 @@ export function showEvent(row: EventRow, keyring: Keyring): Shown {
   const { onBehalfOf, purpose, runId, ...details } = (row.details as JsonObject | null) ?? {};
   const { grantee } = details;
   const textOf = (value: unknown): string | null => (typeof value === 'string' ? value : null);
-  const isAddressTrue = row.address === null || row.salt === null || verifyAddress(row, { address: row.address, salt: row.salt });
+  const isAddressTrue =
+    row.address === null ||
+    row.salt === null ||
+    verifyAddress(row, { address: row.address, salt: row.salt });
   const shown: Shown = {
-    id: row.id, at: row.at, actor: row.actorSub, action: row.action,
-    target: { type: row.targetType, id: row.targetId, subject: row.targetType === 'subject' ? row.people[row.targetId] ?? null : null },
-    decision: row.decision, reason: row.reason, requestId: row.requestId, key: row.key, credentialVersion: row.credentialVersion,
+    id: row.id,
+    at: row.at,
+    actor: row.actorSub,
+    action: row.action,
+    target: {
+      type: row.targetType,
+      id: row.targetId,
+      subject: row.targetType === 'subject' ? (row.people[row.targetId] ?? null) : null,
+    },
+    decision: row.decision,
+    reason: row.reason,
+    requestId: row.requestId,
+    key: row.key,
+    credentialVersion: row.credentialVersion,
     address: isAddressTrue ? row.address : null,
-    onBehalfOf: typeof onBehalfOf === 'string' ? row.people[onBehalfOf] ?? null : null, purpose: textOf(purpose), runId: textOf(runId),
-    details: { ...details, ...(typeof grantee === 'string' ? { grantee: row.people[grantee] ?? grantee } : {}) } as Shown['details'], intact: isAddressTrue && verifyEvent(row, keyring),
+    onBehalfOf: typeof onBehalfOf === 'string' ? (row.people[onBehalfOf] ?? null) : null,
+    purpose: textOf(purpose),
+    runId: textOf(runId),
+    details: {
+      ...details,
+      ...(typeof grantee === 'string' ? { grantee: row.people[grantee] ?? grantee } : {}),
+    } as Shown['details'],
+    intact: isAddressTrue && verifyEvent(row, keyring),
   };
   return shown.intact || event.safeParse(shown).success ? shown : unreadable(row);
 }
 
-/** What is shown of a row that somebody bent until it does not fit: one such row must not hide the others. */
+/**
+ * What is shown of a row that somebody bent until it does not fit: one such row must not hide the
+ * others.
+ */
 function unreadable({ id: held, at }: EventRow): Shown {
   return {
-    id: id.safeParse(held).success ? held : noId, at, actor: null, action: 'audit.unreadable', target: { type: 'unknown', id: 'unknown', subject: null },
-    decision: 'deny', reason: null, requestId: 'unknown', key: null, credentialVersion: null, address: null, onBehalfOf: null, purpose: null, runId: null,
-    details: {}, intact: false,
+    id: id.safeParse(held).success ? held : noId,
+    at,
+    actor: null,
+    action: 'audit.unreadable',
+    target: { type: 'unknown', id: 'unknown', subject: null },
+    decision: 'deny',
+    reason: null,
+    requestId: 'unknown',
+    key: null,
+    credentialVersion: null,
+    address: null,
+    onBehalfOf: null,
+    purpose: null,
+    runId: null,
+    details: {},
+    intact: false,
   };
 }
 

@@ -1,15 +1,20 @@
-// Aho-Corasick over bytes: every place in a stream where one of many patterns ends, in time linear in the stream, however the
-// patterns overlap.
+// Aho-Corasick over bytes: every place in a stream where one of many patterns ends, in time linear
+// in the stream, however the patterns overlap.
 
 /** The state before anything has matched. */
 export const root = 0;
 
 // A node's columns. Children hang in a list: almost all nodes have one.
-const [byteAt, childAt, siblingAt, failAt, depthAt, longestAt, openAt, columns] = [0, 1, 2, 3, 4, 5, 6, 7];
+const [byteAt, childAt, siblingAt, failAt, depthAt, longestAt, openAt, columns] = [
+  0, 1, 2, 3, 4, 5, 6, 7,
+];
 
 /** A set of byte patterns, compiled. Holds what it looks for: it lives as long as one answer. */
 export class Automaton {
-  /** A tree of nodes, one after the other in one piece of memory, because one is made for each answer. Node 0 is the root; a node is named by its place. */
+  /**
+   * A tree of nodes, one after the other in one piece of memory, because one is made for each
+   * answer. Node 0 is the root; a node is named by its place.
+   */
   readonly #nodes: Int32Array;
   readonly #first = new Int32Array(256);
   #end = columns;
@@ -18,7 +23,10 @@ export class Automaton {
 
   constructor(patterns: readonly Uint8Array[]) {
     let [bytes, longest] = [0, 1];
-    for (const { length } of patterns) { bytes += length; longest = Math.max(longest, length); }
+    for (const { length } of patterns) {
+      bytes += length;
+      longest = Math.max(longest, length);
+    }
     this.#nodes = new Int32Array((1 + bytes) * columns);
     this.longestPattern = longest;
     for (const pattern of patterns) this.#insert(pattern);
@@ -34,14 +42,23 @@ export class Automaton {
     return this.#first[byte]!;
   }
 
-  /** Bytes of the longest pattern that ends in this state; 0 for none. Shorter ones that end here lie inside it. */
-  matched(state: number): number { return this.#nodes[state + longestAt]!; }
+  /**
+   * Bytes of the longest pattern that ends in this state; 0 for none. Shorter ones that end here
+   * lie inside it.
+   */
+  matched(state: number): number {
+    return this.#nodes[state + longestAt]!;
+  }
 
   /** Bytes at the end that may still grow into a pattern: the longest proper prefix of any. */
-  pending(state: number): number { return this.#nodes[state + openAt]!; }
+  pending(state: number): number {
+    return this.#nodes[state + openAt]!;
+  }
 
   /** Whether a pattern starts with the byte. */
-  starts(byte: number): boolean { return this.#first[byte] !== root; }
+  starts(byte: number): boolean {
+    return this.#first[byte] !== root;
+  }
 
   /** Whether a pattern starts with the two bytes. */
   startsWith(byte: number, second: number): boolean {
@@ -52,7 +69,8 @@ export class Automaton {
   /** Not of the root, whose children are in a table. */
   #childOf(node: number, byte: number): number {
     let child = this.#nodes[node + childAt]!;
-    while (child !== root && this.#nodes[child + byteAt] !== byte) child = this.#nodes[child + siblingAt]!;
+    while (child !== root && this.#nodes[child + byteAt] !== byte)
+      child = this.#nodes[child + siblingAt]!;
     return child;
   }
 
@@ -80,12 +98,16 @@ export class Automaton {
     const nodes = this.#nodes;
     const queue = new Int32Array(this.#end / columns);
     let end = 0;
-    for (let child = nodes[root + childAt]!; child !== root; child = nodes[child + siblingAt]!) { queue[end] = child; end += 1; }
+    for (let child = nodes[root + childAt]!; child !== root; child = nodes[child + siblingAt]!) {
+      queue[end] = child;
+      end += 1;
+    }
     for (let i = 0; i < end; i += 1) {
       const node = queue[i]!;
       const fail = nodes[node + failAt]!;
       if (nodes[node + longestAt] === 0) nodes[node + longestAt] = nodes[fail + longestAt]!;
-      nodes[node + openAt] = nodes[node + childAt] === root ? nodes[fail + openAt]! : nodes[node + depthAt]!;
+      nodes[node + openAt] =
+        nodes[node + childAt] === root ? nodes[fail + openAt]! : nodes[node + depthAt]!;
       for (let child = nodes[node + childAt]!; child !== root; child = nodes[child + siblingAt]!) {
         nodes[child + failAt] = this.next(fail, nodes[child + byteAt]!);
         queue[end] = child;

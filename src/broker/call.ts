@@ -1,12 +1,26 @@
-// May this call go out? Asked anew at every call, of one moment, with nothing remembered from the ticket's making; and recorded,
-// committed, before anything is dialled.
+// May this call go out? Asked anew at every call, of one moment, with nothing remembered from the
+// ticket's making; and recorded, committed, before anything is dialled.
 import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
-import { type AllFields, type CredentialType, findType, type Limits, type Policy } from '../credentials/service.ts';
+import {
+  type AllFields,
+  type CredentialType,
+  findType,
+  type Limits,
+  type Policy,
+} from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
-import { asOAuth, decideAll, decideEngine, type Granted, markUndecryptable, openGranted, type UsageCounter } from '../leases/service.ts';
+import {
+  asOAuth,
+  decideAll,
+  decideEngine,
+  type Granted,
+  markUndecryptable,
+  openGranted,
+  type UsageCounter,
+} from '../leases/service.ts';
 import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import { isId, type TicketId } from '../shared/ids.ts';
@@ -42,7 +56,10 @@ export interface Call {
   readonly address: string | null;
 }
 
-/** A call that may go out and stands in the trail. `leave` is to be called at its end, however it ends. */
+/**
+ * A call that may go out and stands in the trail. `leave` is to be called at its end, however it
+ * ends.
+ */
 export interface Admitted {
   readonly caller: Caller;
   readonly team: string;
@@ -52,7 +69,10 @@ export interface Admitted {
   readonly path: string;
   readonly limits: Readonly<Record<keyof Limits, number>>;
   readonly event: EventInput;
-  /** Where an access token is held: the call rendered with another one than the upstream has just refused; undefined where there is none. */
+  /**
+   * Where an access token is held: the call rendered with another one than the upstream has just
+   * refused; undefined where there is none.
+   */
   readonly renew: (() => Promise<Rendered | undefined>) | undefined;
   readonly leave: () => void;
 }
@@ -70,16 +90,20 @@ export class Calls {
   }
 
   /**
-   * Lets a call out. One statement reads all that the decision rests on and, where the same ticket was used before and nothing has
-   * changed since, records the call; otherwise a second one records it if all of that still stands. Throws ticketInvalid, alike for whatever is the matter with the ticket; brokerRefused with the rule, invalidUrl,
-   * unsupportedCall, rateLimited, keyUnavailable, stateConflict.
+   * Lets a call out. One statement reads all that the decision rests on and, where the same ticket
+   * was used before and nothing has changed since, records the call; otherwise a second one records
+   * it if all of that still stands. Throws ticketInvalid, alike for whatever is the matter with the
+   * ticket; brokerRefused with the rule, invalidUrl, unsupportedCall, rateLimited, keyUnavailable,
+   * stateConflict.
    */
   async admit(call: Call): Promise<Admitted> {
     for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
       const admitted = await this.#attempt(call);
       if (admitted !== undefined) return admitted;
     }
-    throw new AppError('stateConflict', 'What the call rests on keeps changing; try again.', { retryAfterSeconds: 1 });
+    throw new AppError('stateConflict', 'What the call rests on keeps changing; try again.', {
+      retryAfterSeconds: 1,
+    });
   }
 
   async #attempt(call: Call): Promise<Admitted | undefined> {
@@ -93,10 +117,19 @@ export class Calls {
     }
   }
 
-  /** Decides, renders, and records what is not recorded yet; undefined when that found something changed. */
+  /**
+   * Decides, renders, and records what is not recorded yet; undefined when that found something
+   * changed.
+   */
   async #decideAndRecord(call: Call, early: Early | undefined): Promise<Admitted | undefined> {
-    const row = await this.#checkTicket(call, early?.row ?? await this.#findTicket(call));
-    const caller: Caller = { sub: row.engine.sub, subject: row.engine.subject, isOperator: false, requestId: call.requestId, address: call.address };
+    const row = await this.#checkTicket(call, early?.row ?? (await this.#findTicket(call)));
+    const caller: Caller = {
+      sub: row.engine.sub,
+      subject: row.engine.subject,
+      isOperator: false,
+      requestId: call.requestId,
+      address: call.address,
+    };
     const granted = await this.#decide(row, caller);
     const { row: credential, version, ways } = granted;
     const team = { id: credential.team, slug: credential.slug };
@@ -106,51 +139,108 @@ export class Calls {
       this.#parts.usage.count(credential.id);
       return { caller, team: credential.slug, ...prepared, ...made };
     };
-    // SECURITY: it was recorded only if what was decided on here is, column by column, what its event says.
-    if (early !== undefined) return done({ limits: early.limits, event: early.event, leave: early.leave });
+    // SECURITY: it was recorded only if what was decided on here is, column by column, what its
+    // event says.
+    if (early !== undefined)
+      return done({ limits: early.limits, event: early.event, leave: early.leave });
     const { ticket, engine } = row;
     const expected: Expected = {
       basis: {
-        ticket: ticket.id, ticketRevision: ticket.revision, engineRevision: engine.revision, team: credential.team, memberRevision: credential.rights.member_revision,
-        behalfRevision: credential.behalfRights.member_revision, credentialRevision: credential.revision, version: credential.currentVersion, dataKey: version.key.id,
+        ticket: ticket.id,
+        ticketRevision: ticket.revision,
+        engineRevision: engine.revision,
+        team: credential.team,
+        memberRevision: credential.rights.member_revision,
+        behalfRevision: credential.behalfRights.member_revision,
+        credentialRevision: credential.revision,
+        version: credential.currentVersion,
+        dataKey: version.key.id,
       },
-      hash: ticket.hash, caller: { sub: caller.sub, subject: caller.subject }, team, credential: credential.id, engine: engine.id, onBehalfOf: ticket.onBehalfOf,
-      host: prepared.target.origin.host, policy,
+      hash: ticket.hash,
+      caller: { sub: caller.sub, subject: caller.subject },
+      team,
+      credential: credential.id,
+      engine: engine.id,
+      onBehalfOf: ticket.onBehalfOf,
+      host: prepared.target.origin.host,
+      policy,
     };
     const limits = limitsOf(policy);
-    const leave = this.#parts.limits.enter({ credential: credential.id, team: credential.team }, limits);
+    const leave = this.#parts.limits.enter(
+      { credential: credential.id, team: credential.team },
+      limits,
+    );
     const event = eventOf(call, expected);
     try {
       const events = eventsThrough(event, ways);
-      const isRecorded = await repository.recordCallIfUnchanged(this.#parts.db, expected.basis, ways, { events: events.length, recorded: this.#parts.audit.values(events) });
+      const isRecorded = await repository.recordCallIfUnchanged(
+        this.#parts.db,
+        expected.basis,
+        ways,
+        { events: events.length, recorded: this.#parts.audit.values(events) },
+      );
       // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
-      if (!isRecorded) { leave(); return undefined; }
+      if (!isRecorded) {
+        leave();
+        return undefined;
+      }
     } catch (error) {
       leave();
       throw error;
     }
-    // SECURITY: a provider may be asked in between where tokens are held: of such a call the record comes after it. Nor is one that took
-    // a grant remembered: the statement that expects asks for memberships, not for grants.
-    if (!version.isMarked && prepared.renew === undefined && ways.length === 0) this.#expectations.remember(ticket.id, expected);
+    // SECURITY: a provider may be asked in between where tokens are held: of such a call the record
+    // comes after it. Nor is one that took a grant remembered: the statement that expects asks for
+    // memberships, not for grants.
+    if (!version.isMarked && prepared.renew === undefined && ways.length === 0)
+      this.#expectations.remember(ticket.id, expected);
     return done({ limits, event, leave });
   }
 
   async #findTicket({ id, ticket }: Call): Promise<TicketRow | undefined> {
-    return ticket !== undefined && isId<TicketId>(id) ? await repository.findTicket(this.#parts.db, id) : undefined;
+    return ticket !== undefined && isId<TicketId>(id)
+      ? await repository.findTicket(this.#parts.db, id)
+      : undefined;
   }
 
-  /** The ticket of the path, if the call presents it and it is good. Everything else is one answer. */
-  async #checkTicket({ ticket: text, requestId, address }: Call, row: TicketRow | undefined): Promise<TicketRow> {
+  /**
+   * The ticket of the path, if the call presents it and it is good. Everything else is one answer.
+   */
+  async #checkTicket(
+    { ticket: text, requestId, address }: Call,
+    row: TicketRow | undefined,
+  ): Promise<TicketRow> {
     const { keyring, audit, now } = this.#parts;
     const refuse = (): AppError => {
-      audit.access({ subject: null, team: null, action, target: null, status: 401, requestId, address });
+      audit.access({
+        subject: null,
+        team: null,
+        action,
+        target: null,
+        status: 401,
+        requestId,
+        address,
+      });
       return new AppError('ticketInvalid', 'Send a valid ticket as the API key.');
     };
     if (row === undefined || text === undefined || !isTicket(text, row.ticket.hash)) throw refuse();
     const { engine } = row;
-    const caller: Caller = { sub: engine.sub, subject: engine.subject, isOperator: false, requestId, address };
-    const deny = (reason: string): Promise<void> => audit.denial({ caller, team: undefined, action, target: { type: 'ticket', id: row.ticket.id }, reason });
-    // SECURITY: a ticket is good only as the vault wrote it: for this credential, engine and person, until then.
+    const caller: Caller = {
+      sub: engine.sub,
+      subject: engine.subject,
+      isOperator: false,
+      requestId,
+      address,
+    };
+    const deny = (reason: string): Promise<void> =>
+      audit.denial({
+        caller,
+        team: undefined,
+        action,
+        target: { type: 'ticket', id: row.ticket.id },
+        reason,
+      });
+    // SECURITY: a ticket is good only as the vault wrote it: for this credential, engine and
+    // person, until then.
     if (!ticketSealHolds(keyring, row.ticket, row.seal)) {
       await deny('sealBroken');
       throw refuse();
@@ -167,15 +257,38 @@ export class Calls {
   /** The credential, if the engine and the person may still use it so. */
   async #decide(row: TicketRow, caller: Caller): Promise<Granted> {
     const { keyring, audit, now } = this.#parts;
-    const [decision] = decideAll([row.found], { caller, onBehalfOf: row.behalfSub, delivery: 'broker', knownVersions: [], now: new Date(now()) }, keyring);
+    const [decision] = decideAll(
+      [row.found],
+      {
+        caller,
+        onBehalfOf: row.behalfSub,
+        delivery: 'broker',
+        knownVersions: [],
+        now: new Date(now()),
+      },
+      keyring,
+    );
     if (decision === undefined) throw new TypeError('one reference, one decision');
     if (!('rule' in decision)) return decision;
-    await audit.denial({ caller, team: decision.team, action, target: decision.target, reason: decision.reason, isHidden: decision.rule === 'notFound' });
+    await audit.denial({
+      caller,
+      team: decision.team,
+      action,
+      target: decision.target,
+      reason: decision.reason,
+      isHidden: decision.rule === 'notFound',
+    });
     throw refusalOf(decision.rule);
   }
 
   /** Where it goes and what is put into it, by the current version. */
-  async #prepare(call: Call, { ticket }: TicketRow, granted: Granted, policy: Policy, caller: Caller): Promise<Pick<Admitted, 'target' | 'rendered' | 'path' | 'renew'>> {
+  async #prepare(
+    call: Call,
+    { ticket }: TicketRow,
+    granted: Granted,
+    policy: Policy,
+    caller: Caller,
+  ): Promise<Pick<Admitted, 'target' | 'rendered' | 'path' | 'renew'>> {
     const { row } = granted;
     try {
       const type = findType(row.type);
@@ -184,18 +297,33 @@ export class Calls {
       const { fields, renew } = await this.#fieldsFor(type, granted, caller);
       const target = targetOf(type, fields, policy, ticket.host ?? undefined);
       const rendered = render(type, fields);
-      return { target, rendered, path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)), renew };
+      return {
+        target,
+        rendered,
+        path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)),
+        renew,
+      };
     } catch (error) {
       const refusal = refusalOf(error);
       if (refusal.code === 'brokerRefused' && refusal.errors?.[0]?.rule !== 'undecryptable') {
-        await this.#parts.audit.denial({ caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), reason: refusal.errors?.[0]?.rule ?? 'refused' });
+        await this.#parts.audit.denial({
+          caller,
+          team: { id: row.team, slug: row.slug },
+          action,
+          target: credentialTarget(row.id),
+          reason: refusal.errors?.[0]?.rule ?? 'refused',
+        });
       }
       throw refusal;
     }
   }
 
   /** What the call is rendered from. */
-  async #fieldsFor(type: CredentialType, granted: Granted, caller: Caller): Promise<{ fields: AllFields; renew: Admitted['renew'] }> {
+  async #fieldsFor(
+    type: CredentialType,
+    granted: Granted,
+    caller: Caller,
+  ): Promise<{ fields: AllFields; renew: Admitted['renew'] }> {
     const { accessTokens } = this.#parts;
     const secrets = await this.#open(granted, caller);
     if (type.oauth === undefined) return { fields: fieldsOf(granted, secrets), renew: undefined };
@@ -206,7 +334,7 @@ export class Calls {
         const next = await accessTokens.accessTokenFor({ ...use, rejected: sequence });
         return render(type, tokenFieldsOf(granted, next.token));
       } catch (error) {
-        if (error instanceof NoAccessToken) return undefined;   // the upstream's own answer says it
+        if (error instanceof NoAccessToken) return undefined; // the upstream's own answer says it
         throw error;
       }
     };
@@ -220,7 +348,14 @@ export class Calls {
     } catch (error) {
       if (!(error instanceof DecryptionFailed)) throw error;
       const { row, version } = granted;
-      if (version.isMarked) await audit.denial({ caller, team: { id: row.team, slug: row.slug }, action, target: credentialTarget(row.id), reason: 'undecryptable' });
+      if (version.isMarked)
+        await audit.denial({
+          caller,
+          team: { id: row.team, slug: row.slug },
+          action,
+          target: credentialTarget(row.id),
+          reason: 'undecryptable',
+        });
       else await markUndecryptable(this.#parts, caller, action, granted);
       throw refusalOf('undecryptable');
     }

@@ -1,15 +1,25 @@
-// The stream as somebody reads it who undoes escapes: percent-encoding, and the backslash escapes of JSON and its relatives. One
-// byte in, the bytes that it completes out, each with the place in the stream where it began and ended.
+// The stream as somebody reads it who undoes escapes: percent-encoding, and the backslash escapes
+// of JSON and its relatives. One byte in, the bytes that it completes out, each with the place in
+// the stream where it began and ended.
 
 /** A byte as it is read, and where it stands in the stream: `start` inclusive, `end` exclusive. */
 export type Emit = (byte: number, start: number, end: number) => void;
 
-/** What a pending escape has come to: not enough yet, none at all, or these bytes for its first `used` bytes. */
-type Reading = 'more' | 'none' | { readonly bytes: Uint8Array | readonly number[]; readonly used: number };
+/**
+ * What a pending escape has come to: not enough yet, none at all, or these bytes for its first
+ * `used` bytes.
+ */
+type Reading =
+  | 'more'
+  | 'none'
+  | { readonly bytes: Uint8Array | readonly number[]; readonly used: number };
 
 const [percent, backslash] = [0x25, 0x5c];
 
-/** `backslashes`: any run of them counts as one, which is how text looks that was escaped more than once. */
+/**
+ * `backslashes`: any run of them counts as one, which is how text looks that was escaped more than
+ * once.
+ */
 export type EscapeKind = 'percent' | 'backslash' | 'backslashes';
 
 /** Reads one kind of escape. What turns out to be none is passed on as it stands. */
@@ -29,26 +39,35 @@ export class EscapeReader {
   }
 
   /** Where an escape began that is not complete yet. */
-  get pendingFrom(): number | undefined { return this.#pending.length === 0 ? undefined : this.#start; }
+  get pendingFrom(): number | undefined {
+    return this.#pending.length === 0 ? undefined : this.#start;
+  }
 
   /** Takes the byte at a place. */
   take(byte: number, at: number): void {
     if (this.#pending.length === 0) {
-      if (byte !== this.#lead) { this.#emit(byte, at, at + 1); return; }
+      if (byte !== this.#lead) {
+        this.#emit(byte, at, at + 1);
+        return;
+      }
       this.#start = at;
     } else if (this.#isRun && byte === backslash && this.#pending.at(-1) === backslash) {
-      if (this.#pending.length === 1) this.#start = at; // however long the run, no more than its last is held
+      // however long the run, no more than its last is held
+      if (this.#pending.length === 1) this.#start = at;
       return;
     }
     this.#pending.push(byte);
     const reading = this.#read(this.#pending);
     if (reading === 'more') return;
-    const [bytes, used] = reading === 'none' ? [[this.#pending[0]!], 1] : [reading.bytes, reading.used];
+    const [bytes, used] =
+      reading === 'none' ? [[this.#pending[0]!], 1] : [reading.bytes, reading.used];
     const rest = this.#pending.slice(used);
     const start = this.#start;
     this.#pending = [];
     for (const each of bytes) this.#emit(each, start, start + used);
-    rest.forEach((each, i) => { this.take(each, start + used + i); });
+    rest.forEach((each, i) => {
+      this.take(each, start + used + i);
+    });
   }
 }
 
@@ -59,13 +78,29 @@ function readPercent(pending: readonly number[]): Reading {
 
 /** What one character behind a backslash stands for, by bytes. */
 export const shortEscapes: ReadonlyMap<number, number> = new Map(
-  Object.entries({ '"': 0x22, "'": 0x27, '/': 0x2f, '\\': 0x5c, b: 0x08, f: 0x0c, n: 0x0a, r: 0x0d, t: 0x09 }).map(([character, byte]) => [character.charCodeAt(0), byte]),
+  Object.entries({
+    '"': 0x22,
+    "'": 0x27,
+    '/': 0x2f,
+    '\\': 0x5c,
+    b: 0x08,
+    f: 0x0c,
+    n: 0x0a,
+    r: 0x0d,
+    t: 0x09,
+  }).map(([character, byte]) => [character.charCodeAt(0), byte]),
 );
 
 function readBackslash(pending: readonly number[]): Reading {
   if (pending.length === 1) return 'more';
   const kind = String.fromCharCode(pending[1]!);
-  if (kind === 'x') return digitsOf(pending, 2) ?? { bytes: Buffer.from(String.fromCodePoint(hexOf(pending, 2, 4))), used: 4 };
+  if (kind === 'x')
+    return (
+      digitsOf(pending, 2) ?? {
+        bytes: Buffer.from(String.fromCodePoint(hexOf(pending, 2, 4))),
+        used: 4,
+      }
+    );
   if (kind !== 'u') {
     const meant = shortEscapes.get(pending[1]!);
     return meant === undefined ? 'none' : { bytes: [meant], used: 2 };
@@ -90,5 +125,9 @@ function digitsOf(pending: readonly number[], count: number): 'more' | 'none' | 
   return pending.length < 2 + count ? 'more' : undefined;
 }
 
-const isHex = (byte: number): boolean => (byte >= 0x30 && byte <= 0x39) || (byte >= 0x41 && byte <= 0x46) || (byte >= 0x61 && byte <= 0x66);
-const hexOf = (pending: readonly number[], from: number, to: number): number => Number.parseInt(String.fromCharCode(...pending.slice(from, to)), 16);
+const isHex = (byte: number): boolean =>
+  (byte >= 0x30 && byte <= 0x39) ||
+  (byte >= 0x41 && byte <= 0x46) ||
+  (byte >= 0x61 && byte <= 0x66);
+const hexOf = (pending: readonly number[], from: number, to: number): number =>
+  Number.parseInt(String.fromCharCode(...pending.slice(from, to)), 16);

@@ -1,6 +1,7 @@
-// What a call with the same ticket rested on the last time, so that the next one is a single round trip: its event is made over what is
-// expected, and the statement that reads records it if it finds just that. Ids and revisions only, the ticket's hash, and the policy,
-// which belongs to a version and never changes; no right and no secret is remembered, and nothing is decided here.
+// What a call with the same ticket rested on the last time, so that the next one is a single round
+// trip: its event is made over what is expected, and the statement that reads records it if it
+// finds just that. Ids and revisions only, the ticket's hash, and the policy, which belongs to a
+// version and never changes; no right and no secret is remembered, and nothing is decided here.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
 import { limitDefaults, type Policy } from '../credentials/service.ts';
@@ -28,10 +29,23 @@ export interface Expected {
   readonly policy: Policy;
 }
 
-/** A call that stands in the trail before it was decided: it goes out only if it is decided so after all. */
-export interface Early { readonly row: repository.TicketRow; readonly event: EventInput; readonly limits: Admitted['limits']; readonly leave: () => void }
+/**
+ * A call that stands in the trail before it was decided: it goes out only if it is decided so after
+ * all.
+ */
+export interface Early {
+  readonly row: repository.TicketRow;
+  readonly event: EventInput;
+  readonly limits: Admitted['limits'];
+  readonly leave: () => void;
+}
 
-export interface ExpectationsParts { readonly db: Db; readonly audit: AuditLog; readonly now: () => number; readonly limits: CallLimits }
+export interface ExpectationsParts {
+  readonly db: Db;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+  readonly limits: CallLimits;
+}
 
 const ticketsMax = 20_000;
 
@@ -39,19 +53,43 @@ const ticketsMax = 20_000;
 export class Expectations {
   readonly #parts: ExpectationsParts;
   readonly #known = new Map<string, Expected>();
-  constructor(parts: ExpectationsParts) { this.#parts = parts; }
+  constructor(parts: ExpectationsParts) {
+    this.#parts = parts;
+  }
 
-  /** Reads what the call rests on and records the call, if nothing has changed since the last one; undefined when there is more to it. Throws rateLimited. */
+  /**
+   * Reads what the call rests on and records the call, if nothing has changed since the last one;
+   * undefined when there is more to it. Throws rateLimited.
+   */
   async record(call: Call): Promise<Early | undefined> {
     const { db, audit, now } = this.#parts;
     const expected = this.#known.get(call.id);
     // What is refused, or presented wrongly, takes the long way.
-    if (expected === undefined || call.ticket === undefined || !isTicket(call.ticket, expected.hash) || !isCallable(expected.policy, call)) return undefined;
+    if (
+      expected === undefined ||
+      call.ticket === undefined ||
+      !isTicket(call.ticket, expected.hash) ||
+      !isCallable(expected.policy, call)
+    )
+      return undefined;
     const limits = limitsOf(expected.policy);
-    const leave = this.#parts.limits.enter({ credential: expected.credential, team: expected.team.id }, limits);
+    const leave = this.#parts.limits.enter(
+      { credential: expected.credential, team: expected.team.id },
+      limits,
+    );
     try {
       const event = eventOf(call, expected);
-      const { row, isRecorded } = await repository.findTicketAndRecord(db, { ...expected.basis, hash: expected.hash, credential: expected.credential, onBehalfOf: expected.onBehalfOf, now: new Date(now()) }, audit.values([event]));
+      const { row, isRecorded } = await repository.findTicketAndRecord(
+        db,
+        {
+          ...expected.basis,
+          hash: expected.hash,
+          credential: expected.credential,
+          onBehalfOf: expected.onBehalfOf,
+          now: new Date(now()),
+        },
+        audit.values([event]),
+      );
       if (isRecorded && row !== undefined) return { row, event, limits, leave };
     } catch (error) {
       leave();
@@ -68,7 +106,13 @@ export class Expectations {
     const ticket = event.details?.['ticket'] ?? null;
     this.#known.delete(String(ticket));
     const { code, errors } = refusalOf(error);
-    await this.#parts.audit.record(this.#parts.db, { ...event, action: 'credential.used', decision: 'deny', reason: 'notSent', details: { ticket, failure: errors?.[0]?.rule ?? code } });
+    await this.#parts.audit.record(this.#parts.db, {
+      ...event,
+      action: 'credential.used',
+      decision: 'deny',
+      reason: 'notSent',
+      details: { ticket, failure: errors?.[0]?.rule ?? code },
+    });
   }
 
   remember(ticket: TicketId, expected: Expected): void {
@@ -82,17 +126,30 @@ export class Expectations {
 }
 
 /** The event of a call. */
-export function eventOf(call: Call, { caller, team, credential, engine, onBehalfOf, host, policy, basis }: Expected): EventInput {
+export function eventOf(
+  call: Call,
+  { caller, team, credential, engine, onBehalfOf, host, policy, basis }: Expected,
+): EventInput {
   return {
-    caller: { ...caller, requestId: call.requestId, address: call.address }, team, action: 'credential.use', target: credentialTarget(credential),
-    key: basis.dataKey, credentialVersion: basis.version,
+    caller: { ...caller, requestId: call.requestId, address: call.address },
+    team,
+    action: 'credential.use',
+    target: credentialTarget(credential),
+    key: basis.dataKey,
+    credentialVersion: basis.version,
     details: {
-      ticket: basis.ticket, engine, ...(onBehalfOf === null ? {} : { onBehalfOf }), method: call.method, host, path: pathShown(call.pathAndQuery, policy.pathPrefixes),
+      ticket: basis.ticket,
+      engine,
+      ...(onBehalfOf === null ? {} : { onBehalfOf }),
+      method: call.method,
+      host,
+      path: pathShown(call.pathAndQuery, policy.pathPrefixes),
     },
   };
 }
 
-export const limitsOf = (policy: Policy): Admitted['limits'] => ({ ...limitDefaults, ...policy.limits }) as Admitted['limits'];
+export const limitsOf = (policy: Policy): Admitted['limits'] =>
+  ({ ...limitDefaults, ...policy.limits }) as Admitted['limits'];
 
 function isCallable(policy: Policy, call: Call): boolean {
   try {

@@ -1,5 +1,6 @@
-// Which headers go out and which come back. What belongs to a connection, to the caller's way to the vault or to its authentication
-// stays behind; what would make a browser believe the upstream about the broker's origin too. Pure.
+// Which headers go out and which come back. What belongs to a connection, to the caller's way to
+// the vault or to its authentication stays behind; what would make a browser believe the upstream
+// about the broker's origin too. Pure.
 import type { Rendered } from './injection.ts';
 import type { Redactor } from './redaction.ts';
 import { originText, type Target } from './target.ts';
@@ -12,11 +13,37 @@ export type AnswerHeaders = Readonly<Record<string, string | readonly string[] |
 /** The headers in which a ticket may travel. */
 export const ticketHeaders = ['authorization', 'x-api-key', 'x-goog-api-key', 'api-key'] as const;
 
-const hopByHop = ['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'http2-settings'];
-/** Of the caller's: also what says how he came here, and what overrides the method or path that the policy was asked about. */
+const hopByHop = [
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+];
+/**
+ * Of the caller's: also what says how he came here, and what overrides the method or path that the
+ * policy was asked about.
+ */
 const staysBehind: ReadonlySet<string> = new Set([
-  ...hopByHop, ...ticketHeaders, 'host', 'cookie', 'cookie2', 'content-length', 'expect', 'accept-encoding', 'forwarded', 'via', 'x-real-ip',
-  'x-http-method', 'x-http-method-override', 'x-method-override', 'x-original-url', 'x-rewrite-url',
+  ...hopByHop,
+  ...ticketHeaders,
+  'host',
+  'cookie',
+  'cookie2',
+  'content-length',
+  'expect',
+  'accept-encoding',
+  'forwarded',
+  'via',
+  'x-real-ip',
+  'x-http-method',
+  'x-http-method-override',
+  'x-method-override',
+  'x-original-url',
+  'x-rewrite-url',
 ]);
 const staysBehindPrefix = /^(?:proxy-|x-forwarded-)/;
 const ticketText = /vbt_[A-Za-z0-9_-]{20}/;
@@ -25,13 +52,21 @@ const ticketText = /vbt_[A-Za-z0-9_-]{20}/;
 export type BodyLength = number | 'unknown';
 
 /**
- * The headers for the upstream: the caller's, without those that stay behind, then what the type injects, which wins. Content-Length
- * is said anew from what the parser understood; an upstream is never asked for an encoding that could not be scanned.
+ * The headers for the upstream: the caller's, without those that stay behind, then what the type
+ * injects, which wins. Content-Length is said anew from what the parser understood; an upstream is
+ * never asked for an encoding that could not be scanned.
  */
-export function requestHeaders(raw: RawHeaders, rendered: Pick<Rendered, 'headers' | 'defaults' | 'dropHeaders'>, body: BodyLength): Record<string, string | string[]> {
+export function requestHeaders(
+  raw: RawHeaders,
+  rendered: Pick<Rendered, 'headers' | 'defaults' | 'dropHeaders'>,
+  body: BodyLength,
+): Record<string, string | string[]> {
   const named = connectionNamed(valuesOf(raw, 'connection'));
   const injected = new Set([...rendered.dropHeaders, ...Object.keys(rendered.headers)].map(folded));
-  const out: Record<string, string | string[]> = Object.create(null) as Record<string, string | string[]>;
+  const out: Record<string, string | string[]> = Object.create(null) as Record<
+    string,
+    string | string[]
+  >;
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const [name, value] = [raw[i]!.toLowerCase(), raw[i + 1]!];
     const plain = folded(name);
@@ -39,60 +74,131 @@ export function requestHeaders(raw: RawHeaders, rendered: Pick<Rendered, 'header
     if (injected.has(plain)) continue; // SECURITY: the injected one is the only one of its name
     if (ticketText.test(value)) continue; // SECURITY: a ticket is nobody's business but the vault's
     const before = out[name];
-    out[name] = before === undefined ? value : [...(typeof before === 'string' ? [before] : before), value];
+    out[name] =
+      before === undefined ? value : [...(typeof before === 'string' ? [before] : before), value];
   }
   for (const [name, value] of Object.entries(rendered.defaults)) out[name] ??= value;
   Object.assign(out, rendered.headers);
   out['accept-encoding'] = 'identity';
-  if (body !== 'unknown' && (body > 0 || valuesOf(raw, 'content-length').length > 0)) out['content-length'] = String(body);
+  if (body !== 'unknown' && (body > 0 || valuesOf(raw, 'content-length').length > 0))
+    out['content-length'] = String(body);
   return out;
 }
 
 /** Behind the broker, many read `x_api_key` as `x-api-key`. */
 const folded = (name: string): string => name.toLowerCase().replaceAll('_', '-');
-const valuesOf = (raw: RawHeaders, wanted: string): string[] => raw.flatMap((name, i) => (i % 2 === 0 && name.toLowerCase() === wanted ? [raw[i + 1] ?? ''] : []));
-const connectionNamed = (values: readonly string[]): Set<string> => new Set(values.flatMap((value) => value.split(',')).map((name) => name.trim().toLowerCase()).filter((name) => name !== ''));
+const valuesOf = (raw: RawHeaders, wanted: string): string[] =>
+  raw.flatMap((name, i) =>
+    i % 2 === 0 && name.toLowerCase() === wanted ? [raw[i + 1] ?? ''] : [],
+  );
+const connectionNamed = (values: readonly string[]): Set<string> =>
+  new Set(
+    values
+      .flatMap((value) => value.split(','))
+      .map((name) => name.trim().toLowerCase())
+      .filter((name) => name !== ''),
+  );
 
 const staysAway: ReadonlySet<string> = new Set([
-  ...hopByHop, 'set-cookie', 'set-cookie2', 'alt-svc', 'clear-site-data', 'strict-transport-security', 'service-worker-allowed', 'vault-error', 'content-length', 'content-encoding',
-  'content-security-policy', 'content-security-policy-report-only', 'x-content-type-options', 'refresh', 'location', 'nel', 'report-to', 'reporting-endpoints', 'x-sendfile',
+  ...hopByHop,
+  'set-cookie',
+  'set-cookie2',
+  'alt-svc',
+  'clear-site-data',
+  'strict-transport-security',
+  'service-worker-allowed',
+  'vault-error',
+  'content-length',
+  'content-encoding',
+  'content-security-policy',
+  'content-security-policy-report-only',
+  'x-content-type-options',
+  'refresh',
+  'location',
+  'nel',
+  'report-to',
+  'reporting-endpoints',
+  'x-sendfile',
 ]);
 const staysAwayPrefix = /^(?:access-control-|proxy-|x-accel-)/;
 
-/** Where an answer's Location may point: the upstream below its base, seen through `/broker/{id}`. */
-export interface Seen { readonly target: Target; readonly brokerPath: string }
+/**
+ * Where an answer's Location may point: the upstream below its base, seen through `/broker/{id}`.
+ */
+export interface Seen {
+  readonly target: Target;
+  readonly brokerPath: string;
+}
 
 /**
- * The headers for the caller: the upstream's, without those that stay away, each value without the secret. A Location below the
- * upstream's base becomes one below the broker's path; any other is left out: who followed it would leave the broker.
+ * The headers for the caller: the upstream's, without those that stay away, each value without the
+ * secret. A Location below the upstream's base becomes one below the broker's path; any other is
+ * left out: who followed it would leave the broker.
  */
-export function answerHeaders(headers: AnswerHeaders, redactor: Redactor, seen: Seen, hasBody: boolean): Record<string, string | string[]> {
-  const listed = (name: string): readonly string[] => (headers[name] === undefined ? [] : [headers[name]].flat() as string[]);
+export function answerHeaders(
+  headers: AnswerHeaders,
+  redactor: Redactor,
+  seen: Seen,
+  hasBody: boolean,
+): Record<string, string | string[]> {
+  const listed = (name: string): readonly string[] =>
+    headers[name] === undefined ? [] : ([headers[name]].flat() as string[]);
   const named = connectionNamed(listed('connection'));
-  const out: Record<string, string | string[]> = Object.create(null) as Record<string, string | string[]>;
+  const out: Record<string, string | string[]> = Object.create(null) as Record<
+    string,
+    string | string[]
+  >;
   for (const [given, value] of Object.entries(headers)) {
     const name = given.toLowerCase();
-    if (value === undefined || staysAway.has(name) || staysAwayPrefix.test(name) || named.has(name) || redactor.text(name) !== name) continue;
-    out[name] = typeof value === 'string' ? redactor.text(value) : value.map((each) => redactor.text(each));
+    if (
+      value === undefined ||
+      staysAway.has(name) ||
+      staysAwayPrefix.test(name) ||
+      named.has(name) ||
+      redactor.text(name) !== name
+    )
+      continue;
+    out[name] =
+      typeof value === 'string' ? redactor.text(value) : value.map((each) => redactor.text(each));
   }
-  const location = listed('location').map((value) => locationFor(value, seen)).find((value) => value !== undefined);
+  const location = listed('location')
+    .map((value) => locationFor(value, seen))
+    .find((value) => value !== undefined);
   if (location !== undefined) out['location'] = redactor.text(location);
   const [length] = listed('content-length');
   if (!hasBody && length !== undefined && /^\d{1,15}$/.test(length)) out['content-length'] = length; // to HEAD: of what GET would bring, before redaction
-  return Object.assign(out, { 'x-content-type-options': 'nosniff', 'content-security-policy': 'sandbox' });
+  return Object.assign(out, {
+    'x-content-type-options': 'nosniff',
+    'content-security-policy': 'sandbox',
+  });
 }
 
 function locationFor(value: string, { target, brokerPath }: Seen): string | undefined {
   const url = URL.parse(value, `${originText(target.origin)}${target.basePath}/`);
-  if (url === null || url.origin !== originText(target.origin) || url.username !== '' || url.password !== '') return undefined;
-  if (url.pathname !== target.basePath && !url.pathname.startsWith(`${target.basePath}/`)) return undefined;
+  if (
+    url === null ||
+    url.origin !== originText(target.origin) ||
+    url.username !== '' ||
+    url.password !== ''
+  )
+    return undefined;
+  if (url.pathname !== target.basePath && !url.pathname.startsWith(`${target.basePath}/`))
+    return undefined;
   return `${brokerPath}${url.pathname.slice(target.basePath.length)}${url.search}${url.hash}`;
 }
 
-/** Whether a secret could be looked for in the body: identity was asked for, and what came is text or bytes as they are. */
+/**
+ * Whether a secret could be looked for in the body: identity was asked for, and what came is text
+ * or bytes as they are.
+ */
 export function isScannable(headers: AnswerHeaders): boolean {
   const text = (name: string): string => [headers[name] ?? ''].flat().join(',').toLowerCase();
-  const codings = [...text('content-encoding').split(','), ...text('transfer-encoding').split(',')].map((coding) => coding.trim());
+  const codings = [
+    ...text('content-encoding').split(','),
+    ...text('transfer-encoding').split(','),
+  ].map((coding) => coding.trim());
   if (codings.some((coding) => !['', 'identity', 'chunked'].includes(coding))) return false;
-  return !/charset\s*=\s*["']?(?:utf-?(?:7|16|32)|ucs|iso-10646|x-?utf|cp037|cp500|ibm|ebcdic)/.test(text('content-type'));
+  return !/charset\s*=\s*["']?(?:utf-?(?:7|16|32)|ucs|iso-10646|x-?utf|cp037|cp500|ibm|ebcdic)/.test(
+    text('content-type'),
+  );
 }

@@ -1,11 +1,16 @@
-// How much goes through the broker on this replica: for one credential at once and a minute, for one team and in all at once.
+// How much goes through the broker on this replica: for one credential at once and a minute, for
+// one team and in all at once.
 import { AppError } from '../shared/errors.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 
 const windowMs = 60_000;
 const restingMax = 10_000;
 
-interface Counts { running: number; startedAt: number; started: number }
+interface Counts {
+  running: number;
+  startedAt: number;
+  started: number;
+}
 
 /** Counts calls. */
 export class CallLimits {
@@ -14,15 +19,31 @@ export class CallLimits {
   readonly #counts = new Map<CredentialId, Counts>();
   readonly #runningOf = new Map<TeamId, number>();
   #running = 0;
-  /** `callsMax` is how many calls may run at once; one team has half of them at the most, so that its streams do not stop everybody else's. */
-  constructor(now: () => number, callsMax: number) { this.#now = now; this.#callsMax = callsMax; }
+  /**
+   * `callsMax` is how many calls may run at once; one team has half of them at the most, so that
+   * its streams do not stop everybody else's.
+   */
+  constructor(now: () => number, callsMax: number) {
+    this.#now = now;
+    this.#callsMax = callsMax;
+  }
 
   /** Lets a call in and returns what is to be done at its end, once. Throws rateLimited. */
-  enter({ credential, team }: { readonly credential: CredentialId; readonly team: TeamId }, { concurrency, requestsPerMinute }: { readonly concurrency: number; readonly requestsPerMinute: number }): () => void {
+  enter(
+    { credential, team }: { readonly credential: CredentialId; readonly team: TeamId },
+    {
+      concurrency,
+      requestsPerMinute,
+    }: { readonly concurrency: number; readonly requestsPerMinute: number },
+  ): () => void {
     const now = this.#now();
     const counts = this.#countsOf(credential, now);
     if (counts.running >= concurrency) throw tooMany('for this credential', 1);
-    if (counts.started >= requestsPerMinute) throw tooMany('for this credential', Math.max(1, Math.ceil((counts.startedAt + windowMs - now) / 1000)));
+    if (counts.started >= requestsPerMinute)
+      throw tooMany(
+        'for this credential',
+        Math.max(1, Math.ceil((counts.startedAt + windowMs - now) / 1000)),
+      );
     const ofTeam = this.#runningOf.get(team) ?? 0;
     if (ofTeam >= Math.ceil(this.#callsMax / 2)) throw tooMany('for this team', 1);
     if (this.#running >= this.#callsMax) throw tooMany('at this moment', 1);
@@ -54,10 +75,15 @@ export class CallLimits {
     return counts;
   }
 
-  // What runs is never forgotten: its end would be counted on something that nobody looks at any more.
+  // What runs is never forgotten: its end would be counted on something that nobody looks at any
+  // more.
   #forgetResting(now: number): void {
-    for (const [credential, { running, startedAt }] of this.#counts) if (running === 0 && now - startedAt >= windowMs) this.#counts.delete(credential);
+    for (const [credential, { running, startedAt }] of this.#counts)
+      if (running === 0 && now - startedAt >= windowMs) this.#counts.delete(credential);
   }
 }
 
-const tooMany = (where: string, retryAfterSeconds: number): AppError => new AppError('rateLimited', `Too many calls ${where}; wait as Retry-After says.`, { retryAfterSeconds });
+const tooMany = (where: string, retryAfterSeconds: number): AppError =>
+  new AppError('rateLimited', `Too many calls ${where}; wait as Retry-After says.`, {
+    retryAfterSeconds,
+  });

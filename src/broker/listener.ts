@@ -1,5 +1,5 @@
-// The broker's listener: an origin of its own, with one route and no other; nothing of what an upstream sends is served where the
-// vault's own pages are.
+// The broker's listener: an origin of its own, with one route and no other; nothing of what an
+// upstream sends is served where the vault's own pages are.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { brokerPathLengthMax, headerTimeoutMs, lingerMs } from '../http/limits.ts';
@@ -29,58 +29,120 @@ export interface ListenerParts {
 const own = { 'vault-error': 'true' };
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
 
-/** A fastify app that answers `/broker/{id}/…` and nothing else. Bodies are not looked at before the call is admitted. */
-export async function createBrokerListener({ logger, calls, proxy, rateLimits, trustedProxies, tls, isStopping, onTraffic }: ListenerParts): Promise<FastifyInstance> {
+/**
+ * A fastify app that answers `/broker/{id}/…` and nothing else. Bodies are not looked at before the
+ * call is admitted.
+ */
+export async function createBrokerListener({
+  logger,
+  calls,
+  proxy,
+  rateLimits,
+  trustedProxies,
+  tls,
+  isStopping,
+  onTraffic,
+}: ListenerParts): Promise<FastifyInstance> {
   const app = createServer({
-    logger, trustedProxies, tls, isStopping, headers: own, refusal: (request) => (isCarried(request) ? notFound() : refusalOf(new BrokerRefusal('unsupported'))), paramLengthMax: brokerPathLengthMax,
-    // A body or an answer may take as long as it moves; how long it may rest is the credential's limit.
+    logger,
+    trustedProxies,
+    tls,
+    isStopping,
+    headers: own,
+    refusal: (request) =>
+      isCarried(request) ? notFound() : refusalOf(new BrokerRefusal('unsupported')),
+    paramLengthMax: brokerPathLengthMax,
+    // A body or an answer may take as long as it moves; how long it may rest is the credential's
+    // limit.
     timeouts: { requestMs: 0, connectionMs: 0, headersMs: headerTimeoutMs },
   });
   app.decorateRequest('caller', undefined);
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', (_request, _payload, done) => { done(null); });
+  app.addContentTypeParser('*', (_request, _payload, done) => {
+    done(null);
+  });
   await addRateLimits(app, { address: rateLimits.address, subject: 0 });
   registerRequestLog(app);
-  app.addHook('onRequest', (_request, _reply, done) => { onTraffic(); done(); });
-  app.addHook('onResponse', (request, _reply, done) => { onTraffic(); endLater(request); done(); });
+  app.addHook('onRequest', (_request, _reply, done) => {
+    onTraffic();
+    done();
+  });
+  app.addHook('onResponse', (request, _reply, done) => {
+    onTraffic();
+    endLater(request);
+    done();
+  });
 
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const { id } = request.params as { id: string };
     const brokerPath = `/broker/${id}`;
     const { url = '' } = request.raw;
-    // SECURITY: what was matched is what was written, so that the rest is the caller's path to the byte.
+    // SECURITY: what was matched is what was written, so that the rest is the caller's path to the
+    // byte.
     if (!url.startsWith(brokerPath)) throw notFound();
     const rest = url.slice(brokerPath.length);
     const admitted = await calls.admit({
-      id, ticket: presentedTicket(request.raw.rawHeaders), method: request.method, pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
-      isUpgrade: isUpgrade(request), requestId: request.id, address: request.ip === '' ? null : request.ip,
+      id,
+      ticket: presentedTicket(request.raw.rawHeaders),
+      method: request.method,
+      pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
+      isUpgrade: isUpgrade(request),
+      requestId: request.id,
+      address: request.ip === '' ? null : request.ip,
     });
     request.caller = admitted.caller;
-    await proxy.carry(admitted, { request: request.raw, response: reply.raw, brokerPath, take: () => { reply.hijack(); } });
+    await proxy.carry(admitted, {
+      request: request.raw,
+      response: reply.raw,
+      brokerPath,
+      take: () => {
+        reply.hijack();
+      },
+    });
     return reply;
   };
-  for (const url of ['/broker/:id', '/broker/:id/*']) app.route({ method: [...methods], url, exposeHeadRoute: false, handler });
+  for (const url of ['/broker/:id', '/broker/:id/*'])
+    app.route({ method: [...methods], url, exposeHeadRoute: false, handler });
 
   // Who waits for leave to send his body gets it when the call is admitted.
-  app.server.on('checkContinue', (request, response) => { app.server.emit('request', request, response); });
+  app.server.on('checkContinue', (request, response) => {
+    app.server.emit('request', request, response);
+  });
   app.server.on('connect', (_request, socket) => {
-    socket.end('HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\nvault-error: true\r\n\r\n');
+    socket.end(
+      'HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\nvault-error: true\r\n\r\n',
+    );
   });
   await app.ready();
   return app;
 }
 
 /** Whether the method is one that the broker carries at all. */
-const isCarried = ({ method }: FastifyRequest): boolean => (methods as readonly string[]).includes(method);
+const isCarried = ({ method }: FastifyRequest): boolean =>
+  (methods as readonly string[]).includes(method);
 
-/** A change to HTTP/2 is offered by clients that live well without it; any other is what the caller came for. */
+/**
+ * A change to HTTP/2 is offered by clients that live well without it; any other is what the caller
+ * came for.
+ */
 function isUpgrade({ headers }: FastifyRequest): boolean {
   return headers.upgrade !== undefined && headers.upgrade.toLowerCase() !== 'h2c';
 }
 
-/** A caller that goes on sending after he was answered is listened to for a little while, and no longer. */
+/**
+ * A caller that goes on sending after he was answered is listened to for a little while, and no
+ * longer.
+ */
 function endLater({ raw }: FastifyRequest): void {
   if (raw.complete || raw.destroyed) return;
-  const timer = setTimeout(() => { raw.destroy(); }, lingerMs).unref();
-  raw.once('close', () => { clearTimeout(timer); }).once('end', () => { clearTimeout(timer); });
+  const timer = setTimeout(() => {
+    raw.destroy();
+  }, lingerMs).unref();
+  raw
+    .once('close', () => {
+      clearTimeout(timer);
+    })
+    .once('end', () => {
+      clearTimeout(timer);
+    });
 }

@@ -1,8 +1,12 @@
-// The ticket as a caller presents it: in a header in which an SDK sends its API key, and nowhere else.
+// The ticket as a caller presents it: in a header in which an SDK sends its API key, and nowhere
+// else.
 import { ticketHeaders } from './headers.ts';
 import { ticketForm } from './tickets.ts';
 
-/** The one ticket in the headers (name, value, name, value); undefined for none, or several that differ. A key of another kind beside it is nobody's. */
+/**
+ * The one ticket in the headers (name, value, name, value); undefined for none, or several that
+ * differ. A key of another kind beside it is nobody's.
+ */
 export function presentedTicket(rawHeaders: readonly string[]): string | undefined {
   const found = new Set<string>();
   let authorizations = 0;
@@ -10,7 +14,8 @@ export function presentedTicket(rawHeaders: readonly string[]): string | undefin
     const name = rawHeaders[at]!.toLowerCase();
     if (!(ticketHeaders as readonly string[]).includes(name)) continue;
     if (name === 'authorization') authorizations += 1;
-    const ticket = name === 'authorization' ? ofAuthorization(rawHeaders[at + 1]!) : rawHeaders[at + 1]!;
+    const ticket =
+      name === 'authorization' ? ofAuthorization(rawHeaders[at + 1]!) : rawHeaders[at + 1]!;
     if (ticket !== undefined && ticketForm.test(ticket)) found.add(ticket);
   }
   // SECURITY: of several, a proxy in front may have looked at another one.

@@ -1,5 +1,5 @@
-// Carries an admitted call to the upstream and its answer back, both as they come. The secret is put in here, and looked for in
-// everything that comes back.
+// Carries an admitted call to the upstream and its answer back, both as they come. The secret is
+// put in here, and looked for in everything that comes back.
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { EgressFailed, egressFailure, type Egress } from '../egress/index.ts';
@@ -15,28 +15,51 @@ import { signedBodyBytesMax } from './sigv4.ts';
 import { hostHeader } from './target.ts';
 import { Watch } from './watch.ts';
 
-export interface ProxyParts { readonly egress: Egress; readonly outcomes: Outcomes; readonly now: () => number }
+export interface ProxyParts {
+  readonly egress: Egress;
+  readonly outcomes: Outcomes;
+  readonly now: () => number;
+}
 
 /** The two ends on the caller's side. `take` says that the answer is written here from now on. */
-export interface Exchange { readonly request: IncomingMessage; readonly response: ServerResponse; readonly brokerPath: string; readonly take: () => void }
+export interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly brokerPath: string;
+  readonly take: () => void;
+}
 
 type Upstream = Awaited<ReturnType<Awaited<ReturnType<Egress['dispatcher']>>['request']>>;
-type Prepared = { readonly headers: Record<string, string | string[]>; readonly body: Buffer | ReturnType<typeof countedBody> | null; readonly sensitive: readonly string[] };
-interface Tally { sent: number; received: number; status?: number }
+type Prepared = {
+  readonly headers: Record<string, string | string[]>;
+  readonly body: Buffer | ReturnType<typeof countedBody> | null;
+  readonly sensitive: readonly string[];
+};
+interface Tally {
+  sent: number;
+  received: number;
+  status?: number;
+}
 
 const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
 const withoutBody: ReadonlySet<number> = new Set([204, 205, 304]);
-/** A body of a known length up to this waits for its first piece, so that a small one is answered whole, with its length. */
+/**
+ * A body of a known length up to this waits for its first piece, so that a small one is answered
+ * whole, with its length.
+ */
 const smallBodyBytes = 64 * 1024;
 
 /** Carries calls. */
 export class BrokerProxy {
   readonly #parts: ProxyParts;
-  constructor(parts: ProxyParts) { this.#parts = parts; }
+  constructor(parts: ProxyParts) {
+    this.#parts = parts;
+  }
 
   /**
-   * Carries one call. Throws an AppError for what fails before the answer has begun; afterwards the caller's connection is cut, so
-   * that nobody takes a part for the whole. What became of it goes to the outcomes either way.
+   * Carries one call. Throws an AppError for what fails before the answer has begun; afterwards the
+   * caller's connection is cut, so that nobody takes a part for the whole. What became of it goes
+   * to the outcomes either way.
    */
   async carry(admitted: Admitted, exchange: Exchange): Promise<void> {
     const startedAt = performance.now();
@@ -48,7 +71,8 @@ export class BrokerProxy {
       await this.#carry(admitted, exchange, watch, tally);
     } catch (error) {
       const refusal = this.#refusalFor(error, watch, request);
-      failure = watch.stopped === 'callerGone' ? 'callerGone' : refusal.errors?.[0]?.rule ?? refusal.code;
+      failure =
+        watch.stopped === 'callerGone' ? 'callerGone' : (refusal.errors?.[0]?.rule ?? refusal.code);
       if (watch.stopped !== 'callerGone' && !response.headersSent) throw refusal;
       exchange.take();
       response.destroy();
@@ -57,10 +81,17 @@ export class BrokerProxy {
       admitted.leave();
       const { caller, event } = admitted;
       this.#parts.outcomes.add({
-        caller: { ...caller, address: null }, team: event.team, action: 'credential.used', target: event.target,
+        caller: { ...caller, address: null },
+        team: event.team,
+        action: 'credential.used',
+        target: event.target,
         details: {
-          ticket: event.details?.['ticket'] ?? null, ...(tally.status === undefined ? {} : { status: tally.status }), ...(failure === undefined ? {} : { failure }),
-          sentBytes: tally.sent, receivedBytes: tally.received, ms: Math.round(performance.now() - startedAt),
+          ticket: event.details?.['ticket'] ?? null,
+          ...(tally.status === undefined ? {} : { status: tally.status }),
+          ...(failure === undefined ? {} : { failure }),
+          sentBytes: tally.sent,
+          receivedBytes: tally.received,
+          ms: Math.round(performance.now() - startedAt),
         },
       });
     }
@@ -71,16 +102,31 @@ export class BrokerProxy {
     const method = request.method ?? 'GET';
     const dispatcher = await this.#parts.egress.dispatcher(admitted.target.origin, admitted.team);
     const { headers, body, sensitive } = await this.#prepare(admitted, exchange, watch, tally);
-    const send = (with_: typeof headers): Promise<Upstream> => dispatcher.request({
-      // The watch is the one clock: it sees both directions, and waits as long as this credential's limits say.
-      method: method as 'GET', path: admitted.path, headers: with_, body, signal: watch.signal, headersTimeout: 0, bodyTimeout: 0,
-    });
+    const send = (with_: typeof headers): Promise<Upstream> =>
+      dispatcher.request({
+        // The watch is the one clock: it sees both directions, and waits as long as this
+        // credential's limits say.
+        method: method as 'GET',
+        path: admitted.path,
+        headers: with_,
+        body,
+        signal: watch.signal,
+        headersTimeout: 0,
+        bodyTimeout: 0,
+      });
     let answer: Upstream;
     try {
       answer = await send(headers);
     } catch (error) {
-      // A kept connection that the upstream was just closing. SECURITY: only what may be sent twice is.
-      if ((error as { code?: unknown }).code !== 'UND_ERR_SOCKET' || body !== null || !repeatable.has(method) || watch.signal.aborted) throw error;
+      // A kept connection that the upstream was just closing. SECURITY: only what may be sent twice
+      // is.
+      if (
+        (error as { code?: unknown }).code !== 'UND_ERR_SOCKET' ||
+        body !== null ||
+        !repeatable.has(method) ||
+        watch.signal.aborted
+      )
+        throw error;
       answer = await send(headers);
     }
     watch.touch();
@@ -88,7 +134,8 @@ export class BrokerProxy {
     if (answer.statusCode === 401 && admitted.renew !== undefined) {
       const isRepeated = body === null && repeatable.has(method);
       const renewed = admitted.renew();
-      // The next call has another token then; whether this one has is known to the caller by the answer.
+      // The next call has another token then; whether this one has is known to the caller by the
+      // answer.
       if (!isRepeated) void renewed.catch(() => undefined);
       const rendered = isRepeated ? await renewed : undefined;
       if (rendered !== undefined) {
@@ -99,45 +146,95 @@ export class BrokerProxy {
       }
     }
     tally.status = answer.statusCode;
-    await this.#answer(admitted, exchange, watch, tally, { answer, method, redactor: new Redactor(looked) });
+    await this.#answer(admitted, exchange, watch, tally, {
+      answer,
+      method,
+      redactor: new Redactor(looked),
+    });
   }
 
   /** Headers and body as they go out. */
-  async #prepare({ target, rendered, path, limits }: Admitted, { request, response }: Exchange, watch: Watch, tally: Tally): Promise<Prepared> {
+  async #prepare(
+    { target, rendered, path, limits }: Admitted,
+    { request, response }: Exchange,
+    watch: Watch,
+    tally: Tally,
+  ): Promise<Prepared> {
     const length = bodyLength(request);
     const isSigned = rendered.sign?.needsBody(target.origin.host) === true;
-    const bytesMax = isSigned ? Math.min(limits.requestBytes, signedBodyBytesMax) : limits.requestBytes;
+    const bytesMax = isSigned
+      ? Math.min(limits.requestBytes, signedBodyBytesMax)
+      : limits.requestBytes;
     if (length !== 'unknown' && length > bytesMax) throw new BrokerRefusal('bodyTooLarge');
     if (request.headers.expect !== undefined && length !== 0) response.writeContinue();
-    const counting = { bytesMax, onBytes: (bytes: number): void => { tally.sent += bytes; watch.touch(); }, signal: watch.signal };
-    const body = length === 0 ? null : isSigned ? await wholeBody(request, counting) : countedBody(request, counting);
-    const headers = requestHeaders(request.rawHeaders, rendered, Buffer.isBuffer(body) ? body.length : length);
+    const counting = {
+      bytesMax,
+      onBytes: (bytes: number): void => {
+        tally.sent += bytes;
+        watch.touch();
+      },
+      signal: watch.signal,
+    };
+    const body =
+      length === 0
+        ? null
+        : isSigned
+          ? await wholeBody(request, counting)
+          : countedBody(request, counting);
+    const headers = requestHeaders(
+      request.rawHeaders,
+      rendered,
+      Buffer.isBuffer(body) ? body.length : length,
+    );
     if (rendered.sign === undefined) return { headers, body, sensitive: rendered.sensitive };
     const signed = await rendered.sign({
-      method: request.method ?? 'GET', host: hostHeader(target.origin), pathAndQuery: path, at: new Date(this.#parts.now()),
-      headers: Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value].flat().join(',')])),
+      method: request.method ?? 'GET',
+      host: hostHeader(target.origin),
+      pathAndQuery: path,
+      at: new Date(this.#parts.now()),
+      headers: Object.fromEntries(
+        Object.entries(headers).map(([name, value]) => [name, [value].flat().join(',')]),
+      ),
       ...(isSigned ? { body: Buffer.isBuffer(body) ? body : Buffer.alloc(0) } : {}),
     });
-    return { headers: { ...headers, ...signed.headers }, body, sensitive: [...rendered.sensitive, ...signed.sensitive] };
+    return {
+      headers: { ...headers, ...signed.headers },
+      body,
+      sensitive: [...rendered.sensitive, ...signed.sensitive],
+    };
   }
 
   /** The upstream's answer to the caller, without the secret. */
   async #answer(
-    { target, limits, caller }: Admitted, { response, brokerPath, take }: Exchange, watch: Watch, tally: Tally,
+    { target, limits, caller }: Admitted,
+    { response, brokerPath, take }: Exchange,
+    watch: Watch,
+    tally: Tally,
     { answer, method, redactor }: { answer: Upstream; method: string; redactor: Redactor },
   ): Promise<void> {
     const given = answer.headers as AnswerHeaders;
     const hasBody = method !== 'HEAD' && !withoutBody.has(answer.statusCode);
-    const length = hasBody && /^\d{1,15}$/.test(String(given['content-length'])) ? Number(given['content-length']) : undefined;
-    const refusal = hasBody && !isScannable(given) ? new BrokerRefusal('unscannable') : length !== undefined && length > limits.responseBytes ? tooLarge() : undefined;
+    const length =
+      hasBody && /^\d{1,15}$/.test(String(given['content-length']))
+        ? Number(given['content-length'])
+        : undefined;
+    const refusal =
+      hasBody && !isScannable(given)
+        ? new BrokerRefusal('unscannable')
+        : length !== undefined && length > limits.responseBytes
+          ? tooLarge()
+          : undefined;
     if (refusal !== undefined) {
       answer.body.on('error', () => undefined).destroy();
       throw refusal;
     }
-    const headers = { ...answerHeaders(given, redactor, { target, brokerPath }, hasBody), 'vault-request-id': caller.requestId };
+    const headers = {
+      ...answerHeaders(given, redactor, { target, brokerPath }, hasBody),
+      'vault-request-id': caller.requestId,
+    };
     const begin = (more: Record<string, string> = {}): void => {
       response.writeHead(answer.statusCode, { ...headers, ...more });
-      take();   // not before: what cannot be written is answered with a problem
+      take(); // not before: what cannot be written is answered with a problem
     };
     if (!hasBody) {
       await answer.body.dump();
@@ -165,7 +262,8 @@ export class BrokerProxy {
         }
         begin();
       }
-      if (passed.length > 0 && !response.write(passed)) await once(response, 'drain', { signal: watch.signal });
+      if (passed.length > 0 && !response.write(passed))
+        await once(response, 'drain', { signal: watch.signal });
     }
     if (response.writableEnded) return;
     if (!response.headersSent) begin();
@@ -174,10 +272,19 @@ export class BrokerProxy {
 
   /** What the caller is told of a failure. */
   #refusalFor(error: unknown, { stopped }: Watch, request: IncomingMessage): AppError {
-    if (error instanceof AppError || error instanceof BrokerRefusal || error instanceof EgressFailed) return refusalOf(error);
-    if (stopped === 'idle' && !request.complete) return new AppError('requestTimeout', 'The body took too long to arrive.');
+    if (
+      error instanceof AppError ||
+      error instanceof BrokerRefusal ||
+      error instanceof EgressFailed
+    )
+      return refusalOf(error);
+    if (stopped === 'idle' && !request.complete)
+      return new AppError('requestTimeout', 'The body took too long to arrive.');
     return refusalOf(stopped === 'idle' ? new EgressFailed('timeout') : egressFailure(error));
   }
 }
 
-const tooLarge = (): AppError => new AppError('upstreamUnusable', 'The answer is larger than the credential\'s limit.', { errors: [{ pointer: '', rule: 'size' }] });
+const tooLarge = (): AppError =>
+  new AppError('upstreamUnusable', "The answer is larger than the credential's limit.", {
+    errors: [{ pointer: '', rule: 'size' }],
+  });

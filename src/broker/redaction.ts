@@ -1,5 +1,6 @@
-// Looks for secrets in what an upstream answers, in every form of forms.ts, and puts a mark in their place. Best effort: what an
-// upstream disguises on purpose passes. Where secrets may go at all is what the policy's hosts are for.
+// Looks for secrets in what an upstream answers, in every form of forms.ts, and puts a mark in
+// their place. Best effort: what an upstream disguises on purpose passes. Where secrets may go at
+// all is what the policy's hosts are for.
 import { Automaton, root } from './automaton.ts';
 import { type EscapeKind, EscapeReader, shortEscapes } from './escapes.ts';
 import { formsOf, valueBytesMin } from './forms.ts';
@@ -21,7 +22,9 @@ export class Redactor {
   text(value: string): string {
     if (!this.#isSuspect(value)) return value;
     const stream = this.stream();
-    return Buffer.concat([stream.push(Buffer.from(value, 'latin1')), stream.end()]).toString('latin1');
+    return Buffer.concat([stream.push(Buffer.from(value, 'latin1')), stream.end()]).toString(
+      'latin1',
+    );
   }
 
   /** False only for a text with no escape in it and nothing of a secret: almost every header. */
@@ -43,21 +46,28 @@ export class Redactor {
 }
 
 /**
- * What leads to nothing while no reading is in the middle of something: after it, every reading would be where it is now, or where
- * the next byte alone brings it. Almost all of almost every answer; so it need not be read four times.
+ * What leads to nothing while no reading is in the middle of something: after it, every reading
+ * would be where it is now, or where the next byte alone brings it. Almost all of almost every
+ * answer; so it need not be read four times.
  */
 class Idle {
   readonly #automaton: Automaton;
   /** By byte: nothing begins with it. */
   readonly #plain = new Uint8Array(256);
-  /** By the byte behind a backslash: nothing begins with the backslash, the byte, or what the two stand for. */
+  /**
+   * By the byte behind a backslash: nothing begins with the backslash, the byte, or what the two
+   * stand for.
+   */
   readonly #escaped = new Uint8Array(256);
 
   constructor(automaton: Automaton) {
     this.#automaton = automaton;
-    for (let byte = 0; byte < 256; byte += 1) if (byte !== percent && byte !== backslash && !automaton.starts(byte)) this.#plain[byte] = 1;
+    for (let byte = 0; byte < 256; byte += 1)
+      if (byte !== percent && byte !== backslash && !automaton.starts(byte)) this.#plain[byte] = 1;
     if (automaton.starts(backslash)) return;
-    for (const [byte, meant] of shortEscapes) if (byte !== backslash && !automaton.starts(byte) && !automaton.starts(meant)) this.#escaped[byte] = 1;
+    for (const [byte, meant] of shortEscapes)
+      if (byte !== backslash && !automaton.starts(byte) && !automaton.starts(meant))
+        this.#escaped[byte] = 1;
   }
 
   /** How many bytes from here on may be passed over; 0 for none. */
@@ -68,15 +78,21 @@ class Idle {
     const second = chunk[at + 1]!;
     if (byte === backslash) return this.#escaped[second] === 1 ? 2 : 0;
     // It could go on with an escape, which stands for any byte.
-    return second === percent || second === backslash || this.#automaton.startsWith(byte, second) ? 0 : 1;
+    return second === percent || second === backslash || this.#automaton.startsWith(byte, second)
+      ? 0
+      : 1;
   }
 }
 
-interface Interval { readonly start: number; readonly end: number }
+interface Interval {
+  readonly start: number;
+  readonly end: number;
+}
 
 /**
- * One body on its way. `push` gives back at once all but a suffix that may still grow into a secret; `end` gives the rest. What was
- * cut off is never ended: its held bytes are dropped, because they may be the beginning of a secret.
+ * One body on its way. `push` gives back at once all but a suffix that may still grow into a
+ * secret; `end` gives the rest. What was cut off is never ended: its held bytes are dropped,
+ * because they may be the beginning of a secret.
  */
 export class RedactionStream {
   readonly #readings: readonly Reading[];
@@ -89,8 +105,12 @@ export class RedactionStream {
   #coveredTo = 0;
 
   constructor(automaton: Automaton, idle: Idle) {
-    const note = (start: number, end: number): void => { this.#note(start, end); };
-    this.#readings = ([undefined, 'percent', 'backslash', 'backslashes'] as const).map((escapes) => new Reading(automaton, escapes, note));
+    const note = (start: number, end: number): void => {
+      this.#note(start, end);
+    };
+    this.#readings = ([undefined, 'percent', 'backslash', 'backslashes'] as const).map(
+      (escapes) => new Reading(automaton, escapes, note),
+    );
     this.#idle = idle;
   }
 
@@ -100,7 +120,7 @@ export class RedactionStream {
     this.#held = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes]);
     let isIdle = this.#isIdle();
     const origin = this.#position;
-    for (let i = 0; i < chunk.length;) {
+    for (let i = 0; i < chunk.length; ) {
       const passed = isIdle ? this.#idle.count(chunk, i) : 0;
       i += passed;
       if (passed > 0) continue;
@@ -111,12 +131,18 @@ export class RedactionStream {
     }
     this.#position = origin + chunk.length;
     // SECURITY: from here on anything may still become a secret, so it stays.
-    return this.#release(Math.min(this.#position, ...this.#readings.map((reading) => reading.heldFrom)));
+    return this.#release(
+      Math.min(this.#position, ...this.#readings.map((reading) => reading.heldFrom)),
+    );
   }
 
-  /** The rest. SECURITY: a long beginning of a secret at the very end counts as one: something cut it off. */
+  /**
+   * The rest. SECURITY: a long beginning of a secret at the very end counts as one: something cut
+   * it off.
+   */
   end(): Buffer {
-    for (const reading of this.#readings) if (reading.pending >= valueBytesMin) this.#note(reading.heldFrom, this.#position);
+    for (const reading of this.#readings)
+      if (reading.pending >= valueBytesMin) this.#note(reading.heldFrom, this.#position);
     return this.#release(this.#position);
   }
 
@@ -130,8 +156,9 @@ export class RedactionStream {
   }
 
   /**
-   * Hands out what stands before the limit, with a mark for each find that begins there. Finds that overlap have one mark. What a
-   * find covers is let go at once, so what is held is never longer than a pattern.
+   * Hands out what stands before the limit, with a mark for each find that begins there. Finds that
+   * overlap have one mark. What a find covers is let go at once, so what is held is never longer
+   * than a pattern.
    */
   #release(limit: number): Buffer {
     const origin = this.#position - this.#held.length;
@@ -141,7 +168,8 @@ export class RedactionStream {
     let count = 0;
     for (; count < this.#found.length && this.#found[count]!.start <= limit; count += 1) {
       const { start, end } = this.#found[count]!;
-      if (start >= this.#coveredTo) parts.push(this.#held.subarray(from - origin, start - origin), markBytes);
+      if (start >= this.#coveredTo)
+        parts.push(this.#held.subarray(from - origin, start - origin), markBytes);
       this.#coveredTo = Math.max(this.#coveredTo, end);
       from = Math.max(from, end);
     }
@@ -158,28 +186,47 @@ class Reading {
   readonly #automaton: Automaton;
   readonly #escapes: EscapeReader | undefined;
   readonly #note: (start: number, end: number) => void;
-  /** Where the last bytes that were read began, in a ring as long as the longest pattern; made when a pattern begins for the first time. */
+  /**
+   * Where the last bytes that were read began, in a ring as long as the longest pattern; made when
+   * a pattern begins for the first time.
+   */
   #starts: Float64Array | undefined;
   readonly #mask: number;
   #count = 0;
   #state = root;
 
-  constructor(automaton: Automaton, escapes: EscapeKind | undefined, note: (start: number, end: number) => void) {
+  constructor(
+    automaton: Automaton,
+    escapes: EscapeKind | undefined,
+    note: (start: number, end: number) => void,
+  ) {
     this.#automaton = automaton;
     this.#note = note;
     this.#mask = 2 ** Math.ceil(Math.log2(automaton.longestPattern + 1)) - 1;
-    this.#escapes = escapes === undefined ? undefined : new EscapeReader(escapes, (byte, start, end) => { this.#step(byte, start, end); });
+    this.#escapes =
+      escapes === undefined
+        ? undefined
+        : new EscapeReader(escapes, (byte, start, end) => {
+            this.#step(byte, start, end);
+          });
   }
 
-  get isIdle(): boolean { return this.#state === root && this.#escapes?.pendingFrom === undefined; }
+  get isIdle(): boolean {
+    return this.#state === root && this.#escapes?.pendingFrom === undefined;
+  }
 
   /** How many bytes, as read, are the beginning of a pattern. */
-  get pending(): number { return this.#automaton.pending(this.#state); }
+  get pending(): number {
+    return this.#automaton.pending(this.#state);
+  }
 
   /** From where on the stream may still become a find; infinity for nowhere. */
   get heldFrom(): number {
     const { pending } = this;
-    return Math.min(pending === 0 ? Infinity : this.#startOf(pending), this.#escapes?.pendingFrom ?? Infinity);
+    return Math.min(
+      pending === 0 ? Infinity : this.#startOf(pending),
+      this.#escapes?.pendingFrom ?? Infinity,
+    );
   }
 
   take(byte: number, at: number): void {
@@ -198,5 +245,7 @@ class Reading {
   }
 
   /** Where the byte began that was read `back` bytes ago, the last one being 1. */
-  #startOf(back: number): number { return this.#starts?.[(this.#count - back) & this.#mask] ?? 0; }
+  #startOf(back: number): number {
+    return this.#starts?.[(this.#count - back) & this.#mask] ?? 0;
+  }
 }

@@ -1,11 +1,21 @@
-// Why a call does not go out. The proxy turns a reason into an answer; the reason holds nothing that the caller or the secret said.
+// Why a call does not go out. The proxy turns a reason into an answer; the reason holds nothing
+// that the caller or the secret said.
 
 /**
- * `path`, `pathPrefix`, `method`, `host`: what the caller asked for is not what the credential allows. `unsupported`: no broker can
- * carry it. `bodyTooLarge`: what has to be signed whole is too long. `secretUnusable`: the stored value does not fit its place.
- * `unscannable`: the answer came in a form in which a secret cannot be looked for.
+ * `path`, `pathPrefix`, `method`, `host`: what the caller asked for is not what the credential
+ * allows. `unsupported`: no broker can carry it. `bodyTooLarge`: what has to be signed whole is too
+ * long. `secretUnusable`: the stored value does not fit its place. `unscannable`: the answer came
+ * in a form in which a secret cannot be looked for.
  */
-export type RefusalReason = 'path' | 'pathPrefix' | 'method' | 'host' | 'unsupported' | 'bodyTooLarge' | 'secretUnusable' | 'unscannable';
+export type RefusalReason =
+  | 'path'
+  | 'pathPrefix'
+  | 'method'
+  | 'host'
+  | 'unsupported'
+  | 'bodyTooLarge'
+  | 'secretUnusable'
+  | 'unscannable';
 
 /** A call that the broker does not pass on, or an answer that it does not pass back. */
 export class BrokerRefusal extends Error {

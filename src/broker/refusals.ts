@@ -1,4 +1,5 @@
-// What the broker's parts refuse, as errors of the vault. Messages are fixed text; what is wrong is said by a rule.
+// What the broker's parts refuse, as errors of the vault. Messages are fixed text; what is wrong is
+// said by a rule.
 import { EgressFailed } from '../egress/index.ts';
 import type { Rule } from '../leases/service.ts';
 import { NoAccessToken } from '../oauth/service.ts';
@@ -7,19 +8,34 @@ import { BrokerRefusal, type RefusalReason } from './refusal.ts';
 
 type CallRule = Rule | 'notBrokerable' | 'hostNotAllowed' | 'methodNotAllowed' | 'pathNotAllowed';
 
-const refused = (rule: CallRule): AppError => new AppError('brokerRefused', 'The credential does not allow this call.', { errors: [{ pointer: '', rule }] });
+const refused = (rule: CallRule): AppError =>
+  new AppError('brokerRefused', 'The credential does not allow this call.', {
+    errors: [{ pointer: '', rule }],
+  });
 const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
   method: () => refused('methodNotAllowed'),
   pathPrefix: () => refused('pathNotAllowed'),
   host: () => refused('hostNotAllowed'),
   secretUnusable: () => refused('notBrokerable'),
   path: () => new AppError('invalidUrl', 'The path could be read in more than one way.'),
-  unsupported: () => new AppError('unsupportedCall', 'The broker carries requests and answers: no CONNECT, no TRACE, no change of protocol.'),
-  bodyTooLarge: () => new AppError('payloadTooLarge', 'The body is larger than the credential\'s limit.'),
-  unscannable: () => new AppError('upstreamUnusable', 'The answer came in an encoding in which no secret could be looked for.'),
+  unsupported: () =>
+    new AppError(
+      'unsupportedCall',
+      'The broker carries requests and answers: no CONNECT, no TRACE, no change of protocol.',
+    ),
+  bodyTooLarge: () =>
+    new AppError('payloadTooLarge', "The body is larger than the credential's limit."),
+  unscannable: () =>
+    new AppError(
+      'upstreamUnusable',
+      'The answer came in an encoding in which no secret could be looked for.',
+    ),
 };
 
-/** The error behind a rule, or behind what one of the parts threw; anything else comes back as an internal one. */
+/**
+ * The error behind a rule, or behind what one of the parts threw; anything else comes back as an
+ * internal one.
+ */
 export function refusalOf(thrown: unknown): AppError {
   if (typeof thrown === 'string') return refused(thrown as CallRule);
   if (thrown instanceof AppError) return thrown;
@@ -31,7 +47,13 @@ export function refusalOf(thrown: unknown): AppError {
 
 function ofEgress(failed: EgressFailed): AppError {
   const extras = { cause: failed, errors: [{ pointer: '', rule: failed.step }] };
-  if (failed.step === 'timeout') return new AppError('upstreamTimeout', 'The upstream took too long.', extras);
-  if (failed.step === 'response') return new AppError('upstreamUnusable', 'The upstream\'s answer broke off or was not well-formed.', extras);
+  if (failed.step === 'timeout')
+    return new AppError('upstreamTimeout', 'The upstream took too long.', extras);
+  if (failed.step === 'response')
+    return new AppError(
+      'upstreamUnusable',
+      "The upstream's answer broke off or was not well-formed.",
+      extras,
+    );
   return new AppError('upstreamUnreachable', 'The upstream cannot be reached.', extras);
 }

@@ -1,44 +1,84 @@
-// Where a call goes: to the credential's own destination or to a host of its policy, and below the base path. The caller supplies a
-// path and a query, which arrive to the byte or not at all. Pure.
-import { type AllFields, type CredentialType, isUnder, type Policy } from '../credentials/service.ts';
+// Where a call goes: to the credential's own destination or to a host of its policy, and below the
+// base path. The caller supplies a path and a query, which arrive to the byte or not at all. Pure.
+import {
+  type AllFields,
+  type CredentialType,
+  isUnder,
+  type Policy,
+} from '../credentials/service.ts';
 import { BrokerRefusal } from './refusal.ts';
 
 /** Scheme, host and port; the host in lower case. */
-export interface TargetOrigin { readonly protocol: 'https:' | 'http:'; readonly host: string; readonly port: number }
+export interface TargetOrigin {
+  readonly protocol: 'https:' | 'http:';
+  readonly host: string;
+  readonly port: number;
+}
 /** `basePath` ends in no slash. */
-export interface Target { readonly origin: TargetOrigin; readonly basePath: string }
+export interface Target {
+  readonly origin: TargetOrigin;
+  readonly basePath: string;
+}
 
 const hostForm = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /**
- * The target of a ticket. `host` chooses a host of the policy; it may be left out for a type that has a destination of its own, and
- * where the policy names exactly one host. Throws BrokerRefusal `host`.
+ * The target of a ticket. `host` chooses a host of the policy; it may be left out for a type that
+ * has a destination of its own, and where the policy names exactly one host. Throws BrokerRefusal
+ * `host`.
  */
-export function targetOf(type: CredentialType, fields: AllFields, policy: Policy, host: string | undefined): Target {
+export function targetOf(
+  type: CredentialType,
+  fields: AllFields,
+  policy: Policy,
+  host: string | undefined,
+): Target {
   const own = ownTarget(type, fields);
   if (own !== undefined && (host === undefined || host === own.origin.host)) return own;
   const only = policy.allowedHosts.length === 1 ? policy.allowedHosts[0] : undefined;
   const chosen = host ?? only;
-  // SECURITY: a secret that is a URL goes to its own host only; every other one to the hosts of the policy, by exact name.
-  if (chosen === undefined || type.broker?.upstream.kind === 'secret' || !hostForm.test(chosen) || !isAllowedHost(policy, chosen)) throw new BrokerRefusal('host');
+  // SECURITY: a secret that is a URL goes to its own host only; every other one to the hosts of the
+  // policy, by exact name.
+  if (
+    chosen === undefined ||
+    type.broker?.upstream.kind === 'secret' ||
+    !hostForm.test(chosen) ||
+    !isAllowedHost(policy, chosen)
+  )
+    throw new BrokerRefusal('host');
   return { origin: { protocol: 'https:', host: chosen, port: 443 }, basePath: '' };
 }
 
 /** Whether the policy names the host: exactly, or by `*.` for exactly one label. */
 export function isAllowedHost({ allowedHosts }: Policy, host: string): boolean {
-  return allowedHosts.some((allowed) => allowed === host || (allowed.startsWith('*.') && host.indexOf('.') > 0 && host.slice(host.indexOf('.')) === allowed.slice(1)));
+  return allowedHosts.some(
+    (allowed) =>
+      allowed === host ||
+      (allowed.startsWith('*.') &&
+        host.indexOf('.') > 0 &&
+        host.slice(host.indexOf('.')) === allowed.slice(1)),
+  );
 }
 
 function ownTarget(type: CredentialType, fields: AllFields): Target | undefined {
   const { upstream, injection } = type.broker ?? {};
   switch (upstream?.kind) {
-    case undefined: throw new BrokerRefusal('unsupported');
-    case 'policy': return undefined;
-    case 'fixed': return targetOfUrl(upstream.baseUrl);
-    case 'field': return targetOfUrl(String(fields[upstream.field] ?? ''));
-    case 'hostPort': return targetOfUrl(`https://${String(fields[upstream.hostField])}:${String(fields[upstream.portField])}`);
+    case undefined:
+      throw new BrokerRefusal('unsupported');
+    case 'policy':
+      return undefined;
+    case 'fixed':
+      return targetOfUrl(upstream.baseUrl);
+    case 'field':
+      return targetOfUrl(String(fields[upstream.field] ?? ''));
+    case 'hostPort':
+      return targetOfUrl(
+        `https://${String(fields[upstream.hostField])}:${String(fields[upstream.portField])}`,
+      );
     case 'secret': {
-      const { origin } = targetOfUrl(injection?.kind === 'url' ? String(fields[injection.field]) : '');
+      const { origin } = targetOfUrl(
+        injection?.kind === 'url' ? String(fields[injection.field]) : '',
+      );
       return { origin, basePath: '' };
     }
   }
@@ -47,8 +87,16 @@ function ownTarget(type: CredentialType, fields: AllFields): Target | undefined 
 function targetOfUrl(text: string): Target {
   const url = URL.parse(text);
   const [host, protocol] = [url?.hostname ?? '', url?.protocol];
-  if (url === null || (protocol !== 'https:' && protocol !== 'http:') || !hostForm.test(host)) throw new BrokerRefusal('host');
-  return { origin: { protocol, host, port: url.port === '' ? (protocol === 'https:' ? 443 : 80) : Number(url.port) }, basePath: url.pathname.replace(/\/+$/, '') };
+  if (url === null || (protocol !== 'https:' && protocol !== 'http:') || !hostForm.test(host))
+    throw new BrokerRefusal('host');
+  return {
+    origin: {
+      protocol,
+      host,
+      port: url.port === '' ? (protocol === 'https:' ? 443 : 80) : Number(url.port),
+    },
+    basePath: url.pathname.replace(/\/+$/, ''),
+  };
 }
 
 /** The origin as a URL's beginning, without the scheme's own port. */
@@ -57,33 +105,65 @@ export function originText({ protocol, host, port }: TargetOrigin): string {
 }
 
 /** What the Host header says. */
-export const hostHeader = (origin: TargetOrigin): string => originText(origin).slice(origin.protocol.length + 2);
+export const hostHeader = (origin: TargetOrigin): string =>
+  originText(origin).slice(origin.protocol.length + 2);
 
 /**
- * Throws BrokerRefusal unless the policy lets this call through: `unsupported` for what turns a connection into a tunnel or echoes
- * a request, `method`, `path` for a path or query that somebody behind might read in another way, `pathPrefix`.
+ * Throws BrokerRefusal unless the policy lets this call through: `unsupported` for what turns a
+ * connection into a tunnel or echoes a request, `method`, `path` for a path or query that somebody
+ * behind might read in another way, `pathPrefix`.
  */
-export function checkCall(policy: Policy, call: { method: string; pathAndQuery: string; isUpgrade: boolean }): void {
-  if (call.isUpgrade || call.method === 'CONNECT' || call.method === 'TRACE') throw new BrokerRefusal('unsupported');
-  if (!callable.has(call.method) || (policy.methods !== undefined && !(policy.methods as readonly string[]).includes(call.method))) throw new BrokerRefusal('method');
+export function checkCall(
+  policy: Policy,
+  call: { method: string; pathAndQuery: string; isUpgrade: boolean },
+): void {
+  if (call.isUpgrade || call.method === 'CONNECT' || call.method === 'TRACE')
+    throw new BrokerRefusal('unsupported');
+  if (
+    !callable.has(call.method) ||
+    (policy.methods !== undefined && !(policy.methods as readonly string[]).includes(call.method))
+  )
+    throw new BrokerRefusal('method');
   const [path] = split(call.pathAndQuery);
-  if (!isPlainPath(path) || !visible.test(call.pathAndQuery) || call.pathAndQuery.includes('#')) throw new BrokerRefusal('path');
+  if (!isPlainPath(path) || !visible.test(call.pathAndQuery) || call.pathAndQuery.includes('#'))
+    throw new BrokerRefusal('path');
   // SECURITY: a ticket travels in headers; in a URL it would stand in the upstream's logs.
   if (call.pathAndQuery.includes('vbt_')) throw new BrokerRefusal('path');
-  if (policy.pathPrefixes !== undefined && !policy.pathPrefixes.some((prefix) => isUnder(path, prefix))) throw new BrokerRefusal('pathPrefix');
+  if (
+    policy.pathPrefixes !== undefined &&
+    !policy.pathPrefixes.some((prefix) => isUnder(path, prefix))
+  )
+    throw new BrokerRefusal('pathPrefix');
 }
 
-const callable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+const callable: ReadonlySet<string> = new Set([
+  'GET',
+  'HEAD',
+  'POST',
+  'PUT',
+  'PATCH',
+  'DELETE',
+  'OPTIONS',
+]);
 const visible = /^[!-~]+$/;
-// SECURITY: escaped dots, slashes, backslashes and control characters, however often escaped: what checks a path and what serves it may undo them differently.
+// SECURITY: escaped dots, slashes, backslashes and control characters, however often escaped: what
+// checks a path and what serves it may undo them differently.
 const hiddenSeparator = /%(?:25)*(?:2e|2f|5c|[01][0-9a-f]|7f)/i;
 const dotSegment = /^\s*\.{1,2}\s*$/;
 
 function isPlainPath(path: string): boolean {
-  if (!path.startsWith('/') || path.includes('//') || path.includes('\\') || hiddenSeparator.test(path)) return false;
+  if (
+    !path.startsWith('/') ||
+    path.includes('//') ||
+    path.includes('\\') ||
+    hiddenSeparator.test(path)
+  )
+    return false;
   const segments = path.split('/').map(decoded);
   // `..;x` is a dot segment to servers that know path parameters.
-  return segments.every((segment) => segment !== undefined && !dotSegment.test(segment.split(';', 1)[0]!));
+  return segments.every(
+    (segment) => segment !== undefined && !dotSegment.test(segment.split(';', 1)[0]!),
+  );
 }
 
 /** Undefined for what is no percent-encoded UTF-8. */
@@ -96,17 +176,29 @@ function decoded(text: string): string | undefined {
 }
 
 /**
- * The path and query for the upstream: base path, then what `inject` makes of the caller's. Throws BrokerRefusal `path` when the
- * result, read as a URL, is not what was put together.
+ * The path and query for the upstream: base path, then what `inject` makes of the caller's. Throws
+ * BrokerRefusal `path` when the result, read as a URL, is not what was put together.
  */
-export function upstreamPath({ origin, basePath }: Target, pathAndQuery: string, inject: (pathAndQuery: string) => string): string {
+export function upstreamPath(
+  { origin, basePath }: Target,
+  pathAndQuery: string,
+  inject: (pathAndQuery: string) => string,
+): string {
   const joined = `${basePath}${inject(pathAndQuery)}`;
   const whole = joined === '' ? '/' : joined;
   const url = URL.parse(`${originText(origin)}${whole}`);
   const [path] = split(whole);
-  // SECURITY: parsed again, it must still be the same host, below the same base, and the path that was put together.
-  const isSame = url !== null && url.origin === originText(origin) && url.username === '' && url.password === '' && url.hash === ''
-    && (basePath === '' || url.pathname === basePath || url.pathname.startsWith(`${basePath}/`)) && decoded(url.pathname) === decoded(path) && decoded(path) !== undefined;
+  // SECURITY: parsed again, it must still be the same host, below the same base, and the path that
+  // was put together.
+  const isSame =
+    url !== null &&
+    url.origin === originText(origin) &&
+    url.username === '' &&
+    url.password === '' &&
+    url.hash === '' &&
+    (basePath === '' || url.pathname === basePath || url.pathname.startsWith(`${basePath}/`)) &&
+    decoded(url.pathname) === decoded(path) &&
+    decoded(path) !== undefined;
   if (!isSame) throw new BrokerRefusal('path');
   return whole;
 }

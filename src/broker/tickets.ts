@@ -1,5 +1,5 @@
-// Tickets: what the caller of the broker is given, what is kept of it, and the seal of that. A row is an answer "yes", so it counts
-// only as the vault wrote it.
+// Tickets: what the caller of the broker is given, what is kept of it, and the seal of that. A row
+// is an answer "yes", so it counts only as the vault wrote it.
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
@@ -36,11 +36,30 @@ export function isTicket(text: string, held: Buffer): boolean {
 const hashOf = (text: string): Buffer => hash('sha256', text, 'buffer');
 
 /** The seal of a ticket's row. */
-export const sealTicket = (keyring: Keyring, row: SealedTicket): Buffer => keyring.sealRow('broker_ticket', asJson(row));
+export const sealTicket = (keyring: Keyring, row: SealedTicket): Buffer =>
+  keyring.sealRow('broker_ticket', asJson(row));
 
 /** Whether the vault wrote this row. */
-export const ticketSealHolds = (keyring: Keyring, row: SealedTicket, seal: Buffer): boolean => keyring.verifyRow('broker_ticket', asJson(row), seal);
+export const ticketSealHolds = (keyring: Keyring, row: SealedTicket, seal: Buffer): boolean =>
+  keyring.verifyRow('broker_ticket', asJson(row), seal);
 
 // Named one by one: rows carry more columns than the seal covers.
-const asJson = ({ id, hash: held, credential, engine, onBehalfOf, host, expiresAt, revision }: SealedTicket): JsonObject =>
-  ({ id, hash: held.toString('base64url'), credential, engine, onBehalfOf, host, expiresAt: expiresAt.toISOString(), revision });
+const asJson = ({
+  id,
+  hash: held,
+  credential,
+  engine,
+  onBehalfOf,
+  host,
+  expiresAt,
+  revision,
+}: SealedTicket): JsonObject => ({
+  id,
+  hash: held.toString('base64url'),
+  credential,
+  engine,
+  onBehalfOf,
+  host,
+  expiresAt: expiresAt.toISOString(),
+  revision,
+});

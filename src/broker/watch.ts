@@ -12,16 +12,24 @@ export class Watch {
 
   constructor(response: ServerResponse, idleMs: number) {
     this.#response = response;
-    this.#timer = setTimeout(() => { this.#stop('idle'); }, idleMs);
+    this.#timer = setTimeout(() => {
+      this.#stop('idle');
+    }, idleMs);
     response.once('close', this.#onClose);
     if (response.closed || response.destroyed) this.#stop('callerGone');
   }
 
-  get signal(): AbortSignal { return this.#controller.signal; }
-  get stopped(): Stopped | undefined { return this.#stopped; }
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+  get stopped(): Stopped | undefined {
+    return this.#stopped;
+  }
 
   /** Something moved, in either direction. */
-  touch(): void { this.#timer.refresh(); }
+  touch(): void {
+    this.#timer.refresh();
+  }
 
   /** The call is over. */
   end(): void {
@@ -29,7 +37,9 @@ export class Watch {
     this.#response.off('close', this.#onClose);
   }
 
-  readonly #onClose = (): void => { if (!this.#response.writableFinished) this.#stop('callerGone'); };
+  readonly #onClose = (): void => {
+    if (!this.#response.writableFinished) this.#stop('callerGone');
+  };
 
   #stop(reason: Stopped): void {
     this.#stopped ??= reason;

@@ -2,11 +2,14 @@
 
 /** Why a lease is not accepted. */
 export type LeaseFault =
-  | 'malformed'        // not a sealed lease
-  | 'notOurKey'        // sealed to a key that was not given
-  | 'notDecrypted'     // does not open with that key
-  | 'notSigned'        // not signed by a key of the vault
-  | 'issuer' | 'audience' | 'expired' | 'notYet';
+  | 'malformed' // not a sealed lease
+  | 'notOurKey' // sealed to a key that was not given
+  | 'notDecrypted' // does not open with that key
+  | 'notSigned' // not signed by a key of the vault
+  | 'issuer'
+  | 'audience'
+  | 'expired'
+  | 'notYet';
 
 /** The lease is not to be used. */
 export class LeaseInvalid extends Error {
@@ -30,7 +33,7 @@ export class VaultProblem extends Error {
     super(`the vault answered ${status} ${code}`);
     this.status = status;
     this.code = code;
-    this.errors = Array.isArray(document.errors) ? document.errors as VaultProblem['errors'] : [];
+    this.errors = Array.isArray(document.errors) ? (document.errors as VaultProblem['errors']) : [];
     this.requestId = typeof document.requestId === 'string' ? document.requestId : undefined;
   }
 }

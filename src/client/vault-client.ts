@@ -1,4 +1,5 @@
-// One call from an engine to its credentials: asks for a lease, opens it, gives the credentials. Nothing is kept.
+// One call from an engine to its credentials: asks for a lease, opens it, gives the credentials.
+// Nothing is kept.
 import type { JWTVerifyGetKey } from 'jose';
 import type { EnginePrivateKey } from './engine-key.ts';
 import { VaultProblem } from './errors.ts';
@@ -20,7 +21,10 @@ export interface VaultClientOptions {
 
 /** What to lease: credentials by id, or by team and name. */
 export interface LeaseRequest {
-  readonly credentials: readonly (({ readonly id: string } | { readonly team: string; readonly name: string }) & { readonly knownVersion?: number })[];
+  readonly credentials: readonly ((
+    | { readonly id: string }
+    | { readonly team: string; readonly name: string }
+  ) & { readonly knownVersion?: number })[];
   readonly purpose: string;
   readonly runId?: string;
   readonly onBehalfOf?: string;
@@ -41,15 +45,29 @@ export class VaultClient {
     this.#keys = vaultKeys(`${this.#baseUrl}/.well-known/jwks.json`);
   }
 
-  /** Every credential that is asked for, or an error. Throws VaultProblem, LeaseInvalid, and what `fetch` throws. */
+  /**
+   * Every credential that is asked for, or an error. Throws VaultProblem, LeaseInvalid, and what
+   * `fetch` throws.
+   */
   async lease(request: LeaseRequest): Promise<OpenedLease> {
     const { token, privateKeys, subject, issuer, timeoutMs = 10_000 } = this.#options;
     const answer = await fetch(`${this.#baseUrl}/v1/leases`, {
-      method: 'POST', redirect: 'error', signal: AbortSignal.timeout(timeoutMs),
-      headers: { authorization: `Bearer ${await token()}`, 'content-type': 'application/json' }, body: JSON.stringify(request),
+      method: 'POST',
+      redirect: 'error',
+      signal: AbortSignal.timeout(timeoutMs),
+      headers: { authorization: `Bearer ${await token()}`, 'content-type': 'application/json' },
+      body: JSON.stringify(request),
     });
-    const document = await answer.json().catch(() => ({})) as { sealed?: unknown; code?: unknown };
-    if (answer.status !== 201 || typeof document.sealed !== 'string') throw new VaultProblem(answer.status, document);
-    return openLease(document.sealed, { privateKeys, audience: subject, vault: { issuer: issuer ?? this.#baseUrl, keys: this.#keys } });
+    const document = (await answer.json().catch(() => ({}))) as {
+      sealed?: unknown;
+      code?: unknown;
+    };
+    if (answer.status !== 201 || typeof document.sealed !== 'string')
+      throw new VaultProblem(answer.status, document);
+    return openLease(document.sealed, {
+      privateKeys,
+      audience: subject,
+      vault: { issuer: issuer ?? this.#baseUrl, keys: this.#keys },
+    });
   }
 }

@@ -10,13 +10,18 @@ export async function testImap(target: ConnectionTarget): Promise<void> {
   const isTls = fields['useSsl'] !== false;
   const lines = await openLines(target, reached, { isTls });
   try {
-    if (!/^\* (OK|PREAUTH)\b/i.test(await lines.line())) throw new TestFailed('login', 'unexpected');
+    if (!/^\* (OK|PREAUTH)\b/i.test(await lines.line()))
+      throw new TestFailed('login', 'unexpected');
     // SECURITY: the password waits for TLS, except where the operator has named the target.
     if (!isTls && !reached.isAllowedPlain) {
-      if (await ask(lines, 'a1', 'STARTTLS') !== 'OK') throw new TestFailed('tls', 'failed');
+      if ((await ask(lines, 'a1', 'STARTTLS')) !== 'OK') throw new TestFailed('tls', 'failed');
       await turnToTls(target, reached, lines);
     }
-    const answer = await logIn(lines, String(fields['username'] ?? ''), String(fields['password'] ?? ''));
+    const answer = await logIn(
+      lines,
+      String(fields['username'] ?? ''),
+      String(fields['password'] ?? ''),
+    );
     if (answer !== 'OK') throw new TestFailed('login', answer === 'NO' ? 'refused' : 'unexpected');
     lines.send('a3 LOGOUT\r\n');
   } finally {
@@ -26,7 +31,8 @@ export async function testImap(target: ConnectionTarget): Promise<void> {
 
 /** LOGIN where both fit between quotes, else the way that takes every byte. */
 async function logIn(lines: Lines, username: string, password: string): Promise<string> {
-  if ([username, password].every((text) => /^[ -~]*$/.test(text))) return ask(lines, 'a2', `LOGIN ${quoted(username)} ${quoted(password)}`);
+  if ([username, password].every((text) => /^[ -~]*$/.test(text)))
+    return ask(lines, 'a2', `LOGIN ${quoted(username)} ${quoted(password)}`);
   lines.send('a2 AUTHENTICATE PLAIN\r\n');
   const [first, rest] = await answerTo(lines, 'a2');
   if (first !== '+') return rest;
@@ -43,7 +49,8 @@ async function ask(lines: Lines, tag: string, command: string): Promise<string> 
 
 /** The first line that is for the tag, or asks to go on: its two first words. */
 async function answerTo(lines: Lines, tag: string): Promise<[first: string, second: string]> {
-  for (;;) {   // until the bound of what is read at all
+  for (;;) {
+    // until the bound of what is read at all
     const [first = '', second = ''] = (await lines.line()).split(' ');
     if (first === tag || first === '+') return [first, second.toUpperCase()];
     if (first !== '*') throw new TestFailed('login', 'unexpected');

@@ -26,7 +26,8 @@ export class Lines {
         this.#pending = this.#pending.subarray(end + 1);
         return line;
       }
-      if (this.#pending.length > lineBytesMax || this.#read > bytesMax) throw new EgressFailed('response');
+      if (this.#pending.length > lineBytesMax || this.#read > bytesMax)
+        throw new EgressFailed('response');
       const chunk = await this.#more();
       this.#read += chunk.length;
       this.#pending = Buffer.concat([this.#pending, chunk]);
@@ -37,7 +38,10 @@ export class Lines {
     this.#socket.write(text);
   }
 
-  /** Goes on over another socket, made of this one. Throws EgressFailed `tls` when something was said already that TLS was to protect. */
+  /**
+   * Goes on over another socket, made of this one. Throws EgressFailed `tls` when something was
+   * said already that TLS was to protect.
+   */
   async turn(make: (socket: Socket) => Promise<Socket>): Promise<void> {
     // SECURITY: what came in plain text before TLS would be taken for something said under it.
     if (this.#pending.length > 0) throw new EgressFailed('tls');
@@ -57,7 +61,7 @@ export class Lines {
     const chunk = this.#socket.read() as Buffer | null;
     if (chunk !== null) return chunk;
     if (this.#socket.destroyed || this.#socket.readableEnded) throw new EgressFailed('response');
-    if (!await this.#hasMore()) throw new EgressFailed('timeout');
+    if (!(await this.#hasMore())) throw new EgressFailed('timeout');
     return this.#more();
   }
 
@@ -71,8 +75,15 @@ export class Lines {
         for (const event of events) socket.off(event, onEvent);
         resolve(!isTime);
       };
-      const onEvent = (): void => { settle(performance.now() >= this.#endsAt); };
-      const timer = setTimeout(() => { settle(true); }, Math.max(0, this.#endsAt - performance.now()));
+      const onEvent = (): void => {
+        settle(performance.now() >= this.#endsAt);
+      };
+      const timer = setTimeout(
+        () => {
+          settle(true);
+        },
+        Math.max(0, this.#endsAt - performance.now()),
+      );
       for (const event of events) socket.once(event, onEvent);
     });
   }

@@ -11,7 +11,11 @@ export async function testQdrant(target: ConnectionTarget): Promise<void> {
   // SECURITY: the key goes without TLS only where the operator has named the target.
   wire.isTls = !isAllowedPlain;
   const { status } = await egress.request({
-    url: `${isAllowedPlain ? 'http' : 'https'}://${host}:${port}/collections`, method: 'GET', team, timeoutMs, responseBytesMax,
+    url: `${isAllowedPlain ? 'http' : 'https'}://${host}:${port}/collections`,
+    method: 'GET',
+    team,
+    timeoutMs,
+    responseBytesMax,
     headers: fields['apiKey'] === undefined ? {} : { 'api-key': String(fields['apiKey']) },
   });
   if (status === 401 || status === 403) throw new TestFailed('login', 'refused');

@@ -18,7 +18,8 @@ export async function testRedis(target: ConnectionTarget): Promise<void> {
       lines.send(resp(command));
       const answer = await lines.line();
       if (answer.startsWith('-')) throw new TestFailed('login', 'refused');
-      if (answer !== (command[0] === 'PING' ? '+PONG' : '+OK')) throw new TestFailed('login', 'unexpected');
+      if (answer !== (command[0] === 'PING' ? '+PONG' : '+OK'))
+        throw new TestFailed('login', 'unexpected');
     }
   } finally {
     lines.close();

@@ -1,8 +1,16 @@
-// Tests of connections: the type's own check, with stored values only, against the credential's own destination. That a secret was
-// used stands in the trail before anything is dialled, what became of it afterwards.
+// Tests of connections: the type's own check, with stored values only, against the credential's own
+// destination. That a secret was used stands in the trail before anything is dialled, what became
+// of it afterwards.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget, eventsThrough } from '../audit/event.ts';
-import { type ConnectionTest, type CredentialRow, type CredentialsService, type CredentialType, findType, type InUse } from '../credentials/service.ts';
+import {
+  type ConnectionTest,
+  type CredentialRow,
+  type CredentialsService,
+  type CredentialType,
+  findType,
+  type InUse,
+} from '../credentials/service.ts';
 import type { Db } from '../db/client.ts';
 import type { Egress } from '../egress/index.ts';
 import type { Caller, Way } from '../http/access.ts';
@@ -33,46 +41,97 @@ const teamsMax = 10_000;
 export class ConnectionsService {
   readonly #parts: ConnectionsParts;
   readonly #recent = new Map<TeamId | SubjectId, readonly number[]>();
-  constructor(parts: ConnectionsParts) { this.#parts = parts; }
+  constructor(parts: ConnectionsParts) {
+    this.#parts = parts;
+  }
 
-  /** Tests a connection, of another team's credential by the way of a grant. Throws notTestable, rateLimited, notFound, stateConflict, undecryptable, keyUnavailable; whatever the other side does is a report. */
-  async testConnection(caller: Caller, located: CredentialRow, way: Way | undefined): Promise<ConnectionReport> {
+  /**
+   * Tests a connection, of another team's credential by the way of a grant. Throws notTestable,
+   * rateLimited, notFound, stateConflict, undecryptable, keyUnavailable; whatever the other side
+   * does is a report.
+   */
+  async testConnection(
+    caller: Caller,
+    located: CredentialRow,
+    way: Way | undefined,
+  ): Promise<ConnectionReport> {
     const { audit, credentials, db } = this.#parts;
     const type = findType(located.type);
-    if (type?.test === undefined) throw new AppError('notTestable', 'Credentials of this type have no test.');
-    // Whoever comes by a grant uses up his own: the owner's people must be able to test what is theirs.
-    this.#count(way === undefined ? located.team : way.team?.id ?? way.subject);
-    const used = await credentials.openForUse(caller, located, { action: 'credential.test', details: { kind: type.test.kind } }, way);
+    if (type?.test === undefined)
+      throw new AppError('notTestable', 'Credentials of this type have no test.');
+    // Whoever comes by a grant uses up his own: the owner's people must be able to test what is
+    // theirs.
+    this.#count(way === undefined ? located.team : (way.team?.id ?? way.subject));
+    const used = await credentials.openForUse(
+      caller,
+      located,
+      { action: 'credential.test', details: { kind: type.test.kind } },
+      way,
+    );
     const report = await this.#run(type, type.test, used);
     const last = report.steps.at(-1);
-    await audit.record(db, ...eventsThrough({
-      caller: { ...caller, address: null }, team: { id: located.team, slug: located.slug }, action: 'credential.tested', target: credentialTarget(located.id), credentialVersion: used.row.version,
-      details: { ok: report.ok, ...(last === undefined ? {} : { step: last.step, outcome: last.outcome }) },
-    }, way === undefined ? [] : [way]));
+    await audit.record(
+      db,
+      ...eventsThrough(
+        {
+          caller: { ...caller, address: null },
+          team: { id: located.team, slug: located.slug },
+          action: 'credential.tested',
+          target: credentialTarget(located.id),
+          credentialVersion: used.row.version,
+          details: {
+            ok: report.ok,
+            ...(last === undefined ? {} : { step: last.step, outcome: last.outcome }),
+          },
+        },
+        way === undefined ? [] : [way],
+      ),
+    );
     return report;
   }
 
-  #run(type: CredentialType, test: ConnectionTest, { row, secrets }: InUse): Promise<ConnectionReport> {
+  #run(
+    type: CredentialType,
+    test: ConnectionTest,
+    { row, secrets }: InUse,
+  ): Promise<ConnectionReport> {
     const wire: Wire = { isTls: false };
-    // SECURITY: plaintext is exposed here, for one conversation; of what comes back only the report's words leave.
-    const target: ConnectionTarget = { egress: this.#parts.egress, team: row.slug, fields: { ...row.publicFields, ...secrets.expose() }, wire, timeoutMs };
+    // SECURITY: plaintext is exposed here, for one conversation; of what comes back only the
+    // report's words leave.
+    const target: ConnectionTarget = {
+      egress: this.#parts.egress,
+      team: row.slug,
+      fields: { ...row.publicFields, ...secrets.expose() },
+      wire,
+      timeoutMs,
+    };
     return reportOf(wire, () => {
       switch (test.kind) {
-        case 'http': return testHttp(target, type, row.policy, test);
-        case 'smtp': return testSmtp(target);
-        case 'imap': return testImap(target);
-        case 'redis': return testRedis(target);
-        case 'qdrant': return testQdrant(target);
+        case 'http':
+          return testHttp(target, type, row.policy, test);
+        case 'smtp':
+          return testSmtp(target);
+        case 'imap':
+          return testImap(target);
+        case 'redis':
+          return testRedis(target);
+        case 'qdrant':
+          return testQdrant(target);
       }
     });
   }
 
-  /** SECURITY: tests dial for their caller; a team that asks much more often than a person would is scanning something. */
+  /**
+   * SECURITY: tests dial for their caller; a team that asks much more often than a person would is
+   * scanning something.
+   */
   #count(team: TeamId | SubjectId): void {
     const now = this.#parts.now();
     const recent = (this.#recent.get(team) ?? []).filter((at) => at > now - minuteMs && at <= now);
     if (recent.length >= testsPerMinute) {
-      throw new AppError('rateLimited', 'Too many tests for this team; wait as Retry-After says.', { retryAfterSeconds: Math.ceil((recent[0]! + minuteMs - now) / 1000) });
+      throw new AppError('rateLimited', 'Too many tests for this team; wait as Retry-After says.', {
+        retryAfterSeconds: Math.ceil((recent[0]! + minuteMs - now) / 1000),
+      });
     }
     if (this.#recent.size >= teamsMax) this.#recent.clear();
     this.#recent.set(team, [...recent, now]);

@@ -1,5 +1,6 @@
-// The teams' active keys, remembered for a minute, so that storing a credential does not ask for its key first. What is remembered
-// is a wrapped key, never leave to use it: the write finds it active in its own statement, or nothing is written.
+// The teams' active keys, remembered for a minute, so that storing a credential does not ask for
+// its key first. What is remembered is a wrapped key, never leave to use it: the write finds it
+// active in its own statement, or nothing is written.
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';

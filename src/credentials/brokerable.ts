@@ -1,4 +1,5 @@
-// What a value must be so that the broker can put it where its type says. Asked when a value is stored, and again before it is used.
+// What a value must be so that the broker can put it where its type says. Asked when a value is
+// stored, and again before it is used.
 import { AppError, type InputFault } from '../shared/errors.ts';
 import type { Policy } from './policy.ts';
 import type { CredentialType, PublicValue } from './types/registry.ts';
@@ -11,7 +12,8 @@ export const brokeredBytesMin = 8;
 /** Longer ones fit no header. */
 export const brokeredBytesMax = 8 * 1024;
 
-// SECURITY: bytes above 0x7f pass Node's own check as latin-1 and mean something else to whoever reads them.
+// SECURITY: bytes above 0x7f pass Node's own check as latin-1 and mean something else to whoever
+// reads them.
 const visible = /^[!-~]+$/;
 const visibleWords = /^[!-~](?:[ -~]*[!-~])?$/;
 const segmentText = /^[A-Za-z0-9._~:@!$&'()*+,;=-]+$/;
@@ -19,60 +21,108 @@ const scopeText = /^[A-Za-z0-9_.-]+$/;
 const control = /[\u0000-\u001f\u007f]/;
 
 /** Headers that the connection is made of, or that would undo what the broker does. */
-const takenHeaders = /^(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-.*|accept-encoding|range|forwarded|via|proxy-.*|x-forwarded-.*|x-http-method.*|x-method-override|x-original-url|x-rewrite-url|set-cookie.*)$/i;
+const takenHeaders =
+  /^(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-.*|accept-encoding|range|forwarded|via|proxy-.*|x-forwarded-.*|x-http-method.*|x-method-override|x-original-url|x-rewrite-url|set-cookie.*)$/i;
 
 /**
- * What is wrong with fields that the policy gives to the broker, as rules without values: secrets that are too short, too long or
- * unfit for their place, a header that is not theirs, a URL that is not a plain https one.
+ * What is wrong with fields that the policy gives to the broker, as rules without values: secrets
+ * that are too short, too long or unfit for their place, a header that is not theirs, a URL that is
+ * not a plain https one.
  */
 export function faultsForBroker(type: CredentialType, fields: AllFields): InputFault[] {
   const injection = type.broker?.injection;
   switch (injection?.kind) {
-    case undefined: case 'oauth': return [];
-    case 'bearer': return secretFaults(fields, injection.field, visible);
-    case 'header': return secretFaults(fields, injection.field, visible);
-    case 'namedHeader': return [
-      ...(takenHeaders.test(String(fields[injection.nameField])) ? [fault(injection.nameField, 'headerTaken')] : []), ...secretFaults(fields, injection.field, visibleWords),
-    ];
-    case 'basic': return [
-      ...(/:/.test(String(fields[injection.usernameField] ?? '')) ? [fault(injection.usernameField, 'noColon')] : []), ...secretFaults(fields, injection.passwordField, noControl),
-    ];
-    case 'query': return secretFaults(fields, injection.field, noControl);
-    case 'path': return secretFaults(fields, injection.field, segmentText);
-    case 'url': return urlFaults(fields, injection.field);
-    case 'sigv4': return [
-      ...['accessKeyId', 'region'].flatMap((name) => (Object.hasOwn(fields, name) && !scopeText.test(String(fields[name])) ? [fault(name, 'headerUnsafe')] : [])),
-      ...secretFaults(fields, 'secretAccessKey', visible), ...(Object.hasOwn(fields, 'sessionToken') ? secretFaults(fields, 'sessionToken', visible) : []),
-    ];
+    case undefined:
+    case 'oauth':
+      return [];
+    case 'bearer':
+      return secretFaults(fields, injection.field, visible);
+    case 'header':
+      return secretFaults(fields, injection.field, visible);
+    case 'namedHeader':
+      return [
+        ...(takenHeaders.test(String(fields[injection.nameField]))
+          ? [fault(injection.nameField, 'headerTaken')]
+          : []),
+        ...secretFaults(fields, injection.field, visibleWords),
+      ];
+    case 'basic':
+      return [
+        ...(/:/.test(String(fields[injection.usernameField] ?? ''))
+          ? [fault(injection.usernameField, 'noColon')]
+          : []),
+        ...secretFaults(fields, injection.passwordField, noControl),
+      ];
+    case 'query':
+      return secretFaults(fields, injection.field, noControl);
+    case 'path':
+      return secretFaults(fields, injection.field, segmentText);
+    case 'url':
+      return urlFaults(fields, injection.field);
+    case 'sigv4':
+      return [
+        ...['accessKeyId', 'region'].flatMap((name) =>
+          Object.hasOwn(fields, name) && !scopeText.test(String(fields[name]))
+            ? [fault(name, 'headerUnsafe')]
+            : [],
+        ),
+        ...secretFaults(fields, 'secretAccessKey', visible),
+        ...(Object.hasOwn(fields, 'sessionToken')
+          ? secretFaults(fields, 'sessionToken', visible)
+          : []),
+      ];
   }
 }
 
-/** Throws invalidRequest for values that the policy gives to the broker and that the broker could not use. */
+/**
+ * Throws invalidRequest for values that the policy gives to the broker and that the broker could
+ * not use.
+ */
 export function checkForBroker(type: CredentialType, policy: Policy, fields: AllFields): void {
   if (!policy.delivery.includes('broker')) return;
   const errors = faultsForBroker(type, fields);
-  if (errors.length > 0) throw new AppError('invalidRequest', 'The broker cannot use these values.', { errors });
+  if (errors.length > 0)
+    throw new AppError('invalidRequest', 'The broker cannot use these values.', { errors });
 }
 
 const fault = (field: string, rule: string): InputFault => ({ pointer: `/fields/${field}`, rule });
 const noControl = { test: (text: string): boolean => !control.test(text) };
 
-function secretFaults(fields: AllFields, field: string, form: { test(text: string): boolean }): InputFault[] {
+function secretFaults(
+  fields: AllFields,
+  field: string,
+  form: { test(text: string): boolean },
+): InputFault[] {
   const value = fields[field];
   if (typeof value !== 'string') return [fault(field, 'required')];
-  if (Buffer.byteLength(value) < brokeredBytesMin) return [fault(field, `minBytes:${brokeredBytesMin}`)];
-  if (Buffer.byteLength(value) > brokeredBytesMax) return [fault(field, `maxBytes:${brokeredBytesMax}`)];
-  return form.test(value) ? [] : [fault(field, form === segmentText ? 'pathUnsafe' : 'headerUnsafe')];
+  if (Buffer.byteLength(value) < brokeredBytesMin)
+    return [fault(field, `minBytes:${brokeredBytesMin}`)];
+  if (Buffer.byteLength(value) > brokeredBytesMax)
+    return [fault(field, `maxBytes:${brokeredBytesMax}`)];
+  return form.test(value)
+    ? []
+    : [fault(field, form === segmentText ? 'pathUnsafe' : 'headerUnsafe')];
 }
 
-/** The secret of a URL is its path and query: these have to be long enough to be told from other text. */
+/**
+ * The secret of a URL is its path and query: these have to be long enough to be told from other
+ * text.
+ */
 function urlFaults(fields: AllFields, field: string): InputFault[] {
   const wrong = secretFaults(fields, field, visible);
   if (wrong.length > 0) return wrong;
   const text = String(fields[field]);
   const url = URL.parse(text);
   // The parser drops and turns what it does not like: what is stored must be what is called.
-  const isPlain = url !== null && url.protocol === 'https:' && url.username === '' && url.password === '' && url.hash === '' && url.href === text;
+  const isPlain =
+    url !== null &&
+    url.protocol === 'https:' &&
+    url.username === '' &&
+    url.password === '' &&
+    url.hash === '' &&
+    url.href === text;
   if (!isPlain) return [fault(field, 'plainHttpsUrl')];
-  return Buffer.byteLength(`${url.pathname}${url.search}`) < brokeredBytesMin ? [fault(field, `minBytes:${brokeredBytesMin}`)] : [];
+  return Buffer.byteLength(`${url.pathname}${url.search}`) < brokeredBytesMin
+    ? [fault(field, `minBytes:${brokeredBytesMin}`)]
+    : [];
 }

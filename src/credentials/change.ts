@@ -14,19 +14,45 @@ import type { CredentialRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { openVersion, underActiveKey, UndecryptableVersion } from './versions.ts';
 
-export interface ChangeParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number }
+export interface ChangeParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+}
 
-export interface ChangeOptions { readonly isDeletedToo?: boolean; readonly isDryRun?: boolean }
+export interface ChangeOptions {
+  readonly isDeletedToo?: boolean;
+  readonly isDryRun?: boolean;
+}
 
 /** What a change comes to, and how it stands in the trail. */
 export interface Plan {
   readonly action: string;
-  readonly write: Partial<Pick<CredentialRow, 'name' | 'description' | 'labels' | 'state' | 'stateBefore' | 'expiresAt' | 'rotateAfter' | 'version' | 'publicFields' | 'policy' | 'secretFieldNames'>>;
+  readonly write: Partial<
+    Pick<
+      CredentialRow,
+      | 'name'
+      | 'description'
+      | 'labels'
+      | 'state'
+      | 'stateBefore'
+      | 'expiresAt'
+      | 'rotateAfter'
+      | 'version'
+      | 'publicFields'
+      | 'policy'
+      | 'secretFieldNames'
+    >
+  >;
   readonly key?: DataKeyId;
   readonly details?: JsonObject;
 }
 
-/** Thrown at the end of a transaction whose work is not to stay: what was tried has passed every check there is. */
+/**
+ * Thrown at the end of a transaction whose work is not to stay: what was tried has passed every
+ * check there is.
+ */
 export class Undone extends Error {
   readonly row: CredentialRow | undefined;
   constructor(row?: CredentialRow) {
@@ -39,54 +65,92 @@ export class Undone extends Error {
 /** What a change needs `credential.manage` for was asked by somebody without it. */
 export class MayNotManage extends Error {}
 
-/** Throws MayNotManage, which `changeCredential` turns into a denial in the trail and `forbidden`. */
+/**
+ * Throws MayNotManage, which `changeCredential` turns into a denial in the trail and `forbidden`.
+ */
 export function demandManage(role: Role): void {
   if (!isAllowed(role, 'credential.manage')) throw new MayNotManage();
 }
 
 /**
- * Carries out what `plan` makes of the row as it is under the lock; nothing for undefined. A deleted row is hidden unless
- * `isDeletedToo`. With `isDryRun` all of it happens and is taken back; the row is as it would have been. Throws what the plan throws, notFound, preconditionFailed, forbidden, undecryptable, nameTaken, keyBusy.
+ * Carries out what `plan` makes of the row as it is under the lock; nothing for undefined. A
+ * deleted row is hidden unless `isDeletedToo`. With `isDryRun` all of it happens and is taken back;
+ * the row is as it would have been. Throws what the plan throws, notFound, preconditionFailed,
+ * forbidden, undecryptable, nameTaken, keyBusy.
  */
 export async function changeCredential(
-  parts: ChangeParts, caller: Caller, located: CredentialRow, expected: ExpectedRevision,
-  plan: (trx: Trx, row: CredentialRow, at: Date) => Promise<Plan | undefined>, { isDeletedToo = false, isDryRun = false }: ChangeOptions = {},
+  parts: ChangeParts,
+  caller: Caller,
+  located: CredentialRow,
+  expected: ExpectedRevision,
+  plan: (trx: Trx, row: CredentialRow, at: Date) => Promise<Plan | undefined>,
+  { isDeletedToo = false, isDryRun = false }: ChangeOptions = {},
 ): Promise<CredentialRow> {
   const { db, keyring, audit, now } = parts;
   const team = { id: located.team, slug: located.slug };
   try {
-    return await underActiveKey(() => db.transaction().execute(async (trx) => {
-      const at = new Date(now());
-      const row = await repository.lockCredential(trx, located.team, located.id, at);
-      // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
-      if (row === undefined || (row.state === 'deleted' && !isDeletedToo) || !credentialSealHolds(keyring, row, row.seal)) throw notFound();
-      checkRevision(expected, row.revision);
-      const planned = await plan(trx, row, at);
-      if (planned === undefined) return row;
-      const next = { ...row, ...planned.write, revision: row.revision + 1 };
-      await repository.updateCredential(trx, { ...next, seal: sealCredential(keyring, next), by: caller.subject, at });
-      await audit.record(trx, {
-        caller, team, action: planned.action, target: credentialTarget(row.id), credentialVersion: next.version,
-        ...(planned.key === undefined ? {} : { key: planned.key }), ...(planned.details === undefined ? {} : { details: planned.details }),
-      });
-      if (next.state === 'deleted') return row;
-      const after = await repository.findCredential(trx, row.team, row.id, at);
-      if (after === undefined) throw notFound();
-      if (isDryRun) throw new Undone(after);
-      return after;
-    }));
+    return await underActiveKey(() =>
+      db.transaction().execute(async (trx) => {
+        const at = new Date(now());
+        const row = await repository.lockCredential(trx, located.team, located.id, at);
+        // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
+        if (
+          row === undefined ||
+          (row.state === 'deleted' && !isDeletedToo) ||
+          !credentialSealHolds(keyring, row, row.seal)
+        )
+          throw notFound();
+        checkRevision(expected, row.revision);
+        const planned = await plan(trx, row, at);
+        if (planned === undefined) return row;
+        const next = { ...row, ...planned.write, revision: row.revision + 1 };
+        await repository.updateCredential(trx, {
+          ...next,
+          seal: sealCredential(keyring, next),
+          by: caller.subject,
+          at,
+        });
+        await audit.record(trx, {
+          caller,
+          team,
+          action: planned.action,
+          target: credentialTarget(row.id),
+          credentialVersion: next.version,
+          ...(planned.key === undefined ? {} : { key: planned.key }),
+          ...(planned.details === undefined ? {} : { details: planned.details }),
+        });
+        if (next.state === 'deleted') return row;
+        const after = await repository.findCredential(trx, row.team, row.id, at);
+        if (after === undefined) throw notFound();
+        if (isDryRun) throw new Undone(after);
+        return after;
+      }),
+    );
   } catch (error) {
     if (error instanceof Undone && error.row !== undefined) return error.row;
     if (error instanceof MayNotManage) {
-      await audit.denial({ caller, team, action: 'credential.manage', target: credentialTarget(located.id), reason: 'role' });
+      await audit.denial({
+        caller,
+        team,
+        action: 'credential.manage',
+        target: credentialTarget(located.id),
+        reason: 'role',
+      });
       throw forbidden();
     }
     throw await undecryptable(parts, caller, team, located.id, error);
   }
 }
 
-/** The secrets of the current version, for the vault's own use in the caller's name. Throws undecryptable, KeyUnavailable. */
-export async function openSecrets(parts: ChangeParts, caller: Caller, row: CredentialRow): Promise<SecretFields> {
+/**
+ * The secrets of the current version, for the vault's own use in the caller's name. Throws
+ * undecryptable, KeyUnavailable.
+ */
+export async function openSecrets(
+  parts: ChangeParts,
+  caller: Caller,
+  row: CredentialRow,
+): Promise<SecretFields> {
   try {
     return await openVersion(parts.keyring, parts.db, row);
   } catch (error) {
@@ -95,19 +159,56 @@ export async function openSecrets(parts: ChangeParts, caller: Caller, row: Crede
 }
 
 /** The error to throw; of a version that does not open, once it is marked. */
-export async function undecryptable(parts: ChangeParts, caller: EventInput['caller'], team: TeamRef, id: CredentialId, error: unknown, action = 'credential.update'): Promise<unknown> {
+export async function undecryptable(
+  parts: ChangeParts,
+  caller: EventInput['caller'],
+  team: TeamRef,
+  id: CredentialId,
+  error: unknown,
+  action = 'credential.update',
+): Promise<unknown> {
   if (!(error instanceof UndecryptableVersion)) return error;
   await mark(parts, caller, team, id, error, action);
-  return new AppError('undecryptable', 'The stored value does not open: send all secret fields to repair it.', { cause: error });
+  return new AppError(
+    'undecryptable',
+    'The stored value does not open: send all secret fields to repair it.',
+    { cause: error },
+  );
 }
 
-/** The first time that a token does not open is a change of the version, and stands in the trail with its key. */
-async function mark({ db, audit, now }: ChangeParts, caller: EventInput['caller'], team: TeamRef, id: CredentialId, { version, key }: UndecryptableVersion, action: string): Promise<void> {
+/**
+ * The first time that a token does not open is a change of the version, and stands in the trail
+ * with its key.
+ */
+async function mark(
+  { db, audit, now }: ChangeParts,
+  caller: EventInput['caller'],
+  team: TeamRef,
+  id: CredentialId,
+  { version, key }: UndecryptableVersion,
+  action: string,
+): Promise<void> {
   if (key === undefined) return;
   await db.transaction().execute(async (trx) => {
-    if (!await repository.markUndecryptable(trx, { team: team.id, id, version, key, at: new Date(now()) })) return;
+    if (
+      !(await repository.markUndecryptable(trx, {
+        team: team.id,
+        id,
+        version,
+        key,
+        at: new Date(now()),
+      }))
+    )
+      return;
     await audit.record(trx, {
-      caller, team, action, target: credentialTarget(id), decision: 'deny', reason: 'undecryptable', key, credentialVersion: version,
+      caller,
+      team,
+      action,
+      target: credentialTarget(id),
+      decision: 'deny',
+      reason: 'undecryptable',
+      key,
+      credentialVersion: version,
     });
   });
 }

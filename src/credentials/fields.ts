@@ -1,5 +1,5 @@
-// From what a caller sends to what is stored: which fields are public, which secret, and when a change demands the secrets again.
-// Pure; nothing here decrypts.
+// From what a caller sends to what is stored: which fields are public, which secret, and when a
+// change demands the secrets again. Pure; nothing here decrypts.
 import { fieldsMax } from '../http/limits.ts';
 import { AppError, type InputFault, invalid } from '../shared/errors.ts';
 import { isPlainName } from '../shared/names.ts';
@@ -20,20 +20,37 @@ export interface FieldsChange {
   readonly secrets: SecretValues;
   /** Secret fields that the caller cleared. */
   readonly cleared: readonly string[];
-  /** Stored secret fields that the caller did not mention: their values have to be read from the token. */
+  /**
+   * Stored secret fields that the caller did not mention: their values have to be read from the
+   * token.
+   */
   readonly kept: readonly string[];
 }
 
 /** The fields of a new credential. Throws invalidRequest with every fault. */
-export function readNewFields(type: CredentialType, input: FieldsInput, publicFieldNames: readonly string[]): { publicFields: PublicFields; secrets: SecretValues } {
-  if (publicFieldNames.length > 0 && type.isOpen !== true) throw invalid('/publicFieldNames', 'customOnly');
+export function readNewFields(
+  type: CredentialType,
+  input: FieldsInput,
+  publicFieldNames: readonly string[],
+): { publicFields: PublicFields; secrets: SecretValues } {
+  if (publicFieldNames.length > 0 && type.isOpen !== true)
+    throw invalid('/publicFieldNames', 'customOnly');
   const missing = publicFieldNames.find((name) => !Object.hasOwn(input, name));
-  if (missing !== undefined) throw invalid(`/publicFieldNames/${publicFieldNames.indexOf(missing)}`, 'notInFields');
-  const change = applyFields(type, { publicFields: {}, secretFieldNames: [] }, input, new Set(publicFieldNames));
+  if (missing !== undefined)
+    throw invalid(`/publicFieldNames/${publicFieldNames.indexOf(missing)}`, 'notInFields');
+  const change = applyFields(
+    type,
+    { publicFields: {}, secretFieldNames: [] },
+    input,
+    new Set(publicFieldNames),
+  );
   return { publicFields: change.publicFields, secrets: change.secrets };
 }
 
-/** What a partial change makes of the stored fields: omitted = keep, null = clear. Throws invalidRequest with every fault. */
+/**
+ * What a partial change makes of the stored fields: omitted = keep, null = clear. Throws
+ * invalidRequest with every fault.
+ */
 export function applyFields(
   type: CredentialType,
   stored: { readonly publicFields: PublicFields; readonly secretFieldNames: readonly string[] },
@@ -46,8 +63,12 @@ export function applyFields(
   const cleared: string[] = [];
   for (const [name, value] of Object.entries(input)) {
     const field = fieldOf(type, name, stored, declaredPublic);
-    const pointer = Object.hasOwn(type.fields, name) || isPlainName(name) ? `/fields/${name}` : '/fields';
-    if (field === undefined) { faults.push({ pointer, rule: 'unknownField' }); continue; }
+    const pointer =
+      Object.hasOwn(type.fields, name) || isPlainName(name) ? `/fields/${name}` : '/fields';
+    if (field === undefined) {
+      faults.push({ pointer, rule: 'unknownField' });
+      continue;
+    }
     if (value === null) {
       if (field.default !== undefined) publicFields.set(name, field.default);
       else if (field.class === 'public') publicFields.delete(name);
@@ -60,39 +81,80 @@ export function applyFields(
     else secrets.set(name, value as string);
   }
   for (const [name, field] of Object.entries(type.fields)) {
-    if (field.class === 'public' && field.default !== undefined && !publicFields.has(name)) publicFields.set(name, field.default);
+    if (field.class === 'public' && field.default !== undefined && !publicFields.has(name))
+      publicFields.set(name, field.default);
   }
-  const kept = stored.secretFieldNames.filter((name) => !secrets.has(name) && !cleared.includes(name));
-  const isSet = (name: string): boolean => publicFields.has(name) || secrets.has(name) || kept.includes(name);
+  const kept = stored.secretFieldNames.filter(
+    (name) => !secrets.has(name) && !cleared.includes(name),
+  );
+  const isSet = (name: string): boolean =>
+    publicFields.has(name) || secrets.has(name) || kept.includes(name);
   for (const [name, field] of Object.entries(type.fields)) {
-    if (field.isRequired && !isSet(name) && !faults.some((fault) => fault.pointer === `/fields/${name}`)) faults.push({ pointer: `/fields/${name}`, rule: 'required' });
+    if (
+      field.isRequired &&
+      !isSet(name) &&
+      !faults.some((fault) => fault.pointer === `/fields/${name}`)
+    )
+      faults.push({ pointer: `/fields/${name}`, rule: 'required' });
   }
-  if (type.anyOf !== undefined && faults.length === 0 && !type.anyOf.some(isSet)) faults.push({ pointer: `/fields/${type.anyOf[0]}`, rule: 'requiredAnyOf' });
-  if (type.faults !== undefined && faults.length === 0) faults.push(...type.faults(Object.fromEntries(publicFields), isSet));
-  if (type.isOpen === true && publicFields.size + secrets.size + kept.length === 0) faults.push({ pointer: '/fields', rule: 'min:1' });
-  if (publicFields.size + secrets.size + kept.length > fieldsMax) faults.push({ pointer: '/fields', rule: `max:${fieldsMax}` });
-  if (faults.length > 0) throw new AppError('invalidRequest', 'The request breaks a rule.', { errors: faults.slice(0, 100) });
-  return { publicFields: Object.fromEntries(publicFields), secrets: Object.fromEntries(secrets), cleared, kept };
-}
-
-/** SECURITY: the class of a stored field never changes; a field of an open type that nobody declared public is secret. */
-function fieldOf(
-  type: CredentialType, name: string, stored: { publicFields: PublicFields; secretFieldNames: readonly string[] }, declaredPublic: ReadonlySet<string>,
-): FieldSpec | undefined {
-  if (Object.hasOwn(type.fields, name)) return type.fields[name];
-  if (type.isOpen !== true) return undefined;
-  const isPublic = Object.hasOwn(stored.publicFields, name) || (declaredPublic.has(name) && !stored.secretFieldNames.includes(name));
-  return { title: name, class: isPublic ? 'public' : 'secret', isRequired: false, schema: isPublic ? publicValue : secretValue, isDestination: isPublic };
+  if (type.anyOf !== undefined && faults.length === 0 && !type.anyOf.some(isSet))
+    faults.push({ pointer: `/fields/${type.anyOf[0]}`, rule: 'requiredAnyOf' });
+  if (type.faults !== undefined && faults.length === 0)
+    faults.push(...type.faults(Object.fromEntries(publicFields), isSet));
+  if (type.isOpen === true && publicFields.size + secrets.size + kept.length === 0)
+    faults.push({ pointer: '/fields', rule: 'min:1' });
+  if (publicFields.size + secrets.size + kept.length > fieldsMax)
+    faults.push({ pointer: '/fields', rule: `max:${fieldsMax}` });
+  if (faults.length > 0)
+    throw new AppError('invalidRequest', 'The request breaks a rule.', {
+      errors: faults.slice(0, 100),
+    });
+  return {
+    publicFields: Object.fromEntries(publicFields),
+    secrets: Object.fromEntries(secrets),
+    cleared,
+    kept,
+  };
 }
 
 /**
- * Whether the change sends stored secrets somewhere else or further: a new value of a destination field, or a wider policy.
- * Narrowing is free.
+ * SECURITY: the class of a stored field never changes; a field of an open type that nobody declared
+ * public is secret.
  */
-export function isWider(type: CredentialType, before: { publicFields: PublicFields; policy: Policy }, after: { publicFields: PublicFields; policy: Policy }): boolean {
+function fieldOf(
+  type: CredentialType,
+  name: string,
+  stored: { publicFields: PublicFields; secretFieldNames: readonly string[] },
+  declaredPublic: ReadonlySet<string>,
+): FieldSpec | undefined {
+  if (Object.hasOwn(type.fields, name)) return type.fields[name];
+  if (type.isOpen !== true) return undefined;
+  const isPublic =
+    Object.hasOwn(stored.publicFields, name) ||
+    (declaredPublic.has(name) && !stored.secretFieldNames.includes(name));
+  return {
+    title: name,
+    class: isPublic ? 'public' : 'secret',
+    isRequired: false,
+    schema: isPublic ? publicValue : secretValue,
+    isDestination: isPublic,
+  };
+}
+
+/**
+ * Whether the change sends stored secrets somewhere else or further: a new value of a destination
+ * field, or a wider policy. Narrowing is free.
+ */
+export function isWider(
+  type: CredentialType,
+  before: { publicFields: PublicFields; policy: Policy },
+  after: { publicFields: PublicFields; policy: Policy },
+): boolean {
   const names = new Set([...Object.keys(before.publicFields), ...Object.keys(after.publicFields)]);
   for (const name of names) {
-    const isDestination = type.isOpen === true || (Object.hasOwn(type.fields, name) && type.fields[name]?.isDestination === true);
+    const isDestination =
+      type.isOpen === true ||
+      (Object.hasOwn(type.fields, name) && type.fields[name]?.isDestination === true);
     if (isDestination && before.publicFields[name] !== after.publicFields[name]) return true;
   }
   return isWiderPolicy(before.policy, after.policy);
@@ -101,7 +163,11 @@ export function isWider(type: CredentialType, before: { publicFields: PublicFiel
 /** Throws secretRequired, naming each secret field whose value has to come along. */
 export function demandAllSecrets(kept: readonly string[]): void {
   if (kept.length === 0) return;
-  throw new AppError('secretRequired', 'A new destination or a wider policy needs new values for all secret fields in the same request.', {
-    errors: kept.map((name) => ({ pointer: `/fields/${name}`, rule: 'secretRequired' })),
-  });
+  throw new AppError(
+    'secretRequired',
+    'A new destination or a wider policy needs new values for all secret fields in the same request.',
+    {
+      errors: kept.map((name) => ({ pointer: `/fields/${name}`, rule: 'secretRequired' })),
+    },
+  );
 }

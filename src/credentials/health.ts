@@ -1,9 +1,17 @@
-// What is wrong with a credential, computed in the query that reads it, so that filters and answers cannot disagree.
+// What is wrong with a credential, computed in the query that reads it, so that filters and answers
+// cannot disagree.
 import { type RawBuilder, sql } from 'kysely';
 import { oauthTypeNames } from './types/registry.ts';
 
 /** Worst first: `health` is the first of them. */
-export const problemNames = ['disabled', 'undecryptable', 'exposed', 'refreshFailed', 'expired', 'expiring'] as const;
+export const problemNames = [
+  'disabled',
+  'undecryptable',
+  'exposed',
+  'refreshFailed',
+  'expired',
+  'expiring',
+] as const;
 export type ProblemName = (typeof problemNames)[number];
 export type Health = ProblemName | 'ok';
 
@@ -12,37 +20,56 @@ const expiringHours = 14 * 24;
 type Now = Date | RawBuilder<unknown>;
 
 const compromised = sql`array(select id from data_key where compromised_at is not null)`;
-/** A condition on the OAuth tokens held for a credential; other types than those that have some are not looked up. The row of one credential, where `exists` would let the planner read all. */
+/**
+ * A condition on the OAuth tokens held for a credential; other types than those that have some are
+ * not looked up. The row of one credential, where `exists` would let the planner read all.
+ */
 const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
   (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
     and coalesce((select ${condition} from oauth_token held where held.credential_id = credential.id), false))`;
 
-/** Whether anything of a team may be exposed: one of its own keys is marked, or any at all and it once received a credential from others, with the keys of these in its list. */
+/**
+ * Whether anything of a team may be exposed: one of its own keys is marked, or any at all and it
+ * once received a credential from others, with the keys of these in its list.
+ */
 export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
   exists (select 1 from data_key marked where marked.compromised_at is not null
     and (marked.team_id = ${team} or (select has_received from team receiver where receiver.id = ${team})))`;
 
-/** Whether a compromised key ever protected the values of the version with this history, or the tokens held beside it. */
+/**
+ * Whether a compromised key ever protected the values of the version with this history, or the
+ * tokens held beside it.
+ */
 export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
   (${history} && ${compromised} or ${heldToken(sql`held.key_history && ${compromised}`)})`;
 
 /** The condition of one problem, over the aliases `credential` and `current`. */
 export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {
   switch (problem) {
-    case 'disabled': return sql<boolean>`credential.state = 'disabled'`;
-    case 'undecryptable': return sql<boolean>`current.undecryptable_at is not null`;
+    case 'disabled':
+      return sql<boolean>`credential.state = 'disabled'`;
+    case 'undecryptable':
+      return sql<boolean>`current.undecryptable_at is not null`;
     // One small index read for the whole query: marked keys are few.
-    case 'exposed': return exposedSql(sql`current.key_history`);
+    case 'exposed':
+      return exposedSql(sql`current.key_history`);
     // What cannot be made new by itself: refused for good, or over without a refresh token.
-    case 'refreshFailed': return heldToken(sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now} and not held.is_refreshable))`);
-    case 'expired': return sql<boolean>`credential.expires_at <= ${now}`;
-    case 'expiring': return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${now}::timestamptz + make_interval(hours => ${sql.lit(expiringHours)}))`;
+    case 'refreshFailed':
+      return heldToken(
+        sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now} and not held.is_refreshable))`,
+      );
+    case 'expired':
+      return sql<boolean>`credential.expires_at <= ${now}`;
+    case 'expiring':
+      return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${now}::timestamptz + make_interval(hours => ${sql.lit(expiringHours)}))`;
   }
 }
 
 /** The problems of a row as a text array, worst first. */
 export function problemsColumn(now: Now): RawBuilder<string[]> {
-  const cases = problemNames.map((problem) => sql`case when ${problemCondition(problem, now)} then ${sql.lit(problem)} end`);
+  const cases = problemNames.map(
+    (problem) => sql`case when ${problemCondition(problem, now)} then ${sql.lit(problem)} end`,
+  );
   return sql<string[]>`array_remove(array[${sql.join(cases)}], null)`;
 }
 

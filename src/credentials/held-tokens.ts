@@ -1,5 +1,6 @@
-// What a change of a credential means for the OAuth tokens that are held for it. They stand beside the versions, so that a refresh
-// makes none; but they belong to a client and to a policy, and end with them.
+// What a change of a credential means for the OAuth tokens that are held for it. They stand beside
+// the versions, so that a refresh makes none; but they belong to a client and to a policy, and end
+// with them.
 import { sql } from 'kysely';
 import { canonicalJson } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
@@ -9,40 +10,71 @@ import { isWiderPolicy, type Policy } from './policy.ts';
 import type { CredentialRow } from './repository.ts';
 import type { CredentialType } from './types/registry.ts';
 
-/** The client to which tokens are given: everything of the settings but the way in which it says who it is. */
-export function oauthClient(type: CredentialType, publicFields: PublicFields): JsonObject | undefined {
+/**
+ * The client to which tokens are given: everything of the settings but the way in which it says who
+ * it is.
+ */
+export function oauthClient(
+  type: CredentialType,
+  publicFields: PublicFields,
+): JsonObject | undefined {
   if (type.oauth === undefined) return undefined;
   const { clientAuthentication: _, ...client } = type.oauth.settings(publicFields);
   return client;
 }
 
 /** Whether a change of fields sends tokens to start with, or takes them away. */
-export function bringsTokens(type: CredentialType, row: CredentialRow, publicFields: PublicFields, changed: readonly string[]): boolean {
+export function bringsTokens(
+  type: CredentialType,
+  row: CredentialRow,
+  publicFields: PublicFields,
+  changed: readonly string[],
+): boolean {
   const { expiryField } = type.oauth ?? { expiryField: '' };
-  return tokenFields.some((name) => changed.includes(`fields.${name}`)) || row.publicFields[expiryField] !== publicFields[expiryField];
+  return (
+    tokenFields.some((name) => changed.includes(`fields.${name}`)) ||
+    row.publicFields[expiryField] !== publicFields[expiryField]
+  );
 }
 
 /** Whether one of these secret fields is a token to start with. */
-export const holdsTokens = (secretFieldNames: readonly string[]): boolean => tokenFields.some((name) => secretFieldNames.includes(name));
+export const holdsTokens = (secretFieldNames: readonly string[]): boolean =>
+  tokenFields.some((name) => secretFieldNames.includes(name));
 
 const tokenFields = ['accessToken', 'refreshToken'];
 
 /**
- * Ends what is held where a new version brings another client, a wider policy or tokens to start with; otherwise only lets a refresh
- * that failed be tried again. To be called before the team's key is locked: whoever writes held tokens takes the row first.
+ * Ends what is held where a new version brings another client, a wider policy or tokens to start
+ * with; otherwise only lets a refresh that failed be tried again. To be called before the team's
+ * key is locked: whoever writes held tokens takes the row first.
  */
 export async function adjustHeldTokens(
-  trx: Trx, type: CredentialType, row: CredentialRow,
-  next: { readonly publicFields: PublicFields; readonly policy: Policy; /** Tokens to start with were sent. */ readonly bringsTokens?: boolean; /** An earlier version had such. */ readonly hadTokens?: boolean },
+  trx: Trx,
+  type: CredentialType,
+  row: CredentialRow,
+  next: {
+    readonly publicFields: PublicFields;
+    readonly policy: Policy /** Tokens to start with were sent. */;
+    readonly bringsTokens?: boolean /** An earlier version had such. */;
+    readonly hadTokens?: boolean;
+  },
 ): Promise<void> {
   if (type.oauth === undefined) return;
   const { bringsTokens = false, hadTokens = false } = next;
-  // SECURITY: a token that was given to one client, for one way of using it, does not follow another or a wider one.
-  const ends = bringsTokens || isWiderPolicy(row.policy, next.policy)
-    || canonicalJson(oauthClient(type, row.publicFields) ?? null) !== canonicalJson(oauthClient(type, next.publicFields) ?? null);
+  // SECURITY: a token that was given to one client, for one way of using it, does not follow
+  // another or a wider one.
+  const ends =
+    bringsTokens ||
+    isWiderPolicy(row.policy, next.policy) ||
+    canonicalJson(oauthClient(type, row.publicFields) ?? null) !==
+      canonicalJson(oauthClient(type, next.publicFields) ?? null);
   await sql`
     update oauth_token set attempts = 0, retry_at = null, failure = null, failed_at = null
-      ${ends ? sql`, claim_id = null, claimed_until = null, sequence = sequence + 1, token = null, data_key_id = null, key_history = '{}', expires_at = null, is_refreshable = false, obtained_at = null,
-        connected_at = null, connected_by = null, takes_version = ${bringsTokens || hadTokens}` : sql``}
+      ${
+        ends
+          ? sql`, claim_id = null, claimed_until = null, sequence = sequence + 1, token = null, data_key_id = null, key_history = '{}', expires_at = null, is_refreshable = false, obtained_at = null,
+        connected_at = null, connected_by = null, takes_version = ${bringsTokens || hadTokens}`
+          : sql``
+      }
     where credential_id = ${row.id} and team_id = ${row.team}`.execute(trx);
 }

@@ -13,53 +13,116 @@ import type { CredentialRow, CredentialsService } from './service.ts';
 /** Adds the operations on versions and on deleted credentials. */
 export function registerCredentialHistory(
   app: FastifyInstance,
-  { service, history, idempotency, cursors }: { service: CredentialsService; history: CredentialHistory; idempotency: Idempotency; cursors: Cursors },
+  {
+    service,
+    history,
+    idempotency,
+    cursors,
+  }: {
+    service: CredentialsService;
+    history: CredentialHistory;
+    idempotency: Idempotency;
+    cursors: Cursors;
+  },
 ): void {
   addOperation(app, {
-    method: 'GET', url: '/v1/credentials/:id/versions', access: { team: 'credential.read', by: 'credential' }, operationId: 'listCredentialVersions', tag: 'credentials',
-    summary: 'List the versions of a credential', params: credentialPath, query: z.strictObject(pageQuery), problems: ['invalidCursor'],
-    success: { status: 200, schema: schemas.credentialVersionPage, description: 'A page of versions, newest first.' },
+    method: 'GET',
+    url: '/v1/credentials/:id/versions',
+    access: { team: 'credential.read', by: 'credential' },
+    operationId: 'listCredentialVersions',
+    tag: 'credentials',
+    summary: 'List the versions of a credential',
+    params: credentialPath,
+    query: z.strictObject(pageQuery),
+    problems: ['invalidCursor'],
+    success: {
+      status: 200,
+      schema: schemas.credentialVersionPage,
+      description: 'A page of versions, newest first.',
+    },
     handler: async ({ scope, query, caller }) => {
       const row = scope.thing as CredentialRow;
       const identity = { list: 'versions', subject: caller.sub, filters: { credential: row.id } };
       const page = cursors.page(query, identity);
-      const found = await service.listVersions(row, { limit: page.limit, before: page.after === undefined ? undefined : Number(page.after[0]) });
-      const { items, nextCursor } = cursors.cut(found, page, identity, (each) => [String(each.version)]);
+      const found = await service.listVersions(row, {
+        limit: page.limit,
+        before: page.after === undefined ? undefined : Number(page.after[0]),
+      });
+      const { items, nextCursor } = cursors.cut(found, page, identity, (each) => [
+        String(each.version),
+      ]);
       return { items: items.map((each) => schemas.showVersion(each, row.version)), nextCursor };
     },
   });
   addOperation(app, {
-    method: 'POST', url: '/v1/credentials/:id/versions/:version/restore', access: { team: 'credential.write', by: 'credential' }, operationId: 'restoreCredentialVersion', tag: 'credentials',
+    method: 'POST',
+    url: '/v1/credentials/:id/versions/:version/restore',
+    access: { team: 'credential.write', by: 'credential' },
+    operationId: 'restoreCredentialVersion',
+    tag: 'credentials',
     summary: 'Restore an earlier version as a new one',
-    description: 'With its secrets, its public fields and its policy; where these are others than the current ones it needs the right `credential.manage`.',
-    params: schemas.versionPath, guards: { idempotencyKey: true, etag: true }, success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' },
+    description:
+      'With its secrets, its public fields and its policy; where these are others than the current ones it needs the right `credential.manage`.',
+    params: schemas.versionPath,
+    guards: { idempotencyKey: true, etag: true },
+    success: {
+      status: 200,
+      schema: schemas.credential,
+      description: 'The credential as it is now.',
+    },
     problems: ['notFound', 'stateConflict', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, params, caller, request, reply }) => {
       const located = scope.thing as CredentialRow;
       const row = await idempotency.run({
-        request, caller, execute: (claim) => history.restoreVersion(caller, located, scope.role, Number(params.version), claim), load: () => service.getCredential(scope.team, located.id),
+        request,
+        caller,
+        execute: (claim) =>
+          history.restoreVersion(caller, located, scope.role, Number(params.version), claim),
+        load: () => service.getCredential(scope.team, located.id),
       });
       setEtag(reply, row.revision);
       return schemas.showCredential(row);
     },
   });
   addOperation(app, {
-    method: 'DELETE', url: '/v1/credentials/:id/versions/:version', access: { team: 'credential.manage', by: 'credential' }, operationId: 'destroyCredentialVersion', tag: 'credentials',
-    summary: 'Destroy an earlier version', description: 'Its values are gone at once, but for backups. Not the current one.', params: schemas.versionPath,
-    success: { status: 204, description: 'Destroyed.' }, problems: ['notFound', 'stateConflict'],
+    method: 'DELETE',
+    url: '/v1/credentials/:id/versions/:version',
+    access: { team: 'credential.manage', by: 'credential' },
+    operationId: 'destroyCredentialVersion',
+    tag: 'credentials',
+    summary: 'Destroy an earlier version',
+    description: 'Its values are gone at once, but for backups. Not the current one.',
+    params: schemas.versionPath,
+    success: { status: 204, description: 'Destroyed.' },
+    problems: ['notFound', 'stateConflict'],
     handler: async ({ scope, params, caller }) => {
       await history.destroyVersion(caller, scope.thing as CredentialRow, Number(params.version));
       return undefined;
     },
   });
   addOperation(app, {
-    method: 'POST', url: '/v1/credentials/:id/restore', access: { team: 'credential.write', by: 'anyCredential' }, operationId: 'restoreCredential', tag: 'credentials',
-    summary: 'Restore a deleted credential', description: 'As it was when it was deleted, within 30 days. Its name must be free.', params: credentialPath,
-    guards: { idempotencyKey: true, etag: true }, success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'stateConflict'],
+    method: 'POST',
+    url: '/v1/credentials/:id/restore',
+    access: { team: 'credential.write', by: 'anyCredential' },
+    operationId: 'restoreCredential',
+    tag: 'credentials',
+    summary: 'Restore a deleted credential',
+    description: 'As it was when it was deleted, within 30 days. Its name must be free.',
+    params: credentialPath,
+    guards: { idempotencyKey: true, etag: true },
+    success: {
+      status: 200,
+      schema: schemas.credential,
+      description: 'The credential as it is now.',
+    },
+    problems: ['nameTaken', 'stateConflict'],
     handler: async ({ scope, caller, request, reply }) => {
       const located = scope.thing as CredentialRow;
       const row = await idempotency.run({
-        request, caller, execute: (claim) => history.restoreCredential(caller, located, claim), load: () => service.getCredential(scope.team, located.id),
+        request,
+        caller,
+        execute: (claim) => history.restoreCredential(caller, located, claim),
+        load: () => service.getCredential(scope.team, located.id),
       });
       setEtag(reply, row.revision);
       return schemas.showCredential(row);

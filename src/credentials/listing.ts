@@ -1,5 +1,6 @@
-// Lists of credentials: whose, which, in what order, and the seals of what is shown. A page is found by indexes; where the filters ask
-// more than they know, a bounded number of rows is looked at, and the page ends there, full or not.
+// Lists of credentials: whose, which, in what order, and the seals of what is shown. A page is
+// found by indexes; where the filters ask more than they know, a bounded number of rows is looked
+// at, and the page ends there, full or not.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
@@ -29,21 +30,56 @@ export interface Bounds {
 const usualBounds: Bounds = { walkedRowsMax: 5_000, fewMax: 500 };
 
 /** What a list is to hold, and in what order. */
-export interface Listing { readonly filters: CredentialFilters; readonly sort: SortName; readonly order: Order; /** Only what is shared: with the team, or with the caller by any grant. */ readonly isShared?: boolean }
+export interface Listing {
+  readonly filters: CredentialFilters;
+  readonly sort: SortName;
+  readonly order: Order /** Only what is shared: with the team, or with the caller by any grant. */;
+  readonly isShared?: boolean;
+}
 
-/** A listed row and by which ways; `isShown` is false where its seal does not hold: it takes its place in the page and is left out. */
-export interface ListedCredential { readonly row: CredentialRow; readonly standing: Pick<Located, 'role' | 'ways'>; readonly isShown: boolean; readonly place: readonly string[] }
+/**
+ * A listed row and by which ways; `isShown` is false where its seal does not hold: it takes its
+ * place in the page and is left out.
+ */
+export interface ListedCredential {
+  readonly row: CredentialRow;
+  readonly standing: Pick<Located, 'role' | 'ways'>;
+  readonly isShown: boolean;
+  readonly place: readonly string[];
+}
 
-/** Found rows, one more than the page if there are so many; `end` is where the search ended before that, with more behind it. */
-export interface Found<T> { readonly rows: readonly T[]; readonly end: readonly string[] | undefined }
+/**
+ * Found rows, one more than the page if there are so many; `end` is where the search ended before
+ * that, with more behind it.
+ */
+export interface Found<T> {
+  readonly rows: readonly T[];
+  readonly end: readonly string[] | undefined;
+}
 
-/** What somebody may list: all of these teams, and these credentials of others; and where he is a member. */
-interface Reach { readonly memberOf: readonly TeamId[]; readonly teams: readonly TeamId[]; readonly shared: ReadonlyMap<CredentialId, TeamId> }
+/**
+ * What somebody may list: all of these teams, and these credentials of others; and where he is a
+ * member.
+ */
+interface Reach {
+  readonly memberOf: readonly TeamId[];
+  readonly teams: readonly TeamId[];
+  readonly shared: ReadonlyMap<CredentialId, TeamId>;
+}
 
 /** What a broken seal kept from being listed. */
-interface Hidden { readonly team: TeamRef; readonly target: { readonly type: string; readonly id: string } }
+interface Hidden {
+  readonly team: TeamRef;
+  readonly target: { readonly type: string; readonly id: string };
+}
 
-export interface ListParts { readonly db: Db; readonly keyring: Keyring; readonly audit: AuditLog; readonly now: () => number; readonly bounds?: Bounds }
+export interface ListParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+  readonly bounds?: Bounds;
+}
 
 /** Asks for many credentials at once. */
 export class CredentialLists {
@@ -54,8 +90,16 @@ export class CredentialLists {
     this.#bounds = parts.bounds ?? usualBounds;
   }
 
-  /** Credentials of one authorised team, or all that the caller may read; or what is shared of them. What a broken seal hides is reported. */
-  async list(caller: Caller, team: TeamRef | undefined, listing: Listing, page: Page): Promise<Found<ListedCredential>> {
+  /**
+   * Credentials of one authorised team, or all that the caller may read; or what is shared of them.
+   * What a broken seal hides is reported.
+   */
+  async list(
+    caller: Caller,
+    team: TeamRef | undefined,
+    listing: Listing,
+    page: Page,
+  ): Promise<Found<ListedCredential>> {
     const { keyring } = this.#parts;
     const hidden: Hidden[] = [];
     const reach = await this.#reachOf(caller, team, listing, hidden);
@@ -63,25 +107,52 @@ export class CredentialLists {
     const memberOf = new Set(reach.memberOf);
     const listed = rows.map((row) => {
       const isSealed = listedSealHolds(keyring, row, row.seal);
-      const ways = row.state === 'deleted' ? noWays : waysOf(row.grants, { team: row.team, slug: row.slug, credential: row.id }, caller, keyring);
+      const ways =
+        row.state === 'deleted'
+          ? noWays
+          : waysOf(
+              row.grants,
+              { team: row.team, slug: row.slug, credential: row.id },
+              caller,
+              keyring,
+            );
       const isOwn = memberOf.has(row.team);
-      if (!isSealed) hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
+      if (!isSealed)
+        hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
       // SECURITY: a grant may have gone since it was looked for.
-      return { row, standing: { role: isOwn ? 'viewer' as const : undefined, ways }, isShown: isSealed && (isOwn || wayFor(ways, 'credential.read') !== undefined), place: placeOf(row) };
+      return {
+        row,
+        standing: { role: isOwn ? ('viewer' as const) : undefined, ways },
+        isShown: isSealed && (isOwn || wayFor(ways, 'credential.read') !== undefined),
+        place: placeOf(row),
+      };
     });
     await this.#report(caller, hidden);
     return { rows: listed, end };
   }
 
-  /** Names of the same, for completion. No decision rests on one: seals are asked where a credential is read or used. */
-  async listNames(caller: Caller, team: TeamRef | undefined, listing: Listing, page: Page): Promise<Found<NameRow>> {
+  /**
+   * Names of the same, for completion. No decision rests on one: seals are asked where a credential
+   * is read or used.
+   */
+  async listNames(
+    caller: Caller,
+    team: TeamRef | undefined,
+    listing: Listing,
+    page: Page,
+  ): Promise<Found<NameRow>> {
     const { db } = this.#parts;
     const hidden: Hidden[] = [];
     const { teams, shared } = await this.#reachOf(caller, team, listing, hidden);
     await this.#report(caller, hidden);
     const search = this.#searchOf(caller, teams, { ...listing, sort: 'name' }, page, this.#time());
-    const own = teams.length === 0 ? nothing : await this.#upToEnd(teams, search, await repository.listNames(db, teams, search));
-    return shared.size === 0 ? own : merged(own, await repository.listNamesOf(db, [...shared.keys()], search), search);
+    const own =
+      teams.length === 0
+        ? nothing
+        : await this.#upToEnd(teams, search, await repository.listNames(db, teams, search));
+    return shared.size === 0
+      ? own
+      : merged(own, await repository.listNamesOf(db, [...shared.keys()], search), search);
   }
 
   /** How many living credentials a team has, and how many of them have each problem. */
@@ -90,11 +161,28 @@ export class CredentialLists {
   }
 
   /** What is shared is found by the grants, whole, and put in its place among the rest. */
-  async #findAll(caller: Caller, { teams, shared }: Reach, listing: Listing, page: Page): Promise<Found<PlacedRow>> {
+  async #findAll(
+    caller: Caller,
+    { teams, shared }: Reach,
+    listing: Listing,
+    page: Page,
+  ): Promise<Found<PlacedRow>> {
     const now = this.#time();
     const search = this.#searchOf(caller, teams, listing, page, now);
     const own = teams.length === 0 ? nothing : await this.#find(teams, search, now);
-    return shared.size === 0 ? own : merged(own, await repository.listCredentialsOf(this.#parts.db, [...shared.keys()], [...new Set(shared.values())], search, now), search);
+    return shared.size === 0
+      ? own
+      : merged(
+          own,
+          await repository.listCredentialsOf(
+            this.#parts.db,
+            [...shared.keys()],
+            [...new Set(shared.values())],
+            search,
+            now,
+          ),
+          search,
+        );
   }
 
   async #find(all: readonly TeamId[], search: Search, now: Date): Promise<Found<PlacedRow>> {
@@ -103,26 +191,65 @@ export class CredentialLists {
     const teams = asked.length === 0 ? all : await repository.listTeamsConcerned(db, all, asked);
     if (teams.length === 0) return nothing;
     const few = isFiltered(search) ? await this.#findFew(teams, search) : undefined;
-    if (few !== undefined) return { rows: few.length === 0 ? [] : await repository.listCredentialsOf(db, few, teams, search, now), end: undefined };
+    if (few !== undefined)
+      return {
+        rows:
+          few.length === 0 ? [] : await repository.listCredentialsOf(db, few, teams, search, now),
+        end: undefined,
+      };
     return this.#upToEnd(teams, search, await repository.listCredentials(db, teams, search, now));
   }
 
-  #searchOf({ subject }: Caller, teams: readonly TeamId[], { filters, sort, order }: Listing, { limit, after }: Page, now: Date): Search {
-    const walkedMax = Math.max(limit + 1, Math.floor(this.#bounds.walkedRowsMax / Math.max(1, teams.length)));
-    return { subject, sort, order, after, limit: limit + 1, isDeleted: filters.isDeleted, conditions: conditionsOf(filters, now), walkedMax };
+  #searchOf(
+    { subject }: Caller,
+    teams: readonly TeamId[],
+    { filters, sort, order }: Listing,
+    { limit, after }: Page,
+    now: Date,
+  ): Search {
+    const walkedMax = Math.max(
+      limit + 1,
+      Math.floor(this.#bounds.walkedRowsMax / Math.max(1, teams.length)),
+    );
+    return {
+      subject,
+      sort,
+      order,
+      after,
+      limit: limit + 1,
+      isDeleted: filters.isDeleted,
+      conditions: conditionsOf(filters, now),
+      walkedMax,
+    };
   }
 
   /** What was found, up to where the search ended. */
-  async #upToEnd<T extends Placed>(teams: readonly TeamId[], search: Search, rows: readonly T[]): Promise<Found<T>> {
+  async #upToEnd<T extends Placed>(
+    teams: readonly TeamId[],
+    search: Search,
+    rows: readonly T[],
+  ): Promise<Found<T>> {
     const last = rows.length < search.limit ? undefined : rows.at(-1);
-    if (!isFiltered(search) || (last !== undefined && teams.length === 1)) return { rows, end: undefined };
+    if (!isFiltered(search) || (last !== undefined && teams.length === 1))
+      return { rows, end: undefined };
     // What lies beyond the end of one team's walk may be preceded by what was not looked at there.
-    const end = await repository.findEndOfWalk(this.#parts.db, teams, search, last === undefined ? undefined : placeOf(last));
+    const end = await repository.findEndOfWalk(
+      this.#parts.db,
+      teams,
+      search,
+      last === undefined ? undefined : placeOf(last),
+    );
     return { rows: upTo(end, rows, search), end };
   }
 
-  /** The ids that an index finds for one of the conditions which the order's own does not know, if they are few. */
-  async #findFew(teams: readonly TeamId[], { sort, isDeleted, conditions }: Search): Promise<CredentialId[] | undefined> {
+  /**
+   * The ids that an index finds for one of the conditions which the order's own does not know, if
+   * they are few.
+   */
+  async #findFew(
+    teams: readonly TeamId[],
+    { sort, isDeleted, conditions }: Search,
+  ): Promise<CredentialId[] | undefined> {
     if (isDeleted) return undefined;
     for (const { few, servedBy } of conditions) {
       if (few === undefined || servedBy.includes(sort)) continue;
@@ -132,16 +259,32 @@ export class CredentialLists {
     return undefined;
   }
 
-  // SECURITY: rights come before the query and not after it. A row that is fetched and left out would still stand in the cursor.
-  async #reachOf(caller: Caller, team: TeamRef | undefined, { filters, isShared = false }: Listing, hidden: Hidden[]): Promise<Reach> {
-    const memberOf = team !== undefined && !isShared ? [team.id] : await this.#teamsOf(caller, hidden);
+  // SECURITY: rights come before the query and not after it. A row that is fetched and left out
+  // would still stand in the cursor.
+  async #reachOf(
+    caller: Caller,
+    team: TeamRef | undefined,
+    { filters, isShared = false }: Listing,
+    hidden: Hidden[],
+  ): Promise<Reach> {
+    const memberOf =
+      team !== undefined && !isShared ? [team.id] : await this.#teamsOf(caller, hidden);
     // What was deleted is nobody's but its team's.
-    if ((team !== undefined && !isShared) || filters.isDeleted) return { memberOf, teams: memberOf, shared: new Map() };
+    if ((team !== undefined && !isShared) || filters.isDeleted)
+      return { memberOf, teams: memberOf, shared: new Map() };
     const shared = new Map<CredentialId, TeamId>();
     for (const { owned, row } of await listGrantsTo(this.#parts.db, caller.subject, team?.id)) {
       const ways = waysOf([row], owned, caller, this.#parts.keyring);
-      if (ways.isBroken) hidden.push({ team: { id: owned.team, slug: owned.slug }, target: credentialTarget(owned.credential) });
-      else if (wayFor(ways, 'credential.read') !== undefined && (isShared || !memberOf.includes(owned.team))) shared.set(owned.credential, owned.team);
+      if (ways.isBroken)
+        hidden.push({
+          team: { id: owned.team, slug: owned.slug },
+          target: credentialTarget(owned.credential),
+        });
+      else if (
+        wayFor(ways, 'credential.read') !== undefined &&
+        (isShared || !memberOf.includes(owned.team))
+      )
+        shared.set(owned.credential, owned.team);
     }
     return { memberOf, teams: isShared ? [] : memberOf, shared };
   }
@@ -149,27 +292,55 @@ export class CredentialLists {
   async #teamsOf({ subject, sub }: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
     const readable: TeamId[] = [];
     for (const row of await repository.listTeamsWithRights(this.#parts.db, subject)) {
-      const { role, refusal } = standingOf(row, { team: row.id, slug: row.slug, subject, sub }, this.#parts.keyring);
+      const { role, refusal } = standingOf(
+        row,
+        { team: row.id, slug: row.slug, subject, sub },
+        this.#parts.keyring,
+      );
       if (role !== undefined && isAllowed(role, 'credential.read')) readable.push(row.id);
-      else if (refusal === 'sealBroken') hidden.push({ team: { id: row.id, slug: row.slug }, target: { type: 'team', id: row.slug } });
+      else if (refusal === 'sealBroken')
+        hidden.push({
+          team: { id: row.id, slug: row.slug },
+          target: { type: 'team', id: row.slug },
+        });
     }
     return readable;
   }
 
   async #report(caller: Caller, hidden: readonly Hidden[]): Promise<void> {
-    for (const { team, target } of hidden) await this.#parts.audit.denial({ caller, team, action: 'credential.read', target, reason: 'sealBroken' });
+    for (const { team, target } of hidden)
+      await this.#parts.audit.denial({
+        caller,
+        team,
+        action: 'credential.read',
+        target,
+        reason: 'sealBroken',
+      });
   }
 
-  #time(): Date { return new Date(this.#parts.now()); }
+  #time(): Date {
+    return new Date(this.#parts.now());
+  }
 }
 
 const nothing = { rows: [], end: undefined };
 type Placed = Pick<PlacedRow, 'id' | 'sortKey'>;
 const placeOf = ({ sortKey, id }: Placed): readonly string[] => [sortKey, id];
-const upTo = <T extends Placed>(end: readonly string[] | undefined, rows: readonly T[], { order }: Search): readonly T[] => (end === undefined ? rows : rows.filter((row) => comparePlaces(placeOf(row), end, order) <= 0));
+const upTo = <T extends Placed>(
+  end: readonly string[] | undefined,
+  rows: readonly T[],
+  { order }: Search,
+): readonly T[] =>
+  end === undefined ? rows : rows.filter((row) => comparePlaces(placeOf(row), end, order) <= 0);
 
 /** What was found in teams, and what was found whole beside it, in one order. */
-function merged<T extends Placed>({ rows: own, end }: Found<T>, others: readonly T[], search: Search): Found<T> {
-  const rows = [...own, ...upTo(end, others, search)].sort((a, b) => comparePlaces(placeOf(a), placeOf(b), search.order)).slice(0, search.limit);
+function merged<T extends Placed>(
+  { rows: own, end }: Found<T>,
+  others: readonly T[],
+  search: Search,
+): Found<T> {
+  const rows = [...own, ...upTo(end, others, search)]
+    .sort((a, b) => comparePlaces(placeOf(a), placeOf(b), search.order))
+    .slice(0, search.limit);
   return { rows, end: rows.length === search.limit ? undefined : end };
 }

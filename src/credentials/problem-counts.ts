@@ -1,14 +1,25 @@
-// How many of a team's credentials have which problem. Each is counted by the small index of those that have it, so that a large team
-// without problems is counted as fast as a small one; only `exposed`, where a key is marked that the team may have had, looks at every row.
+// How many of a team's credentials have which problem. Each is counted by the small index of those
+// that have it, so that a large team without problems is counted as fast as a small one; only
+// `exposed`, where a key is marked that the team may have had, looks at every row.
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { mayBeExposed, type ProblemName, problemCondition, problemNames } from './health.ts';
 
-export interface ProblemCounts { readonly total: number; readonly problems: Readonly<Record<ProblemName, number>> }
+export interface ProblemCounts {
+  readonly total: number;
+  readonly problems: Readonly<Record<ProblemName, number>>;
+}
 
-/** Counts the living credentials of a team. Seals are not asked: what is forged is counted, and shown nowhere. */
-export async function countProblems(executor: Executor, team: TeamId, now: Date): Promise<ProblemCounts> {
+/**
+ * Counts the living credentials of a team. Seals are not asked: what is forged is counted, and
+ * shown nowhere.
+ */
+export async function countProblems(
+  executor: Executor,
+  team: TeamId,
+  now: Date,
+): Promise<ProblemCounts> {
   const living = sql`credential.team_id = ${team} and credential.state <> 'deleted'`;
   const current = sql`join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version`;
   const from: Readonly<Record<ProblemName, RawBuilder<unknown>>> = {
@@ -19,9 +30,16 @@ export async function countProblems(executor: Executor, team: TeamId, now: Date)
     expired: sql`credential where ${living} and`,
     expiring: sql`credential where ${living} and`,
   };
-  const counts = problemNames.map((problem) => sql`(select count(*) from ${from[problem]} ${problemCondition(problem, now)}) as ${sql.ref(problem)}`);
-  const { rows: [row] } = await sql<Record<ProblemName | 'total', number>>`
-    select (select count(*) from credential where ${living}) as total, ${sql.join(counts)}`.execute(executor);
+  const counts = problemNames.map(
+    (problem) =>
+      sql`(select count(*) from ${from[problem]} ${problemCondition(problem, now)}) as ${sql.ref(problem)}`,
+  );
+  const {
+    rows: [row],
+  } = await sql<Record<ProblemName | 'total', number>>`
+    select (select count(*) from credential where ${living}) as total, ${sql.join(counts)}`.execute(
+    executor,
+  );
   if (row === undefined) throw new Error('a query of counts gives one row');
   const { total, ...problems } = row;
   return { total, problems };

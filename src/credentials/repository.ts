@@ -1,5 +1,5 @@
-// Credentials in SQL: reading with the rights of the reader, and the writes of one credential. Every function takes the team, or
-// the subject whose rights come along with each row.
+// Credentials in SQL: reading with the rights of the reader, and the writes of one credential.
+// Every function takes the team, or the subject whose rights come along with each row.
 import { type RawBuilder, sql } from 'kysely';
 import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
@@ -14,12 +14,31 @@ import type { Policy } from './policy.ts';
 import { type ProblemName, problemsColumn } from './health.ts';
 
 export interface CredentialRow {
-  readonly id: CredentialId; readonly team: TeamId; readonly slug: string; readonly name: string; readonly type: string;
-  readonly description: string | null; readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly stateBefore: LivingState | null;
-  readonly version: number; readonly expiresAt: Date | null; readonly rotateAfter: Date | null; readonly revision: number; readonly seal: Buffer;
-  readonly publicFields: PublicFields; readonly secretFieldNames: readonly string[]; readonly policy: Policy; readonly problems: ProblemName[];
-  readonly useCount: number | null; readonly lastUsedAt: Date | null; readonly deletedAt: Date | null;
-  readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+  readonly id: CredentialId;
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly name: string;
+  readonly type: string;
+  readonly description: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly state: CredentialState;
+  readonly stateBefore: LivingState | null;
+  readonly version: number;
+  readonly expiresAt: Date | null;
+  readonly rotateAfter: Date | null;
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly publicFields: PublicFields;
+  readonly secretFieldNames: readonly string[];
+  readonly policy: Policy;
+  readonly problems: ProblemName[];
+  readonly useCount: number | null;
+  readonly lastUsedAt: Date | null;
+  readonly deletedAt: Date | null;
+  readonly createdAt: Date;
+  readonly createdBy: string;
+  readonly updatedAt: Date;
+  readonly updatedBy: string;
 }
 
 /** What is told of a credential, over `credential`, its `team` and `joins`. */
@@ -30,7 +49,8 @@ export const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> =>
   usage.use_count as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
   credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy"`;
 
-// `offset 0` keeps the planner to one row by its key for each credential, whatever it thinks of the size of tables.
+// `offset 0` keeps the planner to one row by its key for each credential, whatever it thinks of the
+// size of tables.
 export const joins = sql.raw(`
   cross join lateral (select * from credential_version current
     where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current
@@ -41,18 +61,36 @@ export const joins = sql.raw(`
 /** What a subject may do with a credential, as its query says it. */
 export type AccessRow = RightsRow & { readonly grants: readonly GrantRow[] | null };
 
-const credentialWithRights = statement<{ id: CredentialId; subject: SubjectId; now: Date }, CredentialRow & AccessRow>((parameter) => sql`
+const credentialWithRights = statement<
+  { id: CredentialId; subject: SubjectId; now: Date },
+  CredentialRow & AccessRow
+>(
+  (parameter) => sql`
   select ${columns(parameter('now'))}, ${rightsColumns}, ${grantsSql(parameter('subject'))} as grants
   from credential join team on team.id = credential.team_id and team.deleted_at is null ${joins} ${rightsJoin(parameter('subject'))}
-  where credential.id = ${parameter('id')}`);
+  where credential.id = ${parameter('id')}`,
+);
 
-/** One credential, deleted ones too, with the rights of a subject in its team and the grants that concern him. */
-export async function findCredentialWithRights(executor: Executor, id: CredentialId, subject: SubjectId, now: Date): Promise<(CredentialRow & AccessRow) | undefined> {
+/**
+ * One credential, deleted ones too, with the rights of a subject in its team and the grants that
+ * concern him.
+ */
+export async function findCredentialWithRights(
+  executor: Executor,
+  id: CredentialId,
+  subject: SubjectId,
+  now: Date,
+): Promise<(CredentialRow & AccessRow) | undefined> {
   return (await credentialWithRights(executor, { id, subject, now }))[0];
 }
 
 /** One credential of the team, as it is now. */
-export async function findCredential(executor: Executor, team: TeamId, id: CredentialId, now: Date): Promise<CredentialRow | undefined> {
+export async function findCredential(
+  executor: Executor,
+  team: TeamId,
+  id: CredentialId,
+  now: Date,
+): Promise<CredentialRow | undefined> {
   const { rows } = await sql<CredentialRow>`
     select ${columns(now)} from credential join team on team.id = credential.team_id ${joins}
     where credential.id = ${id} and credential.team_id = ${team}`.execute(executor);
@@ -60,20 +98,37 @@ export async function findCredential(executor: Executor, team: TeamId, id: Crede
 }
 
 /** The living credential of a name, as it is now. */
-export async function findCredentialByName(executor: Executor, team: TeamId, name: string, now: Date): Promise<CredentialRow | undefined> {
+export async function findCredentialByName(
+  executor: Executor,
+  team: TeamId,
+  name: string,
+  now: Date,
+): Promise<CredentialRow | undefined> {
   const { rows } = await sql<CredentialRow>`
     select ${columns(now)} from credential join team on team.id = credential.team_id ${joins}
-    where credential.team_id = ${team} and credential.name collate "C" = ${name} and credential.state <> 'deleted'`.execute(executor);
+    where credential.team_id = ${team} and credential.name collate "C" = ${name} and credential.state <> 'deleted'`.execute(
+    executor,
+  );
   return rows[0];
 }
 
 export interface VersionRow {
-  readonly version: number; readonly publicFields: PublicFields; readonly secretFieldNames: string[]; readonly policy: Policy;
-  readonly isUndecryptable: boolean; readonly createdAt: Date; readonly createdBy: string;
+  readonly version: number;
+  readonly publicFields: PublicFields;
+  readonly secretFieldNames: string[];
+  readonly policy: Policy;
+  readonly isUndecryptable: boolean;
+  readonly createdAt: Date;
+  readonly createdBy: string;
 }
 
 /** Versions of one credential, newest first. */
-export async function listVersions(executor: Executor, team: TeamId, id: CredentialId, page: { limit: number; before: number | undefined }): Promise<VersionRow[]> {
+export async function listVersions(
+  executor: Executor,
+  team: TeamId,
+  id: CredentialId,
+  page: { limit: number; before: number | undefined },
+): Promise<VersionRow[]> {
   const { rows } = await sql<VersionRow>`
     select version, public_fields as "publicFields", secret_field_names as "secretFieldNames", policy, undecryptable_at is not null as "isUndecryptable",
       credential_version.created_at as "createdAt", creator.sub as "createdBy"
@@ -83,40 +138,88 @@ export async function listVersions(executor: Executor, team: TeamId, id: Credent
   return rows;
 }
 
-/** The team's active key. Named here and nowhere trusted: the trigger on credential_version checks it again at the write. */
-export async function findActiveKey(executor: Executor, team: TeamId): Promise<WrappedDataKey | undefined> {
+/**
+ * The team's active key. Named here and nowhere trusted: the trigger on credential_version checks
+ * it again at the write.
+ */
+export async function findActiveKey(
+  executor: Executor,
+  team: TeamId,
+): Promise<WrappedDataKey | undefined> {
   const { rows } = await sql<WrappedDataKey>`
     select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
     from data_key where team_id = ${team} and state = 'active'`.execute(executor);
   return rows[0];
 }
 
-/** The same, held: nobody can demote it before this transaction ends. No row when it is being demoted: start again. Stands in the key's queue first. */
+/**
+ * The same, held: nobody can demote it before this transaction ends. No row when it is being
+ * demoted: start again. Stands in the key's queue first.
+ */
 export async function lockActiveKey(trx: Trx, team: TeamId): Promise<WrappedDataKey | undefined> {
   const { rows } = await sql<WrappedDataKey>`
     with queued as materialized (
       select id, pg_advisory_xact_lock_shared(data_key_queue(id)) from data_key where team_id = ${team} and state = 'active')
     select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
-    from data_key where id = (select id from queued) and state = 'active' for key share`.execute(trx);
+    from data_key where id = (select id from queued) and state = 'active' for key share`.execute(
+    trx,
+  );
   return rows[0];
 }
 
 export interface CredentialWrite {
-  readonly id: CredentialId; readonly team: TeamId; readonly name: string; readonly type: string; readonly description: string | null;
-  readonly labels: Readonly<Record<string, string>>; readonly state: CredentialState; readonly stateBefore: LivingState | null; readonly version: number; readonly expiresAt: Date | null;
-  readonly rotateAfter: Date | null; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+  readonly id: CredentialId;
+  readonly team: TeamId;
+  readonly name: string;
+  readonly type: string;
+  readonly description: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly state: CredentialState;
+  readonly stateBefore: LivingState | null;
+  readonly version: number;
+  readonly expiresAt: Date | null;
+  readonly rotateAfter: Date | null;
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly by: SubjectId;
+  readonly at: Date;
 }
 export interface VersionWrite {
-  readonly team: TeamId; readonly credential: CredentialId; readonly version: number; readonly key: DataKeyId; readonly token: string;
-  readonly secretFieldNames: readonly string[]; readonly publicFields: PublicFields; readonly policy: Policy; readonly by: SubjectId; readonly at: Date;
-  /** Keys that values kept from the version before were ever under; the key of this version comes by itself. */
+  readonly team: TeamId;
+  readonly credential: CredentialId;
+  readonly version: number;
+  readonly key: DataKeyId;
+  readonly token: string;
+  readonly secretFieldNames: readonly string[];
+  readonly publicFields: PublicFields;
+  readonly policy: Policy;
+  readonly by: SubjectId;
+  readonly at: Date;
+  /**
+   * Keys that values kept from the version before were ever under; the key of this version comes by
+   * itself.
+   */
   readonly keyHistory: readonly DataKeyId[];
 }
 
-type Parameters = VersionParameters & RecordedValues & Pick<CredentialWrite, 'id' | 'name' | 'type' | 'description' | 'state' | 'expiresAt' | 'rotateAfter' | 'revision' | 'seal'> & { readonly labels: string };
+type Parameters = VersionParameters &
+  RecordedValues &
+  Pick<
+    CredentialWrite,
+    | 'id'
+    | 'name'
+    | 'type'
+    | 'description'
+    | 'state'
+    | 'expiresAt'
+    | 'rotateAfter'
+    | 'revision'
+    | 'seal'
+  > & { readonly labels: string };
 
 // Nothing is recorded of what was not inserted.
-const insertion = statement<Parameters, { id: CredentialId }>((parameter) => sql`
+const insertion = statement<Parameters, { id: CredentialId }>(
+  (parameter) => sql`
   with alive as (select 1 from team where id = ${parameter('team')} and deleted_at is null for key share),
   made as (
     insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, rotate_after, revision, seal, created_at, created_by, updated_at, updated_by)
@@ -128,15 +231,35 @@ const insertion = statement<Parameters, { id: CredentialId }>((parameter) => sql
   versioned as (${insertVersionSql(parameter)} from made),
   unused as (insert into credential_usage (credential_id, team_id, made_at, use_count) select id, ${parameter('team')}::uuid, ${parameter('at')}::timestamptz, 0 from made),
   ${recordedSql(parameter, { isOne: true, onlyIf: sql`exists (select 1 from made)` })}
-  select id from made`);
+  select id from made`,
+);
 
 /**
- * Inserts a credential, its first version and its one event, in one statement. False, and nothing inserted, when the team is gone.
- * A unique violation of credential_living_name says that the name is taken.
+ * Inserts a credential, its first version and its one event, in one statement. False, and nothing
+ * inserted, when the team is gone. A unique violation of credential_living_name says that the name
+ * is taken.
  */
-export async function insertCredential(executor: Executor, row: CredentialWrite, version: VersionWrite, recorded: RecordedValues): Promise<boolean> {
+export async function insertCredential(
+  executor: Executor,
+  row: CredentialWrite,
+  version: VersionWrite,
+  recorded: RecordedValues,
+): Promise<boolean> {
   const { id, name, type, description, state, expiresAt, rotateAfter, revision, seal } = row;
-  const made = await insertion(executor, { ...recorded, ...parametersOf(version), id, name, type, description, labels: JSON.stringify(row.labels), state, expiresAt, rotateAfter, revision, seal });
+  const made = await insertion(executor, {
+    ...recorded,
+    ...parametersOf(version),
+    id,
+    name,
+    type,
+    description,
+    labels: JSON.stringify(row.labels),
+    state,
+    expiresAt,
+    rotateAfter,
+    revision,
+    seal,
+  });
   return made.length === 1;
 }
 
@@ -147,12 +270,20 @@ export async function insertVersion(trx: Trx, version: VersionWrite): Promise<vo
   await versionInsertion(trx, parametersOf(version));
 }
 
-interface VersionParameters extends Omit<VersionWrite, 'publicFields' | 'policy'> { readonly publicFields: string; readonly policy: string }
+interface VersionParameters extends Omit<VersionWrite, 'publicFields' | 'policy'> {
+  readonly publicFields: string;
+  readonly policy: string;
+}
 
-const parametersOf = (version: VersionWrite): VersionParameters =>
-  ({ ...version, publicFields: JSON.stringify(version.publicFields), policy: JSON.stringify(version.policy) });
+const parametersOf = (version: VersionWrite): VersionParameters => ({
+  ...version,
+  publicFields: JSON.stringify(version.publicFields),
+  policy: JSON.stringify(version.policy),
+});
 
-function insertVersionSql(parameter: (name: keyof VersionParameters) => RawBuilder<unknown>): RawBuilder<unknown> {
+function insertVersionSql(
+  parameter: (name: keyof VersionParameters) => RawBuilder<unknown>,
+): RawBuilder<unknown> {
   return sql`
     insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, created_at, created_by, key_history)
     select ${parameter('team')}::uuid, ${parameter('credential')}::uuid, ${parameter('version')}::int, ${parameter('key')}::uuid, ${parameter('token')},
@@ -161,12 +292,23 @@ function insertVersionSql(parameter: (name: keyof VersionParameters) => RawBuild
 }
 
 /** Locks a credential for a change; its row as it is then. */
-export async function lockCredential(trx: Trx, team: TeamId, id: CredentialId, now: Date): Promise<CredentialRow | undefined> {
-  const { rows } = await sql`select 1 from credential where id = ${id} and team_id = ${team} for no key update`.execute(trx);
+export async function lockCredential(
+  trx: Trx,
+  team: TeamId,
+  id: CredentialId,
+  now: Date,
+): Promise<CredentialRow | undefined> {
+  const { rows } =
+    await sql`select 1 from credential where id = ${id} and team_id = ${team} for no key update`.execute(
+      trx,
+    );
   return rows.length === 0 ? undefined : findCredential(trx, team, id, now);
 }
 
-/** Writes the mutable columns of a locked credential. A unique violation of credential_living_name says that the name is taken. */
+/**
+ * Writes the mutable columns of a locked credential. A unique violation of credential_living_name
+ * says that the name is taken.
+ */
 export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<void> {
   await sql`
     update credential set name = ${row.name}, description = ${row.description}, labels = ${JSON.stringify(row.labels)}::jsonb, state = ${row.state},
@@ -176,48 +318,93 @@ export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<
 }
 
 /** What a version says besides its token. */
-export async function findVersion(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'> | undefined> {
+export async function findVersion(
+  trx: Trx,
+  team: TeamId,
+  id: CredentialId,
+  version: number,
+): Promise<Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'> | undefined> {
   const { rows } = await sql<Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'>>`
     select public_fields as "publicFields", policy, secret_field_names as "secretFieldNames"
-    from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}`.execute(trx);
+    from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}`.execute(
+    trx,
+  );
   return rows[0];
 }
 
 /** Destroys one version that is not the current one; whether there was one. */
-export async function deleteVersion(trx: Trx, team: TeamId, id: CredentialId, version: number): Promise<boolean> {
+export async function deleteVersion(
+  trx: Trx,
+  team: TeamId,
+  id: CredentialId,
+  version: number,
+): Promise<boolean> {
   const { rows } = await sql`
     delete from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}
-      and version <> (select current_version from credential where id = ${id}) returning 1`.execute(trx);
+      and version <> (select current_version from credential where id = ${id}) returning 1`.execute(
+    trx,
+  );
   return rows.length === 1;
 }
 
-/** Destroys all but the newest versions that the team keeps, the one about to become current counted in. */
+/**
+ * Destroys all but the newest versions that the team keeps, the one about to become current counted
+ * in.
+ */
 export async function pruneVersions(trx: Trx, team: TeamId, id: CredentialId): Promise<void> {
   await sql`
     delete from credential_version where team_id = ${team} and credential_id = ${id} and version in (
       select version from credential_version where team_id = ${team} and credential_id = ${id}
-      order by version desc offset (select versions_kept from team where id = ${team}))`.execute(trx);
+      order by version desc offset (select versions_kept from team where id = ${team}))`.execute(
+    trx,
+  );
 }
 
-export interface HeldToken { readonly token: string; readonly key: WrappedDataKey; readonly keyHistory: readonly DataKeyId[] }
+export interface HeldToken {
+  readonly token: string;
+  readonly key: WrappedDataKey;
+  readonly keyHistory: readonly DataKeyId[];
+}
 
-/** The token of a version with the key that it is under, in one statement; a retired key opens nothing. */
-export async function findToken(executor: Executor, team: TeamId, id: CredentialId, version: number): Promise<HeldToken | undefined> {
+/**
+ * The token of a version with the key that it is under, in one statement; a retired key opens
+ * nothing.
+ */
+export async function findToken(
+  executor: Executor,
+  team: TeamId,
+  id: CredentialId,
+  version: number,
+): Promise<HeldToken | undefined> {
   const { rows } = await sql<{ token: string; keyHistory: DataKeyId[] } & WrappedDataKey>`
     select credential_version.token, credential_version.key_history as "keyHistory", data_key.id, data_key.team_id as team, data_key.version, data_key.format,
       data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
     from credential_version join data_key on data_key.id = credential_version.data_key_id and data_key.state in ('active', 'decryptOnly')
-    where credential_version.team_id = ${team} and credential_version.credential_id = ${id} and credential_version.version = ${version}`.execute(executor);
+    where credential_version.team_id = ${team} and credential_version.credential_id = ${id} and credential_version.version = ${version}`.execute(
+    executor,
+  );
   const row = rows[0];
   if (row === undefined) return undefined;
   const { token, keyHistory, ...key } = row;
   return { token, key, keyHistory };
 }
 
-/** Remembers that a version's token did not open under a key that did; false when that is known, or the token is under another key. */
-export async function markUndecryptable(trx: Trx, of: { team: TeamId; id: CredentialId; version: number; key: DataKeyId; at: Date }): Promise<boolean> {
-  const result = await trx.updateTable('credential_version').set({ undecryptable_at: of.at })
-    .where('team_id', '=', of.team).where('credential_id', '=', of.id).where('version', '=', of.version).where('data_key_id', '=', of.key)
-    .where('undecryptable_at', 'is', null).executeTakeFirst();
+/**
+ * Remembers that a version's token did not open under a key that did; false when that is known, or
+ * the token is under another key.
+ */
+export async function markUndecryptable(
+  trx: Trx,
+  of: { team: TeamId; id: CredentialId; version: number; key: DataKeyId; at: Date },
+): Promise<boolean> {
+  const result = await trx
+    .updateTable('credential_version')
+    .set({ undecryptable_at: of.at })
+    .where('team_id', '=', of.team)
+    .where('credential_id', '=', of.id)
+    .where('version', '=', of.version)
+    .where('data_key_id', '=', of.key)
+    .where('undecryptable_at', 'is', null)
+    .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }

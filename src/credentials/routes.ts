@@ -7,23 +7,50 @@ import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.t
 import { credentialPath, flag, teamPath } from '../http/schemas.ts';
 import { notFound } from '../shared/errors.ts';
 import * as schemas from './schemas.ts';
-import { type CredentialInput, type CredentialRow, type CredentialsService, type OwningTeam, timesOf } from './service.ts';
+import {
+  type CredentialInput,
+  type CredentialRow,
+  type CredentialsService,
+  type OwningTeam,
+  timesOf,
+} from './service.ts';
 import type { CredentialUpsert } from './upsert.ts';
 import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
 
 /** Adds the operations on credentials and their types. */
 export function registerCredentials(
   app: FastifyInstance,
-  { service, upsert, idempotency }: { service: CredentialsService; upsert: CredentialUpsert; idempotency: Idempotency },
+  {
+    service,
+    upsert,
+    idempotency,
+  }: { service: CredentialsService; upsert: CredentialUpsert; idempotency: Idempotency },
 ): void {
   addOperation(app, {
-    method: 'POST', url: '/v1/teams/:team/credentials', access: { team: 'credential.write', by: 'team' }, operationId: 'createCredential', tag: 'credentials',
-    summary: 'Store a credential', params: teamPath, body: schemas.credentialCreate, guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: schemas.credential, location: true, description: 'The credential, without its secrets.' }, problems: ['nameTaken', 'keyBusy', 'keyUnavailable'],
+    method: 'POST',
+    url: '/v1/teams/:team/credentials',
+    access: { team: 'credential.write', by: 'team' },
+    operationId: 'createCredential',
+    tag: 'credentials',
+    summary: 'Store a credential',
+    params: teamPath,
+    body: schemas.credentialCreate,
+    guards: { idempotencyKey: true, etag: true },
+    success: {
+      status: 201,
+      schema: schemas.credential,
+      location: true,
+      description: 'The credential, without its secrets.',
+    },
+    problems: ['nameTaken', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
       const input = { ...body, ...timesOf(body) } as CredentialInput;
       const row = await idempotency.run({
-        request, caller, execute: (claim) => service.createCredential(caller, scope.thing as OwningTeam, input, claim), load: (made) => service.getCredential(scope.team, made),
+        request,
+        caller,
+        execute: (claim) =>
+          service.createCredential(caller, scope.thing as OwningTeam, input, claim),
+        load: (made) => service.getCredential(scope.team, made),
       });
       setEtag(reply, row.revision);
       void reply.header('Location', `/v1/credentials/${row.id}`);
@@ -31,26 +58,52 @@ export function registerCredentials(
     },
   });
   addOperation(app, {
-    method: 'PUT', url: '/v1/teams/:team/credentials/:name', access: { team: 'credential.write', by: 'team' }, operationId: 'putCredential', tag: 'credentials',
+    method: 'PUT',
+    url: '/v1/teams/:team/credentials/:name',
+    access: { team: 'credential.write', by: 'team' },
+    operationId: 'putCredential',
+    tag: 'credentials',
     summary: 'Store a credential under its name, or change the one that has it',
-    description: 'For infrastructure as code. If-Match is needed where there is one of the name. What is omitted stays; secrets that are sent make a version even when they are the same. '
-      + 'A dry run passes every check and is taken back.',
-    params: schemas.credentialNamePath, query: z.strictObject({ dryRun: flag }), body: schemas.credentialPut, guards: { ifMatch: 'existing', etag: true },
-    success: { status: 200, schema: schemas.credentialUpsert, description: 'What was done, and the credential.' },
+    description:
+      'For infrastructure as code. If-Match is needed where there is one of the name. What is omitted stays; secrets that are sent make a version even when they are the same. ' +
+      'A dry run passes every check and is taken back.',
+    params: schemas.credentialNamePath,
+    query: z.strictObject({ dryRun: flag }),
+    body: schemas.credentialPut,
+    guards: { ifMatch: 'existing', etag: true },
+    success: {
+      status: 200,
+      schema: schemas.credentialUpsert,
+      description: 'What was done, and the credential.',
+    },
     problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, params, query, body, caller, request, reply }) => {
       // What was left out of an existing one stays; of a new one it is empty.
       const input = { ...body, name: params.name, ...timesOf(body) } as CredentialInput;
       const isDryRun = query.dryRun === true;
-      const { action, row } = await upsert.put(caller, scope.thing as OwningTeam, scope.role, { input, expected: sentRevision(request), isDryRun });
+      const { action, row } = await upsert.put(caller, scope.thing as OwningTeam, scope.role, {
+        input,
+        expected: sentRevision(request),
+        isDryRun,
+      });
       setEtag(reply, row.revision);
       return { action, isDryRun, credential: schemas.showCredential(row) };
     },
   });
   addOperation(app, {
-    method: 'GET', url: '/v1/credentials/:id', access: { team: 'credential.read', by: 'credential' }, operationId: 'getCredential', tag: 'credentials',
-    summary: 'Read the metadata of a credential', params: credentialPath, guards: { etag: true },
-    success: { status: 200, schema: schemas.credentialSeen, description: 'The credential, without its secrets.' },
+    method: 'GET',
+    url: '/v1/credentials/:id',
+    access: { team: 'credential.read', by: 'credential' },
+    operationId: 'getCredential',
+    tag: 'credentials',
+    summary: 'Read the metadata of a credential',
+    params: credentialPath,
+    guards: { etag: true },
+    success: {
+      status: 200,
+      schema: schemas.credentialSeen,
+      description: 'The credential, without its secrets.',
+    },
     handler: async ({ scope, reply }) => {
       const row = scope.thing as CredentialRow;
       setEtag(reply, row.revision);
@@ -58,36 +111,87 @@ export function registerCredentials(
     },
   });
   addOperation(app, {
-    method: 'PATCH', url: '/v1/credentials/:id', access: { team: 'credential.write', by: 'credential' }, operationId: 'updateCredential', tag: 'credentials',
+    method: 'PATCH',
+    url: '/v1/credentials/:id',
+    access: { team: 'credential.write', by: 'credential' },
+    operationId: 'updateCredential',
+    tag: 'credentials',
     summary: 'Change a credential',
-    description: 'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields, a wider policy, and another `url` of a `webhook`, the right `credential.manage` besides.',
-    params: credentialPath, body: schemas.credentialUpdate, guards: { ifMatch: true, etag: true },
-    success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
+    description:
+      'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields, a wider policy, and another `url` of a `webhook`, the right `credential.manage` besides.',
+    params: credentialPath,
+    body: schemas.credentialUpdate,
+    guards: { ifMatch: true, etag: true },
+    success: {
+      status: 200,
+      schema: schemas.credential,
+      description: 'The credential as it is now.',
+    },
+    problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
-      const change = { ...body, ...timesOf(body) } as Parameters<CredentialsService['updateCredential']>[3];
-      const row = await service.updateCredential(caller, scope.thing as CredentialRow, scope.role, change, expectedRevision(request));
+      const change = { ...body, ...timesOf(body) } as Parameters<
+        CredentialsService['updateCredential']
+      >[3];
+      const row = await service.updateCredential(
+        caller,
+        scope.thing as CredentialRow,
+        scope.role,
+        change,
+        expectedRevision(request),
+      );
       setEtag(reply, row.revision);
       return schemas.showCredential(row);
     },
   });
   addOperation(app, {
-    method: 'DELETE', url: '/v1/credentials/:id', access: { team: 'credential.write', by: 'credential' }, operationId: 'deleteCredential', tag: 'credentials',
-    summary: 'Delete a credential', description: 'Its name is free at once; its rows are destroyed after 30 days.', params: credentialPath, guards: { ifMatch: true },
+    method: 'DELETE',
+    url: '/v1/credentials/:id',
+    access: { team: 'credential.write', by: 'credential' },
+    operationId: 'deleteCredential',
+    tag: 'credentials',
+    summary: 'Delete a credential',
+    description: 'Its name is free at once; its rows are destroyed after 30 days.',
+    params: credentialPath,
+    guards: { ifMatch: true },
     success: { status: 204, description: 'Deleted.' },
     handler: async ({ scope, caller, request }) => {
-      await service.deleteCredential(caller, scope.thing as CredentialRow, expectedRevision(request));
+      await service.deleteCredential(
+        caller,
+        scope.thing as CredentialRow,
+        expectedRevision(request),
+      );
       return undefined;
     },
   });
-  for (const [verb, state] of [['enable', 'enabled'], ['disable', 'disabled']] as const) {
+  for (const [verb, state] of [
+    ['enable', 'enabled'],
+    ['disable', 'disabled'],
+  ] as const) {
     addOperation(app, {
-      method: 'POST', url: `/v1/credentials/:id/${verb}`, access: { team: 'credential.write', by: 'credential' }, operationId: `${verb}Credential`, tag: 'credentials',
-      summary: verb === 'enable' ? 'Enable a credential' : 'Disable a credential: nobody can use it until it is enabled', params: credentialPath,
-      guards: { idempotencyKey: true, etag: true }, success: { status: 200, schema: schemas.credential, description: 'The credential as it is now.' }, problems: ['stateConflict'],
+      method: 'POST',
+      url: `/v1/credentials/:id/${verb}`,
+      access: { team: 'credential.write', by: 'credential' },
+      operationId: `${verb}Credential`,
+      tag: 'credentials',
+      summary:
+        verb === 'enable'
+          ? 'Enable a credential'
+          : 'Disable a credential: nobody can use it until it is enabled',
+      params: credentialPath,
+      guards: { idempotencyKey: true, etag: true },
+      success: {
+        status: 200,
+        schema: schemas.credential,
+        description: 'The credential as it is now.',
+      },
+      problems: ['stateConflict'],
       handler: async ({ scope, caller, request, reply }) => {
         const located = scope.thing as CredentialRow;
         const row = await idempotency.run({
-          request, caller, execute: (claim) => service.setState(caller, located, state, claim), load: () => service.getCredential(scope.team, located.id),
+          request,
+          caller,
+          execute: (claim) => service.setState(caller, located, state, claim),
+          load: () => service.getCredential(scope.team, located.id),
         });
         setEtag(reply, row.revision);
         return schemas.showCredential(row);
@@ -95,14 +199,29 @@ export function registerCredentials(
     });
   }
   addOperation(app, {
-    method: 'GET', url: '/v1/credential-types', access: 'authenticated', operationId: 'listCredentialTypes', tag: 'credential types',
-    summary: 'List the types of credentials', success: { status: 200, schema: schemas.credentialTypeList, description: 'Every type.' },
+    method: 'GET',
+    url: '/v1/credential-types',
+    access: 'authenticated',
+    operationId: 'listCredentialTypes',
+    tag: 'credential types',
+    summary: 'List the types of credentials',
+    success: { status: 200, schema: schemas.credentialTypeList, description: 'Every type.' },
     handler: async () => ({ items: credentialTypes.map(showType) }),
   });
   addOperation(app, {
-    method: 'GET', url: '/v1/credential-types/:type', access: 'authenticated', operationId: 'getCredentialType', tag: 'credential types',
-    summary: 'Read the JSON Schema of a type\'s fields', params: schemas.typePath,
-    success: { status: 200, schema: schemas.fieldsSchema, description: 'A JSON Schema.', mediaType: 'application/schema+json' },
+    method: 'GET',
+    url: '/v1/credential-types/:type',
+    access: 'authenticated',
+    operationId: 'getCredentialType',
+    tag: 'credential types',
+    summary: "Read the JSON Schema of a type's fields",
+    params: schemas.typePath,
+    success: {
+      status: 200,
+      schema: schemas.fieldsSchema,
+      description: 'A JSON Schema.',
+      mediaType: 'application/schema+json',
+    },
     problems: ['notFound'],
     handler: async ({ params }) => {
       const type = findType(params.type);
@@ -113,8 +232,16 @@ export function registerCredentials(
 }
 
 const showType = (type: CredentialType): z.output<typeof schemas.credentialTypeInfo> => ({
-  name: type.name, title: type.title, description: type.description, isOpen: type.isOpen === true, isTestable: type.test !== undefined,
+  name: type.name,
+  title: type.title,
+  description: type.description,
+  isOpen: type.isOpen === true,
+  isTestable: type.test !== undefined,
   fields: Object.entries(type.fields).map(([name, field]) => ({
-    name, title: field.title, class: field.class, isRequired: field.isRequired, isDestination: field.isDestination,
+    name,
+    title: field.title,
+    class: field.class,
+    isRequired: field.isRequired,
+    isDestination: field.isDestination,
   })),
 });

@@ -1,8 +1,32 @@
-// The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes out has no place for a secret.
+// The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes
+// out has no place for a secret.
 import { z } from 'zod';
 import type { Located } from '../http/access.ts';
-import { descriptionLengthMax, fieldsMax, labelLengthMax, labelsMax, pemLengthMax, publicFieldLengthMax, secretFieldBytesMax, grantsMax } from '../http/limits.ts';
-import { count, deliveryList, id, line, lines, name, pageOf, revision, slug, subject, time, timeInput, version } from '../http/schemas.ts';
+import {
+  descriptionLengthMax,
+  fieldsMax,
+  labelLengthMax,
+  labelsMax,
+  pemLengthMax,
+  publicFieldLengthMax,
+  secretFieldBytesMax,
+  grantsMax,
+} from '../http/limits.ts';
+import {
+  count,
+  deliveryList,
+  id,
+  line,
+  lines,
+  name,
+  pageOf,
+  revision,
+  slug,
+  subject,
+  time,
+  timeInput,
+  version,
+} from '../http/schemas.ts';
 import { problemNames } from './health.ts';
 import { limitDefaults, methods, policyJson } from './policy.ts';
 import type { CredentialRow, VersionRow } from './service.ts';
@@ -11,143 +35,451 @@ import { credentialTypes } from './types/registry.ts';
 
 /** One membership and every grant. */
 const waysMax = 1 + grantsMax;
-export const typeName = z.enum(credentialTypes.map((type) => type.name)).meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
-const fieldName = z.string().min(1).max(64).regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/).meta({ id: 'FieldName', examples: ['apiKey'] });
-const labelKey = z.string().min(1).max(63).regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/);
+export const typeName = z
+  .enum(credentialTypes.map((type) => type.name))
+  .meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
+const fieldName = z
+  .string()
+  .min(1)
+  .max(64)
+  .regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/)
+  .meta({ id: 'FieldName', examples: ['apiKey'] });
+const labelKey = z
+  .string()
+  .min(1)
+  .max(63)
+  .regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/);
 const labelValue = line(labelLengthMax);
 const fewLabels = (labels: object): boolean => Object.keys(labels).length <= labelsMax;
-const labelsInput = z.record(labelKey, labelValue).refine(fewLabels, `max:${labelsMax}`).meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
-const fieldsInput = z.record(fieldName, z.union([z.string().max(secretFieldBytesMax).meta({ pattern: '^[^\\u0000]*$' }), z.int().meta({ format: 'int64' }), z.boolean(), z.null()]))
+const labelsInput = z
+  .record(labelKey, labelValue)
+  .refine(fewLabels, `max:${labelsMax}`)
+  .meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
+const fieldsInput = z
+  .record(
+    fieldName,
+    z.union([
+      z.string().max(secretFieldBytesMax).meta({ pattern: '^[^\\u0000]*$' }),
+      z.int().meta({ format: 'int64' }),
+      z.boolean(),
+      z.null(),
+    ]),
+  )
   .refine((fields) => Object.keys(fields).length <= fieldsMax, `max:${fieldsMax}`)
-  .meta({ id: 'FieldsInput', writeOnly: true, maxProperties: fieldsMax, description: 'Public and secret fields together, as the type says; secret ones are never returned.' });
-const hostName = z.string().max(253).regex(/^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/);
+  .meta({
+    id: 'FieldsInput',
+    writeOnly: true,
+    maxProperties: fieldsMax,
+    description:
+      'Public and secret fields together, as the type says; secret ones are never returned.',
+  });
+const hostName = z
+  .string()
+  .max(253)
+  .regex(/^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/);
 const unique = (items: readonly string[]): boolean => new Set(items).size === items.length;
-const pathPrefix = z.string().max(200).regex(/^(?:\/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+\/?$|^\/$/).refine((path) => !/\/\.{1,2}(?:\/|$)/.test(path), 'dotSegment');
-const bound = (max: number, name: keyof typeof limitDefaults) => z.int().min(1).max(max).meta({ format: 'int64', examples: [limitDefaults[name]], description: `${limitDefaults[name]} when left out.` }).optional();
-const policy = z.strictObject({
-  delivery: deliveryList.meta({ description: 'How the secret may be used: `lease` hands it to an engine, `broker` lets the vault make the calls. Empty means not at all.' }),
-  allowedHosts: z.array(hostName).max(50).refine(unique, 'unique').meta({ description: 'Hosts beyond the type\'s own destination that the secret may be sent to.' }),
-  methods: z.array(z.enum(methods)).min(1).max(methods.length).refine(unique, 'unique').optional().meta({ description: 'Methods that the broker lets through; all when left out.' }),
-  pathPrefixes: z.array(pathPrefix).min(1).max(50).refine(unique, 'unique').optional().meta({ description: 'Paths below the base URL that the broker lets through, each with what is under it; all when left out.' }),
-  limits: z.strictObject({
-    concurrency: bound(1_000, 'concurrency'), requestsPerMinute: bound(1_000_000, 'requestsPerMinute'), requestBytes: bound(2 ** 40, 'requestBytes'),
-    responseBytes: bound(2 ** 40, 'responseBytes'), idleSeconds: bound(3_600, 'idleSeconds'),
-  }).optional().meta({ description: 'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.' }),
-}).meta({ id: 'Policy', examples: [{ delivery: ['broker'], allowedHosts: [], methods: ['POST'], pathPrefixes: ['/v1/chat'] }] });
+const pathPrefix = z
+  .string()
+  .max(200)
+  .regex(/^(?:\/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+\/?$|^\/$/)
+  .refine((path) => !/\/\.{1,2}(?:\/|$)/.test(path), 'dotSegment');
+const bound = (max: number, name: keyof typeof limitDefaults) =>
+  z
+    .int()
+    .min(1)
+    .max(max)
+    .meta({
+      format: 'int64',
+      examples: [limitDefaults[name]],
+      description: `${limitDefaults[name]} when left out.`,
+    })
+    .optional();
+const policy = z
+  .strictObject({
+    delivery: deliveryList.meta({
+      description:
+        'How the secret may be used: `lease` hands it to an engine, `broker` lets the vault make the calls. Empty means not at all.',
+    }),
+    allowedHosts: z.array(hostName).max(50).refine(unique, 'unique').meta({
+      description: "Hosts beyond the type's own destination that the secret may be sent to.",
+    }),
+    methods: z
+      .array(z.enum(methods))
+      .min(1)
+      .max(methods.length)
+      .refine(unique, 'unique')
+      .optional()
+      .meta({ description: 'Methods that the broker lets through; all when left out.' }),
+    pathPrefixes: z.array(pathPrefix).min(1).max(50).refine(unique, 'unique').optional().meta({
+      description:
+        'Paths below the base URL that the broker lets through, each with what is under it; all when left out.',
+    }),
+    limits: z
+      .strictObject({
+        concurrency: bound(1_000, 'concurrency'),
+        requestsPerMinute: bound(1_000_000, 'requestsPerMinute'),
+        requestBytes: bound(2 ** 40, 'requestBytes'),
+        responseBytes: bound(2 ** 40, 'responseBytes'),
+        idleSeconds: bound(3_600, 'idleSeconds'),
+      })
+      .optional()
+      .meta({
+        description:
+          'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.',
+      }),
+  })
+  .meta({
+    id: 'Policy',
+    examples: [
+      { delivery: ['broker'], allowedHosts: [], methods: ['POST'], pathPrefixes: ['/v1/chat'] },
+    ],
+  });
 
-const publicFields = z.record(fieldName, z.union([z.string().max(pemLengthMax).regex(/^(?:[^\p{Cc}\p{Cs}]|[\r\n])*$/u), z.int().meta({ format: 'int64' }), z.boolean()]))
-  .meta({ id: 'PublicFields', maxProperties: fieldsMax, description: 'The fields that the type calls public.', examples: [{ baseUrl: 'https://api.openai.com' }] });
-const secretFields = z.array(fieldName).max(fieldsMax).meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
+const publicFields = z
+  .record(
+    fieldName,
+    z.union([
+      z
+        .string()
+        .max(pemLengthMax)
+        .regex(/^(?:[^\p{Cc}\p{Cs}]|[\r\n])*$/u),
+      z.int().meta({ format: 'int64' }),
+      z.boolean(),
+    ]),
+  )
+  .meta({
+    id: 'PublicFields',
+    maxProperties: fieldsMax,
+    description: 'The fields that the type calls public.',
+    examples: [{ baseUrl: 'https://api.openai.com' }],
+  });
+const secretFields = z
+  .array(fieldName)
+  .max(fieldsMax)
+  .meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
 export const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
 
 const times = {
-  expiresAt: timeInput.nullable().optional().meta({ description: 'From then on nobody can use it.' }),
-  rotateAfter: timeInput.nullable().optional().meta({ description: 'When its secret should be replaced: a reminder, which stops nothing.' }),
+  expiresAt: timeInput
+    .nullable()
+    .optional()
+    .meta({ description: 'From then on nobody can use it.' }),
+  rotateAfter: timeInput
+    .nullable()
+    .optional()
+    .meta({ description: 'When its secret should be replaced: a reminder, which stops nothing.' }),
 };
-export const credentialCreate = z.strictObject({
-  name, type: typeName, fields: fieldsInput,
-  publicFieldNames: z.array(fieldName).max(fieldsMax).refine(unique, 'unique').optional().meta({ description: 'Only for `custom`: which fields are public.' }),
-  description: lines(descriptionLengthMax).nullable().optional(), labels: labelsInput.nullable().optional(), ...times, policy: policy.optional(),
-}).meta({
-  id: 'CredentialCreate',
-  examples: [{ name: 'openai-prod', type: 'openai', fields: { apiKey: 'your API key', baseUrl: 'https://api.openai.com' }, labels: { env: 'prod' } }],
-});
+export const credentialCreate = z
+  .strictObject({
+    name,
+    type: typeName,
+    fields: fieldsInput,
+    publicFieldNames: z
+      .array(fieldName)
+      .max(fieldsMax)
+      .refine(unique, 'unique')
+      .optional()
+      .meta({ description: 'Only for `custom`: which fields are public.' }),
+    description: lines(descriptionLengthMax).nullable().optional(),
+    labels: labelsInput.nullable().optional(),
+    ...times,
+    policy: policy.optional(),
+  })
+  .meta({
+    id: 'CredentialCreate',
+    examples: [
+      {
+        name: 'openai-prod',
+        type: 'openai',
+        fields: { apiKey: 'your API key', baseUrl: 'https://api.openai.com' },
+        labels: { env: 'prod' },
+      },
+    ],
+  });
 const { name: _name, ...createdWith } = credentialCreate.shape;
 export const credentialPut = z.strictObject(createdWith).meta({
-  id: 'CredentialPut', examples: [{ type: 'openai', fields: { apiKey: 'your API key' }, labels: { env: 'prod' } }],
+  id: 'CredentialPut',
+  examples: [{ type: 'openai', fields: { apiKey: 'your API key' }, labels: { env: 'prod' } }],
 });
-export const credentialUpdate = z.strictObject({
-  name: name.optional(), fields: fieldsInput.optional(), description: lines(descriptionLengthMax).nullable().optional(),
-  labels: labelsInput.nullable().optional(), ...times, policy: policy.optional(),
-}).meta({
-  id: 'CredentialUpdate', description: 'Omitted = keep, null = clear.', examples: [{ fields: { apiKey: 'your new API key' } }],
-});
+export const credentialUpdate = z
+  .strictObject({
+    name: name.optional(),
+    fields: fieldsInput.optional(),
+    description: lines(descriptionLengthMax).nullable().optional(),
+    labels: labelsInput.nullable().optional(),
+    ...times,
+    policy: policy.optional(),
+  })
+  .meta({
+    id: 'CredentialUpdate',
+    description: 'Omitted = keep, null = clear.',
+    examples: [{ fields: { apiKey: 'your new API key' } }],
+  });
 
 const description = lines(descriptionLengthMax).nullable();
-const labels = z.record(labelKey, labelValue).meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
-export const credential = z.strictObject({
-  id, team: slug, name, type: typeName, description, labels,
-  publicFields, secretFields, policy,
-  health: z.enum(['ok', ...problemNames]).meta({ description: 'The worst of `problems`.' }), problems: z.array(problemName).max(problemNames.length).meta({ examples: [[]] }),
-  version, revision, expiresAt: time.nullable().meta({ examples: [null] }), rotateAfter: time.nullable().meta({ examples: [null] }), lastUsedAt: time.nullable(), useCount: count, deletedAt: time.nullable().meta({ examples: [null] }),
-  createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject,
-}).meta({ id: 'Credential', description: 'Metadata. No secret value, nor any part of one, stands in it.' });
-const through = z.array(z.strictObject({
-  kind: z.enum(['membership', 'grant']), team: slug.nullable().meta({ description: 'The team in which you hold a role; null where it was granted to you yourself.' }),
-  access: z.enum(['read', 'use']).nullable().meta({ description: 'What the grant lets through; null for a membership.', examples: [null] }),
-})).min(1).max(waysMax).meta({ description: 'By which ways you may know of it: as a member of the team that owns it, by grants, or both.' });
-export const credentialSeen = z.strictObject({ ...credential.shape, through }).meta({ id: 'CredentialSeen', description: 'A credential, and by which ways you may know of it.' });
-export const credentialUpsert = z.strictObject({
-  action: z.enum(['created', 'changed', 'unchanged']).meta({ description: 'What was done, or would have been.' }), isDryRun: z.boolean().meta({ examples: [false] }), credential,
-}).meta({ id: 'CredentialUpsert' });
+const labels = z
+  .record(labelKey, labelValue)
+  .meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
+export const credential = z
+  .strictObject({
+    id,
+    team: slug,
+    name,
+    type: typeName,
+    description,
+    labels,
+    publicFields,
+    secretFields,
+    policy,
+    health: z.enum(['ok', ...problemNames]).meta({ description: 'The worst of `problems`.' }),
+    problems: z
+      .array(problemName)
+      .max(problemNames.length)
+      .meta({ examples: [[]] }),
+    version,
+    revision,
+    expiresAt: time.nullable().meta({ examples: [null] }),
+    rotateAfter: time.nullable().meta({ examples: [null] }),
+    lastUsedAt: time.nullable(),
+    useCount: count,
+    deletedAt: time.nullable().meta({ examples: [null] }),
+    createdAt: time,
+    createdBy: subject,
+    updatedAt: time,
+    updatedBy: subject,
+  })
+  .meta({
+    id: 'Credential',
+    description: 'Metadata. No secret value, nor any part of one, stands in it.',
+  });
+const through = z
+  .array(
+    z.strictObject({
+      kind: z.enum(['membership', 'grant']),
+      team: slug.nullable().meta({
+        description:
+          'The team in which you hold a role; null where it was granted to you yourself.',
+      }),
+      access: z
+        .enum(['read', 'use'])
+        .nullable()
+        .meta({
+          description: 'What the grant lets through; null for a membership.',
+          examples: [null],
+        }),
+    }),
+  )
+  .min(1)
+  .max(waysMax)
+  .meta({
+    description:
+      'By which ways you may know of it: as a member of the team that owns it, by grants, or both.',
+  });
+export const credentialSeen = z.strictObject({ ...credential.shape, through }).meta({
+  id: 'CredentialSeen',
+  description: 'A credential, and by which ways you may know of it.',
+});
+export const credentialUpsert = z
+  .strictObject({
+    action: z
+      .enum(['created', 'changed', 'unchanged'])
+      .meta({ description: 'What was done, or would have been.' }),
+    isDryRun: z.boolean().meta({ examples: [false] }),
+    credential,
+  })
+  .meta({ id: 'CredentialUpsert' });
 export const credentialNamePath = z.strictObject({ team: slug, name });
 
-export const credentialVersion = z.strictObject({
-  version, isCurrent: z.boolean(), publicFields, secretFields, policy, isUndecryptable: z.boolean(), createdAt: time, createdBy: subject,
-}).meta({ id: 'CredentialVersion' });
-export const credentialVersionPage = pageOf(credentialVersion).meta({ id: 'CredentialVersionPage' });
+export const credentialVersion = z
+  .strictObject({
+    version,
+    isCurrent: z.boolean(),
+    publicFields,
+    secretFields,
+    policy,
+    isUndecryptable: z.boolean(),
+    createdAt: time,
+    createdBy: subject,
+  })
+  .meta({ id: 'CredentialVersion' });
+export const credentialVersionPage = pageOf(credentialVersion).meta({
+  id: 'CredentialVersionPage',
+});
 
 const typeTitle = line(100).meta({ examples: ['OpenAI'] });
-const typeDescription = line(300).meta({ examples: ['An API key of OpenAI or of a service that speaks its API.'] });
-const field = z.strictObject({
-  name: fieldName, title: line(100).meta({ examples: ['API key'] }), class: z.enum(['secret', 'public']), isRequired: z.boolean(),
-  isDestination: z.boolean().meta({ description: 'A change of it demands all secret fields again.' }),
+const typeDescription = line(300).meta({
+  examples: ['An API key of OpenAI or of a service that speaks its API.'],
 });
-export const credentialTypeInfo = z.strictObject({
-  name: typeName, title: typeTitle, description: typeDescription, isOpen: z.boolean().meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
-  isTestable: z.boolean().meta({ description: 'Whether a connection of it can be tested.' }),
-  fields: z.array(field).max(fieldsMax),
-}).meta({ id: 'CredentialType' });
-export const credentialTypeList = z.strictObject({ items: z.array(credentialTypeInfo).max(200) }).meta({ id: 'CredentialTypeList' });
-export const versionPath = z.strictObject({ id, version: z.string().regex(/^[1-9][0-9]{0,8}$/).meta({ override: { type: 'integer', format: 'int32', minimum: 1, maximum: 999_999_999 }, examples: [1] }) });
-export const typePath = z.strictObject({ type: z.string().max(60).regex(/^[A-Za-z0-9]+$/).meta({ examples: ['openai'] }) });
+const field = z.strictObject({
+  name: fieldName,
+  title: line(100).meta({ examples: ['API key'] }),
+  class: z.enum(['secret', 'public']),
+  isRequired: z.boolean(),
+  isDestination: z
+    .boolean()
+    .meta({ description: 'A change of it demands all secret fields again.' }),
+});
+export const credentialTypeInfo = z
+  .strictObject({
+    name: typeName,
+    title: typeTitle,
+    description: typeDescription,
+    isOpen: z
+      .boolean()
+      .meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
+    isTestable: z.boolean().meta({ description: 'Whether a connection of it can be tested.' }),
+    fields: z.array(field).max(fieldsMax),
+  })
+  .meta({ id: 'CredentialType' });
+export const credentialTypeList = z
+  .strictObject({ items: z.array(credentialTypeInfo).max(200) })
+  .meta({ id: 'CredentialTypeList' });
+export const versionPath = z.strictObject({
+  id,
+  version: z
+    .string()
+    .regex(/^[1-9][0-9]{0,8}$/)
+    .meta({
+      override: { type: 'integer', format: 'int32', minimum: 1, maximum: 999_999_999 },
+      examples: [1],
+    }),
+});
+export const typePath = z.strictObject({
+  type: z
+    .string()
+    .max(60)
+    .regex(/^[A-Za-z0-9]+$/)
+    .meta({ examples: ['openai'] }),
+});
 
 const limit = z.int().meta({ format: 'int64' });
 const scalarSchema = z.strictObject({
-  type: z.enum(['string', 'integer', 'boolean']), title: line(100).optional(), description: line(300).optional(),
-  default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(), format: z.enum(['uri']).optional(), enum: z.array(line(100)).max(50).optional(), pattern: line(300).optional(),
-  minLength: limit.optional(), maxLength: limit.optional(), minimum: limit.optional(), maximum: limit.optional(), writeOnly: z.literal(true).optional(),
+  type: z.enum(['string', 'integer', 'boolean']),
+  title: line(100).optional(),
+  description: line(300).optional(),
+  default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
+  format: z.enum(['uri']).optional(),
+  enum: z.array(line(100)).max(50).optional(),
+  pattern: line(300).optional(),
+  minLength: limit.optional(),
+  maxLength: limit.optional(),
+  minimum: limit.optional(),
+  maximum: limit.optional(),
+  writeOnly: z.literal(true).optional(),
 });
-/** The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values. */
-export const fieldsSchema = z.strictObject({
-  $schema: z.literal('https://json-schema.org/draft/2020-12/schema'), $id: z.string().max(100).regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/),
-  title: typeTitle, description: typeDescription, type: z.literal('object'), properties: z.record(fieldName, scalarSchema).meta({ maxProperties: fieldsMax }),
-  required: z.array(fieldName).max(fieldsMax), anyOf: z.array(z.strictObject({ required: z.array(fieldName).max(1) })).max(10).optional(),
-  additionalProperties: z.union([z.literal(false), z.strictObject({ anyOf: z.array(scalarSchema).max(10) })]),
-}).meta({
-  id: 'FieldsSchema', description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.',
-  examples: [{
-    $schema: 'https://json-schema.org/draft/2020-12/schema', $id: 'urn:credential-vault:type:openai', title: 'OpenAI', description: 'An API key of OpenAI or of a service that speaks its API.', type: 'object',
-    properties: {
-      apiKey: { type: 'string', minLength: 1, maxLength: secretFieldBytesMax, writeOnly: true, description: 'Kept to the byte; never returned.', title: 'API key' },
-      baseUrl: { type: 'string', maxLength: publicFieldLengthMax, format: 'uri', title: 'Base URL', default: 'https://api.openai.com' },
-    },
-    required: ['apiKey'], additionalProperties: false,
-  }],
-});
+/**
+ * The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values.
+ */
+export const fieldsSchema = z
+  .strictObject({
+    $schema: z.literal('https://json-schema.org/draft/2020-12/schema'),
+    $id: z
+      .string()
+      .max(100)
+      .regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/),
+    title: typeTitle,
+    description: typeDescription,
+    type: z.literal('object'),
+    properties: z.record(fieldName, scalarSchema).meta({ maxProperties: fieldsMax }),
+    required: z.array(fieldName).max(fieldsMax),
+    anyOf: z
+      .array(z.strictObject({ required: z.array(fieldName).max(1) }))
+      .max(10)
+      .optional(),
+    additionalProperties: z.union([
+      z.literal(false),
+      z.strictObject({ anyOf: z.array(scalarSchema).max(10) }),
+    ]),
+  })
+  .meta({
+    id: 'FieldsSchema',
+    description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.',
+    examples: [
+      {
+        $schema: 'https://json-schema.org/draft/2020-12/schema',
+        $id: 'urn:credential-vault:type:openai',
+        title: 'OpenAI',
+        description: 'An API key of OpenAI or of a service that speaks its API.',
+        type: 'object',
+        properties: {
+          apiKey: {
+            type: 'string',
+            minLength: 1,
+            maxLength: secretFieldBytesMax,
+            writeOnly: true,
+            description: 'Kept to the byte; never returned.',
+            title: 'API key',
+          },
+          baseUrl: {
+            type: 'string',
+            maxLength: publicFieldLengthMax,
+            format: 'uri',
+            title: 'Base URL',
+            default: 'https://api.openai.com',
+          },
+        },
+        required: ['apiKey'],
+        additionalProperties: false,
+      },
+    ],
+  });
 
-/** A credential as clients see it. What the seal does not cover is left out where it does not fit: one bent row breaks no list. */
+/**
+ * A credential as clients see it. What the seal does not cover is left out where it does not fit:
+ * one bent row breaks no list.
+ */
 export const showCredential = (row: CredentialRow): z.output<typeof credential> => ({
-  id: row.id, team: row.slug, name: row.name, type: row.type, description: description.safeParse(row.description).data ?? null,
+  id: row.id,
+  team: row.slug,
+  name: row.name,
+  type: row.type,
+  description: description.safeParse(row.description).data ?? null,
   labels: labels.safeParse(row.labels).data ?? {},
-  publicFields: { ...row.publicFields }, secretFields: [...row.secretFieldNames], policy: policyJson(row.policy) as z.output<typeof policy>,
-  health: healthOf(row.problems), problems: row.problems, version: row.version, revision: row.revision, expiresAt: row.expiresAt, rotateAfter: row.rotateAfter,
-  lastUsedAt: row.lastUsedAt, useCount: row.useCount ?? 0, deletedAt: row.deletedAt,
-  createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
+  publicFields: { ...row.publicFields },
+  secretFields: [...row.secretFieldNames],
+  policy: policyJson(row.policy) as z.output<typeof policy>,
+  health: healthOf(row.problems),
+  problems: row.problems,
+  version: row.version,
+  revision: row.revision,
+  expiresAt: row.expiresAt,
+  rotateAfter: row.rotateAfter,
+  lastUsedAt: row.lastUsedAt,
+  useCount: row.useCount ?? 0,
+  deletedAt: row.deletedAt,
+  createdAt: row.createdAt,
+  createdBy: row.createdBy,
+  updatedAt: row.updatedAt,
+  updatedBy: row.updatedBy,
 });
 
 /** The same with the ways by which the caller may know of it. */
-export const showSeen = (row: CredentialRow, { role, ways }: Pick<Located, 'role' | 'ways'>): z.output<typeof credentialSeen> => ({
+export const showSeen = (
+  row: CredentialRow,
+  { role, ways }: Pick<Located, 'role' | 'ways'>,
+): z.output<typeof credentialSeen> => ({
   ...showCredential(row),
   through: [
     ...(role === undefined ? [] : [{ kind: 'membership' as const, team: row.slug, access: null }]),
-    ...(ways?.ways ?? []).map(({ team, access }) => ({ kind: 'grant' as const, team: team?.slug ?? null, access })),
+    ...(ways?.ways ?? []).map(({ team, access }) => ({
+      kind: 'grant' as const,
+      team: team?.slug ?? null,
+      access,
+    })),
   ].slice(0, waysMax),
 });
 
 /** A version as clients see it. */
-export const showVersion = (row: VersionRow, current: number): z.output<typeof credentialVersion> => ({
-  version: row.version, isCurrent: row.version === current, publicFields: { ...row.publicFields }, secretFields: row.secretFieldNames,
-  policy: policyJson(row.policy) as z.output<typeof policy>, isUndecryptable: row.isUndecryptable,
-  createdAt: row.createdAt, createdBy: row.createdBy,
+export const showVersion = (
+  row: VersionRow,
+  current: number,
+): z.output<typeof credentialVersion> => ({
+  version: row.version,
+  isCurrent: row.version === current,
+  publicFields: { ...row.publicFields },
+  secretFields: row.secretFieldNames,
+  policy: policyJson(row.policy) as z.output<typeof policy>,
+  isUndecryptable: row.isUndecryptable,
+  createdAt: row.createdAt,
+  createdBy: row.createdBy,
 });

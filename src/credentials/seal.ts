@@ -1,6 +1,7 @@
-// What the seal of a credential's row is over: everything on which an answer "yes" rests, and where its current version lets a
-// secret go. The latter is in the token too, but replacing all secrets opens no token: without the seal a new secret would
-// follow a destination that somebody wrote past the service.
+// What the seal of a credential's row is over: everything on which an answer "yes" rests, and where
+// its current version lets a secret go. The latter is in the token too, but replacing all secrets
+// opens no token: without the seal a new secret would follow a destination that somebody wrote past
+// the service.
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
@@ -14,7 +15,9 @@ export interface SealedCredential {
   readonly name: string;
   readonly type: string;
   readonly state: CredentialState;
-  /** What a deleted one comes back to; null for a living one, and then no part of what is sealed. */
+  /**
+   * What a deleted one comes back to; null for a living one, and then no part of what is sealed.
+   */
   readonly stateBefore: LivingState | null;
   readonly version: number;
   readonly expiresAt: Date | null;
@@ -26,17 +29,46 @@ export interface SealedCredential {
 }
 
 /** The seal of a credential's row. */
-export const sealCredential = (keyring: Keyring, row: SealedCredential): Buffer => keyring.sealRow('credential', asJson(row));
+export const sealCredential = (keyring: Keyring, row: SealedCredential): Buffer =>
+  keyring.sealRow('credential', asJson(row));
 
 /** Whether the vault wrote this row and what its current version says. */
-export const credentialSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean => keyring.verifyRow('credential', asJson(row), seal);
+export const credentialSealHolds = (
+  keyring: Keyring,
+  row: SealedCredential,
+  seal: Buffer,
+): boolean => keyring.verifyRow('credential', asJson(row), seal);
 
 /** The same for a row of a list. */
-export const listedSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean => keyring.verifyRow('credential', asJson(row), seal, true);
+export const listedSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean =>
+  keyring.verifyRow('credential', asJson(row), seal, true);
 
-// Named one by one, in the order of the canonical form: rows carry more columns than the seal covers. The policy goes in as it
-// stands, members that nobody knows included.
-const asJson = ({ id, team, name, type, state, stateBefore, version, expiresAt, revision, publicFields, policy, secretFieldNames }: SealedCredential): JsonObject => ({
-  expiresAt: expiresAt?.toISOString() ?? null, id, name, policy: policy as unknown as JsonObject, publicFields, revision,
-  secretFields: secretFieldNames, state, ...(stateBefore === null ? {} : { stateBefore }), team, type, version,
+// Named one by one, in the order of the canonical form: rows carry more columns than the seal
+// covers. The policy goes in as it stands, members that nobody knows included.
+const asJson = ({
+  id,
+  team,
+  name,
+  type,
+  state,
+  stateBefore,
+  version,
+  expiresAt,
+  revision,
+  publicFields,
+  policy,
+  secretFieldNames,
+}: SealedCredential): JsonObject => ({
+  expiresAt: expiresAt?.toISOString() ?? null,
+  id,
+  name,
+  policy: policy as unknown as JsonObject,
+  publicFields,
+  revision,
+  secretFields: secretFieldNames,
+  state,
+  ...(stateBefore === null ? {} : { stateBefore }),
+  team,
+  type,
+  version,
 });

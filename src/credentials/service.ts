@@ -1,5 +1,6 @@
-// Credentials: what people do with them. Secrets come in and are sealed; none comes out here. Every change commits with its
-// audit event; whatever is written lands under the team's active key or not at all.
+// Credentials: what people do with them. Secrets come in and are sealed; none comes out here. Every
+// change commits with its audit event; whatever is written lands under the team's active key or not
+// at all.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
@@ -21,20 +22,38 @@ import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
-import { sameFields, sealVersion, typeNamed, underActiveKey, writeNextVersion } from './versions.ts';
+import {
+  sameFields,
+  sealVersion,
+  typeNamed,
+  underActiveKey,
+  writeNextVersion,
+} from './versions.ts';
 
 export type { PublicFields } from './fields.ts';
 export type { Limits, Policy } from './policy.ts';
 export { isUnder, isWiderPolicy, limitDefaults, policyJson } from './policy.ts';
 export { type AllFields, faultsForBroker } from './brokerable.ts';
-export { type ConnectionTest, type CredentialType, findType, type Injection, type OAuthSettings, type Upstream } from './types/registry.ts';
+export {
+  type ConnectionTest,
+  type CredentialType,
+  findType,
+  type Injection,
+  type OAuthSettings,
+  type Upstream,
+} from './types/registry.ts';
 export { exposedSql } from './health.ts';
 export { oauthClient } from './held-tokens.ts';
 export { undecryptable } from './change.ts';
 export { findActiveKey, lockActiveKey, lockCredential } from './repository.ts';
 export { KeyMoved, typeNamed, underActiveKey, UndecryptableVersion } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
-export { credentialSealHolds, listedSealHolds, sealCredential, type SealedCredential } from './seal.ts';
+export {
+  credentialSealHolds,
+  listedSealHolds,
+  sealCredential,
+  type SealedCredential,
+} from './seal.ts';
 export type { InUse } from './use.ts';
 
 export interface CredentialsParts {
@@ -45,7 +64,9 @@ export interface CredentialsParts {
 }
 
 /** A team as far as a new credential needs to know it. */
-export interface OwningTeam extends TeamRef { readonly defaultDelivery: readonly Delivery[] }
+export interface OwningTeam extends TeamRef {
+  readonly defaultDelivery: readonly Delivery[];
+}
 
 export interface CredentialInput {
   readonly name: string;
@@ -79,160 +100,361 @@ export class CredentialsService {
     this.#activeKeys = new ActiveKeys(parts);
   }
 
-  /** The credential of a path with the caller's standing in its team, for the authorization hook. Deleted ones are hidden. */
+  /**
+   * The credential of a path with the caller's standing in its team, for the authorization hook.
+   * Deleted ones are hidden.
+   */
   async locateCredential(caller: Caller, id: string): Promise<Located<CredentialRow> | undefined> {
     const located = await this.locateAnyCredential(caller, id);
-    if (located?.role !== undefined && located.thing.state === 'deleted') return { ...located, role: undefined, refusal: 'deleted' };
+    if (located?.role !== undefined && located.thing.state === 'deleted')
+      return { ...located, role: undefined, refusal: 'deleted' };
     return located;
   }
 
   /** The same, with deleted ones. */
-  async locateAnyCredential(caller: Caller, id: string): Promise<Located<CredentialRow> | undefined> {
+  async locateAnyCredential(
+    caller: Caller,
+    id: string,
+  ): Promise<Located<CredentialRow> | undefined> {
     if (!isId<CredentialId>(id)) return undefined;
-    const row = await repository.findCredentialWithRights(this.#parts.db, id, caller.subject, this.#time());
+    const row = await repository.findCredentialWithRights(
+      this.#parts.db,
+      id,
+      caller.subject,
+      this.#time(),
+    );
     if (row === undefined) return undefined;
     const team = { id: row.team, slug: row.slug };
-    if (!credentialSealHolds(this.#parts.keyring, row, row.seal)) return { team, role: undefined, refusal: 'sealBroken', thing: row };
-    const standing = standingOf(row, { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub }, this.#parts.keyring);
+    if (!credentialSealHolds(this.#parts.keyring, row, row.seal))
+      return { team, role: undefined, refusal: 'sealBroken', thing: row };
+    const standing = standingOf(
+      row,
+      { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub },
+      this.#parts.keyring,
+    );
     // SECURITY: what was deleted is nobody's but its team's.
-    const ways = row.state === 'deleted' ? noWays : waysOf(row.grants, { team: row.team, slug: row.slug, credential: row.id }, caller, this.#parts.keyring);
+    const ways =
+      row.state === 'deleted'
+        ? noWays
+        : waysOf(
+            row.grants,
+            { team: row.team, slug: row.slug, credential: row.id },
+            caller,
+            this.#parts.keyring,
+          );
     return { team, role: standing.role, refusal: standing.refusal, thing: row, ways };
   }
 
   /** One credential as it is now. Throws notFound. */
-  async getCredential(team: TeamRef, id: string, executor: Executor = this.#parts.db): Promise<CredentialRow> {
-    const row = isId<CredentialId>(id) ? await repository.findCredential(executor, team.id, id, this.#time()) : undefined;
-    if (row === undefined || row.state === 'deleted' || !credentialSealHolds(this.#parts.keyring, row, row.seal)) throw notFound();
+  async getCredential(
+    team: TeamRef,
+    id: string,
+    executor: Executor = this.#parts.db,
+  ): Promise<CredentialRow> {
+    const row = isId<CredentialId>(id)
+      ? await repository.findCredential(executor, team.id, id, this.#time())
+      : undefined;
+    if (
+      row === undefined ||
+      row.state === 'deleted' ||
+      !credentialSealHolds(this.#parts.keyring, row, row.seal)
+    )
+      throw notFound();
     return row;
   }
 
   /**
-   * Opens a credential for one use by the vault itself, recorded as `event`; of another team's by the way of a grant. Throws notFound, stateConflict, undecryptable,
-   * keyUnavailable, and what the use demands.
+   * Opens a credential for one use by the vault itself, recorded as `event`; of another team's by
+   * the way of a grant. Throws notFound, stateConflict, undecryptable, keyUnavailable, and what the
+   * use demands.
    */
-  openForUse(caller: EventInput['caller'], located: Pick<CredentialRow, 'id' | 'team' | 'slug'>, event: Use, way: Way | undefined): Promise<InUse> {
+  openForUse(
+    caller: EventInput['caller'],
+    located: Pick<CredentialRow, 'id' | 'team' | 'slug'>,
+    event: Use,
+    way: Way | undefined,
+  ): Promise<InUse> {
     return openForUse(this.#parts, caller, located, event, way);
   }
 
   /** Versions, newest first; one more than the page. */
-  listVersions(row: CredentialRow, page: { limit: number; before: number | undefined }): Promise<VersionRow[]> {
-    return repository.listVersions(this.#parts.db, row.team, row.id, { limit: page.limit + 1, before: page.before });
+  listVersions(
+    row: CredentialRow,
+    page: { limit: number; before: number | undefined },
+  ): Promise<VersionRow[]> {
+    return repository.listVersions(this.#parts.db, row.team, row.id, {
+      limit: page.limit + 1,
+      before: page.before,
+    });
   }
 
-  /** Stores a credential; without a policy with the team's default. A dry run makes it and takes it back. Throws invalidRequest, nameTaken, notFound (the team went away). */
-  async createCredential(caller: Caller, team: OwningTeam, input: CredentialInput, claim: Claim, { isDryRun = false } = {}): Promise<CredentialRow> {
+  /**
+   * Stores a credential; without a policy with the team's default. A dry run makes it and takes it
+   * back. Throws invalidRequest, nameTaken, notFound (the team went away).
+   */
+  async createCredential(
+    caller: Caller,
+    team: OwningTeam,
+    input: CredentialInput,
+    claim: Claim,
+    { isDryRun = false } = {},
+  ): Promise<CredentialRow> {
     const { db, keyring, audit } = this.#parts;
     const type = typeNamed(input.type);
-    const { publicFields, secrets } = readNewFields(type, input.fields, input.publicFieldNames ?? []);
-    const policy = input.policy ?? policyOf(type.isForVault === true ? [] : team.defaultDelivery.filter((delivery) => delivery !== 'broker' || type.broker !== undefined));
+    const { publicFields, secrets } = readNewFields(
+      type,
+      input.fields,
+      input.publicFieldNames ?? [],
+    );
+    const policy =
+      input.policy ??
+      policyOf(
+        type.isForVault === true
+          ? []
+          : team.defaultDelivery.filter(
+              (delivery) => delivery !== 'broker' || type.broker !== undefined,
+            ),
+      );
     checkPolicy(type, policy);
     checkForBroker(type, policy, { ...publicFields, ...secrets });
     const secretFieldNames = Object.keys(secrets).sort();
     const at = this.#time();
     const sealed = {
-      id: newId<CredentialId>(), team: team.id, name: input.name, type: type.name, state: 'enabled' as const, version: 1, expiresAt: input.expiresAt ?? null,
-      revision: 1, publicFields, policy, secretFieldNames, stateBefore: null,
+      id: newId<CredentialId>(),
+      team: team.id,
+      name: input.name,
+      type: type.name,
+      state: 'enabled' as const,
+      version: 1,
+      expiresAt: input.expiresAt ?? null,
+      revision: 1,
+      publicFields,
+      policy,
+      secretFieldNames,
+      stateBefore: null,
     };
     const { id } = sealed;
     const write: CredentialWrite = {
-      ...sealed, seal: sealCredential(keyring, sealed), description: input.description ?? null, labels: input.labels ?? {}, rotateAfter: input.rotateAfter ?? null, by: caller.subject, at,
+      ...sealed,
+      seal: sealCredential(keyring, sealed),
+      description: input.description ?? null,
+      labels: input.labels ?? {},
+      rotateAfter: input.rotateAfter ?? null,
+      by: caller.subject,
+      at,
     };
-    await underActiveKey(async () => {
-      const key = await this.#activeKeys.find(team.id);
-      if (key === undefined) throw notFound();
-      const version = sealVersion(keyring, key, { team: team.id, credential: id, version: 1, type: type.name, publicFields, policy, secrets, keyHistory: [], by: caller.subject, at });
-      const recorded = audit.values([{
-        caller, team, action: 'credential.create', target: credentialTarget(id), key: key.id, credentialVersion: 1, details: { type: type.name },
-      }]);
-      const insert = async (executor: Db | Trx): Promise<void> => {
-        if (!await repository.insertCredential(executor, write, version, recorded)) throw notFound();
-      };
-      if (isDryRun) await tried(db, insert);
-      else if (isNoClaim(claim)) await insert(db);
-      else await db.transaction().execute(async (trx) => { await claim(trx, id); await insert(trx); });
-    }, () => { this.#activeKeys.forget(team.id); });
+    await underActiveKey(
+      async () => {
+        const key = await this.#activeKeys.find(team.id);
+        if (key === undefined) throw notFound();
+        const version = sealVersion(keyring, key, {
+          team: team.id,
+          credential: id,
+          version: 1,
+          type: type.name,
+          publicFields,
+          policy,
+          secrets,
+          keyHistory: [],
+          by: caller.subject,
+          at,
+        });
+        const recorded = audit.values([
+          {
+            caller,
+            team,
+            action: 'credential.create',
+            target: credentialTarget(id),
+            key: key.id,
+            credentialVersion: 1,
+            details: { type: type.name },
+          },
+        ]);
+        const insert = async (executor: Db | Trx): Promise<void> => {
+          if (!(await repository.insertCredential(executor, write, version, recorded)))
+            throw notFound();
+        };
+        if (isDryRun) await tried(db, insert);
+        else if (isNoClaim(claim)) await insert(db);
+        else
+          await db.transaction().execute(async (trx) => {
+            await claim(trx, id);
+            await insert(trx);
+          });
+      },
+      () => {
+        this.#activeKeys.forget(team.id);
+      },
+    );
     return {
-      ...sealed, seal: write.seal, slug: team.slug, description: write.description, labels: write.labels, rotateAfter: write.rotateAfter,
-      problems: [], useCount: null, lastUsedAt: null, deletedAt: null, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub,
-      ...(write.expiresAt === null || isDryRun ? {} : { problems: (await this.getCredential(team, id)).problems }),
+      ...sealed,
+      seal: write.seal,
+      slug: team.slug,
+      description: write.description,
+      labels: write.labels,
+      rotateAfter: write.rotateAfter,
+      problems: [],
+      useCount: null,
+      lastUsedAt: null,
+      deletedAt: null,
+      createdAt: at,
+      createdBy: caller.sub,
+      updatedAt: at,
+      updatedBy: caller.sub,
+      ...(write.expiresAt === null || isDryRun
+        ? {}
+        : { problems: (await this.getCredential(team, id)).problems }),
     };
   }
 
   /**
-   * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. A wider policy, and another destination
-   * of what the vault itself uses, need `credential.manage`. Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken.
+   * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. A
+   * wider policy, and another destination of what the vault itself uses, need `credential.manage`.
+   * Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken.
    */
-  async updateCredential(caller: Caller, located: CredentialRow, role: Role, change: CredentialChange, expected: ExpectedRevision, { isDryRun = false } = {}): Promise<CredentialRow> {
+  async updateCredential(
+    caller: Caller,
+    located: CredentialRow,
+    role: Role,
+    change: CredentialChange,
+    expected: ExpectedRevision,
+    { isDryRun = false } = {},
+  ): Promise<CredentialRow> {
     const { policy } = change;
     if (policy !== undefined) checkPolicy(typeNamed(located.type), policy);
-    return changeCredential(this.#parts, caller, located, expected, async (trx, row, at) => {
-      // SECURITY: against the row as it is now: the policy may have been narrowed since the hook looked at it.
-      if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
-      const changed = changedNames(row, change);
-      const version = await writeNextVersion(this.#parts.keyring, trx, row, change, { by: caller.subject, at });
-      // SECURITY: where the vault sends what it tells of a team is an admin's to say, whoever else may replace the secret.
-      if (version !== undefined && typeNamed(row.type).isForVault === true && isWider(typeNamed(row.type), row, version)) demandManage(role);
-      if (changed.length === 0 && version === undefined) return undefined;
-      return {
-        action: 'credential.update',
-        write: {
-          name: change.name ?? row.name,
-          description: change.description === undefined ? row.description : change.description,
-          labels: change.labels === undefined ? row.labels : change.labels ?? {},
-          expiresAt: change.expiresAt === undefined ? row.expiresAt : change.expiresAt,
-          rotateAfter: change.rotateAfter === undefined ? row.rotateAfter : change.rotateAfter,
-          ...(version === undefined ? {} : {
-            version: version.version, publicFields: version.publicFields, policy: version.policy, secretFieldNames: version.secretFieldNames,
-          }),
-        },
-        details: { changed: [...changed, ...(version?.changed ?? [])] },
-        ...(version === undefined ? {} : { key: version.key }),
-      };
-    }, { isDryRun });
+    return changeCredential(
+      this.#parts,
+      caller,
+      located,
+      expected,
+      async (trx, row, at) => {
+        // SECURITY: against the row as it is now: the policy may have been narrowed since the hook
+        // looked at it.
+        if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
+        const changed = changedNames(row, change);
+        const version = await writeNextVersion(this.#parts.keyring, trx, row, change, {
+          by: caller.subject,
+          at,
+        });
+        // SECURITY: where the vault sends what it tells of a team is an admin's to say, whoever
+        // else may replace the secret.
+        if (
+          version !== undefined &&
+          typeNamed(row.type).isForVault === true &&
+          isWider(typeNamed(row.type), row, version)
+        )
+          demandManage(role);
+        if (changed.length === 0 && version === undefined) return undefined;
+        return {
+          action: 'credential.update',
+          write: {
+            name: change.name ?? row.name,
+            description: change.description === undefined ? row.description : change.description,
+            labels: change.labels === undefined ? row.labels : (change.labels ?? {}),
+            expiresAt: change.expiresAt === undefined ? row.expiresAt : change.expiresAt,
+            rotateAfter: change.rotateAfter === undefined ? row.rotateAfter : change.rotateAfter,
+            ...(version === undefined
+              ? {}
+              : {
+                  version: version.version,
+                  publicFields: version.publicFields,
+                  policy: version.policy,
+                  secretFieldNames: version.secretFieldNames,
+                }),
+          },
+          details: { changed: [...changed, ...(version?.changed ?? [])] },
+          ...(version === undefined ? {} : { key: version.key }),
+        };
+      },
+      { isDryRun },
+    );
   }
 
-  /** Deletes a credential softly: its name is free at once, its rows go after the retention time. Never decrypts. */
-  async deleteCredential(caller: Caller, located: CredentialRow, expected: ExpectedRevision): Promise<void> {
-    await changeCredential(this.#parts, caller, located, expected, async (_trx, { state }) => ({ action: 'credential.delete', write: { state: 'deleted', stateBefore: state === 'disabled' ? state : 'enabled' } }));
+  /**
+   * Deletes a credential softly: its name is free at once, its rows go after the retention time.
+   * Never decrypts.
+   */
+  async deleteCredential(
+    caller: Caller,
+    located: CredentialRow,
+    expected: ExpectedRevision,
+  ): Promise<void> {
+    await changeCredential(this.#parts, caller, located, expected, async (_trx, { state }) => ({
+      action: 'credential.delete',
+      write: { state: 'deleted', stateBefore: state === 'disabled' ? state : 'enabled' },
+    }));
   }
 
   /** Enables or disables a credential. Throws stateConflict when it is so already. */
-  async setState(caller: Caller, located: CredentialRow, state: 'enabled' | 'disabled', claim: Claim): Promise<CredentialRow> {
+  async setState(
+    caller: Caller,
+    located: CredentialRow,
+    state: 'enabled' | 'disabled',
+    claim: Claim,
+  ): Promise<CredentialRow> {
     return changeCredential(this.#parts, caller, located, 'any', async (trx, row) => {
       await claim(trx, row.id);
-      if (row.state === state) throw new AppError('stateConflict', `The credential is ${state} already.`);
-      return { action: state === 'enabled' ? 'credential.enable' : 'credential.disable', write: { state } };
+      if (row.state === state)
+        throw new AppError('stateConflict', `The credential is ${state} already.`);
+      return {
+        action: state === 'enabled' ? 'credential.enable' : 'credential.disable',
+        write: { state },
+      };
     });
   }
 
-  /** The secrets of the current version, for the vault's own use in the caller's name. Throws undecryptable, KeyUnavailable. */
+  /**
+   * The secrets of the current version, for the vault's own use in the caller's name. Throws
+   * undecryptable, KeyUnavailable.
+   */
   openSecrets(caller: Caller, row: CredentialRow): Promise<SecretFields> {
     return openSecrets(this.#parts, caller, row);
   }
 
-  #time(): Date { return new Date(this.#parts.now()); }
+  #time(): Date {
+    return new Date(this.#parts.now());
+  }
 }
 
-type Times<T> = { readonly expiresAt?: T | null | undefined; readonly rotateAfter?: T | null | undefined };
+type Times<T> = {
+  readonly expiresAt?: T | null | undefined;
+  readonly rotateAfter?: T | null | undefined;
+};
 /** The times of a request; what was left out stays left out. */
 export const timesOf = ({ expiresAt, rotateAfter }: Times<string>): Times<Date> => ({
-  ...(expiresAt === undefined ? {} : { expiresAt: timeOf(expiresAt) }), ...(rotateAfter === undefined ? {} : { rotateAfter: timeOf(rotateAfter) }),
+  ...(expiresAt === undefined ? {} : { expiresAt: timeOf(expiresAt) }),
+  ...(rotateAfter === undefined ? {} : { rotateAfter: timeOf(rotateAfter) }),
 });
 
 const timeOf = (text: string | null): Date | null => (text === null ? null : new Date(text));
 
 /** Does it and takes it back. Throws what it throws. */
 async function tried(db: Db, write: (trx: Trx) => Promise<void>): Promise<void> {
-  await db.transaction().execute(async (trx) => { await write(trx); throw new Undone(); }).catch((error: unknown) => { if (!(error instanceof Undone)) throw error; });
+  await db
+    .transaction()
+    .execute(async (trx) => {
+      await write(trx);
+      throw new Undone();
+    })
+    .catch((error: unknown) => {
+      if (!(error instanceof Undone)) throw error;
+    });
 }
 
 /** Which of the columns without a version the change touches. */
 function changedNames(row: CredentialRow, change: CredentialChange): string[] {
   const changed: string[] = [];
   if (change.name !== undefined && change.name !== row.name) changed.push('name');
-  if (change.description !== undefined && change.description !== row.description) changed.push('description');
-  if (change.labels !== undefined && !sameFields(change.labels ?? {}, row.labels)) changed.push('labels');
-  if (change.expiresAt !== undefined && change.expiresAt?.getTime() !== row.expiresAt?.getTime()) changed.push('expiresAt');
-  if (change.rotateAfter !== undefined && change.rotateAfter?.getTime() !== row.rotateAfter?.getTime()) changed.push('rotateAfter');
+  if (change.description !== undefined && change.description !== row.description)
+    changed.push('description');
+  if (change.labels !== undefined && !sameFields(change.labels ?? {}, row.labels))
+    changed.push('labels');
+  if (change.expiresAt !== undefined && change.expiresAt?.getTime() !== row.expiresAt?.getTime())
+    changed.push('expiresAt');
+  if (
+    change.rotateAfter !== undefined &&
+    change.rotateAfter?.getTime() !== row.rotateAfter?.getTime()
+  )
+    changed.push('rotateAfter');
   return changed;
 }

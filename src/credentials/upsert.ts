@@ -1,15 +1,27 @@
-// Storing by name, for infrastructure as code: made where there is none of the name, changed where there is one.
+// Storing by name, for infrastructure as code: made where there is none of the name, changed where
+// there is one.
 import type { Role } from '../db/tables.ts';
 import type { Caller } from '../http/access.ts';
 import { noClaim } from '../http/idempotency.ts';
-import { type ExpectedRevision, preconditionFailed, preconditionRequired } from '../http/preconditions.ts';
+import {
+  type ExpectedRevision,
+  preconditionFailed,
+  preconditionRequired,
+} from '../http/preconditions.ts';
 import { AppError, invalid } from '../shared/errors.ts';
 import type { ChangeParts } from './change.ts';
 import { findCredentialByName } from './repository.ts';
 import type { CredentialInput, CredentialRow, CredentialsService, OwningTeam } from './service.ts';
 
-export interface UpsertInput { readonly input: CredentialInput; readonly expected: ExpectedRevision | undefined; readonly isDryRun: boolean }
-export interface Upserted { readonly action: 'created' | 'changed' | 'unchanged'; readonly row: CredentialRow }
+export interface UpsertInput {
+  readonly input: CredentialInput;
+  readonly expected: ExpectedRevision | undefined;
+  readonly isDryRun: boolean;
+}
+export interface Upserted {
+  readonly action: 'created' | 'changed' | 'unchanged';
+  readonly row: CredentialRow;
+}
 
 /** What is asked of credentials by their names. */
 export class CredentialUpsert {
@@ -21,28 +33,46 @@ export class CredentialUpsert {
   }
 
   /**
-   * Stores the credential of this name, or changes the living one that has it: what is omitted stays, secrets that are sent make a
-   * version, whether they are the same or not, because nobody may learn that. `expected` is asked for only where there is one.
-   * Throws what creating and changing throw, preconditionRequired, preconditionFailed, invalidRequest for another type.
+   * Stores the credential of this name, or changes the living one that has it: what is omitted
+   * stays, secrets that are sent make a version, whether they are the same or not, because nobody
+   * may learn that. `expected` is asked for only where there is one. Throws what creating and
+   * changing throw, preconditionRequired, preconditionFailed, invalidRequest for another type.
    */
-  async put(caller: Caller, team: OwningTeam, role: Role, { input, expected, isDryRun }: UpsertInput): Promise<Upserted> {
+  async put(
+    caller: Caller,
+    team: OwningTeam,
+    role: Role,
+    { input, expected, isDryRun }: UpsertInput,
+  ): Promise<Upserted> {
     const found = await this.#find(team, input.name);
     if (found === undefined) {
       if (expected !== undefined && expected !== 'any') throw preconditionFailed();
       try {
-        return { action: 'created', row: await this.#service.createCredential(caller, team, input, noClaim, { isDryRun }) };
+        return {
+          action: 'created',
+          row: await this.#service.createCredential(caller, team, input, noClaim, { isDryRun }),
+        };
       } catch (error) {
         // Somebody else was faster, and what he made is to be named by its ETag like any other.
-        if (error instanceof AppError && error.code === 'nameTaken' && expected === undefined) throw preconditionRequired();
+        if (error instanceof AppError && error.code === 'nameTaken' && expected === undefined)
+          throw preconditionRequired();
         throw error;
       }
     }
     if (expected === undefined) throw preconditionRequired();
     if (input.type !== found.type) throw invalid('/type', 'immutable');
-    const opened = input.publicFieldNames?.findIndex((name) => !Object.hasOwn(found.publicFields, name)) ?? -1;
+    const opened =
+      input.publicFieldNames?.findIndex((name) => !Object.hasOwn(found.publicFields, name)) ?? -1;
     if (opened >= 0) throw invalid(`/publicFieldNames/${opened}`, 'immutable');
     const { fields, description, labels, expiresAt, rotateAfter, policy } = input;
-    const row = await this.#service.updateCredential(caller, found, role, { fields, description, labels, expiresAt, rotateAfter, policy }, expected, { isDryRun });
+    const row = await this.#service.updateCredential(
+      caller,
+      found,
+      role,
+      { fields, description, labels, expiresAt, rotateAfter, policy },
+      expected,
+      { isDryRun },
+    );
     return { action: row.revision === found.revision ? 'unchanged' : 'changed', row };
   }
 

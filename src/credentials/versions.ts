@@ -1,12 +1,26 @@
-// The writing of versions: whatever is sealed lands under the team's active key or not at all, and a stored secret never follows a
-// destination or a policy that its writer did not know.
-import { DecryptionFailed, type Keyring, type Place, Secret, type SecretFields, type WrappedDataKey } from '../crypto/index.ts';
+// The writing of versions: whatever is sealed lands under the team's active key or not at all, and
+// a stored secret never follows a destination or a policy that its writer did not know.
+import {
+  DecryptionFailed,
+  type Keyring,
+  type Place,
+  Secret,
+  type SecretFields,
+  type WrappedDataKey,
+} from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import { checkForBroker } from './brokerable.ts';
-import { applyFields, demandAllSecrets, type FieldsInput, isWider, type PublicFields, type SecretValues } from './fields.ts';
+import {
+  applyFields,
+  demandAllSecrets,
+  type FieldsInput,
+  isWider,
+  type PublicFields,
+  type SecretValues,
+} from './fields.ts';
 import { adjustHeldTokens, bringsTokens, holdsTokens } from './held-tokens.ts';
 import { policyJson, type Policy } from './policy.ts';
 import * as repository from './repository.ts';
@@ -18,7 +32,10 @@ const attemptsMax = 5;
 /** A version whose token did not open though its key did. */
 export class UndecryptableVersion extends Error {
   readonly version: number;
-  /** Undefined where the token's key is in no state to open anything: that says nothing about the token. */
+  /**
+   * Undefined where the token's key is in no state to open anything: that says nothing about the
+   * token.
+   */
   readonly key: DataKeyId | undefined;
   constructor(version: number, key: DataKeyId | undefined) {
     super('a stored version does not open');
@@ -33,27 +50,59 @@ export class KeyMoved extends Error {}
 
 /** What a new version brings to its credential's row. */
 export interface NewVersion {
-  readonly version: number; readonly key: DataKeyId; readonly publicFields: PublicFields; readonly policy: Policy; readonly secretFieldNames: readonly string[];
+  readonly version: number;
+  readonly key: DataKeyId;
+  readonly publicFields: PublicFields;
+  readonly policy: Policy;
+  readonly secretFieldNames: readonly string[];
   /** What changed, by name; never a value. */
   readonly changed: readonly string[];
 }
 
 /** A version ready for its insert, its secrets sealed. */
 export function sealVersion(
-  keyring: Keyring, key: WrappedDataKey,
-  of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy; secrets: SecretValues; keyHistory: readonly DataKeyId[]; by: SubjectId; at: Date },
+  keyring: Keyring,
+  key: WrappedDataKey,
+  of: {
+    team: TeamId;
+    credential: CredentialId;
+    version: number;
+    type: string;
+    publicFields: PublicFields;
+    policy: Policy;
+    secrets: SecretValues;
+    keyHistory: readonly DataKeyId[];
+    by: SubjectId;
+    at: Date;
+  },
 ): VersionWrite {
   const { team, credential, version, publicFields, policy, secrets, keyHistory, by, at } = of;
   const token = keyring.seal(key, placeOf(of), new Secret(secrets));
-  return { team, credential, version, key: key.id, token, secretFieldNames: Object.keys(secrets).sort(), publicFields, policy, keyHistory, by, at };
+  return {
+    team,
+    credential,
+    version,
+    key: key.id,
+    token,
+    secretFieldNames: Object.keys(secrets).sort(),
+    publicFields,
+    policy,
+    keyHistory,
+    by,
+    at,
+  };
 }
 
 /**
- * Writes the version that a change of fields or policy asks for; undefined when it asks for none. Decrypts only what the change
- * keeps. Throws invalidRequest, secretRequired, UndecryptableVersion.
+ * Writes the version that a change of fields or policy asks for; undefined when it asks for none.
+ * Decrypts only what the change keeps. Throws invalidRequest, secretRequired, UndecryptableVersion.
  */
 export async function writeNextVersion(
-  keyring: Keyring, trx: Trx, row: CredentialRow, change: { fields?: FieldsInput | undefined; policy?: Policy | undefined }, stamp: { by: SubjectId; at: Date },
+  keyring: Keyring,
+  trx: Trx,
+  row: CredentialRow,
+  change: { fields?: FieldsInput | undefined; policy?: Policy | undefined },
+  stamp: { by: SubjectId; at: Date },
 ): Promise<NewVersion | undefined> {
   const type = typeNamed(row.type);
   const policy = change.policy ?? row.policy;
@@ -66,42 +115,93 @@ export async function writeNextVersion(
   if (changed.length === 0) return undefined;
   // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
   if (isWider(type, row, { publicFields, policy })) demandAllSecrets(kept);
-  await adjustHeldTokens(trx, type, row, { publicFields, policy, bringsTokens: bringsTokens(type, row, publicFields, changed) });
-  // Before the value that is kept is read: from here on no rotation starts, so its list of keys is complete.
+  await adjustHeldTokens(trx, type, row, {
+    publicFields,
+    policy,
+    bringsTokens: bringsTokens(type, row, publicFields, changed),
+  });
+  // Before the value that is kept is read: from here on no rotation starts, so its list of keys is
+  // complete.
   const key = await repository.lockActiveKey(trx, row.team);
   if (key === undefined) throw new KeyMoved();
   const held = await keep(keyring, trx, row, kept);
   const all = { ...held.values, ...secrets };
   checkForBroker(type, policy, { ...publicFields, ...all });
   const version = sealVersion(keyring, key, {
-    team: row.team, credential: row.id, version: row.version + 1, type: type.name, publicFields, policy, secrets: all, keyHistory: held.keyHistory, ...stamp,
+    team: row.team,
+    credential: row.id,
+    version: row.version + 1,
+    type: type.name,
+    publicFields,
+    policy,
+    secrets: all,
+    keyHistory: held.keyHistory,
+    ...stamp,
   });
   await addVersion(trx, version);
-  return { version: version.version, key: key.id, publicFields, policy, secretFieldNames: version.secretFieldNames, changed };
+  return {
+    version: version.version,
+    key: key.id,
+    publicFields,
+    policy,
+    secretFieldNames: version.secretFieldNames,
+    changed,
+  };
 }
 
 /**
- * Writes a version that is as an earlier one was: its public fields, its policy, its values. Where fields or policy differ from the
- * current ones it asks `demandRight`, which throws if that may not be. Throws notFound, UndecryptableVersion.
+ * Writes a version that is as an earlier one was: its public fields, its policy, its values. Where
+ * fields or policy differ from the current ones it asks `demandRight`, which throws if that may not
+ * be. Throws notFound, UndecryptableVersion.
  */
 export async function writeVersionAgain(
-  keyring: Keyring, trx: Trx, row: CredentialRow, version: number, demandRight: () => void, stamp: { by: SubjectId; at: Date },
+  keyring: Keyring,
+  trx: Trx,
+  row: CredentialRow,
+  version: number,
+  demandRight: () => void,
+  stamp: { by: SubjectId; at: Date },
 ): Promise<NewVersion> {
   const past = await repository.findVersion(trx, row.team, row.id, version);
   if (past === undefined) throw notFound();
   const { publicFields, policy, secretFieldNames } = past;
-  const isElsewhere = !sameFields(publicFields, row.publicFields) || !samePolicy(policy, row.policy);
+  const isElsewhere =
+    !sameFields(publicFields, row.publicFields) || !samePolicy(policy, row.policy);
   // SECURITY: its secrets go where they went then, which somebody may have had a reason to leave.
   if (isElsewhere) demandRight();
-  await adjustHeldTokens(trx, typeNamed(row.type), row, { publicFields, policy, hadTokens: holdsTokens(secretFieldNames) });
+  await adjustHeldTokens(trx, typeNamed(row.type), row, {
+    publicFields,
+    policy,
+    hadTokens: holdsTokens(secretFieldNames),
+  });
   const key = await repository.lockActiveKey(trx, row.team);
   if (key === undefined) throw new KeyMoved();
-  const held = await keep(keyring, trx, { ...row, version, publicFields, policy }, secretFieldNames);
+  const held = await keep(
+    keyring,
+    trx,
+    { ...row, version, publicFields, policy },
+    secretFieldNames,
+  );
   const next = sealVersion(keyring, key, {
-    team: row.team, credential: row.id, version: row.version + 1, type: row.type, publicFields, policy, secrets: held.values, keyHistory: held.keyHistory, ...stamp,
+    team: row.team,
+    credential: row.id,
+    version: row.version + 1,
+    type: row.type,
+    publicFields,
+    policy,
+    secrets: held.values,
+    keyHistory: held.keyHistory,
+    ...stamp,
   });
   await addVersion(trx, next);
-  return { version: next.version, key: key.id, publicFields, policy, secretFieldNames: next.secretFieldNames, changed: [`version ${version}`] };
+  return {
+    version: next.version,
+    key: key.id,
+    publicFields,
+    policy,
+    secretFieldNames: next.secretFieldNames,
+    changed: [`version ${version}`],
+  };
 }
 
 async function addVersion(trx: Trx, version: VersionWrite): Promise<void> {
@@ -109,17 +209,28 @@ async function addVersion(trx: Trx, version: VersionWrite): Promise<void> {
   await repository.pruneVersions(trx, version.team, version.credential);
 }
 
-interface Kept { readonly values: SecretValues; readonly keyHistory: readonly DataKeyId[] }
+interface Kept {
+  readonly values: SecretValues;
+  readonly keyHistory: readonly DataKeyId[];
+}
 
 /** All secret fields of the current version. Throws UndecryptableVersion, KeyUnavailable. */
-export async function openVersion(keyring: Keyring, executor: Executor, row: CredentialRow): Promise<SecretFields> {
+export async function openVersion(
+  keyring: Keyring,
+  executor: Executor,
+  row: CredentialRow,
+): Promise<SecretFields> {
   const held = await repository.findToken(executor, row.team, row.id, row.version);
   if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   return openHeld(keyring, row, held);
 }
 
 /** The secrets of a held token. Throws UndecryptableVersion, KeyUnavailable. */
-export function openHeld(keyring: Keyring, row: CredentialRow, held: repository.HeldToken): SecretFields {
+export function openHeld(
+  keyring: Keyring,
+  row: CredentialRow,
+  held: repository.HeldToken,
+): SecretFields {
   try {
     return keyring.open(held.key, placeOf({ ...row, credential: row.id }), held.token);
   } catch (error) {
@@ -129,29 +240,48 @@ export function openHeld(keyring: Keyring, row: CredentialRow, held: repository.
 }
 
 /** The stored values of the fields that a merge keeps, and the keys that they were ever under. */
-async function keep(keyring: Keyring, trx: Trx, row: CredentialRow, names: readonly string[]): Promise<Kept> {
+async function keep(
+  keyring: Keyring,
+  trx: Trx,
+  row: CredentialRow,
+  names: readonly string[],
+): Promise<Kept> {
   if (names.length === 0) return { values: {}, keyHistory: [] };
   const held = await repository.findToken(trx, row.team, row.id, row.version);
   if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   const values = openHeld(keyring, row, held).expose();
-  const kept = Object.fromEntries(names.map((name): [string, string] => {
-    const value = Object.hasOwn(values, name) ? values[name] : undefined;
-    if (value === undefined) throw new UndecryptableVersion(row.version, held.key.id);
-    return [name, value];
-  }));
+  const kept = Object.fromEntries(
+    names.map((name): [string, string] => {
+      const value = Object.hasOwn(values, name) ? values[name] : undefined;
+      if (value === undefined) throw new UndecryptableVersion(row.version, held.key.id);
+      return [name, value];
+    }),
+  );
   return { values: kept, keyHistory: held.keyHistory };
 }
 
-/** Runs a write again when the team's key was rotated under it, having told `onMoved`. Throws nameTaken, keyBusy. */
-export async function underActiveKey<T>(write: () => Promise<T>, onMoved: () => void = () => undefined): Promise<T> {
+/**
+ * Runs a write again when the team's key was rotated under it, having told `onMoved`. Throws
+ * nameTaken, keyBusy.
+ */
+export async function underActiveKey<T>(
+  write: () => Promise<T>,
+  onMoved: () => void = () => undefined,
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await write();
     } catch (error) {
-      if (isUniqueViolation(error, 'credential_living_name')) throw new AppError('nameTaken', 'A credential of the team has this name.');
-      const isMoved = error instanceof KeyMoved || isCheckViolation(error, 'token_needs_active_key');
+      if (isUniqueViolation(error, 'credential_living_name'))
+        throw new AppError('nameTaken', 'A credential of the team has this name.');
+      const isMoved =
+        error instanceof KeyMoved || isCheckViolation(error, 'token_needs_active_key');
       if (!isMoved) throw error;
-      if (attempt >= attemptsMax) throw new AppError('keyBusy', 'The key of the team keeps changing; try again.', { retryAfterSeconds: 1, cause: error });
+      if (attempt >= attemptsMax)
+        throw new AppError('keyBusy', 'The key of the team keeps changing; try again.', {
+          retryAfterSeconds: 1,
+          cause: error,
+        });
       onMoved();
     }
   }
@@ -165,15 +295,28 @@ export function typeNamed(name: string): CredentialType {
 }
 
 /** Whether two flat objects say the same. */
-export function sameFields(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>): boolean {
+export function sameFields(
+  a: Readonly<Record<string, unknown>>,
+  b: Readonly<Record<string, unknown>>,
+): boolean {
   const names = Object.keys(a);
-  return names.length === Object.keys(b).length && names.every((name) => Object.hasOwn(b, name) && a[name] === b[name]);
+  return (
+    names.length === Object.keys(b).length &&
+    names.every((name) => Object.hasOwn(b, name) && a[name] === b[name])
+  );
 }
 
-const samePolicy = (a: Policy, b: Policy): boolean => JSON.stringify(policyJson(a)) === JSON.stringify(policyJson(b));
+const samePolicy = (a: Policy, b: Policy): boolean =>
+  JSON.stringify(policyJson(a)) === JSON.stringify(policyJson(b));
 
-function placeOf(of: { team: TeamId; credential: CredentialId; version: number; type: string; publicFields: PublicFields; policy: Policy }): Place {
+function placeOf(of: {
+  team: TeamId;
+  credential: CredentialId;
+  version: number;
+  type: string;
+  publicFields: PublicFields;
+  policy: Policy;
+}): Place {
   const { team, credential, version, type, publicFields, policy } = of;
   return { team, credential, version, type, publicFields, policy: policyJson(policy) };
 }
-

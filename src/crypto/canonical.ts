@@ -1,21 +1,31 @@
-// Canonical JSON (RFC 8785): one value, one text. Hashes, seals and associated data are made over it.
-// What JSON cannot say exactly is refused, because two such values could share one text.
+// Canonical JSON (RFC 8785): one value, one text. Hashes, seals and associated data are made over
+// it. What JSON cannot say exactly is refused, because two such values could share one text.
 import type { JsonObject, JsonValue } from '../shared/json.ts';
 
-/** The canonical text. Throws TypeError for lone surrogates, non-finite numbers, undefined, and objects that are not plain. */
+/**
+ * The canonical text. Throws TypeError for lone surrogates, non-finite numbers, undefined, and
+ * objects that are not plain.
+ */
 export function canonicalJson(value: JsonValue): string {
   switch (typeof value) {
-    case 'string': return text(value);
-    case 'boolean': return value ? 'true' : 'false';
-    case 'number': return number(value);
+    case 'string':
+      return text(value);
+    case 'boolean':
+      return value ? 'true' : 'false';
+    case 'number':
+      return number(value);
     case 'object':
       if (value === null) return 'null';
       return isArray(value) ? array(value) : object(value);
-    default: throw new TypeError('canonical JSON: not a JSON value');
+    default:
+      throw new TypeError('canonical JSON: not a JSON value');
   }
 }
 
-/** The canonical text, or undefined where there is none: a database can hold JSON numbers that are infinite here. */
+/**
+ * The canonical text, or undefined where there is none: a database can hold JSON numbers that are
+ * infinite here.
+ */
 export function findCanonicalJson(value: JsonValue): string | undefined {
   try {
     return canonicalJson(value);
@@ -42,13 +52,15 @@ function number(value: number): string {
 function array(values: readonly JsonValue[]): string {
   let out = '[';
   // By index, because iteration methods skip holes.
-  for (let i = 0; i < values.length; i += 1) out += (i === 0 ? '' : ',') + canonicalJson(values[i] as JsonValue);
+  for (let i = 0; i < values.length; i += 1)
+    out += (i === 0 ? '' : ',') + canonicalJson(values[i] as JsonValue);
   return out + ']';
 }
 
 function object(value: JsonObject): string {
   const prototype: unknown = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) throw new TypeError('canonical JSON: not a plain object');
+  if (prototype !== Object.prototype && prototype !== null)
+    throw new TypeError('canonical JSON: not a plain object');
   let out = '{';
   const names = Object.keys(value);
   // The default order of sort() is by UTF-16 code units, as RFC 8785 wants.

@@ -9,6 +9,7 @@ export function toBase64(bytes: Buffer): string {
 /** The bytes of a text that toBase64 could have made; undefined for every other text. */
 export function fromBase64(text: string): Buffer | undefined {
   const bytes = Buffer.from(text, 'base64url');
-  // SECURITY: Node decodes leniently (other alphabets, blanks, spare bits); a text that does not re-encode to itself is not read.
+  // SECURITY: Node decodes leniently (other alphabets, blanks, spare bits); a text that does not
+  // re-encode to itself is not read.
   return toBase64(bytes) === text ? bytes : undefined;
 }

@@ -1,4 +1,5 @@
-// What a token holds: the secret fields bound to their place. A token that was moved is not opened, though its MAC is right.
+// What a token holds: the secret fields bound to their place. A token that was moved is not opened,
+// though its MAC is right.
 //   { v, team, credential, version, key, type, place, fields, pad } as UTF-8 JSON, padded so that its length tells little
 import { hash } from 'node:crypto';
 import type { CredentialId, DataKeyId, TeamId } from '../shared/ids.ts';
@@ -12,7 +13,10 @@ const smallStepBytes = 256;
 const largeStepBytes = 4096;
 const tail = '"}';
 
-/** Where a token belongs, as its row claims: the version, its type, and where its public fields and policy let it be sent. */
+/**
+ * Where a token belongs, as its row claims: the version, its type, and where its public fields and
+ * policy let it be sent.
+ */
 export interface Place {
   readonly team: TeamId;
   readonly credential: CredentialId;
@@ -24,15 +28,35 @@ export interface Place {
 
 export type SecretFields = Secret<Readonly<Record<string, string>>>;
 
-/** The digest of what decides where the secret may go. Throws for a place that has no canonical form. */
+/**
+ * The digest of what decides where the secret may go. Throws for a place that has no canonical
+ * form.
+ */
 export const placeDigest = (place: Place): string => digestOf(canonicalJson(bound(place)));
 
-/** The plaintext of a token. It is a buffer so that the caller can zero it. `digest` is the place's, where it is known already. */
-export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields, digest = placeDigest(place)): Buffer {
+/**
+ * The plaintext of a token. It is a buffer so that the caller can zero it. `digest` is the place's,
+ * where it is known already.
+ */
+export function packEnvelope(
+  key: DataKeyId,
+  place: Place,
+  secret: SecretFields,
+  digest = placeDigest(place),
+): Buffer {
   const fields = secret.expose();
   if (!isFlat(fields)) throw new TypeError('secret fields are a flat object of strings');
   const { team, credential, version, type } = place;
-  const members = { v: envelopeVersion, team, credential, version, key, type, place: digest, fields };
+  const members = {
+    v: envelopeVersion,
+    team,
+    credential,
+    version,
+    key,
+    type,
+    place: digest,
+    fields,
+  };
   const head = `${JSON.stringify(members).slice(0, -1)},"pad":"`;
   const headBytes = Buffer.byteLength(head);
   const plaintext = Buffer.allocUnsafe(paddedLength(headBytes + tail.length));
@@ -42,23 +66,37 @@ export function packEnvelope(key: DataKeyId, place: Place, secret: SecretFields,
   return plaintext;
 }
 
-/** The same for what a row claims; undefined where that has no canonical form, and then nothing opens there. */
+/**
+ * The same for what a row claims; undefined where that has no canonical form, and then nothing
+ * opens there.
+ */
 export function findPlaceDigest(place: Place): string | undefined {
   const text = findCanonicalJson(bound(place));
   return text === undefined ? undefined : digestOf(text);
 }
 
-/** The fields in the plaintext, if every bound member says what the row claims; else DecryptionFailed. */
-export function unpackEnvelope(key: DataKeyId, place: Place, plaintext: Buffer, digest = findPlaceDigest(place)): SecretFields {
+/**
+ * The fields in the plaintext, if every bound member says what the row claims; else
+ * DecryptionFailed.
+ */
+export function unpackEnvelope(
+  key: DataKeyId,
+  place: Place,
+  plaintext: Buffer,
+  digest = findPlaceDigest(place),
+): SecretFields {
   const envelope = parse(plaintext);
-  // SECURITY: each comparison closes a way to move a token: to another row, team, version, key, type, destination or policy.
-  const isInPlace = envelope.v === envelopeVersion
-    && envelope.team === place.team
-    && envelope.credential === place.credential
-    && envelope.version === place.version
-    && envelope.key === key
-    && envelope.type === place.type
-    && digest !== undefined && envelope.place === digest;
+  // SECURITY: each comparison closes a way to move a token: to another row, team, version, key,
+  // type, destination or policy.
+  const isInPlace =
+    envelope.v === envelopeVersion &&
+    envelope.team === place.team &&
+    envelope.credential === place.credential &&
+    envelope.version === place.version &&
+    envelope.key === key &&
+    envelope.type === place.type &&
+    digest !== undefined &&
+    envelope.place === digest;
   const { fields } = envelope;
   if (!isInPlace || !isFlat(fields)) throw new DecryptionFailed();
   return new Secret(fields);

@@ -1,6 +1,10 @@
-// The failures of cryptography. None carries a value, a cause or a reason: what an attacker could learn from them is "no".
+// The failures of cryptography. None carries a value, a cause or a reason: what an attacker could
+// learn from them is "no".
 
-/** What was given does not open: wrong key, wrong place, changed or malformed. Which of these is never said. */
+/**
+ * What was given does not open: wrong key, wrong place, changed or malformed. Which of these is
+ * never said.
+ */
 export class DecryptionFailed extends Error {
   constructor() {
     super('decryption failed');
@@ -8,7 +12,10 @@ export class DecryptionFailed extends Error {
   }
 }
 
-/** A key is out of reach: its root key is not configured, or does not unwrap it. It says nothing about the tokens under the key. */
+/**
+ * A key is out of reach: its root key is not configured, or does not unwrap it. It says nothing
+ * about the tokens under the key.
+ */
 export class KeyUnavailable extends Error {
   readonly fingerprint: string;
 

@@ -1,4 +1,5 @@
-// The door to cryptography: other folders import only this file. Tokens are reached through Keyring, never through the codec.
+// The door to cryptography: other folders import only this file. Tokens are reached through
+// Keyring, never through the codec.
 export { canonicalJson } from './canonical.ts';
 export type { Place, SecretFields } from './envelope.ts';
 export { DecryptionFailed, KeyUnavailable, RootKeyInvalid } from './errors.ts';

@@ -35,7 +35,8 @@ export class KeyCache {
     const entry = this.#entries.get(held.id);
     if (entry === undefined) return undefined;
     this.#entries.delete(held.id);
-    // SECURITY: what is in the cache speaks only for the row that it was made from, and only for a minute.
+    // SECURITY: what is in the cache speaks only for the row that it was made from, and only for a
+    // minute.
     if (!this.#isFresh(entry) || !isSameRow(entry.held, held)) return undefined;
     this.#entries.set(held.id, entry);
     return entry.key;
@@ -44,7 +45,11 @@ export class KeyCache {
   add(held: WrappedDataKey, key: FernetKey): void {
     for (const [id, entry] of this.#entries) if (!this.#isFresh(entry)) this.#entries.delete(id);
     this.#entries.delete(held.id);
-    this.#entries.set(held.id, { key, held: { ...held, wrapped: Buffer.from(held.wrapped) }, loadedAt: this.#now() });
+    this.#entries.set(held.id, {
+      key,
+      held: { ...held, wrapped: Buffer.from(held.wrapped) },
+      loadedAt: this.#now(),
+    });
     for (const [oldest] of this.#entries) {
       if (this.#entries.size <= this.#entriesMax) break;
       this.#entries.delete(oldest);
@@ -63,6 +68,12 @@ export class KeyCache {
 }
 
 function isSameRow(a: WrappedDataKey, b: WrappedDataKey): boolean {
-  return a.id === b.id && a.team === b.team && a.version === b.version && a.format === b.format
-    && a.rootFingerprint === b.rootFingerprint && a.wrapped.equals(b.wrapped);
+  return (
+    a.id === b.id &&
+    a.team === b.team &&
+    a.version === b.version &&
+    a.format === b.format &&
+    a.rootFingerprint === b.rootFingerprint &&
+    a.wrapped.equals(b.wrapped)
+  );
 }

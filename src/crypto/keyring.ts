@@ -1,5 +1,6 @@
 // The keyring: everything that the vault does with a key is a method here, and no key comes out.
-// It knows nothing of permission: whoever calls has read the key's state in the statement that reads or writes the token.
+// It knows nothing of permission: whoever calls has read the key's state in the statement that
+// reads or writes the token.
 import { randomBytes } from 'node:crypto';
 import type { JsonObject } from '../shared/json.ts';
 import { canonicalJson, findCanonicalJson } from './canonical.ts';
@@ -18,7 +19,16 @@ import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from 
 
 const cacheEntriesMaxDefault = 1000;
 
-export type SealedTable = 'membership' | 'engine' | 'engine_key' | 'credential' | 'broker_ticket' | 'credential_grant' | 'credential_transfer' | 'webhook' | 'notification';
+export type SealedTable =
+  | 'membership'
+  | 'engine'
+  | 'engine_key'
+  | 'credential'
+  | 'broker_ticket'
+  | 'credential_grant'
+  | 'credential_transfer'
+  | 'webhook'
+  | 'notification';
 
 type DataKeyName = Pick<WrappedDataKey, 'id' | 'team' | 'version' | 'format'>;
 
@@ -48,17 +58,26 @@ export class Keyring {
     return { id, team, version, format, ...wrapped, fingerprint };
   }
 
-  /** A Fernet token of the fields, which opens nowhere but at this place. Throws KeyUnavailable when the key does not unwrap. */
+  /**
+   * A Fernet token of the fields, which opens nowhere but at this place. Throws KeyUnavailable when
+   * the key does not unwrap.
+   */
   seal(key: WrappedDataKey, place: Place, fields: SecretFields): string {
     return this.#seal(key, place, fields, BigInt(Math.floor(this.#now() / 1000)));
   }
 
-  /** The fields of a token that was sealed at this place under this key. Throws DecryptionFailed, or KeyUnavailable when the key does not unwrap. */
+  /**
+   * The fields of a token that was sealed at this place under this key. Throws DecryptionFailed, or
+   * KeyUnavailable when the key does not unwrap.
+   */
   open(key: WrappedDataKey, place: Place, token: string): SecretFields {
     return this.#open(key, place, token).fields;
   }
 
-  /** The token under another key of its team, at the same place and with its own timestamp. Throws as `open` and `seal` do. */
+  /**
+   * The token under another key of its team, at the same place and with its own timestamp. Throws
+   * as `open` and `seal` do.
+   */
   reseal(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
     const digest = findPlaceDigest(place);
     if (digest === undefined) throw new DecryptionFailed();
@@ -66,7 +85,10 @@ export class Keyring {
     return this.#seal(to, place, fields, time, digest);
   }
 
-  /** The token under a key of another team, at the same place there and with its own timestamp. Throws as `open` and `seal` do. */
+  /**
+   * The token under a key of another team, at the same place there and with its own timestamp.
+   * Throws as `open` and `seal` do.
+   */
   rehome(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
     const digest = findPlaceDigest(place);
     if (digest === undefined) throw new DecryptionFailed();
@@ -111,7 +133,10 @@ export class Keyring {
     return this.#system.verifyMac(purpose, message, held);
   }
 
-  /** The seal of a row that grants: key version (2 bytes, big endian) ‖ HMAC-SHA256 over canonical JSON of [table, row]. */
+  /**
+   * The seal of a row that grants: key version (2 bytes, big endian) ‖ HMAC-SHA256 over canonical
+   * JSON of [table, row].
+   */
   sealRow(table: SealedTable, row: JsonObject): Buffer {
     return this.#system.seal(canonicalJson([table, row]));
   }
@@ -127,7 +152,10 @@ export class Keyring {
     return this.#system.activeVersion('rowSeal');
   }
 
-  /** Signs the claims of a lease and encrypts them to an engine's key; a compact JWE with a JWT in it. */
+  /**
+   * Signs the claims of a lease and encrypts them to an engine's key; a compact JWE with a JWT in
+   * it.
+   */
   sealLease(claims: Buffer, recipient: RecipientKey): string {
     return signAndEncrypt(claims, this.#system.signer(), recipient);
   }
@@ -151,9 +179,16 @@ export class Keyring {
     }
   }
 
-  #seal(key: WrappedDataKey, place: Place, fields: SecretFields, time: bigint, digest?: string): string {
+  #seal(
+    key: WrappedDataKey,
+    place: Place,
+    fields: SecretFields,
+    time: bigint,
+    digest?: string,
+  ): string {
     // SECURITY: a token under another team's key would leave with that team.
-    if (key.team !== place.team) throw new TypeError('a token is sealed under a key of its own team');
+    if (key.team !== place.team)
+      throw new TypeError('a token is sealed under a key of its own team');
     const plaintext = packEnvelope(key.id, place, fields, digest);
     try {
       return encrypt(this.#dataKey(key), plaintext, time);
@@ -162,7 +197,12 @@ export class Keyring {
     }
   }
 
-  #open(key: WrappedDataKey, place: Place, token: string, digest?: string): { fields: SecretFields; time: bigint } {
+  #open(
+    key: WrappedDataKey,
+    place: Place,
+    token: string,
+    digest?: string,
+  ): { fields: SecretFields; time: bigint } {
     if (key.team !== place.team) throw new DecryptionFailed();
     const { plaintext, time } = decrypt(this.#dataKey(key), token);
     try {
@@ -182,7 +222,8 @@ export class Keyring {
     return key;
   }
 
-  // A key that does not unwrap says nothing about the tokens under it: only a token that its own key did not open is undecryptable.
+  // A key that does not unwrap says nothing about the tokens under it: only a token that its own
+  // key did not open is undecryptable.
   #unwrap(held: WrappedDataKey): Buffer {
     try {
       return this.#roots.unwrap(dataKeyContext(held), held);

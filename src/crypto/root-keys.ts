@@ -38,11 +38,17 @@ export function generateRootKey(): string {
   return toBase64(randomBytes(rootKeyBytes));
 }
 
-/** Reads a comma list whose first key is the primary. Throws RootKeyInvalid, which names the position and never the value. */
+/**
+ * Reads a comma list whose first key is the primary. Throws RootKeyInvalid, which names the
+ * position and never the value.
+ */
 export function parseRootKeys(list: string): RootKeys {
   const keys = list.split(',').map((text, index) => {
     const bytes = fromBase64(text);
-    if (bytes?.length !== rootKeyBytes) throw new RootKeyInvalid(`root key ${index + 1} is not 44 characters of padded urlsafe base64`);
+    if (bytes?.length !== rootKeyBytes)
+      throw new RootKeyInvalid(
+        `root key ${index + 1} is not 44 characters of padded urlsafe base64`,
+      );
     const key = createSecretKey(bytes);
     bytes.fill(0);
     return key;
@@ -50,7 +56,10 @@ export function parseRootKeys(list: string): RootKeys {
   return new RootKeys(keys);
 }
 
-/** The configured root keys: the primary wraps, each unwraps what it wrapped. The keys do not come out. */
+/**
+ * The configured root keys: the primary wraps, each unwraps what it wrapped. The keys do not come
+ * out.
+ */
 export class RootKeys {
   readonly primary: string;
   readonly fingerprints: readonly string[];
@@ -59,7 +68,8 @@ export class RootKeys {
   constructor(keys: readonly KeyObject[]) {
     keys.forEach((key, index) => {
       const fingerprint = fingerprintOf(key);
-      if (this.#keys.has(fingerprint)) throw new RootKeyInvalid(`root key ${index + 1} is in the list twice`);
+      if (this.#keys.has(fingerprint))
+        throw new RootKeyInvalid(`root key ${index + 1} is in the list twice`);
       this.#keys.set(fingerprint, key);
     });
     this.fingerprints = Object.freeze([...this.#keys.keys()]);
@@ -70,15 +80,24 @@ export class RootKeys {
 
   /** Wraps the bytes under the primary. The bytes stay the caller's, to be zeroed. */
   wrap(context: KeyContext, bytes: Buffer): Wrapped {
-    return { rootFingerprint: this.primary, wrapped: encrypt(this.#key(this.primary), context, bytes) };
+    return {
+      rootFingerprint: this.primary,
+      wrapped: encrypt(this.#key(this.primary), context, bytes),
+    };
   }
 
-  /** The bytes, to be zeroed by the caller. Throws KeyUnavailable or, for another context or a changed byte, DecryptionFailed. */
+  /**
+   * The bytes, to be zeroed by the caller. Throws KeyUnavailable or, for another context or a
+   * changed byte, DecryptionFailed.
+   */
   unwrap(context: KeyContext, held: Wrapped): Buffer {
     return decrypt(this.#key(held.rootFingerprint), context, held.wrapped);
   }
 
-  /** What only this root key opens: kept beside the data, it shows at start whether the right key is configured. */
+  /**
+   * What only this root key opens: kept beside the data, it shows at start whether the right key is
+   * configured.
+   */
   makeCanary(fingerprint: string): Buffer {
     return encrypt(this.#key(fingerprint), canaryContext(fingerprint), Buffer.from(canaryText));
   }
@@ -106,21 +125,34 @@ function canaryContext(fingerprint: string): KeyContext {
   return { purpose: 'canary', owner: 'system', key: fingerprint, version: 1, format: 'text' };
 }
 
-/** SECURITY: without the associated data a wrapped key opens as another team's, or for another purpose. */
+/**
+ * SECURITY: without the associated data a wrapped key opens as another team's, or for another
+ * purpose.
+ */
 function associatedData({ purpose, owner, key, version, format }: KeyContext): Buffer {
   return Buffer.from(canonicalJson({ purpose, owner, key, version, format }));
 }
 
 function encrypt(key: KeyObject, context: KeyContext, bytes: Buffer): Buffer {
   const nonce = randomBytes(nonceBytes);
-  const cipher = createCipheriv(algorithm, key, nonce, { authTagLength: tagBytes }).setAAD(associatedData(context));
-  return Buffer.concat([Buffer.of(layoutVersion), nonce, cipher.update(bytes), cipher.final(), cipher.getAuthTag()]);
+  const cipher = createCipheriv(algorithm, key, nonce, { authTagLength: tagBytes }).setAAD(
+    associatedData(context),
+  );
+  return Buffer.concat([
+    Buffer.of(layoutVersion),
+    nonce,
+    cipher.update(bytes),
+    cipher.final(),
+    cipher.getAuthTag(),
+  ]);
 }
 
 function decrypt(key: KeyObject, context: KeyContext, wrapped: Buffer): Buffer {
   const tagAt = wrapped.length - tagBytes;
   if (wrapped[0] !== layoutVersion || tagAt <= ciphertextAt) throw new DecryptionFailed();
-  const decipher = createDecipheriv(algorithm, key, wrapped.subarray(nonceAt, ciphertextAt), { authTagLength: tagBytes })
+  const decipher = createDecipheriv(algorithm, key, wrapped.subarray(nonceAt, ciphertextAt), {
+    authTagLength: tagBytes,
+  })
     .setAAD(associatedData(context))
     .setAuthTag(wrapped.subarray(tagAt));
   const bytes = decipher.update(wrapped.subarray(ciphertextAt, tagAt));

@@ -1,5 +1,14 @@
-// System keys: random, one purpose each, several versions of which one is active. The active one makes, all of them verify.
-import { createHmac, createPrivateKey, createPublicKey, createSecretKey, hash, randomBytes, timingSafeEqual } from 'node:crypto';
+// System keys: random, one purpose each, several versions of which one is active. The active one
+// makes, all of them verify.
+import {
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  createSecretKey,
+  hash,
+  randomBytes,
+  timingSafeEqual,
+} from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { Recent } from '../shared/recent.ts';
 import { canonicalJson } from './canonical.ts';
@@ -54,14 +63,21 @@ interface SigningKey {
   readonly jwk: LeaseJwk;
 }
 
-/** The loaded system keys. It is built whole and never changed, so that a failed load leaves the previous set in use. */
+/**
+ * The loaded system keys. It is built whole and never changed, so that a failed load leaves the
+ * previous set in use.
+ */
 export class SystemKeys {
   readonly #mac = new Map<SystemPurpose, Versions<KeyObject>>();
   readonly #signing: Versions<SigningKey> = { byVersion: new Map() };
-  // Seals that have verified, by the text that they are over: as good as verifying them again for as long as these keys are loaded.
+  // Seals that have verified, by the text that they are over: as good as verifying them again for
+  // as long as these keys are loaded.
   readonly #verified = new Recent<string, Buffer>(sealsRememberedMax);
 
-  /** Throws KeyUnavailable or DecryptionFailed when a row does not unwrap, TypeError when two say the same or two are active. */
+  /**
+   * Throws KeyUnavailable or DecryptionFailed when a row does not unwrap, TypeError when two say
+   * the same or two are active.
+   */
   constructor(roots: RootKeys, rows: readonly WrappedSystemKey[]) {
     for (const row of rows) {
       const bytes = roots.unwrap(systemKeyContext(row), row);
@@ -93,13 +109,23 @@ export class SystemKeys {
     return seal;
   }
 
-  /** Whether the seal is one over this text. One of many is not remembered: a list would push out what is used. */
+  /**
+   * Whether the seal is one over this text. One of many is not remembered: a list would push out
+   * what is used.
+   */
   verifySeal(text: string, seal: Buffer, isOneOfMany = false): boolean {
     if (seal.length !== sealBytes) return false;
     const known = isOneOfMany ? undefined : this.#verified.get(text);
     if (known !== undefined && timingSafeEqual(known, seal)) return true;
-    if (!this.verifyMac('rowSeal', text, { version: seal.readUInt16BE(), mac: seal.subarray(sealVersionBytes) })) return false;
-    if (!isOneOfMany && text.length <= sealedTextLengthMax) this.#verified.set(text, Buffer.from(seal));
+    if (
+      !this.verifyMac('rowSeal', text, {
+        version: seal.readUInt16BE(),
+        mac: seal.subarray(sealVersionBytes),
+      })
+    )
+      return false;
+    if (!isOneOfMany && text.length <= sealedTextLengthMax)
+      this.#verified.set(text, Buffer.from(seal));
     return true;
   }
 
@@ -127,8 +153,14 @@ export class SystemKeys {
   }
 }
 
-/** A fresh system key, wrapped under the primary root key, to be stored as the active one of its purpose. */
-export function newSystemKey(roots: RootKeys, of: { id: string; purpose: SystemPurpose; version: number }): WrappedSystemKey {
+/**
+ * A fresh system key, wrapped under the primary root key, to be stored as the active one of its
+ * purpose.
+ */
+export function newSystemKey(
+  roots: RootKeys,
+  of: { id: string; purpose: SystemPurpose; version: number },
+): WrappedSystemKey {
   const bytes = randomBytes(systemKeyBytes);
   const wrapped = roots.wrap(systemKeyContext(of), bytes);
   bytes.fill(0);
@@ -136,15 +168,31 @@ export function newSystemKey(roots: RootKeys, of: { id: string; purpose: SystemP
 }
 
 /** What a system key's wrapping is bound to. */
-export function systemKeyContext({ id, purpose, version }: { id: string; purpose: SystemPurpose; version: number }): KeyContext {
-  return { purpose, owner: 'system', key: id, version, format: purpose === 'leaseSigning' ? 'ed25519' : 'hmac-sha256' };
+export function systemKeyContext({
+  id,
+  purpose,
+  version,
+}: {
+  id: string;
+  purpose: SystemPurpose;
+  version: number;
+}): KeyContext {
+  return {
+    purpose,
+    owner: 'system',
+    key: id,
+    version,
+    format: purpose === 'leaseSigning' ? 'ed25519' : 'hmac-sha256',
+  };
 }
 
 function add<K>(versions: Versions<K>, row: WrappedSystemKey, key: K): void {
-  if (versions.byVersion.has(row.version)) throw new TypeError(`two system keys are version ${row.version} of ${row.purpose}`);
+  if (versions.byVersion.has(row.version))
+    throw new TypeError(`two system keys are version ${row.version} of ${row.purpose}`);
   versions.byVersion.set(row.version, key);
   if (!row.active) return;
-  if (versions.active !== undefined) throw new TypeError(`two system keys are active for ${row.purpose}`);
+  if (versions.active !== undefined)
+    throw new TypeError(`two system keys are active for ${row.purpose}`);
   versions.active = { version: row.version, key };
 }
 

@@ -1,4 +1,5 @@
-// Opens the database: kysely over pg, one or several hosts, with time limits everywhere. Opening connects to nothing yet.
+// Opens the database: kysely over pg, one or several hosts, with time limits everywhere. Opening
+// connects to nothing yet.
 import { readFileSync } from 'node:fs';
 import { Kysely, PostgresDialect, type Transaction } from 'kysely';
 import pg from 'pg';
@@ -34,7 +35,10 @@ export interface Database {
   close(): Promise<void>;
 }
 
-/** The connections behind a database, for statements that need nothing of kysely: its way to them takes as long as the sending. */
+/**
+ * The connections behind a database, for statements that need nothing of kysely: its way to them
+ * takes as long as the sending.
+ */
 export const connectionsOf = new WeakMap<Executor, Pick<HostPools, 'connect'>>();
 
 /** Throws DatabaseUrlInvalid; connection failures show at the first statement, as NoPrimary. */
@@ -55,7 +59,9 @@ export function openDatabase(options: OpenDatabaseOptions): Database {
   connectionsOf.set(db, pools);
   return {
     db,
-    get host() { return pools.host; },
+    get host() {
+      return pools.host;
+    },
     async close() {
       await db.destroy();
       await pools.end(); // kysely ends the pool only if it was ever used
@@ -70,13 +76,20 @@ export function connectionConfig(url: DatabaseUrl, applicationName: string): pg.
     password: url.password ?? '', // never undefined: pg would look into the environment and into ~/.pgpass
     database: url.database,
     application_name: applicationName,
-    // Stated even where false: pg would otherwise read PGSSLMODE. rejectUnauthorized and the host name are checked by default.
-    ssl: url.isTls ? { rejectUnauthorized: true, ...(url.caPath === undefined ? {} : { ca: readFileSync(url.caPath, 'utf8') }) } : false,
+    // Stated even where false: pg would otherwise read PGSSLMODE. rejectUnauthorized and the host
+    // name are checked by default.
+    ssl: url.isTls
+      ? {
+          rejectUnauthorized: true,
+          ...(url.caPath === undefined ? {} : { ca: readFileSync(url.caPath, 'utf8') }),
+        }
+      : false,
     types: { getTypeParser: typeParser },
   };
 }
 
-// int8 (counts, sequence numbers) as a number, refused where a number would round; date as its text, because a Date would take on a time zone.
+// int8 (counts, sequence numbers) as a number, refused where a number would round; date as its
+// text, because a Date would take on a time zone.
 const typeParser = ((oid: number, format?: 'text' | 'binary') => {
   if (format !== 'binary' && oid === pg.types.builtins.INT8) return readInt8;
   if (format !== 'binary' && oid === pg.types.builtins.DATE) return (text: string) => text;
@@ -85,6 +98,7 @@ const typeParser = ((oid: number, format?: 'text' | 'binary') => {
 
 function readInt8(text: string): number {
   const number = Number(text);
-  if (!Number.isSafeInteger(number)) throw new RangeError('an int8 beyond 2^53 does not fit a number');
+  if (!Number.isSafeInteger(number))
+    throw new RangeError('an int8 beyond 2^53 does not fit a number');
   return number;
 }

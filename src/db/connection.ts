@@ -1,5 +1,6 @@
-// One connection: pg's client with a time limit that the server and this process both keep, named statements, and an honest COMMIT.
-// It sends no start-up parameter but application_name, so that a transaction-pooling proxy can stand in between.
+// One connection: pg's client with a time limit that the server and this process both keep, named
+// statements, and an honest COMMIT. It sends no start-up parameter but application_name, so that a
+// transaction-pooling proxy can stand in between.
 import pg from 'pg';
 import { CommitUnknown, isServerGone, sqlState, StatementTimeout } from './errors.ts';
 
@@ -12,7 +13,10 @@ export interface ConnectionSettings {
   readonly onServerGone: () => void;
 }
 
-/** The name under which each parametrised text is prepared. Bounded: texts over the bound stay unnamed and are planned each time. */
+/**
+ * The name under which each parametrised text is prepared. Bounded: texts over the bound stay
+ * unnamed and are planned each time.
+ */
 export class StatementNames {
   readonly #names = new Map<string, string>();
   readonly #namesMax: number;
@@ -30,11 +34,15 @@ export class StatementNames {
   }
 }
 
-// The server's limit comes first and leaves the connection usable; the client's is for a server that does not answer at all.
+// The server's limit comes first and leaves the connection usable; the client's is for a server
+// that does not answer at all.
 const answerGraceMs = 2_000;
 const idleInTransactionMs = 60_000;
 
-/** A pg.Client. After an unanswered statement or a lost socket every later call fails with the first error, so that kysely's rollback does not hide it. */
+/**
+ * A pg.Client. After an unanswered statement or a lost socket every later call fails with the first
+ * error, so that kysely's rollback does not hide it.
+ */
 export class Connection extends pg.Client {
   readonly #settings: ConnectionSettings;
   readonly #begin: string;
@@ -48,11 +56,16 @@ export class Connection extends pg.Client {
     super(config);
     this.#settings = settings;
     this.#begin = `; set local statement_timeout = ${settings.statementTimeoutMs}; set local idle_in_transaction_session_timeout = ${idleInTransactionMs}`;
-    // Without a listener the loss of a connection in use ends the process; the statement that was running reports the error.
-    this.on('error', () => { this.#isDead = true; });
-    // The commit is durable here but was not awaited on the synchronous standby. A statement on its own commits too, hence the routine.
+    // Without a listener the loss of a connection in use ends the process; the statement that was
+    // running reports the error.
+    this.on('error', () => {
+      this.#isDead = true;
+    });
+    // The commit is durable here but was not awaited on the synchronous standby. A statement on its
+    // own commits too, hence the routine.
     this.on('notice', (notice) => {
-      if (notice.code === '01000' && (this.#isCommitting || notice.routine === 'SyncRepWaitForLSN')) this.#isNotAwaited = true;
+      if (notice.code === '01000' && (this.#isCommitting || notice.routine === 'SyncRepWaitForLSN'))
+        this.#isNotAwaited = true;
     });
   }
 
@@ -64,7 +77,8 @@ export class Connection extends pg.Client {
   // pg's overloads; kysely calls the form (text, values), everything else goes through untouched.
   // biome-ignore lint/suspicious/noExplicitAny: pg's overloads have no common type
   override query(config: any, values?: any, callback?: any): any {
-    if (typeof config !== 'string' || typeof values === 'function' || callback !== undefined) return super.query(config, values, callback);
+    if (typeof config !== 'string' || typeof values === 'function' || callback !== undefined)
+      return super.query(config, values, callback);
     return this.#run(config, (values as unknown[] | undefined) ?? []);
   }
 
@@ -72,7 +86,10 @@ export class Connection extends pg.Client {
     const isCommit = text === 'commit';
     this.#isCommitting = isCommit;
     this.#isNotAwaited = false;
-    const timer = setTimeout(() => this.#abandon(), this.#settings.statementTimeoutMs + answerGraceMs);
+    const timer = setTimeout(
+      () => this.#abandon(),
+      this.#settings.statementTimeoutMs + answerGraceMs,
+    );
     try {
       const result = await this.#send(text, values);
       if (this.#isNotAwaited) throw new CommitUnknown();
@@ -88,18 +105,25 @@ export class Connection extends pg.Client {
   async #send(text: string, values: unknown[]): Promise<pg.QueryResult> {
     if (values.length === 0) {
       // One round trip: the limits ride along with the statement that opens the transaction.
-      if (text === 'begin' || text.startsWith('start transaction')) return (await this.#answerTo({ text: text + this.#begin }) as unknown as pg.QueryResult[])[0]!;
+      if (text === 'begin' || text.startsWith('start transaction'))
+        return (
+          (await this.#answerTo({ text: text + this.#begin })) as unknown as pg.QueryResult[]
+        )[0]!;
       return this.#answerTo({ text });
     }
     const name = this.#settings.names?.of(text);
     return this.#answerTo(name === undefined ? { text, values } : { name, text, values });
   }
 
-  // A promise of our own around pg's callback: answers given by the promise that pg makes live on until the next full collection, and
-  // copying them makes each small collection some thirty times as long.
+  // A promise of our own around pg's callback: answers given by the promise that pg makes live on
+  // until the next full collection, and copying them makes each small collection some thirty times
+  // as long.
   #answerTo(query: pg.QueryConfig): Promise<pg.QueryResult> {
     return new Promise((resolve, reject) => {
-      void super.query(query, (error: Error | null, result: pg.QueryResult) => { if (error) reject(error); else resolve(result); });
+      void super.query(query, (error: Error | null, result: pg.QueryResult) => {
+        if (error) reject(error);
+        else resolve(result);
+      });
     });
   }
 
@@ -131,12 +155,21 @@ interface Wire {
   on(event: string, listener: () => void): void;
 }
 
-// The server would go on with the statement, and with its locks, until it next writes to the socket. Best effort: a second connection carries the request.
+// The server would go on with the statement, and with its locks, until it next writes to the
+// socket. Best effort: a second connection carries the request.
 function cancelOnServer(client: pg.Client): void {
-  const { processID, secretKey } = client as unknown as { processID: number | null; secretKey: number | null };
+  const { processID, secretKey } = client as unknown as {
+    processID: number | null;
+    secretKey: number | null;
+  };
   if (processID === null || secretKey === null) return;
-  const wire = new pg.Connection({ ssl: client.ssl } as unknown as pg.ConnectionConfig) as unknown as Wire;
-  const send = (): void => { wire.cancel(processID, secretKey); wire.end(); };
+  const wire = new pg.Connection({
+    ssl: client.ssl,
+  } as unknown as pg.ConnectionConfig) as unknown as Wire;
+  const send = (): void => {
+    wire.cancel(processID, secretKey);
+    wire.end();
+  };
   wire.once('connect', send);
   wire.once('sslconnect', send);
   wire.on('error', () => undefined); // the connection is given up either way

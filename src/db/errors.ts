@@ -1,6 +1,10 @@
-// What an error of the database means, by SQLSTATE and constraint name: the server's messages depend on its language.
+// What an error of the database means, by SQLSTATE and constraint name: the server's messages
+// depend on its language.
 
-/** Whether the commit took effect is not known: the answer was lost, or the server did not wait for its synchronous standby. */
+/**
+ * Whether the commit took effect is not known: the answer was lost, or the server did not wait for
+ * its synchronous standby.
+ */
 export class CommitUnknown extends Error {
   override name = 'CommitUnknown';
   constructor(options?: ErrorOptions) {
@@ -8,11 +12,17 @@ export class CommitUnknown extends Error {
   }
 }
 
-/** None of the configured hosts accepts connections as a primary. The message has a code per host; the cause is an AggregateError with the rest. */
+/**
+ * None of the configured hosts accepts connections as a primary. The message has a code per host;
+ * the cause is an AggregateError with the rest.
+ */
 export class NoPrimary extends Error {
   override name = 'NoPrimary';
   constructor(errors: readonly unknown[]) {
-    super(`no configured database host accepts connections as a primary (${errors.map(reasonOf).join('; ')})`, { cause: new AggregateError(errors) });
+    super(
+      `no configured database host accepts connections as a primary (${errors.map(reasonOf).join('; ')})`,
+      { cause: new AggregateError(errors) },
+    );
   }
 }
 
@@ -31,7 +41,9 @@ function reasonOf(error: unknown): string {
   return error instanceof NotWritable ? 'takes no writes' : 'no connection';
 }
 
-/** The server did not answer in time. The connection is gone, and the server was asked to cancel. */
+/**
+ * The server did not answer in time. The connection is gone, and the server was asked to cancel.
+ */
 export class StatementTimeout extends Error {
   override name = 'StatementTimeout';
   constructor() {
@@ -50,7 +62,9 @@ export class PoolExhausted extends Error {
 /** The server's SQLSTATE, when the error is one that the server sent. */
 export function sqlState(error: unknown): string | undefined {
   const { code } = fieldsOf(error);
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && /\d/.test(code) ? code : undefined;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && /\d/.test(code)
+    ? code
+    : undefined;
 }
 
 /** A unique constraint or index refused the row; with a name, that one. */
@@ -63,7 +77,10 @@ export function isForeignKeyViolation(error: unknown, constraint?: string): bool
   return violates(error, '23503', constraint);
 }
 
-/** A check constraint, or a trigger that raises check_violation, refused the row; with a name, that one. */
+/**
+ * A check constraint, or a trigger that raises check_violation, refused the row; with a name, that
+ * one.
+ */
 export function isCheckViolation(error: unknown, constraint?: string): boolean {
   return violates(error, '23514', constraint);
 }
@@ -79,23 +96,55 @@ export function isRetryable(error: unknown): boolean {
   return state === '40001' || state === '40P01';
 }
 
-/** The server was promoted, demoted or is going down: this connection, and its siblings, are of no more use. */
+/**
+ * The server was promoted, demoted or is going down: this connection, and its siblings, are of no
+ * more use.
+ */
 export function isServerGone(error: unknown): boolean {
   const state = sqlState(error);
-  return state === '25006' || state === '57P01' || state === '57P02' || state === '57P03' || state === '57P05';
+  return (
+    state === '25006' ||
+    state === '57P01' ||
+    state === '57P02' ||
+    state === '57P03' ||
+    state === '57P05'
+  );
 }
 
-/** The database cannot be used at this moment (away, starting, read-only, overloaded, too slow): 503 and not 500. */
+/**
+ * The database cannot be used at this moment (away, starting, read-only, overloaded, too slow): 503
+ * and not 500.
+ */
 export function isDatabaseDown(error: unknown): boolean {
-  if (error instanceof NoPrimary || error instanceof StatementTimeout || error instanceof PoolExhausted || error instanceof CommitUnknown) return true;
+  if (
+    error instanceof NoPrimary ||
+    error instanceof StatementTimeout ||
+    error instanceof PoolExhausted ||
+    error instanceof CommitUnknown
+  )
+    return true;
   const state = sqlState(error);
-  if (state !== undefined) return isServerGone(error) || state.startsWith('08') || state.startsWith('53') || state === '57014';
+  if (state !== undefined)
+    return (
+      isServerGone(error) || state.startsWith('08') || state.startsWith('53') || state === '57014'
+    );
   const { code, syscall, message } = fieldsOf(error);
   if (typeof code === 'string' && socketErrors.has(code)) return true;
   return typeof syscall === 'string' || (typeof message === 'string' && driverErrors.has(message));
 }
 
-const socketErrors: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT']);
+const socketErrors: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ENOENT',
+]);
 
 // pg gives these no code.
 const driverErrors: ReadonlySet<string> = new Set([
@@ -108,7 +157,10 @@ const driverErrors: ReadonlySet<string> = new Set([
 ]);
 
 function violates(error: unknown, state: string, constraint: string | undefined): boolean {
-  return sqlState(error) === state && (constraint === undefined || fieldsOf(error)['constraint'] === constraint);
+  return (
+    sqlState(error) === state &&
+    (constraint === undefined || fieldsOf(error)['constraint'] === constraint)
+  );
 }
 
 function fieldsOf(error: unknown): Record<string, unknown> {

@@ -1,4 +1,5 @@
-// The several hosts of one database behind the shape of a pool: connections go to the host that is the primary.
+// The several hosts of one database behind the shape of a pool: connections go to the host that is
+// the primary.
 import pg from 'pg';
 import { isServerGone, NoPrimary, NotWritable, PoolExhausted } from './errors.ts';
 import { Connection, type ConnectionSettings } from './connection.ts';
@@ -17,9 +18,15 @@ export interface HostPoolsOptions {
 
 const idleTimeoutMs = 60_000;
 
-/** Pools made when first needed, one per host. `connect` tries the host that answered last, then the others in order; it never gives a connection to a standby. */
+/**
+ * Pools made when first needed, one per host. `connect` tries the host that answered last, then the
+ * others in order; it never gives a connection to a standby.
+ */
 export class HostPools {
-  /** Demanded by kysely, which reads it only to cancel statements, a thing that the vault leaves to time-outs. */
+  /**
+   * Demanded by kysely, which reads it only to cancel statements, a thing that the vault leaves to
+   * time-outs.
+   */
   readonly options = Object.freeze({});
   readonly #given: HostPoolsOptions;
   readonly #pools: (pg.Pool | undefined)[];
@@ -62,11 +69,12 @@ export class HostPools {
   }
 
   async #connectTo(index: number): Promise<pg.PoolClient> {
-    const pool = this.#pools[index] ??= this.#open(index);
+    const pool = (this.#pools[index] ??= this.#open(index));
     try {
       const client = await pool.connect();
       const release = client.release.bind(client);
-      client.release = (error) => release(error ?? ((client as unknown as Connection).isSpent || this.#retired.has(pool)));
+      client.release = (error) =>
+        release(error ?? ((client as unknown as Connection).isSpent || this.#retired.has(pool)));
       return client;
     } catch (error) {
       throw isWaitingTimeout(error) ? new PoolExhausted() : error;
@@ -78,7 +86,10 @@ export class HostPools {
   #open(index: number): pg.Pool {
     if (this.#ending !== undefined) throw new Error('the database was closed');
     const { connection, settings, hosts, poolMax, connectTimeoutMs, onError } = this.#given;
-    const connectionSettings: ConnectionSettings = { ...settings, onServerGone: () => this.#retire(index, pool) };
+    const connectionSettings: ConnectionSettings = {
+      ...settings,
+      onServerGone: () => this.#retire(index, pool),
+    };
     const pool: pg.Pool = new pg.Pool({
       ...connection,
       ...hosts[index]!,
@@ -94,7 +105,8 @@ export class HostPools {
       },
       verify: (client, done) => void verifyPrimary(client).then(() => done(), done),
     });
-    // Without a listener the loss of an idle connection ends the process. One told to go means that its siblings are told too.
+    // Without a listener the loss of an idle connection ends the process. One told to go means that
+    // its siblings are told too.
     pool.on('error', (error) => {
       if (isServerGone(error)) this.#retire(index, pool);
       onError(error);
@@ -102,24 +114,38 @@ export class HostPools {
     return pool;
   }
 
-  // Connections in use finish what they do and are closed when released; idle ones are closed now; the next ones are verified afresh.
+  // Connections in use finish what they do and are closed when released; idle ones are closed now;
+  // the next ones are verified afresh.
   #retire(index: number, pool: pg.Pool): void {
-    if (this.#pools[index] !== pool || this.#ending !== undefined) return; // what is being closed already is not closed twice
+    // what is being closed already is not closed twice
+    if (this.#pools[index] !== pool || this.#ending !== undefined) return;
     this.#pools[index] = undefined;
     this.#retired.set(pool, undefined);
     this.#endIfUnused(pool);
   }
 
-  // A pool that ends forgets who waits in its queue: first they are served, with connections that it opens for them.
+  // A pool that ends forgets who waits in its queue: first they are served, with connections that
+  // it opens for them.
   #endIfUnused(pool: pg.Pool): void {
-    if (!this.#retired.has(pool) || this.#retired.get(pool) !== undefined || pool.waitingCount > 0) return;
-    this.#retired.set(pool, pool.end().finally(() => this.#retired.delete(pool)));
+    if (!this.#retired.has(pool) || this.#retired.get(pool) !== undefined || pool.waitingCount > 0)
+      return;
+    this.#retired.set(
+      pool,
+      pool.end().finally(() => this.#retired.delete(pool)),
+    );
   }
 }
 
-/** Throws unless the connected server takes writes: a standby does not, nor does a primary that was set read-only. */
+/**
+ * Throws unless the connected server takes writes: a standby does not, nor does a primary that was
+ * set read-only.
+ */
 export async function verifyPrimary(client: pg.ClientBase): Promise<void> {
-  const { rows: [row] } = await client.query<{ isWritable: boolean }>(`select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "isWritable"`);
+  const {
+    rows: [row],
+  } = await client.query<{ isWritable: boolean }>(
+    `select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "isWritable"`,
+  );
   if (row?.isWritable !== true) throw new NotWritable();
 }
 

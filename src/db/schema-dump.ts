@@ -1,40 +1,87 @@
-// The whole schema as readable SQL, from the catalogue: what the migrations add up to. Deterministic: the committed docs/schema.sql is compared byte by byte.
-// Left out: the monthly partitions, which come and go, all rows, and privileges, which belong to the deployment. What the dump cannot show is an error, never an omission.
+// The whole schema as readable SQL, from the catalogue: what the migrations add up to.
+// Deterministic: the committed docs/schema.sql is compared byte by byte. Left out: the monthly
+// partitions, which come and go, all rows, and privileges, which belong to the deployment. What the
+// dump cannot show is an error, never an omission.
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from './client.ts';
 
-interface Table { readonly oid: number; readonly name: string; readonly comment: string | null; readonly partitionKey: string | null }
-interface Column { readonly table: number; readonly name: string; readonly definition: string; readonly comment: string | null }
-interface Piece { readonly table: number; readonly definition: string }
+interface Table {
+  readonly oid: number;
+  readonly name: string;
+  readonly comment: string | null;
+  readonly partitionKey: string | null;
+}
+interface Column {
+  readonly table: number;
+  readonly name: string;
+  readonly definition: string;
+  readonly comment: string | null;
+}
+interface Piece {
+  readonly table: number;
+  readonly definition: string;
+}
 
-const head = '-- The schema that the migrations make, for reading. Generated: `npm run -s vault -- schema > docs/schema.sql`.\n';
+const head =
+  '-- The schema that the migrations make, for reading. Generated: `npm run -s vault -- schema > docs/schema.sql`.\n';
 
-/** Dumps the current schema of the database. Throws where it holds an object of a kind that the dump does not know. */
+/**
+ * Dumps the current schema of the database. Throws where it holds an object of a kind that the dump
+ * does not know.
+ */
 export async function dumpSchema(executor: Executor): Promise<string> {
-  const rows = async <T>(query: RawBuilder<T>): Promise<readonly T[]> => (await query.execute(executor)).rows;
+  const rows = async <T>(query: RawBuilder<T>): Promise<readonly T[]> =>
+    (await query.execute(executor)).rows;
   const strangers = await rows(strangersQuery);
-  if (strangers.length > 0) throw new Error(`the schema dump does not know how to show ${strangers.map(({ name }) => name).join(', ')}`);
+  if (strangers.length > 0)
+    throw new Error(
+      `the schema dump does not know how to show ${strangers.map(({ name }) => name).join(', ')}`,
+    );
   const [tables, columns, constraints, indexes, triggers, functions] = [
-    await rows(tablesQuery), await rows(columnsQuery), await rows(constraintsQuery), await rows(indexesQuery), await rows(triggersQuery), await rows(functionsQuery),
+    await rows(tablesQuery),
+    await rows(columnsQuery),
+    await rows(constraintsQuery),
+    await rows(indexesQuery),
+    await rows(triggersQuery),
+    await rows(functionsQuery),
   ];
-  const of = <T extends { table: number }>(list: readonly T[], { oid }: Table): readonly T[] => list.filter(({ table }) => table === oid);
+  const of = <T extends { table: number }>(list: readonly T[], { oid }: Table): readonly T[] =>
+    list.filter(({ table }) => table === oid);
   const sections = [
-    ...tables.map((table) => tableText(table, of(columns, table), of(constraints, table), [...of(indexes, table), ...of(triggers, table)])),
+    ...tables.map((table) =>
+      tableText(table, of(columns, table), of(constraints, table), [
+        ...of(indexes, table),
+        ...of(triggers, table),
+      ]),
+    ),
     ...functions.map(({ definition }) => `${definition.trimEnd()};\n`),
   ];
   return [head, ...sections].join('\n');
 }
 
-function tableText(table: Table, columns: readonly Column[], constraints: readonly Piece[], after: readonly Piece[]): string {
+function tableText(
+  table: Table,
+  columns: readonly Column[],
+  constraints: readonly Piece[],
+  after: readonly Piece[],
+): string {
   const lines = [
     ...columns.map(({ name, definition, comment }) => ({ text: `${name} ${definition}`, comment })),
     ...constraints.map(({ definition }) => ({ text: definition, comment: null })),
-  ].map(({ text, comment }, index, all) => `  ${text}${index < all.length - 1 ? ',' : ''}${comment === null ? '' : ` -- ${comment}`}`);
+  ].map(
+    ({ text, comment }, index, all) =>
+      `  ${text}${index < all.length - 1 ? ',' : ''}${comment === null ? '' : ` -- ${comment}`}`,
+  );
   const partition = table.partitionKey === null ? '' : ` partition by ${table.partitionKey}`;
   return [
     ...(table.comment === null ? [] : [`-- ${table.comment.replaceAll('\n', '\n-- ')}`]),
-    `create table ${table.name} (`, ...lines, `)${partition};`,
-    ...after.map(({ definition }) => `${definition.replace(/^CREATE (?:UNIQUE INDEX|INDEX|CONSTRAINT TRIGGER|TRIGGER)/, (words) => words.toLowerCase())};`),
+    `create table ${table.name} (`,
+    ...lines,
+    `)${partition};`,
+    ...after.map(
+      ({ definition }) =>
+        `${definition.replace(/^CREATE (?:UNIQUE INDEX|INDEX|CONSTRAINT TRIGGER|TRIGGER)/, (words) => words.toLowerCase())};`,
+    ),
     '',
   ].join('\n');
 }
@@ -83,7 +130,8 @@ const functionsQuery = sql<{ definition: string }>`
   where pronamespace = current_schema()::regnamespace and prokind in ('f', 'p')
   order by proname collate "C", pg_get_function_identity_arguments(oid) collate "C"`;
 
-// Everything else that a migration can make in the schema, by name: views, sequences of their own, types, policies, rules, tables with row security, aggregates, extensions.
+// Everything else that a migration can make in the schema, by name: views, sequences of their own,
+// types, policies, rules, tables with row security, aggregates, extensions.
 const strangersQuery = sql<{ name: string }>`
   select relname as name from pg_class c where ${ours} and (relrowsecurity or relkind not in ('r', 'p', 'i', 'I', 't', 'S', 'c') or (relispartition and relkind in ('r', 'p') and not ${isMonth})
     or (relkind = 'S' and not exists (select from pg_depend where objid = c.oid and deptype = 'i')))

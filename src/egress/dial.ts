@@ -1,6 +1,11 @@
 // A connection to addresses that were checked, to them and no others; TLS by the name.
 import { connect as connectTcp, type LookupFunction, type Socket } from 'node:net';
-import { connect as connectTls, createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import {
+  connect as connectTls,
+  createSecureContext,
+  getCACertificates,
+  type SecureContext,
+} from 'node:tls';
 import { type EgressStep, EgressFailed } from './failure.ts';
 
 export interface Dial {
@@ -13,48 +18,100 @@ export interface Dial {
   readonly timeoutMs: number;
 }
 
-/** What certificates are checked against: the authorities that Node trusts, and those that the operator adds. */
+/**
+ * What certificates are checked against: the authorities that Node trusts, and those that the
+ * operator adds.
+ */
 export function trustedAuthorities(ca: string | undefined): SecureContext {
-  return createSecureContext({ minVersion: 'TLSv1.2', ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }) });
+  return createSecureContext({
+    minVersion: 'TLSv1.2',
+    ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
+  });
 }
 
-/** Turns a plain connection to TLS, by the name that was dialled. Throws EgressFailed; the socket is closed then. */
-export function secure(socket: Socket, { host, trust, timeoutMs }: { host: string; trust: SecureContext; timeoutMs: number }): Promise<Socket> {
+/**
+ * Turns a plain connection to TLS, by the name that was dialled. Throws EgressFailed; the socket is
+ * closed then.
+ */
+export function secure(
+  socket: Socket,
+  { host, trust, timeoutMs }: { host: string; trust: SecureContext; timeoutMs: number },
+): Promise<Socket> {
   // SECURITY: said outright, because an environment variable turns the default off.
-  return settled(connectTls({ socket, servername: host, secureContext: trust, rejectUnauthorized: true }), { ready: 'secureConnect', from: 'tls', timeoutMs });
+  return settled(
+    connectTls({ socket, servername: host, secureContext: trust, rejectUnauthorized: true }),
+    { ready: 'secureConnect', from: 'tls', timeoutMs },
+  );
 }
 
-/** Connects, in the order in which the addresses stand, with a head start for each. Throws EgressFailed; no socket stays open then. */
-export function dial({ host, port, addresses, trust, protocols, timeoutMs }: Dial): Promise<Socket> {
-  // SECURITY: the answer of the check stands in for the resolver, so that a second answer of the name server is never asked for.
+/**
+ * Connects, in the order in which the addresses stand, with a head start for each. Throws
+ * EgressFailed; no socket stays open then.
+ */
+export function dial({
+  host,
+  port,
+  addresses,
+  trust,
+  protocols,
+  timeoutMs,
+}: Dial): Promise<Socket> {
+  // SECURITY: the answer of the check stands in for the resolver, so that a second answer of the
+  // name server is never asked for.
   const lookup: LookupFunction = (_name, { all }, done) => {
     const found = addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
     if (all === true) done(null, found);
     else done(null, found[0]!.address, found[0]!.family);
   };
   const common = { host, port, lookup, autoSelectFamily: true, noDelay: true, keepAlive: true };
-  const socket = trust === undefined ? connectTcp(common) : connectTls({
-    // SECURITY: the same as above.
-    ...common, servername: host, secureContext: trust, rejectUnauthorized: true, ALPNProtocols: [...protocols],
+  const socket =
+    trust === undefined
+      ? connectTcp(common)
+      : connectTls({
+          // SECURITY: the same as above.
+          ...common,
+          servername: host,
+          secureContext: trust,
+          rejectUnauthorized: true,
+          ALPNProtocols: [...protocols],
+        });
+  return settled(socket, {
+    ready: trust === undefined ? 'connect' : 'secureConnect',
+    from: 'connect',
+    timeoutMs,
   });
-  return settled(socket, { ready: trust === undefined ? 'connect' : 'secureConnect', from: 'connect', timeoutMs });
 }
 
 /** The socket when it is ready; else it is destroyed. */
-function settled(socket: Socket, { ready, from, timeoutMs }: { ready: 'connect' | 'secureConnect'; from: 'connect' | 'tls'; timeoutMs: number }): Promise<Socket> {
+function settled(
+  socket: Socket,
+  {
+    ready,
+    from,
+    timeoutMs,
+  }: { ready: 'connect' | 'secureConnect'; from: 'connect' | 'tls'; timeoutMs: number },
+): Promise<Socket> {
   return new Promise((resolve, reject) => {
     let step: Exclude<EgressStep, 'timeout'> = from;
     const fail = (failure: EgressStep, cause?: unknown): void => {
       clearTimeout(timer);
-      socket.on('error', () => undefined);   // what comes after the failure changes nothing
+      socket.on('error', () => undefined); // what comes after the failure changes nothing
       socket.destroy();
       reject(new EgressFailed(failure, { cause, during: step }));
     };
-    const timer = setTimeout(() => { fail('timeout'); }, timeoutMs);
-    const onError = (error: Error): void => { fail(step, error); };
-    const onClose = (): void => { fail(step); };
+    const timer = setTimeout(() => {
+      fail('timeout');
+    }, timeoutMs);
+    const onError = (error: Error): void => {
+      fail(step, error);
+    };
+    const onClose = (): void => {
+      fail(step);
+    };
     socket.once('error', onError).once('close', onClose);
-    socket.once('connect', () => { step = 'tls'; });
+    socket.once('connect', () => {
+      step = 'tls';
+    });
     socket.once(ready, () => {
       clearTimeout(timer);
       socket.off('error', onError).off('close', onClose);

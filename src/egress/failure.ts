@@ -1,6 +1,8 @@
 // The one failure of dialling out. It says at which step, and nothing that the other side sent.
 
-/** `name` is one answer for a name that does not resolve and for a target that may not be dialled. */
+/**
+ * `name` is one answer for a name that does not resolve and for a target that may not be dialled.
+ */
 export type EgressStep = 'name' | 'connect' | 'tls' | 'timeout' | 'response';
 
 const messages: Readonly<Record<EgressStep, string>> = {
@@ -16,7 +18,10 @@ export class EgressFailed extends Error {
   readonly step: EgressStep;
   /** For `timeout`: what was being waited for. */
   readonly during: Exclude<EgressStep, 'timeout'>;
-  constructor(step: EgressStep, options: { cause?: unknown; during?: Exclude<EgressStep, 'timeout'> } = {}) {
+  constructor(
+    step: EgressStep,
+    options: { cause?: unknown; during?: Exclude<EgressStep, 'timeout'> } = {},
+  ) {
     super(messages[step], options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'EgressFailed';
     this.step = step;
@@ -24,7 +29,11 @@ export class EgressFailed extends Error {
   }
 }
 
-const timeouts: ReadonlySet<string> = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT', 'UND_ERR_CONNECT_TIMEOUT']);
+const timeouts: ReadonlySet<string> = new Set([
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
 
 /** What a dispatcher of the egress threw, as the failure that it is. */
 export function egressFailure(error: unknown): EgressFailed {

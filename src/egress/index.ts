@@ -1,5 +1,6 @@
-// The door to the outside: everything that dials goes through here, with one rule. A target is a DNS name whose addresses are all global unicast, or one that the
-// operator allowed; what was checked is what is connected to; TLS is always verified; no proxy, no redirect.
+// The door to the outside: everything that dials goes through here, with one rule. A target is a
+// DNS name whose addresses are all global unicast, or one that the operator allowed; what was
+// checked is what is connected to; TLS is always verified; no proxy, no redirect.
 import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { type Dispatcher, Pool } from 'undici';
@@ -22,7 +23,10 @@ export type { Dispatcher } from 'undici';
 
 export interface EgressParts {
   readonly allow: readonly AllowRule[];
-  /** The vault's own listeners and database; asked at every check, because a free port is known only later. */
+  /**
+   * The vault's own listeners and database; asked at every check, because a free port is known only
+   * later.
+   */
   readonly own: () => readonly OwnEndpoint[];
   /** Certificates, in PEM, of authorities that count beside the usual ones. */
   readonly ca?: string | undefined;
@@ -35,7 +39,10 @@ export interface EgressParts {
 /** A target that may be dialled, and where. */
 export interface CheckedOrigin extends Origin {
   readonly addresses: readonly string[];
-  /** A rule of the operator names it, for these addresses: only then may a secret go over a connection without TLS. */
+  /**
+   * A rule of the operator names it, for these addresses: only then may a secret go over a
+   * connection without TLS.
+   */
   readonly isAllowedPlain: boolean;
 }
 
@@ -76,52 +83,85 @@ export class Egress {
   constructor(parts: EgressParts) {
     this.#parts = parts;
     this.#connectMs = parts.connectMs ?? connectMsDefault;
-    this.#names = new NameCache(parts.resolve ?? systemResolve(), { limitMs: this.#connectMs, keepMs: parts.rememberNamesMs ?? rememberNamesMsDefault });
+    this.#names = new NameCache(parts.resolve ?? systemResolve(), {
+      limitMs: this.#connectMs,
+      keepMs: parts.rememberNamesMs ?? rememberNamesMsDefault,
+    });
     this.#headersMs = parts.headersMs ?? headersMsDefault;
   }
 
-  /** The target with its addresses. Throws EgressFailed `name`: the same for a name without addresses and for what may not be dialled. */
+  /**
+   * The target with its addresses. Throws EgressFailed `name`: the same for a name without
+   * addresses and for what may not be dialled.
+   */
   async check(origin: Origin, team: string): Promise<CheckedOrigin> {
     const checked = await this.#checkHost(origin.host, origin.port, team);
-    // SECURITY: without TLS anybody on the way reads the secret, so only where the operator knows the way.
+    // SECURITY: without TLS anybody on the way reads the secret, so only where the operator knows
+    // the way.
     if (origin.protocol !== 'https:' && !checked.isAllowedPlain) throw new EgressFailed('name');
     return { ...checked, protocol: origin.protocol };
   }
 
-  /** A dispatcher whose connections go to the addresses checked now. Ask for it at each use: one that was not asked for lately gets closed when it is idle. */
+  /**
+   * A dispatcher whose connections go to the addresses checked now. Ask for it at each use: one
+   * that was not asked for lately gets closed when it is idle.
+   */
   async dispatcher(origin: Origin, team: string): Promise<Dispatcher> {
     const checked = await this.check(origin, team);
     // SECURITY: teams share no connection, and a name that moves gets new ones.
-    const key = [checked.protocol, checked.host, checked.port, team, ...checked.addresses].join(' ');
+    const key = [checked.protocol, checked.host, checked.port, team, ...checked.addresses].join(
+      ' ',
+    );
     const known = this.#pools.get(key);
     const pool = known?.pool ?? this.#open(checked);
-    this.#pools.delete(key);   // the one used last stands last
+    this.#pools.delete(key); // the one used last stands last
     this.#pools.set(key, { pool, usedAt: performance.now() });
     this.#closeIdle();
     return pool;
   }
 
   /** A connection by itself. The caller closes it. Throws EgressFailed. */
-  async connect(host: string, port: number, options: { team: string; tls: boolean; timeoutMs: number }): Promise<Socket> {
+  async connect(
+    host: string,
+    port: number,
+    options: { team: string; tls: boolean; timeoutMs: number },
+  ): Promise<Socket> {
     const checked = await this.#checkHost(host, port, options.team);
-    return dial({ ...checked, trust: options.tls ? this.trust : undefined, protocols: [], timeoutMs: Math.min(options.timeoutMs, this.#connectMs) });
+    return dial({
+      ...checked,
+      trust: options.tls ? this.trust : undefined,
+      protocols: [],
+      timeoutMs: Math.min(options.timeoutMs, this.#connectMs),
+    });
   }
 
-  /** A connection of `connect` turned to TLS, its certificate checked for the host. Throws EgressFailed; the connection is closed then. */
+  /**
+   * A connection of `connect` turned to TLS, its certificate checked for the host. Throws
+   * EgressFailed; the connection is closed then.
+   */
   secure(socket: Socket, host: string, options: { timeoutMs: number }): Promise<Socket> {
-    return secure(socket, { host, trust: this.trust, timeoutMs: Math.min(options.timeoutMs, this.#connectMs) });
+    return secure(socket, {
+      host,
+      trust: this.trust,
+      timeoutMs: Math.min(options.timeoutMs, this.#connectMs),
+    });
   }
 
   /** One exchange over HTTP, whole. A redirect is an answer like any other. Throws EgressFailed. */
   async request(request: EgressRequest): Promise<Answer> {
     const target = parseTarget(request.url);
     if (target === undefined) throw new EgressFailed('name');
-    return exchange({ ...request, path: target.path, headersMs: this.#headersMs, dispatcher: () => this.dispatcher(target.origin, request.team) });
+    return exchange({
+      ...request,
+      path: target.path,
+      headersMs: this.#headersMs,
+      dispatcher: () => this.dispatcher(target.origin, request.team),
+    });
   }
 
   /** What certificates are checked against; for a connection that turns to TLS later. */
   get trust(): SecureContext {
-    return this.#trust ??= trustedAuthorities(this.#parts.ca);
+    return (this.#trust ??= trustedAuthorities(this.#parts.ca));
   }
 
   /** Ends every connection. */
@@ -132,25 +172,48 @@ export class Egress {
     await Promise.all(pools.map(({ pool }) => pool.destroy()));
   }
 
-  async #checkHost(given: string, port: number, team: string): Promise<Omit<CheckedOrigin, 'protocol'>> {
+  async #checkHost(
+    given: string,
+    port: number,
+    team: string,
+  ): Promise<Omit<CheckedOrigin, 'protocol'>> {
     const host = hostName(given);
     if (host === undefined || this.#isClosed) throw new EgressFailed('name');
     const rules = rulesFor(this.#parts.allow, { host, port, team });
     const addresses = await this.#names.find(host, { isOperators: rules.length > 0 });
     const verdicts = this.#verdicts.get(addresses) ?? new Map<string, Verdict>();
     this.#verdicts.set(addresses, verdicts);
-    const verdict = verdicts.get(`${port} ${team}`) ?? await this.#judge({ host, port, addresses }, rules);
+    const verdict =
+      verdicts.get(`${port} ${team}`) ?? (await this.#judge({ host, port, addresses }, rules));
     verdicts.set(`${port} ${team}`, verdict);
     if (verdict === 'refused') throw new EgressFailed('name');
-    return { host, port, addresses: addresses.slice(0, addressesMax), isAllowedPlain: verdict === 'allowedPlain' };
+    return {
+      host,
+      port,
+      addresses: addresses.slice(0, addressesMax),
+      isAllowedPlain: verdict === 'allowedPlain',
+    };
   }
 
-  async #judge({ host, port, addresses }: { host: string; port: number; addresses: readonly string[] }, rules: readonly AllowRule[]): Promise<Verdict> {
+  async #judge(
+    { host, port, addresses }: { host: string; port: number; addresses: readonly string[] },
+    rules: readonly AllowRule[],
+  ): Promise<Verdict> {
     const parsed = addresses.map(parseAddress);
     const known = parsed.filter((address): address is Address => address !== undefined);
-    // SECURITY: one address that may not be dialled refuses the name: it is nobody's mistake to have a public name point inside.
-    const isRefused = known.length === 0 || known.length !== parsed.length || known.some((address) => isNever(address) || !(isAllowedBy(rules, address) || isGlobalUnicast(address)));
-    if (isRefused || await isOwn({ host, port, addresses: known }, this.#parts.own(), this.#names)) return 'refused';
+    // SECURITY: one address that may not be dialled refuses the name: it is nobody's mistake to
+    // have a public name point inside.
+    const isRefused =
+      known.length === 0 ||
+      known.length !== parsed.length ||
+      known.some(
+        (address) => isNever(address) || !(isAllowedBy(rules, address) || isGlobalUnicast(address)),
+      );
+    if (
+      isRefused ||
+      (await isOwn({ host, port, addresses: known }, this.#parts.own(), this.#names))
+    )
+      return 'refused';
     return known.every((address) => isAllowedBy(rules, address)) ? 'allowedPlain' : 'allowed';
   }
 
@@ -158,10 +221,28 @@ export class Egress {
     const { protocol, host, port, addresses } = checked;
     const trust = protocol === 'https:' ? this.trust : undefined;
     return new Pool(`${protocol}//${host}:${port}`, {
-      connections: connectionsPerPool, pipelining: 1, allowH2: false, headersTimeout: this.#headersMs,
-      // SECURITY: what undici hands in is left aside; it takes the name of the certificate from a Host header.
+      connections: connectionsPerPool,
+      pipelining: 1,
+      allowH2: false,
+      headersTimeout: this.#headersMs,
+      // SECURITY: what undici hands in is left aside; it takes the name of the certificate from a
+      // Host header.
       connect: (_options, done) => {
-        dial({ host, port, addresses, trust, protocols: ['http/1.1'], timeoutMs: this.#connectMs }).then((socket) => { done(null, socket); }, (error: unknown) => { done(error as Error, null); });
+        dial({
+          host,
+          port,
+          addresses,
+          trust,
+          protocols: ['http/1.1'],
+          timeoutMs: this.#connectMs,
+        }).then(
+          (socket) => {
+            done(null, socket);
+          },
+          (error: unknown) => {
+            done(error as Error, null);
+          },
+        );
       },
     });
   }
@@ -171,7 +252,8 @@ export class Egress {
     for (const [key, { pool, usedAt }] of this.#pools) {
       if (usedAt >= before && this.#pools.size <= poolsMax) break;
       this.#pools.delete(key);
-      void pool.close().catch(() => undefined);   // waits for what it has begun; there is nobody to tell
+      // waits for what it has begun; there is nobody to tell
+      void pool.close().catch(() => undefined);
     }
   }
 }

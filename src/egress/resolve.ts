@@ -1,9 +1,13 @@
-// From names to addresses. Names that people choose are asked of DNS as they are, without search domains and without the process's few threads; names that the
-// operator chose are looked up as the operating system does, hosts file included.
+// From names to addresses. Names that people choose are asked of DNS as they are, without search
+// domains and without the process's few threads; names that the operator chose are looked up as the
+// operating system does, hosts file included.
 import { lookup, Resolver } from 'node:dns/promises';
 
 /** Every address of a name; throws or answers an empty list when there is none. */
-export type Resolve = (name: string, options: { readonly isOperators: boolean }) => Promise<readonly string[]>;
+export type Resolve = (
+  name: string,
+  options: { readonly isOperators: boolean },
+) => Promise<readonly string[]>;
 
 const tryMs = 1_500;
 const tries = 2;
@@ -21,12 +25,18 @@ export function systemResolve(): Resolve {
 
 const namesMax = 5_000;
 
-/** Remembers what a name resolved to for a short while, and asks once where many ask at the same time. Failures are not remembered. */
+/**
+ * Remembers what a name resolved to for a short while, and asks once where many ask at the same
+ * time. Failures are not remembered.
+ */
 export class NameCache {
   readonly #resolve: Resolve;
   readonly #limitMs: number;
   readonly #keepMs: number;
-  readonly #found = new Map<string, { readonly at: number; readonly addresses: Promise<readonly string[]> }>();
+  readonly #found = new Map<
+    string,
+    { readonly at: number; readonly addresses: Promise<readonly string[]> }
+  >();
 
   constructor(resolve: Resolve, { limitMs, keepMs }: { limitMs: number; keepMs: number }) {
     this.#resolve = resolve;
@@ -34,13 +44,18 @@ export class NameCache {
     this.#keepMs = keepMs;
   }
 
-  /** The addresses, the same list for as long as they are remembered; an empty one when the name has none, or none within the limit. */
+  /**
+   * The addresses, the same list for as long as they are remembered; an empty one when the name has
+   * none, or none within the limit.
+   */
   async find(name: string, options: { readonly isOperators: boolean }): Promise<readonly string[]> {
     const key = `${options.isOperators} ${name}`;
     const known = this.#found.get(key);
     if (known !== undefined && performance.now() - known.at < this.#keepMs) return known.addresses;
     if (this.#found.size >= namesMax) this.#found.clear();
-    const addresses = within(this.#limitMs, this.#resolve(name, options)).then((found) => [...found]).catch((): readonly string[] => []);   // why a name has no address is nobody's business here
+    const addresses = within(this.#limitMs, this.#resolve(name, options))
+      .then((found) => [...found])
+      .catch((): readonly string[] => []); // why a name has no address is nobody's business here
     const entry = { at: performance.now(), addresses };
     this.#found.set(key, entry);
     if ((await addresses).length === 0 && this.#found.get(key) === entry) this.#found.delete(key);
@@ -50,7 +65,9 @@ export class NameCache {
 
 async function within<T>(limitMs: number, promise: Promise<T>): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => { reject(new Error('the name server took too long')); }, limitMs);
+  const timer = setTimeout(() => {
+    reject(new Error('the name server took too long'));
+  }, limitMs);
   try {
     return await Promise.race([promise, late]);
   } finally {

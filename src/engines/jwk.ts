@@ -1,5 +1,12 @@
-// The public keys that leases are encrypted to: which there are, what makes one good, and how it is named (RFC 7638).
-import { createPublicKey, diffieHellman, generateKeyPairSync, hash, type KeyObject } from 'node:crypto';
+// The public keys that leases are encrypted to: which there are, what makes one good, and how it is
+// named (RFC 7638).
+import {
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  hash,
+  type KeyObject,
+} from 'node:crypto';
 import { canonicalJson } from '../crypto/index.ts';
 
 /** A public key as the vault keeps and shows it: only the members that make the key. */
@@ -9,14 +16,20 @@ export type PublicJwk =
 
 /** A key as an operator sends it; the schema has checked the form of each member. */
 export interface JwkInput {
-  readonly kty: 'OKP' | 'EC'; readonly crv: 'X25519' | 'P-256'; readonly x: string; readonly y?: string | undefined; readonly kid?: string | undefined;
+  readonly kty: 'OKP' | 'EC';
+  readonly crv: 'X25519' | 'P-256';
+  readonly x: string;
+  readonly y?: string | undefined;
+  readonly kid?: string | undefined;
 }
 
 /** Which rule a key breaks. */
 export type JwkFault = 'curve' | 'point' | 'weakKey' | 'thumbprint';
 
 /** The key with its name, or the rule that it breaks. */
-export function readPublicJwk(input: JwkInput): { readonly kid: string; readonly jwk: PublicJwk } | { readonly fault: JwkFault } {
+export function readPublicJwk(
+  input: JwkInput,
+): { readonly kid: string; readonly jwk: PublicJwk } | { readonly fault: JwkFault } {
   const jwk = membersOf(input);
   if (jwk === undefined) return { fault: 'curve' };
   const key = imported(jwk);
@@ -47,9 +60,15 @@ function imported(jwk: PublicJwk): KeyObject | undefined {
   }
 }
 
-/** SECURITY: with a point of small order (all zeros among them) everybody knows the secret that is agreed; OpenSSL refuses to agree on it. */
+/**
+ * SECURITY: with a point of small order (all zeros among them) everybody knows the secret that is
+ * agreed; OpenSSL refuses to agree on it.
+ */
 function canAgree(publicKey: KeyObject): boolean {
-  const ours = publicKey.asymmetricKeyType === 'x25519' ? generateKeyPairSync('x25519') : generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const ours =
+    publicKey.asymmetricKeyType === 'x25519'
+      ? generateKeyPairSync('x25519')
+      : generateKeyPairSync('ec', { namedCurve: 'P-256' });
   try {
     diffieHellman({ privateKey: ours.privateKey, publicKey });
     return true;

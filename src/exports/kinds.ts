@@ -1,5 +1,6 @@
-// What an export is made of: the kinds of things that are known of a team, each read along an index, a batch at a time. No column
-// here holds a token, a wrapped key, a seal that leaves, or anything else that a secret could be got from.
+// What an export is made of: the kinds of things that are known of a team, each read along an
+// index, a batch at a time. No column here holds a token, a wrapped key, a seal that leaves, or
+// anything else that a secret could be got from.
 import { type RawBuilder, sql } from 'kysely';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import { listedSealHolds, type SealedCredential } from '../credentials/service.ts';
@@ -18,170 +19,296 @@ export type Line = { readonly kind: string } & Readonly<Record<string, unknown>>
 export interface Kind<Row = any> {
   readonly kind: string;
   /** Up to `limit` rows of the team after this one, in the order of an index. */
-  readonly next: (trx: Trx, team: TeamId, after: Row | undefined, limit: number) => Promise<readonly Row[]>;
+  readonly next: (
+    trx: Trx,
+    team: TeamId,
+    after: Row | undefined,
+    limit: number,
+  ) => Promise<readonly Row[]>;
   /** What of a row goes out. */
   readonly line: (row: Row, keyring: Keyring, team: TeamRef) => Omit<Line, 'kind'>;
 }
 
 const all = sql`true`;
-const after = <Row>(row: Row | undefined, condition: (row: Row) => RawBuilder<unknown>): RawBuilder<unknown> => (row === undefined ? all : condition(row));
+const after = <Row>(
+  row: Row | undefined,
+  condition: (row: Row) => RawBuilder<unknown>,
+): RawBuilder<unknown> => (row === undefined ? all : condition(row));
 const kind = <Row>(of: Kind<Row>): Kind => of as Kind;
-const stamps = (table: string): RawBuilder<unknown> => sql.raw(`${table}.created_at as "createdAt", creator.sub as "createdBy", ${table}.updated_at as "updatedAt", updater.sub as "updatedBy"`);
-const stampJoins = (table: string): RawBuilder<unknown> => sql.raw(`join subject creator on creator.id = ${table}.created_by join subject updater on updater.id = ${table}.updated_by`);
+const stamps = (table: string): RawBuilder<unknown> =>
+  sql.raw(
+    `${table}.created_at as "createdAt", creator.sub as "createdBy", ${table}.updated_at as "updatedAt", updater.sub as "updatedBy"`,
+  );
+const stampJoins = (table: string): RawBuilder<unknown> =>
+  sql.raw(
+    `join subject creator on creator.id = ${table}.created_by join subject updater on updater.id = ${table}.updated_by`,
+  );
 
 const team = kind<{ id: TeamId }>({
   kind: 'team',
-  next: async (trx, id, last) => (last !== undefined ? [] : (await sql<{ id: TeamId }>`
+  next: async (trx, id, last) =>
+    last !== undefined
+      ? []
+      : (
+          await sql<{ id: TeamId }>`
     select team.id, team.slug, team.name, team.token_format as "tokenFormat", team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases",
       team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept", team.revision, ${stamps('team')}
-    from team ${stampJoins('team')} where team.id = ${id}`.execute(trx)).rows),
+    from team ${stampJoins('team')} where team.id = ${id}`.execute(trx)
+        ).rows,
   line: (row) => row,
 });
 
-type MemberRow = { id: SubjectId; subject: string; seal: Buffer } & Pick<SealedMembership, 'role' | 'actsForItself' | 'revision'>;
+type MemberRow = { id: SubjectId; subject: string; seal: Buffer } & Pick<
+  SealedMembership,
+  'role' | 'actsForItself' | 'revision'
+>;
 const member = kind<MemberRow>({
   kind: 'member',
-  next: async (trx, id, last, limit) => (await sql<MemberRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<MemberRow>`
     select held.subject_id as id, person.sub as subject, held.role, held.acts_for_itself as "actsForItself", held.revision, held.seal, ${stamps('held')}
     from membership held join subject person on person.id = held.subject_id ${stampJoins('held')}
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.subject_id > ${row.id}`)} order by held.subject_id limit ${limit}`.execute(trx)).rows,
-  line: ({ id, seal, ...row }, keyring, { id: team, slug }) => ({ ...row, intact: membershipSealHolds(keyring, { ...row, team, slug, subject: id, sub: row.subject }, seal) }),
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.subject_id > ${row.id}`)} order by held.subject_id limit ${limit}`.execute(
+        trx,
+      )
+    ).rows,
+  line: ({ id, seal, ...row }, keyring, { id: team, slug }) => ({
+    ...row,
+    intact: membershipSealHolds(
+      keyring,
+      { ...row, team, slug, subject: id, sub: row.subject },
+      seal,
+    ),
+  }),
 });
 
 type KeyRow = { id: DataKeyId; version: number };
 const key = kind<KeyRow>({
   kind: 'key',
-  next: async (trx, id, last, limit) => (await sql<KeyRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<KeyRow>`
     select key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
       key.created_at as "createdAt", creator.sub as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt", key.compromised_at as "compromisedAt",
       marker.sub as "compromisedBy", key.compromise_reason as "compromiseReason", key.destroy_scheduled_at as "destroyScheduledAt", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt"
     from data_key key left join subject creator on creator.id = key.created_by left join subject marker on marker.id = key.compromised_by
-    where key.team_id = ${id} and ${after(last, (row) => sql`key.version > ${row.version}`)} order by key.version limit ${limit}`.execute(trx)).rows,
+    where key.team_id = ${id} and ${after(last, (row) => sql`key.version > ${row.version}`)} order by key.version limit ${limit}`.execute(
+        trx,
+      )
+    ).rows,
   line: (row) => row,
 });
 
 type RotationRow = { id: RotationId };
 const rotation = kind<RotationRow>({
   kind: 'rotation',
-  next: async (trx, id, last, limit) => (await sql<RotationRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<RotationRow>`
     select held.id, held.state, held.to_key_id as "toKey", held.total, held.done, held.cause, held.created_at as "createdAt", creator.sub as "createdBy",
       held.progressed_at as "progressedAt", held.ended_at as "endedAt"
     from key_rotation held left join subject creator on creator.id = held.created_by
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(trx)).rows,
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
+        trx,
+      )
+    ).rows,
   line: (row) => row,
 });
 
-type FailureRow = { rotation: RotationId; credential: CredentialId; version: number | null; at: Date };
+type FailureRow = {
+  rotation: RotationId;
+  credential: CredentialId;
+  version: number | null;
+  at: Date;
+};
 /** Version 0 stands for the tokens that are held beside the versions. */
 const rotationFailure = kind<FailureRow>({
   kind: 'rotationFailure',
-  next: async (trx, id, last, limit) => (await sql<FailureRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<FailureRow>`
     select failure.rotation, failure.credential, nullif(failure.version, 0) as version, failure.at
     from key_rotation rotation cross join lateral (
       select rotation_id as rotation, credential_id as credential, version, at from key_rotation_failure where rotation_id = rotation.id
       union all select rotation_id, credential_id, 0, at from key_rotation_oauth_failure where rotation_id = rotation.id) failure
     where rotation.team_id = ${id} and ${after(last, (row) => sql`(failure.rotation, failure.credential, failure.version) > (${row.rotation}, ${row.credential}, ${row.version ?? 0})`)}
-    order by failure.rotation, failure.credential, failure.version limit ${limit}`.execute(trx)).rows,
+    order by failure.rotation, failure.credential, failure.version limit ${limit}`.execute(trx)
+    ).rows,
   line: (row) => row,
 });
 
 type CredentialRow = Omit<SealedCredential, 'team'> & { seal: Buffer; labels: object };
 const credential = kind<CredentialRow>({
   kind: 'credential',
-  next: async (trx, id, last, limit) => (await sql<CredentialRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<CredentialRow>`
     select held.id, held.name, held.type, held.description, held.labels, held.state, held.state_before as "stateBefore", held.current_version as version,
       held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames",
       coalesce(usage.use_count, 0) as "useCount", usage.last_used_at as "lastUsedAt", held.deleted_at as "deletedAt", ${stamps('held')}
     from credential held join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version
     left join credential_usage usage on usage.team_id = held.team_id and usage.credential_id = held.id ${stampJoins('held')}
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(trx)).rows,
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
+        trx,
+      )
+    ).rows,
   line: ({ seal, publicFields, policy, secretFieldNames, ...row }, keyring, { id: team }) => ({
-    ...row, isDeleted: row.state === 'deleted', intact: listedSealHolds(keyring, { ...row, team, publicFields, policy, secretFieldNames }, seal),
+    ...row,
+    isDeleted: row.state === 'deleted',
+    intact: listedSealHolds(
+      keyring,
+      { ...row, team, publicFields, policy, secretFieldNames },
+      seal,
+    ),
   }),
 });
 
 type VersionRow = { credential: CredentialId; version: number };
 const version = kind<VersionRow>({
   kind: 'version',
-  next: async (trx, id, last, limit) => (await sql<VersionRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<VersionRow>`
     select held.credential_id as credential, held.version, held.version = credential.current_version as "isCurrent", held.data_key_id as key, held.key_history as "keyHistory",
       held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", creator.sub as "createdBy"
     from credential_version held join credential on credential.team_id = held.team_id and credential.id = held.credential_id join subject creator on creator.id = held.created_by
     where held.team_id = ${id} and ${after(last, (row) => sql`(held.credential_id, held.version) > (${row.credential}, ${row.version}::int)`)}
-    order by held.credential_id, held.version limit ${limit}`.execute(trx)).rows,
+    order by held.credential_id, held.version limit ${limit}`.execute(trx)
+    ).rows,
   line: (row) => row,
 });
 
 type ConnectionRow = { credential: CredentialId };
 const connection = kind<ConnectionRow>({
   kind: 'connection',
-  next: async (trx, id, last, limit) => (await sql<ConnectionRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<ConnectionRow>`
     select held.credential_id as credential, held.token is not null as "isHeld", held.data_key_id as key, held.key_history as "keyHistory", held.sequence, held.expires_at as "expiresAt",
       held.is_refreshable as "isRefreshable", held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", connector.sub as "connectedBy", held.attempts, held.retry_at as "retryAt",
       held.failure, held.failed_at as "failedAt"
     from oauth_token held left join subject connector on connector.id = held.connected_by
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(trx)).rows,
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(
+        trx,
+      )
+    ).rows,
   line: (row) => row,
 });
 
 type AuthorizationRow = { id: string };
 const authorization = kind<AuthorizationRow>({
   kind: 'authorization',
-  next: async (trx, id, last, limit) => (await sql<AuthorizationRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<AuthorizationRow>`
     select held.id, held.credential_id as credential, person.sub as subject, held.created_at as "createdAt", held.expires_at as "expiresAt"
     from oauth_authorization held join subject person on person.id = held.subject_id
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(trx)).rows,
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
+        trx,
+      )
+    ).rows,
   line: (row) => row,
 });
 
 type TicketRow = { id: string; credential: CredentialId };
 const ticket = kind<TicketRow>({
   kind: 'ticket',
-  next: async (trx, id, last, limit) => (await sql<TicketRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<TicketRow>`
     select held.id, held.credential_id as credential, held.engine_id as engine, person.sub as "onBehalfOf", held.host, held.expires_at as "expiresAt", held.created_at as "createdAt"
     from credential join broker_ticket held on held.credential_id = credential.id left join subject person on person.id = held.behalf_subject_id
     where credential.team_id = ${id} and ${after(last, (row) => sql`credential.id >= ${row.credential} and (held.credential_id, held.id) > (${row.credential}, ${row.id})`)}
-    order by credential.id, held.id limit ${limit}`.execute(trx)).rows,
+    order by credential.id, held.id limit ${limit}`.execute(trx)
+    ).rows,
   line: (row) => row,
 });
 
-type GrantRow = Omit<SealedGrant, 'team' | 'slug'> & { seal: Buffer; createdAt: Date; createdBy: string; updatedAt: Date; updatedBy: string };
+type GrantRow = Omit<SealedGrant, 'team' | 'slug'> & {
+  seal: Buffer;
+  createdAt: Date;
+  createdBy: string;
+  updatedAt: Date;
+  updatedBy: string;
+};
 const grant = kind<GrantRow>({
   kind: 'grant',
-  next: async (trx, id, last, limit) => (await sql<GrantRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<GrantRow>`
     select held.id, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee, coalesce(receiving.slug, person.sub) as name,
       held.access, held.revision, held.seal, ${stamps('held')}
     from credential join credential_grant held on held.credential_id = credential.id and held.team_id = credential.team_id
     left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id ${stampJoins('held')}
     where credential.team_id = ${id} and ${after(last, (row) => sql`credential.id >= ${row.credential} and (held.credential_id, held.id) > (${row.credential}, ${row.id})`)}
-    order by credential.id, held.id limit ${limit}`.execute(trx)).rows,
+    order by credential.id, held.id limit ${limit}`.execute(trx)
+    ).rows,
   line: ({ seal, grantee, ...row }, keyring, { id: team, slug }) => ({
-    id: row.id, credential: row.credential, to: row.kind, team: row.kind === 'team' ? row.name : null, subject: row.kind === 'team' ? null : row.name, access: row.access, revision: row.revision,
-    intact: grantSealHolds(keyring, { ...row, grantee, team, slug }, seal), createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
+    id: row.id,
+    credential: row.credential,
+    to: row.kind,
+    team: row.kind === 'team' ? row.name : null,
+    subject: row.kind === 'team' ? null : row.name,
+    access: row.access,
+    revision: row.revision,
+    intact: grantSealHolds(keyring, { ...row, grantee, team, slug }, seal),
+    createdAt: row.createdAt,
+    createdBy: row.createdBy,
+    updatedAt: row.updatedAt,
+    updatedBy: row.updatedBy,
   }),
 });
 
 type WebhookRow = Omit<SealedWebhook, 'team'> & { seal: Buffer };
 const webhook = kind<WebhookRow>({
   kind: 'webhook',
-  next: async (trx, id, last, limit) => (await sql<WebhookRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<WebhookRow>`
     select held.credential_id as credential, held.events, held.revision, held.seal, held.served_at as "servedAt", held.paused_until as "pausedUntil", held.failing_since as "failingSince",
       held.delivered_at as "deliveredAt", held.gone_at as "goneAt", ${stamps('held')}
-    from webhook held ${stampJoins('held')} where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(trx)).rows,
-  line: ({ seal, ...row }, keyring, { id: team }) => ({ ...row, intact: webhookSealHolds(keyring, { ...row, team }, seal) }),
+    from webhook held ${stampJoins('held')} where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(
+        trx,
+      )
+    ).rows,
+  line: ({ seal, ...row }, keyring, { id: team }) => ({
+    ...row,
+    intact: webhookSealHolds(keyring, { ...row, team }, seal),
+  }),
 });
 
 type NotificationRow = { credential: CredentialId; id: string };
 const notification = kind<NotificationRow>({
   kind: 'notification',
-  next: async (trx, id, last, limit) => (await sql<NotificationRow>`
+  next: async (trx, id, last, limit) =>
+    (
+      await sql<NotificationRow>`
     select held.webhook_id as credential, held.id, held.type, held.subject_type as "subjectType", held.subject_id as subject, held.due_at as "dueAt", held.at, held.state, held.attempts,
       held.next_attempt_at as "nextAttemptAt", held.last_attempt_at as "lastAttemptAt", held.outcome, held.ended_at as "endedAt"
     from webhook join notification held on held.webhook_id = webhook.credential_id
     where webhook.team_id = ${id} and ${after(last, (row) => sql`webhook.credential_id >= ${row.credential} and (held.webhook_id, held.id) > (${row.credential}, ${row.id})`)}
-    order by webhook.credential_id, held.id limit ${limit}`.execute(trx)).rows,
+    order by webhook.credential_id, held.id limit ${limit}`.execute(trx)
+    ).rows,
   line: (row) => row,
 });
 
-/** Every kind but the events, in the order in which they go out: what others refer to comes before them. */
-export const kinds: readonly Kind[] = [team, member, key, rotation, credential, version, rotationFailure, grant, connection, authorization, ticket, webhook, notification];
+/**
+ * Every kind but the events, in the order in which they go out: what others refer to comes before
+ * them.
+ */
+export const kinds: readonly Kind[] = [
+  team,
+  member,
+  key,
+  rotation,
+  credential,
+  version,
+  rotationFailure,
+  grant,
+  connection,
+  authorization,
+  ticket,
+  webhook,
+  notification,
+];

@@ -1,5 +1,5 @@
-// The export of a team's metadata: everything that is known of it, from one snapshot, a batch at a time. It is in the trail before
-// the first line goes out.
+// The export of a team's metadata: everything that is known of it, from one snapshot, a batch at a
+// time. It is in the trail before the first line goes out.
 import type { AuditLog } from '../audit/record.ts';
 import type { EventFilters, EventRow } from '../audit/schemas.ts';
 import type { Keyring } from '../crypto/index.ts';
@@ -17,38 +17,69 @@ export interface ExportsParts {
   readonly audit: AuditLog;
   readonly now: () => number;
   /** Events of a team, newest first. */
-  readonly listEvents: (trx: Trx, team: TeamId, filters: EventFilters, page: { limit: number; before: { at: Date; id: string } | undefined }) => Promise<EventRow[]>;
+  readonly listEvents: (
+    trx: Trx,
+    team: TeamId,
+    filters: EventFilters,
+    page: { limit: number; before: { at: Date; id: string } | undefined },
+  ) => Promise<EventRow[]>;
   /** An event as it is shown, its MAC checked. */
   readonly showEvent: (row: EventRow, keyring: Keyring) => object;
 }
 
 /** Rows of one statement, and lines that are in memory at a time. */
 const batchRows = 100;
-/** Each holds a connection of this replica's pool for as long as its reader takes; one of a team, so that a slow one leaves room for others. */
+/**
+ * Each holds a connection of this replica's pool for as long as its reader takes; one of a team, so
+ * that a slow one leaves room for others.
+ */
 const runningMax = 2;
 
 /** What is asked of exports. */
 export class ExportsService {
   readonly #parts: ExportsParts;
   readonly #running = new Set<TeamId>();
-  constructor(parts: ExportsParts) { this.#parts = parts; }
+  constructor(parts: ExportsParts) {
+    this.#parts = parts;
+  }
 
   /**
-   * Records the export and opens its snapshot; the lines come in batches, the last one counts them. Whoever takes them ends the
-   * iteration, at the end or before it, and with it the snapshot. Throws rateLimited where too many run on this replica, or one of the team.
+   * Records the export and opens its snapshot; the lines come in batches, the last one counts them.
+   * Whoever takes them ends the iteration, at the end or before it, and with it the snapshot.
+   * Throws rateLimited where too many run on this replica, or one of the team.
    */
-  async exportTeam(caller: Caller, team: TeamRef, { withEvents }: { withEvents: boolean }): Promise<AsyncGenerator<readonly Line[], void, undefined>> {
-    if (this.#running.size >= runningMax || this.#running.has(team.id)) throw new AppError('rateLimited', 'Other exports run; wait as Retry-After says.', { retryAfterSeconds: 5 });
+  async exportTeam(
+    caller: Caller,
+    team: TeamRef,
+    { withEvents }: { withEvents: boolean },
+  ): Promise<AsyncGenerator<readonly Line[], void, undefined>> {
+    if (this.#running.size >= runningMax || this.#running.has(team.id))
+      throw new AppError('rateLimited', 'Other exports run; wait as Retry-After says.', {
+        retryAfterSeconds: 5,
+      });
     this.#running.add(team.id);
     try {
       const { db, audit } = this.#parts;
       // Before the first line, by itself: the snapshot can only read.
-      await audit.record(db, { caller, team, action: 'team.export', target: { type: 'team', id: team.id }, details: { withEvents } });
-      const trx = await db.startTransaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute();
+      await audit.record(db, {
+        caller,
+        team,
+        action: 'team.export',
+        target: { type: 'team', id: team.id },
+        details: { withEvents },
+      });
+      const trx = await db
+        .startTransaction()
+        .setIsolationLevel('repeatable read')
+        .setAccessMode('read only')
+        .execute();
       const lines = this.#lines(trx, caller, team, withEvents);
       const end = async (): Promise<void> => {
         this.#running.delete(team.id);
-        await trx.rollback().execute().catch(() => undefined);   // it has written nothing; a lost connection ended it already
+        await trx
+          .rollback()
+          .execute()
+          .catch(() => undefined); // it has written nothing; a lost connection ended it already
       };
       return ending(lines, end);
     } catch (error) {
@@ -57,15 +88,30 @@ export class ExportsService {
     }
   }
 
-  async *#lines(trx: Trx, caller: Caller, team: TeamRef, withEvents: boolean): AsyncGenerator<readonly Line[], void, undefined> {
+  async *#lines(
+    trx: Trx,
+    caller: Caller,
+    team: TeamRef,
+    withEvents: boolean,
+  ): AsyncGenerator<readonly Line[], void, undefined> {
     const { now, keyring } = this.#parts;
-    yield [{ kind: 'export', format: 1, team: team.slug, at: new Date(now()), by: caller.sub, withEvents }];
+    yield [
+      {
+        kind: 'export',
+        format: 1,
+        team: team.slug,
+        at: new Date(now()),
+        by: caller.sub,
+        withEvents,
+      },
+    ];
     let count = 1;
     const all: readonly Kind[] = [...kinds, ...(withEvents ? [this.#events()] : [])];
     for (const kind of all) {
-      for (let last: unknown; ;) {
-        const rows = await kind.next(trx, team.id, last, batchRows) as readonly object[];
-        if (rows.length > 0) yield rows.map((row) => ({ kind: kind.kind, ...kind.line(row, keyring, team) }));
+      for (let last: unknown; ; ) {
+        const rows = (await kind.next(trx, team.id, last, batchRows)) as readonly object[];
+        if (rows.length > 0)
+          yield rows.map((row) => ({ kind: kind.kind, ...kind.line(row, keyring, team) }));
         count += rows.length;
         last = rows.at(-1);
         if (rows.length < batchRows) break;
@@ -84,8 +130,14 @@ export class ExportsService {
   }
 }
 
-/** The same iteration, with something that is done once when it is over: at its end, when it fails, and when it is left or never begun. */
-function ending<T>(of: AsyncGenerator<T, void, undefined>, end: () => Promise<void>): AsyncGenerator<T, void, undefined> {
+/**
+ * The same iteration, with something that is done once when it is over: at its end, when it fails,
+ * and when it is left or never begun.
+ */
+function ending<T>(
+  of: AsyncGenerator<T, void, undefined>,
+  end: () => Promise<void>,
+): AsyncGenerator<T, void, undefined> {
   let ended: Promise<void> | undefined;
   const over = (): Promise<void> => (ended ??= end());
   return {
@@ -99,9 +151,20 @@ function ending<T>(of: AsyncGenerator<T, void, undefined>, end: () => Promise<vo
         throw error;
       }
     },
-    async return() { const result = await of.return(); await over(); return result; },
-    async throw(error: unknown) { await over(); return of.throw(error); },
-    [Symbol.asyncIterator]() { return this; },
-    async [Symbol.asyncDispose]() { await over(); },
+    async return() {
+      const result = await of.return();
+      await over();
+      return result;
+    },
+    async throw(error: unknown) {
+      await over();
+      return of.throw(error);
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async [Symbol.asyncDispose]() {
+      await over();
+    },
   };
 }

@@ -1,9 +1,18 @@
-// The hook that a route cannot forget: it runs on every route, before the body is read, and a route without `access` stops the
-// start. Authentication first, then the right, by the one table in ./access.
+// The hook that a route cannot forget: it runs on every route, before the body is read, and a route
+// without `access` stops the start. Authentication first, then the right, by the one table in
+// ./access.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { SubjectId } from '../shared/ids.ts';
-import { type Access, actionOf, type Caller, decide, type Located, type LocatedBy, type TeamRef } from './access.ts';
+import {
+  type Access,
+  actionOf,
+  type Caller,
+  decide,
+  type Located,
+  type LocatedBy,
+  type TeamRef,
+} from './access.ts';
 import type { Authenticator } from './authentication.ts';
 import type { CountRequest } from './rate-limits.ts';
 
@@ -23,15 +32,28 @@ export interface AuthorizationParts {
   readonly authenticator: Authenticator;
   readonly operators: ReadonlySet<string>;
   readonly subjectOf: (sub: string) => Promise<SubjectId>;
-  readonly locate: Readonly<Record<LocatedBy, (caller: Caller, key: string) => Promise<Located | undefined>>>;
+  readonly locate: Readonly<
+    Record<LocatedBy, (caller: Caller, key: string) => Promise<Located | undefined>>
+  >;
   readonly countRequest: CountRequest;
   readonly recordDenial: (denial: Denial) => Promise<void>;
-  readonly recordFailedAuthentication: (request: { requestId: string; address: string | null; action: string }) => void;
+  readonly recordFailedAuthentication: (request: {
+    requestId: string;
+    address: string | null;
+    action: string;
+  }) => void;
 }
 
 const operateScope = 'vault:operate';
-const pathKey = { team: 'team', credential: 'id', anyCredential: 'id' } as const satisfies Record<LocatedBy, string>;
-const targetType = { team: 'team', credential: 'credential', anyCredential: 'credential' } as const satisfies Record<LocatedBy, string>;
+const pathKey = { team: 'team', credential: 'id', anyCredential: 'id' } as const satisfies Record<
+  LocatedBy,
+  string
+>;
+const targetType = {
+  team: 'team',
+  credential: 'credential',
+  anyCredential: 'credential',
+} as const satisfies Record<LocatedBy, string>;
 
 /** Installs the hook; throws at start for a route that says no access. */
 export function registerAuthorization(app: FastifyInstance, parts: AuthorizationParts): void {
@@ -40,11 +62,13 @@ export function registerAuthorization(app: FastifyInstance, parts: Authorization
   app.decorateRequest('role', undefined);
   app.decorateRequest('way', undefined);
   app.addHook('onRoute', (route) => {
-    if (route.config?.access === undefined) throw new Error(`route ${String(route.method)} ${route.url} says no access`);
+    if (route.config?.access === undefined)
+      throw new Error(`route ${String(route.method)} ${route.url} says no access`);
   });
   app.addHook('onRequest', async (request) => {
     const { access } = request.routeOptions.config;
-    // SECURITY: only what is no route has no access: the same 404 for everybody, before a body is read.
+    // SECURITY: only what is no route has no access: the same 404 for everybody, before a body is
+    // read.
     if (access === undefined) throw notFound();
     if (access === 'public') return;
     request.caller = await authenticate(request, access, parts);
@@ -52,30 +76,54 @@ export function registerAuthorization(app: FastifyInstance, parts: Authorization
   });
 }
 
-async function authenticate(request: FastifyRequest, access: Access, parts: AuthorizationParts): Promise<Caller> {
+async function authenticate(
+  request: FastifyRequest,
+  access: Access,
+  parts: AuthorizationParts,
+): Promise<Caller> {
   const requestId = request.id;
   const address = request.ip === '' ? null : request.ip;
   try {
     const { sub, scopes } = await parts.authenticator.authenticate(request);
-    return { sub, subject: await parts.subjectOf(sub), isOperator: parts.operators.has(sub) || scopes.includes(operateScope), requestId, address };
+    return {
+      sub,
+      subject: await parts.subjectOf(sub),
+      isOperator: parts.operators.has(sub) || scopes.includes(operateScope),
+      requestId,
+      address,
+    };
   } catch (error) {
-    if (error instanceof AppError && error.code === 'unauthenticated') parts.recordFailedAuthentication({ requestId, address, action: actionOf(access) });
+    if (error instanceof AppError && error.code === 'unauthenticated')
+      parts.recordFailedAuthentication({ requestId, address, action: actionOf(access) });
     throw error;
   }
 }
 
-async function authorize(request: FastifyRequest, caller: Caller, access: Access, parts: AuthorizationParts): Promise<void> {
-  if (typeof access === 'string' || 'each' in access) return parts.countRequest(request, caller, undefined);
+async function authorize(
+  request: FastifyRequest,
+  caller: Caller,
+  access: Access,
+  parts: AuthorizationParts,
+): Promise<void> {
+  if (typeof access === 'string' || 'each' in access)
+    return parts.countRequest(request, caller, undefined);
   if ('operator' in access) {
     await parts.countRequest(request, caller, undefined);
     if (caller.isOperator) return;
-    await parts.recordDenial({ caller, team: undefined, action: access.operator, target: { type: 'vault', id: 'vault' }, reason: 'notAnOperator' });
+    await parts.recordDenial({
+      caller,
+      team: undefined,
+      action: access.operator,
+      target: { type: 'vault', id: 'vault' },
+      reason: 'notAnOperator',
+    });
     throw forbidden();
   }
   const key = (request.params as Record<string, string>)[pathKey[access.by]] ?? '';
   const located = await parts.locate[access.by](caller, key);
   const decision = decide(located, access.team);
-  // SECURITY: refusals are counted too, and all in one place: a count of its own for a team that is hidden would say that it exists.
+  // SECURITY: refusals are counted too, and all in one place: a count of its own for a team that is
+  // hidden would say that it exists.
   await parts.countRequest(request, caller, decision.kind === 'allow' ? located?.team : undefined);
   if (decision.kind === 'allow') {
     request.located = located;
@@ -83,9 +131,14 @@ async function authorize(request: FastifyRequest, caller: Caller, access: Access
     request.way = decision.way;
     return;
   }
-  // SECURITY: the same writes and the same answer whether the thing exists or not. What was asked for is said only by its form.
+  // SECURITY: the same writes and the same answer whether the thing exists or not. What was asked
+  // for is said only by its form.
   await parts.recordDenial({
-    caller, team: located?.team, action: access.team, target: { type: targetType[access.by], id: located === undefined ? 'unknown' : key }, reason: decision.reason,
+    caller,
+    team: located?.team,
+    action: access.team,
+    target: { type: targetType[access.by], id: located === undefined ? 'unknown' : key },
+    reason: decision.reason,
     isHidden: decision.kind === 'hide',
   });
   throw decision.kind === 'hide' ? notFound() : forbidden();

@@ -1,5 +1,6 @@
-// What node refuses before there is a request: a header block that is too large, a request that arrives too slowly, bytes that
-// are no HTTP. The answer is a problem document like any other and repeats nothing of what came.
+// What node refuses before there is a request: a header block that is too large, a request that
+// arrives too slowly, bytes that are no HTTP. The answer is a problem document like any other and
+// repeats nothing of what came.
 import { randomUUIDv7 } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
@@ -14,9 +15,16 @@ const known: Readonly<Record<string, AppError>> = {
 const malformed = new AppError('malformedHttp', 'This is not a well-formed HTTP request.');
 
 /** Answers on the bare socket and closes it. */
-export function answerClientError(error: Error & { readonly code?: string }, socket: Socket, logger: Logger, headers: Readonly<Record<string, string>> = {}): void {
+export function answerClientError(
+  error: Error & { readonly code?: string },
+  socket: Socket,
+  logger: Logger,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   // The peer is gone, or an answer is on its way already: more bytes would be read as a part of it.
-  const { _httpMessage: answering } = socket as Socket & { _httpMessage?: { _headerSent?: boolean } | null };
+  const { _httpMessage: answering } = socket as Socket & {
+    _httpMessage?: { _headerSent?: boolean } | null;
+  };
   if (error.code === 'ECONNRESET' || !socket.writable || answering?._headerSent === true) {
     socket.destroy();
     return;
@@ -26,10 +34,20 @@ export function answerClientError(error: Error & { readonly code?: string }, soc
   const { status } = problems[refusal.code];
   const body = JSON.stringify(problemOf(refusal, requestId));
   const head = [
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, `Content-Type: ${problemMediaType}`, `Content-Length: ${Buffer.byteLength(body)}`, 'Connection: close',
-    'Cache-Control: no-store', 'X-Content-Type-Options: nosniff', `X-Request-Id: ${requestId}`,
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+    `Content-Type: ${problemMediaType}`,
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Connection: close',
+    'Cache-Control: no-store',
+    'X-Content-Type-Options: nosniff',
+    `X-Request-Id: ${requestId}`,
     ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
   ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => { socket.destroy(); });
-  logger.info({ event: 'request', requestId, method: null, route: null, status, subject: null }, 'request');
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => {
+    socket.destroy();
+  });
+  logger.info(
+    { event: 'request', requestId, method: null, route: null, status, subject: null },
+    'request',
+  );
 }

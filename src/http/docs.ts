@@ -1,5 +1,6 @@
-// The docs page: Swagger UI from the files of its npm package, under a policy that lets it load nothing else and call nothing
-// but /openapi.json. It only shows: "try it out" is off, so nobody types a token into it.
+// The docs page: Swagger UI from the files of its npm package, under a policy that lets it load
+// nothing else and call nothing but /openapi.json. It only shows: "try it out" is off, so nobody
+// types a token into it.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -11,7 +12,8 @@ const files = {
   'favicon-32x32.png': 'image/png',
 } as const;
 
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const policy =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const page = `<!doctype html>
 <html lang="en">
@@ -39,18 +41,28 @@ SwaggerUIBundle({
 });
 `;
 
-/** Adds /docs and its files, and /openapi.json with the document that is handed in once all operations are there. */
+/**
+ * Adds /docs and its files, and /openapi.json with the document that is handed in once all
+ * operations are there.
+ */
 export function registerDocs(app: FastifyInstance, document: () => unknown): void {
-  const folder = join(dirname(createRequire(import.meta.url).resolve('@fastify/swagger-ui/package.json')), 'static');
+  const folder = join(
+    dirname(createRequire(import.meta.url).resolve('@fastify/swagger-ui/package.json')),
+    'static',
+  );
   const serve = (url: string, type: string, read: () => Buffer | string): void => {
     let body: Buffer | string | undefined;
     app.get(url, { config: { access: 'public' } }, async (_request, reply) => {
       body ??= read();
-      return reply.type(type).headers({ 'Content-Security-Policy': policy, 'Cache-Control': 'no-cache' }).send(body);
+      return reply
+        .type(type)
+        .headers({ 'Content-Security-Policy': policy, 'Cache-Control': 'no-cache' })
+        .send(body);
     });
   };
   serve('/docs', 'text/html; charset=utf-8', () => page);
   serve('/docs/start.js', 'text/javascript; charset=utf-8', () => start);
-  for (const [file, type] of Object.entries(files)) serve(`/docs/${file}`, type, () => readFileSync(join(folder, file)));
+  for (const [file, type] of Object.entries(files))
+    serve(`/docs/${file}`, type, () => readFileSync(join(folder, file)));
   serve('/openapi.json', 'application/json; charset=utf-8', () => JSON.stringify(document()));
 }

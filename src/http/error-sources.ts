@@ -1,4 +1,5 @@
-// What each layer below throws, as one of the domain's errors. Fastify's own errors are known by their codes.
+// What each layer below throws, as one of the domain's errors. Fastify's own errors are known by
+// their codes.
 import { DecryptionFailed, KeyUnavailable } from '../crypto/index.ts';
 import { CommitUnknown, isDatabaseDown, isLockTimeout, isRetryable } from '../db/errors.ts';
 import { AppError, type ErrorCode, notFound } from '../shared/errors.ts';
@@ -28,30 +29,57 @@ export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown;
   if (thrown instanceof JsonRefused) {
     const [code, message] = ofJson[thrown.rule];
-    return new AppError(code, message, { errors: [{ pointer: thrown.pointer, rule: thrown.rule }] });
+    return new AppError(code, message, {
+      errors: [{ pointer: thrown.pointer, rule: thrown.rule }],
+    });
   }
   if (thrown instanceof KeyUnavailable) {
-    return new AppError('keyUnavailable', 'A root key that is needed is not configured.', { cause: thrown });
+    return new AppError('keyUnavailable', 'A root key that is needed is not configured.', {
+      cause: thrown,
+    });
   }
-  if (thrown instanceof DecryptionFailed) return new AppError('undecryptable', 'The stored value does not open.', { cause: thrown });
+  if (thrown instanceof DecryptionFailed)
+    return new AppError('undecryptable', 'The stored value does not open.', { cause: thrown });
   if (thrown instanceof CommitUnknown) {
-    return new AppError('commitUnknown', 'The database did not confirm that the change is replicated.', { cause: thrown });
+    return new AppError(
+      'commitUnknown',
+      'The database did not confirm that the change is replicated.',
+      { cause: thrown },
+    );
   }
   const ofRequest = refusalOfFastify(thrown);
   if (ofRequest !== undefined) return ofRequest;
   if (isDatabaseDown(thrown)) {
-    return new AppError('databaseUnavailable', 'The database does not answer.', { cause: thrown, retryAfterSeconds: 1 });
+    return new AppError('databaseUnavailable', 'The database does not answer.', {
+      cause: thrown,
+      retryAfterSeconds: 1,
+    });
   }
   if (isLockTimeout(thrown) || isRetryable(thrown)) {
-    return new AppError('databaseUnavailable', 'The database is busy with other work on the same thing.', { cause: thrown, retryAfterSeconds: 1 });
+    return new AppError(
+      'databaseUnavailable',
+      'The database is busy with other work on the same thing.',
+      { cause: thrown, retryAfterSeconds: 1 },
+    );
   }
-  return new AppError('internal', 'Something went wrong; the log knows more under this request id.', { cause: thrown });
+  return new AppError(
+    'internal',
+    'Something went wrong; the log knows more under this request id.',
+    { cause: thrown },
+  );
 }
 
-/** What fastify says of a request. A sender that hangs up comes as a socket's error, which must not pass for the database's. */
+/**
+ * What fastify says of a request. A sender that hangs up comes as a socket's error, which must not
+ * pass for the database's.
+ */
 function refusalOfFastify(thrown: unknown): AppError | undefined {
-  const { code, statusCode } = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as { code?: unknown; statusCode?: unknown };
-  const known = typeof code === 'string' && Object.hasOwn(ofFastify, code) ? ofFastify[code] : undefined;
+  const { code, statusCode } = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as {
+    code?: unknown;
+    statusCode?: unknown;
+  };
+  const known =
+    typeof code === 'string' && Object.hasOwn(ofFastify, code) ? ofFastify[code] : undefined;
   if (known !== undefined) return new AppError(known[0], known[1], { cause: thrown });
   if (statusCode === 404) return notFound();
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {

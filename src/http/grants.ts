@@ -1,5 +1,6 @@
-// Credentials that are shared: what the grants to a subject and to his teams are worth. Read beside the credential, in one look at the
-// database; a row counts only as the vault wrote it, and only together with what it is used in: a membership, or the engine's registration.
+// Credentials that are shared: what the grants to a subject and to his teams are worth. Read beside
+// the credential, in one look at the database; a row counts only as the vault wrote it, and only
+// together with what it is used in: a membership, or the engine's registration.
 import { type RawBuilder, sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
@@ -10,30 +11,73 @@ import type { JsonObject } from '../shared/json.ts';
 import type { Way, Ways } from './access.ts';
 import { engineSealHolds, membershipSealHolds } from './rights.ts';
 
-/** What the seal of a grant is over. Slugs and the sub are in it because callers name teams and subjects by them. */
+/**
+ * What the seal of a grant is over. Slugs and the sub are in it because callers name teams and
+ * subjects by them.
+ */
 export interface SealedGrant {
-  readonly id: GrantId; readonly team: TeamId; readonly slug: string; readonly credential: CredentialId; readonly kind: GranteeKind;
+  readonly id: GrantId;
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly credential: CredentialId;
+  readonly kind: GranteeKind;
   readonly grantee: TeamId | SubjectId;
   /** The slug or the sub of the grantee. */
   readonly name: string;
-  readonly access: GrantAccess; readonly revision: number;
+  readonly access: GrantAccess;
+  readonly revision: number;
 }
 
 /** The seal of a grant's row. */
-export const sealGrant = (keyring: Keyring, row: SealedGrant): Buffer => keyring.sealRow('credential_grant', asJson(row));
+export const sealGrant = (keyring: Keyring, row: SealedGrant): Buffer =>
+  keyring.sealRow('credential_grant', asJson(row));
 /** Whether the vault wrote this grant's row. */
-export const grantSealHolds = (keyring: Keyring, row: SealedGrant, seal: Buffer): boolean => keyring.verifyRow('credential_grant', asJson(row), seal);
+export const grantSealHolds = (keyring: Keyring, row: SealedGrant, seal: Buffer): boolean =>
+  keyring.verifyRow('credential_grant', asJson(row), seal);
 
 // Named one by one: rows carry more columns than the seal covers.
-const asJson = ({ id, team, slug, credential, kind, grantee, name, access, revision }: SealedGrant): JsonObject =>
-  ({ access, credential, grantee, id, kind, name, revision, slug, team });
+const asJson = ({
+  id,
+  team,
+  slug,
+  credential,
+  kind,
+  grantee,
+  name,
+  access,
+  revision,
+}: SealedGrant): JsonObject => ({
+  access,
+  credential,
+  grantee,
+  id,
+  kind,
+  name,
+  revision,
+  slug,
+  team,
+});
 
-/** One grant that concerns a subject, as `grantsSql` gives it: with his membership in the team that it is to, and his registration as an engine. */
+/**
+ * One grant that concerns a subject, as `grantsSql` gives it: with his membership in the team that
+ * it is to, and his registration as an engine.
+ */
 export interface GrantRow {
-  readonly id: GrantId; readonly kind: GranteeKind; readonly access: GrantAccess; readonly revision: number; readonly seal: string;
-  readonly team: TeamId | null; readonly slug: string | null;
-  readonly role: Role | null; readonly actsForItself: boolean | null; readonly memberRevision: number | null; readonly memberSeal: string | null;
-  readonly engine: EngineId | null; readonly engineState: 'enabled' | 'disabled' | null; readonly engineRevision: number | null; readonly engineSeal: string | null;
+  readonly id: GrantId;
+  readonly kind: GranteeKind;
+  readonly access: GrantAccess;
+  readonly revision: number;
+  readonly seal: string;
+  readonly team: TeamId | null;
+  readonly slug: string | null;
+  readonly role: Role | null;
+  readonly actsForItself: boolean | null;
+  readonly memberRevision: number | null;
+  readonly memberSeal: string | null;
+  readonly engine: EngineId | null;
+  readonly engineState: 'enabled' | 'disabled' | null;
+  readonly engineRevision: number | null;
+  readonly engineSeal: string | null;
 }
 
 const asGrantRow = sql.raw(`jsonb_build_object(
@@ -41,8 +85,13 @@ const asGrantRow = sql.raw(`jsonb_build_object(
     'role', holder.role, 'actsForItself', holder.acts_for_itself, 'memberRevision', holder.revision, 'memberSeal', encode(holder.seal, 'hex'),
     'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineSeal', encode(asker.seal, 'hex'))`);
 
-/** The grants of `credential` (an alias of the from-list) that concern the subject; null where there are none. `offset 0` keeps the planner to one row by its key for each grant. */
-export const grantsSql = (subject: RawBuilder<unknown>): RawBuilder<readonly GrantRow[] | null> => sql`(
+/**
+ * The grants of `credential` (an alias of the from-list) that concern the subject; null where there
+ * are none. `offset 0` keeps the planner to one row by its key for each grant.
+ */
+export const grantsSql = (
+  subject: RawBuilder<unknown>,
+): RawBuilder<readonly GrantRow[] | null> => sql`(
   select jsonb_agg(${asGrantRow})
   from (select id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal from credential_grant where credential_id = credential.id offset 0) held
   left join lateral (select team.id, team.slug from team where team.id = held.grantee_team_id and team.deleted_at is null offset 0) receiving on true
@@ -50,39 +99,67 @@ export const grantsSql = (subject: RawBuilder<unknown>): RawBuilder<readonly Gra
   left join lateral (select engine.id, state, revision, seal from engine where engine.subject_id = ${subject} offset 0) asker on true
   where held.grantee_subject_id = ${subject} or holder.subject_id is not null)`;
 
-/** Everything that is granted to a subject and to his teams, or to one of these only. `offset 0` keeps the planner from reading whole tables. */
-export async function listGrantsTo(executor: Executor, subject: SubjectId, team: TeamId | undefined): Promise<{ readonly owned: Owned; readonly row: GrantRow }[]> {
+/**
+ * Everything that is granted to a subject and to his teams, or to one of these only. `offset 0`
+ * keeps the planner from reading whole tables.
+ */
+export async function listGrantsTo(
+  executor: Executor,
+  subject: SubjectId,
+  team: TeamId | undefined,
+): Promise<{ readonly owned: Owned; readonly row: GrantRow }[]> {
   const who = unseen(subject, 'uuid');
   const granted = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql`
     cross join lateral (
       select id, team_id, credential_id, grantee_kind, access, revision, seal from credential_grant where ${condition} offset 0) held
     cross join lateral (select team.slug from team where team.id = held.team_id and team.deleted_at is null offset 0) owner`;
   const columns = sql`select held.team_id as team, owner.slug, held.credential_id as credential, ${asGrantRow} as row`;
-  const { rows } = await sql<{ team: TeamId; slug: string; credential: CredentialId; row: GrantRow }>`
+  const { rows } = await sql<{
+    team: TeamId;
+    slug: string;
+    credential: CredentialId;
+    row: GrantRow;
+  }>`
     ${columns}
     from membership holder
     cross join lateral (select team.id, team.slug from team where team.id = holder.team_id and team.deleted_at is null offset 0) receiving
     left join engine asker on asker.subject_id = holder.subject_id
     ${granted(sql`grantee_team_id = receiving.id`)}
     where holder.subject_id = ${who} ${team === undefined ? sql`` : sql`and holder.team_id = ${unseen(team, 'uuid')}`}
-    ${team !== undefined ? sql`` : sql`union all ${columns}
+    ${
+      team !== undefined
+        ? sql``
+        : sql`union all ${columns}
     from (select ${who} as id) person
     left join engine asker on asker.subject_id = person.id
     cross join lateral (select null::uuid as id, null::text as slug) receiving
     cross join lateral (select null::text as role, null::boolean as acts_for_itself, null::int as revision, null::bytea as seal) holder
-    ${granted(sql`grantee_subject_id = person.id`)}`}`.execute(executor);
+    ${granted(sql`grantee_subject_id = person.id`)}`
+    }`.execute(executor);
   return rows.map(({ row, ...owned }) => ({ owned, row }));
 }
 
 /** A subject, with what he is called. */
-export interface Person { readonly subject: SubjectId; readonly sub: string }
+export interface Person {
+  readonly subject: SubjectId;
+  readonly sub: string;
+}
 /** A credential and who owns it. */
-export interface Owned { readonly team: TeamId; readonly slug: string; readonly credential: CredentialId }
+export interface Owned {
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly credential: CredentialId;
+}
 
 export const noWays: Ways = { ways: [], isBroken: false };
 
 /** What these grants are worth to this person: those with more access first. */
-export function waysOf(rows: readonly GrantRow[] | null, owned: Owned, person: Person, keyring: Keyring): Ways {
+export function waysOf(
+  rows: readonly GrantRow[] | null,
+  owned: Owned,
+  person: Person,
+  keyring: Keyring,
+): Ways {
   if (rows === null) return noWays;
   const ways: Way[] = [];
   let isBroken = false;
@@ -91,46 +168,121 @@ export function waysOf(rows: readonly GrantRow[] | null, owned: Owned, person: P
     if (way === 'sealBroken') isBroken = true;
     else if (way !== undefined) ways.push(way);
   }
-  ways.sort((a, b) => (a.access === b.access ? (a.grant < b.grant ? -1 : 1) : a.access === 'use' ? -1 : 1));
+  ways.sort((a, b) =>
+    a.access === b.access ? (a.grant < b.grant ? -1 : 1) : a.access === 'use' ? -1 : 1,
+  );
   return { ways, isBroken };
 }
 
-function wayOf(row: GrantRow, owned: Owned, person: Person, keyring: Keyring): Way | 'sealBroken' | undefined {
+function wayOf(
+  row: GrantRow,
+  owned: Owned,
+  person: Person,
+  keyring: Keyring,
+): Way | 'sealBroken' | undefined {
   const { id, kind, access, revision, team, slug } = row;
   const grantee = kind === 'team' ? team : person.subject;
   const name = kind === 'team' ? slug : person.sub;
   if (grantee === null || name === null) return undefined;
-  // SECURITY: a grant counts only as the vault wrote it: of this credential, by this owner, to this grantee, under these names.
-  if (!grantSealHolds(keyring, { id, ...owned, kind, grantee, name, access, revision }, bytes(row.seal))) return 'sealBroken';
+  // SECURITY: a grant counts only as the vault wrote it: of this credential, by this owner, to this
+  // grantee, under these names.
+  if (
+    !grantSealHolds(
+      keyring,
+      { id, ...owned, kind, grantee, name, access, revision },
+      bytes(row.seal),
+    )
+  )
+    return 'sealBroken';
   const engine = engineStanding(row, person, keyring);
   if (engine === 'sealBroken') return engine;
   if (kind === 'team') {
     const { role, actsForItself, memberRevision, memberSeal } = row;
-    if (team === null || slug === null || role === null || actsForItself === null || memberRevision === null || memberSeal === null) return undefined;
-    if (!membershipSealHolds(keyring, { team, slug, ...person, role, actsForItself, revision: memberRevision }, bytes(memberSeal))) return 'sealBroken';
+    if (
+      team === null ||
+      slug === null ||
+      role === null ||
+      actsForItself === null ||
+      memberRevision === null ||
+      memberSeal === null
+    )
+      return undefined;
+    if (
+      !membershipSealHolds(
+        keyring,
+        { team, slug, ...person, role, actsForItself, revision: memberRevision },
+        bytes(memberSeal),
+      )
+    )
+      return 'sealBroken';
     if ((role === 'engine') !== (engine === 'enabled')) return undefined;
-    return { subject: person.subject, grant: id, revision, access, team: { id: team, slug, memberRevision }, role, actsForItself };
+    return {
+      subject: person.subject,
+      grant: id,
+      revision,
+      access,
+      team: { id: team, slug, memberRevision },
+      role,
+      actsForItself,
+    };
   }
-  // SECURITY: what was given to a person is not an engine's, should he become one, and what was given to an engine is no person's.
-  if (kind === 'engine') return engine === 'enabled' ? { subject: person.subject, grant: id, revision, access, team: undefined, role: 'engine', actsForItself: false } : undefined;
-  return engine === 'none' ? { subject: person.subject, grant: id, revision, access, team: undefined, role: 'editor', actsForItself: false } : undefined;
+  // SECURITY: what was given to a person is not an engine's, should he become one, and what was
+  // given to an engine is no person's.
+  if (kind === 'engine')
+    return engine === 'enabled'
+      ? {
+          subject: person.subject,
+          grant: id,
+          revision,
+          access,
+          team: undefined,
+          role: 'engine',
+          actsForItself: false,
+        }
+      : undefined;
+  return engine === 'none'
+    ? {
+        subject: person.subject,
+        grant: id,
+        revision,
+        access,
+        team: undefined,
+        role: 'editor',
+        actsForItself: false,
+      }
+    : undefined;
 }
 
-function engineStanding({ engine: id, engineState: state, engineRevision: revision, engineSeal: seal }: GrantRow, { subject, sub }: Person, keyring: Keyring): 'none' | 'enabled' | 'disabled' | 'sealBroken' {
+function engineStanding(
+  { engine: id, engineState: state, engineRevision: revision, engineSeal: seal }: GrantRow,
+  { subject, sub }: Person,
+  keyring: Keyring,
+): 'none' | 'enabled' | 'disabled' | 'sealBroken' {
   if (id === null || state === null || revision === null || seal === null) return 'none';
-  return engineSealHolds(keyring, { id, subject, sub, state, revision }, bytes(seal)) ? state : 'sealBroken';
+  return engineSealHolds(keyring, { id, subject, sub, state, revision }, bytes(seal))
+    ? state
+    : 'sealBroken';
 }
 
 const bytes = (hex: string): Buffer => Buffer.from(hex, 'hex');
 
-/** As SQL: whether these grants are as they were, their teams alive. `ids` and `revisions` are arrays side by side. */
-export const grantsStandSql = (ids: RawBuilder<unknown>, revisions: RawBuilder<unknown>): RawBuilder<boolean> => sql`
+/**
+ * As SQL: whether these grants are as they were, their teams alive. `ids` and `revisions` are
+ * arrays side by side.
+ */
+export const grantsStandSql = (
+  ids: RawBuilder<unknown>,
+  revisions: RawBuilder<unknown>,
+): RawBuilder<boolean> => sql`
   not exists (select 1 from unnest(${ids}::uuid[], ${revisions}::int[]) as basis (id, revision)
     left join credential_grant held on held.id = basis.id and held.revision = basis.revision
     left join team receiving on receiving.id = held.grantee_team_id
     where held.id is null or receiving.deleted_at is not null)`;
 
-/** Whether the grant is as it was and its team alive; the grant is held so to the end of the transaction. */
+/**
+ * Whether the grant is as it was and its team alive; the grant is held so to the end of the
+ * transaction.
+ */
 export async function holdGrant(trx: Trx, { grant, revision }: Way): Promise<boolean> {
   const { rows } = await sql`
     select 1 from credential_grant held

@@ -1,5 +1,6 @@
-// Idempotency-Key: a repeated request answers with the resource that the first one made, as it is now. The record is written in
-// the operation's own transaction, so that there is a record exactly when there is a resource.
+// Idempotency-Key: a repeated request answers with the resource that the first one made, as it is
+// now. The record is written in the operation's own transaction, so that there is a record exactly
+// when there is a resource.
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { sql } from 'kysely';
@@ -10,15 +11,22 @@ import type { JsonObject } from '../shared/json.ts';
 import type { Caller } from './access.ts';
 import { idempotencyHours, idempotencyKeyLengthMax } from './limits.ts';
 
-/** What an operation calls inside its transaction with the id of what it made. Throws ClaimTaken when a twin was faster. */
+/**
+ * What an operation calls inside its transaction with the id of what it made. Throws ClaimTaken
+ * when a twin was faster.
+ */
 export type Claim = (executor: Executor, targetId: string) => Promise<void>;
 
 /** Thrown out of the operation's transaction, so that it rolls back; never leaves this file. */
 class ClaimTaken extends Error {}
 
 /** The claim of an operation that takes no key, or whose caller sent none. */
-export const noClaim: Claim = async () => { /* the caller sent no key */ };
-/** Whether there is nothing to claim, so that an operation may do without a transaction of its own. */
+export const noClaim: Claim = async () => {
+  /* the caller sent no key */
+};
+/**
+ * Whether there is nothing to claim, so that an operation may do without a transaction of its own.
+ */
 export const isNoClaim = (claim: Claim): boolean => claim === noClaim;
 const keyForm = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);
 
@@ -34,43 +42,73 @@ export class Idempotency {
   }
 
   /**
-   * `execute` does the work and claims; `load` answers a repetition from the id that was claimed (authorised afresh by the route).
-   * Throws idempotencyKeyReused when the key came with another body or path.
+   * `execute` does the work and claims; `load` answers a repetition from the id that was claimed
+   * (authorised afresh by the route). Throws idempotencyKeyReused when the key came with another
+   * body or path.
    */
-  async run<T>(input: { request: FastifyRequest; caller: Caller; execute: (claim: Claim) => Promise<T>; load: (targetId: string) => Promise<T> }): Promise<T> {
+  async run<T>(input: {
+    request: FastifyRequest;
+    caller: Caller;
+    execute: (claim: Claim) => Promise<T>;
+    load: (targetId: string) => Promise<T>;
+  }): Promise<T> {
     const { request, caller, execute, load } = input;
     const key = request.headers['idempotency-key'];
     if (key === undefined) return execute(noClaim);
-    if (typeof key !== 'string' || !keyForm.test(key)) throw invalid('/headers/Idempotency-Key', 'pattern');
+    if (typeof key !== 'string' || !keyForm.test(key))
+      throw invalid('/headers/Idempotency-Key', 'pattern');
     const slot = {
-      subject: caller.subject, method: request.method, route: request.routeOptions.url ?? '', keyHash: createHash('sha256').update(key).digest(),
+      subject: caller.subject,
+      method: request.method,
+      route: request.routeOptions.url ?? '',
+      keyHash: createHash('sha256').update(key).digest(),
     };
-    const content = canonicalJson({ params: { ...(request.params as JsonObject) }, body: (request.body ?? null) as JsonObject | null });
+    const content = canonicalJson({
+      params: { ...(request.params as JsonObject) },
+      body: (request.body ?? null) as JsonObject | null,
+    });
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const made = await this.#find(slot, content);
       if (made !== undefined) return load(made);
       try {
-        return await execute((executor, targetId) => this.#claim(executor, slot, content, targetId));
+        return await execute((executor, targetId) =>
+          this.#claim(executor, slot, content, targetId),
+        );
       } catch (error) {
         if (!(error instanceof ClaimTaken)) throw error;
       }
     }
-    throw new AppError('stateConflict', 'A request with this idempotency key is being worked on.', { retryAfterSeconds: 1 });
+    throw new AppError('stateConflict', 'A request with this idempotency key is being worked on.', {
+      retryAfterSeconds: 1,
+    });
   }
 
   async #find(slot: Slot, content: string): Promise<string | undefined> {
-    const row = await this.#db.selectFrom('idempotency_record')
+    const row = await this.#db
+      .selectFrom('idempotency_record')
       .select(['target_id', 'body_mac', 'body_mac_version'])
-      .where('subject_id', '=', slot.subject).where('method', '=', slot.method).where('route', '=', slot.route).where('key_hash', '=', slot.keyHash)
-      .where('created_at', '>', this.#horizon()).executeTakeFirst();
+      .where('subject_id', '=', slot.subject)
+      .where('method', '=', slot.method)
+      .where('route', '=', slot.route)
+      .where('key_hash', '=', slot.keyHash)
+      .where('created_at', '>', this.#horizon())
+      .executeTakeFirst();
     if (row === undefined) return undefined;
-    if (!this.#keyring.verifyMac('idempotency', content, { version: row.body_mac_version, mac: row.body_mac })) {
+    if (
+      !this.#keyring.verifyMac('idempotency', content, {
+        version: row.body_mac_version,
+        mac: row.body_mac,
+      })
+    ) {
       throw new AppError('idempotencyKeyReused', 'This idempotency key came with another request.');
     }
     return row.target_id;
   }
 
-  /** A twin that has not committed makes this wait; one that has makes it throw. A record past its time is taken over. */
+  /**
+   * A twin that has not committed makes this wait; one that has makes it throw. A record past its
+   * time is taken over.
+   */
   async #claim(executor: Executor, slot: Slot, content: string, targetId: string): Promise<void> {
     const { version, mac } = this.#keyring.mac('idempotency', content);
     const { rows } = await sql`
@@ -83,7 +121,14 @@ export class Idempotency {
     if (rows.length === 0) throw new ClaimTaken();
   }
 
-  #horizon(): Date { return new Date(this.#now() - idempotencyHours * 3_600_000); }
+  #horizon(): Date {
+    return new Date(this.#now() - idempotencyHours * 3_600_000);
+  }
 }
 
-interface Slot { readonly subject: Caller['subject']; readonly method: string; readonly route: string; readonly keyHash: Buffer }
+interface Slot {
+  readonly subject: Caller['subject'];
+  readonly method: string;
+  readonly route: string;
+  readonly keyHash: Buffer;
+}

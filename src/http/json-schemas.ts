@@ -1,4 +1,5 @@
-// zod's schemas as the schemas of one OpenAPI document: named parts become components, and each shape can show an example.
+// zod's schemas as the schemas of one OpenAPI document: named parts become components, and each
+// shape can show an example.
 import { z } from 'zod';
 
 export type Json = Record<string, unknown>;
@@ -6,23 +7,38 @@ export type Json = Record<string, unknown>;
 const prefix = '#/components/schemas/';
 
 /** A reference into the document's components. */
-export const ref = (kind: 'schemas' | 'headers' | 'parameters' | 'responses', name: string): Json => ({ $ref: `#/components/${kind}/${name}` });
+export const ref = (
+  kind: 'schemas' | 'headers' | 'parameters' | 'responses',
+  name: string,
+): Json => ({ $ref: `#/components/${kind}/${name}` });
 
 /** Collects what is named; a name used for two shapes is a fault of ours. */
 export class Schemas {
   readonly #named = new Map<string, Json>();
 
-  /** The schema, or a reference when it has a name. `input` is what callers send, `output` what they get. */
+  /**
+   * The schema, or a reference when it has a name. `input` is what callers send, `output` what they
+   * get.
+   */
   add(schema: z.ZodType, io: 'input' | 'output'): Json {
-    const { $defs = {}, ...json } = toJsonSchema(schema, io) as Json & { $defs?: Record<string, Json> };
+    const { $defs = {}, ...json } = toJsonSchema(schema, io) as Json & {
+      $defs?: Record<string, Json>;
+    };
     for (const [name, part] of Object.entries($defs)) this.#name(name, tidy(part) as Json);
     return tidy(json) as Json;
   }
 
   /** The members of an object schema, one by one: what parameters are made of. */
   membersOf(schema: z.ZodType): { name: string; schema: Json; isRequired: boolean }[] {
-    const { properties = {}, required = [] } = this.resolve(this.add(schema, 'input')) as { properties?: Record<string, Json>; required?: string[] };
-    return Object.entries(properties).map(([name, member]) => ({ name, schema: member, isRequired: required.includes(name) }));
+    const { properties = {}, required = [] } = this.resolve(this.add(schema, 'input')) as {
+      properties?: Record<string, Json>;
+      required?: string[];
+    };
+    return Object.entries(properties).map(([name, member]) => ({
+      name,
+      schema: member,
+      isRequired: required.includes(name),
+    }));
   }
 
   /** What a reference stands for. */
@@ -34,7 +50,10 @@ export class Schemas {
     return named;
   }
 
-  /** An example put together from the examples of the parts. Throws, naming the place, where a part has none. */
+  /**
+   * An example put together from the examples of the parts. Throws, naming the place, where a part
+   * has none.
+   */
   exampleOf(schema: Json, place: string): unknown {
     const { examples } = schema;
     if (Array.isArray(examples)) return examples[0];
@@ -44,11 +63,16 @@ export class Schemas {
     if (Array.isArray(schema['enum'])) return schema['enum'][0];
     if (Array.isArray(schema['anyOf'])) return this.#exampleOfAny(schema['anyOf'] as Json[], place);
     switch (schema['type']) {
-      case 'null': return null;
-      case 'boolean': return false;
-      case 'array': return [this.exampleOf(schema['items'] as Json, `${place}/0`)];
-      case 'object': return this.#exampleOfObject(schema, place);
-      default: throw new Error(`say an example for ${place}`);
+      case 'null':
+        return null;
+      case 'boolean':
+        return false;
+      case 'array':
+        return [this.exampleOf(schema['items'] as Json, `${place}/0`)];
+      case 'object':
+        return this.#exampleOfObject(schema, place);
+      default:
+        throw new Error(`say an example for ${place}`);
     }
   }
 
@@ -71,26 +95,40 @@ export class Schemas {
   }
 
   #exampleOfObject(schema: Json, place: string): Json {
-    const { properties = {}, required = [] } = schema as { properties?: Record<string, Json>; required?: string[] };
-    return Object.fromEntries(required.map((name) => [name, this.exampleOf(properties[name] ?? {}, `${place}/${name}`)]));
+    const { properties = {}, required = [] } = schema as {
+      properties?: Record<string, Json>;
+      required?: string[];
+    };
+    return Object.fromEntries(
+      required.map((name) => [name, this.exampleOf(properties[name] ?? {}, `${place}/${name}`)]),
+    );
   }
 
   #name(name: string, schema: Json): void {
     const known = this.#named.get(name);
-    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(schema)) throw new Error(`two schemas are named ${name}`);
+    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(schema))
+      throw new Error(`two schemas are named ${name}`);
     this.#named.set(name, schema);
   }
 }
 
-/** `.meta({ override })` on a zod schema is what is printed in its stead, where a transformation hides the shape on the wire. */
+/**
+ * `.meta({ override })` on a zod schema is what is printed in its stead, where a transformation
+ * hides the shape on the wire.
+ */
 function toJsonSchema(schema: z.ZodType, io: 'input' | 'output'): unknown {
   return z.toJSONSchema(schema, {
-    io, target: 'draft-2020-12', reused: 'inline', unrepresentable: 'any',
+    io,
+    target: 'draft-2020-12',
+    reused: 'inline',
+    unrepresentable: 'any',
     override: ({ zodSchema, jsonSchema }) => {
-      const { override } = (zodSchema as unknown as z.ZodType).meta() as { override?: object } | undefined ?? {};
+      const { override } =
+        ((zodSchema as unknown as z.ZodType).meta() as { override?: object } | undefined) ?? {};
       delete (jsonSchema as Json)['override'];
       if (override === undefined) return;
-      for (const key of Object.keys(jsonSchema)) if (key !== 'description' && key !== 'examples') delete (jsonSchema as Json)[key];
+      for (const key of Object.keys(jsonSchema))
+        if (key !== 'description' && key !== 'examples') delete (jsonSchema as Json)[key];
       Object.assign(jsonSchema, override);
     },
   });
@@ -100,13 +138,20 @@ function toJsonSchema(schema: z.ZodType, io: 'input' | 'output'): unknown {
 function tidy(node: unknown): unknown {
   if (Array.isArray(node)) return node.map(tidy);
   if (typeof node !== 'object' || node === null) return node;
-  return Object.fromEntries(Object.entries(node).filter(([key]) => key !== '$schema' && key !== 'id').map(([key, value]) => [key, tidyMember(key, value)]));
+  return Object.fromEntries(
+    Object.entries(node)
+      .filter(([key]) => key !== '$schema' && key !== 'id')
+      .map(([key, value]) => [key, tidyMember(key, value)]),
+  );
 }
 
 function tidyMember(key: string, value: unknown): unknown {
   if (key === '$ref' && typeof value === 'string') return value.replace('#/$defs/', prefix);
-  if (key === 'examples' || key === 'default' || key === 'const' || key === 'enum') return value;   // values, not schemas
+  if (key === 'examples' || key === 'default' || key === 'const' || key === 'enum') return value; // values, not schemas
   // Here the names are the product's own: a property may be called id.
-  if (key === 'properties') return Object.fromEntries(Object.entries(value as Json).map(([name, schema]) => [name, tidy(schema)]));
+  if (key === 'properties')
+    return Object.fromEntries(
+      Object.entries(value as Json).map(([name, schema]) => [name, tidy(schema)]),
+    );
   return tidy(value);
 }

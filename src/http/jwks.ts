@@ -1,12 +1,16 @@
-// The identity provider's public keys: fetched from the one configured address, kept by key id, fetched again (never in a loop)
-// when an unknown id comes or they are old. A provider that does not answer is 503 for tokens under keys that are not known.
+// The identity provider's public keys: fetched from the one configured address, kept by key id,
+// fetched again (never in a loop) when an unknown id comes or they are old. A provider that does
+// not answer is 503 for tokens under keys that are not known.
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { AppError } from '../shared/errors.ts';
 import { parseJson } from './json.ts';
 
 /** Keys older than this are fetched again at the next token. */
 const freshMs = 10 * 60_000;
-/** Keys older than this are not used: whoever keeps the provider from answering must not keep a revoked key alive. */
+/**
+ * Keys older than this are not used: whoever keeps the provider from answering must not keep a
+ * revoked key alive.
+ */
 const usableMs = 24 * 3_600_000;
 const coolDownMs = 30_000;
 const coolDownAfterFailureMs = 5_000;
@@ -15,12 +19,22 @@ const documentBytesMax = 256 * 1024;
 const keysMax = 100;
 
 /** A key and the algorithms that it may verify. */
-interface VerifyingKey { readonly pem: string; readonly algorithms: readonly string[] }
+interface VerifyingKey {
+  readonly pem: string;
+  readonly algorithms: readonly string[];
+}
 
-const ofCurve: Readonly<Record<string, readonly string[]>> = { prime256v1: ['ES256'], secp384r1: ['ES384'], secp521r1: ['ES512'] };
+const ofCurve: Readonly<Record<string, readonly string[]>> = {
+  prime256v1: ['ES256'],
+  secp384r1: ['ES384'],
+  secp521r1: ['ES512'],
+};
 
 /** Which algorithms a public key is for; empty for a kind that is not accepted. */
-export function algorithmsFor({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): readonly string[] {
+export function algorithmsFor({
+  asymmetricKeyType: type,
+  asymmetricKeyDetails: details,
+}: KeyObject): readonly string[] {
   if (type === 'rsa') return (details?.modulusLength ?? 0) >= 2048 ? ['RS256', 'PS256'] : [];
   if (type === 'ec') return ofCurve[details?.namedCurve ?? ''] ?? [];
   return type === 'ed25519' ? ['EdDSA'] : [];
@@ -43,19 +57,27 @@ export class JwksCache {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** The PEM for a token's key id and algorithm; undefined when there is no such key; identityProviderUnavailable when that cannot be known. */
+  /**
+   * The PEM for a token's key id and algorithm; undefined when there is no such key;
+   * identityProviderUnavailable when that cannot be known.
+   */
   async find(kid: string, algorithm: string): Promise<string | undefined> {
     const isKnown = this.#usable(kid) !== undefined;
     if (!isKnown || this.#age(this.#fetchedAt) > freshMs) {
       const refreshed = this.#refresh();
-      // A provider that has just failed does not hold up the tokens that can be verified without it.
+      // A provider that has just failed does not hold up the tokens that can be verified without
+      // it.
       if (!isKnown || !this.#hasFailed) await refreshed;
     }
     const key = this.#usable(kid);
     if (key !== undefined) return key.algorithms.includes(algorithm) ? key.pem : undefined;
     if (!this.#hasFailed) return undefined;
     const waitMs = Math.max(0, coolDownAfterFailureMs - this.#age(this.#triedAt));
-    throw new AppError('identityProviderUnavailable', 'The keys that verify tokens cannot be fetched.', { retryAfterSeconds: 1 + Math.floor(waitMs / 1000) });
+    throw new AppError(
+      'identityProviderUnavailable',
+      'The keys that verify tokens cannot be fetched.',
+      { retryAfterSeconds: 1 + Math.floor(waitMs / 1000) },
+    );
   }
 
   #usable(kid: string): VerifyingKey | undefined {
@@ -63,13 +85,18 @@ export class JwksCache {
   }
 
   /** How long ago; a clock that was set back does not make the past the future. */
-  #age(at: number): number { return at > this.#now() ? Number.POSITIVE_INFINITY : this.#now() - at; }
+  #age(at: number): number {
+    return at > this.#now() ? Number.POSITIVE_INFINITY : this.#now() - at;
+  }
 
   async #refresh(): Promise<void> {
     if (this.#running === undefined) {
-      if (this.#age(this.#triedAt) < (this.#hasFailed ? coolDownAfterFailureMs : coolDownMs)) return;
+      if (this.#age(this.#triedAt) < (this.#hasFailed ? coolDownAfterFailureMs : coolDownMs))
+        return;
       this.#triedAt = this.#now();
-      this.#running = this.#fetch().finally(() => { this.#running = undefined; });
+      this.#running = this.#fetch().finally(() => {
+        this.#running = undefined;
+      });
     }
     await this.#running;
   }
@@ -81,13 +108,17 @@ export class JwksCache {
       this.#fetchedAt = this.#triedAt;
       this.#hasFailed = false;
     } catch {
-      this.#hasFailed = true;   // why is the provider's matter; readers of tokens learn that it is so
+      this.#hasFailed = true; // why is the provider's matter; readers of tokens learn that it is so
     }
   }
 
   async #download(): Promise<Buffer> {
     // SECURITY: a redirect would let whoever answers at the address name another one.
-    const answer = await fetch(this.#url, { redirect: 'error', signal: AbortSignal.timeout(this.#timeoutMs), headers: { accept: 'application/json' } });
+    const answer = await fetch(this.#url, {
+      redirect: 'error',
+      signal: AbortSignal.timeout(this.#timeoutMs),
+      headers: { accept: 'application/json' },
+    });
     if (!answer.ok || answer.body === null) {
       await answer.body?.cancel();
       throw new Error('no document');
@@ -96,7 +127,7 @@ export class JwksCache {
     let bytes = 0;
     for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
       bytes += chunk.byteLength;
-      if (bytes > documentBytesMax) throw new Error('too large');   // ends the download too
+      if (bytes > documentBytesMax) throw new Error('too large'); // ends the download too
       chunks.push(chunk);
     }
     return Buffer.concat(chunks);
@@ -118,14 +149,23 @@ function readKeys(document: unknown): Map<string, VerifyingKey> {
 function readKey(jwk: unknown): { kid: string; key: VerifyingKey } | undefined {
   if (typeof jwk !== 'object' || jwk === null) return undefined;
   const { kid, use, alg, key_ops: uses } = jwk as Record<string, unknown>;
-  if (typeof kid !== 'string' || (use !== undefined && use !== 'sig') || (Array.isArray(uses) && !uses.includes('verify'))) return undefined;
+  if (
+    typeof kid !== 'string' ||
+    (use !== undefined && use !== 'sig') ||
+    (Array.isArray(uses) && !uses.includes('verify'))
+  )
+    return undefined;
   // SECURITY: a private key that is published is everybody's.
   if ('d' in jwk || 'k' in jwk) return undefined;
   try {
     const key = createPublicKey({ key: jwk as never, format: 'jwk' });
-    const algorithms = algorithmsFor(key).filter((algorithm) => alg === undefined || alg === algorithm);
-    return algorithms.length === 0 ? undefined : { kid, key: { pem: key.export({ type: 'spki', format: 'pem' }) as string, algorithms } };
+    const algorithms = algorithmsFor(key).filter(
+      (algorithm) => alg === undefined || alg === algorithm,
+    );
+    return algorithms.length === 0
+      ? undefined
+      : { kid, key: { pem: key.export({ type: 'spki', format: 'pem' }) as string, algorithms } };
   } catch {
-    return undefined;   // of a kind that node does not know, or broken
+    return undefined; // of a kind that node does not know, or broken
   }
 }

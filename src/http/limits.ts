@@ -1,4 +1,5 @@
-// The limits of the HTTP surface, with their units. A limit that a caller can meet stands in openapi.yaml too.
+// The limits of the HTTP surface, with their units. A limit that a caller can meet stands in
+// openapi.yaml too.
 
 export const bodyBytesMax = 512 * 1024;
 export const secretFieldBytesMax = 64 * 1024;
@@ -14,7 +15,10 @@ export const publicFieldLengthMax = 2048;
 /** A public field that holds PEM. */
 export const pemLengthMax = 32 * 1024;
 export const grantsMax = 100;
-/** Grants of one team's credentials to one grantee: he reads them all at each list, and was not asked. */
+/**
+ * Grants of one team's credentials to one grantee: he reads them all at each list, and was not
+ * asked.
+ */
 export const grantsBetweenMax = 1_000;
 /** How long an offer of a credential to another team is open. */
 export const transferDays = 7;
@@ -36,7 +40,10 @@ export const idempotencyHours = 24;
 export const paramLengthMax = 1024;
 export const headerBytesMax = 16 * 1024;
 export const requestTimeoutMs = 30_000;
-/** At the broker, where a request has no time of its own: for its headers, and for what is still sent after the answer. */
+/**
+ * At the broker, where a request has no time of its own: for its headers, and for what is still
+ * sent after the answer.
+ */
 export const headerTimeoutMs = 30_000;
 export const lingerMs = 5_000;
 export const brokerPathLengthMax = 16 * 1024;

@@ -1,5 +1,5 @@
-// One way to add a route. Whoever adds an operation says its access, its problems and its schemas in one place; what is said
-// here is what runs and what openapi.yaml prints.
+// One way to add a route. Whoever adds an operation says its access, its problems and its schemas
+// in one place; what is said here is what runs and what openapi.yaml prints.
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
@@ -8,9 +8,26 @@ import type { Role } from '../db/tables.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
 
-export type Tag = 'service' | 'account' | 'teams' | 'members' | 'credential types' | 'credentials' | 'sharing' | 'engines' | 'leases' | 'oauth' | 'broker' | 'keys' | 'root keys' | 'webhooks' | 'audit';
+export type Tag =
+  | 'service'
+  | 'account'
+  | 'teams'
+  | 'members'
+  | 'credential types'
+  | 'credentials'
+  | 'sharing'
+  | 'engines'
+  | 'leases'
+  | 'oauth'
+  | 'broker'
+  | 'keys'
+  | 'root keys'
+  | 'webhooks'
+  | 'audit';
 
-/** What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer. */
+/**
+ * What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer.
+ */
 export interface Operation<P, Q, B, R> {
   readonly method: Extract<HTTPMethods, 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'>;
   /** With fastify's `:name` parameters. */
@@ -26,32 +43,60 @@ export interface Operation<P, Q, B, R> {
   /** The body may be left out; the handler then gets null. */
   readonly isBodyOptional?: true;
   /** The answer's status and schema; no schema means 204. */
-  readonly success: { readonly status: 200 | 201 | 202 | 204; readonly schema?: z.ZodType<R>; readonly description: string; readonly mediaType?: string; readonly location?: true };
+  readonly success: {
+    readonly status: 200 | 201 | 202 | 204;
+    readonly schema?: z.ZodType<R>;
+    readonly description: string;
+    readonly mediaType?: string;
+    readonly location?: true;
+  };
   /** A second kind of answer, given as `new Otherwise(value)`. */
-  readonly otherwise?: { readonly status: 200; readonly schema: z.ZodType; readonly description: string };
+  readonly otherwise?: {
+    readonly status: 200;
+    readonly schema: z.ZodType;
+    readonly description: string;
+  };
   /** Codes that this operation adds to those that its access, body and guards bring. */
   readonly problems?: readonly ErrorCode[];
   /** `ifMatch: 'existing'`: asked for only when the thing is there already. */
-  readonly guards?: { readonly ifMatch?: true | 'existing'; readonly idempotencyKey?: true; readonly etag?: true };
+  readonly guards?: {
+    readonly ifMatch?: true | 'existing';
+    readonly idempotencyKey?: true;
+    readonly etag?: true;
+  };
   readonly isProbe?: true;
-  /** Messages that the vault sends because of it, by their type: printed as the document's webhooks. */
-  readonly sends?: Readonly<Record<string, { readonly summary: string; readonly schema: z.ZodType }>>;
+  /**
+   * Messages that the vault sends because of it, by their type: printed as the document's webhooks.
+   */
+  readonly sends?: Readonly<
+    Record<string, { readonly summary: string; readonly schema: z.ZodType }>
+  >;
   readonly handler: (input: Input<P, Q, B>) => Promise<R | Otherwise | Streamed>;
 }
 
-/** An answer that is sent as it is made, a stream of bytes. The handler sees to it that each part fits the operation's schema. */
+/**
+ * An answer that is sent as it is made, a stream of bytes. The handler sees to it that each part
+ * fits the operation's schema.
+ */
 export class Streamed {
   readonly stream: unknown;
-  constructor(stream: unknown) { this.stream = stream; }
+  constructor(stream: unknown) {
+    this.stream = stream;
+  }
 }
 
 /** An answer of the operation's second kind. */
 export class Otherwise {
   readonly value: unknown;
-  constructor(value: unknown) { this.value = value; }
+  constructor(value: unknown) {
+    this.value = value;
+  }
 }
 
-/** What a handler gets. `caller` is absent only on public routes, `scope` only where the access names no team. */
+/**
+ * What a handler gets. `caller` is absent only on public routes, `scope` only where the access
+ * names no team.
+ */
 export interface Input<P, Q, B> {
   readonly params: P;
   readonly query: Q;
@@ -62,23 +107,46 @@ export interface Input<P, Q, B> {
   readonly reply: FastifyReply;
 }
 
-/** The team that was authorised, the role that allowed it, and what the path found there. `way` is the grant where it took one. */
-export interface TeamScope<T = unknown> { readonly team: TeamRef; readonly role: Role; readonly thing: T; readonly way: Way | undefined; readonly standing: Pick<Located, 'role' | 'ways'> }
+/**
+ * The team that was authorised, the role that allowed it, and what the path found there. `way` is
+ * the grant where it took one.
+ */
+export interface TeamScope<T = unknown> {
+  readonly team: TeamRef;
+  readonly role: Role;
+  readonly thing: T;
+  readonly way: Way | undefined;
+  readonly standing: Pick<Located, 'role' | 'ways'>;
+}
 
 /** What the document generator and the completeness tests read of every operation. */
 export type AnyOperation = Operation<unknown, unknown, unknown, unknown>;
 
 declare module 'fastify' {
-  interface FastifyContextConfig { access?: Access; operation?: AnyOperation }
-  interface FastifyRequest { caller: Caller | undefined; located: Located | undefined; role: Role | undefined; way: Way | undefined }
-  interface FastifyInstance { operations: AnyOperation[] }
+  interface FastifyContextConfig {
+    access?: Access;
+    operation?: AnyOperation;
+  }
+  interface FastifyRequest {
+    caller: Caller | undefined;
+    located: Located | undefined;
+    role: Role | undefined;
+    way: Way | undefined;
+  }
+  interface FastifyInstance {
+    operations: AnyOperation[];
+  }
 }
 
-// An operation without a body takes none: what somebody thought it would heed is refused, not ignored.
+// An operation without a body takes none: what somebody thought it would heed is refused, not
+// ignored.
 const noBody = z.strictObject({}).nullish();
 
 /** Adds the operation to the app and to the list that openapi.yaml is made from. */
-export function addOperation<P = undefined, Q = undefined, B = undefined, R = undefined>(app: FastifyInstance, operation: Operation<P, Q, B, R>): void {
+export function addOperation<P = undefined, Q = undefined, B = undefined, R = undefined>(
+  app: FastifyInstance,
+  operation: Operation<P, Q, B, R>,
+): void {
   const any = operation as unknown as AnyOperation;
   app.operations.push(any);
   const { success } = operation;
@@ -86,14 +154,30 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
   app.route({
     method: operation.method,
     url: operation.url,
-    config: { access: operation.access, operation: any, ...(operation.isProbe === undefined ? {} : { isProbe: operation.isProbe }) },
+    config: {
+      access: operation.access,
+      operation: any,
+      ...(operation.isProbe === undefined ? {} : { isProbe: operation.isProbe }),
+    },
     schema: {
       ...(operation.params === undefined ? {} : { params: operation.params }),
       ...(operation.query === undefined ? {} : { querystring: operation.query }),
-      ...(operation.method === 'GET' ? {} : { body: operation.body === undefined ? noBody : operation.isBodyOptional === true ? operation.body.nullish() : operation.body }),
+      ...(operation.method === 'GET'
+        ? {}
+        : {
+            body:
+              operation.body === undefined
+                ? noBody
+                : operation.isBodyOptional === true
+                  ? operation.body.nullish()
+                  : operation.body,
+          }),
       response: {
         ...(success.schema === undefined ? {} : { [success.status]: success.schema }),
-        ...(operation.otherwise === undefined ? {} : { [operation.otherwise.status]: operation.otherwise.schema }), default: refusal,
+        ...(operation.otherwise === undefined
+          ? {}
+          : { [operation.otherwise.status]: operation.otherwise.schema }),
+        default: refusal,
       },
     },
     handler: async (request, reply) => {
@@ -103,11 +187,15 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
         query: request.query as Q,
         body: request.body as B,
         caller: request.caller as Caller,
-        scope: located !== undefined && role !== undefined ? { team: located.team, role, thing: located.thing, way, standing: located } : (undefined as unknown as TeamScope),
+        scope:
+          located !== undefined && role !== undefined
+            ? { team: located.team, role, thing: located.thing, way, standing: located }
+            : (undefined as unknown as TeamScope),
         request,
         reply,
       });
-      if (answer instanceof Otherwise && operation.otherwise !== undefined) return reply.code(operation.otherwise.status).send(answer.value);
+      if (answer instanceof Otherwise && operation.otherwise !== undefined)
+        return reply.code(operation.otherwise.status).send(answer.value);
       void reply.code(success.status);
       if (success.schema === undefined) return reply.send();
       if (success.mediaType !== undefined) void reply.type(success.mediaType);
@@ -116,21 +204,54 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
   });
 }
 
-/** What is refused before there is an operation, or while the vault stops: it belongs to all and to none. */
-export const problemsOfNoOperation: readonly ErrorCode[] = ['invalidUrl', 'malformedHttp', 'requestTimeout', 'headersTooLarge', 'notReady'];
+/**
+ * What is refused before there is an operation, or while the vault stops: it belongs to all and to
+ * none.
+ */
+export const problemsOfNoOperation: readonly ErrorCode[] = [
+  'invalidUrl',
+  'malformedHttp',
+  'requestTimeout',
+  'headersTooLarge',
+  'notReady',
+];
 
 /** What the broker's listener answers by itself, each with the header `vault-error: true`. */
 export const problemsOfBroker: readonly ErrorCode[] = [
-  ...problemsOfNoOperation, 'ticketInvalid', 'brokerRefused', 'notFound', 'stateConflict', 'payloadTooLarge', 'rateLimited', 'internal', 'unsupportedCall', 'upstreamUnreachable', 'upstreamUnusable',
-  'keyUnavailable', 'databaseUnavailable', 'commitUnknown', 'upstreamTimeout',
+  ...problemsOfNoOperation,
+  'ticketInvalid',
+  'brokerRefused',
+  'notFound',
+  'stateConflict',
+  'payloadTooLarge',
+  'rateLimited',
+  'internal',
+  'unsupportedCall',
+  'upstreamUnreachable',
+  'upstreamUnusable',
+  'keyUnavailable',
+  'databaseUnavailable',
+  'commitUnknown',
+  'upstreamTimeout',
 ];
 
-/** Every code that an operation can answer with: its own and those that its access, body and guards bring. */
+/**
+ * Every code that an operation can answer with: its own and those that its access, body and guards
+ * bring.
+ */
 export function problemCodesOf(operation: AnyOperation): ErrorCode[] {
   const { access, guards, method } = operation;
-  const codes = new Set<ErrorCode>(['invalidRequest', 'rateLimited', 'internal', ...(operation.problems ?? [])]);
-  const add = (...more: ErrorCode[]): void => { for (const code of more) codes.add(code); };
-  if (access !== 'public') add('unauthenticated', 'databaseUnavailable', 'commitUnknown', 'identityProviderUnavailable');
+  const codes = new Set<ErrorCode>([
+    'invalidRequest',
+    'rateLimited',
+    'internal',
+    ...(operation.problems ?? []),
+  ]);
+  const add = (...more: ErrorCode[]): void => {
+    for (const code of more) codes.add(code);
+  };
+  if (access !== 'public')
+    add('unauthenticated', 'databaseUnavailable', 'commitUnknown', 'identityProviderUnavailable');
   if (typeof access === 'object') add('forbidden');
   if (typeof access === 'object' && 'team' in access) add('notFound');
   if (method !== 'GET') add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType');

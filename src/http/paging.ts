@@ -1,30 +1,58 @@
-// Keyset pages with opaque, authenticated cursors. A cursor is good for one list with one set of filters and one caller.
+// Keyset pages with opaque, authenticated cursors. A cursor is good for one list with one set of
+// filters and one caller.
 import { createHash } from 'node:crypto';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
 import { AppError } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { pageItemsDefault } from './limits.ts';
 
-/** What a list needs to know: how many, and after which key (the sort columns of the last item of the page before). */
-export interface Page { readonly limit: number; readonly after: readonly string[] | undefined }
+/**
+ * What a list needs to know: how many, and after which key (the sort columns of the last item of
+ * the page before).
+ */
+export interface Page {
+  readonly limit: number;
+  readonly after: readonly string[] | undefined;
+}
 
 /** The list that a cursor belongs to: its name, its filters and its caller. */
-export interface ListIdentity { readonly list: string; readonly subject: string; readonly filters: JsonObject }
+export interface ListIdentity {
+  readonly list: string;
+  readonly subject: string;
+  readonly filters: JsonObject;
+}
 
 const macBytes = 32;
 
 /** Makes and reads cursors with the vault's cursor key. */
 export class Cursors {
   readonly #keyring: Keyring;
-  constructor(keyring: Keyring) { this.#keyring = keyring; }
-
-  /** The page that a query asks for; throws invalidCursor for one that this list did not give. */
-  page(query: { limit?: number | undefined; cursor?: string | undefined }, identity: ListIdentity): Page {
-    return { limit: query.limit ?? pageItemsDefault, after: query.cursor === undefined ? undefined : this.#read(query.cursor, identity) };
+  constructor(keyring: Keyring) {
+    this.#keyring = keyring;
   }
 
-  /** Cuts `limit + 1` found rows to a page and makes the cursor of the next one; where fewer were found because the search ended at `end`, from there. */
-  cut<T>(rows: readonly T[], page: Page, identity: ListIdentity, keyOf: (row: T) => readonly string[], end?: readonly string[]): { items: T[]; nextCursor: string | null } {
+  /** The page that a query asks for; throws invalidCursor for one that this list did not give. */
+  page(
+    query: { limit?: number | undefined; cursor?: string | undefined },
+    identity: ListIdentity,
+  ): Page {
+    return {
+      limit: query.limit ?? pageItemsDefault,
+      after: query.cursor === undefined ? undefined : this.#read(query.cursor, identity),
+    };
+  }
+
+  /**
+   * Cuts `limit + 1` found rows to a page and makes the cursor of the next one; where fewer were
+   * found because the search ended at `end`, from there.
+   */
+  cut<T>(
+    rows: readonly T[],
+    page: Page,
+    identity: ListIdentity,
+    keyOf: (row: T) => readonly string[],
+    end?: readonly string[],
+  ): { items: T[]; nextCursor: string | null } {
     const items = rows.slice(0, page.limit);
     const last = items.at(-1);
     const next = rows.length > page.limit && last !== undefined ? keyOf(last) : end;
@@ -43,15 +71,20 @@ export class Cursors {
     const bytes = Buffer.from(text, 'base64url');
     const payload = bytes.subarray(2 + macBytes);
     // SECURITY: a cursor carries sort keys that go into a query of the team; only our own are read.
-    const holds = bytes.length > 2 + macBytes && this.#keyring.verifyMac('cursor', message(payload, identity), {
-      version: bytes.readUInt16BE(0), mac: bytes.subarray(2, 2 + macBytes),
-    });
+    const holds =
+      bytes.length > 2 + macBytes &&
+      this.#keyring.verifyMac('cursor', message(payload, identity), {
+        version: bytes.readUInt16BE(0),
+        mac: bytes.subarray(2, 2 + macBytes),
+      });
     if (!holds) throw new AppError('invalidCursor', 'The cursor does not belong to this list.');
     return JSON.parse(payload.toString('utf8')) as string[];
   }
 }
 
 function message(payload: Buffer, { list, subject, filters }: ListIdentity): Buffer {
-  const identity = createHash('sha256').update(canonicalJson([list, subject, filters])).digest();
+  const identity = createHash('sha256')
+    .update(canonicalJson([list, subject, filters]))
+    .digest();
   return Buffer.concat([identity, payload]);
 }

@@ -1,4 +1,5 @@
-// ETag and If-Match (RFC 9110): the tag is the quoted revision; every change of an existing thing must say which one it means.
+// ETag and If-Match (RFC 9110): the tag is the quoted revision; every change of an existing thing
+// must say which one it means.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError, invalid } from '../shared/errors.ts';
 
@@ -8,7 +9,10 @@ export type ExpectedRevision = number | 'any' | 'none';
 const entityTag = '(?:W/)?"[\\x21\\x23-\\x7e\\x80-\\xff]*"';
 const entityTags = new RegExp(`^${entityTag}(?:[ \\t]*,[ \\t]*${entityTag})*$`);
 
-/** Reads If-Match. `none` means a tag that no revision can have: it is stale. Throws preconditionRequired, and invalidRequest for what is no list of tags. */
+/**
+ * Reads If-Match. `none` means a tag that no revision can have: it is stale. Throws
+ * preconditionRequired, and invalidRequest for what is no list of tags.
+ */
 export function expectedRevision(request: FastifyRequest): ExpectedRevision {
   return sentRevision(request) ?? raise(preconditionRequired());
 }
@@ -30,13 +34,19 @@ export function checkRevision(expected: ExpectedRevision, revision: number): voi
 
 /** There is something, and the caller did not say which one he means. */
 export const preconditionRequired = (): AppError =>
-  new AppError('preconditionRequired', 'Send If-Match with the ETag that you read, or * for whatever it is.');
+  new AppError(
+    'preconditionRequired',
+    'Send If-Match with the ETag that you read, or * for whatever it is.',
+  );
 /** There is another one than the caller means, or none. */
-export const preconditionFailed = (): AppError => new AppError('preconditionFailed', 'It has changed since you read it.');
+export const preconditionFailed = (): AppError =>
+  new AppError('preconditionFailed', 'It has changed since you read it.');
 
 /** Sets the ETag of an answer. */
 export function setEtag(reply: FastifyReply, revision: number): void {
   void reply.header('ETag', `"${revision}"`);
 }
 
-function raise(error: AppError): never { throw error; }
+function raise(error: AppError): never {
+  throw error;
+}

@@ -1,36 +1,72 @@
-// The rights of a subject in a team, as the database says them: the columns and joins that every query about a team's things
-// takes along, and the check of the seals without which they count for nothing.
+// The rights of a subject in a team, as the database says them: the columns and joins that every
+// query about a team's things takes along, and the check of the seals without which they count for
+// nothing.
 import { type RawBuilder, sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Role } from '../db/tables.ts';
 import type { EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
-/** What the seal of a membership is over. The slug and the sub are in it because callers name teams and subjects by them. */
+/**
+ * What the seal of a membership is over. The slug and the sub are in it because callers name teams
+ * and subjects by them.
+ */
 export interface SealedMembership {
-  readonly team: TeamId; readonly slug: string; readonly subject: SubjectId; readonly sub: string;
-  readonly role: Role; readonly actsForItself: boolean; readonly revision: number;
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly subject: SubjectId;
+  readonly sub: string;
+  readonly role: Role;
+  readonly actsForItself: boolean;
+  readonly revision: number;
 }
 /** What the seal of an engine is over. */
 export interface SealedEngine {
-  readonly id: EngineId; readonly subject: SubjectId; readonly sub: string; readonly state: 'enabled' | 'disabled'; readonly revision: number;
+  readonly id: EngineId;
+  readonly subject: SubjectId;
+  readonly sub: string;
+  readonly state: 'enabled' | 'disabled';
+  readonly revision: number;
 }
 
 /** The seal of a membership row. */
-export const sealMembership = (keyring: Keyring, row: SealedMembership): Buffer => keyring.sealRow('membership', membershipJson(row));
+export const sealMembership = (keyring: Keyring, row: SealedMembership): Buffer =>
+  keyring.sealRow('membership', membershipJson(row));
 /** Whether the vault wrote this membership's row. */
-export const membershipSealHolds = (keyring: Keyring, row: SealedMembership, seal: Buffer): boolean => keyring.verifyRow('membership', membershipJson(row), seal);
+export const membershipSealHolds = (
+  keyring: Keyring,
+  row: SealedMembership,
+  seal: Buffer,
+): boolean => keyring.verifyRow('membership', membershipJson(row), seal);
 /** The seal of an engine row. */
-export const sealEngine = (keyring: Keyring, row: SealedEngine): Buffer => keyring.sealRow('engine', engineJson(row));
+export const sealEngine = (keyring: Keyring, row: SealedEngine): Buffer =>
+  keyring.sealRow('engine', engineJson(row));
 /** Whether the vault wrote this engine's row. */
-export const engineSealHolds = (keyring: Keyring, row: SealedEngine, seal: Buffer): boolean => keyring.verifyRow('engine', engineJson(row), seal);
+export const engineSealHolds = (keyring: Keyring, row: SealedEngine, seal: Buffer): boolean =>
+  keyring.verifyRow('engine', engineJson(row), seal);
 
-// Named one by one, in the order of the canonical form: what is passed in may carry more than the seal covers.
-const membershipJson = ({ team, slug, subject, sub, role, actsForItself, revision }: SealedMembership): JsonObject =>
-  ({ actsForItself, revision, role, slug, sub, subject, team });
-const engineJson = ({ id, subject, sub, state, revision }: SealedEngine): JsonObject => ({ id, revision, state, sub, subject });
+// Named one by one, in the order of the canonical form: what is passed in may carry more than the
+// seal covers.
+const membershipJson = ({
+  team,
+  slug,
+  subject,
+  sub,
+  role,
+  actsForItself,
+  revision,
+}: SealedMembership): JsonObject => ({ actsForItself, revision, role, slug, sub, subject, team });
+const engineJson = ({ id, subject, sub, state, revision }: SealedEngine): JsonObject => ({
+  id,
+  revision,
+  state,
+  sub,
+  subject,
+});
 
-/** The columns that `standingOf` reads; nulls where the left joins of `rightsJoin` found nothing. */
+/**
+ * The columns that `standingOf` reads; nulls where the left joins of `rightsJoin` found nothing.
+ */
 export interface RightsRow {
   readonly member_role: Role | null;
   readonly member_acts_for_itself: boolean | null;
@@ -43,7 +79,8 @@ export interface RightsRow {
 }
 
 /** To be selected beside the thing. */
-export const rightsColumns = sql.raw(`member.role as member_role, member.acts_for_itself as member_acts_for_itself,
+export const rightsColumns =
+  sql.raw(`member.role as member_role, member.acts_for_itself as member_acts_for_itself,
   member.revision as member_revision, member.seal as member_seal, member_engine.id as engine_id, member_engine.state as engine_state,
   member_engine.revision as engine_revision, member_engine.seal as engine_seal`);
 
@@ -52,26 +89,48 @@ export const rightsJoin = (subject: SubjectId | RawBuilder<unknown>): RawBuilder
   left join membership member on member.team_id = team.id and member.subject_id = ${subject}
   left join engine member_engine on member_engine.subject_id = member.subject_id and member.role = 'engine'`;
 
-/** The role that holds, or why none does. The revisions name the rows that the decision rests on. */
+/**
+ * The role that holds, or why none does. The revisions name the rows that the decision rests on.
+ */
 export interface Standing {
   readonly role: Role | undefined;
   readonly refusal: 'notMember' | 'sealBroken' | 'engineDisabled' | undefined;
   readonly actsForItself: boolean;
 }
 
-const none = (refusal: NonNullable<Standing['refusal']>): Standing => ({ role: undefined, refusal, actsForItself: false });
+const none = (refusal: NonNullable<Standing['refusal']>): Standing => ({
+  role: undefined,
+  refusal,
+  actsForItself: false,
+});
 
 /** What the rights columns are worth for this subject in this team. */
 export function standingOf(
-  row: RightsRow, who: { team: TeamId; slug: string; subject: SubjectId; sub: string }, keyring: Keyring,
+  row: RightsRow,
+  who: { team: TeamId; slug: string; subject: SubjectId; sub: string },
+  keyring: Keyring,
 ): Standing {
-  const { member_role: role, member_revision: revision, member_seal: seal, member_acts_for_itself: actsForItself } = row;
-  if (role === null || revision === null || seal === null || actsForItself === null) return none('notMember');
-  // SECURITY: a role counts only as the vault wrote it: for this subject, in this team, under this name.
-  if (!membershipSealHolds(keyring, { ...who, role, actsForItself, revision }, seal)) return none('sealBroken');
+  const {
+    member_role: role,
+    member_revision: revision,
+    member_seal: seal,
+    member_acts_for_itself: actsForItself,
+  } = row;
+  if (role === null || revision === null || seal === null || actsForItself === null)
+    return none('notMember');
+  // SECURITY: a role counts only as the vault wrote it: for this subject, in this team, under this
+  // name.
+  if (!membershipSealHolds(keyring, { ...who, role, actsForItself, revision }, seal))
+    return none('sealBroken');
   if (role === 'engine') {
-    const { engine_id: id, engine_state: state, engine_revision: engineRevision, engine_seal: engineSeal } = row;
-    if (id === null || state === null || engineRevision === null || engineSeal === null) return none('engineDisabled');
+    const {
+      engine_id: id,
+      engine_state: state,
+      engine_revision: engineRevision,
+      engine_seal: engineSeal,
+    } = row;
+    if (id === null || state === null || engineRevision === null || engineSeal === null)
+      return none('engineDisabled');
     const sealed = { id, subject: who.subject, sub: who.sub, state, revision: engineRevision };
     if (!engineSealHolds(keyring, sealed, engineSeal)) return none('sealBroken');
     if (state !== 'enabled') return none('engineDisabled');

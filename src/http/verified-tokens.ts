@@ -1,16 +1,30 @@
-// Tokens that were verified, so that the same one does not cost a signature at every request. What is remembered is what cannot
-// change: the claims of these bytes, and the key under which they verified. Times, and whether that key still counts, are looked
-// at by whoever asks; a token itself is not kept, only its SHA-256.
+// Tokens that were verified, so that the same one does not cost a signature at every request. What
+// is remembered is what cannot change: the claims of these bytes, and the key under which they
+// verified. Times, and whether that key still counts, are looked at by whoever asks; a token itself
+// is not kept, only its SHA-256.
 import { hash } from 'node:crypto';
 import { Recent } from '../shared/recent.ts';
 
 /** A key of the provider; undefined where the one key is fixed by the configuration. */
-export interface TokenKey { readonly kid: string; readonly algorithm: string; readonly pem: string }
+export interface TokenKey {
+  readonly kid: string;
+  readonly algorithm: string;
+  readonly pem: string;
+}
 
 /** What is looked at of a token's claims. */
-export interface TokenClaims { readonly sub: unknown; readonly iat: unknown; readonly exp: unknown; readonly nbf: unknown; readonly scope: unknown }
+export interface TokenClaims {
+  readonly sub: unknown;
+  readonly iat: unknown;
+  readonly exp: unknown;
+  readonly nbf: unknown;
+  readonly scope: unknown;
+}
 
-export interface VerifiedToken { readonly claims: TokenClaims; readonly key: TokenKey | undefined }
+export interface VerifiedToken {
+  readonly claims: TokenClaims;
+  readonly key: TokenKey | undefined;
+}
 
 const tokensMax = 10_000;
 

@@ -1,5 +1,6 @@
-// Sealing every row anew after a change of the seal key. A row changes in nothing but its seal; one whose seal does not hold is
-// left as it is, and one that somebody changes meanwhile keeps what that change wrote.
+// Sealing every row anew after a change of the seal key. A row changes in nothing but its seal; one
+// whose seal does not hold is left as it is, and one that somebody changes meanwhile keeps what
+// that change wrote.
 import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
@@ -8,32 +9,51 @@ import { type SealedRows, sealedTables } from './sealed-rows.ts';
 /** Pages of 8 KiB that are read at once. */
 const pagesPerBatch = 32;
 
-/** Seals every row of every sealed table anew that an older version sealed. Returns how many it did; stops between batches when asked. */
-export async function resealAll(db: Db, keyring: Keyring, isStopping: () => boolean): Promise<number> {
+/**
+ * Seals every row of every sealed table anew that an older version sealed. Returns how many it did;
+ * stops between batches when asked.
+ */
+export async function resealAll(
+  db: Db,
+  keyring: Keyring,
+  isStopping: () => boolean,
+): Promise<number> {
   let done = 0;
   for (const rows of sealedTables) done += await resealTable(db, keyring, rows, isStopping);
   return done;
 }
 
-// Walks the table's pages in their order: a row that is written meanwhile is written with the key of today.
-async function resealTable(db: Db, keyring: Keyring, of: SealedRows<never>, isStopping: () => boolean): Promise<number> {
+// Walks the table's pages in their order: a row that is written meanwhile is written with the key
+// of today.
+async function resealTable(
+  db: Db,
+  keyring: Keyring,
+  of: SealedRows<never>,
+  isStopping: () => boolean,
+): Promise<number> {
   const version = keyring.sealVersion();
   const { rows: size } = await sql<{ pages: number }>`
-    select (pg_relation_size(${of.table}::regclass) / current_setting('block_size')::int)::int as pages`.execute(db);
+    select (pg_relation_size(${of.table}::regclass) / current_setting('block_size')::int)::int as pages`.execute(
+    db,
+  );
   const pages = size[0]?.pages ?? 0;
   let done = 0;
   for (let page = 0; page < pages && !isStopping(); page += pagesPerBatch) {
     const { rows } = await sql<{ place: string; seal: Buffer }>`
       select held.ctid::text as place, held.seal, ${of.select}
       where held.ctid >= ${`(${page},0)`}::tid and held.ctid < ${`(${page + pagesPerBatch},0)`}::tid
-        and length(held.seal) >= 2 and get_byte(held.seal, 0) * 256 + get_byte(held.seal, 1) < ${version}`.execute(db);
+        and length(held.seal) >= 2 and get_byte(held.seal, 0) * 256 + get_byte(held.seal, 1) < ${version}`.execute(
+      db,
+    );
     const good = rows.filter((row) => of.holds(keyring, row as never, row.seal));
     if (good.length === 0) continue;
     const places = good.map(({ place }) => place);
     const { rows: sealed } = await sql`
       update ${sql.table(of.table)} held set seal = anew.seal
       from unnest(${places}::text[], ${good.map(({ seal }) => seal)}::bytea[], ${good.map((row) => of.seal(keyring, row as never))}::bytea[]) as anew (place, before, seal)
-      where held.ctid = any (${places}::tid[]) and held.ctid::text = anew.place and held.seal = anew.before returning 1`.execute(db);
+      where held.ctid = any (${places}::tid[]) and held.ctid::text = anew.place and held.seal = anew.before returning 1`.execute(
+      db,
+    );
     done += sealed.length;
   }
   return done;

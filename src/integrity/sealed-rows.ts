@@ -1,13 +1,29 @@
 // The one list of sealed tables: how the rows of each are read, checked and sealed.
 import { type RawBuilder, sql } from 'kysely';
 import { sealTicket, type SealedTicket, ticketSealHolds } from '../broker/service.ts';
-import { credentialSealHolds, sealCredential, type SealedCredential } from '../credentials/service.ts';
+import {
+  credentialSealHolds,
+  sealCredential,
+  type SealedCredential,
+} from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from '../engines/service.ts';
 import { grantSealHolds, sealGrant, type SealedGrant } from '../http/grants.ts';
-import { engineSealHolds, membershipSealHolds, type SealedEngine, type SealedMembership, sealEngine, sealMembership } from '../http/rights.ts';
 import {
-  notificationSealHolds, type SealedNotification, type SealedWebhook, sealNotification, sealWebhook, webhookSealHolds,
+  engineSealHolds,
+  membershipSealHolds,
+  type SealedEngine,
+  type SealedMembership,
+  sealEngine,
+  sealMembership,
+} from '../http/rights.ts';
+import {
+  notificationSealHolds,
+  type SealedNotification,
+  type SealedWebhook,
+  sealNotification,
+  sealWebhook,
+  webhookSealHolds,
 } from '../notifications/service.ts';
 import { sealTransfer, type SealedTransfer, transferSealHolds } from '../sharing/service.ts';
 
@@ -15,61 +31,119 @@ import { sealTransfer, type SealedTransfer, transferSealHolds } from '../sharing
 export interface SealedRows<T> {
   readonly table: string;
   /** The columns of the row's key, in the order of its index. */
-  readonly key: readonly { readonly column: RawBuilder<unknown>; readonly type: RawBuilder<unknown> }[];
+  readonly key: readonly {
+    readonly column: RawBuilder<unknown>;
+    readonly type: RawBuilder<unknown>;
+  }[];
   /** Columns and joins that give what the seal is over; the table itself is `held`. */
   readonly select: RawBuilder<unknown>;
   readonly holds: (keyring: Keyring, row: T, seal: Buffer) => boolean;
   readonly seal: (keyring: Keyring, row: T) => Buffer;
 }
 
-const uuid = (column: string): SealedRows<never>['key'][number] => ({ column: sql.ref(column), type: sql.raw('uuid') });
-const text = (column: string): SealedRows<never>['key'][number] => ({ column: sql.ref(column), type: sql.raw('text') });
+const uuid = (column: string): SealedRows<never>['key'][number] => ({
+  column: sql.ref(column),
+  type: sql.raw('uuid'),
+});
+const text = (column: string): SealedRows<never>['key'][number] => ({
+  column: sql.ref(column),
+  type: sql.raw('text'),
+});
 
 const credentials: SealedRows<SealedCredential> = {
-  table: 'credential', key: [uuid('held.id')], holds: credentialSealHolds, seal: sealCredential,
-  select: sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.state_before as "stateBefore", held.current_version as version, held.expires_at as "expiresAt", held.revision,
+  table: 'credential',
+  key: [uuid('held.id')],
+  holds: credentialSealHolds,
+  seal: sealCredential,
+  select:
+    sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.state_before as "stateBefore", held.current_version as version, held.expires_at as "expiresAt", held.revision,
     current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
     from credential held join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version`),
 };
 const memberships: SealedRows<SealedMembership> = {
-  table: 'membership', key: [uuid('held.team_id'), uuid('held.subject_id')], holds: membershipSealHolds, seal: sealMembership,
-  select: sql.raw(`held.team_id as team, team.slug, held.subject_id as subject, subject.sub, held.role, held.acts_for_itself as "actsForItself", held.revision
+  table: 'membership',
+  key: [uuid('held.team_id'), uuid('held.subject_id')],
+  holds: membershipSealHolds,
+  seal: sealMembership,
+  select:
+    sql.raw(`held.team_id as team, team.slug, held.subject_id as subject, subject.sub, held.role, held.acts_for_itself as "actsForItself", held.revision
     from membership held join team on team.id = held.team_id join subject on subject.id = held.subject_id`),
 };
 const engines: SealedRows<SealedEngine> = {
-  table: 'engine', key: [uuid('held.id')], holds: engineSealHolds, seal: sealEngine,
-  select: sql.raw('held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held join subject on subject.id = held.subject_id'),
+  table: 'engine',
+  key: [uuid('held.id')],
+  holds: engineSealHolds,
+  seal: sealEngine,
+  select: sql.raw(
+    'held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held join subject on subject.id = held.subject_id',
+  ),
 };
 const engineKeys: SealedRows<SealedEngineKey> = {
-  table: 'engine_key', key: [uuid('held.engine_id'), text('held.kid')], holds: engineKeySealHolds, seal: sealEngineKey,
-  select: sql.raw('held.engine_id as engine, held.kid, held.jwk, held.revision from engine_key held'),
+  table: 'engine_key',
+  key: [uuid('held.engine_id'), text('held.kid')],
+  holds: engineKeySealHolds,
+  seal: sealEngineKey,
+  select: sql.raw(
+    'held.engine_id as engine, held.kid, held.jwk, held.revision from engine_key held',
+  ),
 };
 const brokerTickets: SealedRows<SealedTicket> = {
-  table: 'broker_ticket', key: [uuid('held.id')], holds: ticketSealHolds, seal: sealTicket,
-  select: sql.raw(`held.id, held.ticket_hash as hash, held.credential_id as credential, held.engine_id as engine, held.behalf_subject_id as "onBehalfOf", held.host,
+  table: 'broker_ticket',
+  key: [uuid('held.id')],
+  holds: ticketSealHolds,
+  seal: sealTicket,
+  select:
+    sql.raw(`held.id, held.ticket_hash as hash, held.credential_id as credential, held.engine_id as engine, held.behalf_subject_id as "onBehalfOf", held.host,
     held.expires_at as "expiresAt", held.revision from broker_ticket held`),
 };
 const grants: SealedRows<SealedGrant> = {
-  table: 'credential_grant', key: [uuid('held.id')], holds: grantSealHolds, seal: sealGrant,
-  select: sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
+  table: 'credential_grant',
+  key: [uuid('held.id')],
+  holds: grantSealHolds,
+  seal: sealGrant,
+  select:
+    sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
     coalesce(receiving.slug, person.sub) as name, held.access, held.revision
     from credential_grant held join team owner on owner.id = held.team_id
     left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id`),
 };
 const webhooks: SealedRows<SealedWebhook> = {
-  table: 'webhook', key: [uuid('held.credential_id')], holds: webhookSealHolds, seal: sealWebhook,
-  select: sql.raw('held.credential_id as credential, held.team_id as team, held.events, held.revision from webhook held'),
+  table: 'webhook',
+  key: [uuid('held.credential_id')],
+  holds: webhookSealHolds,
+  seal: sealWebhook,
+  select: sql.raw(
+    'held.credential_id as credential, held.team_id as team, held.events, held.revision from webhook held',
+  ),
 };
 const notifications: SealedRows<SealedNotification> = {
-  table: 'notification', key: [uuid('held.id')], holds: notificationSealHolds, seal: sealNotification,
-  select: sql.raw(`held.id, held.webhook_id as webhook, held.team_id as team, held.type, held.subject_type as "subjectType", held.subject_id as "subjectId", held.due_at as "dueAt", held.at, held.data
+  table: 'notification',
+  key: [uuid('held.id')],
+  holds: notificationSealHolds,
+  seal: sealNotification,
+  select:
+    sql.raw(`held.id, held.webhook_id as webhook, held.team_id as team, held.type, held.subject_type as "subjectType", held.subject_id as "subjectId", held.due_at as "dueAt", held.at, held.data
     from notification held`),
 };
 const transfers: SealedRows<SealedTransfer> = {
-  table: 'credential_transfer', key: [uuid('held.id')], holds: transferSealHolds, seal: sealTransfer,
-  select: sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt", held.revision
+  table: 'credential_transfer',
+  key: [uuid('held.id')],
+  holds: transferSealHolds,
+  seal: sealTransfer,
+  select:
+    sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt", held.revision
     from credential_transfer held join team source on source.id = held.team_id join team target on target.id = held.to_team_id`),
 };
 
 /** Every sealed table. What a row is, only its own functions know. */
-export const sealedTables = [credentials, memberships, engines, engineKeys, brokerTickets, grants, webhooks, notifications, transfers] as unknown as readonly SealedRows<never>[];
+export const sealedTables = [
+  credentials,
+  memberships,
+  engines,
+  engineKeys,
+  brokerTickets,
+  grants,
+  webhooks,
+  notifications,
+  transfers,
+] as unknown as readonly SealedRows<never>[];

@@ -1,14 +1,28 @@
-// Opens every token and checks every key, every seal and every event's MAC, and names what does not hold. Reads only; memory does not
-// grow with rows. Each walk goes along an index, so that its time grows with the rows and no faster.
+// Opens every token and checks every key, every seal and every event's MAC, and names what does not
+// hold. Reads only; memory does not grow with rows. Each walk goes along an index, so that its time
+// grows with the rows and no faster.
 import { sql } from 'kysely';
 import { type AuditEvent, verifyEvent } from '../audit/event.ts';
-import { DecryptionFailed, type Keyring, KeyUnavailable, type Place, type WrappedDataKey, type WrappedSystemKey } from '../crypto/index.ts';
+import {
+  DecryptionFailed,
+  type Keyring,
+  KeyUnavailable,
+  type Place,
+  type WrappedDataKey,
+  type WrappedSystemKey,
+} from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type TokenTable, tokenTables } from '../keys/service.ts';
 import { heldPlace } from '../oauth/service.ts';
 import { type SealedRows, sealedTables } from './sealed-rows.ts';
 
-export type Fault = 'keyDoesNotUnwrap' | 'rootKeyMissing' | 'tokenDoesNotOpen' | 'keyNotUsable' | 'sealBroken' | 'macBroken';
+export type Fault =
+  | 'keyDoesNotUnwrap'
+  | 'rootKeyMissing'
+  | 'tokenDoesNotOpen'
+  | 'keyNotUsable'
+  | 'sealBroken'
+  | 'macBroken';
 /** One row that does not hold. */
 export interface Finding {
   readonly table: string;
@@ -20,7 +34,12 @@ export interface Finding {
 }
 /** What was looked at; `isWhole` is false when it was stopped before the end. */
 export interface Verified {
-  readonly isWhole: boolean; readonly keys: number; readonly tokens: number; readonly seals: number; readonly events: number; readonly findings: number;
+  readonly isWhole: boolean;
+  readonly keys: number;
+  readonly tokens: number;
+  readonly seals: number;
+  readonly events: number;
+  readonly findings: number;
 }
 
 /** How the rows of one table are read, along an index, and checked. */
@@ -39,39 +58,78 @@ const all = sql`true`;
 
 type DataKeyRow = { row: string } & WrappedDataKey;
 const dataKeys: Walk<DataKeyRow> = {
-  table: 'data_key', batchRows: rowsPerBatch,
-  next: async (db, after) => (await sql<DataKeyRow>`
+  table: 'data_key',
+  batchRows: rowsPerBatch,
+  next: async (db, after) =>
+    (
+      await sql<DataKeyRow>`
     select id::text as row, id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
-    from data_key where state <> 'destroyed' and ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id limit ${rowsPerBatch}`.execute(db)).rows,
+    from data_key where state <> 'destroyed' and ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id limit ${rowsPerBatch}`.execute(
+        db,
+      )
+    ).rows,
   fault: (keyring, key) => faultOfUnwrapping(key.rootFingerprint, () => keyring.rewrapDataKey(key)),
 };
 
 type SystemKeyRow = { row: string } & Omit<WrappedSystemKey, 'active'>;
 const systemKeys: Walk<SystemKeyRow> = {
-  table: 'system_key', batchRows: rowsPerBatch,
-  next: async (db, after) => (await sql<SystemKeyRow>`
+  table: 'system_key',
+  batchRows: rowsPerBatch,
+  next: async (db, after) =>
+    (
+      await sql<SystemKeyRow>`
     select id::text as row, id, purpose, version, root_fingerprint as "rootFingerprint", wrapped
-    from system_key where ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id limit ${rowsPerBatch}`.execute(db)).rows,
-  fault: (keyring, key) => faultOfUnwrapping(key.rootFingerprint, () => keyring.rewrapSystemKey(key)),
+    from system_key where ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id limit ${rowsPerBatch}`.execute(
+        db,
+      )
+    ).rows,
+  fault: (keyring, key) =>
+    faultOfUnwrapping(key.rootFingerprint, () => keyring.rewrapSystemKey(key)),
 };
 
-type TokenRow = { row: string; token: string; state: string; type: string; keyId: WrappedDataKey['id']; keyVersion: number; format: WrappedDataKey['format']; root: string; wrapped: Buffer } & Omit<Place, 'type'>;
+type TokenRow = {
+  row: string;
+  token: string;
+  state: string;
+  type: string;
+  keyId: WrappedDataKey['id'];
+  keyVersion: number;
+  format: WrappedDataKey['format'];
+  root: string;
+  wrapped: Buffer;
+} & Omit<Place, 'type'>;
 const credentialVersions: Walk<TokenRow> = {
-  table: 'credential_version', batchRows: tokensPerBatch,
-  next: async (db, after) => (await sql<TokenRow>`
+  table: 'credential_version',
+  batchRows: tokensPerBatch,
+  next: async (db, after) =>
+    (
+      await sql<TokenRow>`
     select held.credential_id || '/' || held.version as row, held.token, held.team_id as team, held.credential_id as credential, held.version, credential.type,
       held.public_fields as "publicFields", held.policy, data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
       data_key.root_fingerprint as root, data_key.wrapped
     from credential_version held left join credential on credential.id = held.credential_id left join data_key on data_key.id = held.data_key_id
     where ${after === undefined ? all : sql`(held.team_id, held.credential_id, held.version) > (${after.team}::uuid, ${after.credential}::uuid, ${after.version}::int)`}
-    order by held.team_id, held.credential_id, held.version limit ${tokensPerBatch}`.execute(db)).rows,
+    order by held.team_id, held.credential_id, held.version limit ${tokensPerBatch}`.execute(db)
+    ).rows,
   fault: (keyring, { token, state, keyId, keyVersion, format, root, wrapped, ...place }) => {
     if (state !== 'active' && state !== 'decryptOnly') return { fault: 'keyNotUsable' };
     try {
-      keyring.open({ id: keyId, team: place.team, version: keyVersion, format, rootFingerprint: root, wrapped }, place, token);
+      keyring.open(
+        {
+          id: keyId,
+          team: place.team,
+          version: keyVersion,
+          format,
+          rootFingerprint: root,
+          wrapped,
+        },
+        place,
+        token,
+      );
       return undefined;
     } catch (error) {
-      if (error instanceof KeyUnavailable) return { fault: 'rootKeyMissing', needs: error.fingerprint };
+      if (error instanceof KeyUnavailable)
+        return { fault: 'rootKeyMissing', needs: error.fingerprint };
       if (error instanceof DecryptionFailed) return { fault: 'tokenDoesNotOpen' };
       throw error;
     }
@@ -79,54 +137,80 @@ const credentialVersions: Walk<TokenRow> = {
 };
 
 const oauthTokens: Walk<TokenRow> = {
-  table: 'oauth_token', batchRows: tokensPerBatch,
-  next: async (db, after) => (await sql<TokenRow>`
+  table: 'oauth_token',
+  batchRows: tokensPerBatch,
+  next: async (db, after) =>
+    (
+      await sql<TokenRow>`
     select held.credential_id::text as row, held.token, held.team_id as team, held.credential_id as credential, held.sequence as version, credential.type,
       held.client as "publicFields", held.policy, data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
       data_key.root_fingerprint as root, data_key.wrapped
     from oauth_token held left join credential on credential.id = held.credential_id left join data_key on data_key.id = held.data_key_id
     where held.token is not null and ${after === undefined ? all : sql`held.credential_id > ${after.credential}::uuid`}
-    order by held.credential_id limit ${tokensPerBatch}`.execute(db)).rows,
-  fault: (keyring, row) => credentialVersions.fault(keyring, { ...row, ...heldPlace({ ...row, sequence: row.version, client: row.publicFields }) }),
+    order by held.credential_id limit ${tokensPerBatch}`.execute(db)
+    ).rows,
+  fault: (keyring, row) =>
+    credentialVersions.fault(keyring, {
+      ...row,
+      ...heldPlace({ ...row, sequence: row.version, client: row.publicFields }),
+    }),
 };
 
 /** A table of the list of token tables without a walk does not compile. */
-const tokenWalks: Readonly<Record<TokenTable, Walk<TokenRow>>> = { credential_version: credentialVersions, oauth_token: oauthTokens };
+const tokenWalks: Readonly<Record<TokenTable, Walk<TokenRow>>> = {
+  credential_version: credentialVersions,
+  oauth_token: oauthTokens,
+};
 
 type SealedRow = { readonly row: string; readonly keys: readonly string[]; readonly seal: Buffer };
 const sealed = (of: SealedRows<never>): Walk<SealedRow> => {
   const columns = sql.join(of.key.map(({ column }) => column));
   return {
-    table: of.table, batchRows: rowsPerBatch,
-    next: async (db, after) => (await sql<SealedRow>`
+    table: of.table,
+    batchRows: rowsPerBatch,
+    next: async (db, after) =>
+      (
+        await sql<SealedRow>`
       select array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}] as keys, array_to_string(array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}], '/') as row,
         held.seal, ${of.select}
       where ${after === undefined ? all : sql`(${columns}) > (${sql.join(of.key.map(({ type }, index) => sql`${after.keys[index]}::${type}`))})`}
-      order by ${columns} limit ${rowsPerBatch}`.execute(db)).rows,
-    fault: (keyring, row) => (of.holds(keyring, row as never, row.seal) ? undefined : { fault: 'sealBroken' }),
+      order by ${columns} limit ${rowsPerBatch}`.execute(db)
+      ).rows,
+    fault: (keyring, row) =>
+      of.holds(keyring, row as never, row.seal) ? undefined : { fault: 'sealBroken' },
   };
 };
 
 type EventRow = AuditEvent & { readonly row: string; readonly place: string };
 const events: Walk<EventRow> = {
-  table: 'audit_event', batchRows: rowsPerBatch,
-  // The time as text, to the microsecond: two events that differ in less than a Date shows are two places.
-  next: async (db, after) => (await sql<EventRow>`
+  table: 'audit_event',
+  batchRows: rowsPerBatch,
+  // The time as text, to the microsecond: two events that differ in less than a Date shows are two
+  // places.
+  next: async (db, after) =>
+    (
+      await sql<EventRow>`
     select id::text as row, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as place, id, at, actor_id as actor, team_id as team, action, target_type as "targetType",
       target_id as "targetId", decision, reason, request_id as "requestId", key_id as key, credential_version as "credentialVersion", address_hash as "addressHash", details,
       mac_version as "macVersion", mac
-    from audit_event where ${after === undefined ? all : sql`(at, id) > (${after.place}::timestamptz, ${after.row}::uuid)`} order by at, id limit ${rowsPerBatch}`.execute(db)).rows,
+    from audit_event where ${after === undefined ? all : sql`(at, id) > (${after.place}::timestamptz, ${after.row}::uuid)`} order by at, id limit ${rowsPerBatch}`.execute(
+        db,
+      )
+    ).rows,
   fault: (keyring, event) => (verifyEvent(event, keyring) ? undefined : { fault: 'macBroken' }),
 };
 
-/** Walks everything, keys first; `onFinding` is told of each row that does not hold as it is found. */
+/**
+ * Walks everything, keys first; `onFinding` is told of each row that does not hold as it is found.
+ */
 export async function verifyAll(
-  { db, keyring }: { db: Db; keyring: Keyring }, { onFinding, isStopping }: { onFinding: (finding: Finding) => void; isStopping: () => boolean },
+  { db, keyring }: { db: Db; keyring: Keyring },
+  { onFinding, isStopping }: { onFinding: (finding: Finding) => void; isStopping: () => boolean },
 ): Promise<Verified> {
   let findings = 0;
   const walk = async <T extends { readonly row: string }>(of: Walk<T>): Promise<number> => {
     let looked = 0;
-    for (let after: T | undefined; !isStopping();) {
+    for (let after: T | undefined; !isStopping(); ) {
       const rows = await of.next(db, after);
       for (const row of rows) {
         const fault = of.fault(keyring, row);
@@ -140,7 +224,7 @@ export async function verifyAll(
     }
     return looked;
   };
-  const keys = await walk(dataKeys) + await walk(systemKeys);
+  const keys = (await walk(dataKeys)) + (await walk(systemKeys));
   let tokens = 0;
   for (const table of tokenTables) tokens += await walk(tokenWalks[table]);
   let seals = 0;
@@ -150,7 +234,10 @@ export async function verifyAll(
 }
 
 /** Wrapping anew unwraps first, and keeps nothing. */
-function faultOfUnwrapping(root: string, unwrap: () => unknown): Pick<Finding, 'fault' | 'needs'> | undefined {
+function faultOfUnwrapping(
+  root: string,
+  unwrap: () => unknown,
+): Pick<Finding, 'fault' | 'needs'> | undefined {
   try {
     unwrap();
     return undefined;

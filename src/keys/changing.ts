@@ -1,4 +1,5 @@
-// What every change of a key's state has in common: the lock that writers of tokens meet, and the start of a rotation.
+// What every change of a key's state has in common: the lock that writers of tokens meet, and the
+// start of a rotation.
 import { sql } from 'kysely';
 import type { AuditLog } from '../audit/record.ts';
 import type { EventInput } from '../audit/event.ts';
@@ -15,13 +16,15 @@ const lockTimeoutMs = 300;
 const lockAttempts = 6;
 
 /**
- * Runs a change of a key's state; again when the key's writers did not let go in time. Throws keyBusy in the end. Inside, the lock
- * on the key's row is a statement of its own, and only then does the change count and write.
+ * Runs a change of a key's state; again when the key's writers did not let go in time. Throws
+ * keyBusy in the end. Inside, the lock on the key's row is a statement of its own, and only then
+ * does the change count and write.
  */
 export async function withKeyLock<T>(db: Db, change: (trx: Trx) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      // SECURITY: at REPEATABLE READ the count after the lock would not see what the key's last writers committed.
+      // SECURITY: at REPEATABLE READ the count after the lock would not see what the key's last
+      // writers committed.
       return await db.transaction().setIsolationLevel('read committed').execute(change);
     } catch (error) {
       const isBusy = error instanceof AppError && error.code === 'keyBusy';
@@ -36,27 +39,39 @@ export async function setLockTimeout(trx: Trx): Promise<void> {
   await sql`set local lock_timeout = ${sql.raw(String(lockTimeoutMs))}`.execute(trx);
 }
 
-export interface BegunRotation { readonly id: RotationId; readonly toKey: DataKeyId }
+export interface BegunRotation {
+  readonly id: RotationId;
+  readonly toKey: DataKeyId;
+}
 
 /**
- * Makes the team's next key, demotes the one before, inserts the rotation and its event. Throws rotationRunning, keyBusy; a unique
- * violation of key_rotation_one_running says that a twin was faster. `onceLocked` may find that there is nothing to do. How much there
- * is to move is counted when the key is let go (`settleTotal`): a million rows take a second, and the team's writers would wait.
+ * Makes the team's next key, demotes the one before, inserts the rotation and its event. Throws
+ * rotationRunning, keyBusy; a unique violation of key_rotation_one_running says that a twin was
+ * faster. `onceLocked` may find that there is nothing to do. How much there is to move is counted
+ * when the key is let go (`settleTotal`): a million rows take a second, and the team's writers
+ * would wait.
  */
 export async function beginRotation(
-  { audit, keyring }: { audit: AuditLog; keyring: Keyring }, trx: Trx,
+  { audit, keyring }: { audit: AuditLog; keyring: Keyring },
+  trx: Trx,
   of: {
-    id: RotationId; team: TeamRef; caller: EventInput['caller']; cause: RotationCause; at: Date; details?: Record<string, string>;
+    id: RotationId;
+    team: TeamRef;
+    caller: EventInput['caller'];
+    cause: RotationCause;
+    at: Date;
+    details?: Record<string, string>;
     onceLocked?: () => Promise<boolean>;
   },
 ): Promise<BegunRotation | undefined> {
   const { id, team, caller, cause, at } = of;
-  await refuseWhileRunning(trx, team); // before the lock too: a refusal need not hold up the team's writers
+  // before the lock too: a refusal need not hold up the team's writers
+  await refuseWhileRunning(trx, team);
   await setLockTimeout(trx);
   const active = await repository.lockActiveKey(trx, team.id);
   await refuseWhileRunning(trx, team);
   if (active === undefined) throw keyBusy();
-  if (of.onceLocked !== undefined && !await of.onceLocked()) return undefined;
+  if (of.onceLocked !== undefined && !(await of.onceLocked())) return undefined;
   const format = await repository.findTeamFormat(trx, team.id);
   if (format === undefined) throw notFound();
   await repository.demoteKey(trx, team.id, active.id, at);
@@ -65,7 +80,12 @@ export async function beginRotation(
   await repository.insertActiveKey(trx, key, { by: caller.subject, at });
   await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at, cause });
   await audit.record(trx, {
-    caller, team, action: 'key.rotate', target: { type: 'key', id: toKey }, key: toKey, details: { rotation: id, fromKey: active.id, toKey, cause, ...of.details },
+    caller,
+    team,
+    action: 'key.rotate',
+    target: { type: 'key', id: toKey },
+    key: toKey,
+    details: { rotation: id, fromKey: active.id, toKey, cause, ...of.details },
   });
   return { id, toKey };
 }
@@ -76,6 +96,11 @@ async function refuseWhileRunning(trx: Trx, team: TeamRef): Promise<void> {
 }
 
 export const rotationRunning = (rotationId: RotationId): AppError =>
-  new AppError('rotationRunning', 'A rotation of this team is running; follow or cancel it.', { details: { rotationId } });
+  new AppError('rotationRunning', 'A rotation of this team is running; follow or cancel it.', {
+    details: { rotationId },
+  });
 export const keyBusy = (extras: { cause?: unknown } = {}): AppError =>
-  new AppError('keyBusy', 'Tokens are being written under this key; try again.', { retryAfterSeconds: 1, ...extras });
+  new AppError('keyBusy', 'Tokens are being written under this key; try again.', {
+    retryAfterSeconds: 1,
+    ...extras,
+  });

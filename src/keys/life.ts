@@ -1,6 +1,7 @@
-// The life of a key besides rotation: retire, restore, destroy, compromise. A state changes only under `for update` on the key's
-// row, taken in a statement of its own at READ COMMITTED: writers of tokens hold the share lock, so what they wrote is committed,
-// and counted, before the state changes. The database's trigger knows the same arrows.
+// The life of a key besides rotation: retire, restore, destroy, compromise. A state changes only
+// under `for update` on the key's row, taken in a statement of its own at READ COMMITTED: writers
+// of tokens hold the share lock, so what they wrote is committed, and counted, before the state
+// changes. The database's trigger knows the same arrows.
 import type { AuditLog } from '../audit/record.ts';
 import type { EventInput } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
@@ -31,50 +32,104 @@ const destroyBatch = 100;
 /** Moves keys along the arrows of their life. */
 export class KeyLifeService {
   readonly #parts: KeyLifeParts;
-  constructor(parts: KeyLifeParts) { this.#parts = parts; }
+  constructor(parts: KeyLifeParts) {
+    this.#parts = parts;
+  }
 
-  /** decryptOnly → retired, of a key that no token needs. Throws keyStateConflict, keyInUse with the counts, keyBusy, notFound. */
+  /**
+   * decryptOnly → retired, of a key that no token needs. Throws keyStateConflict, keyInUse with the
+   * counts, keyBusy, notFound.
+   */
   retireKey(caller: Caller, team: TeamRef, id: DataKeyId, reason?: string): Promise<KeyRow> {
-    return this.#move({ caller, team, id, from: 'decryptOnly', action: 'key.retire', reason }, async (trx, at) => {
-      await refuseWhileInUse(trx, team, id);
-      return { state: 'retired', retired_at: at };
-    });
+    return this.#move(
+      { caller, team, id, from: 'decryptOnly', action: 'key.retire', reason },
+      async (trx, at) => {
+        await refuseWhileInUse(trx, team, id);
+        return { state: 'retired', retired_at: at };
+      },
+    );
   }
 
   /** retired → decryptOnly: for a backup whose tokens need it. Throws keyStateConflict. */
   restoreKey(caller: Caller, team: TeamRef, id: DataKeyId, reason?: string): Promise<KeyRow> {
-    return this.#move({ caller, team, id, from: 'retired', action: 'key.restore', reason }, async () => ({ state: 'decryptOnly', retired_at: null }));
+    return this.#move(
+      { caller, team, id, from: 'retired', action: 'key.restore', reason },
+      async () => ({ state: 'decryptOnly', retired_at: null }),
+    );
   }
 
-  /** retired → destroyPending: its material goes when the days are over. Throws keyStateConflict. */
-  scheduleDestroy(caller: Caller, team: TeamRef, id: DataKeyId, days: number, reason?: string): Promise<KeyRow> {
-    return this.#move({ caller, team, id, from: 'retired', action: 'key.scheduleDestroy', reason, details: { days } }, async (_trx, at) => ({
-      state: 'destroyPending', destroy_scheduled_at: at, destroy_at: new Date(at.getTime() + days * dayMs),
-    }));
+  /**
+   * retired → destroyPending: its material goes when the days are over. Throws keyStateConflict.
+   */
+  scheduleDestroy(
+    caller: Caller,
+    team: TeamRef,
+    id: DataKeyId,
+    days: number,
+    reason?: string,
+  ): Promise<KeyRow> {
+    return this.#move(
+      {
+        caller,
+        team,
+        id,
+        from: 'retired',
+        action: 'key.scheduleDestroy',
+        reason,
+        details: { days },
+      },
+      async (_trx, at) => ({
+        state: 'destroyPending',
+        destroy_scheduled_at: at,
+        destroy_at: new Date(at.getTime() + days * dayMs),
+      }),
+    );
   }
 
   /** destroyPending → retired. Throws keyStateConflict. */
   cancelDestroy(caller: Caller, team: TeamRef, id: DataKeyId, reason?: string): Promise<KeyRow> {
-    return this.#move({ caller, team, id, from: 'destroyPending', action: 'key.cancelDestroy', reason }, async () => ({
-      state: 'retired', destroy_scheduled_at: null, destroy_at: null,
-    }));
+    return this.#move(
+      { caller, team, id, from: 'destroyPending', action: 'key.cancelDestroy', reason },
+      async () => ({
+        state: 'retired',
+        destroy_scheduled_at: null,
+        destroy_at: null,
+      }),
+    );
   }
 
   /**
-   * Marks a key compromised for ever, and moves whatever is under it at once: a rotation with priority, unless one to another key
-   * runs already. Every credential whose value was ever under it is `exposed` from then on. Throws keyStateConflict for a destroyed
-   * or a marked one.
+   * Marks a key compromised for ever, and moves whatever is under it at once: a rotation with
+   * priority, unless one to another key runs already. Every credential whose value was ever under
+   * it is `exposed` from then on. Throws keyStateConflict for a destroyed or a marked one.
    */
-  async markCompromised(caller: Caller, team: TeamRef, id: DataKeyId, reason: string): Promise<KeyRow> {
+  async markCompromised(
+    caller: Caller,
+    team: TeamRef,
+    id: DataKeyId,
+    reason: string,
+  ): Promise<KeyRow> {
     const { db, audit } = this.#parts;
     const at = new Date(this.#parts.now());
     await withKeyLock(db, async (trx) => {
       await setLockTimeout(trx);
       const key = await repository.lockKey(trx, team.id, id);
       if (key === undefined) throw notFound();
-      if (key.state === 'destroyed' || key.compromisedAt !== null) throw stateConflict('The key is destroyed, or marked already.');
-      await repository.updateKey(trx, team.id, id, { compromised_at: at, compromised_by: caller.subject, compromise_reason: reason });
-      await audit.record(trx, { caller, team, action: 'key.markCompromised', target: { type: 'key', id }, key: id, details: { reason } });
+      if (key.state === 'destroyed' || key.compromisedAt !== null)
+        throw stateConflict('The key is destroyed, or marked already.');
+      await repository.updateKey(trx, team.id, id, {
+        compromised_at: at,
+        compromised_by: caller.subject,
+        compromise_reason: reason,
+      });
+      await audit.record(trx, {
+        caller,
+        team,
+        action: 'key.markCompromised',
+        target: { type: 'key', id },
+        key: id,
+        details: { reason },
+      });
       await this.#moveOff(trx, { caller, team, id, state: key.state, at });
     });
     this.#parts.wake();
@@ -84,21 +139,27 @@ export class KeyLifeService {
   }
 
   /**
-   * Destroys the keys whose time has come; each in a transaction of its own, once, whichever replica is first. A key that cannot
-   * be destroyed keeps no other from it; of such an AggregateError tells in the end.
+   * Destroys the keys whose time has come; each in a transaction of its own, once, whichever
+   * replica is first. A key that cannot be destroyed keeps no other from it; of such an
+   * AggregateError tells in the end.
    */
   async destroyDue(): Promise<number> {
     const { db, now } = this.#parts;
     let destroyed = 0;
     const failures: unknown[] = [];
-    for (const { id, team, slug } of await repository.listDestroyDue(db, new Date(now()), destroyBatch)) {
+    for (const { id, team, slug } of await repository.listDestroyDue(
+      db,
+      new Date(now()),
+      destroyBatch,
+    )) {
       try {
         if (await this.#destroy({ id: team, slug }, id)) destroyed += 1;
       } catch (error) {
         failures.push(new Error(`key ${id} cannot be destroyed`, { cause: error }));
       }
     }
-    if (failures.length > 0) throw new AggregateError(failures, 'keys cannot be destroyed though their time has come');
+    if (failures.length > 0)
+      throw new AggregateError(failures, 'keys cannot be destroyed though their time has come');
     return destroyed;
   }
 
@@ -108,19 +169,36 @@ export class KeyLifeService {
       const key = await repository.lockKey(trx, team.id, id);
       const at = new Date(this.#parts.now());
       // It may have been cancelled since it was listed, and scheduled anew.
-      if (key?.state !== 'destroyPending' || key.destroyAt === null || key.destroyAt > at) return false;
+      if (key?.state !== 'destroyPending' || key.destroyAt === null || key.destroyAt > at)
+        return false;
       await refuseWhileInUse(trx, team, id);
-      await repository.updateKey(trx, team.id, id, { state: 'destroyed', wrapped: null, destroyed_at: at });
-      await this.#parts.audit.record(trx, { caller: itself, team, action: 'key.destroy', target: { type: 'key', id }, key: id });
+      await repository.updateKey(trx, team.id, id, {
+        state: 'destroyed',
+        wrapped: null,
+        destroyed_at: at,
+      });
+      await this.#parts.audit.record(trx, {
+        caller: itself,
+        team,
+        action: 'key.destroy',
+        target: { type: 'key', id },
+        key: id,
+      });
       return true;
     });
   }
 
-  /** A compromised key must not be where tokens go, nor stay where they are. Locks keys first, then the rotation, as everybody does. */
-  async #moveOff(trx: Trx, of: { caller: Caller; team: TeamRef; id: DataKeyId; state: DataKeyState; at: Date }): Promise<void> {
+  /**
+   * A compromised key must not be where tokens go, nor stay where they are. Locks keys first, then
+   * the rotation, as everybody does.
+   */
+  async #moveOff(
+    trx: Trx,
+    of: { caller: Caller; team: TeamRef; id: DataKeyId; state: DataKeyState; at: Date },
+  ): Promise<void> {
     const { caller, team, id, state, at } = of;
-    if (state !== 'active' && !await repository.hasTokens(trx, team.id, id)) return;
-    if (state !== 'active') await repository.lockActiveKey(trx, team.id);   // nobody starts a rotation between our look and our own start
+    if (state !== 'active' && !(await repository.hasTokens(trx, team.id, id))) return;
+    if (state !== 'active') await repository.lockActiveKey(trx, team.id); // nobody starts a rotation between our look and our own start
     const running = await repository.lockRunningRotation(trx, team.id);
     if (running !== undefined && state !== 'active') {
       await repository.makeUrgent(trx, running);
@@ -128,13 +206,33 @@ export class KeyLifeService {
     }
     if (running !== undefined) {
       await repository.cancelRotation(trx, team.id, running, at);
-      await this.#parts.audit.record(trx, { caller, team, action: 'key.rotationCancel', target: { type: 'rotation', id: running }, reason: 'compromise' });
+      await this.#parts.audit.record(trx, {
+        caller,
+        team,
+        action: 'key.rotationCancel',
+        target: { type: 'rotation', id: running },
+        reason: 'compromise',
+      });
     }
-    await beginRotation(this.#parts, trx, { id: newId<RotationId>(), team, caller, cause: 'compromise', at });
+    await beginRotation(this.#parts, trx, {
+      id: newId<RotationId>(),
+      team,
+      caller,
+      cause: 'compromise',
+      at,
+    });
   }
 
   async #move(
-    of: { caller: Caller; team: TeamRef; id: DataKeyId; from: DataKeyState; action: string; reason: string | undefined; details?: Record<string, number> },
+    of: {
+      caller: Caller;
+      team: TeamRef;
+      id: DataKeyId;
+      from: DataKeyState;
+      action: string;
+      reason: string | undefined;
+      details?: Record<string, number>;
+    },
     plan: (trx: Trx, at: Date) => Promise<KeyChange>,
   ): Promise<KeyRow> {
     const { caller, team, id, from, action } = of;
@@ -145,7 +243,12 @@ export class KeyLifeService {
       if (key.state !== from) throw stateConflict(`The key has to be in state ${from}.`);
       await repository.updateKey(trx, team.id, id, await plan(trx, new Date(this.#parts.now())));
       await this.#parts.audit.record(trx, {
-        caller, team, action, target: { type: 'key', id }, key: id, details: { ...of.details, ...(of.reason === undefined ? {} : { reason: of.reason }) },
+        caller,
+        team,
+        action,
+        target: { type: 'key', id },
+        key: id,
+        details: { ...of.details, ...(of.reason === undefined ? {} : { reason: of.reason }) },
       });
       const row = await repository.findKey(trx, team.id, id);
       if (row === undefined) throw notFound();
@@ -157,7 +260,11 @@ export class KeyLifeService {
 async function refuseWhileInUse(trx: Trx, team: TeamRef, id: DataKeyId): Promise<void> {
   const rows = await countTokensByTable(trx, { team: team.id, id });
   if (Object.values(rows).every((count) => count === 0)) return;
-  throw new AppError('keyInUse', 'Tokens are still under this key: rotate, or remove what does not open.', { details: { rows } });
+  throw new AppError(
+    'keyInUse',
+    'Tokens are still under this key: rotate, or remove what does not open.',
+    { details: { rows } },
+  );
 }
 
 const stateConflict = (message: string): AppError => new AppError('keyStateConflict', message);

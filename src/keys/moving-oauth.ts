@@ -1,5 +1,6 @@
-// The moving of OAuth tokens that are held beside the versions. A refresh may replace a token at any time: it is moved only as it was
-// held, and what was replaced meanwhile is under the active key already.
+// The moving of OAuth tokens that are held beside the versions. A refresh may replace a token at
+// any time: it is moved only as it was held, and what was replaced meanwhile is under the active
+// key already.
 import { sql } from 'kysely';
 import type { DataKeyState, TokenFormatColumn } from '../db/tables.ts';
 import { heldPlace } from '../oauth/service.ts';
@@ -8,13 +9,29 @@ import type { JsonObject } from '../shared/json.ts';
 import type { Mover, MovedToken } from './moving.ts';
 
 interface Row {
-  readonly credential: CredentialId; readonly sequence: number; readonly token: string; readonly client: JsonObject; readonly policy: JsonObject; readonly type: string;
-  readonly from_id: DataKeyId; readonly from_version: number; readonly from_format: TokenFormatColumn; readonly from_root: string; readonly from_wrapped: Buffer;
+  readonly credential: CredentialId;
+  readonly sequence: number;
+  readonly token: string;
+  readonly client: JsonObject;
+  readonly policy: JsonObject;
+  readonly type: string;
+  readonly from_id: DataKeyId;
+  readonly from_version: number;
+  readonly from_format: TokenFormatColumn;
+  readonly from_root: string;
+  readonly from_wrapped: Buffer;
   readonly from_state: DataKeyState;
-  readonly to_id: DataKeyId; readonly to_version: number; readonly to_format: TokenFormatColumn; readonly to_root: string; readonly to_wrapped: Buffer;
+  readonly to_id: DataKeyId;
+  readonly to_version: number;
+  readonly to_format: TokenFormatColumn;
+  readonly to_root: string;
+  readonly to_wrapped: Buffer;
 }
 
-/** Looks from the beginning each time: there is one row for a credential at most, and few credentials have one. */
+/**
+ * Looks from the beginning each time: there is one row for a credential at most, and few
+ * credentials have one.
+ */
 export const oauthTokens: Mover = {
   async hold(trx, rotation, { limit, passOver }) {
     const { rows } = await sql<Row>`
@@ -36,11 +53,32 @@ export const oauthTokens: Mover = {
       where rotation.id = ${rotation.id} and rotation.team_id = ${rotation.team} and rotation.state = 'running'
       limit ${limit}`.execute(trx);
     return rows.map((row) => ({
-      place: heldPlace({ team: rotation.team, credential: row.credential, sequence: row.sequence, type: row.type, client: row.client, policy: row.policy }),
+      place: heldPlace({
+        team: rotation.team,
+        credential: row.credential,
+        sequence: row.sequence,
+        type: row.type,
+        client: row.client,
+        policy: row.policy,
+      }),
       token: row.token,
-      from: { id: row.from_id, team: rotation.team, version: row.from_version, format: row.from_format, rootFingerprint: row.from_root, wrapped: row.from_wrapped },
+      from: {
+        id: row.from_id,
+        team: rotation.team,
+        version: row.from_version,
+        format: row.from_format,
+        rootFingerprint: row.from_root,
+        wrapped: row.from_wrapped,
+      },
       fromState: row.from_state,
-      to: { id: row.to_id, team: rotation.team, version: row.to_version, format: row.to_format, rootFingerprint: row.to_root, wrapped: row.to_wrapped },
+      to: {
+        id: row.to_id,
+        team: rotation.team,
+        version: row.to_version,
+        format: row.to_format,
+        rootFingerprint: row.to_root,
+        wrapped: row.to_wrapped,
+      },
     }));
   },
 
@@ -59,9 +97,17 @@ export const oauthTokens: Mover = {
   },
 
   async fail(trx, rotation, { token: { place }, isUndecryptable, at }) {
-    await trx.insertInto('key_rotation_oauth_failure').values({ rotation_id: rotation.id, credential_id: place.credential, at }).execute();
+    await trx
+      .insertInto('key_rotation_oauth_failure')
+      .values({ rotation_id: rotation.id, credential_id: place.credential, at })
+      .execute();
     if (!isUndecryptable) return;
-    await trx.updateTable('oauth_token').set({ failure: 'undecryptable', failed_at: at })
-      .where('team_id', '=', place.team).where('credential_id', '=', place.credential).where('failure', 'is', null).execute();
+    await trx
+      .updateTable('oauth_token')
+      .set({ failure: 'undecryptable', failed_at: at })
+      .where('team_id', '=', place.team)
+      .where('credential_id', '=', place.credential)
+      .where('failure', 'is', null)
+      .execute();
   },
 };

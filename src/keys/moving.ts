@@ -1,4 +1,5 @@
-// The moving of tokens in SQL. Each table of the list of token tables has its mover here: a table without one does not compile.
+// The moving of tokens in SQL. Each table of the list of token tables has its mover here: a table
+// without one does not compile.
 import { sql } from 'kysely';
 import type { Place, WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
@@ -11,48 +12,114 @@ import { failureCountSql, type TokenTable, tokenCountBesidesSql } from './token-
 
 /** A rotation as the worker knows it. */
 export interface RunningRotation {
-  readonly id: RotationId; readonly team: TeamId; readonly slug: string; readonly startedBy: SubjectId | null; readonly isUrgent: boolean; readonly total: number; readonly createdAt: Date;
+  readonly id: RotationId;
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly startedBy: SubjectId | null;
+  readonly isUrgent: boolean;
+  readonly total: number;
+  readonly createdAt: Date;
 }
 
-/** A token to be moved, locked, with the keys that open and seal it and the state in which its own key is. */
+/**
+ * A token to be moved, locked, with the keys that open and seal it and the state in which its own
+ * key is.
+ */
 export interface HeldToken {
-  readonly place: Place; readonly token: string; readonly from: WrappedDataKey; readonly fromState: DataKeyState; readonly to: WrappedDataKey;
+  readonly place: Place;
+  readonly token: string;
+  readonly from: WrappedDataKey;
+  readonly fromState: DataKeyState;
+  readonly to: WrappedDataKey;
 }
-export interface MovedToken extends HeldToken { readonly moved: string }
+export interface MovedToken extends HeldToken {
+  readonly moved: string;
+}
 
-/** Where the search for the next tokens begins: tables, keys and tokens are walked in their order. Rows that were moved lie before it: reading past their remains gets slower and slower. */
-export interface Position { readonly table: TokenTable; readonly key: DataKeyId; readonly credential: CredentialId; readonly version: number }
+/**
+ * Where the search for the next tokens begins: tables, keys and tokens are walked in their order.
+ * Rows that were moved lie before it: reading past their remains gets slower and slower.
+ */
+export interface Position {
+  readonly table: TokenTable;
+  readonly key: DataKeyId;
+  readonly credential: CredentialId;
+  readonly version: number;
+}
 /** How many tokens are wanted, under which keys not, and from where on. */
-export interface Quest { readonly limit: number; readonly passOver: readonly DataKeyId[]; readonly after: Position | undefined }
+export interface Quest {
+  readonly limit: number;
+  readonly passOver: readonly DataKeyId[];
+  readonly after: Position | undefined;
+}
 
 /** How tokens of one table are found and stored. */
 export interface Mover {
-  /** Locks tokens that nobody else holds at this moment; none when the rotation does not run any more. */
+  /**
+   * Locks tokens that nobody else holds at this moment; none when the rotation does not run any
+   * more.
+   */
   readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<HeldToken[]>;
-  /** Stores held tokens under their new key; false, and then nothing must be kept, when that key is active no more. */
+  /**
+   * Stores held tokens under their new key; false, and then nothing must be kept, when that key is
+   * active no more.
+   */
   readonly store: (trx: Trx, tokens: readonly MovedToken[]) => Promise<boolean>;
-  /** Names a token that did not open as a failure of the rotation; `isUndecryptable` marks the row. */
-  readonly fail: (trx: Trx, rotation: RunningRotation, failure: { token: HeldToken; isUndecryptable: boolean; at: Date }) => Promise<void>;
+  /**
+   * Names a token that did not open as a failure of the rotation; `isUndecryptable` marks the row.
+   */
+  readonly fail: (
+    trx: Trx,
+    rotation: RunningRotation,
+    failure: { token: HeldToken; isUndecryptable: boolean; at: Date },
+  ) => Promise<void>;
 }
 
 const smallestId = sql.raw(`'00000000-0000-0000-0000-000000000000'::uuid`);
 
 interface VersionRow {
-  readonly credential: CredentialId; readonly version: number; readonly token: string; readonly public_fields: JsonObject; readonly policy: JsonObject; readonly type: string;
-  readonly from_id: DataKeyId; readonly from_state: DataKeyState; readonly to_id: DataKeyId;
+  readonly credential: CredentialId;
+  readonly version: number;
+  readonly token: string;
+  readonly public_fields: JsonObject;
+  readonly policy: JsonObject;
+  readonly type: string;
+  readonly from_id: DataKeyId;
+  readonly from_state: DataKeyState;
+  readonly to_id: DataKeyId;
 }
 
 /**
- * For the rest of the transaction every row is found by an index and in its order. What the planner thinks of the tables can be as
- * old as the last vacuum, and a team's rows say nothing of another's: left to itself it may sort all tokens of a key for each batch.
+ * For the rest of the transaction every row is found by an index and in its order. What the planner
+ * thinks of the tables can be as old as the last vacuum, and a team's rows say nothing of
+ * another's: left to itself it may sort all tokens of a key for each batch.
  */
 export async function planByIndex(trx: Trx): Promise<void> {
-  await sql.raw(['seqscan', 'bitmapscan', 'sort', 'hashjoin', 'mergejoin', 'material'].map((method) => `set local enable_${method} = off`).join('; ')).execute(trx);
+  await sql
+    .raw(
+      ['seqscan', 'bitmapscan', 'sort', 'hashjoin', 'mergejoin', 'material']
+        .map((method) => `set local enable_${method} = off`)
+        .join('; '),
+    )
+    .execute(trx);
 }
 
-// A range of one key, and not an equality, so that only credential_version_data_key has this order: the primary key would lead past
-// the rows of every other team. Keys are walked in their order too: what was found exhausted is not looked at again in this pass.
-const hold = statement<{ rotation: RotationId; team: TeamId; passOver: readonly DataKeyId[]; key: DataKeyId | null; credential: CredentialId | null; version: number | null; limit: number }, VersionRow>((of) => sql`
+// A range of one key, and not an equality, so that only credential_version_data_key has this order:
+// the primary key would lead past the rows of every other team. Keys are walked in their order too:
+// what was found exhausted is not looked at again in this pass.
+const hold = statement<
+  {
+    rotation: RotationId;
+    team: TeamId;
+    passOver: readonly DataKeyId[];
+    key: DataKeyId | null;
+    credential: CredentialId | null;
+    version: number | null;
+    limit: number;
+  },
+  VersionRow
+>(
+  (of) => sql`
   select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, credential.type,
     from_key.id as from_id, from_key.state as from_state, to_key.id as to_id
   from key_rotation rotation
@@ -77,53 +144,112 @@ const hold = statement<{ rotation: RotationId; team: TeamId; passOver: readonly 
   ) held
   join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
   where rotation.id = ${of('rotation')}::uuid and rotation.team_id = ${of('team')}::uuid and rotation.state = 'running'
-  limit ${of('limit')}::int`);
+  limit ${of('limit')}::int`,
+);
 
 /** The wrapped material of a batch's keys; their states were read with the tokens. */
-async function keysById(trx: Trx, team: TeamId, ids: readonly DataKeyId[]): Promise<ReadonlyMap<DataKeyId, WrappedDataKey>> {
+async function keysById(
+  trx: Trx,
+  team: TeamId,
+  ids: readonly DataKeyId[],
+): Promise<ReadonlyMap<DataKeyId, WrappedDataKey>> {
   const { rows } = await sql<WrappedDataKey>`
-    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped from data_key where team_id = ${team} and id = any (${ids}::uuid[])`.execute(trx);
+    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped from data_key where team_id = ${team} and id = any (${ids}::uuid[])`.execute(
+    trx,
+  );
   return new Map(rows.map((row) => [row.id, row]));
 }
 
-interface Columns { credentials: readonly CredentialId[]; versions: readonly number[]; from: readonly DataKeyId[]; tokens: readonly string[]; team: TeamId; to: DataKeyId }
+interface Columns {
+  credentials: readonly CredentialId[];
+  versions: readonly number[];
+  from: readonly DataKeyId[];
+  tokens: readonly string[];
+  team: TeamId;
+  to: DataKeyId;
+}
 
 // A value that opened is not undecryptable, whatever was thought of it before.
-const store = statement<Columns, object>((of) => sql`
+const store = statement<Columns, object>(
+  (of) => sql`
   update credential_version held set token = moved.token, data_key_id = to_key.id, undecryptable_at = null
   from unnest(${of('credentials')}::uuid[], ${of('versions')}::int[], ${of('from')}::uuid[], ${of('tokens')}::text[]) as moved (credential_id, version, from_id, token)
   join data_key to_key on to_key.id = ${of('to')}::uuid and to_key.team_id = ${of('team')}::uuid and to_key.state = 'active'
   where held.credential_id = moved.credential_id and held.version = moved.version and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
-  returning 1`);
+  returning 1`,
+);
 
 const credentialVersions: Mover = {
   async hold(trx, { id: rotation, team }, { limit, passOver, after }) {
-    const rows = await hold(trx, { rotation, team, passOver, key: after?.key ?? null, credential: after?.credential ?? null, version: after?.version ?? null, limit });
+    const rows = await hold(trx, {
+      rotation,
+      team,
+      passOver,
+      key: after?.key ?? null,
+      credential: after?.credential ?? null,
+      version: after?.version ?? null,
+      limit,
+    });
     if (rows.length === 0) return [];
-    const keys = await keysById(trx, team, [...new Set(rows.flatMap(({ from_id, to_id }) => [from_id, to_id]))]);
-    return rows.map(({ credential, version, token, public_fields: publicFields, policy, type, from_id: from, from_state: fromState, to_id: to }) => ({
-      place: { team, credential, version, type, publicFields, policy }, token, from: keyOf(keys, from), fromState, to: keyOf(keys, to),
-    }));
+    const keys = await keysById(trx, team, [
+      ...new Set(rows.flatMap(({ from_id, to_id }) => [from_id, to_id])),
+    ]);
+    return rows.map(
+      ({
+        credential,
+        version,
+        token,
+        public_fields: publicFields,
+        policy,
+        type,
+        from_id: from,
+        from_state: fromState,
+        to_id: to,
+      }) => ({
+        place: { team, credential, version, type, publicFields, policy },
+        token,
+        from: keyOf(keys, from),
+        fromState,
+        to: keyOf(keys, to),
+      }),
+    );
   },
 
   async store(trx, tokens) {
     const [first] = tokens;
     if (first === undefined) return true;
     const rows = await store(trx, {
-      credentials: tokens.map(({ place }) => place.credential), versions: tokens.map(({ place }) => place.version), from: tokens.map(({ from }) => from.id),
-      tokens: tokens.map(({ moved }) => moved), team: first.place.team, to: first.to.id,
+      credentials: tokens.map(({ place }) => place.credential),
+      versions: tokens.map(({ place }) => place.version),
+      from: tokens.map(({ from }) => from.id),
+      tokens: tokens.map(({ moved }) => moved),
+      team: first.place.team,
+      to: first.to.id,
     });
     // The rows are locked, so nothing but a key that is active no more can be in the way.
     return rows.length === tokens.length;
   },
 
   async fail(trx, rotation, { token: { place }, isUndecryptable, at }) {
-    await trx.insertInto('key_rotation_failure')
-      .values({ rotation_id: rotation.id, team_id: place.team, credential_id: place.credential, version: place.version, at }).execute();
+    await trx
+      .insertInto('key_rotation_failure')
+      .values({
+        rotation_id: rotation.id,
+        team_id: place.team,
+        credential_id: place.credential,
+        version: place.version,
+        at,
+      })
+      .execute();
     if (!isUndecryptable) return;
-    await trx.updateTable('credential_version').set({ undecryptable_at: at })
-      .where('team_id', '=', place.team).where('credential_id', '=', place.credential).where('version', '=', place.version)
-      .where('undecryptable_at', 'is', null).execute();
+    await trx
+      .updateTable('credential_version')
+      .set({ undecryptable_at: at })
+      .where('team_id', '=', place.team)
+      .where('credential_id', '=', place.credential)
+      .where('version', '=', place.version)
+      .where('undecryptable_at', 'is', null)
+      .execute();
   },
 };
 
@@ -134,7 +260,10 @@ function keyOf(keys: ReadonlyMap<DataKeyId, WrappedDataKey>, id: DataKeyId): Wra
   return key;
 }
 
-export const movers: Readonly<Record<TokenTable, Mover>> = { credential_version: credentialVersions, oauth_token: oauthTokens };
+export const movers: Readonly<Record<TokenTable, Mover>> = {
+  credential_version: credentialVersions,
+  oauth_token: oauthTokens,
+};
 
 /** Every rotation that runs, in any team, oldest first. */
 export async function listRunningRotations(executor: Executor): Promise<RunningRotation[]> {
@@ -145,13 +274,15 @@ export async function listRunningRotations(executor: Executor): Promise<RunningR
   return rows;
 }
 
-const count = statement<{ rotation: RotationId; done: number; at: Date }, object>((of) => sql`
+const count = statement<{ rotation: RotationId; done: number; at: Date }, object>(
+  (of) => sql`
   update key_rotation set done = done + ${of('done')}::bigint, progressed_at = ${of('at')}::timestamptz
-  where id = ${of('rotation')}::uuid and state = 'running' returning 1`);
+  where id = ${of('rotation')}::uuid and state = 'running' returning 1`,
+);
 
 /**
- * Counts what a rotation has to move, where nobody has: what it moved already and what is left, as one statement sees them, so it
- * does not matter when. Waits for nobody while it counts.
+ * Counts what a rotation has to move, where nobody has: what it moved already and what is left, as
+ * one statement sees them, so it does not matter when. Waits for nobody while it counts.
  */
 export async function settleTotal(executor: Executor, rotation: RotationId): Promise<void> {
   await sql`
@@ -159,25 +290,47 @@ export async function settleTotal(executor: Executor, rotation: RotationId): Pro
       select rotation.done + ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as total
       from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
       where rotation.id = ${rotation} and rotation.total = 0)
-    update key_rotation set total = seen.total from seen where key_rotation.id = ${rotation} and key_rotation.total = 0`.execute(executor);
+    update key_rotation set total = seen.total from seen where key_rotation.id = ${rotation} and key_rotation.total = 0`.execute(
+    executor,
+  );
 }
 
-/** Counts a batch; false when the rotation does not run any more, and then the batch must not be kept. Serialises the batches' ends. */
-export async function countBatch(trx: Trx, rotation: RunningRotation, batch: { done: number; at: Date }): Promise<boolean> {
+/**
+ * Counts a batch; false when the rotation does not run any more, and then the batch must not be
+ * kept. Serialises the batches' ends.
+ */
+export async function countBatch(
+  trx: Trx,
+  rotation: RunningRotation,
+  batch: { done: number; at: Date },
+): Promise<boolean> {
   return (await count(trx, { rotation: rotation.id, ...batch })).length === 1;
 }
 
 /**
- * Locks a running rotation against batches that end, and against cancelling; false when it does not run any more. No stronger than
- * they are: a batch that names failures holds the row for key share, and a wait for that could end in a deadlock.
+ * Locks a running rotation against batches that end, and against cancelling; false when it does not
+ * run any more. No stronger than they are: a batch that names failures holds the row for key share,
+ * and a wait for that could end in a deadlock.
  */
 export async function lockRunning(trx: Trx, rotation: RunningRotation): Promise<boolean> {
-  const row = await trx.selectFrom('key_rotation').select('id').where('id', '=', rotation.id).where('state', '=', 'running').forNoKeyUpdate().executeTakeFirst();
+  const row = await trx
+    .selectFrom('key_rotation')
+    .select('id')
+    .where('id', '=', rotation.id)
+    .where('state', '=', 'running')
+    .forNoKeyUpdate()
+    .executeTakeFirst();
   return row !== undefined;
 }
 
-/** What is not under the active key, tokens that others hold included, and how many of these are failures of the rotation. */
-export async function countLeft(executor: Executor, rotation: RunningRotation): Promise<{ left: number; failed: number }> {
+/**
+ * What is not under the active key, tokens that others hold included, and how many of these are
+ * failures of the rotation.
+ */
+export async function countLeft(
+  executor: Executor,
+  rotation: RunningRotation,
+): Promise<{ left: number; failed: number }> {
   const { rows } = await sql<{ left: number; failed: number }>`
     select ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as left,
       ${failureCountSql} as failed
@@ -190,8 +343,19 @@ export async function countLeft(executor: Executor, rotation: RunningRotation): 
 
 /** Ends a locked rotation. */
 export async function endRotation(
-  trx: Trx, rotation: RunningRotation, end: { state: RotationState; at: Date; failed: number },
+  trx: Trx,
+  rotation: RunningRotation,
+  end: { state: RotationState; at: Date; failed: number },
 ): Promise<{ total: number; done: number; toKey: DataKeyId }> {
-  return trx.updateTable('key_rotation').set({ state: end.state, ended_at: end.at, total: sql<number>`greatest(total, done + ${end.failed}::bigint)` })
-    .where('id', '=', rotation.id).where('state', '=', 'running').returning(['total', 'done', 'to_key_id as toKey']).executeTakeFirstOrThrow();
+  return trx
+    .updateTable('key_rotation')
+    .set({
+      state: end.state,
+      ended_at: end.at,
+      total: sql<number>`greatest(total, done + ${end.failed}::bigint)`,
+    })
+    .where('id', '=', rotation.id)
+    .where('state', '=', 'running')
+    .returning(['total', 'done', 'to_key_id as toKey'])
+    .executeTakeFirstOrThrow();
 }

@@ -1,45 +1,94 @@
-// Data keys and key rotations in SQL, but for the moving of tokens. Every function about a team's things takes the team.
+// Data keys and key rotations in SQL, but for the moving of tokens. Every function about a team's
+// things takes the team.
 import { sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
-import type { DataKeyState, RotationCause, RotationState, TokenFormatColumn } from '../db/tables.ts';
+import type {
+  DataKeyState,
+  RotationCause,
+  RotationState,
+  TokenFormatColumn,
+} from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
-import { failureCountSql, hasTokensSql, tokenCountBesidesSql, tokenCountSql } from './token-tables.ts';
+import {
+  failureCountSql,
+  hasTokensSql,
+  tokenCountBesidesSql,
+  tokenCountSql,
+} from './token-tables.ts';
 
 export interface KeyRow {
-  readonly id: DataKeyId; readonly version: number; readonly state: DataKeyState; readonly format: TokenFormatColumn;
-  readonly fingerprint: string; readonly rootFingerprint: string; readonly rows: number;
+  readonly id: DataKeyId;
+  readonly version: number;
+  readonly state: DataKeyState;
+  readonly format: TokenFormatColumn;
+  readonly fingerprint: string;
+  readonly rootFingerprint: string;
+  readonly rows: number;
   /** Every root key that ever wrapped it, in order: a backup may hold it under each of them. */
   readonly rootFingerprints: readonly string[];
-  readonly createdAt: Date; readonly createdBy: string | null; readonly demotedAt: Date | null; readonly retiredAt: Date | null;
-  readonly compromisedAt: Date | null; readonly compromiseReason: string | null; readonly destroyAt: Date | null; readonly destroyedAt: Date | null;
+  readonly createdAt: Date;
+  readonly createdBy: string | null;
+  readonly demotedAt: Date | null;
+  readonly retiredAt: Date | null;
+  readonly compromisedAt: Date | null;
+  readonly compromiseReason: string | null;
+  readonly destroyAt: Date | null;
+  readonly destroyedAt: Date | null;
   /** When the team's policy asks for the next rotation; only of an active key. */
   readonly rotateAt: Date | null;
 }
 export interface RotationRow {
-  readonly id: RotationId; readonly state: RotationState; readonly toKey: DataKeyId; readonly total: number; readonly done: number; readonly failed: number;
-  readonly createdAt: Date; readonly createdBy: string | null; readonly progressedAt: Date; readonly endedAt: Date | null; readonly cause: RotationCause;
+  readonly id: RotationId;
+  readonly state: RotationState;
+  readonly toKey: DataKeyId;
+  readonly total: number;
+  readonly done: number;
+  readonly failed: number;
+  readonly createdAt: Date;
+  readonly createdBy: string | null;
+  readonly progressedAt: Date;
+  readonly endedAt: Date | null;
+  readonly cause: RotationCause;
 }
 /** `version` is null where it is the tokens held for the credential. */
-export interface RotationFailure { readonly credential: CredentialId; readonly version: number | null }
+export interface RotationFailure {
+  readonly credential: CredentialId;
+  readonly version: number | null;
+}
 
 const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
   ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", creator.sub as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
   key.compromised_at as "compromisedAt", key.compromise_reason as "compromiseReason", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt",
   case when key.state = 'active' then key.created_at + make_interval(days => team.rotate_every_days) end as "rotateAt"`;
-const keyFrom = sql.raw('data_key key join team on team.id = key.team_id left join subject creator on creator.id = key.created_by');
+const keyFrom = sql.raw(
+  'data_key key join team on team.id = key.team_id left join subject creator on creator.id = key.created_by',
+);
 const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey", rotation.total, rotation.done, ${failureCountSql} as failed,
   rotation.created_at as "createdAt", creator.sub as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`;
-const rotationFrom = sql.raw('key_rotation rotation left join subject creator on creator.id = rotation.created_by');
+const rotationFrom = sql.raw(
+  'key_rotation rotation left join subject creator on creator.id = rotation.created_by',
+);
 
 /** One key of the team with the exact count of its tokens. */
-export async function findKey(executor: Executor, team: TeamId, id: DataKeyId): Promise<KeyRow | undefined> {
-  const { rows } = await sql<KeyRow>`select ${keyColumns} from ${keyFrom} where key.team_id = ${team} and key.id = ${id}`.execute(executor);
+export async function findKey(
+  executor: Executor,
+  team: TeamId,
+  id: DataKeyId,
+): Promise<KeyRow | undefined> {
+  const { rows } =
+    await sql<KeyRow>`select ${keyColumns} from ${keyFrom} where key.team_id = ${team} and key.id = ${id}`.execute(
+      executor,
+    );
   return rows[0];
 }
 
 /** Keys, newest first. */
-export async function listKeys(executor: Executor, team: TeamId, page: { limit: number; beforeVersion: number | undefined }): Promise<KeyRow[]> {
+export async function listKeys(
+  executor: Executor,
+  team: TeamId,
+  page: { limit: number; beforeVersion: number | undefined },
+): Promise<KeyRow[]> {
   const { rows } = await sql<KeyRow>`
     select ${keyColumns} from ${keyFrom}
     where key.team_id = ${team} and (${page.beforeVersion ?? null}::int is null or key.version < ${page.beforeVersion ?? null})
@@ -48,20 +97,44 @@ export async function listKeys(executor: Executor, team: TeamId, page: { limit: 
 }
 
 /** Inserts a key as the team's active one; data_key_one_active refuses a second. */
-export async function insertActiveKey(trx: Trx, key: WrappedDataKey & { fingerprint: string }, made: { by: SubjectId | null; at: Date }): Promise<void> {
-  await trx.insertInto('data_key').values({
-    id: key.id, team_id: key.team, version: key.version, format: key.format, state: 'active', fingerprint: key.fingerprint,
-    root_fingerprint: key.rootFingerprint, wrapped: key.wrapped, created_at: made.at, created_by: made.by, demoted_at: null, retired_at: null,
-  }).execute();
+export async function insertActiveKey(
+  trx: Trx,
+  key: WrappedDataKey & { fingerprint: string },
+  made: { by: SubjectId | null; at: Date },
+): Promise<void> {
+  await trx
+    .insertInto('data_key')
+    .values({
+      id: key.id,
+      team_id: key.team,
+      version: key.version,
+      format: key.format,
+      state: 'active',
+      fingerprint: key.fingerprint,
+      root_fingerprint: key.rootFingerprint,
+      wrapped: key.wrapped,
+      created_at: made.at,
+      created_by: made.by,
+      demoted_at: null,
+      retired_at: null,
+    })
+    .execute();
 }
 
 /**
- * Waits for the writers that hold the share lock of the team's active key and keeps others out: new ones stand behind us in the
- * key's queue. Statements of their own: what is read after them sees what those writers have committed. Undefined when another
- * demoted the key in the meantime.
+ * Waits for the writers that hold the share lock of the team's active key and keeps others out: new
+ * ones stand behind us in the key's queue. Statements of their own: what is read after them sees
+ * what those writers have committed. Undefined when another demoted the key in the meantime.
  */
-export async function lockActiveKey(trx: Trx, team: TeamId): Promise<{ id: DataKeyId; version: number } | undefined> {
-  const active = trx.selectFrom('data_key').select(['id', 'version']).where('team_id', '=', team).where('state', '=', 'active');
+export async function lockActiveKey(
+  trx: Trx,
+  team: TeamId,
+): Promise<{ id: DataKeyId; version: number } | undefined> {
+  const active = trx
+    .selectFrom('data_key')
+    .select(['id', 'version'])
+    .where('team_id', '=', team)
+    .where('state', '=', 'active');
   const key = await active.executeTakeFirst();
   if (key === undefined) return undefined;
   await sql`select pg_advisory_xact_lock(data_key_queue(${key.id}))`.execute(trx);
@@ -69,75 +142,163 @@ export async function lockActiveKey(trx: Trx, team: TeamId): Promise<{ id: DataK
 }
 
 /** The same for one key, whatever its state. Stands in its queue, because writers may use it. */
-export async function lockKey(trx: Trx, team: TeamId, id: DataKeyId): Promise<LockedKey | undefined> {
+export async function lockKey(
+  trx: Trx,
+  team: TeamId,
+  id: DataKeyId,
+): Promise<LockedKey | undefined> {
   await sql`select pg_advisory_xact_lock(data_key_queue(${id}))`.execute(trx);
-  return trx.selectFrom('data_key').select(['state', 'compromised_at as compromisedAt', 'destroy_at as destroyAt']).where('team_id', '=', team).where('id', '=', id)
-    .forUpdate().executeTakeFirst();
+  return trx
+    .selectFrom('data_key')
+    .select(['state', 'compromised_at as compromisedAt', 'destroy_at as destroyAt'])
+    .where('team_id', '=', team)
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirst();
 }
-export interface LockedKey { readonly state: DataKeyState; readonly compromisedAt: Date | null; readonly destroyAt: Date | null }
+export interface LockedKey {
+  readonly state: DataKeyState;
+  readonly compromisedAt: Date | null;
+  readonly destroyAt: Date | null;
+}
 
 /** What a change of a locked key's life sets; the trigger knows which arrows there are. */
 export interface KeyChange {
-  readonly state?: DataKeyState; readonly retired_at?: Date | null; readonly destroy_scheduled_at?: Date | null; readonly destroy_at?: Date | null;
-  readonly destroyed_at?: Date; readonly wrapped?: null; readonly compromised_at?: Date; readonly compromised_by?: SubjectId | null; readonly compromise_reason?: string;
+  readonly state?: DataKeyState;
+  readonly retired_at?: Date | null;
+  readonly destroy_scheduled_at?: Date | null;
+  readonly destroy_at?: Date | null;
+  readonly destroyed_at?: Date;
+  readonly wrapped?: null;
+  readonly compromised_at?: Date;
+  readonly compromised_by?: SubjectId | null;
+  readonly compromise_reason?: string;
 }
 
 /** Writes a change of a locked key. */
-export async function updateKey(trx: Trx, team: TeamId, id: DataKeyId, change: KeyChange): Promise<void> {
-  await trx.updateTable('data_key').set(change).where('team_id', '=', team).where('id', '=', id).execute();
+export async function updateKey(
+  trx: Trx,
+  team: TeamId,
+  id: DataKeyId,
+  change: KeyChange,
+): Promise<void> {
+  await trx
+    .updateTable('data_key')
+    .set(change)
+    .where('team_id', '=', team)
+    .where('id', '=', id)
+    .execute();
 }
 
 /** Keys whose time to be destroyed has come, of any team. */
-export async function listDestroyDue(executor: Executor, at: Date, limit: number): Promise<{ id: DataKeyId; team: TeamId; slug: string }[]> {
-  return executor.selectFrom('data_key').innerJoin('team', 'team.id', 'data_key.team_id').select(['data_key.id', 'team.id as team', 'team.slug'])
-    .where('data_key.state', '=', 'destroyPending').where('destroy_at', '<=', at).orderBy('destroy_at').limit(limit).execute();
+export async function listDestroyDue(
+  executor: Executor,
+  at: Date,
+  limit: number,
+): Promise<{ id: DataKeyId; team: TeamId; slug: string }[]> {
+  return executor
+    .selectFrom('data_key')
+    .innerJoin('team', 'team.id', 'data_key.team_id')
+    .select(['data_key.id', 'team.id as team', 'team.slug'])
+    .where('data_key.state', '=', 'destroyPending')
+    .where('destroy_at', '<=', at)
+    .orderBy('destroy_at')
+    .limit(limit)
+    .execute();
 }
 
 /** Teams whose policy asks for a rotation and that have none running. */
-export async function listPolicyDue(executor: Executor, at: Date, limit: number): Promise<{ team: TeamId; slug: string }[]> {
-  return (await sql<{ team: TeamId; slug: string }>`
+export async function listPolicyDue(
+  executor: Executor,
+  at: Date,
+  limit: number,
+): Promise<{ team: TeamId; slug: string }[]> {
+  return (
+    await sql<{ team: TeamId; slug: string }>`
     select team.id as team, team.slug from team join data_key key on key.team_id = team.id and key.state = 'active'
     where team.deleted_at is null and team.rotate_every_days is not null and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}
       and not exists (select 1 from key_rotation where key_rotation.team_id = team.id and key_rotation.state = 'running')
-    order by key.created_at limit ${limit}`.execute(executor)).rows;
+    order by key.created_at limit ${limit}`.execute(executor)
+  ).rows;
 }
 
 /** Whether the policy still asks for it, once the active key is locked. */
 export async function isPolicyDue(trx: Trx, team: TeamId, at: Date): Promise<boolean> {
   const { rows } = await sql`
     select 1 from team join data_key key on key.team_id = team.id and key.state = 'active'
-    where team.id = ${team} and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}`.execute(trx);
+    where team.id = ${team} and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}`.execute(
+    trx,
+  );
   return rows.length > 0;
 }
 
-/** How many tokens the team has, and how fast the last large rotation anywhere in this database went. */
-export async function forecast(executor: Executor, team: TeamId): Promise<{ rows: number; rowsPerSecond: number | null }> {
+/**
+ * How many tokens the team has, and how fast the last large rotation anywhere in this database
+ * went.
+ */
+export async function forecast(
+  executor: Executor,
+  team: TeamId,
+): Promise<{ rows: number; rowsPerSecond: number | null }> {
   const { rows } = await sql<{ rows: number; rowsPerSecond: number | null }>`
     select ${tokenCountBesidesSql(sql`${team}::uuid`, sql`'00000000-0000-0000-0000-000000000000'::uuid`)} as rows,
       (select done / extract(epoch from progressed_at - created_at)::float8 from key_rotation
-        where done >= 500 and progressed_at > created_at order by progressed_at desc limit 1) as "rowsPerSecond"`.execute(executor);
+        where done >= 500 and progressed_at > created_at order by progressed_at desc limit 1) as "rowsPerSecond"`.execute(
+    executor,
+  );
   return rows[0] ?? { rows: 0, rowsPerSecond: null };
 }
 
 /** active → decryptOnly, of a locked key. */
 export async function demoteKey(trx: Trx, team: TeamId, id: DataKeyId, at: Date): Promise<void> {
-  await trx.updateTable('data_key').set({ state: 'decryptOnly', demoted_at: at })
-    .where('team_id', '=', team).where('id', '=', id).where('state', '=', 'active').execute();
+  await trx
+    .updateTable('data_key')
+    .set({ state: 'decryptOnly', demoted_at: at })
+    .where('team_id', '=', team)
+    .where('id', '=', id)
+    .where('state', '=', 'active')
+    .execute();
 }
 
 /** The format that the team's next key has. */
-export async function findTeamFormat(trx: Trx, team: TeamId): Promise<TokenFormatColumn | undefined> {
-  return (await trx.selectFrom('team').select('token_format').where('id', '=', team).executeTakeFirst())?.token_format;
+export async function findTeamFormat(
+  trx: Trx,
+  team: TeamId,
+): Promise<TokenFormatColumn | undefined> {
+  return (
+    await trx.selectFrom('team').select('token_format').where('id', '=', team).executeTakeFirst()
+  )?.token_format;
 }
 
 /** The id of the rotation that runs. */
-export async function findRunningRotation(executor: Executor, team: TeamId): Promise<RotationId | undefined> {
-  return (await executor.selectFrom('key_rotation').select('id').where('team_id', '=', team).where('state', '=', 'running').executeTakeFirst())?.id;
+export async function findRunningRotation(
+  executor: Executor,
+  team: TeamId,
+): Promise<RotationId | undefined> {
+  return (
+    await executor
+      .selectFrom('key_rotation')
+      .select('id')
+      .where('team_id', '=', team)
+      .where('state', '=', 'running')
+      .executeTakeFirst()
+  )?.id;
 }
 
-/** Inserts a running rotation that nobody has counted yet; key_rotation_one_running refuses a second. */
+/**
+ * Inserts a running rotation that nobody has counted yet; key_rotation_one_running refuses a
+ * second.
+ */
 export async function insertRotation(
-  trx: Trx, rotation: { id: RotationId; team: TeamId; toKey: DataKeyId; by: SubjectId | null; at: Date; cause: RotationCause },
+  trx: Trx,
+  rotation: {
+    id: RotationId;
+    team: TeamId;
+    toKey: DataKeyId;
+    by: SubjectId | null;
+    at: Date;
+    cause: RotationCause;
+  },
 ): Promise<void> {
   const { id, team, toKey, by, at, cause } = rotation;
   await sql`
@@ -146,14 +307,24 @@ export async function insertRotation(
 }
 
 /** One rotation of the team. */
-export async function findRotation(executor: Executor, team: TeamId, id: RotationId): Promise<RotationRow | undefined> {
+export async function findRotation(
+  executor: Executor,
+  team: TeamId,
+  id: RotationId,
+): Promise<RotationRow | undefined> {
   const { rows } = await sql<RotationRow>`
-    select ${rotationColumns} from ${rotationFrom} where rotation.team_id = ${team} and rotation.id = ${id}`.execute(executor);
+    select ${rotationColumns} from ${rotationFrom} where rotation.team_id = ${team} and rotation.id = ${id}`.execute(
+    executor,
+  );
   return rows[0];
 }
 
 /** Rotations, newest first. */
-export async function listRotations(executor: Executor, team: TeamId, page: { limit: number; before: RotationId | undefined }): Promise<RotationRow[]> {
+export async function listRotations(
+  executor: Executor,
+  team: TeamId,
+  page: { limit: number; before: RotationId | undefined },
+): Promise<RotationRow[]> {
   const { rows } = await sql<RotationRow>`
     select ${rotationColumns} from ${rotationFrom}
     where rotation.team_id = ${team} and (${page.before ?? null}::uuid is null or rotation.id < ${page.before ?? null})
@@ -162,28 +333,57 @@ export async function listRotations(executor: Executor, team: TeamId, page: { li
 }
 
 /** The tokens that did not open, at most so many. */
-export async function listRotationFailures(executor: Executor, rotation: RotationId, limit: number): Promise<RotationFailure[]> {
+export async function listRotationFailures(
+  executor: Executor,
+  rotation: RotationId,
+  limit: number,
+): Promise<RotationFailure[]> {
   const { rows } = await sql<RotationFailure>`
     select credential_id as credential, version from key_rotation_failure where rotation_id = ${rotation}
-    union all select credential_id, null from key_rotation_oauth_failure where rotation_id = ${rotation} order by credential, version limit ${limit}`.execute(executor);
+    union all select credential_id, null from key_rotation_oauth_failure where rotation_id = ${rotation} order by credential, version limit ${limit}`.execute(
+    executor,
+  );
   return rows;
 }
 
 /** running → cancelled; whether it was running. Waits for the batch that is being counted. */
-export async function cancelRotation(trx: Trx, team: TeamId, id: RotationId, at: Date): Promise<boolean> {
-  const result = await trx.updateTable('key_rotation').set({ state: 'cancelled', ended_at: at })
-    .where('team_id', '=', team).where('id', '=', id).where('state', '=', 'running').executeTakeFirst();
+export async function cancelRotation(
+  trx: Trx,
+  team: TeamId,
+  id: RotationId,
+  at: Date,
+): Promise<boolean> {
+  const result = await trx
+    .updateTable('key_rotation')
+    .set({ state: 'cancelled', ended_at: at })
+    .where('team_id', '=', team)
+    .where('id', '=', id)
+    .where('state', '=', 'running')
+    .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }
 
-/** The rotation that runs, locked: it neither ends nor is cancelled before we are done. Taken after the lock on a key, never before. */
+/**
+ * The rotation that runs, locked: it neither ends nor is cancelled before we are done. Taken after
+ * the lock on a key, never before.
+ */
 export async function lockRunningRotation(trx: Trx, team: TeamId): Promise<RotationId | undefined> {
-  return (await trx.selectFrom('key_rotation').select('id').where('team_id', '=', team).where('state', '=', 'running').forNoKeyUpdate().executeTakeFirst())?.id;
+  return (
+    await trx
+      .selectFrom('key_rotation')
+      .select('id')
+      .where('team_id', '=', team)
+      .where('state', '=', 'running')
+      .forNoKeyUpdate()
+      .executeTakeFirst()
+  )?.id;
 }
 
 /** Gives a locked running rotation priority. */
 export async function makeUrgent(trx: Trx, id: RotationId): Promise<void> {
-  await sql`update key_rotation set cause = 'compromise' where id = ${id} and state = 'running'`.execute(trx);
+  await sql`update key_rotation set cause = 'compromise' where id = ${id} and state = 'running'`.execute(
+    trx,
+  );
 }
 
 /** The same for every rotation that runs in a team with tokens under a compromised key. */
@@ -191,18 +391,34 @@ export async function makeCompromisedUrgent(executor: Executor): Promise<void> {
   await sql`
     update key_rotation rotation set cause = 'rootCompromise'
     where rotation.state = 'running' and rotation.cause not in ('compromise', 'rootCompromise') and exists (
-      select 1 from data_key key where key.team_id = rotation.team_id and key.compromised_at is not null and key.state = 'decryptOnly' and ${hasTokensSql('key.id')})`.execute(executor);
+      select 1 from data_key key where key.team_id = rotation.team_id and key.compromised_at is not null and key.state = 'decryptOnly' and ${hasTokensSql('key.id')})`.execute(
+    executor,
+  );
 }
 
 /** Whether any token is under the team's key. */
 export async function hasTokens(executor: Executor, team: TeamId, id: DataKeyId): Promise<boolean> {
-  const { rows } = await sql`select 1 from data_key key where key.team_id = ${team} and key.id = ${id} and ${hasTokensSql('key.id')}`.execute(executor);
+  const { rows } =
+    await sql`select 1 from data_key key where key.team_id = ${team} and key.id = ${id} and ${hasTokensSql('key.id')}`.execute(
+      executor,
+    );
   return rows.length > 0;
 }
 
-/** Teams whose tokens go to, or lie under, a compromised key, with the rotation that already takes them off it, if one does. */
-export async function listCompromiseDue(executor: Executor, limit: number): Promise<{ team: TeamId; slug: string; isActive: boolean; running: RotationId | null }[]> {
-  const { rows } = await sql<{ team: TeamId; slug: string; isActive: boolean; running: RotationId | null }>`
+/**
+ * Teams whose tokens go to, or lie under, a compromised key, with the rotation that already takes
+ * them off it, if one does.
+ */
+export async function listCompromiseDue(
+  executor: Executor,
+  limit: number,
+): Promise<{ team: TeamId; slug: string; isActive: boolean; running: RotationId | null }[]> {
+  const { rows } = await sql<{
+    team: TeamId;
+    slug: string;
+    isActive: boolean;
+    running: RotationId | null;
+  }>`
     select team.id as team, team.slug, bool_or(key.state = 'active') as "isActive",
       (select rotation.id from key_rotation rotation where rotation.team_id = team.id and rotation.state = 'running') as running
     from data_key key join team on team.id = key.team_id and team.deleted_at is null
@@ -217,6 +433,12 @@ export async function listCompromiseDue(executor: Executor, limit: number): Prom
 
 /** Whether the team's active key is compromised, once it is locked. */
 export async function isActiveCompromised(trx: Trx, team: TeamId): Promise<boolean> {
-  const row = await trx.selectFrom('data_key').select('id').where('team_id', '=', team).where('state', '=', 'active').where('compromised_at', 'is not', null).executeTakeFirst();
+  const row = await trx
+    .selectFrom('data_key')
+    .select('id')
+    .where('team_id', '=', team)
+    .where('state', '=', 'active')
+    .where('compromised_at', 'is not', null)
+    .executeTakeFirst();
   return row !== undefined;
 }

@@ -10,19 +10,49 @@ import * as schemas from './schemas.ts';
 import type { KeysService, Rotation } from './service.ts';
 
 /** Adds the operations on rotations. */
-export function registerRotations(app: FastifyInstance, { service, idempotency, cursors }: { service: KeysService; idempotency: Idempotency; cursors: Cursors }): void {
+export function registerRotations(
+  app: FastifyInstance,
+  {
+    service,
+    idempotency,
+    cursors,
+  }: { service: KeysService; idempotency: Idempotency; cursors: Cursors },
+): void {
   addOperation(app, {
-    method: 'POST', url: '/v1/teams/:team/key-rotations', access: { team: 'key.rotate', by: 'team' }, operationId: 'startRotation', tag: 'keys',
+    method: 'POST',
+    url: '/v1/teams/:team/key-rotations',
+    access: { team: 'key.rotate', by: 'team' },
+    operationId: 'startRotation',
+    tag: 'keys',
     summary: 'Start a key rotation',
-    description: 'The new key is active at once; every token under another key is re-encrypted in the background. Values, versions and ETags do not change.',
-    params: teamPath, body: schemas.reasonBody, isBodyOptional: true, query: z.strictObject({ dryRun: flag.meta({ description: 'Only say what it would come to.' }) }), guards: { idempotencyKey: true },
-    success: { status: 202, schema: schemas.rotation, location: true, description: 'The rotation; follow it by its id.' },
-    otherwise: { status: 200, schema: schemas.forecast, description: 'With `dryRun=true`: nothing was started.' },
+    description:
+      'The new key is active at once; every token under another key is re-encrypted in the background. Values, versions and ETags do not change.',
+    params: teamPath,
+    body: schemas.reasonBody,
+    isBodyOptional: true,
+    query: z.strictObject({
+      dryRun: flag.meta({ description: 'Only say what it would come to.' }),
+    }),
+    guards: { idempotencyKey: true },
+    success: {
+      status: 202,
+      schema: schemas.rotation,
+      location: true,
+      description: 'The rotation; follow it by its id.',
+    },
+    otherwise: {
+      status: 200,
+      schema: schemas.forecast,
+      description: 'With `dryRun=true`: nothing was started.',
+    },
     problems: ['rotationRunning', 'keyBusy'],
     handler: async ({ scope, caller, request, reply, query, body }) => {
-      if (query.dryRun === true) return new Otherwise(schemas.showForecast(await service.forecastRotation(scope.team)));
+      if (query.dryRun === true)
+        return new Otherwise(schemas.showForecast(await service.forecastRotation(scope.team)));
       const row = await idempotency.run<Rotation>({
-        request, caller, execute: (claim) => service.startRotation(caller, scope.team, claim, body?.reason),
+        request,
+        caller,
+        execute: (claim) => service.startRotation(caller, scope.team, claim, body?.reason),
         load: (started) => service.getRotation(scope.team, started as RotationId),
       });
       void reply.header('Location', `/v1/teams/${scope.team.slug}/key-rotations/${row.id}`);
@@ -30,29 +60,68 @@ export function registerRotations(app: FastifyInstance, { service, idempotency, 
     },
   });
   addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team/key-rotations', access: { team: 'key.read', by: 'team' }, operationId: 'listRotations', tag: 'keys',
-    summary: 'List the key rotations of a team', params: teamPath, query: z.strictObject(pageQuery),
-    success: { status: 200, schema: pageOf(schemas.rotation).meta({ id: 'KeyRotationPage' }), description: 'A page of rotations, newest first.' }, problems: ['invalidCursor'],
+    method: 'GET',
+    url: '/v1/teams/:team/key-rotations',
+    access: { team: 'key.read', by: 'team' },
+    operationId: 'listRotations',
+    tag: 'keys',
+    summary: 'List the key rotations of a team',
+    params: teamPath,
+    query: z.strictObject(pageQuery),
+    success: {
+      status: 200,
+      schema: pageOf(schemas.rotation).meta({ id: 'KeyRotationPage' }),
+      description: 'A page of rotations, newest first.',
+    },
+    problems: ['invalidCursor'],
     handler: async ({ scope, query, caller }) => {
-      const identity = { list: 'keyRotations', subject: caller.sub, filters: { team: scope.team.slug } };
+      const identity = {
+        list: 'keyRotations',
+        subject: caller.sub,
+        filters: { team: scope.team.slug },
+      };
       const page = cursors.page(query, identity);
-      const { items, nextCursor } = cursors.cut(await service.listRotations(scope.team, page), page, identity, (row) => [row.id]);
+      const { items, nextCursor } = cursors.cut(
+        await service.listRotations(scope.team, page),
+        page,
+        identity,
+        (row) => [row.id],
+      );
       return { items: items.map(schemas.showRotation), nextCursor };
     },
   });
   addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team/key-rotations/:rotation', access: { team: 'key.read', by: 'team' }, operationId: 'getRotation', tag: 'keys',
-    summary: 'Read a key rotation with its progress', params: schemas.rotationPath,
-    success: { status: 200, schema: schemas.rotationWithFailures, description: 'The rotation as it is now.' },
+    method: 'GET',
+    url: '/v1/teams/:team/key-rotations/:rotation',
+    access: { team: 'key.read', by: 'team' },
+    operationId: 'getRotation',
+    tag: 'keys',
+    summary: 'Read a key rotation with its progress',
+    params: schemas.rotationPath,
+    success: {
+      status: 200,
+      schema: schemas.rotationWithFailures,
+      description: 'The rotation as it is now.',
+    },
     handler: async ({ scope, params }) => {
       const row = await service.getRotation(scope.team, params.rotation as RotationId);
       return { ...schemas.showRotation(row), failures: row.failures.map(schemas.showFailure) };
     },
   });
   addOperation(app, {
-    method: 'POST', url: '/v1/teams/:team/key-rotations/:rotation/cancel', access: { team: 'key.rotate', by: 'team' }, operationId: 'cancelRotation', tag: 'keys',
-    summary: 'Cancel a running key rotation', description: 'The moving stops; the new key stays active. A later rotation moves what is left.',
-    params: schemas.rotationPath, success: { status: 200, schema: schemas.rotation, description: 'The cancelled rotation.' }, problems: ['rotationNotRunning'],
-    handler: async ({ scope, params, caller }) => schemas.showRotation(await service.cancelRotation(caller, scope.team, params.rotation as RotationId)),
+    method: 'POST',
+    url: '/v1/teams/:team/key-rotations/:rotation/cancel',
+    access: { team: 'key.rotate', by: 'team' },
+    operationId: 'cancelRotation',
+    tag: 'keys',
+    summary: 'Cancel a running key rotation',
+    description: 'The moving stops; the new key stays active. A later rotation moves what is left.',
+    params: schemas.rotationPath,
+    success: { status: 200, schema: schemas.rotation, description: 'The cancelled rotation.' },
+    problems: ['rotationNotRunning'],
+    handler: async ({ scope, params, caller }) =>
+      schemas.showRotation(
+        await service.cancelRotation(caller, scope.team, params.rotation as RotationId),
+      ),
   });
 }

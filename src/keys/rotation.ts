@@ -1,5 +1,5 @@
-// One batch of a rotation, and its end. A batch is one short transaction: hold, re-encrypt, store, count; whatever cuts it off
-// leaves each token whole, under the one key or the other.
+// One batch of a rotation, and its end. A batch is one short transaction: hold, re-encrypt, store,
+// count; whatever cuts it off leaves each token whole, under the one key or the other.
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import type { EventInput } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
@@ -8,7 +8,18 @@ import type { Db } from '../db/client.ts';
 import { isCheckViolation } from '../db/errors.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import {
-  countBatch, countLeft, endRotation, type HeldToken, listRunningRotations, lockRunning, settleTotal, type MovedToken, movers, planByIndex, type Position, type Quest,
+  countBatch,
+  countLeft,
+  endRotation,
+  type HeldToken,
+  listRunningRotations,
+  lockRunning,
+  settleTotal,
+  type MovedToken,
+  movers,
+  planByIndex,
+  type Position,
+  type Quest,
   type RunningRotation,
 } from './moving.ts';
 import { type TokenTable, tokenTables } from './token-tables.ts';
@@ -22,7 +33,10 @@ export interface RotationParts {
   readonly now: () => number;
 }
 
-/** What became of a batch: tokens moved or named as failures, keys that could not be unwrapped (their tokens were let be), and the last token that it saw. */
+/**
+ * What became of a batch: tokens moved or named as failures, keys that could not be unwrapped
+ * (their tokens were let be), and the last token that it saw.
+ */
 export interface Batch {
   readonly moved: number;
   readonly failed: number;
@@ -30,28 +44,48 @@ export interface Batch {
   readonly last: Position | undefined;
 }
 
-/** What is known of a batch as soon as its tokens are re-encrypted, and only the database has to do with it any more. */
+/**
+ * What is known of a batch as soon as its tokens are re-encrypted, and only the database has to do
+ * with it any more.
+ */
 export type Sealed = Pick<Batch, 'unavailable' | 'last'>;
 
 const uninterruptedMsMax = 0.5;
 const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map(), last: undefined };
 
-/** Thrown out of a batch's transaction when the rotation was cancelled meanwhile, or its key left; never leaves this file. */
+/**
+ * Thrown out of a batch's transaction when the rotation was cancelled meanwhile, or its key left;
+ * never leaves this file.
+ */
 class RotationStopped extends Error {}
 
 /**
- * Moves up to `limit` tokens in one transaction. Nothing is kept of a batch whose rotation does not run any more at its end.
- * `onSealed` is told of tokens that were found, once: whoever has time for the next batch can begin it then.
+ * Moves up to `limit` tokens in one transaction. Nothing is kept of a batch whose rotation does not
+ * run any more at its end. `onSealed` is told of tokens that were found, once: whoever has time for
+ * the next batch can begin it then.
  */
-export async function moveBatch(parts: RotationParts, rotation: RunningRotation, quest: Quest, onSealed: (batch: Sealed) => void = () => undefined): Promise<Batch> {
+export async function moveBatch(
+  parts: RotationParts,
+  rotation: RunningRotation,
+  quest: Quest,
+  onSealed: (batch: Sealed) => void = () => undefined,
+): Promise<Batch> {
   const { after } = quest;
-  for (const table of tokenTables.slice(after === undefined ? 0 : tokenTables.indexOf(after.table))) {
+  for (const table of tokenTables.slice(
+    after === undefined ? 0 : tokenTables.indexOf(after.table),
+  )) {
     try {
-      const result = await moveBatchOf(parts, rotation, { ...quest, after: after?.table === table ? after : undefined, table }, onSealed);
+      const result = await moveBatchOf(
+        parts,
+        rotation,
+        { ...quest, after: after?.table === table ? after : undefined, table },
+        onSealed,
+      );
       if (result !== nothing) return result;
     } catch (error) {
       // The same, where the key left while the store waited for it.
-      if (error instanceof RotationStopped || isCheckViolation(error, 'token_needs_active_key')) return nothing;
+      if (error instanceof RotationStopped || isCheckViolation(error, 'token_needs_active_key'))
+        return nothing;
       throw error;
     }
   }
@@ -59,47 +93,79 @@ export async function moveBatch(parts: RotationParts, rotation: RunningRotation,
 }
 
 /**
- * Ends the rotation if all that is left are its failures. "No row came back" is not "done": the count waits for nobody, but sees
- * what others hold. It holds up nobody either, and is true for good: nothing is ever written under a key that is not active. False
- * when somebody still holds tokens, or the rotation has ended already.
+ * Ends the rotation if all that is left are its failures. "No row came back" is not "done": the
+ * count waits for nobody, but sees what others hold. It holds up nobody either, and is true for
+ * good: nothing is ever written under a key that is not active. False when somebody still holds
+ * tokens, or the rotation has ended already.
  */
-export async function endIfDone({ db, audit, now }: RotationParts, rotation: RunningRotation): Promise<boolean> {
+export async function endIfDone(
+  { db, audit, now }: RotationParts,
+  rotation: RunningRotation,
+): Promise<boolean> {
   const { left, failed } = await countLeft(db, rotation);
   if (left > failed) return false;
-  return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
-    if (!await lockRunning(trx, rotation)) return false;
-    const state = failed === 0 ? 'completed' : 'completedWithFailures';
-    const { total, done, toKey } = await endRotation(trx, rotation, { state, at: new Date(now()), failed });
-    await audit.record(trx, {
-      ...eventOf(rotation), action: 'key.rotationEnd', target: { type: 'rotation', id: rotation.id }, key: toKey, details: { state, total, done, failed },
+  return db
+    .transaction()
+    .setIsolationLevel('read committed')
+    .execute(async (trx) => {
+      if (!(await lockRunning(trx, rotation))) return false;
+      const state = failed === 0 ? 'completed' : 'completedWithFailures';
+      const { total, done, toKey } = await endRotation(trx, rotation, {
+        state,
+        at: new Date(now()),
+        failed,
+      });
+      await audit.record(trx, {
+        ...eventOf(rotation),
+        action: 'key.rotationEnd',
+        target: { type: 'rotation', id: rotation.id },
+        key: toKey,
+        details: { state, total, done, failed },
+      });
+      return true;
     });
-    return true;
-  });
 }
 
 async function moveBatchOf(
-  { db, keyring, audit, now }: RotationParts, rotation: RunningRotation,
-  { table, ...quest }: Quest & { table: TokenTable }, onSealed: (batch: Sealed) => void,
+  { db, keyring, audit, now }: RotationParts,
+  rotation: RunningRotation,
+  { table, ...quest }: Quest & { table: TokenTable },
+  onSealed: (batch: Sealed) => void,
 ): Promise<Batch> {
   const mover = movers[table];
-  return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
-    await planByIndex(trx);
-    const held = await mover.hold(trx, rotation, quest);
-    const last = positionOf(table, held.at(-1));
-    if (held.length === 0) return nothing;
-    const { moved, failed, unavailable } = await reencrypt(keyring, held);
-    onSealed({ unavailable, last });
-    if (moved.length === 0 && failed.length === 0) return { moved: 0, failed: 0, unavailable, last };
-    const at = new Date(now());
-    if (moved.length > 0 && !await mover.store(trx, moved)) throw new RotationStopped();
-    for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
-    await audit.record(trx, ...failed.map(({ token: { place, from } }): EventInput => ({
-      ...eventOf(rotation), action: 'key.rotationRowFailed', target: { type: 'credential', id: place.credential }, key: from.id,
-      ...(table === 'oauth_token' ? { details: { rotation: rotation.id, table } } : { credentialVersion: place.version, details: { rotation: rotation.id } }),
-    })));
-    if (!await countBatch(trx, rotation, { done: moved.length, at })) throw new RotationStopped();
-    return { moved: moved.length, failed: failed.length, unavailable, last };
-  });
+  return db
+    .transaction()
+    .setIsolationLevel('read committed')
+    .execute(async (trx) => {
+      await planByIndex(trx);
+      const held = await mover.hold(trx, rotation, quest);
+      const last = positionOf(table, held.at(-1));
+      if (held.length === 0) return nothing;
+      const { moved, failed, unavailable } = await reencrypt(keyring, held);
+      onSealed({ unavailable, last });
+      if (moved.length === 0 && failed.length === 0)
+        return { moved: 0, failed: 0, unavailable, last };
+      const at = new Date(now());
+      if (moved.length > 0 && !(await mover.store(trx, moved))) throw new RotationStopped();
+      for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
+      await audit.record(
+        trx,
+        ...failed.map(
+          ({ token: { place, from } }): EventInput => ({
+            ...eventOf(rotation),
+            action: 'key.rotationRowFailed',
+            target: { type: 'credential', id: place.credential },
+            key: from.id,
+            ...(table === 'oauth_token'
+              ? { details: { rotation: rotation.id, table } }
+              : { credentialVersion: place.version, details: { rotation: rotation.id } }),
+          }),
+        ),
+      );
+      if (!(await countBatch(trx, rotation, { done: moved.length, at })))
+        throw new RotationStopped();
+      return { moved: moved.length, failed: failed.length, unavailable, last };
+    });
 }
 
 interface Reencrypted {
@@ -120,7 +186,8 @@ async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<
       else result.moved.push({ ...token, moved: keyring.reseal(from, to, place, token.token) });
     } catch (error) {
       if (error instanceof KeyUnavailable) result.unavailable.set(from.id, error);
-      else if (error instanceof DecryptionFailed) result.failed.push({ token, isUndecryptable: true });
+      else if (error instanceof DecryptionFailed)
+        result.failed.push({ token, isUndecryptable: true });
       else throw error;
     }
     if (performance.now() - since > uninterruptedMsMax) {
@@ -132,10 +199,17 @@ async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<
 }
 
 function positionOf(table: TokenTable, held: HeldToken | undefined): Position | undefined {
-  return held === undefined ? undefined : { table, key: held.from.id, credential: held.place.credential, version: held.place.version };
+  return held === undefined
+    ? undefined
+    : { table, key: held.from.id, credential: held.place.credential, version: held.place.version };
 }
 
-/** Who stands for what a rotation does: the subject who started it, or nobody where the vault did. */
+/**
+ * Who stands for what a rotation does: the subject who started it, or nobody where the vault did.
+ */
 function eventOf(rotation: RunningRotation): Pick<EventInput, 'caller' | 'team'> {
-  return { caller: { subject: rotation.startedBy, requestId: `rotation:${rotation.id}`, address: null }, team: { id: rotation.team, slug: rotation.slug } };
+  return {
+    caller: { subject: rotation.startedBy, requestId: `rotation:${rotation.id}`, address: null },
+    team: { id: rotation.team, slug: rotation.slug },
+  };
 }

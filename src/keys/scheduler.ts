@@ -1,6 +1,7 @@
-// What happens to keys by itself: rotations that a compromise or a team's policy asks for, and the destruction of keys whose
-// waiting time is over. Runs on every replica; the lock on the active key and the partial unique index let each be done once.
-// What fails for one team keeps no other from its turn.
+// What happens to keys by itself: rotations that a compromise or a team's policy asks for, and the
+// destruction of keys whose waiting time is over. Runs on every replica; the lock on the active key
+// and the partial unique index let each be done once. What fails for one team keeps no other from
+// its turn.
 import type { EventInput } from '../audit/event.ts';
 import type { Trx } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
@@ -29,47 +30,81 @@ export class KeyScheduler {
   constructor(parts: KeySchedulerParts) {
     this.#parts = parts;
     this.#periodic = new Periodic({
-      run: () => this.run(), everyMs: parts.everyMs ?? everyMsDefault,
-      onFailure: (cause) => { parts.onError(new Error('the look for due keys failed; it is tried again in a minute', { cause })); },
+      run: () => this.run(),
+      everyMs: parts.everyMs ?? everyMsDefault,
+      onFailure: (cause) => {
+        parts.onError(
+          new Error('the look for due keys failed; it is tried again in a minute', { cause }),
+        );
+      },
     });
   }
 
-  start(): void { this.#periodic.start(); }
+  start(): void {
+    this.#periodic.start();
+  }
 
   /** Waits for a run that is under way. */
-  stop(): Promise<void> { return this.#periodic.stop(); }
+  stop(): Promise<void> {
+    return this.#periodic.stop();
+  }
 
-  /** Looks at once, e.g. after keys were marked compromised; again when a look is under way, which may have passed them by. */
-  wake(): void { this.#periodic.wake(); }
+  /**
+   * Looks at once, e.g. after keys were marked compromised; again when a look is under way, which
+   * may have passed them by.
+   */
+  wake(): void {
+    this.#periodic.wake();
+  }
 
-  /** One look: starts every rotation that is due, destroys what is due. Throws an AggregateError of what failed, when the rest is done. */
+  /**
+   * One look: starts every rotation that is due, destroys what is due. Throws an AggregateError of
+   * what failed, when the rest is done.
+   */
   async run(): Promise<{ rotations: number; destroyed: number }> {
     const { db, life, now } = this.#parts;
     const failures: unknown[] = [];
-    const attempt = async <T>(act: () => Promise<T>, otherwise: T): Promise<T> => act().catch((error: unknown) => {
-      failures.push(error);
-      return otherwise;
-    });
+    const attempt = async <T>(act: () => Promise<T>, otherwise: T): Promise<T> =>
+      act().catch((error: unknown) => {
+        failures.push(error);
+        return otherwise;
+      });
     await attempt(() => repository.makeCompromisedUrgent(db), undefined);
-    const rotations = await this.#drain(
-      () => attempt(() => repository.listCompromiseDue(db, teamsPerPage), []),
-      ({ team, slug, isActive, running }) => attempt(() => this.#moveOff({ id: team, slug }, isActive, running), false),
-    ) + await this.#drain(
-      () => attempt(() => repository.listPolicyDue(db, new Date(now()), teamsPerPage), []),
-      ({ team, slug }) => attempt(() => this.#rotate({ id: team, slug }, 'policy', (trx, at) => repository.isPolicyDue(trx, team, at)), false),
-    );
+    const rotations =
+      (await this.#drain(
+        () => attempt(() => repository.listCompromiseDue(db, teamsPerPage), []),
+        ({ team, slug, isActive, running }) =>
+          attempt(() => this.#moveOff({ id: team, slug }, isActive, running), false),
+      )) +
+      (await this.#drain(
+        () => attempt(() => repository.listPolicyDue(db, new Date(now()), teamsPerPage), []),
+        ({ team, slug }) =>
+          attempt(
+            () =>
+              this.#rotate({ id: team, slug }, 'policy', (trx, at) =>
+                repository.isPolicyDue(trx, team, at),
+              ),
+            false,
+          ),
+      ));
     if (rotations > 0) this.#parts.wake();
     const destroyed = await attempt(() => life.destroyDue(), 0);
     if (failures.length > 0) throw new AggregateError(failures, 'some of what is due failed');
     return { rotations, destroyed };
   }
 
-  /** Page after page, as long as something of a page could be begun: what was begun is not due any more. */
-  async #drain<T>(list: () => Promise<readonly T[]>, begin: (due: T) => Promise<boolean>): Promise<number> {
-    for (let begun = 0; ;) {
+  /**
+   * Page after page, as long as something of a page could be begun: what was begun is not due any
+   * more.
+   */
+  async #drain<T>(
+    list: () => Promise<readonly T[]>,
+    begin: (due: T) => Promise<boolean>,
+  ): Promise<number> {
+    for (let begun = 0; ; ) {
       const before = begun;
       const page = await list();
-      for (const due of page) if (!this.#periodic.isStopping && await begin(due)) begun += 1;
+      for (const due of page) if (!this.#periodic.isStopping && (await begin(due))) begun += 1;
       if (page.length < teamsPerPage || begun === before) return begun;
     }
   }
@@ -78,23 +113,57 @@ export class KeyScheduler {
   async #moveOff(team: TeamRef, isActive: boolean, running: RotationId | null): Promise<boolean> {
     const { db, audit, now } = this.#parts;
     if (isActive && running !== null) {
-      await db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
-        if (!await repository.isActiveCompromised(trx, team.id) || !await repository.cancelRotation(trx, team.id, running, new Date(now()))) return;
-        await audit.record(trx, { caller: itself, team, action: 'key.rotationCancel', target: { type: 'rotation', id: running }, reason: 'compromise' });
-      });
+      await db
+        .transaction()
+        .setIsolationLevel('read committed')
+        .execute(async (trx) => {
+          if (
+            !(await repository.isActiveCompromised(trx, team.id)) ||
+            !(await repository.cancelRotation(trx, team.id, running, new Date(now())))
+          )
+            return;
+          await audit.record(trx, {
+            caller: itself,
+            team,
+            action: 'key.rotationCancel',
+            target: { type: 'rotation', id: running },
+            reason: 'compromise',
+          });
+        });
     }
-    return this.#rotate(team, 'rootCompromise', (trx) => (isActive ? repository.isActiveCompromised(trx, team.id) : Promise.resolve(true)));
+    return this.#rotate(team, 'rootCompromise', (trx) =>
+      isActive ? repository.isActiveCompromised(trx, team.id) : Promise.resolve(true),
+    );
   }
 
-  /** Begins a rotation unless another replica was faster; `isDue` is asked again once the active key is locked. */
-  async #rotate(team: TeamRef, cause: RotationCause, isDue: (trx: Trx, at: Date) => Promise<boolean>): Promise<boolean> {
+  /**
+   * Begins a rotation unless another replica was faster; `isDue` is asked again once the active key
+   * is locked.
+   */
+  async #rotate(
+    team: TeamRef,
+    cause: RotationCause,
+    isDue: (trx: Trx, at: Date) => Promise<boolean>,
+  ): Promise<boolean> {
     const at = new Date(this.#parts.now());
     try {
-      return await withKeyLock(this.#parts.db, async (trx) => await beginRotation(this.#parts, trx, {
-        id: newId<RotationId>(), team, caller: itself, cause, at, onceLocked: () => isDue(trx, at),
-      }) !== undefined);
+      return await withKeyLock(
+        this.#parts.db,
+        async (trx) =>
+          (await beginRotation(this.#parts, trx, {
+            id: newId<RotationId>(),
+            team,
+            caller: itself,
+            cause,
+            at,
+            onceLocked: () => isDue(trx, at),
+          })) !== undefined,
+      );
     } catch (error) {
-      const isTwin = isUniqueViolation(error, 'key_rotation_one_running') || (error instanceof AppError && (error.code === 'rotationRunning' || error.code === 'keyBusy'));
+      const isTwin =
+        isUniqueViolation(error, 'key_rotation_one_running') ||
+        (error instanceof AppError &&
+          (error.code === 'rotationRunning' || error.code === 'keyBusy'));
       if (isTwin) return false;
       throw error;
     }

@@ -1,4 +1,5 @@
-// A team's keys and their rotations, as people ask for them. ./life has the other changes of a key's state.
+// A team's keys and their rotations, as people ask for them. ./life has the other changes of a
+// key's state.
 import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
@@ -8,21 +9,38 @@ import type { Caller, TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
 import { AppError, notFound } from '../shared/errors.ts';
-import { type DataKeyId, newId, type RotationId, type SubjectId, type TeamId } from '../shared/ids.ts';
+import {
+  type DataKeyId,
+  newId,
+  type RotationId,
+  type SubjectId,
+  type TeamId,
+} from '../shared/ids.ts';
 import { beginRotation, keyBusy, rotationRunning, withKeyLock } from './changing.ts';
 import { settleTotal } from './moving.ts';
 import * as repository from './repository.ts';
 import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
 
-
 export type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
-export { failureCountSql as rotationFailureCountSql, type TokenTable, hasTokensSql, tokenTables } from './token-tables.ts';
+export {
+  failureCountSql as rotationFailureCountSql,
+  type TokenTable,
+  hasTokensSql,
+  tokenTables,
+} from './token-tables.ts';
 
 /** How fast a rotation goes, and when it will be done if it goes on like that. */
-export interface Pace { readonly rowsPerSecond: number; readonly estimatedEnd: Date | null }
+export interface Pace {
+  readonly rowsPerSecond: number;
+  readonly estimatedEnd: Date | null;
+}
 export type Rotation = RotationRow & Pace;
 /** `isMeasured` is false where no large rotation has run here yet. */
-export interface Forecast { readonly rows: number; readonly estimatedSeconds: number; readonly isMeasured: boolean }
+export interface Forecast {
+  readonly rows: number;
+  readonly estimatedSeconds: number;
+  readonly isMeasured: boolean;
+}
 
 export interface KeysParts {
   readonly db: Db;
@@ -39,36 +57,61 @@ const failuresShownMax = 100;
 /** What is asked of keys. */
 export class KeysService {
   readonly #parts: KeysParts;
-  constructor(parts: KeysParts) { this.#parts = parts; }
+  constructor(parts: KeysParts) {
+    this.#parts = parts;
+  }
 
   /** Makes a team's first key, in the transaction that makes the team. */
-  readonly insertFirstKey = async (trx: Trx, { team, format, by, at }: { team: TeamId; format: TokenFormatColumn; by: SubjectId; at: Date }): Promise<void> => {
-    await repository.insertActiveKey(trx, this.#parts.keyring.newDataKey({ id: newId<DataKeyId>(), team, version: 1, format }), { by, at });
+  readonly insertFirstKey = async (
+    trx: Trx,
+    { team, format, by, at }: { team: TeamId; format: TokenFormatColumn; by: SubjectId; at: Date },
+  ): Promise<void> => {
+    await repository.insertActiveKey(
+      trx,
+      this.#parts.keyring.newDataKey({ id: newId<DataKeyId>(), team, version: 1, format }),
+      { by, at },
+    );
   };
 
   /** Keys by version, newest first; one more than the page, for the cursor. */
   listKeys(team: TeamRef, page: Page): Promise<KeyRow[]> {
     const before = page.after?.[0];
-    return repository.listKeys(this.#parts.db, team.id, { limit: page.limit + 1, beforeVersion: before === undefined ? undefined : Number(before) });
+    return repository.listKeys(this.#parts.db, team.id, {
+      limit: page.limit + 1,
+      beforeVersion: before === undefined ? undefined : Number(before),
+    });
   }
 
   /** Throws notFound. */
   async getKey(team: TeamRef, id: DataKeyId): Promise<KeyRow> {
-    return await repository.findKey(this.#parts.db, team.id, id) ?? raise(notFound());
+    return (await repository.findKey(this.#parts.db, team.id, id)) ?? raise(notFound());
   }
 
   /**
-   * Makes the team's next key, demotes the one before and starts moving its tokens, in one transaction. Throws rotationRunning with
-   * `rotationId`, and keyBusy when writers would not let go of the key.
+   * Makes the team's next key, demotes the one before and starts moving its tokens, in one
+   * transaction. Throws rotationRunning with `rotationId`, and keyBusy when writers would not let
+   * go of the key.
    */
-  async startRotation(caller: Caller, team: TeamRef, claim: Claim, reason?: string): Promise<Rotation> {
+  async startRotation(
+    caller: Caller,
+    team: TeamRef,
+    claim: Claim,
+    reason?: string,
+  ): Promise<Rotation> {
     const { db } = this.#parts;
     const id = newId<RotationId>();
     const at = this.#time();
     try {
       await withKeyLock(db, async (trx) => {
         await claim(trx, id);
-        await beginRotation(this.#parts, trx, { id, team, caller, cause: 'request', at, ...(reason === undefined ? {} : { details: { reason } }) });
+        await beginRotation(this.#parts, trx, {
+          id,
+          team,
+          caller,
+          cause: 'request',
+          at,
+          ...(reason === undefined ? {} : { details: { reason } }),
+        });
       });
     } catch (error) {
       const isBusy = error instanceof AppError && error.code === 'keyBusy';
@@ -78,11 +121,15 @@ export class KeysService {
       throw twin === undefined ? keyBusy({ cause: error }) : rotationRunning(twin);
     }
     this.#parts.wake();
-    await settleTotal(db, id).catch(() => undefined);   // the rotation has begun, whether it can be counted now or not
+    // the rotation has begun, whether it can be counted now or not
+    await settleTotal(db, id).catch(() => undefined);
     return this.getRotation(team, id);
   }
 
-  /** What a rotation would move, and about how long it would take at the pace of the last large one, or at an assumed one. */
+  /**
+   * What a rotation would move, and about how long it would take at the pace of the last large one,
+   * or at an assumed one.
+   */
   async forecastRotation(team: TeamRef): Promise<Forecast> {
     const { rows, rowsPerSecond } = await repository.forecast(this.#parts.db, team.id);
     const pace = rowsPerSecond ?? assumedRowsPerSecond;
@@ -92,32 +139,53 @@ export class KeysService {
   /** Rotations, newest first; one more than the page, for the cursor. */
   async listRotations(team: TeamRef, page: Page): Promise<Rotation[]> {
     const before = page.after?.[0] as RotationId | undefined;
-    const rows = await repository.listRotations(this.#parts.db, team.id, { limit: page.limit + 1, before });
+    const rows = await repository.listRotations(this.#parts.db, team.id, {
+      limit: page.limit + 1,
+      before,
+    });
     return rows.map((row) => ({ ...row, ...paceOf(row, this.#parts.now()) }));
   }
 
   /** One rotation with up to 100 of the tokens that did not open. Throws notFound. */
-  async getRotation(team: TeamRef, id: RotationId): Promise<Rotation & { failures: RotationFailure[] }> {
-    const row = await repository.findRotation(this.#parts.db, team.id, id) ?? raise(notFound());
-    const failures = row.failed === 0 ? [] : await repository.listRotationFailures(this.#parts.db, id, failuresShownMax);
+  async getRotation(
+    team: TeamRef,
+    id: RotationId,
+  ): Promise<Rotation & { failures: RotationFailure[] }> {
+    const row = (await repository.findRotation(this.#parts.db, team.id, id)) ?? raise(notFound());
+    const failures =
+      row.failed === 0
+        ? []
+        : await repository.listRotationFailures(this.#parts.db, id, failuresShownMax);
     return { ...row, ...paceOf(row, this.#parts.now()), failures };
   }
 
-  /** Stops the moving; the key that the rotation made stays active. Throws rotationNotRunning, notFound. */
+  /**
+   * Stops the moving; the key that the rotation made stays active. Throws rotationNotRunning,
+   * notFound.
+   */
   async cancelRotation(caller: Caller, team: TeamRef, id: RotationId): Promise<Rotation> {
-    return this.#parts.db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
-      const isCancelled = await repository.cancelRotation(trx, team.id, id, this.#time());
-      const row = await repository.findRotation(trx, team.id, id) ?? raise(notFound());
-      if (!isCancelled) throw new AppError('rotationNotRunning', 'The rotation has ended.');
-      await this.#parts.audit.record(trx, {
-        caller, team, action: 'key.rotationCancel', target: { type: 'rotation', id }, key: row.toKey,
-        details: { total: row.total, done: row.done, failed: row.failed },
+    return this.#parts.db
+      .transaction()
+      .setIsolationLevel('read committed')
+      .execute(async (trx) => {
+        const isCancelled = await repository.cancelRotation(trx, team.id, id, this.#time());
+        const row = (await repository.findRotation(trx, team.id, id)) ?? raise(notFound());
+        if (!isCancelled) throw new AppError('rotationNotRunning', 'The rotation has ended.');
+        await this.#parts.audit.record(trx, {
+          caller,
+          team,
+          action: 'key.rotationCancel',
+          target: { type: 'rotation', id },
+          key: row.toKey,
+          details: { total: row.total, done: row.done, failed: row.failed },
+        });
+        return { ...row, ...paceOf(row, this.#parts.now()) };
       });
-      return { ...row, ...paceOf(row, this.#parts.now()) };
-    });
   }
 
-  #time(): Date { return new Date(this.#parts.now()); }
+  #time(): Date {
+    return new Date(this.#parts.now());
+  }
 }
 
 /** What a rotation's counters say about its speed. */
@@ -129,4 +197,6 @@ function paceOf(row: RotationRow, now: number): Pace {
   return { rowsPerSecond, estimatedEnd: new Date(now + (left / rowsPerSecond) * 1000) };
 }
 
-function raise(error: AppError): never { throw error; }
+function raise(error: AppError): never {
+  throw error;
+}

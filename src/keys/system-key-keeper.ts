@@ -1,5 +1,5 @@
-// Keeps every replica's system keys up to date, and carries a change of them through: rows sealed by an older version are sealed
-// anew, and a version that nothing needs any more leaves.
+// Keeps every replica's system keys up to date, and carries a change of them through: rows sealed
+// by an older version are sealed anew, and a version that nothing needs any more leaves.
 import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
@@ -25,33 +25,49 @@ export class SystemKeyKeeper {
   constructor(parts: SystemKeyKeeperParts) {
     this.#parts = parts;
     this.#periodic = new Periodic({
-      run: () => this.run(), everyMs: parts.everyMs ?? everyMsDefault, isDueAtStart: false,
-      onFailure: (cause) => { parts.onError(new Error('the look after system keys failed; it is tried again in half a minute', { cause })); },
+      run: () => this.run(),
+      everyMs: parts.everyMs ?? everyMsDefault,
+      isDueAtStart: false,
+      onFailure: (cause) => {
+        parts.onError(
+          new Error('the look after system keys failed; it is tried again in half a minute', {
+            cause,
+          }),
+        );
+      },
     });
   }
 
-  start(): void { this.#periodic.start(); }
+  start(): void {
+    this.#periodic.start();
+  }
 
   /** Waits for a run that is under way. */
-  stop(): Promise<void> { return this.#periodic.stop(); }
+  stop(): Promise<void> {
+    return this.#periodic.stop();
+  }
 
   /** One look: loads, seals anew, lets go. */
   async run(): Promise<void> {
     const { db, keyring, now } = this.#parts;
     await reloadSystemKeys(db, keyring, now());
     if (await this.#hasSeveralSealKeys()) await this.#parts.reseal(() => this.#periodic.isStopping);
-    if (!this.#periodic.isStopping && await this.#retire() > 0) await reloadSystemKeys(db, keyring, now());
+    if (!this.#periodic.isStopping && (await this.#retire()) > 0)
+      await reloadSystemKeys(db, keyring, now());
   }
 
   async #hasSeveralSealKeys(): Promise<boolean> {
     const { rows } = await sql`
-      select 1 from system_key where purpose = 'rowSeal' and retired_at is null and usable_from <= ${new Date(this.#parts.now())} offset 1 limit 1`.execute(this.#parts.db);
+      select 1 from system_key where purpose = 'rowSeal' and retired_at is null and usable_from <= ${new Date(this.#parts.now())} offset 1 limit 1`.execute(
+      this.#parts.db,
+    );
     return rows.length > 0;
   }
 
   /**
-   * A lease-signing key leaves the JWKS a day after the next one took over. A seal key that a compromised root key wrapped stops
-   * verifying as soon as every row that could be sealed anew is; what is left was not the vault's.
+   * A lease-signing key leaves the JWKS a day after the next one took over. A seal key that a
+   * compromised root key wrapped stops verifying as soon as every row that could be sealed anew is;
+   * what is left was not the vault's.
    */
   async #retire(): Promise<number> {
     const at = new Date(this.#parts.now());
@@ -59,8 +75,7 @@ export class SystemKeyKeeper {
       update system_key old set retired_at = ${at}
       where retired_at is null and purpose = 'leaseSigning' and exists (
         select 1 from system_key next where next.purpose = old.purpose and next.version > old.version and next.usable_from <= ${new Date(at.getTime() - 24 * 3_600_000)})
-      returning 1`
-      .execute(this.#parts.db);
+      returning 1`.execute(this.#parts.db);
     const sealing = await sql`
       update system_key old set retired_at = ${at}
       where retired_at is null and purpose = 'rowSeal' and exists (

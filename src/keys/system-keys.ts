@@ -1,11 +1,21 @@
-// What happens with keys at the start: the root keys are checked against the database, and the vault's own keys are made once and
-// loaded. Nothing is written unless everything that is needed is there.
+// What happens with keys at the start: the root keys are checked against the database, and the
+// vault's own keys are made once and loaded. Nothing is written unless everything that is needed is
+// there.
 import { sql } from 'kysely';
-import { DecryptionFailed, Keyring, type RootKeys, type SystemPurpose, type WrappedSystemKey } from '../crypto/index.ts';
+import {
+  DecryptionFailed,
+  Keyring,
+  type RootKeys,
+  type SystemPurpose,
+  type WrappedSystemKey,
+} from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import { newId, type SystemKeyId } from '../shared/ids.ts';
 
-/** The root keys and the database do not belong together. The message is for the operator and names fingerprints. */
+/**
+ * The root keys and the database do not belong together. The message is for the operator and names
+ * fingerprints.
+ */
 export class KeyringRefused extends Error {
   override name = 'KeyringRefused';
 }
@@ -15,7 +25,9 @@ export class RootKeyMissing extends KeyringRefused {
   override name = 'RootKeyMissing';
   readonly fingerprints: readonly string[];
   constructor(fingerprints: readonly string[]) {
-    super(`keys in the database are wrapped by root keys that are not configured: ${fingerprints.join(', ')}`);
+    super(
+      `keys in the database are wrapped by root keys that are not configured: ${fingerprints.join(', ')}`,
+    );
     this.fingerprints = fingerprints;
   }
 }
@@ -30,35 +42,75 @@ export class CanaryWrong extends KeyringRefused {
   }
 }
 
-const purposes = ['rowSeal', 'auditMac', 'cursor', 'idempotency', 'leaseSigning'] as const satisfies readonly SystemPurpose[];
+const purposes = [
+  'rowSeal',
+  'auditMac',
+  'cursor',
+  'idempotency',
+  'leaseSigning',
+] as const satisfies readonly SystemPurpose[];
 
 /**
- * A keyring with the system keys loaded. The first start on an empty database makes them; replicas that start at once make one
- * set. Throws KeyringRefused (RootKeyMissing, CanaryWrong) and has then written nothing.
+ * A keyring with the system keys loaded. The first start on an empty database makes them; replicas
+ * that start at once make one set. Throws KeyringRefused (RootKeyMissing, CanaryWrong) and has then
+ * written nothing.
  */
-export async function openKeyring({ db, roots, now }: { db: Db; roots: RootKeys; now: () => number }): Promise<Keyring> {
-  return db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
-    // A statement of its own: what follows sees what the replica before has committed.
-    await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
-    const canaries = await checkRoots(trx, roots);
-    const keyring = new Keyring({ roots, now });
-    const held = await listSystemKeys(trx, new Date(now()));
-    if (held.length === 0 && await holdsData(trx)) {
-      throw new KeyringRefused('the database holds data but no system keys: they were deleted, and new ones would not verify what is there');
-    }
-    const made = held.length > 0 ? [] : purposes.map((purpose) => keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: 1 }));
-    load(keyring, [...held, ...made]);
-    await insertCanaries(trx, roots, roots.fingerprints.filter((fingerprint) => !canaries.has(fingerprint)));
-    await insertSystemKeys(trx, made, new Date(0));
-    return keyring;
-  });
+export async function openKeyring({
+  db,
+  roots,
+  now,
+}: {
+  db: Db;
+  roots: RootKeys;
+  now: () => number;
+}): Promise<Keyring> {
+  return db
+    .transaction()
+    .setIsolationLevel('read committed')
+    .execute(async (trx) => {
+      // A statement of its own: what follows sees what the replica before has committed.
+      await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(
+        trx,
+      );
+      const canaries = await checkRoots(trx, roots);
+      const keyring = new Keyring({ roots, now });
+      const held = await listSystemKeys(trx, new Date(now()));
+      if (held.length === 0 && (await holdsData(trx))) {
+        throw new KeyringRefused(
+          'the database holds data but no system keys: they were deleted, and new ones would not verify what is there',
+        );
+      }
+      const made =
+        held.length > 0
+          ? []
+          : purposes.map((purpose) =>
+              keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: 1 }),
+            );
+      load(keyring, [...held, ...made]);
+      await insertCanaries(
+        trx,
+        roots,
+        roots.fingerprints.filter((fingerprint) => !canaries.has(fingerprint)),
+      );
+      await insertSystemKeys(trx, made, new Date(0));
+      return keyring;
+    });
 }
 
 /**
- * The same for a command that only reads: nothing is written, and nothing is made. Data keys whose root key is not configured are
- * its caller's to name; without the system keys it throws RootKeyMissing.
+ * The same for a command that only reads: nothing is written, and nothing is made. Data keys whose
+ * root key is not configured are its caller's to name; without the system keys it throws
+ * RootKeyMissing.
  */
-export async function loadKeyring({ db, roots, now }: { db: Executor; roots: RootKeys; now: () => number }): Promise<Keyring> {
+export async function loadKeyring({
+  db,
+  roots,
+  now,
+}: {
+  db: Executor;
+  roots: RootKeys;
+  now: () => number;
+}): Promise<Keyring> {
   await checkCanariesOf(db, roots);
   refuseMissing(roots, await listNeededRootKeys(db, { isForSystemKeysOnly: true }));
   const keyring = new Keyring({ roots, now });
@@ -77,7 +129,8 @@ async function checkCanariesOf(executor: Executor, roots: RootKeys): Promise<Map
   const canaries = await listCanaries(executor);
   for (const fingerprint of roots.fingerprints) {
     const canary = canaries.get(fingerprint);
-    if (canary !== undefined && !roots.checkCanary(fingerprint, canary)) throw new CanaryWrong(fingerprint);
+    if (canary !== undefined && !roots.checkCanary(fingerprint, canary))
+      throw new CanaryWrong(fingerprint);
   }
   return canaries;
 }
@@ -87,7 +140,9 @@ function refuseMissing(roots: RootKeys, needed: readonly string[]): void {
   if (missing.length > 0) throw new RootKeyMissing(missing);
 }
 
-/** Whether every configured root key still opens its stored canary; one small query, for readiness. */
+/**
+ * Whether every configured root key still opens its stored canary; one small query, for readiness.
+ */
 export async function checkCanaries(db: Executor, roots: RootKeys): Promise<boolean> {
   const canaries = await listCanaries(db);
   return roots.fingerprints.every((fingerprint) => {
@@ -97,14 +152,20 @@ export async function checkCanaries(db: Executor, roots: RootKeys): Promise<bool
 }
 
 function load(keyring: Keyring, rows: readonly WrappedSystemKey[]): void {
-  const absent = purposes.filter((purpose) => !rows.some((row) => row.active && row.purpose === purpose));
-  if (absent.length > 0) throw new KeyringRefused(`system keys are missing from the database: ${absent.join(', ')}`);
+  const absent = purposes.filter(
+    (purpose) => !rows.some((row) => row.active && row.purpose === purpose),
+  );
+  if (absent.length > 0)
+    throw new KeyringRefused(`system keys are missing from the database: ${absent.join(', ')}`);
   try {
     keyring.loadSystemKeys(rows);
   } catch (error) {
     if (!(error instanceof DecryptionFailed)) throw error;
     const wrappedBy = [...new Set(rows.map((row) => row.rootFingerprint))].join(', ');
-    throw new KeyringRefused(`a system key wrapped by root key ${wrappedBy} does not unwrap: its row was changed`, { cause: error });
+    throw new KeyringRefused(
+      `a system key wrapped by root key ${wrappedBy} does not unwrap: its row was changed`,
+      { cause: error },
+    );
   }
 }
 
@@ -113,7 +174,10 @@ async function listCanaries(executor: Executor): Promise<Map<string, Buffer>> {
   return new Map(rows.map(({ fingerprint, canary }) => [fingerprint, canary]));
 }
 
-async function listNeededRootKeys(executor: Executor, { isForSystemKeysOnly }: { isForSystemKeysOnly: boolean }): Promise<string[]> {
+async function listNeededRootKeys(
+  executor: Executor,
+  { isForSystemKeysOnly }: { isForSystemKeysOnly: boolean },
+): Promise<string[]> {
   const { rows } = await sql<{ fingerprint: string }>`
     select root_fingerprint as fingerprint from data_key where state <> 'destroyed' and not ${isForSystemKeysOnly}
     union select root_fingerprint from system_key order by 1`.execute(executor);
@@ -121,9 +185,20 @@ async function listNeededRootKeys(executor: Executor, { isForSystemKeysOnly }: {
 }
 
 async function listSystemKeys(executor: Executor, at: Date): Promise<WrappedSystemKey[]> {
-  const rows = await executor.selectFrom('system_key')
-    .select(['id', 'purpose', 'version', 'root_fingerprint as rootFingerprint', 'wrapped', 'usable_from as usableFrom'])
-    .where('retired_at', 'is', null).orderBy('purpose').orderBy('version', 'desc').execute();
+  const rows = await executor
+    .selectFrom('system_key')
+    .select([
+      'id',
+      'purpose',
+      'version',
+      'root_fingerprint as rootFingerprint',
+      'wrapped',
+      'usable_from as usableFrom',
+    ])
+    .where('retired_at', 'is', null)
+    .orderBy('purpose')
+    .orderBy('version', 'desc')
+    .execute();
   // The newest usable version of a purpose makes; those to come and those before it verify.
   const signing = new Set<SystemPurpose>();
   return rows.map(({ usableFrom, ...row }) => {
@@ -133,41 +208,82 @@ async function listSystemKeys(executor: Executor, at: Date): Promise<WrappedSyst
   });
 }
 
-/** Loads the system keys as they are now: versions that others made, and the turn of a version whose time has come. */
-export async function reloadSystemKeys(executor: Executor, keyring: Keyring, now: number): Promise<void> {
+/**
+ * Loads the system keys as they are now: versions that others made, and the turn of a version whose
+ * time has come.
+ */
+export async function reloadSystemKeys(
+  executor: Executor,
+  keyring: Keyring,
+  now: number,
+): Promise<void> {
   load(keyring, await listSystemKeys(executor, new Date(now)));
 }
 
 /**
- * Makes the next version of every purpose, wrapped under the primary root key. Each is used only from `usableFrom` on, when every
- * replica has loaded it; for lease signing also every engine.
+ * Makes the next version of every purpose, wrapped under the primary root key. Each is used only
+ * from `usableFrom` on, when every replica has loaded it; for lease signing also every engine.
  */
-export async function insertNextSystemKeys(trx: Trx, keyring: Keyring, usableFrom: { leaseSigning: Date; others: Date }): Promise<void> {
+export async function insertNextSystemKeys(
+  trx: Trx,
+  keyring: Keyring,
+  usableFrom: { leaseSigning: Date; others: Date },
+): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
   const { rows } = await sql<{ purpose: SystemPurpose; version: number }>`
-    select purpose, max(version) as version from system_key group by purpose order by purpose`.execute(trx);
+    select purpose, max(version) as version from system_key group by purpose order by purpose`.execute(
+    trx,
+  );
   for (const { purpose, version } of rows) {
     const key = keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: version + 1 });
-    await insertSystemKeys(trx, [key], purpose === 'leaseSigning' ? usableFrom.leaseSigning : usableFrom.others);
+    await insertSystemKeys(
+      trx,
+      [key],
+      purpose === 'leaseSigning' ? usableFrom.leaseSigning : usableFrom.others,
+    );
   }
 }
 
 /** Whether anything was ever sealed or MACed here. */
 async function holdsData(trx: Trx): Promise<boolean> {
   const { rows } = await sql<{ holds: boolean }>`
-    select exists (select 1 from team) or exists (select 1 from engine) or exists (select 1 from audit_event) as holds`.execute(trx);
+    select exists (select 1 from team) or exists (select 1 from engine) or exists (select 1 from audit_event) as holds`.execute(
+    trx,
+  );
   return rows[0]?.holds !== false;
 }
 
-async function insertCanaries(trx: Trx, roots: RootKeys, fingerprints: readonly string[]): Promise<void> {
+async function insertCanaries(
+  trx: Trx,
+  roots: RootKeys,
+  fingerprints: readonly string[],
+): Promise<void> {
   if (fingerprints.length === 0) return;
-  await trx.insertInto('root_key').values(fingerprints.map((fingerprint) => ({ fingerprint, canary: roots.makeCanary(fingerprint) }))).execute();
+  await trx
+    .insertInto('root_key')
+    .values(
+      fingerprints.map((fingerprint) => ({ fingerprint, canary: roots.makeCanary(fingerprint) })),
+    )
+    .execute();
 }
 
-async function insertSystemKeys(trx: Trx, keys: readonly WrappedSystemKey[], usableFrom: Date): Promise<void> {
+async function insertSystemKeys(
+  trx: Trx,
+  keys: readonly WrappedSystemKey[],
+  usableFrom: Date,
+): Promise<void> {
   if (keys.length === 0) return;
-  await trx.insertInto('system_key').values(keys.map((key) => ({
-    id: key.id, purpose: key.purpose, version: key.version, root_fingerprint: key.rootFingerprint, wrapped: key.wrapped,
-    usable_from: usableFrom,
-  }))).execute();
+  await trx
+    .insertInto('system_key')
+    .values(
+      keys.map((key) => ({
+        id: key.id,
+        purpose: key.purpose,
+        version: key.version,
+        root_fingerprint: key.rootFingerprint,
+        wrapped: key.wrapped,
+        usable_from: usableFrom,
+      })),
+    )
+    .execute();
 }

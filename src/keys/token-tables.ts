@@ -1,4 +1,5 @@
-// The one list of tables that hold tokens. Counting, rotating and retiring walk it; a test compares it with the schema.
+// The one list of tables that hold tokens. Counting, rotating and retiring walk it; a test compares
+// it with the schema.
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
 import type { DataKeyId, TeamId } from '../shared/ids.ts';
@@ -8,12 +9,17 @@ export const tokenTables = ['credential_version', 'oauth_token'] as const;
 export type TokenTable = (typeof tokenTables)[number];
 
 /** How many tokens each table has under the key. */
-export async function countTokensByTable(executor: Executor, key: { team: TeamId; id: DataKeyId }): Promise<Record<TokenTable, number>> {
+export async function countTokensByTable(
+  executor: Executor,
+  key: { team: TeamId; id: DataKeyId },
+): Promise<Record<TokenTable, number>> {
   const counts = {} as Record<TokenTable, number>;
   for (const table of tokenTables) {
     const { rows } = await sql<{ count: number }>`
       select count(*) from ${sql.table(table)}
-      where data_key_id = (select id from data_key where id = ${key.id} and team_id = ${key.team})`.execute(executor);
+      where data_key_id = (select id from data_key where id = ${key.id} and team_id = ${key.team})`.execute(
+      executor,
+    );
     counts[table] = rows[0]?.count ?? 0;
   }
   return counts;
@@ -21,7 +27,13 @@ export async function countTokensByTable(executor: Executor, key: { team: TeamId
 
 /** As SQL: how many tokens of all tables are under the key that the column names. */
 export const tokenCountSql = (keyIdColumn: string): RawBuilder<number> =>
-  sql`(${sql.join(tokenTables.map((table) => sql`(select count(*) from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`), sql` + `)})`;
+  sql`(${sql.join(
+    tokenTables.map(
+      (table) =>
+        sql`(select count(*) from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`,
+    ),
+    sql` + `,
+  )})`;
 
 /** As SQL: how many tokens of all tables did not open during `rotation`. */
 export const failureCountSql: RawBuilder<number> = sql`((select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id)
@@ -29,8 +41,17 @@ export const failureCountSql: RawBuilder<number> = sql`((select count(*) from ke
 
 /** As SQL: whether any token is under the key that the column names; stops at the first. */
 export const hasTokensSql = (keyIdColumn: string): RawBuilder<boolean> =>
-  sql`(${sql.join(tokenTables.map((table) => sql`exists (select 1 from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`), sql` or `)})`;
+  sql`(${sql.join(
+    tokenTables.map(
+      (table) =>
+        sql`exists (select 1 from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`,
+    ),
+    sql` or `,
+  )})`;
 
 /** As SQL: how many tokens of all tables are under the team's keys other than this one. */
-export const tokenCountBesidesSql = (team: RawBuilder<unknown>, key: RawBuilder<unknown>): RawBuilder<number> => sql`
+export const tokenCountBesidesSql = (
+  team: RawBuilder<unknown>,
+  key: RawBuilder<unknown>,
+): RawBuilder<number> => sql`
   (select coalesce(sum(${tokenCountSql('other.id')}), 0)::bigint from data_key other where other.team_id = ${team} and other.id <> ${key})`;

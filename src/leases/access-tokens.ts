@@ -1,5 +1,5 @@
-// What an engine gets of a credential whose tokens are held: the public fields and an access token that is good. Never the refresh
-// token, never the client secret.
+// What an engine gets of a credential whose tokens are held: the public fields and an access token
+// that is good. Never the refresh token, never the client secret.
 import type { Caller } from '../http/access.ts';
 import { typeNamed, type Policy, type PublicFields } from '../credentials/service.ts';
 import { Secret, type SecretFields } from '../crypto/index.ts';
@@ -8,23 +8,46 @@ import type { Granted } from './decide.ts';
 
 /** The current version that was granted, as tokens are asked for. */
 export const asOAuth = ({ row, version }: Granted): OAuthCredential => ({
-  team: row.team, slug: row.slug, id: row.id, type: row.type, version: row.currentVersion,
-  publicFields: version.publicFields as PublicFields, policy: version.policy as unknown as Policy,
+  team: row.team,
+  slug: row.slug,
+  id: row.id,
+  type: row.type,
+  version: row.currentVersion,
+  publicFields: version.publicFields as PublicFields,
+  policy: version.policy as unknown as Policy,
 });
 
-/** What was opened, as it may be delivered; a credential without held tokens as it is. The refusal's rule where there is no token. */
-export async function deliverable<T extends Granted & { readonly secrets: SecretFields | undefined }>(
-  accessTokens: Pick<AccessTokens, 'accessTokenFor'>, caller: Caller, opened: T,
+/**
+ * What was opened, as it may be delivered; a credential without held tokens as it is. The refusal's
+ * rule where there is no token.
+ */
+export async function deliverable<
+  T extends Granted & { readonly secrets: SecretFields | undefined },
+>(
+  accessTokens: Pick<AccessTokens, 'accessTokenFor'>,
+  caller: Caller,
+  opened: T,
 ): Promise<T | NoAccessToken['rule']> {
   const { oauth } = typeNamed(opened.row.type);
   if (oauth === undefined || opened.secrets === undefined) return opened;
   try {
-    const { token, expiresAt } = await accessTokens.accessTokenFor({ credential: asOAuth(opened), secrets: opened.secrets, caller });
+    const { token, expiresAt } = await accessTokens.accessTokenFor({
+      credential: asOAuth(opened),
+      secrets: opened.secrets,
+      caller,
+    });
     const { [oauth.expiryField]: _, ...publicFields } = opened.version.publicFields;
     return {
       ...opened,
-      version: { ...opened.version, publicFields: { ...publicFields, ...(expiresAt === undefined ? {} : { [oauth.expiryField]: expiresAt.toISOString() }) } },
-      // SECURITY: exposed to stand alone in what is delivered: whatever else the version holds stays behind.
+      version: {
+        ...opened.version,
+        publicFields: {
+          ...publicFields,
+          ...(expiresAt === undefined ? {} : { [oauth.expiryField]: expiresAt.toISOString() }),
+        },
+      },
+      // SECURITY: exposed to stand alone in what is delivered: whatever else the version holds
+      // stays behind.
       secrets: new Secret({ accessToken: token.expose() }),
     };
   } catch (error) {

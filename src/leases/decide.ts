@@ -1,10 +1,17 @@
-// May this engine use this credential in this way, now, for this person? Pure: rows in, the answer out. What the caller may not know
-// of is `notFound`, whatever else is the matter with it.
+// May this engine use this credential in this way, now, for this person? Pure: rows in, the answer
+// out. What the caller may not know of is `notFound`, whatever else is the matter with it.
 import type { Keyring } from '../crypto/index.ts';
 import { credentialSealHolds, typeNamed } from '../credentials/service.ts';
 import type { Delivery } from '../db/tables.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
-import { type Caller, isAllowed, type TeamAction, type TeamRef, type Way, wayFor } from '../http/access.ts';
+import {
+  type Caller,
+  isAllowed,
+  type TeamAction,
+  type TeamRef,
+  type Way,
+  wayFor,
+} from '../http/access.ts';
 import { type GrantRow, noWays, waysOf } from '../http/grants.ts';
 import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../http/rights.ts';
 import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
@@ -12,24 +19,47 @@ import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
 
 /** Why a reference is refused, as the caller is told. */
 export type Rule =
-  | 'notFound' | 'duplicate' | 'onBehalfOfRequired' | 'onBehalfOfRefused' | 'deleted' | 'disabled' | 'expired' | 'deliveryNotAllowed' | 'exposed' | 'undecryptable'
-  | 'notConnected' | 'refreshFailed' | 'refreshUnavailable';
+  | 'notFound'
+  | 'duplicate'
+  | 'onBehalfOfRequired'
+  | 'onBehalfOfRefused'
+  | 'deleted'
+  | 'disabled'
+  | 'expired'
+  | 'deliveryNotAllowed'
+  | 'exposed'
+  | 'undecryptable'
+  | 'notConnected'
+  | 'refreshFailed'
+  | 'refreshUnavailable';
 
 /** A refusal, with what only the trail is told. */
 export interface Refusal {
-  readonly pointer: string; readonly rule: Rule; readonly reason: string;
-  readonly team: TeamRef | undefined; readonly target: { readonly type: string; readonly id: string };
+  readonly pointer: string;
+  readonly rule: Rule;
+  readonly reason: string;
+  readonly team: TeamRef | undefined;
+  readonly target: { readonly type: string; readonly id: string };
 }
 
-/** A credential that may be used as was asked; `isKnown` where the caller has this version already. */
+/**
+ * A credential that may be used as was asked; `isKnown` where the caller has this version already.
+ */
 export interface Granted {
-  readonly row: FoundRow; readonly version: VersionRow; readonly isKnown: boolean;
+  readonly row: FoundRow;
+  readonly version: VersionRow;
+  readonly isKnown: boolean;
   /** By which grants, the engine's and the person's; none where both are members with the right. */
   readonly ways: readonly Way[];
 }
 
 /** The engine that asks and the key that it is answered with. */
-export interface Recipient { readonly id: EngineId; readonly revision: number; readonly kid: string; readonly jwk: PublicJwk }
+export interface Recipient {
+  readonly id: EngineId;
+  readonly revision: number;
+  readonly kid: string;
+  readonly jwk: PublicJwk;
+}
 
 export interface Question {
   readonly caller: Caller;
@@ -42,29 +72,60 @@ export interface Question {
 }
 
 /** The engine behind the caller, if he is one whose registration holds; else why not. */
-export function decideEngine(row: RecipientRow, caller: Caller, keyring: Keyring): { readonly id: EngineId; readonly revision: number } | { readonly refusal: string } {
+export function decideEngine(
+  row: RecipientRow,
+  caller: Caller,
+  keyring: Keyring,
+): { readonly id: EngineId; readonly revision: number } | { readonly refusal: string } {
   const { engine } = row;
   if (engine === undefined) return { refusal: 'notAnEngine' };
   // SECURITY: only the vault's own word makes an engine of a subject.
-  if (!engineSealHolds(keyring, { ...engine, subject: caller.subject, sub: caller.sub }, engine.seal)) return { refusal: 'sealBroken' };
-  return engine.state === 'enabled' ? { id: engine.id, revision: engine.revision } : { refusal: 'engineDisabled' };
+  if (
+    !engineSealHolds(keyring, { ...engine, subject: caller.subject, sub: caller.sub }, engine.seal)
+  )
+    return { refusal: 'sealBroken' };
+  return engine.state === 'enabled'
+    ? { id: engine.id, revision: engine.revision }
+    : { refusal: 'engineDisabled' };
 }
 
 /** The key that the lease goes to; else the refusal. */
-export function decideKey(row: RecipientRow, engine: EngineId, keyring: Keyring): { readonly kid: string; readonly jwk: PublicJwk } | Refusal {
-  const refuse = (reason: string): Refusal => ({ pointer: '/keyId', rule: 'notFound', reason, team: undefined, target: { type: 'engine', id: engine } });
+export function decideKey(
+  row: RecipientRow,
+  engine: EngineId,
+  keyring: Keyring,
+): { readonly kid: string; readonly jwk: PublicJwk } | Refusal {
+  const refuse = (reason: string): Refusal => ({
+    pointer: '/keyId',
+    rule: 'notFound',
+    reason,
+    team: undefined,
+    target: { type: 'engine', id: engine },
+  });
   const { key } = row;
   if (key === undefined) return refuse('noSuchKey');
   // SECURITY: whoever could put a key of his own here would be sent every secret of the engine.
-  if (!engineKeySealHolds(keyring, { engine, kid: key.kid, jwk: key.jwk, revision: key.revision }, key.seal)) return refuse('sealBroken');
+  if (
+    !engineKeySealHolds(
+      keyring,
+      { engine, kid: key.kid, jwk: key.jwk, revision: key.revision },
+      key.seal,
+    )
+  )
+    return refuse('sealBroken');
   return { kid: key.kid, jwk: key.jwk as unknown as PublicJwk };
 }
 
 /** Each reference granted or refused, in their order. */
-export function decideAll(found: readonly (FoundRow | undefined)[], question: Question, keyring: Keyring): (Granted | Refusal)[] {
+export function decideAll(
+  found: readonly (FoundRow | undefined)[],
+  question: Question,
+  keyring: Keyring,
+): (Granted | Refusal)[] {
   const seen = new Set<CredentialId>();
   const standings = new Map<string, Standing>();
-  // One statement read all rows, so that those of one team carry the same rights: their seals are verified once.
+  // One statement read all rows, so that those of one team carry the same rights: their seals are
+  // verified once.
   const standing: StandingOf = (rights, who) => {
     const held = standings.get(`${who.team} ${who.subject}`) ?? standingOf(rights, who, keyring);
     standings.set(`${who.team} ${who.subject}`, held);
@@ -72,34 +133,69 @@ export function decideAll(found: readonly (FoundRow | undefined)[], question: Qu
   };
   return found.map((row, position) => {
     const refuse = (rule: Rule, reason: string = rule): Refusal => ({
-      pointer: `/credentials/${position}`, rule, reason,
-      team: row === undefined ? undefined : { id: row.team, slug: row.slug }, target: { type: 'credential', id: row?.id ?? 'unknown' },
+      pointer: `/credentials/${position}`,
+      rule,
+      reason,
+      team: row === undefined ? undefined : { id: row.team, slug: row.slug },
+      target: { type: 'credential', id: row?.id ?? 'unknown' },
     });
     if (row === undefined) return refuse('notFound', 'noSuchThing');
     return decide(row, position, question, { keyring, standing, seen, refuse });
   });
 }
 
-type Right = { readonly isHeld: true; readonly way: Way | undefined; readonly actsForItself: boolean } | { readonly isHeld: false; readonly reason: string };
-type StandingOf = (rights: RightsRow, who: { team: TeamId; slug: string; subject: SubjectId; sub: string }) => Standing;
+type Right =
+  | { readonly isHeld: true; readonly way: Way | undefined; readonly actsForItself: boolean }
+  | { readonly isHeld: false; readonly reason: string };
+type StandingOf = (
+  rights: RightsRow,
+  who: { team: TeamId; slug: string; subject: SubjectId; sub: string },
+) => Standing;
 
 function decide(
-  row: FoundRow, position: number, { caller, onBehalfOf, delivery, knownVersions, now }: Question,
-  { keyring, standing, seen, refuse }: { keyring: Keyring; standing: StandingOf; seen: Set<CredentialId>; refuse: (rule: Rule, reason?: string) => Refusal },
+  row: FoundRow,
+  position: number,
+  { caller, onBehalfOf, delivery, knownVersions, now }: Question,
+  {
+    keyring,
+    standing,
+    seen,
+    refuse,
+  }: {
+    keyring: Keyring;
+    standing: StandingOf;
+    seen: Set<CredentialId>;
+    refuse: (rule: Rule, reason?: string) => Refusal;
+  },
 ): Granted | Refusal {
   const owned = { team: row.team, slug: row.slug, credential: row.id };
   /** By membership or by a grant; what was deleted is nobody's but its team's. */
-  const rightOf = (who: { subject: SubjectId; sub: string }, member: Standing, grants: readonly GrantRow[] | null, action: TeamAction): Right => {
-    if (member.role !== undefined && isAllowed(member.role, action)) return { isHeld: true, way: undefined, actsForItself: member.actsForItself };
+  const rightOf = (
+    who: { subject: SubjectId; sub: string },
+    member: Standing,
+    grants: readonly GrantRow[] | null,
+    action: TeamAction,
+  ): Right => {
+    if (member.role !== undefined && isAllowed(member.role, action))
+      return { isHeld: true, way: undefined, actsForItself: member.actsForItself };
     const ways = row.state === 'deleted' ? noWays : waysOf(grants, owned, who, keyring);
     const way = wayFor(ways, action);
     if (way !== undefined) return { isHeld: true, way, actsForItself: way.actsForItself };
-    return { isHeld: false, reason: ways.isBroken ? 'sealBroken' : member.refusal ?? 'role' };
+    return { isHeld: false, reason: ways.isBroken ? 'sealBroken' : (member.refusal ?? 'role') };
   };
-  const engine = rightOf(caller, standing(row.rights, { ...owned, subject: caller.subject, sub: caller.sub }), row.grants, 'credential.lease');
+  const engine = rightOf(
+    caller,
+    standing(row.rights, { ...owned, subject: caller.subject, sub: caller.sub }),
+    row.grants,
+    'credential.lease',
+  );
   if (!engine.isHeld) return refuse('notFound', engine.reason);
   const { content } = row;
-  if (content === undefined || !credentialSealHolds(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)) return refuse('notFound', 'sealBroken');
+  if (
+    content === undefined ||
+    !credentialSealHolds(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)
+  )
+    return refuse('notFound', 'sealBroken');
   if (seen.has(row.id)) return refuse('duplicate');
   seen.add(row.id);
 
@@ -110,9 +206,23 @@ function decide(
     const { behalfSubject: subject } = row;
     if (subject === null) return refuse('onBehalfOfRefused', 'onBehalfOfUnknown');
     const person = { subject, sub: onBehalfOf };
-    const behalf = rightOf(person, standing(row.behalfRights, { ...owned, ...person }), row.behalfGrants, 'credential.use');
-    // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like somebody without the right.
-    if (!behalf.isHeld) return refuse('onBehalfOfRefused', behalf.reason === 'sealBroken' ? 'sealBroken' : behalf.reason === 'role' ? 'onBehalfOfRole' : 'onBehalfOfNotMember');
+    const behalf = rightOf(
+      person,
+      standing(row.behalfRights, { ...owned, ...person }),
+      row.behalfGrants,
+      'credential.use',
+    );
+    // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like
+    // somebody without the right.
+    if (!behalf.isHeld)
+      return refuse(
+        'onBehalfOfRefused',
+        behalf.reason === 'sealBroken'
+          ? 'sealBroken'
+          : behalf.reason === 'role'
+            ? 'onBehalfOfRole'
+            : 'onBehalfOfNotMember',
+      );
     if (behalf.way !== undefined) ways.push(behalf.way);
   }
 
@@ -125,5 +235,11 @@ function decide(
   const { delivery: allowed } = version.policy;
   if (!Array.isArray(allowed) || !allowed.includes(delivery)) return refuse('deliveryNotAllowed');
   // Access tokens come and go without a version: what the caller has may be over.
-  return { row, version, ways, isKnown: knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined };
+  return {
+    row,
+    version,
+    ways,
+    isKnown:
+      knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined,
+  };
 }

@@ -1,6 +1,7 @@
-// What a lease of the same things by the same engine rested on the last time, so that the next one is a single round trip: its
-// events are made over what is expected, and the statement that reads records them if it finds just that. Ids and revisions only;
-// no right and no secret is remembered, and nothing is decided here.
+// What a lease of the same things by the same engine rested on the last time, so that the next one
+// is a single round trip: its events are made over what is expected, and the statement that reads
+// records them if it finds just that. Ids and revisions only; no right and no secret is remembered,
+// and nothing is decided here.
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { Way } from '../http/access.ts';
 import type { Granted, Recipient } from './decide.ts';
@@ -8,19 +9,37 @@ import type { LeaseQuery } from './repository.ts';
 
 /** A credential as it was leased. */
 export interface Leased {
-  readonly id: CredentialId; readonly team: TeamId; readonly slug: string; readonly revision: number; readonly version: number; readonly dataKey: DataKeyId;
-  readonly memberRevision: number | null; readonly behalfSubject: SubjectId | null; readonly behalfRevision: number | null;
+  readonly id: CredentialId;
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly revision: number;
+  readonly version: number;
+  readonly dataKey: DataKeyId;
+  readonly memberRevision: number | null;
+  readonly behalfSubject: SubjectId | null;
+  readonly behalfRevision: number | null;
   /** The grants; what took some is not remembered. */
   readonly ways: readonly Way[];
 }
 
 /** Everything that the event of a lease says beyond what is in the request. */
-export interface Expected { readonly recipient: Pick<Recipient, 'id' | 'revision' | 'kid'>; readonly leased: readonly Leased[] }
+export interface Expected {
+  readonly recipient: Pick<Recipient, 'id' | 'revision' | 'kid'>;
+  readonly leased: readonly Leased[];
+}
 
 /** What is remembered of a credential that was granted. */
 export const leasedOf = ({ row, version, ways }: Granted): Leased => ({
-  id: row.id, team: row.team, slug: row.slug, revision: row.revision, version: row.currentVersion, dataKey: version.key.id,
-  memberRevision: row.rights.member_revision, behalfSubject: row.behalfSubject, behalfRevision: row.behalfRights.member_revision, ways,
+  id: row.id,
+  team: row.team,
+  slug: row.slug,
+  revision: row.revision,
+  version: row.currentVersion,
+  dataKey: version.key.id,
+  memberRevision: row.rights.member_revision,
+  behalfSubject: row.behalfSubject,
+  behalfRevision: row.behalfRights.member_revision,
+  ways,
 });
 
 const credentialsMax = 20_000;
@@ -55,4 +74,9 @@ export class Expectations {
 }
 
 const nameOf = ({ subject, onBehalfOf, keyId, references }: LeaseQuery): string =>
-  JSON.stringify([subject, onBehalfOf ?? null, keyId ?? null, references.map((each) => ('id' in each ? each.id : [each.team, each.name]))]);
+  JSON.stringify([
+    subject,
+    onBehalfOf ?? null,
+    keyId ?? null,
+    references.map((each) => ('id' in each ? each.id : [each.team, each.name])),
+  ]);

@@ -1,5 +1,5 @@
-// The use of credentials in SQL: one statement that reads all that a lease or a ticket rests on, and one that records it if all of
-// that still stands.
+// The use of credentials in SQL: one statement that reads all that a lease or a ticket rests on,
+// and one that records it if all of that still stands.
 import { type RawBuilder, sql } from 'kysely';
 import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import { exposedSql, type Policy, type PublicFields } from '../credentials/service.ts';
@@ -9,58 +9,134 @@ import { type Statement, statement } from '../db/statement.ts';
 import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
 import { type GrantRow, grantsSql, grantsStandSql } from '../http/grants.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
-import type { CredentialId, DataKeyId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
+import type {
+  CredentialId,
+  DataKeyId,
+  EngineId,
+  GrantId,
+  SubjectId,
+  TeamId,
+} from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Expected } from './expectations.ts';
 
 /** One credential that is asked for: by id, or by team and name. */
-export type Reference = { readonly id: CredentialId } | { readonly team: string; readonly name: string };
+export type Reference =
+  | { readonly id: CredentialId }
+  | { readonly team: string; readonly name: string };
 
 /** The caller's registration and the key that a lease would go to. */
 export interface RecipientRow {
-  readonly engine: { readonly id: EngineId; readonly state: 'enabled' | 'disabled'; readonly revision: number; readonly seal: Buffer } | undefined;
-  readonly key: { readonly kid: string; readonly jwk: JsonObject; readonly revision: number; readonly seal: Buffer } | undefined;
+  readonly engine:
+    | {
+        readonly id: EngineId;
+        readonly state: 'enabled' | 'disabled';
+        readonly revision: number;
+        readonly seal: Buffer;
+      }
+    | undefined;
+  readonly key:
+    | {
+        readonly kid: string;
+        readonly jwk: JsonObject;
+        readonly revision: number;
+        readonly seal: Buffer;
+      }
+    | undefined;
 }
 
-/** What a reference found. `version` is undefined where the current version or its key is missing or retired. */
+/**
+ * What a reference found. `version` is undefined where the current version or its key is missing or
+ * retired.
+ */
 export interface FoundRow {
-  readonly team: TeamId; readonly slug: string; readonly rights: RightsRow;
-  readonly behalfSubject: SubjectId | null; readonly behalfRights: RightsRow;
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly rights: RightsRow;
+  readonly behalfSubject: SubjectId | null;
+  readonly behalfRights: RightsRow;
   /** Grants that concern who asks, and for whom. */
-  readonly grants: readonly GrantRow[] | null; readonly behalfGrants: readonly GrantRow[] | null;
-  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly stateBefore: LivingState | null; readonly currentVersion: number;
-  readonly expiresAt: Date | null; readonly revision: number; readonly seal: Buffer;
+  readonly grants: readonly GrantRow[] | null;
+  readonly behalfGrants: readonly GrantRow[] | null;
+  readonly id: CredentialId;
+  readonly name: string;
+  readonly type: string;
+  readonly state: CredentialState;
+  readonly stateBefore: LivingState | null;
+  readonly currentVersion: number;
+  readonly expiresAt: Date | null;
+  readonly revision: number;
+  readonly seal: Buffer;
   /** What the current version says beside its token; undefined where there is no such version. */
-  readonly content: { readonly publicFields: PublicFields; readonly policy: Policy; readonly secretFieldNames: readonly string[] } | undefined;
+  readonly content:
+    | {
+        readonly publicFields: PublicFields;
+        readonly policy: Policy;
+        readonly secretFieldNames: readonly string[];
+      }
+    | undefined;
   readonly version: VersionRow | undefined;
 }
 export interface VersionRow {
-  readonly token: string; readonly publicFields: JsonObject; readonly policy: JsonObject; readonly isMarked: boolean; readonly key: WrappedDataKey;
+  readonly token: string;
+  readonly publicFields: JsonObject;
+  readonly policy: JsonObject;
+  readonly isMarked: boolean;
+  readonly key: WrappedDataKey;
   /** Exposed, in a team that refuses leases of such. */
   readonly isRefusedAsExposed: boolean;
 }
 
 type Row = UseRow & {
   readonly position: number;
-  readonly caller_id: EngineId | null; readonly caller_state: 'enabled' | 'disabled' | null; readonly caller_revision: number | null; readonly caller_seal: Buffer | null;
-  readonly kid: string | null; readonly jwk: JsonObject | null; readonly key_revision: number | null; readonly key_seal: Buffer | null;
+  readonly caller_id: EngineId | null;
+  readonly caller_state: 'enabled' | 'disabled' | null;
+  readonly caller_revision: number | null;
+  readonly caller_seal: Buffer | null;
+  readonly kid: string | null;
+  readonly jwk: JsonObject | null;
+  readonly key_revision: number | null;
+  readonly key_seal: Buffer | null;
 };
 
 /** What `useColumns` gives; nulls where the joins found nothing. */
 export type UseRow = RightsRow & {
-  readonly team: TeamId | null; readonly slug: string | null;
-  readonly behalf_subject: SubjectId | null; readonly behalf_role: Role | null; readonly behalf_acts_for_itself: boolean | null;
-  readonly behalf_revision: number | null; readonly behalf_seal: Buffer | null;
-  readonly grants: readonly GrantRow[] | null; readonly behalf_grants: readonly GrantRow[] | null;
-  readonly id: CredentialId; readonly name: string; readonly type: string; readonly state: CredentialState; readonly state_before: LivingState | null; readonly current_version: number;
-  readonly expires_at: Date | null; readonly revision: number; readonly seal: Buffer;
-  readonly token: string | null; readonly public_fields: JsonObject | null; readonly policy: JsonObject | null; readonly secret_field_names: string[] | null;
-  readonly undecryptable_at: Date | null; readonly is_refused_as_exposed: boolean | null;
-  readonly data_key_id: DataKeyId | null; readonly data_key_version: number; readonly data_key_format: 'fernet' | 'fernet-256';
-  readonly data_key_state: DataKeyState; readonly data_key_root: string; readonly data_key_wrapped: Buffer;
+  readonly team: TeamId | null;
+  readonly slug: string | null;
+  readonly behalf_subject: SubjectId | null;
+  readonly behalf_role: Role | null;
+  readonly behalf_acts_for_itself: boolean | null;
+  readonly behalf_revision: number | null;
+  readonly behalf_seal: Buffer | null;
+  readonly grants: readonly GrantRow[] | null;
+  readonly behalf_grants: readonly GrantRow[] | null;
+  readonly id: CredentialId;
+  readonly name: string;
+  readonly type: string;
+  readonly state: CredentialState;
+  readonly state_before: LivingState | null;
+  readonly current_version: number;
+  readonly expires_at: Date | null;
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly token: string | null;
+  readonly public_fields: JsonObject | null;
+  readonly policy: JsonObject | null;
+  readonly secret_field_names: string[] | null;
+  readonly undecryptable_at: Date | null;
+  readonly is_refused_as_exposed: boolean | null;
+  readonly data_key_id: DataKeyId | null;
+  readonly data_key_version: number;
+  readonly data_key_format: 'fernet' | 'fernet-256';
+  readonly data_key_state: DataKeyState;
+  readonly data_key_root: string;
+  readonly data_key_wrapped: Buffer;
 };
 
-/** All of a credential that the decision on its use reads, to be selected where `useJoins` is joined. */
+/**
+ * All of a credential that the decision on its use reads, to be selected where `useJoins` is
+ * joined.
+ */
 export const useColumns = sql`${rightsColumns}, team.id as team, team.slug,
     behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
     behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal, shared.grants, shared.behalf_grants,
@@ -70,8 +146,14 @@ export const useColumns = sql`${rightsColumns}, team.id as team, team.slug,
     data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
     data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped`;
 
-/** To be joined where `credential` is in the from-list: who asks, and for whom (a condition on `behalf`, a subject). */
-export const useJoins = (subject: RawBuilder<unknown>, onBehalfOf: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+/**
+ * To be joined where `credential` is in the from-list: who asks, and for whom (a condition on
+ * `behalf`, a subject).
+ */
+export const useJoins = (
+  subject: RawBuilder<unknown>,
+  onBehalfOf: RawBuilder<unknown>,
+): RawBuilder<unknown> => sql`
   left join team on team.id = credential.team_id and team.deleted_at is null
   ${rightsJoin(subject)}
   left join subject behalf on ${onBehalfOf}
@@ -81,17 +163,27 @@ export const useJoins = (subject: RawBuilder<unknown>, onBehalfOf: RawBuilder<un
   cross join lateral (select ${grantsSql(subject)} as grants, ${grantsSql(sql.ref('behalf.id'))} as behalf_grants) shared`;
 
 export interface LeaseQuery {
-  readonly subject: SubjectId; readonly references: readonly Reference[]; readonly onBehalfOf: string | undefined; readonly keyId: string | undefined;
+  readonly subject: SubjectId;
+  readonly references: readonly Reference[];
+  readonly onBehalfOf: string | undefined;
+  readonly keyId: string | undefined;
 }
 
 interface LeasableParameters {
-  readonly subject: SubjectId; readonly ids: readonly (CredentialId | null)[]; readonly teams: readonly (string | null)[]; readonly names: readonly (string | null)[];
-  readonly onBehalfOf: string | null; readonly keyId: string | null;
+  readonly subject: SubjectId;
+  readonly ids: readonly (CredentialId | null)[];
+  readonly teams: readonly (string | null)[];
+  readonly names: readonly (string | null)[];
+  readonly onBehalfOf: string | null;
+  readonly keyId: string | null;
 }
 
-// The arrays stand in subselects so that their length is not seen by the planner: it would plan these joins anew for every lease,
-// which takes far longer than running them. Who asks, and with which key, stands in the first row only.
-const leasableSql = (parameter: (name: keyof LeasableParameters) => RawBuilder<unknown>): RawBuilder<Row> => sql`
+// The arrays stand in subselects so that their length is not seen by the planner: it would plan
+// these joins anew for every lease, which takes far longer than running them. Who asks, and with
+// which key, stands in the first row only.
+const leasableSql = (
+  parameter: (name: keyof LeasableParameters) => RawBuilder<unknown>,
+): RawBuilder<Row> => sql`
   select wanted.position::int as position, ${useColumns},
     caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
     recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal
@@ -114,15 +206,32 @@ const leasableSql = (parameter: (name: keyof LeasableParameters) => RawBuilder<u
 const leasable = statement<LeasableParameters, Row>(leasableSql);
 
 interface ExpectedParameters {
-  readonly now: Date; readonly count: number; readonly engine: EngineId; readonly engineRevision: number; readonly kid: string;
-  readonly credentials: readonly CredentialId[]; readonly owners: readonly TeamId[]; readonly revisions: readonly number[]; readonly versions: readonly number[];
-  readonly dataKeys: readonly DataKeyId[]; readonly memberRevisions: readonly (number | null)[];
-  readonly behalfSubjects: readonly (SubjectId | null)[]; readonly behalfRevisions: readonly (number | null)[];
+  readonly now: Date;
+  readonly count: number;
+  readonly engine: EngineId;
+  readonly engineRevision: number;
+  readonly kid: string;
+  readonly credentials: readonly CredentialId[];
+  readonly owners: readonly TeamId[];
+  readonly revisions: readonly number[];
+  readonly versions: readonly number[];
+  readonly dataKeys: readonly DataKeyId[];
+  readonly memberRevisions: readonly (number | null)[];
+  readonly behalfSubjects: readonly (SubjectId | null)[];
+  readonly behalfRevisions: readonly (number | null)[];
 }
 
-// The same, and the record of the lease if what is found is what was expected and can be leased: then nothing that the decision
-// rests on has changed since it was taken the last time. It is taken again all the same, over these rows.
-const leasableAndRecorded = (isOne: boolean): Statement<LeasableParameters & ExpectedParameters & RecordedValues, Row & { readonly is_recorded: boolean }> => statement((parameter) => sql`
+// The same, and the record of the lease if what is found is what was expected and can be leased:
+// then nothing that the decision rests on has changed since it was taken the last time. It is taken
+// again all the same, over these rows.
+const leasableAndRecorded = (
+  isOne: boolean,
+): Statement<
+  LeasableParameters & ExpectedParameters & RecordedValues,
+  Row & { readonly is_recorded: boolean }
+> =>
+  statement(
+    (parameter) => sql`
   with found as materialized (${leasableSql(parameter)}),
   basis as materialized (select
     exists (select 1 from found where position = 1 and caller_id = ${parameter('engine')} and caller_state = 'enabled' and caller_revision = ${parameter('engineRevision')} and kid = ${parameter('kid')})
@@ -137,32 +246,65 @@ const leasableAndRecorded = (isOne: boolean): Statement<LeasableParameters & Exp
       and (found.expires_at is null or found.expires_at > ${parameter('now')}))
     as stands),
   ${recordedSql(parameter, { isOne, onlyIf: sql`(select stands from basis)` })}
-  select found.*, basis.stands as is_recorded from found cross join basis order by found.position`);
+  select found.*, basis.stands as is_recorded from found cross join basis order by found.position`,
+  );
 const leasableAndRecordedOne = leasableAndRecorded(true);
 const leasableAndRecordedSeveral = leasableAndRecorded(false);
 
-export interface Leasable { readonly recipient: RecipientRow; readonly found: readonly (FoundRow | undefined)[] }
+export interface Leasable {
+  readonly recipient: RecipientRow;
+  readonly found: readonly (FoundRow | undefined)[];
+}
 
-/** What each reference found, in their order, and who asks: one statement, so that a token and the state of its key are of one moment. */
+/**
+ * What each reference found, in their order, and who asks: one statement, so that a token and the
+ * state of its key are of one moment.
+ */
 export async function findLeasable(db: Db, query: LeaseQuery): Promise<Leasable> {
   return leasableOf(query, await leasable(db, parametersOf(query)));
 }
 
 /** The same, having recorded the events if what was found is what was expected. */
-export async function findAndRecord(db: Db, query: LeaseQuery, { recipient, leased }: Expected, now: Date, recorded: RecordedValues): Promise<Leasable & { readonly isRecorded: boolean }> {
+export async function findAndRecord(
+  db: Db,
+  query: LeaseQuery,
+  { recipient, leased }: Expected,
+  now: Date,
+  recorded: RecordedValues,
+): Promise<Leasable & { readonly isRecorded: boolean }> {
   const run = leased.length === 1 ? leasableAndRecordedOne : leasableAndRecordedSeveral;
   const rows = await run(db, {
-    ...parametersOf(query), ...recorded, now, count: leased.length, engine: recipient.id, engineRevision: recipient.revision, kid: recipient.kid,
-    credentials: leased.map(({ id }) => id), owners: leased.map(({ team }) => team), revisions: leased.map(({ revision }) => revision), versions: leased.map(({ version }) => version),
-    dataKeys: leased.map(({ dataKey }) => dataKey), memberRevisions: leased.map(({ memberRevision }) => memberRevision),
-    behalfSubjects: leased.map(({ behalfSubject }) => behalfSubject), behalfRevisions: leased.map(({ behalfRevision }) => behalfRevision),
+    ...parametersOf(query),
+    ...recorded,
+    now,
+    count: leased.length,
+    engine: recipient.id,
+    engineRevision: recipient.revision,
+    kid: recipient.kid,
+    credentials: leased.map(({ id }) => id),
+    owners: leased.map(({ team }) => team),
+    revisions: leased.map(({ revision }) => revision),
+    versions: leased.map(({ version }) => version),
+    dataKeys: leased.map(({ dataKey }) => dataKey),
+    memberRevisions: leased.map(({ memberRevision }) => memberRevision),
+    behalfSubjects: leased.map(({ behalfSubject }) => behalfSubject),
+    behalfRevisions: leased.map(({ behalfRevision }) => behalfRevision),
   });
   return { ...leasableOf(query, rows), isRecorded: rows[0]?.is_recorded === true };
 }
 
-const parametersOf = ({ references, subject, onBehalfOf, keyId }: LeaseQuery): LeasableParameters => ({
-  subject, ids: references.map((each) => ('id' in each ? each.id : null)), teams: references.map((each) => ('id' in each ? null : each.team)),
-  names: references.map((each) => ('id' in each ? null : each.name)), onBehalfOf: onBehalfOf ?? null, keyId: keyId ?? null,
+const parametersOf = ({
+  references,
+  subject,
+  onBehalfOf,
+  keyId,
+}: LeaseQuery): LeasableParameters => ({
+  subject,
+  ids: references.map((each) => ('id' in each ? each.id : null)),
+  teams: references.map((each) => ('id' in each ? null : each.team)),
+  names: references.map((each) => ('id' in each ? null : each.name)),
+  onBehalfOf: onBehalfOf ?? null,
+  keyId: keyId ?? null,
 });
 
 function leasableOf({ references }: LeaseQuery, rows: readonly Row[]): Leasable {
@@ -172,13 +314,27 @@ function leasableOf({ references }: LeaseQuery, rows: readonly Row[]): Leasable 
 }
 
 function recipientOf(row: Row | undefined): RecipientRow {
-  if (row === undefined || row.caller_id === null || row.caller_state === null || row.caller_revision === null || row.caller_seal === null) {
+  if (
+    row === undefined ||
+    row.caller_id === null ||
+    row.caller_state === null ||
+    row.caller_revision === null ||
+    row.caller_seal === null
+  ) {
     return { engine: undefined, key: undefined };
   }
   const { kid, jwk, key_revision: revision, key_seal: seal } = row;
   return {
-    engine: { id: row.caller_id, state: row.caller_state, revision: row.caller_revision, seal: row.caller_seal },
-    key: kid === null || jwk === null || revision === null || seal === null ? undefined : { kid, jwk, revision, seal },
+    engine: {
+      id: row.caller_id,
+      state: row.caller_state,
+      revision: row.caller_revision,
+      seal: row.caller_seal,
+    },
+    key:
+      kid === null || jwk === null || revision === null || seal === null
+        ? undefined
+        : { kid, jwk, revision, seal },
   };
 }
 
@@ -187,46 +343,100 @@ export function foundOf(row: UseRow): FoundRow | undefined {
   const { team, slug } = row;
   if (team === null || slug === null) return undefined;
   return {
-    team, slug, rights: row,
-    behalfSubject: row.behalf_subject, grants: row.grants, behalfGrants: row.behalf_grants,
+    team,
+    slug,
+    rights: row,
+    behalfSubject: row.behalf_subject,
+    grants: row.grants,
+    behalfGrants: row.behalf_grants,
     behalfRights: {
-      member_role: row.behalf_role, member_acts_for_itself: row.behalf_acts_for_itself, member_revision: row.behalf_revision, member_seal: row.behalf_seal,
-      engine_id: null, engine_state: null, engine_revision: null, engine_seal: null,
+      member_role: row.behalf_role,
+      member_acts_for_itself: row.behalf_acts_for_itself,
+      member_revision: row.behalf_revision,
+      member_seal: row.behalf_seal,
+      engine_id: null,
+      engine_state: null,
+      engine_revision: null,
+      engine_seal: null,
     },
-    id: row.id, name: row.name, type: row.type, state: row.state, stateBefore: row.state_before, currentVersion: row.current_version, expiresAt: row.expires_at,
-    revision: row.revision, seal: row.seal, content: contentOf(row), version: versionOf(row, team),
+    id: row.id,
+    name: row.name,
+    type: row.type,
+    state: row.state,
+    stateBefore: row.state_before,
+    currentVersion: row.current_version,
+    expiresAt: row.expires_at,
+    revision: row.revision,
+    seal: row.seal,
+    content: contentOf(row),
+    version: versionOf(row, team),
   };
 }
 
-function contentOf({ public_fields: publicFields, policy, secret_field_names: secretFieldNames }: UseRow): FoundRow['content'] {
+function contentOf({
+  public_fields: publicFields,
+  policy,
+  secret_field_names: secretFieldNames,
+}: UseRow): FoundRow['content'] {
   if (publicFields === null || policy === null || secretFieldNames === null) return undefined;
-  return { publicFields: publicFields as PublicFields, policy: policy as unknown as Policy, secretFieldNames };
+  return {
+    publicFields: publicFields as PublicFields,
+    policy: policy as unknown as Policy,
+    secretFieldNames,
+  };
 }
 
 function versionOf(row: UseRow, team: TeamId): VersionRow | undefined {
   const { token, public_fields: publicFields, policy, data_key_id: id } = row;
   if (token === null || publicFields === null || policy === null || id === null) return undefined;
-  // SECURITY: the key is given out only in a state in which it opens: a retired one has no tokens, whatever a row claims.
+  // SECURITY: the key is given out only in a state in which it opens: a retired one has no tokens,
+  // whatever a row claims.
   if (row.data_key_state !== 'active' && row.data_key_state !== 'decryptOnly') return undefined;
-  const key = { id, team, version: row.data_key_version, format: row.data_key_format, rootFingerprint: row.data_key_root, wrapped: row.data_key_wrapped };
-  return { token, publicFields, policy, isMarked: row.undecryptable_at !== null, isRefusedAsExposed: row.is_refused_as_exposed === true, key };
+  const key = {
+    id,
+    team,
+    version: row.data_key_version,
+    format: row.data_key_format,
+    rootFingerprint: row.data_key_root,
+    wrapped: row.data_key_wrapped,
+  };
+  return {
+    token,
+    publicFields,
+    policy,
+    isMarked: row.undecryptable_at !== null,
+    isRefusedAsExposed: row.is_refused_as_exposed === true,
+    key,
+  };
 }
 
 /** What a lease rested on when it was decided. */
 export interface Basis {
   readonly engine: { readonly id: EngineId; readonly revision: number; readonly kid: string };
-  readonly members: readonly { readonly team: TeamId; readonly subject: SubjectId; readonly revision: number }[];
+  readonly members: readonly {
+    readonly team: TeamId;
+    readonly subject: SubjectId;
+    readonly revision: number;
+  }[];
   readonly grants: readonly { readonly id: GrantId; readonly revision: number }[];
   readonly credentials: readonly {
-    readonly id: CredentialId; readonly revision: number; readonly version: number; readonly dataKey: DataKeyId; readonly isMarked: boolean;
+    readonly id: CredentialId;
+    readonly revision: number;
+    readonly version: number;
+    readonly dataKey: DataKeyId;
+    readonly isMarked: boolean;
   }[];
 }
 
 /**
- * Records the events made by `recorded` if everything in the basis is as it was; whether it did. In the same statement, versions
- * that were marked undecryptable and have opened lose their mark.
+ * Records the events made by `recorded` if everything in the basis is as it was; whether it did. In
+ * the same statement, versions that were marked undecryptable and have opened lose their mark.
  */
-export async function recordIfUnchanged(db: Db, basis: Basis, recorded: (onlyIf: RawBuilder<unknown>) => RawBuilder<unknown>): Promise<boolean> {
+export async function recordIfUnchanged(
+  db: Db,
+  basis: Basis,
+  recorded: (onlyIf: RawBuilder<unknown>) => RawBuilder<unknown>,
+): Promise<boolean> {
   const { engine, members, grants, credentials } = basis;
   const healed = credentials.filter(({ isMarked }) => isMarked);
   const stands = sql`(select stands from basis)`;
@@ -244,17 +454,30 @@ export async function recordIfUnchanged(db: Db, basis: Basis, recorded: (onlyIf:
         join credential_version version on version.team_id = credential.team_id and version.credential_id = held.id and version.version = held.version and version.data_key_id = held.data_key)
       as stands),
     ${recorded(stands)}
-    ${healed.length === 0 ? sql`` : sql`, healed as (
+    ${
+      healed.length === 0
+        ? sql``
+        : sql`, healed as (
       update credential_version set undecryptable_at = null
       from unnest(${healed.map(({ id }) => id)}::uuid[], ${healed.map(({ version }) => version)}::int[]) as held (id, version) join credential on credential.id = held.id
-      where credential_version.team_id = credential.team_id and credential_version.credential_id = held.id and credential_version.version = held.version and ${stands})`}
+      where credential_version.team_id = credential.team_id and credential_version.credential_id = held.id and credential_version.version = held.version and ${stands})`
+    }
     select 1 from recorded limit 1`.execute(db);
   return rows.length === 1;
 }
 
 /** Marks a version whose token did not open under a key that did. */
-export async function markUndecryptable(executor: Executor, of: { team: TeamId; id: CredentialId; version: number; dataKey: DataKeyId; at: Date }): Promise<void> {
-  await executor.updateTable('credential_version').set({ undecryptable_at: of.at })
-    .where('team_id', '=', of.team).where('credential_id', '=', of.id).where('version', '=', of.version).where('data_key_id', '=', of.dataKey)
-    .where('undecryptable_at', 'is', null).execute();
+export async function markUndecryptable(
+  executor: Executor,
+  of: { team: TeamId; id: CredentialId; version: number; dataKey: DataKeyId; at: Date },
+): Promise<void> {
+  await executor
+    .updateTable('credential_version')
+    .set({ undecryptable_at: of.at })
+    .where('team_id', '=', of.team)
+    .where('credential_id', '=', of.id)
+    .where('version', '=', of.version)
+    .where('data_key_id', '=', of.dataKey)
+    .where('undecryptable_at', 'is', null)
+    .execute();
 }

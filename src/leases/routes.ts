@@ -1,78 +1,207 @@
-// The HTTP face of leases. The one answer of the vault that holds secrets is here, and it is encrypted to the engine that asked.
+// The HTTP face of leases. The one answer of the vault that holds secrets is here, and it is
+// encrypted to the engine that asked.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import { type Authenticator, onBehalfOf } from '../http/authentication.ts';
-import { leaseCredentialsMax, leaseSecondsDefault, leaseSecondsMax, purposeLengthMax, tokenLengthMax } from '../http/limits.ts';
+import {
+  leaseCredentialsMax,
+  leaseSecondsDefault,
+  leaseSecondsMax,
+  purposeLengthMax,
+  tokenLengthMax,
+} from '../http/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { id, keyId, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
 
-const knownVersion = version.optional().meta({ description: 'The version that you hold; if it is the current one, the answer says `notModified` in place of the fields.' });
-const reference = z.union([z.strictObject({ id, knownVersion }), z.strictObject({ team: slug, name, knownVersion })])
-  .meta({ id: 'CredentialReference', description: 'By id, or by team and name.', examples: [{ team: 'payments', name: 'openai-prod' }] });
-const leaseCreate = z.strictObject({
-  credentials: z.array(reference).min(1).max(leaseCredentialsMax),
-  purpose: line(purposeLengthMax).min(1).meta({ description: 'Stands in the trail of every team whose credential is leased.', examples: ['invoice run'] }),
-  runId: line(100).min(1).optional().meta({ description: 'The run, as the engine calls it.', examples: ['run-2031'] }),
-  onBehalfOf: subject.optional().meta({ description: 'For whom the workflow runs: needs `credential.use`. May be missing only where `actsForItself` is set on the engine\'s membership.' }),
-  subjectToken: z.string().max(tokenLengthMax).regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/).optional()
-    .meta({ description: 'A token of that person for this vault: makes the engine\'s word proof, and stands for `onBehalfOf` when that is missing.', writeOnly: true }),
-  keyId: keyId.optional().meta({ description: 'Which of the engine\'s keys; otherwise the newest.' }),
-  ttlSeconds: z.int().min(1).max(leaseSecondsMax).optional().meta({ format: 'int32', default: leaseSecondsDefault, examples: [leaseSecondsDefault] }),
-}).meta({
-  id: 'LeaseCreate',
-  examples: [{ credentials: [{ team: 'payments', name: 'openai-prod' }], purpose: 'invoice run', runId: 'run-2031', onBehalfOf: 'alice' }],
+const knownVersion = version.optional().meta({
+  description:
+    'The version that you hold; if it is the current one, the answer says `notModified` in place of the fields.',
 });
+const reference = z
+  .union([z.strictObject({ id, knownVersion }), z.strictObject({ team: slug, name, knownVersion })])
+  .meta({
+    id: 'CredentialReference',
+    description: 'By id, or by team and name.',
+    examples: [{ team: 'payments', name: 'openai-prod' }],
+  });
+const leaseCreate = z
+  .strictObject({
+    credentials: z.array(reference).min(1).max(leaseCredentialsMax),
+    purpose: line(purposeLengthMax)
+      .min(1)
+      .meta({
+        description: 'Stands in the trail of every team whose credential is leased.',
+        examples: ['invoice run'],
+      }),
+    runId: line(100)
+      .min(1)
+      .optional()
+      .meta({ description: 'The run, as the engine calls it.', examples: ['run-2031'] }),
+    onBehalfOf: subject.optional().meta({
+      description:
+        "For whom the workflow runs: needs `credential.use`. May be missing only where `actsForItself` is set on the engine's membership.",
+    }),
+    subjectToken: z
+      .string()
+      .max(tokenLengthMax)
+      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/)
+      .optional()
+      .meta({
+        description:
+          "A token of that person for this vault: makes the engine's word proof, and stands for `onBehalfOf` when that is missing.",
+        writeOnly: true,
+      }),
+    keyId: keyId
+      .optional()
+      .meta({ description: "Which of the engine's keys; otherwise the newest." }),
+    ttlSeconds: z
+      .int()
+      .min(1)
+      .max(leaseSecondsMax)
+      .optional()
+      .meta({ format: 'int32', default: leaseSecondsDefault, examples: [leaseSecondsDefault] }),
+  })
+  .meta({
+    id: 'LeaseCreate',
+    examples: [
+      {
+        credentials: [{ team: 'payments', name: 'openai-prod' }],
+        purpose: 'invoice run',
+        runId: 'run-2031',
+        onBehalfOf: 'alice',
+      },
+    ],
+  });
 
-const lease = z.strictObject({
-  id, expiresAt: time,
-  sealed: z.string().max(sealedLengthMax).regex(/^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/).meta({
-    description: 'A JWT signed by the vault (EdDSA) in a compact JWE (ECDH-ES, A256GCM) to the engine\'s key. Claims: `iss`, `aud`, `jti`, `iat`, `exp`, `credentials`.',
-    examples: ['eyJhbGciOiJFQ0RILUVTIn0..48V1_ALb6US04U3b.5eym8TW_c8SuK0lt.kPrK_qmxVWaYVA9wwBF6Iu'],
-  }),
-  credentials: z.array(z.strictObject({
-    id, team: slug, name, type: z.string().max(60).regex(/^[A-Za-z0-9]+$/).meta({ examples: ['openai'] }), version, revision, expiresAt: time.nullable().meta({ description: 'When the credential itself expires.' }),
-    notModified: z.boolean().meta({ description: 'Whether the version is the one that you hold, so that its fields were not sent.' }),
-  })).max(leaseCredentialsMax).meta({ description: 'In the order of the request.' }),
-}).meta({ id: 'Lease' });
+const lease = z
+  .strictObject({
+    id,
+    expiresAt: time,
+    sealed: z
+      .string()
+      .max(sealedLengthMax)
+      .regex(/^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/)
+      .meta({
+        description:
+          "A JWT signed by the vault (EdDSA) in a compact JWE (ECDH-ES, A256GCM) to the engine's key. Claims: `iss`, `aud`, `jti`, `iat`, `exp`, `credentials`.",
+        examples: [
+          'eyJhbGciOiJFQ0RILUVTIn0..48V1_ALb6US04U3b.5eym8TW_c8SuK0lt.kPrK_qmxVWaYVA9wwBF6Iu',
+        ],
+      }),
+    credentials: z
+      .array(
+        z.strictObject({
+          id,
+          team: slug,
+          name,
+          type: z
+            .string()
+            .max(60)
+            .regex(/^[A-Za-z0-9]+$/)
+            .meta({ examples: ['openai'] }),
+          version,
+          revision,
+          expiresAt: time.nullable().meta({ description: 'When the credential itself expires.' }),
+          notModified: z.boolean().meta({
+            description:
+              'Whether the version is the one that you hold, so that its fields were not sent.',
+          }),
+        }),
+      )
+      .max(leaseCredentialsMax)
+      .meta({ description: 'In the order of the request.' }),
+  })
+  .meta({ id: 'Lease' });
 
-const leaseKeys = z.strictObject({
-  keys: z.array(z.strictObject({
-    kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: z.string().length(43).regex(/^[A-Za-z0-9_-]{43}$/).meta({ examples: ['11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'] }), kid: keyId, alg: z.literal('EdDSA'), use: z.literal('sig'),
-  })).max(100),
-}).meta({ id: 'LeaseKeys', description: 'A JWK set (RFC 7517).' });
+const leaseKeys = z
+  .strictObject({
+    keys: z
+      .array(
+        z.strictObject({
+          kty: z.literal('OKP'),
+          crv: z.literal('Ed25519'),
+          x: z
+            .string()
+            .length(43)
+            .regex(/^[A-Za-z0-9_-]{43}$/)
+            .meta({ examples: ['11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'] }),
+          kid: keyId,
+          alg: z.literal('EdDSA'),
+          use: z.literal('sig'),
+        }),
+      )
+      .max(100),
+  })
+  .meta({ id: 'LeaseKeys', description: 'A JWK set (RFC 7517).' });
 const keysMaxAgeSeconds = 300;
 
 /** Adds the operations on leases, and the public keys that verify them. */
 export function registerLeases(
-  app: FastifyInstance, { service, authenticator, keyring }: { service: LeasesService; authenticator: Authenticator; keyring: Keyring },
+  app: FastifyInstance,
+  {
+    service,
+    authenticator,
+    keyring,
+  }: { service: LeasesService; authenticator: Authenticator; keyring: Keyring },
 ): void {
   addOperation(app, {
-    method: 'POST', url: '/v1/leases', access: { each: 'credential.lease' }, operationId: 'createLease', tag: 'leases',
+    method: 'POST',
+    url: '/v1/leases',
+    access: { each: 'credential.lease' },
+    operationId: 'createLease',
+    tag: 'leases',
     summary: 'Lease credentials to the engine that asks, sealed to its key',
-    description: 'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `undecryptable`, '
-      + '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`. Takes no idempotency key: a repetition is another lease.',
-    body: leaseCreate, success: { status: 201, schema: lease, description: 'The lease. Secrets are only inside `sealed`.' },
+    description:
+      'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `undecryptable`, ' +
+      '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`. Takes no idempotency key: a repetition is another lease.',
+    body: leaseCreate,
+    success: {
+      status: 201,
+      schema: lease,
+      description: 'The lease. Secrets are only inside `sealed`.',
+    },
     problems: ['leaseRefused', 'subjectTokenInvalid', 'stateConflict', 'keyUnavailable'],
     handler: async ({ body, caller, request }) => {
       const made = await service.createLease(caller, {
         references: body.credentials as LeaseInput['references'],
-        purpose: body.purpose, runId: body.runId, keyId: body.keyId, ttlSeconds: body.ttlSeconds ?? leaseSecondsDefault,
+        purpose: body.purpose,
+        runId: body.runId,
+        keyId: body.keyId,
+        ttlSeconds: body.ttlSeconds ?? leaseSecondsDefault,
         onBehalfOf: await onBehalfOf(request, authenticator, body),
       });
       return {
-        id: made.id, expiresAt: made.expiresAt, sealed: made.sealed,
+        id: made.id,
+        expiresAt: made.expiresAt,
+        sealed: made.sealed,
         credentials: made.credentials.map(({ row, isKnown }) => ({
-          id: row.id, team: row.slug, name: row.name, type: row.type, version: row.currentVersion, revision: row.revision, expiresAt: row.expiresAt, notModified: isKnown,
+          id: row.id,
+          team: row.slug,
+          name: row.name,
+          type: row.type,
+          version: row.currentVersion,
+          revision: row.revision,
+          expiresAt: row.expiresAt,
+          notModified: isKnown,
         })),
       };
     },
   });
   addOperation(app, {
-    method: 'GET', url: '/.well-known/jwks.json', access: 'public', operationId: 'getLeaseKeys', tag: 'leases', summary: 'Read the public keys that verify leases',
-    success: { status: 200, schema: leaseKeys, description: 'Every key that a lease may be signed with.' },
+    method: 'GET',
+    url: '/.well-known/jwks.json',
+    access: 'public',
+    operationId: 'getLeaseKeys',
+    tag: 'leases',
+    summary: 'Read the public keys that verify leases',
+    success: {
+      status: 200,
+      schema: leaseKeys,
+      description: 'Every key that a lease may be signed with.',
+    },
     handler: async ({ reply }) => {
       void reply.header('Cache-Control', `public, max-age=${keysMaxAgeSeconds}`);
       return keyring.leaseJwks();

@@ -1,6 +1,12 @@
-// The sealed lease: a JWT signed by the vault (so that the engine knows who made it) inside a JWE to one key of the engine (so
-// that nobody else reads it). This is the one place in which secrets are put into words that leave.
-import { type Keyring, type RecipientKey, recipientKey, type SecretFields } from '../crypto/index.ts';
+// The sealed lease: a JWT signed by the vault (so that the engine knows who made it) inside a JWE
+// to one key of the engine (so that nobody else reads it). This is the one place in which secrets
+// are put into words that leave.
+import {
+  type Keyring,
+  type RecipientKey,
+  recipientKey,
+  type SecretFields,
+} from '../crypto/index.ts';
 import type { PublicJwk } from '../engines/service.ts';
 import { AppError } from '../shared/errors.ts';
 import type { LeaseId } from '../shared/ids.ts';
@@ -28,7 +34,9 @@ const keysMax = 1_000;
 export class LeaseSealer {
   readonly #keyring: Keyring;
   readonly #keys = new Recent<string, RecipientKey>(keysMax);
-  constructor(keyring: Keyring) { this.#keyring = keyring; }
+  constructor(keyring: Keyring) {
+    this.#keyring = keyring;
+  }
 
   /** The compact JWE of a payload; the payload is overwritten. */
   seal(payload: Buffer, recipient: { readonly kid: string; readonly jwk: PublicJwk }): string {
@@ -50,17 +58,39 @@ export class LeaseSealer {
 }
 
 /** The claims as bytes. Throws leaseRefused when they are too many. */
-export function payloadOf({ id, issuer, audience, issuedAt, expiresAt, credentials }: LeaseContent): Buffer {
+export function payloadOf({
+  id,
+  issuer,
+  audience,
+  issuedAt,
+  expiresAt,
+  credentials,
+}: LeaseContent): Buffer {
   const claims = {
-    iss: issuer, aud: audience, jti: id, iat: issuedAt, exp: expiresAt,
+    iss: issuer,
+    aud: audience,
+    jti: id,
+    iat: issuedAt,
+    exp: expiresAt,
     credentials: credentials.map(({ row, version, secrets }) => ({
-      id: row.id, team: row.slug, name: row.name, type: row.type, version: row.currentVersion,
-      // SECURITY: plaintext is exposed here, into a buffer that is signed and encrypted next and then overwritten.
-      ...(secrets === undefined ? { notModified: true } : { fields: { ...version.publicFields, ...secrets.expose() } }),
+      id: row.id,
+      team: row.slug,
+      name: row.name,
+      type: row.type,
+      version: row.currentVersion,
+      // SECURITY: plaintext is exposed here, into a buffer that is signed and encrypted next and
+      // then overwritten.
+      ...(secrets === undefined
+        ? { notModified: true }
+        : { fields: { ...version.publicFields, ...secrets.expose() } }),
     })),
   };
   const payload = Buffer.from(JSON.stringify(claims));
   if (payload.length <= leaseBytesMax) return payload;
   payload.fill(0);
-  throw new AppError('leaseRefused', 'The lease would be too large; ask for fewer credentials at once.', { errors: [{ pointer: '/credentials', rule: 'size' }] });
+  throw new AppError(
+    'leaseRefused',
+    'The lease would be too large; ask for fewer credentials at once.',
+    { errors: [{ pointer: '/credentials', rule: 'size' }] },
+  );
 }

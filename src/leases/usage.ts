@@ -1,5 +1,5 @@
-// How often credentials are used: counted in memory, added to the table about every second. A hint: a replica that dies loses its
-// last second, and the audit is the truth.
+// How often credentials are used: counted in memory, added to the table about every second. A hint:
+// a replica that dies loses its last second, and the audit is the truth.
 import { sql } from 'kysely';
 import type { Db } from '../db/client.ts';
 import { isForeignKeyViolation } from '../db/errors.ts';
@@ -8,7 +8,10 @@ import type { CredentialId } from '../shared/ids.ts';
 const flushMs = 1_000;
 const credentialsMax = 100_000;
 
-interface Delta { count: number; lastAt: number }
+interface Delta {
+  count: number;
+  lastAt: number;
+}
 
 /** Counts uses and adds them up in credential_usage. */
 export class UsageCounter {
@@ -19,8 +22,15 @@ export class UsageCounter {
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
 
-  /** `onError` is told when counts could not be written; they are kept up to a bound and tried again. */
-  constructor({ db, now, onError }: { db: Db; now: () => number; onError: (error: Error) => void }) {
+  /**
+   * `onError` is told when counts could not be written; they are kept up to a bound and tried
+   * again.
+   */
+  constructor({
+    db,
+    now,
+    onError,
+  }: { db: Db; now: () => number; onError: (error: Error) => void }) {
     this.#db = db;
     this.#now = now;
     this.#onError = onError;
@@ -28,7 +38,9 @@ export class UsageCounter {
 
   /** Writes every second from now on. */
   start(): void {
-    this.#timer ??= setInterval(() => { void this.flush(); }, flushMs).unref();
+    this.#timer ??= setInterval(() => {
+      void this.flush();
+    }, flushMs).unref();
   }
 
   /** Writes what is left and stops. */
@@ -46,7 +58,9 @@ export class UsageCounter {
 
   /** Writes what was counted so far; never throws. */
   async flush(): Promise<void> {
-    this.#flushing ??= this.#write().finally(() => { this.#flushing = undefined; });
+    this.#flushing ??= this.#write().finally(() => {
+      this.#flushing = undefined;
+    });
     await this.#flushing;
   }
 
@@ -59,7 +73,8 @@ export class UsageCounter {
     } catch (error) {
       for (const [credential, delta] of deltas) this.#add(credential, delta);
       // A credential was purged under our hands: the next attempt passes over it.
-      if (!isForeignKeyViolation(error)) this.#onError(new Error(`use counts are waiting (${this.#deltas.size})`, { cause: error }));
+      if (!isForeignKeyViolation(error))
+        this.#onError(new Error(`use counts are waiting (${this.#deltas.size})`, { cause: error }));
     }
   }
 
@@ -74,7 +89,10 @@ export class UsageCounter {
   }
 }
 
-/** Rows are taken in the order of their ids, so that replicas that write the same ones wait for each other and do not lock each other up. */
+/**
+ * Rows are taken in the order of their ids, so that replicas that write the same ones wait for each
+ * other and do not lock each other up.
+ */
 async function addUsage(db: Db, deltas: ReadonlyMap<CredentialId, Delta>): Promise<void> {
   const entries = [...deltas];
   await sql`

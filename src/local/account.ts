@@ -1,7 +1,10 @@
 // Who runs this process, as far as the embedded way to run must know.
 import { userInfo } from 'node:os';
 
-/** Root, an ordinary account, or a number without an account (as containers use them). PostgreSQL runs only as the second. */
+/**
+ * Root, an ordinary account, or a number without an account (as containers use them). PostgreSQL
+ * runs only as the second.
+ */
 export type Account = 'root' | 'ordinary' | 'nameless';
 
 /** What this process runs as. */

@@ -1,9 +1,12 @@
-// The stage of the demo: real HTTP calls, each shown with its answer, each checked. A secret of the demo is never written.
+// The stage of the demo: real HTTP calls, each shown with its answer, each checked. A secret of the
+// demo is never written.
 import { randomBytes } from 'node:crypto';
 import { localToken } from './token.ts';
 
 /** Something was not as the demo tells it. */
-export class NotAsTold extends Error { override name = 'NotAsTold'; }
+export class NotAsTold extends Error {
+  override name = 'NotAsTold';
+}
 
 export interface StageParts {
   readonly url: string;
@@ -12,13 +15,19 @@ export interface StageParts {
   readonly stop: AbortSignal;
 }
 
-/** One call; `expects` is the status without which the demo ends, `shows` picks what is printed of the answer. */
+/**
+ * One call; `expects` is the status without which the demo ends, `shows` picks what is printed of
+ * the answer.
+ */
 export interface Call<T> {
   readonly body?: object;
   readonly ifMatch?: string;
   readonly expects: number;
   readonly shows?: (answer: T) => unknown;
-  /** Goes to the broker with this ticket instead of the person's token; the path is then a whole URL. */
+  /**
+   * Goes to the broker with this ticket instead of the person's token; the path is then a whole
+   * URL.
+   */
   readonly ticket?: string;
 }
 
@@ -36,7 +45,9 @@ export class Stage {
   readonly #tokens = new Map<string, Promise<string>>();
   readonly #answers: string[] = [];
   #chapters = 0;
-  constructor(parts: StageParts) { this.#parts = parts; }
+  constructor(parts: StageParts) {
+    this.#parts = parts;
+  }
 
   /** A heading. */
   chapter(title: string): void {
@@ -46,7 +57,9 @@ export class Stage {
   }
 
   /** A line of the story; without text, a gap. */
-  say(text = ''): void { this.#write(text === '' ? '\n' : `  ${text}\n`); }
+  say(text = ''): void {
+    this.#write(text === '' ? '\n' : `  ${text}\n`);
+  }
 
   /** Says that something holds, or ends the demo. */
   check(claim: string, holds: boolean): void {
@@ -59,35 +72,52 @@ export class Stage {
     this.#write(`\n  ${who.padEnd(whoWidth)} ${method} ${path}\n`);
     if (call.body !== undefined) this.#write(`  ${' '.repeat(whoWidth)} ${short(call.body)}\n`);
     const { status, answer } = await this.#send<T>(who, method, path, call);
-    this.#write(`  ${`→ ${status}`.padEnd(whoWidth)} ${short(call.shows === undefined || status !== call.expects ? codeOf(answer) : call.shows(answer))}\n`);
-    if (status !== call.expects) throw new NotAsTold(`${method} ${path} is answered with ${call.expects} (it was ${status})`);
+    this.#write(
+      `  ${`→ ${status}`.padEnd(whoWidth)} ${short(call.shows === undefined || status !== call.expects ? codeOf(answer) : call.shows(answer))}\n`,
+    );
+    if (status !== call.expects)
+      throw new NotAsTold(`${method} ${path} is answered with ${call.expects} (it was ${status})`);
     return answer;
   }
 
   /** The same without a word. */
   async quietly<T = unknown>(who: string, method: string, path: string, call: Call<T>): Promise<T> {
     const { status, answer } = await this.#send<T>(who, method, path, call);
-    if (status !== call.expects) throw new NotAsTold(`${method} ${path} is answered with ${call.expects} (it was ${status})`);
+    if (status !== call.expects)
+      throw new NotAsTold(`${method} ${path} is answered with ${call.expects} (it was ${status})`);
     return answer;
   }
 
   /** How many answers there were so far, and in how many of them this text stands. */
   search(text: string): { answers: number; hits: number } {
-    return { answers: this.#answers.length, hits: this.#answers.filter((answer) => answer.includes(text)).length };
+    return {
+      answers: this.#answers.length,
+      hits: this.#answers.filter((answer) => answer.includes(text)).length,
+    };
   }
 
-  async #send<T>(who: string, method: string, path: string, { body, ifMatch, ticket }: Call<T>): Promise<{ status: number; answer: T }> {
+  async #send<T>(
+    who: string,
+    method: string,
+    path: string,
+    { body, ifMatch, ticket }: Call<T>,
+  ): Promise<{ status: number; answer: T }> {
     const { url, stop } = this.#parts;
     const response = await fetch(ticket === undefined ? url + path : path, {
-      method, redirect: 'error', signal: stop,
+      method,
+      redirect: 'error',
+      signal: stop,
       headers: {
-        authorization: `Bearer ${ticket ?? await this.#tokenOf(who)}`,
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...(ifMatch === undefined ? {} : { 'if-match': ifMatch }),
+        authorization: `Bearer ${ticket ?? (await this.#tokenOf(who))}`,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(ifMatch === undefined ? {} : { 'if-match': ifMatch }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await response.text();
-    this.#answers.push([...response.headers].map(([name, value]) => `${name}: ${value}\n`).join('') + text);
+    this.#answers.push(
+      [...response.headers].map(([name, value]) => `${name}: ${value}\n`).join('') + text,
+    );
     return { status: response.status, answer: (text === '' ? undefined : JSON.parse(text)) as T };
   }
 

@@ -1,4 +1,5 @@
-// `npm run demo`: a vault of its own in a temporary folder on a free port, the whole story played with real calls, and nothing left.
+// `npm run demo`: a vault of its own in a temporary folder on a free port, the whole story played
+// with real calls, and nothing left.
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,7 +26,7 @@ export interface DemoParts {
 export async function runDemo(parts: DemoParts): Promise<number> {
   const { write, stop } = parts;
   const folder = mkdtempSync(join(tmpdir(), 'vault-demo-'));
-  if (isRoot()) chmodSync(folder, 0o711);   // root's server runs as nobody, who must pass through
+  if (isRoot()) chmodSync(folder, 0o711); // root's server runs as nobody, who must pass through
   try {
     await perform(folder, parts);
     write('\nEverything was as told. The vault, its database and its keys are gone again.\n');
@@ -40,17 +41,30 @@ export async function runDemo(parts: DemoParts): Promise<number> {
   }
 }
 
-async function perform(folder: string, { write, stop, processId, logger, postgresBinFolder }: DemoParts): Promise<void> {
+async function perform(
+  folder: string,
+  { write, stop, processId, logger, postgresBinFolder }: DemoParts,
+): Promise<void> {
   write('Starting a vault with a PostgreSQL of its own …\n');
   const upstream = await startDemoUpstream();
-  const vault = await startLocal(configOf(folder, postgresBinFolder, upstream), { logger, processId }).catch(async (error: unknown) => {
+  const vault = await startLocal(configOf(folder, postgresBinFolder, upstream), {
+    logger,
+    processId,
+  }).catch(async (error: unknown) => {
     await upstream.stop();
     throw error;
   });
-  const database = openDatabase({ url: vault.databaseUrl, poolMax: 2, onError: () => undefined });   // a statement that needs the connection reports its loss
+  // a statement that needs the connection reports its loss
+  const database = openDatabase({ url: vault.databaseUrl, poolMax: 2, onError: () => undefined });
   try {
-    write(`It runs on ${vault.url}. Every call below is a real one; each line with ✓ was checked.\n`);
-    await play(new Stage({ url: vault.url, dataFolder: vault.dataFolder, write, stop }), { db: database.db, url: vault.url, upstream });
+    write(
+      `It runs on ${vault.url}. Every call below is a real one; each line with ✓ was checked.\n`,
+    );
+    await play(new Stage({ url: vault.url, dataFolder: vault.dataFolder, write, stop }), {
+      db: database.db,
+      url: vault.url,
+      upstream,
+    });
   } finally {
     await database.close();
     await vault.stop();
@@ -58,10 +72,28 @@ async function perform(folder: string, { write, stop, processId, logger, postgre
   }
 }
 
-function configOf(dataFolder: string, postgresBinFolder: string | undefined, { allow }: DemoUpstream): LocalConfig {
+function configOf(
+  dataFolder: string,
+  postgresBinFolder: string | undefined,
+  { allow }: DemoUpstream,
+): LocalConfig {
   const { egress } = readConfig({ CREDVAULT_EGRESS_ALLOW: allow }, 'local', () => '').config;
   return {
-    mode: 'local', host: '127.0.0.1', port: 0, logLevel: 'fatal', operators: [], tokenFormat: 'fernet', poolMax: 16, namedStatements: true,
-    rateLimits: { address: 0, subject: 0 }, publicUrl: undefined, broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined }, egress, brokerCallsMax: 100, oauthRedirectUri: undefined, dataFolder, postgresBinFolder,
+    mode: 'local',
+    host: '127.0.0.1',
+    port: 0,
+    logLevel: 'fatal',
+    operators: [],
+    tokenFormat: 'fernet',
+    poolMax: 16,
+    namedStatements: true,
+    rateLimits: { address: 0, subject: 0 },
+    publicUrl: undefined,
+    broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined },
+    egress,
+    brokerCallsMax: 100,
+    oauthRedirectUri: undefined,
+    dataFolder,
+    postgresBinFolder,
   };
 }

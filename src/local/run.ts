@@ -1,4 +1,5 @@
-// `local`: the same vault with keys and a PostgreSQL of its own under one folder, on loopback. For trying it and for development.
+// `local`: the same vault with keys and a PostgreSQL of its own under one folder, on loopback. For
+// trying it and for development.
 import { rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
@@ -12,23 +13,47 @@ import { localAudience, localIssuer } from './token.ts';
 /** The file by which other commands find the running vault. */
 export const runFile = 'run.json';
 
-export interface LocalVault extends RunningVault { readonly dataFolder: string; readonly databaseUrl: string }
+export interface LocalVault extends RunningVault {
+  readonly dataFolder: string;
+  readonly databaseUrl: string;
+}
 
-/** Starts the embedded PostgreSQL, migrates, starts the vault and leaves run.json. Throws DataFolderBusy, LocalKeysInvalid. */
-export async function startLocal(config: LocalConfig, { logger, processId }: { logger: Logger; processId: number }): Promise<LocalVault> {
+/**
+ * Starts the embedded PostgreSQL, migrates, starts the vault and leaves run.json. Throws
+ * DataFolderBusy, LocalKeysInvalid.
+ */
+export async function startLocal(
+  config: LocalConfig,
+  { logger, processId }: { logger: Logger; processId: number },
+): Promise<LocalVault> {
   const dataFolder = resolve(config.dataFolder);
   const keys = localKeys(dataFolder);
   const postgres = await startLocalPostgres({
-    folder: postgresFolder(dataFolder), ...(config.postgresBinFolder === undefined ? {} : { binFolder: config.postgresBinFolder }),
+    folder: postgresFolder(dataFolder),
+    ...(config.postgresBinFolder === undefined ? {} : { binFolder: config.postgresBinFolder }),
   });
   try {
     await migrate(postgres.url);
     const vault = await startVault({
-      config, databaseUrl: postgres.url, rootKeys: keys.rootKeys, operators: [...config.operators, 'operator'], tls: undefined, trustedProxies: [], logger,
-      verification: { issuer: localIssuer, audience: localAudience, source: { secret: keys.jwtSecret } },
+      config,
+      databaseUrl: postgres.url,
+      rootKeys: keys.rootKeys,
+      operators: [...config.operators, 'operator'],
+      tls: undefined,
+      trustedProxies: [],
+      logger,
+      verification: {
+        issuer: localIssuer,
+        audience: localAudience,
+        source: { secret: keys.jwtSecret },
+      },
     });
     const path = join(dataFolder, runFile);
-    writeFileSync(path, `${JSON.stringify({ url: vault.url, databaseUrl: postgres.url, processId }, null, 2)}\n`, { mode: 0o600 });
+    writeFileSync(
+      path,
+      `${JSON.stringify({ url: vault.url, databaseUrl: postgres.url, processId }, null, 2)}\n`,
+      { mode: 0o600 },
+    );
     return {
       url: vault.url,
       brokerUrl: vault.brokerUrl,

@@ -1,4 +1,5 @@
-// Tokens of local mode: signed with the key in the data folder, for trying things out. In production an identity provider does this.
+// Tokens of local mode: signed with the key in the data folder, for trying things out. In
+// production an identity provider does this.
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SignJWT } from 'jose';
@@ -16,7 +17,11 @@ export class NoLocalVault extends Error {
 }
 
 /** A token of 12 hours for the subject, as the local vault accepts it. Throws NoLocalVault. */
-export async function localToken(dataFolder: string, subject: string, now: number): Promise<string> {
+export async function localToken(
+  dataFolder: string,
+  subject: string,
+  now: number,
+): Promise<string> {
   let secret: string;
   try {
     secret = readFileSync(join(resolve(dataFolder), 'jwt-secret'), 'utf8').trim();
@@ -25,6 +30,12 @@ export async function localToken(dataFolder: string, subject: string, now: numbe
     throw error;
   }
   const issuedAt = Math.floor(now / 1000);
-  return new SignJWT({}).setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).setSubject(subject).setIssuer(localIssuer).setAudience(localAudience)
-    .setIssuedAt(issuedAt).setExpirationTime(issuedAt + lifetimeSeconds).sign(new TextEncoder().encode(secret));
+  return new SignJWT({})
+    .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
+    .setSubject(subject)
+    .setIssuer(localIssuer)
+    .setAudience(localAudience)
+    .setIssuedAt(issuedAt)
+    .setExpirationTime(issuedAt + lifetimeSeconds)
+    .sign(new TextEncoder().encode(secret));
 }

@@ -1,17 +1,27 @@
-// What a replica does in SQL to deliver: take a webhook, read what is due, write what became of it. One replica at a time sends to a
-// webhook; its claim ends by itself when the replica dies. No transaction is open while something is sent.
+// What a replica does in SQL to deliver: take a webhook, read what is due, write what became of it.
+// One replica at a time sends to a webhook; its claim ends by itself when the replica dies. No
+// transaction is open while something is sent.
 import { sql } from 'kysely';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
 import type { DeliveryState, Outcome, SealedNotification, SealedWebhook } from './types.ts';
 
 /** A webhook that this replica may send to until its claim ends. */
-export interface Claimed extends SealedWebhook { readonly slug: string; readonly seal: Buffer; readonly claim: string; readonly refusesExposed: boolean }
+export interface Claimed extends SealedWebhook {
+  readonly slug: string;
+  readonly seal: Buffer;
+  readonly claim: string;
+  readonly refusesExposed: boolean;
+}
 
 /**
- * Claims webhooks for which something is due: at most one of each team, and none of the teams named, those first that waited longest.
+ * Claims webhooks for which something is due: at most one of each team, and none of the teams
+ * named, those first that waited longest.
  */
-export async function claimWebhooks(db: Db, of: { claim: string; limit: number; busyTeams: readonly TeamId[]; at: Date; until: Date }): Promise<Claimed[]> {
+export async function claimWebhooks(
+  db: Db,
+  of: { claim: string; limit: number; busyTeams: readonly TeamId[]; at: Date; until: Date },
+): Promise<Claimed[]> {
   const { claim, limit, busyTeams, at, until } = of;
   const { rows } = await sql<Claimed>`
     with free as materialized (
@@ -32,18 +42,34 @@ export async function claimWebhooks(db: Db, of: { claim: string; limit: number; 
   return rows;
 }
 
-export interface DueRow extends SealedNotification { readonly seal: Buffer; readonly attempts: number }
+export interface DueRow extends SealedNotification {
+  readonly seal: Buffer;
+  readonly attempts: number;
+}
 
 /** What waits longest for a webhook. */
-export async function findDue(executor: Executor, webhook: CredentialId, at: Date): Promise<DueRow | undefined> {
+export async function findDue(
+  executor: Executor,
+  webhook: CredentialId,
+  at: Date,
+): Promise<DueRow | undefined> {
   const { rows } = await sql<DueRow>`
     select id, webhook_id as webhook, team_id as team, type, subject_type as "subjectType", subject_id as "subjectId", due_at as "dueAt", at, data, seal, attempts
-    from notification where webhook_id = ${webhook} and state = 'pending' and next_attempt_at <= ${at} order by next_attempt_at, id limit 1`.execute(executor);
+    from notification where webhook_id = ${webhook} and state = 'pending' and next_attempt_at <= ${at} order by next_attempt_at, id limit 1`.execute(
+    executor,
+  );
   return rows[0];
 }
 
-/** Lets a webhook go; `change` is what its deliveries say about it. False when the claim was another's already. */
-export async function releaseWebhook(executor: Executor, { credential, claim }: Claimed, change: { pausedUntil: Date | null; failedAt?: Date; deliveredAt?: Date; goneAt?: Date }): Promise<boolean> {
+/**
+ * Lets a webhook go; `change` is what its deliveries say about it. False when the claim was
+ * another's already.
+ */
+export async function releaseWebhook(
+  executor: Executor,
+  { credential, claim }: Claimed,
+  change: { pausedUntil: Date | null; failedAt?: Date; deliveredAt?: Date; goneAt?: Date },
+): Promise<boolean> {
   const { rows } = await sql`
     update webhook set claim_id = null, claimed_until = null, paused_until = ${change.pausedUntil},
       failing_since = ${change.deliveredAt === undefined ? sql`coalesce(failing_since, ${change.failedAt ?? null}::timestamptz)` : sql`null`},
@@ -52,10 +78,20 @@ export async function releaseWebhook(executor: Executor, { credential, claim }: 
   return rows.length === 1;
 }
 
-export interface Ending { readonly state: DeliveryState; readonly outcome: Outcome; readonly attempts: number; readonly at: Date; readonly next: Date | null }
+export interface Ending {
+  readonly state: DeliveryState;
+  readonly outcome: Outcome;
+  readonly attempts: number;
+  readonly at: Date;
+  readonly next: Date | null;
+}
 
 /** Writes what became of an attempt, unless the message has ended meanwhile. */
-export async function writeOutcome(trx: Trx, id: NotificationId, { state, outcome, attempts, at, next }: Ending): Promise<void> {
+export async function writeOutcome(
+  trx: Trx,
+  id: NotificationId,
+  { state, outcome, attempts, at, next }: Ending,
+): Promise<void> {
   await sql`
     update notification set state = ${state}, outcome = ${outcome}, attempts = ${attempts}, last_attempt_at = ${at}, next_attempt_at = ${next},
       ended_at = ${state === 'pending' ? null : at}
@@ -63,7 +99,12 @@ export async function writeOutcome(trx: Trx, id: NotificationId, { state, outcom
 }
 
 /** Ends what else waits for a webhook that is gone for good. */
-export async function failPending(trx: Trx, webhook: CredentialId, outcome: Outcome, at: Date): Promise<void> {
+export async function failPending(
+  trx: Trx,
+  webhook: CredentialId,
+  outcome: Outcome,
+  at: Date,
+): Promise<void> {
   await sql`
     update notification set state = 'failed', outcome = ${outcome}, next_attempt_at = null, ended_at = ${at}
     where webhook_id = ${webhook} and state = 'pending'`.execute(trx);

@@ -1,5 +1,5 @@
-// Sends what waits in the outbox, on every replica: a bounded number at a time, never more than one to a webhook and two of a team, so
-// that a receiver which does not answer holds up nobody else.
+// Sends what waits in the outbox, on every replica: a bounded number at a time, never more than one
+// to a webhook and two of a team, so that a receiver which does not answer holds up nobody else.
 import { setTimeout as delay } from 'node:timers/promises';
 import { newId, type TeamId } from '../shared/ids.ts';
 import { type Claimed, claimWebhooks } from './claims.ts';
@@ -14,7 +14,10 @@ export interface DelivererParts extends DeliveryParts {
 const pollMsDefault = 1_000;
 const concurrency = 16;
 const perTeam = 2;
-/** A claim that outlives this was of a process that is gone: longer than an attempt, and the writing around it. */
+/**
+ * A claim that outlives this was of a process that is gone: longer than an attempt, and the writing
+ * around it.
+ */
 const claimMs = attemptMs * 4;
 
 /** Looks for webhooks with something due. */
@@ -25,7 +28,9 @@ export class Deliverer {
   #stopping = new AbortController();
   #rest = new AbortController();
   #isFailing = false;
-  constructor(parts: DelivererParts) { this.#parts = parts; }
+  constructor(parts: DelivererParts) {
+    this.#parts = parts;
+  }
 
   start(): void {
     this.#loop ??= this.#run();
@@ -49,7 +54,10 @@ export class Deliverer {
       this.#rest = new AbortController();
       const claimed = await this.#claim();
       for (const webhook of claimed) this.#begin(webhook);
-      if (claimed.length === 0) await delay(this.#parts.pollMs ?? pollMsDefault, undefined, { signal: this.#rest.signal }).catch(() => undefined);
+      if (claimed.length === 0)
+        await delay(this.#parts.pollMs ?? pollMsDefault, undefined, {
+          signal: this.#rest.signal,
+        }).catch(() => undefined);
     }
   }
 
@@ -59,7 +67,13 @@ export class Deliverer {
     if (limit <= 0) return [];
     try {
       const at = now();
-      const claimed = await claimWebhooks(db, { claim: newId(), limit, busyTeams: this.#busyTeams(), at: new Date(at), until: new Date(at + claimMs) });
+      const claimed = await claimWebhooks(db, {
+        claim: newId(),
+        limit,
+        busyTeams: this.#busyTeams(),
+        at: new Date(at),
+        until: new Date(at + claimMs),
+      });
       this.#isFailing = false;
       return claimed;
     } catch (error) {
@@ -70,8 +84,15 @@ export class Deliverer {
 
   #begin(webhook: Claimed): void {
     const attempt: Promise<void> = deliverNext(this.#parts, webhook)
-      .catch((error: unknown) => { this.#note(new Error('a notification could not be tried; it will be again', { cause: error })); })
-      .finally(() => { this.#underWay.delete(attempt); this.wake(); });
+      .catch((error: unknown) => {
+        this.#note(
+          new Error('a notification could not be tried; it will be again', { cause: error }),
+        );
+      })
+      .finally(() => {
+        this.#underWay.delete(attempt);
+        this.wake();
+      });
     this.#underWay.set(attempt, webhook.team);
   }
 

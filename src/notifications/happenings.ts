@@ -6,46 +6,100 @@ import { rotationFailureCountSql } from '../keys/service.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
 
-type Happened = Omit<Notice, 'type' | 'data'> & { readonly type: EventType; readonly reason: string | undefined };
+type Happened = Omit<Notice, 'type' | 'data'> & {
+  readonly type: EventType;
+  readonly reason: string | undefined;
+};
 
-/** What an event means for somebody outside; undefined for nothing. Asked for every event: it looks at names alone. */
-export function noticeOf({ action, decision, reason, team, target }: EventInput, at: Date): Happened | undefined {
+/**
+ * What an event means for somebody outside; undefined for nothing. Asked for every event: it looks
+ * at names alone.
+ */
+export function noticeOf(
+  { action, decision, reason, team, target }: EventInput,
+  at: Date,
+): Happened | undefined {
   const type = typeOf(action, decision, reason);
-  return type === undefined || team === undefined ? undefined : { team, type, subject: target, dueAt: at, reason };
+  return type === undefined || team === undefined
+    ? undefined
+    : { team, type, subject: target, dueAt: at, reason };
 }
 
-function typeOf(action: string, decision: EventInput['decision'], reason: string | undefined): EventType | undefined {
+function typeOf(
+  action: string,
+  decision: EventInput['decision'],
+  reason: string | undefined,
+): EventType | undefined {
   switch (action) {
-    case 'key.rotationEnd': case 'key.rotationCancel': return 'key.rotationEnded';
-    case 'key.markCompromised': return 'credential.exposed';
+    case 'key.rotationEnd':
+    case 'key.rotationCancel':
+      return 'key.rotationEnded';
+    case 'key.markCompromised':
+      return 'credential.exposed';
     // A provider that cannot be reached is asked again by itself: that is no end.
-    case 'oauth.refresh': return decision === 'deny' && reason !== 'unavailable' ? 'credential.refreshFailed' : undefined;
-    default: return undefined;
+    case 'oauth.refresh':
+      return decision === 'deny' && reason !== 'unavailable'
+        ? 'credential.refreshFailed'
+        : undefined;
+    default:
+      return undefined;
   }
 }
 
-/** The notice with its data, read where it happened; undefined where it happened to a thing of another team's. */
-export async function describe(executor: Executor, happened: Happened): Promise<Notice | undefined> {
+/**
+ * The notice with its data, read where it happened; undefined where it happened to a thing of
+ * another team's.
+ */
+export async function describe(
+  executor: Executor,
+  happened: Happened,
+): Promise<Notice | undefined> {
   const { reason, ...notice } = happened;
   const data = await dataOf(executor, happened, reason);
   return data === undefined ? undefined : { ...notice, data };
 }
 
-async function dataOf(executor: Executor, { type, subject, team }: Happened, reason: string | undefined): Promise<JsonObject | undefined> {
+async function dataOf(
+  executor: Executor,
+  { type, subject, team }: Happened,
+  reason: string | undefined,
+): Promise<JsonObject | undefined> {
   switch (type) {
     case 'key.rotationEnded': {
-      const { rows: [row] } = await sql<{ state: string; toKey: string; total: number; done: number; failed: number }>`
+      const {
+        rows: [row],
+      } = await sql<{ state: string; toKey: string; total: number; done: number; failed: number }>`
         select rotation.state, rotation.to_key_id as "toKey", rotation.total, rotation.done, ${rotationFailureCountSql} as failed
-        from key_rotation rotation where rotation.team_id = ${team.id} and rotation.id = ${subject.id}`.execute(executor);
+        from key_rotation rotation where rotation.team_id = ${team.id} and rotation.id = ${subject.id}`.execute(
+        executor,
+      );
       return row && { rotation: { id: subject.id, ...row } };
     }
     case 'credential.exposed': {
-      const { rows: [row] } = await sql<{ version: number }>`select version from data_key where team_id = ${team.id} and id = ${subject.id}`.execute(executor);
+      const {
+        rows: [row],
+      } = await sql<{
+        version: number;
+      }>`select version from data_key where team_id = ${team.id} and id = ${subject.id}`.execute(
+        executor,
+      );
       return row && { key: { id: subject.id, ...row } };
     }
     default: {
-      const { rows: [row] } = await sql<{ name: string; type: string }>`select name, type from credential where team_id = ${team.id} and id = ${subject.id}`.execute(executor);
-      return row && { credential: { id: subject.id, ...row }, ...(reason === undefined ? {} : { reason }) };
+      const {
+        rows: [row],
+      } = await sql<{
+        name: string;
+        type: string;
+      }>`select name, type from credential where team_id = ${team.id} and id = ${subject.id}`.execute(
+        executor,
+      );
+      return (
+        row && {
+          credential: { id: subject.id, ...row },
+          ...(reason === undefined ? {} : { reason }),
+        }
+      );
     }
   }
 }

@@ -1,5 +1,5 @@
-// Looks every minute for what comes by time, and takes in what is seen in passing: rows whose seal does not hold. Beside the request that
-// met them, so that its answer takes as long as any other.
+// Looks every minute for what comes by time, and takes in what is seen in passing: rows whose seal
+// does not hold. Beside the request that met them, so that its answer takes as long as any other.
 import type { Db } from '../db/client.ts';
 import type { Denial } from '../http/authorize.ts';
 import type { TeamId } from '../shared/ids.ts';
@@ -31,12 +31,21 @@ export class Lookout {
   constructor(parts: LookoutParts) {
     this.#parts = parts;
     this.#periodic = new Periodic({
-      run: () => this.run(), everyMs: parts.everyMs ?? everyMsDefault,
-      onFailure: (cause) => { parts.onError(new Error('the look for what is to be told failed; it is tried again in a minute', { cause })); },
+      run: () => this.run(),
+      everyMs: parts.everyMs ?? everyMsDefault,
+      onFailure: (cause) => {
+        parts.onError(
+          new Error('the look for what is to be told failed; it is tried again in a minute', {
+            cause,
+          }),
+        );
+      },
     });
   }
 
-  start(): void { this.#periodic.start(); }
+  start(): void {
+    this.#periodic.start();
+  }
 
   /** Waits for what is being looked at and written. */
   async stop(): Promise<void> {
@@ -50,7 +59,10 @@ export class Lookout {
     return tellWhatIsDue(db, outbox, new Date(now()), () => this.#periodic.isStopping);
   }
 
-  /** Takes a refusal because of a broken seal: told once for each row and day, up to a bound for each team. Never throws, never waits. */
+  /**
+   * Takes a refusal because of a broken seal: told once for each row and day, up to a bound for
+   * each team. Never throws, never waits.
+   */
   brokenSeal({ team, target, action }: Pick<Denial, 'team' | 'target' | 'action'>): void {
     if (team === undefined || this.#periodic.isStopping) return;
     const { db, outbox, now, onError } = this.#parts;
@@ -62,9 +74,25 @@ export class Lookout {
     const row = `${target.type} ${target.id}`;
     if (seen.has(row) || seen.size >= rowsPerDay) return;
     seen.add(row);
-    const writing: Promise<void> = outbox.put(db, [{ team, type: 'row.sealBroken', subject: target, dueAt: new Date(day * dayMs), data: { row: { ...target }, action } }])
-      .then(() => undefined, (error: unknown) => { onError(new Error('a broken seal could not be told', { cause: error })); })
-      .finally(() => { this.#writing.delete(writing); });
+    const writing: Promise<void> = outbox
+      .put(db, [
+        {
+          team,
+          type: 'row.sealBroken',
+          subject: target,
+          dueAt: new Date(day * dayMs),
+          data: { row: { ...target }, action },
+        },
+      ])
+      .then(
+        () => undefined,
+        (error: unknown) => {
+          onError(new Error('a broken seal could not be told', { cause: error }));
+        },
+      )
+      .finally(() => {
+        this.#writing.delete(writing);
+      });
     this.#writing.add(writing);
   }
 }

@@ -1,5 +1,6 @@
-// The outbox: what is to be told is written down where it happens, in the transaction of what it tells of, and sent later by whichever
-// replica comes to it. What happened is learnt from the trail's own door: nothing is told that does not stand there.
+// The outbox: what is to be told is written down where it happens, in the transaction of what it
+// tells of, and sent later by whichever replica comes to it. What happened is learnt from the
+// trail's own door: nothing is told that does not stand there.
 import type { EventInput } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Executor } from '../db/client.ts';
@@ -20,45 +21,89 @@ export class Outbox {
     this.#now = now;
   }
 
-  /** Tells what these events of the trail mean for somebody outside, on the executor on which they were recorded. */
+  /**
+   * Tells what these events of the trail mean for somebody outside, on the executor on which they
+   * were recorded.
+   */
   readonly tell = async (executor: Executor, events: readonly EventInput[]): Promise<void> => {
     const at = new Date(this.#now());
     const happened = events.flatMap((event) => noticeOf(event, at) ?? []);
     if (happened.length === 0) return;
-    const subscribed = await repository.listSubscribed(executor, [...new Set(happened.map(({ team }) => team.id))]);
-    const wanted = happened.filter(({ team, type }) => subscribed.some((each) => each.team === team.id && each.events.includes(type)));
+    const subscribed = await repository.listSubscribed(executor, [
+      ...new Set(happened.map(({ team }) => team.id)),
+    ]);
+    const wanted = happened.filter(({ team, type }) =>
+      subscribed.some((each) => each.team === team.id && each.events.includes(type)),
+    );
     const notices: Notice[] = [];
-    for (const each of wanted) notices.push(...[await describe(executor, each) ?? []].flat());
-    if (notices.length > 0) await this.#write(executor, notices, subscribed, { isRefusalKept: true });
+    for (const each of wanted) notices.push(...[(await describe(executor, each)) ?? []].flat());
+    if (notices.length > 0)
+      await this.#write(executor, notices, subscribed, { isRefusalKept: true });
   };
 
-  /** Puts notices into the outbox, for every webhook of their team that asks for them and has room. Returns how many messages that made. */
+  /**
+   * Puts notices into the outbox, for every webhook of their team that asks for them and has room.
+   * Returns how many messages that made.
+   */
   async put(executor: Executor, notices: readonly Notice[]): Promise<number> {
     if (notices.length === 0) return 0;
-    return this.#write(executor, notices, await repository.listSubscribed(executor, [...new Set(notices.map(({ team }) => team.id))]), { isRefusalKept: false });
+    return this.#write(
+      executor,
+      notices,
+      await repository.listSubscribed(executor, [...new Set(notices.map(({ team }) => team.id))]),
+      { isRefusalKept: false },
+    );
   }
 
   /** Puts one notice into the outbox of one webhook, whatever it asks for. */
-  async putFor(executor: Executor, webhook: repository.SubscribedRow['webhook'], notice: Notice): Promise<NotificationId> {
+  async putFor(
+    executor: Executor,
+    webhook: repository.SubscribedRow['webhook'],
+    notice: Notice,
+  ): Promise<NotificationId> {
     const row = this.#sealed(notice, webhook, false);
     await repository.insertNotifications(executor, [row]);
     return row.id;
   }
 
-  /** What happens once and finds no room is kept as failed, to be seen; what comes by time is found again. */
-  async #write(executor: Executor, notices: readonly Notice[], subscribed: readonly repository.SubscribedRow[], { isRefusalKept }: { isRefusalKept: boolean }): Promise<number> {
-    const rows = subscribed.flatMap(({ webhook, team, events, pending }) => notices
-      .filter((notice) => notice.team.id === team && events.includes(notice.type))
-      .map((notice, index) => this.#sealed(notice, webhook, pending + index >= pendingMax)))
+  /**
+   * What happens once and finds no room is kept as failed, to be seen; what comes by time is found
+   * again.
+   */
+  async #write(
+    executor: Executor,
+    notices: readonly Notice[],
+    subscribed: readonly repository.SubscribedRow[],
+    { isRefusalKept }: { isRefusalKept: boolean },
+  ): Promise<number> {
+    const rows = subscribed
+      .flatMap(({ webhook, team, events, pending }) =>
+        notices
+          .filter((notice) => notice.team.id === team && events.includes(notice.type))
+          .map((notice, index) => this.#sealed(notice, webhook, pending + index >= pendingMax)),
+      )
       .filter(({ isRefused }) => !isRefused || isRefusalKept);
     return rows.length === 0 ? 0 : repository.insertNotifications(executor, rows);
   }
 
-  #sealed({ team, type, subject, dueAt, data }: Notice, webhook: repository.SubscribedRow['webhook'], isRefused: boolean): repository.NotificationWrite {
+  #sealed(
+    { team, type, subject, dueAt, data }: Notice,
+    webhook: repository.SubscribedRow['webhook'],
+    isRefused: boolean,
+  ): repository.NotificationWrite {
     const row = {
-      id: newId<NotificationId>(), webhook, team: team.id, type, subjectType: subject.type, subjectId: subject.id, dueAt, at: new Date(this.#now()), data: { team: team.slug, ...data },
+      id: newId<NotificationId>(),
+      webhook,
+      team: team.id,
+      type,
+      subjectType: subject.type,
+      subjectId: subject.id,
+      dueAt,
+      at: new Date(this.#now()),
+      data: { team: team.slug, ...data },
     };
-    // SECURITY: without its seal whoever writes to the database would have the vault sign messages of his own.
+    // SECURITY: without its seal whoever writes to the database would have the vault sign messages
+    // of his own.
     return { ...row, seal: sealNotification(this.#keyring, row), isRefused };
   }
 }

@@ -5,13 +5,29 @@ import type { CredentialId, NotificationId, SubjectId, TeamId } from '../shared/
 import type { DeliveryState, Outcome, SealedNotification } from './types.ts';
 
 export interface WebhookRow {
-  readonly credential: CredentialId; readonly name: string; readonly team: TeamId; readonly events: readonly string[]; readonly revision: number; readonly seal: Buffer;
-  readonly pending: number; readonly pausedUntil: Date | null; readonly failingSince: Date | null; readonly deliveredAt: Date | null; readonly goneAt: Date | null;
-  readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+  readonly credential: CredentialId;
+  readonly name: string;
+  readonly team: TeamId;
+  readonly events: readonly string[];
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly pending: number;
+  readonly pausedUntil: Date | null;
+  readonly failingSince: Date | null;
+  readonly deliveredAt: Date | null;
+  readonly goneAt: Date | null;
+  readonly createdAt: Date;
+  readonly createdBy: string;
+  readonly updatedAt: Date;
+  readonly updatedBy: string;
 }
 
 /** The webhooks of a team whose credential lives, or the one of a credential. */
-export async function listWebhooks(executor: Executor, team: TeamId, { credential, limit }: { credential?: CredentialId; limit: number }): Promise<WebhookRow[]> {
+export async function listWebhooks(
+  executor: Executor,
+  team: TeamId,
+  { credential, limit }: { credential?: CredentialId; limit: number },
+): Promise<WebhookRow[]> {
   const { rows } = await sql<WebhookRow>`
     select webhook.credential_id as credential, credential.name, webhook.team_id as team, webhook.events, webhook.revision, webhook.seal,
       (select count(*) from notification where notification.webhook_id = webhook.credential_id and notification.state = 'pending') as pending,
@@ -26,18 +42,37 @@ export async function listWebhooks(executor: Executor, team: TeamId, { credentia
 
 /** Locks a living team: its webhooks change one after the other. False when it is gone. */
 export async function lockTeam(trx: Trx, team: TeamId): Promise<boolean> {
-  const { rows } = await sql`select 1 from team where id = ${team} and deleted_at is null for no key update`.execute(trx);
+  const { rows } =
+    await sql`select 1 from team where id = ${team} and deleted_at is null for no key update`.execute(
+      trx,
+    );
   return rows.length === 1;
 }
 
-/** Holds a living credential of the team where it is to the end of the transaction. False when it is gone. */
-export async function holdCredential(trx: Trx, team: TeamId, credential: CredentialId): Promise<boolean> {
-  const { rows } = await sql`select 1 from credential where id = ${credential} and team_id = ${team} and state <> 'deleted' for key share`.execute(trx);
+/**
+ * Holds a living credential of the team where it is to the end of the transaction. False when it is
+ * gone.
+ */
+export async function holdCredential(
+  trx: Trx,
+  team: TeamId,
+  credential: CredentialId,
+): Promise<boolean> {
+  const { rows } =
+    await sql`select 1 from credential where id = ${credential} and team_id = ${team} and state <> 'deleted' for key share`.execute(
+      trx,
+    );
   return rows.length === 1;
 }
 
 export interface WebhookWrite {
-  readonly credential: CredentialId; readonly team: TeamId; readonly events: readonly string[]; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+  readonly credential: CredentialId;
+  readonly team: TeamId;
+  readonly events: readonly string[];
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly by: SubjectId;
+  readonly at: Date;
 }
 
 /** Writes a webhook, made or changed; what stood in the way of deliveries is forgotten. */
@@ -46,38 +81,75 @@ export async function writeWebhook(trx: Trx, row: WebhookWrite): Promise<void> {
     insert into webhook (credential_id, team_id, events, revision, seal, created_at, created_by, updated_at, updated_by)
     values (${row.credential}, ${row.team}, ${row.events}::text[], ${row.revision}, ${row.seal}, ${row.at}, ${row.by}, ${row.at}, ${row.by})
     on conflict on constraint webhook_pkey do update set events = excluded.events, revision = excluded.revision, seal = excluded.seal,
-      updated_at = excluded.updated_at, updated_by = excluded.updated_by, paused_until = null, failing_since = null, gone_at = null`.execute(trx);
+      updated_at = excluded.updated_at, updated_by = excluded.updated_by, paused_until = null, failing_since = null, gone_at = null`.execute(
+    trx,
+  );
 }
 
 /** Removes a webhook with its messages. */
-export async function deleteWebhook(trx: Trx, team: TeamId, credential: CredentialId): Promise<void> {
-  await trx.deleteFrom('webhook').where('team_id', '=', team).where('credential_id', '=', credential).execute();
+export async function deleteWebhook(
+  trx: Trx,
+  team: TeamId,
+  credential: CredentialId,
+): Promise<void> {
+  await trx
+    .deleteFrom('webhook')
+    .where('team_id', '=', team)
+    .where('credential_id', '=', credential)
+    .execute();
 }
 
-/** Where a team has so many webhooks, those of deleted credentials go with their messages; which they were. */
+/**
+ * Where a team has so many webhooks, those of deleted credentials go with their messages; which
+ * they were.
+ */
 export async function dropDeleted(trx: Trx, team: TeamId, max: number): Promise<CredentialId[]> {
   const { rows } = await sql<{ id: CredentialId }>`
     delete from webhook using credential where webhook.team_id = ${team} and credential.id = webhook.credential_id and credential.state = 'deleted'
-      and (select count(*) from webhook counted where counted.team_id = ${team}) >= ${max} returning webhook.credential_id as id`.execute(trx);
+      and (select count(*) from webhook counted where counted.team_id = ${team}) >= ${max} returning webhook.credential_id as id`.execute(
+    trx,
+  );
   return rows.map(({ id }) => id);
 }
 
-export interface SubscribedRow { readonly webhook: CredentialId; readonly team: TeamId; readonly events: readonly string[]; readonly pending: number }
+export interface SubscribedRow {
+  readonly webhook: CredentialId;
+  readonly team: TeamId;
+  readonly events: readonly string[];
+  readonly pending: number;
+}
 
-/** The webhooks of these teams to which something can be sent, with what they ask for and how much waits for them already. */
-export async function listSubscribed(executor: Executor, teams: readonly TeamId[]): Promise<SubscribedRow[]> {
+/**
+ * The webhooks of these teams to which something can be sent, with what they ask for and how much
+ * waits for them already.
+ */
+export async function listSubscribed(
+  executor: Executor,
+  teams: readonly TeamId[],
+): Promise<SubscribedRow[]> {
   const { rows } = await sql<SubscribedRow>`
     select webhook.credential_id as webhook, webhook.team_id as team, webhook.events,
       (select count(*) from notification where notification.webhook_id = webhook.credential_id and notification.state = 'pending') as pending
     from webhook join credential on credential.id = webhook.credential_id and credential.team_id = webhook.team_id and credential.state <> 'deleted'
-    where webhook.team_id = any (${teams}::uuid[]) and webhook.gone_at is null order by webhook.credential_id`.execute(executor);
+    where webhook.team_id = any (${teams}::uuid[]) and webhook.gone_at is null order by webhook.credential_id`.execute(
+    executor,
+  );
   return rows;
 }
 
-export type NotificationWrite = SealedNotification & { readonly seal: Buffer; readonly isRefused: boolean };
+export type NotificationWrite = SealedNotification & {
+  readonly seal: Buffer;
+  readonly isRefused: boolean;
+};
 
-/** Puts messages into the outbox; one that stands there already, in whatever state, is left as it is. `isRefused`: it is only remembered, as failed. */
-export async function insertNotifications(executor: Executor, rows: readonly NotificationWrite[]): Promise<number> {
+/**
+ * Puts messages into the outbox; one that stands there already, in whatever state, is left as it
+ * is. `isRefused`: it is only remembered, as failed.
+ */
+export async function insertNotifications(
+  executor: Executor,
+  rows: readonly NotificationWrite[],
+): Promise<number> {
   const of = <T>(column: (row: NotificationWrite) => T): T[] => rows.map(column);
   const { rows: made } = await sql`
     insert into notification (id, webhook_id, team_id, type, subject_type, subject_id, due_at, at, data, seal, state, next_attempt_at, ended_at, outcome)
@@ -92,12 +164,26 @@ export async function insertNotifications(executor: Executor, rows: readonly Not
 }
 
 export interface DeliveryRow {
-  readonly id: NotificationId; readonly type: string; readonly subjectType: string; readonly subjectId: string; readonly state: DeliveryState; readonly attempts: number;
-  readonly outcome: Outcome | null; readonly at: Date; readonly lastAttemptAt: Date | null; readonly nextAttemptAt: Date | null; readonly endedAt: Date | null;
+  readonly id: NotificationId;
+  readonly type: string;
+  readonly subjectType: string;
+  readonly subjectId: string;
+  readonly state: DeliveryState;
+  readonly attempts: number;
+  readonly outcome: Outcome | null;
+  readonly at: Date;
+  readonly lastAttemptAt: Date | null;
+  readonly nextAttemptAt: Date | null;
+  readonly endedAt: Date | null;
 }
 
 /** Messages to one webhook, newest first. */
-export async function listDeliveries(executor: Executor, team: TeamId, webhook: CredentialId, page: { limit: number; before: string | undefined }): Promise<DeliveryRow[]> {
+export async function listDeliveries(
+  executor: Executor,
+  team: TeamId,
+  webhook: CredentialId,
+  page: { limit: number; before: string | undefined },
+): Promise<DeliveryRow[]> {
   const { rows } = await sql<DeliveryRow>`
     select id, type, subject_type as "subjectType", subject_id as "subjectId", state, attempts, outcome, at, last_attempt_at as "lastAttemptAt",
       next_attempt_at as "nextAttemptAt", ended_at as "endedAt"
@@ -107,8 +193,13 @@ export async function listDeliveries(executor: Executor, team: TeamId, webhook: 
 }
 
 /** How many tests wait for a webhook. */
-export async function countPendingTests(executor: Executor, webhook: CredentialId): Promise<number> {
+export async function countPendingTests(
+  executor: Executor,
+  webhook: CredentialId,
+): Promise<number> {
   const { rows } = await sql<{ count: number }>`
-    select count(*) as count from notification where webhook_id = ${webhook} and state = 'pending' and type = 'webhook.test'`.execute(executor);
+    select count(*) as count from notification where webhook_id = ${webhook} and state = 'pending' and type = 'webhook.test'`.execute(
+    executor,
+  );
   return rows[0]?.count ?? 0;
 }

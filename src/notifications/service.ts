@@ -1,5 +1,6 @@
-// Webhooks, as people ask for them: which credential of type webhook gets which of the team's notifications, and what became of them.
-// Where to send and with which secret is the credential's; there is no secret here.
+// Webhooks, as people ask for them: which credential of type webhook gets which of the team's
+// notifications, and what became of them. Where to send and with which secret is the credential's;
+// there is no secret here.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { CredentialsService } from '../credentials/service.ts';
@@ -8,7 +9,12 @@ import type { Db } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
 import type { Page } from '../http/paging.ts';
-import { checkRevision, type ExpectedRevision, preconditionFailed, preconditionRequired } from '../http/preconditions.ts';
+import {
+  checkRevision,
+  type ExpectedRevision,
+  preconditionFailed,
+  preconditionRequired,
+} from '../http/preconditions.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId } from '../shared/ids.ts';
 import type { Outbox } from './outbox.ts';
@@ -17,7 +23,14 @@ import type { DeliveryRow, WebhookRow } from './repository.ts';
 import { type EventType, eventTypes, sealWebhook, webhookSealHolds } from './types.ts';
 
 export type { DeliveryRow, WebhookRow } from './repository.ts';
-export { notificationSealHolds, type SealedNotification, type SealedWebhook, sealNotification, sealWebhook, webhookSealHolds } from './types.ts';
+export {
+  notificationSealHolds,
+  type SealedNotification,
+  type SealedWebhook,
+  sealNotification,
+  sealWebhook,
+  webhookSealHolds,
+} from './types.ts';
 
 export interface WebhooksParts {
   readonly db: Db;
@@ -37,7 +50,9 @@ const testRetrySeconds = 60;
 /** What is asked of webhooks. */
 export class WebhooksService {
   readonly #parts: WebhooksParts;
-  constructor(parts: WebhooksParts) { this.#parts = parts; }
+  constructor(parts: WebhooksParts) {
+    this.#parts = parts;
+  }
 
   /** The team's webhooks; one whose row was changed past the service is left out. */
   async listWebhooks(team: TeamRef): Promise<WebhookRow[]> {
@@ -47,17 +62,28 @@ export class WebhooksService {
 
   /** One webhook. Throws notFound. */
   async getWebhook(team: TeamRef, credential: string): Promise<WebhookRow> {
-    const rows = isId<CredentialId>(credential) ? await repository.listWebhooks(this.#parts.db, team.id, { credential, limit: 1 }) : [];
+    const rows = isId<CredentialId>(credential)
+      ? await repository.listWebhooks(this.#parts.db, team.id, { credential, limit: 1 })
+      : [];
     const row = rows[0];
-    if (row === undefined || !webhookSealHolds(this.#parts.keyring, row, row.seal)) throw notFound();
+    if (row === undefined || !webhookSealHolds(this.#parts.keyring, row, row.seal))
+      throw notFound();
     return row;
   }
 
   /**
-   * Sends the team's notifications of these kinds to a credential of type webhook from now on; what stood in the way of deliveries is forgotten.
-   * `expected` is asked for only of a webhook that is there. Throws notFound, invalidRequest, preconditionRequired, preconditionFailed, stateConflict.
+   * Sends the team's notifications of these kinds to a credential of type webhook from now on; what
+   * stood in the way of deliveries is forgotten. `expected` is asked for only of a webhook that is
+   * there. Throws notFound, invalidRequest, preconditionRequired, preconditionFailed,
+   * stateConflict.
    */
-  async putWebhook(caller: Caller, team: TeamRef, id: string, events: readonly EventType[], expected: ExpectedRevision | undefined): Promise<WebhookRow> {
+  async putWebhook(
+    caller: Caller,
+    team: TeamRef,
+    id: string,
+    events: readonly EventType[],
+    expected: ExpectedRevision | undefined,
+  ): Promise<WebhookRow> {
     const { db, keyring, audit, credentials, now } = this.#parts;
     const { id: credential, type } = await credentials.getCredential(team, id);
     if (type !== 'webhook') throw invalid('/params/credential', 'notAWebhook');
@@ -65,8 +91,13 @@ export class WebhooksService {
     const wanted = eventTypes.filter((event) => events.includes(event));
     try {
       await db.transaction().execute(async (trx) => {
-        // It may have been given away since it was looked at, and then it is the other team's webhook or nobody's.
-        if (!await repository.lockTeam(trx, team.id) || !await repository.holdCredential(trx, team.id, credential)) throw notFound();
+        // It may have been given away since it was looked at, and then it is the other team's
+        // webhook or nobody's.
+        if (
+          !(await repository.lockTeam(trx, team.id)) ||
+          !(await repository.holdCredential(trx, team.id, credential))
+        )
+          throw notFound();
         const all = await repository.listWebhooks(trx, team.id, { limit: webhooksMax });
         const before = all.find((each) => each.credential === credential);
         if (before !== undefined) {
@@ -74,14 +105,41 @@ export class WebhooksService {
           checkRevision(expected, before.revision);
         } else {
           if (expected !== undefined && expected !== 'any') throw preconditionFailed();
-          if (all.length >= webhooksMax) throw new AppError('stateConflict', `A team has at most ${webhooksMax} webhooks.`);
-          // SECURITY: those of deleted credentials count: they come back with them, and every event is written once for each.
+          if (all.length >= webhooksMax)
+            throw new AppError('stateConflict', `A team has at most ${webhooksMax} webhooks.`);
+          // SECURITY: those of deleted credentials count: they come back with them, and every event
+          // is written once for each.
           const dropped = await repository.dropDeleted(trx, team.id, webhooksMax);
-          await audit.record(trx, ...dropped.map((each) => ({ caller, team, action: 'webhook.remove', target: credentialTarget(each), reason: 'credentialDeleted' })));
+          await audit.record(
+            trx,
+            ...dropped.map((each) => ({
+              caller,
+              team,
+              action: 'webhook.remove',
+              target: credentialTarget(each),
+              reason: 'credentialDeleted',
+            })),
+          );
         }
-        const sealed = { credential, team: team.id, events: wanted, revision: (before?.revision ?? 0) + 1 };
-        await repository.writeWebhook(trx, { ...sealed, seal: sealWebhook(keyring, sealed), by: caller.subject, at });
-        await audit.record(trx, { caller, team, action: before === undefined ? 'webhook.add' : 'webhook.change', target: credentialTarget(credential), details: { events: wanted } });
+        const sealed = {
+          credential,
+          team: team.id,
+          events: wanted,
+          revision: (before?.revision ?? 0) + 1,
+        };
+        await repository.writeWebhook(trx, {
+          ...sealed,
+          seal: sealWebhook(keyring, sealed),
+          by: caller.subject,
+          at,
+        });
+        await audit.record(trx, {
+          caller,
+          team,
+          action: before === undefined ? 'webhook.add' : 'webhook.change',
+          target: credentialTarget(credential),
+          details: { events: wanted },
+        });
       });
     } catch (error) {
       throw isUniqueViolation(error, 'webhook_pkey') ? preconditionFailed() : error;
@@ -89,42 +147,87 @@ export class WebhooksService {
     return this.getWebhook(team, credential);
   }
 
-  /** Sends nothing there any more, and forgets what waits and what was sent. The credential stays. Throws notFound, preconditionFailed. */
-  async deleteWebhook(caller: Caller, team: TeamRef, id: string, expected: ExpectedRevision): Promise<void> {
+  /**
+   * Sends nothing there any more, and forgets what waits and what was sent. The credential stays.
+   * Throws notFound, preconditionFailed.
+   */
+  async deleteWebhook(
+    caller: Caller,
+    team: TeamRef,
+    id: string,
+    expected: ExpectedRevision,
+  ): Promise<void> {
     const { db, audit } = this.#parts;
     await db.transaction().execute(async (trx) => {
-      if (!isId<CredentialId>(id) || !await repository.lockTeam(trx, team.id)) throw notFound();
+      if (!isId<CredentialId>(id) || !(await repository.lockTeam(trx, team.id))) throw notFound();
       // One whose seal does not hold can be removed too.
       const [row] = await repository.listWebhooks(trx, team.id, { credential: id, limit: 1 });
       if (row === undefined) throw notFound();
       checkRevision(expected, row.revision);
       await repository.deleteWebhook(trx, team.id, id);
-      await audit.record(trx, { caller, team, action: 'webhook.remove', target: credentialTarget(id) });
+      await audit.record(trx, {
+        caller,
+        team,
+        action: 'webhook.remove',
+        target: credentialTarget(id),
+      });
     });
   }
 
-  /** Puts a test message into the outbox. Throws notFound, stateConflict for a receiver that is gone, rateLimited. */
+  /**
+   * Puts a test message into the outbox. Throws notFound, stateConflict for a receiver that is
+   * gone, rateLimited.
+   */
   async testWebhook(caller: Caller, team: TeamRef, id: string): Promise<DeliveryRow> {
     const { db, audit, outbox, now } = this.#parts;
     const { credential, goneAt, name } = await this.getWebhook(team, id);
-    if (goneAt !== null) throw new AppError('stateConflict', 'The receiver said that it is gone; put the webhook again first.');
+    if (goneAt !== null)
+      throw new AppError(
+        'stateConflict',
+        'The receiver said that it is gone; put the webhook again first.',
+      );
     const made = await db.transaction().execute(async (trx) => {
       await repository.lockTeam(trx, team.id);
       // SECURITY: tests dial for their caller; who asks for more than are answered waits.
-      if (await repository.countPendingTests(trx, credential) >= pendingTestsMax) throw new AppError('rateLimited', 'Tests are waiting for this webhook already.', { retryAfterSeconds: testRetrySeconds });
-      const notification = await outbox.putFor(trx, credential, { team, type: 'webhook.test', subject: credentialTarget(credential), dueAt: new Date(now()), data: { credential: { id: credential, name, type: 'webhook' } } });
-      await audit.record(trx, { caller, team, action: 'webhook.test', target: credentialTarget(credential), details: { notification } });
+      if ((await repository.countPendingTests(trx, credential)) >= pendingTestsMax)
+        throw new AppError('rateLimited', 'Tests are waiting for this webhook already.', {
+          retryAfterSeconds: testRetrySeconds,
+        });
+      const notification = await outbox.putFor(trx, credential, {
+        team,
+        type: 'webhook.test',
+        subject: credentialTarget(credential),
+        dueAt: new Date(now()),
+        data: { credential: { id: credential, name, type: 'webhook' } },
+      });
+      await audit.record(trx, {
+        caller,
+        team,
+        action: 'webhook.test',
+        target: credentialTarget(credential),
+        details: { notification },
+      });
       return notification;
     });
     this.#parts.wake();
-    const [row] = (await repository.listDeliveries(db, team.id, credential, { limit: pendingTestsMax * 2, before: undefined })).filter((each) => each.id === made);
+    const [row] = (
+      await repository.listDeliveries(db, team.id, credential, {
+        limit: pendingTestsMax * 2,
+        before: undefined,
+      })
+    ).filter((each) => each.id === made);
     if (row === undefined) throw notFound();
     return row;
   }
 
-  /** Messages to a webhook, newest first; one more than the page, for the cursor. Throws notFound. */
+  /**
+   * Messages to a webhook, newest first; one more than the page, for the cursor. Throws notFound.
+   */
   async listDeliveries(team: TeamRef, id: string, page: Page): Promise<DeliveryRow[]> {
     const { credential } = await this.getWebhook(team, id);
-    return repository.listDeliveries(this.#parts.db, team.id, credential, { limit: page.limit + 1, before: page.after?.[0] });
+    return repository.listDeliveries(this.#parts.db, team.id, credential, {
+      limit: page.limit + 1,
+      before: page.after?.[0],
+    });
   }
 }

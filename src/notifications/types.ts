@@ -1,19 +1,43 @@
-// What the vault tells of, and the seals of the two tables. A notification carries names, ids, counts and times, never a value.
+// What the vault tells of, and the seals of the two tables. A notification carries names, ids,
+// counts and times, never a value.
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 
 /** What a webhook can ask for, in the order in which lists show it. */
 export const eventTypes = [
-  'credential.expiring', 'credential.expired', 'credential.rotationDue', 'credential.refreshFailed', 'credential.exposed', 'key.rotationEnded', 'key.overdue', 'row.sealBroken',
+  'credential.expiring',
+  'credential.expired',
+  'credential.rotationDue',
+  'credential.refreshFailed',
+  'credential.exposed',
+  'key.rotationEnded',
+  'key.overdue',
+  'row.sealBroken',
 ] as const;
 export type EventType = (typeof eventTypes)[number];
 /** Beside these, what is sent to a webhook because somebody asked for it. */
 export type NotificationType = EventType | 'webhook.test';
 
-/** What became of the last attempt. `name` is one answer for a host that does not exist and one that may not be dialled. */
+/**
+ * What became of the last attempt. `name` is one answer for a host that does not exist and one that
+ * may not be dialled.
+ */
 export const outcomes = [
-  'ok', 'name', 'connect', 'tls', 'timeout', 'response', 'refused', 'unexpected', 'gone', 'credential', 'keyUnavailable', 'sealBroken', 'queueFull', 'tooLate',
+  'ok',
+  'name',
+  'connect',
+  'tls',
+  'timeout',
+  'response',
+  'refused',
+  'unexpected',
+  'gone',
+  'credential',
+  'keyUnavailable',
+  'sealBroken',
+  'queueFull',
+  'tooLate',
 ] as const;
 export type Outcome = (typeof outcomes)[number];
 export const deliveryStates = ['pending', 'delivered', 'failed'] as const;
@@ -28,20 +52,67 @@ export interface Notice {
   readonly data: JsonObject;
 }
 
-/** What the seal of a webhook is over: that this team's notifications of these kinds go out with this credential. */
-export interface SealedWebhook { readonly credential: CredentialId; readonly team: TeamId; readonly events: readonly string[]; readonly revision: number }
+/**
+ * What the seal of a webhook is over: that this team's notifications of these kinds go out with
+ * this credential.
+ */
+export interface SealedWebhook {
+  readonly credential: CredentialId;
+  readonly team: TeamId;
+  readonly events: readonly string[];
+  readonly revision: number;
+}
 /** What the seal of a notification is over: all of it but the state of its delivery. */
 export interface SealedNotification {
-  readonly id: NotificationId; readonly webhook: CredentialId; readonly team: TeamId; readonly type: string; readonly subjectType: string; readonly subjectId: string;
-  readonly dueAt: Date; readonly at: Date; readonly data: JsonObject;
+  readonly id: NotificationId;
+  readonly webhook: CredentialId;
+  readonly team: TeamId;
+  readonly type: string;
+  readonly subjectType: string;
+  readonly subjectId: string;
+  readonly dueAt: Date;
+  readonly at: Date;
+  readonly data: JsonObject;
 }
 
-export const sealWebhook = (keyring: Keyring, row: SealedWebhook): Buffer => keyring.sealRow('webhook', webhookJson(row));
-export const webhookSealHolds = (keyring: Keyring, row: SealedWebhook, seal: Buffer): boolean => keyring.verifyRow('webhook', webhookJson(row), seal);
-export const sealNotification = (keyring: Keyring, row: SealedNotification): Buffer => keyring.sealRow('notification', notificationJson(row));
-export const notificationSealHolds = (keyring: Keyring, row: SealedNotification, seal: Buffer): boolean => keyring.verifyRow('notification', notificationJson(row), seal);
+export const sealWebhook = (keyring: Keyring, row: SealedWebhook): Buffer =>
+  keyring.sealRow('webhook', webhookJson(row));
+export const webhookSealHolds = (keyring: Keyring, row: SealedWebhook, seal: Buffer): boolean =>
+  keyring.verifyRow('webhook', webhookJson(row), seal);
+export const sealNotification = (keyring: Keyring, row: SealedNotification): Buffer =>
+  keyring.sealRow('notification', notificationJson(row));
+export const notificationSealHolds = (
+  keyring: Keyring,
+  row: SealedNotification,
+  seal: Buffer,
+): boolean => keyring.verifyRow('notification', notificationJson(row), seal);
 
-// Named one by one, in the order of the canonical form: rows carry more columns than the seals cover.
-const webhookJson = ({ credential, team, events, revision }: SealedWebhook): JsonObject => ({ credential, events: [...events], revision, team });
-const notificationJson = ({ id, webhook, team, type, subjectType, subjectId, dueAt, at, data }: SealedNotification): JsonObject =>
-  ({ at: at.toISOString(), data, dueAt: dueAt.toISOString(), id, subjectId, subjectType, team, type, webhook });
+// Named one by one, in the order of the canonical form: rows carry more columns than the seals
+// cover.
+const webhookJson = ({ credential, team, events, revision }: SealedWebhook): JsonObject => ({
+  credential,
+  events: [...events],
+  revision,
+  team,
+});
+const notificationJson = ({
+  id,
+  webhook,
+  team,
+  type,
+  subjectType,
+  subjectId,
+  dueAt,
+  at,
+  data,
+}: SealedNotification): JsonObject => ({
+  at: at.toISOString(),
+  data,
+  dueAt: dueAt.toISOString(),
+  id,
+  subjectId,
+  subjectType,
+  team,
+  type,
+  webhook,
+});

@@ -1,8 +1,19 @@
-// Why no token is had. A closed list: what a provider says beyond it is dropped, its own words included.
+// Why no token is had. A closed list: what a provider says beyond it is dropped, its own words
+// included.
 
-/** What a provider can answer for good: nothing is tried again before a person did something about it. */
+/**
+ * What a provider can answer for good: nothing is tried again before a person did something about
+ * it.
+ */
 export const refusals = [
-  'invalid_grant', 'invalid_client', 'unauthorized_client', 'invalid_scope', 'unsupported_grant_type', 'invalid_request', 'access_denied', 'refused',
+  'invalid_grant',
+  'invalid_client',
+  'unauthorized_client',
+  'invalid_scope',
+  'unsupported_grant_type',
+  'invalid_request',
+  'access_denied',
+  'refused',
 ] as const;
 export type Refusal = (typeof refusals)[number];
 /** What is remembered beside a credential. */
@@ -13,7 +24,8 @@ export type Reason = (typeof reasons)[number];
 
 /** What the provider's word comes to; undefined where trying again may help. */
 export function refusalOf(error: string): Refusal | undefined {
-  if (error === 'temporarily_unavailable' || error === 'server_error' || error === 'slow_down') return undefined;
+  if (error === 'temporarily_unavailable' || error === 'server_error' || error === 'slow_down')
+    return undefined;
   return refusals.find((each) => each === error) ?? 'refused';
 }
 

@@ -1,11 +1,29 @@
-// What is held for a credential, opened and sealed. The plaintext has its own expiry: the columns beside the token are for queries.
-import { canonicalJson, DecryptionFailed, type Keyring, Secret, type SecretFields, type WrappedDataKey } from '../crypto/index.ts';
-import { isWiderPolicy, oauthClient, type OAuthSettings, type Policy, policyJson, typeNamed } from '../credentials/service.ts';
+// What is held for a credential, opened and sealed. The plaintext has its own expiry: the columns
+// beside the token are for queries.
+import {
+  canonicalJson,
+  DecryptionFailed,
+  type Keyring,
+  Secret,
+  type SecretFields,
+  type WrappedDataKey,
+} from '../crypto/index.ts';
+import {
+  isWiderPolicy,
+  oauthClient,
+  type OAuthSettings,
+  type Policy,
+  policyJson,
+  typeNamed,
+} from '../credentials/service.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { heldPlace, type OAuthCredential } from './place.ts';
 import type { HeldRow } from './repository.ts';
 
-export interface HeldTokens { readonly accessToken: string | undefined; readonly refreshToken: string | undefined }
+export interface HeldTokens {
+  readonly accessToken: string | undefined;
+  readonly refreshToken: string | undefined;
+}
 
 /** A credential as far as its tokens are concerned. */
 export interface Situation {
@@ -18,20 +36,55 @@ export interface Situation {
   readonly isOfVersion: boolean;
 }
 
-/** What is held for this client, under no narrower policy. Throws DecryptionFailed, KeyUnavailable. */
-export function situationOf(keyring: Keyring, of: OAuthCredential, row: HeldRow | undefined, secrets: SecretFields): Situation {
+/**
+ * What is held for this client, under no narrower policy. Throws DecryptionFailed, KeyUnavailable.
+ */
+export function situationOf(
+  keyring: Keyring,
+  of: OAuthCredential,
+  row: HeldRow | undefined,
+  secrets: SecretFields,
+): Situation {
   const { grant } = settingsOf(of);
   const isByItself = grant === 'clientCredentials';
-  const nothing = { row, sequence: row?.sequence ?? 0, tokens: undefined, expiresAt: undefined, isRefreshable: isByItself, isOfVersion: false };
+  const nothing = {
+    row,
+    sequence: row?.sequence ?? 0,
+    tokens: undefined,
+    expiresAt: undefined,
+    isRefreshable: isByItself,
+    isOfVersion: false,
+  };
   if (row?.hasToken === true) {
-    // SECURITY: a token that was given to another client, or for a narrower use, counts for nothing.
-    if (canonicalJson(row.client) !== canonicalJson(clientOf(of)) || isWiderPolicy(row.policy as unknown as Policy, of.policy)) return nothing;
+    // SECURITY: a token that was given to another client, or for a narrower use, counts for
+    // nothing.
+    if (
+      canonicalJson(row.client) !== canonicalJson(clientOf(of)) ||
+      isWiderPolicy(row.policy as unknown as Policy, of.policy)
+    )
+      return nothing;
     if (row.sealed === undefined) throw new DecryptionFailed();
-    const opened = keyring.open(row.sealed.key, heldPlace({ team: of.team, credential: of.id, sequence: row.sequence, type: of.type, client: row.client, policy: row.policy }), row.sealed.token);
+    const opened = keyring.open(
+      row.sealed.key,
+      heldPlace({
+        team: of.team,
+        credential: of.id,
+        sequence: row.sequence,
+        type: of.type,
+        client: row.client,
+        policy: row.policy,
+      }),
+      row.sealed.token,
+    );
     // SECURITY: exposed to be taken apart; what comes out is a Secret again.
     const { accessToken, refreshToken, expiresAt } = opened.expose();
     return {
-      row, sequence: row.sequence, tokens: new Secret({ accessToken, refreshToken }), expiresAt: timeOf(expiresAt), isRefreshable: isByItself || refreshToken !== undefined, isOfVersion: false,
+      row,
+      sequence: row.sequence,
+      tokens: new Secret({ accessToken, refreshToken }),
+      expiresAt: timeOf(expiresAt),
+      isRefreshable: isByItself || refreshToken !== undefined,
+      isOfVersion: false,
     };
   }
   if (row?.takesVersion === false) return nothing;
@@ -40,34 +93,71 @@ export function situationOf(keyring: Keyring, of: OAuthCredential, row: HeldRow 
   if (accessToken === undefined && refreshToken === undefined) return nothing;
   const expiry = of.publicFields[typeNamed(of.type).oauth?.expiryField ?? ''];
   return {
-    ...nothing, tokens: new Secret({ accessToken, refreshToken }), expiresAt: timeOf(expiry === undefined ? undefined : String(expiry)),
-    isRefreshable: isByItself || refreshToken !== undefined, isOfVersion: true,
+    ...nothing,
+    tokens: new Secret({ accessToken, refreshToken }),
+    expiresAt: timeOf(expiry === undefined ? undefined : String(expiry)),
+    isRefreshable: isByItself || refreshToken !== undefined,
+    isOfVersion: true,
   };
 }
 
 /** The token of a row at its next sequence. */
 export function sealHeld(
-  keyring: Keyring, key: WrappedDataKey, of: OAuthCredential, sequence: number,
-  { tokens, expiresAt }: { readonly tokens: Secret<{ readonly accessToken: string; readonly refreshToken: string | undefined }>; readonly expiresAt: Date | undefined },
+  keyring: Keyring,
+  key: WrappedDataKey,
+  of: OAuthCredential,
+  sequence: number,
+  {
+    tokens,
+    expiresAt,
+  }: {
+    readonly tokens: Secret<{
+      readonly accessToken: string;
+      readonly refreshToken: string | undefined;
+    }>;
+    readonly expiresAt: Date | undefined;
+  },
 ): string {
   // SECURITY: exposed here, to be sealed at once.
   const { accessToken, refreshToken } = tokens.expose();
-  const fields = { accessToken, ...(refreshToken === undefined ? {} : { refreshToken }), ...(expiresAt === undefined ? {} : { expiresAt: expiresAt.toISOString() }) };
-  return keyring.seal(key, heldPlace({ team: of.team, credential: of.id, sequence, type: of.type, client: clientOf(of), policy: policyJson(of.policy) }), new Secret(fields));
+  const fields = {
+    accessToken,
+    ...(refreshToken === undefined ? {} : { refreshToken }),
+    ...(expiresAt === undefined ? {} : { expiresAt: expiresAt.toISOString() }),
+  };
+  return keyring.seal(
+    key,
+    heldPlace({
+      team: of.team,
+      credential: of.id,
+      sequence,
+      type: of.type,
+      client: clientOf(of),
+      policy: policyJson(of.policy),
+    }),
+    new Secret(fields),
+  );
 }
 
 /** The settings of a credential whose type has some. */
-export function settingsOf({ type, publicFields }: Pick<OAuthCredential, 'type' | 'publicFields'>): OAuthSettings {
+export function settingsOf({
+  type,
+  publicFields,
+}: Pick<OAuthCredential, 'type' | 'publicFields'>): OAuthSettings {
   const settings = typeNamed(type).oauth?.settings(publicFields);
   if (settings === undefined) throw new TypeError('the type holds no tokens');
   return settings;
 }
 
 /** The client that tokens of this credential belong to. */
-export function clientOf({ type, publicFields }: Pick<OAuthCredential, 'type' | 'publicFields'>): JsonObject {
+export function clientOf({
+  type,
+  publicFields,
+}: Pick<OAuthCredential, 'type' | 'publicFields'>): JsonObject {
   const client = oauthClient(typeNamed(type), publicFields);
   if (client === undefined) throw new TypeError('the type holds no tokens');
   return client;
 }
 
-const timeOf = (text: string | undefined): Date | undefined => (text === undefined || Number.isNaN(Date.parse(text)) ? undefined : new Date(text));
+const timeOf = (text: string | undefined): Date | undefined =>
+  text === undefined || Number.isNaN(Date.parse(text)) ? undefined : new Date(text);

@@ -1,5 +1,5 @@
-// Where a held token belongs: to its row and sequence, to the client that it was given to, to the policy under which it was got. Its
-// type says that it is none of the credential's versions.
+// Where a held token belongs: to its row and sequence, to the client that it was given to, to the
+// policy under which it was got. Its type says that it is none of the credential's versions.
 import type { Policy, PublicFields } from '../credentials/service.ts';
 import type { Place } from '../crypto/index.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
@@ -14,11 +14,30 @@ export interface HeldPlace {
   readonly policy: JsonObject;
 }
 
-/** The place of a held token. No type's name has a slash: a version's token does not open here, nor a held one as a version. */
-export const heldPlace = ({ team, credential, sequence, type, client, policy }: HeldPlace): Place =>
-  ({ team, credential, version: sequence, type: `${type}/oauth`, publicFields: client, policy });
+/**
+ * The place of a held token. No type's name has a slash: a version's token does not open here, nor
+ * a held one as a version.
+ */
+export const heldPlace = ({
+  team,
+  credential,
+  sequence,
+  type,
+  client,
+  policy,
+}: HeldPlace): Place => ({
+  team,
+  credential,
+  version: sequence,
+  type: `${type}/oauth`,
+  publicFields: client,
+  policy,
+});
 
-/** A credential's current version, as the statement that read it found it: its seal was verified, its key is in a state that opens. */
+/**
+ * A credential's current version, as the statement that read it found it: its seal was verified,
+ * its key is in a state that opens.
+ */
 export interface OAuthCredential {
   readonly team: TeamId;
   readonly slug: string;

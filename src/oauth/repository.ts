@@ -1,4 +1,5 @@
-// Held tokens and begun authorizations in SQL. Every function takes the team, but where a secret of the caller's names the row.
+// Held tokens and begun authorizations in SQL. Every function takes the team, but where a secret of
+// the caller's names the row.
 import { sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
@@ -7,19 +8,38 @@ import type { JsonObject } from '../shared/json.ts';
 import type { Failure } from './failures.ts';
 
 export interface HeldRow {
-  readonly sequence: number; readonly client: JsonObject; readonly policy: JsonObject; readonly takesVersion: boolean;
-  readonly expiresAt: Date | null; readonly isRefreshable: boolean; readonly obtainedAt: Date | null;
-  readonly connectedAt: Date | null; readonly connectedBy: string | null;
-  readonly claimedUntil: Date | null; readonly attempts: number; readonly retryAt: Date | null; readonly failure: Failure | null;
+  readonly sequence: number;
+  readonly client: JsonObject;
+  readonly policy: JsonObject;
+  readonly takesVersion: boolean;
+  readonly expiresAt: Date | null;
+  readonly isRefreshable: boolean;
+  readonly obtainedAt: Date | null;
+  readonly connectedAt: Date | null;
+  readonly connectedBy: string | null;
+  readonly claimedUntil: Date | null;
+  readonly attempts: number;
+  readonly retryAt: Date | null;
+  readonly failure: Failure | null;
   /** Undefined where none is held, or its key is in no state to open it. */
   readonly sealed: { readonly token: string; readonly key: WrappedDataKey } | undefined;
   /** There is a token, whatever its key. */
   readonly hasToken: boolean;
 }
-type Row = Omit<HeldRow, 'sealed' | 'hasToken'> & { readonly token: string | null; readonly hasToken: boolean } & Partial<WrappedDataKey>;
+type Row = Omit<HeldRow, 'sealed' | 'hasToken'> & {
+  readonly token: string | null;
+  readonly hasToken: boolean;
+} & Partial<WrappedDataKey>;
 
-/** What is held for a credential, with the key that it is under, in one statement; a retired key opens nothing. */
-export async function findHeld(executor: Executor, team: TeamId, credential: CredentialId): Promise<HeldRow | undefined> {
+/**
+ * What is held for a credential, with the key that it is under, in one statement; a retired key
+ * opens nothing.
+ */
+export async function findHeld(
+  executor: Executor,
+  team: TeamId,
+  credential: CredentialId,
+): Promise<HeldRow | undefined> {
   const { rows } = await sql<Row>`
     select held.sequence, held.client, held.policy, held.takes_version as "takesVersion", held.expires_at as "expiresAt", held.is_refreshable as "isRefreshable",
       held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", connector.sub as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
@@ -32,17 +52,38 @@ export async function findHeld(executor: Executor, team: TeamId, credential: Cre
   const [row] = rows;
   if (row === undefined) return undefined;
   const { token, id, team: owner, version, format, rootFingerprint, wrapped, ...held } = row;
-  const isOpenable = token !== null && id !== undefined && owner !== undefined && version !== undefined && format !== undefined && rootFingerprint !== undefined && wrapped !== undefined;
-  return { ...held, sealed: isOpenable ? { token, key: { id, team: owner, version, format, rootFingerprint, wrapped } } : undefined };
+  const isOpenable =
+    token !== null &&
+    id !== undefined &&
+    owner !== undefined &&
+    version !== undefined &&
+    format !== undefined &&
+    rootFingerprint !== undefined &&
+    wrapped !== undefined;
+  return {
+    ...held,
+    sealed: isOpenable
+      ? { token, key: { id, team: owner, version, format, rootFingerprint, wrapped } }
+      : undefined,
+  };
 }
 
 /** Who refreshes: whoever writes his claim into a row that nobody claims. */
 export interface Claim {
-  readonly id: string; readonly team: TeamId; readonly credential: CredentialId; readonly sequence: number;
-  readonly client: JsonObject; readonly policy: JsonObject; readonly at: Date; readonly until: Date;
+  readonly id: string;
+  readonly team: TeamId;
+  readonly credential: CredentialId;
+  readonly sequence: number;
+  readonly client: JsonObject;
+  readonly policy: JsonObject;
+  readonly at: Date;
+  readonly until: Date;
 }
 
-/** Claims the row at its sequence, making it where there is none; false when it moved on, or somebody else holds a claim. */
+/**
+ * Claims the row at its sequence, making it where there is none; false when it moved on, or
+ * somebody else holds a claim.
+ */
 export async function claimRefresh(db: Db, claim: Claim): Promise<boolean> {
   const { id, team, credential, sequence, client, policy, at, until } = claim;
   const { rows } = await sql`
@@ -59,40 +100,76 @@ export async function claimRefresh(db: Db, claim: Claim): Promise<boolean> {
 }
 
 /** The credential is another team's by now. */
-export class CredentialMoved extends Error { override name = 'CredentialMoved'; }
+export class CredentialMoved extends Error {
+  override name = 'CredentialMoved';
+}
 
 /** Whose the credential is; undefined when it is gone. */
-export async function findOwner(db: Db, credential: CredentialId): Promise<{ team: TeamId; slug: string } | undefined> {
-  return db.selectFrom('credential').innerJoin('team', 'team.id', 'credential.team_id').select(['team.id as team', 'team.slug']).where('credential.id', '=', credential).executeTakeFirst();
+export async function findOwner(
+  db: Db,
+  credential: CredentialId,
+): Promise<{ team: TeamId; slug: string } | undefined> {
+  return db
+    .selectFrom('credential')
+    .innerJoin('team', 'team.id', 'credential.team_id')
+    .select(['team.id as team', 'team.slug'])
+    .where('credential.id', '=', credential)
+    .executeTakeFirst();
 }
 
 /**
- * The sequence of the row, locked; made where there is none. Before the team's key is locked, as everybody who writes both does.
- * Throws CredentialMoved; a foreign key violation where the credential is gone, or moved and never had such a row.
+ * The sequence of the row, locked; made where there is none. Before the team's key is locked, as
+ * everybody who writes both does. Throws CredentialMoved; a foreign key violation where the
+ * credential is gone, or moved and never had such a row.
  */
-export async function lockHeld(trx: Trx, of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject }): Promise<number> {
+export async function lockHeld(
+  trx: Trx,
+  of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject },
+): Promise<number> {
   await sql`
     insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version)
     values (${of.credential}, ${of.team}, 0, ${JSON.stringify(of.client)}::jsonb, ${JSON.stringify(of.policy)}::jsonb, true)
     on conflict on constraint oauth_token_pkey do nothing`.execute(trx);
-  const row = await trx.selectFrom('oauth_token').select('sequence').where('credential_id', '=', of.credential).where('team_id', '=', of.team)
-    .forUpdate().executeTakeFirst();
+  const row = await trx
+    .selectFrom('oauth_token')
+    .select('sequence')
+    .where('credential_id', '=', of.credential)
+    .where('team_id', '=', of.team)
+    .forUpdate()
+    .executeTakeFirst();
   if (row === undefined) throw new CredentialMoved('the account is held for another team');
   return row.sequence;
 }
 
-/** The keys that a value which is kept was ever under; to be read under the lock of the active key, from when on no rotation starts. */
-export async function findKeyHistory(trx: Trx, of: { team: TeamId; id: CredentialId; version: number }, { isOfVersion }: { isOfVersion: boolean }): Promise<DataKeyId[]> {
+/**
+ * The keys that a value which is kept was ever under; to be read under the lock of the active key,
+ * from when on no rotation starts.
+ */
+export async function findKeyHistory(
+  trx: Trx,
+  of: { team: TeamId; id: CredentialId; version: number },
+  { isOfVersion }: { isOfVersion: boolean },
+): Promise<DataKeyId[]> {
   const { rows } = await sql<{ keys: DataKeyId[] }>`
-    select key_history as keys from ${isOfVersion ? sql`credential_version where version = ${of.version} and` : sql`oauth_token where`} credential_id = ${of.id} and team_id = ${of.team}`.execute(trx);
+    select key_history as keys from ${isOfVersion ? sql`credential_version where version = ${of.version} and` : sql`oauth_token where`} credential_id = ${of.id} and team_id = ${of.team}`.execute(
+    trx,
+  );
   return rows[0]?.keys ?? [];
 }
 
 export interface HeldWrite {
-  readonly team: TeamId; readonly credential: CredentialId; readonly sequence: number; readonly key: DataKeyId; readonly token: string; readonly client: JsonObject; readonly policy: JsonObject;
+  readonly team: TeamId;
+  readonly credential: CredentialId;
+  readonly sequence: number;
+  readonly key: DataKeyId;
+  readonly token: string;
+  readonly client: JsonObject;
+  readonly policy: JsonObject;
   /** Keys under which a value that is kept was; the present one comes by itself. */
   readonly keyHistory: readonly DataKeyId[];
-  readonly expiresAt: Date | null; readonly isRefreshable: boolean; readonly at: Date;
+  readonly expiresAt: Date | null;
+  readonly isRefreshable: boolean;
+  readonly at: Date;
   /** Set by a connection, kept by a refresh. */
   readonly connectedBy?: SubjectId;
 }
@@ -110,45 +187,112 @@ export async function writeHeld(trx: Trx, row: HeldWrite): Promise<void> {
 
 /** Ends a claim without new tokens; false when the row moved on or the claim is another's. */
 export async function failRefresh(
-  trx: Trx, of: { team: TeamId; credential: CredentialId; sequence: number; claim: string; failure: Failure | undefined; retryAt: Date | null; at: Date },
+  trx: Trx,
+  of: {
+    team: TeamId;
+    credential: CredentialId;
+    sequence: number;
+    claim: string;
+    failure: Failure | undefined;
+    retryAt: Date | null;
+    at: Date;
+  },
 ): Promise<boolean> {
   const { rows } = await sql`
     update oauth_token set claim_id = null, claimed_until = null, attempts = attempts + 1, retry_at = ${of.retryAt},
       failure = ${of.failure ?? null}, failed_at = ${of.failure === undefined ? null : of.at}
-    where credential_id = ${of.credential} and team_id = ${of.team} and sequence = ${of.sequence} and claim_id = ${of.claim} returning 1`.execute(trx);
+    where credential_id = ${of.credential} and team_id = ${of.team} and sequence = ${of.sequence} and claim_id = ${of.claim} returning 1`.execute(
+    trx,
+  );
   return rows.length > 0;
 }
 
-/** Remembers that a held token did not open though its key did; false when that is known or the row moved on. */
-export async function failOpening(trx: Trx, of: { team: TeamId; credential: CredentialId; sequence: number; key: DataKeyId; at: Date }): Promise<boolean> {
-  const result = await trx.updateTable('oauth_token').set({ failure: 'undecryptable', failed_at: of.at })
-    .where('credential_id', '=', of.credential).where('team_id', '=', of.team).where('sequence', '=', of.sequence).where('data_key_id', '=', of.key)
-    .where('failure', 'is', null).executeTakeFirst();
+/**
+ * Remembers that a held token did not open though its key did; false when that is known or the row
+ * moved on.
+ */
+export async function failOpening(
+  trx: Trx,
+  of: { team: TeamId; credential: CredentialId; sequence: number; key: DataKeyId; at: Date },
+): Promise<boolean> {
+  const result = await trx
+    .updateTable('oauth_token')
+    .set({ failure: 'undecryptable', failed_at: of.at })
+    .where('credential_id', '=', of.credential)
+    .where('team_id', '=', of.team)
+    .where('sequence', '=', of.sequence)
+    .where('data_key_id', '=', of.key)
+    .where('failure', 'is', null)
+    .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }
 
 export interface AuthorizationRow {
-  readonly id: AuthorizationId; readonly team: TeamId; readonly slug: string; readonly credential: CredentialId; readonly subject: SubjectId; readonly client: JsonObject; readonly redirectUri: string;
-  readonly stateHash: Buffer; readonly salt: Buffer; readonly expiresAt: Date;
+  readonly id: AuthorizationId;
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly credential: CredentialId;
+  readonly subject: SubjectId;
+  readonly client: JsonObject;
+  readonly redirectUri: string;
+  readonly stateHash: Buffer;
+  readonly salt: Buffer;
+  readonly expiresAt: Date;
 }
 
 /** Remembers an authorization that somebody has begun. */
-export async function insertAuthorization(trx: Trx, row: Omit<AuthorizationRow, 'slug'> & { readonly at: Date }): Promise<void> {
-  await trx.insertInto('oauth_authorization').values({
-    id: row.id, team_id: row.team, credential_id: row.credential, subject_id: row.subject, client: JSON.stringify(row.client), redirect_uri: row.redirectUri,
-    state_hash: row.stateHash, salt: row.salt, created_at: row.at, expires_at: row.expiresAt,
-  }).execute();
+export async function insertAuthorization(
+  trx: Trx,
+  row: Omit<AuthorizationRow, 'slug'> & { readonly at: Date },
+): Promise<void> {
+  await trx
+    .insertInto('oauth_authorization')
+    .values({
+      id: row.id,
+      team_id: row.team,
+      credential_id: row.credential,
+      subject_id: row.subject,
+      client: JSON.stringify(row.client),
+      redirect_uri: row.redirectUri,
+      state_hash: row.stateHash,
+      salt: row.salt,
+      created_at: row.at,
+      expires_at: row.expiresAt,
+    })
+    .execute();
 }
 
 /** An authorization that was begun. */
-export async function findAuthorization(executor: Executor, id: AuthorizationId): Promise<AuthorizationRow | undefined> {
-  return executor.selectFrom('oauth_authorization as begun').innerJoin('team', 'team.id', 'begun.team_id').select([
-    'begun.id', 'begun.team_id as team', 'team.slug', 'credential_id as credential', 'subject_id as subject', 'client', 'redirect_uri as redirectUri', 'state_hash as stateHash', 'salt',
-    'expires_at as expiresAt',
-  ]).where('begun.id', '=', id).executeTakeFirst();
+export async function findAuthorization(
+  executor: Executor,
+  id: AuthorizationId,
+): Promise<AuthorizationRow | undefined> {
+  return executor
+    .selectFrom('oauth_authorization as begun')
+    .innerJoin('team', 'team.id', 'begun.team_id')
+    .select([
+      'begun.id',
+      'begun.team_id as team',
+      'team.slug',
+      'credential_id as credential',
+      'subject_id as subject',
+      'client',
+      'redirect_uri as redirectUri',
+      'state_hash as stateHash',
+      'salt',
+      'expires_at as expiresAt',
+    ])
+    .where('begun.id', '=', id)
+    .executeTakeFirst();
 }
 
 /** Takes it away, once: false when somebody was faster. */
-export async function deleteAuthorization(executor: Executor, id: AuthorizationId): Promise<boolean> {
-  return (await executor.deleteFrom('oauth_authorization').where('id', '=', id).executeTakeFirst()).numDeletedRows === 1n;
+export async function deleteAuthorization(
+  executor: Executor,
+  id: AuthorizationId,
+): Promise<boolean> {
+  return (
+    (await executor.deleteFrom('oauth_authorization').where('id', '=', id).executeTakeFirst())
+      .numDeletedRows === 1n
+  );
 }

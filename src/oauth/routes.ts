@@ -6,50 +6,145 @@ import { credentialPath, id, subject, time } from '../http/schemas.ts';
 import type { CredentialRow } from '../credentials/service.ts';
 import { type OAuthService, reasons } from './service.ts';
 
-const authorization = z.strictObject({
-  authorizationUrl: z.string().max(16_384).regex(/^https?:\/\/[^\s\\]+$/).meta({
-    format: 'uri', description: 'Send the person\'s browser here.', examples: ['https://id.example/authorize?response_type=code&client_id=vault&state=AZqn'],
-  }),
-  expiresAt: time.meta({ description: 'Until when the answer may come.' }),
-}).meta({ id: 'OAuthAuthorization' });
+const authorization = z
+  .strictObject({
+    authorizationUrl: z
+      .string()
+      .max(16_384)
+      .regex(/^https?:\/\/[^\s\\]+$/)
+      .meta({
+        format: 'uri',
+        description: "Send the person's browser here.",
+        examples: ['https://id.example/authorize?response_type=code&client_id=vault&state=AZqn'],
+      }),
+    expiresAt: time.meta({ description: 'Until when the answer may come.' }),
+  })
+  .meta({ id: 'OAuthAuthorization' });
 
-const text = (max: number) => z.string().min(1).max(max).regex(/^[\x20-\x7e]+$/);
-const callback = z.strictObject({
-  state: z.string().length(64).regex(/^[A-Za-z0-9_-]{64}$/).meta({ writeOnly: true, examples: ['AZqnwltefDqdUgpPbhssPQ5XcXyRxQdUQKBzDdgYVvN6bWlzZWQgYW5kIGdvbmUh'] }),
-  code: text(4_096).optional().meta({ writeOnly: true, examples: ['SplxlOBeZQQYbYS6WxSbIA'] }),
-  error: z.string().min(1).max(100).regex(/^[a-z_]+$/).optional().meta({ description: 'What the provider said in place of a code.', examples: ['access_denied'] }),
-  iss: text(2_048).optional().meta({ description: 'If the provider sent it (RFC 9207).', examples: ['https://id.example'] }),
-}).refine(({ code, error }) => (code === undefined) !== (error === undefined), 'codeOrError')
-  .meta({ id: 'OAuthCallback', description: 'What the provider\'s redirect had in its query: `state` and either `code` or `error`.', examples: [{ state: 'AZqnwltefDqdUgpPbhssPQ5XcXyRxQdUQKBzDdgYVvN6bWlzZWQgYW5kIGdvbmUh', code: 'SplxlOBeZQQYbYS6WxSbIA' }] });
+const text = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .max(max)
+    .regex(/^[\x20-\x7e]+$/);
+const callback = z
+  .strictObject({
+    state: z
+      .string()
+      .length(64)
+      .regex(/^[A-Za-z0-9_-]{64}$/)
+      .meta({
+        writeOnly: true,
+        examples: ['AZqnwltefDqdUgpPbhssPQ5XcXyRxQdUQKBzDdgYVvN6bWlzZWQgYW5kIGdvbmUh'],
+      }),
+    code: text(4_096)
+      .optional()
+      .meta({ writeOnly: true, examples: ['SplxlOBeZQQYbYS6WxSbIA'] }),
+    error: z
+      .string()
+      .min(1)
+      .max(100)
+      .regex(/^[a-z_]+$/)
+      .optional()
+      .meta({
+        description: 'What the provider said in place of a code.',
+        examples: ['access_denied'],
+      }),
+    iss: text(2_048)
+      .optional()
+      .meta({
+        description: 'If the provider sent it (RFC 9207).',
+        examples: ['https://id.example'],
+      }),
+  })
+  .refine(({ code, error }) => (code === undefined) !== (error === undefined), 'codeOrError')
+  .meta({
+    id: 'OAuthCallback',
+    description:
+      "What the provider's redirect had in its query: `state` and either `code` or `error`.",
+    examples: [
+      {
+        state: 'AZqnwltefDqdUgpPbhssPQ5XcXyRxQdUQKBzDdgYVvN6bWlzZWQgYW5kIGdvbmUh',
+        code: 'SplxlOBeZQQYbYS6WxSbIA',
+      },
+    ],
+  });
 
-const connection = z.strictObject({
-  credential: id, state: z.enum(['notConnected', 'connected', 'refreshFailed']),
-  reason: z.enum(reasons).nullable().meta({ description: 'Why no refresh is tried any more; connecting again ends it.', examples: [null] }),
-  isRefreshable: z.boolean().meta({ description: 'Whether another access token can be had without a person.' }),
-  validUntil: time.nullable().meta({ description: 'When what is held ends, if nothing makes it new.' }), obtainedAt: time.nullable().meta({ description: 'When the access token was got.' }),
-  connectedAt: time.nullable(), connectedBy: subject.nullable(),
-}).meta({ id: 'OAuthConnection', description: 'How a credential stands with its provider. No token stands in it.' });
+const connection = z
+  .strictObject({
+    credential: id,
+    state: z.enum(['notConnected', 'connected', 'refreshFailed']),
+    reason: z
+      .enum(reasons)
+      .nullable()
+      .meta({
+        description: 'Why no refresh is tried any more; connecting again ends it.',
+        examples: [null],
+      }),
+    isRefreshable: z
+      .boolean()
+      .meta({ description: 'Whether another access token can be had without a person.' }),
+    validUntil: time
+      .nullable()
+      .meta({ description: 'When what is held ends, if nothing makes it new.' }),
+    obtainedAt: time.nullable().meta({ description: 'When the access token was got.' }),
+    connectedAt: time.nullable(),
+    connectedBy: subject.nullable(),
+  })
+  .meta({
+    id: 'OAuthConnection',
+    description: 'How a credential stands with its provider. No token stands in it.',
+  });
 
 /** Adds the operations on authorizations. */
 export function registerOAuth(app: FastifyInstance, { service }: { service: OAuthService }): void {
   addOperation(app, {
-    method: 'POST', url: '/v1/credentials/:id/oauth/authorizations', access: { team: 'credential.write', by: 'credential' }, operationId: 'startAuthorization', tag: 'oauth',
+    method: 'POST',
+    url: '/v1/credentials/:id/oauth/authorizations',
+    access: { team: 'credential.write', by: 'credential' },
+    operationId: 'startAuthorization',
+    tag: 'oauth',
     summary: 'Start to connect an account: where to send the person',
-    description: 'The provider returns to the page that `CREDVAULT_OAUTH_REDIRECT_URI` names, which sends what it got to `finishAuthorization` within ten minutes, with the token of the same person. To connect again is the same once more.',
-    params: credentialPath, success: { status: 201, schema: authorization, description: 'The authorization.' }, problems: ['stateConflict', 'oauthNotConfigured'],
-    handler: ({ caller, scope }) => service.startAuthorization(caller, scope.thing as CredentialRow),
+    description:
+      'The provider returns to the page that `CREDVAULT_OAUTH_REDIRECT_URI` names, which sends what it got to `finishAuthorization` within ten minutes, with the token of the same person. To connect again is the same once more.',
+    params: credentialPath,
+    success: { status: 201, schema: authorization, description: 'The authorization.' },
+    problems: ['stateConflict', 'oauthNotConfigured'],
+    handler: ({ caller, scope }) =>
+      service.startAuthorization(caller, scope.thing as CredentialRow),
   });
   addOperation(app, {
-    method: 'POST', url: '/v1/oauth/callbacks', access: { each: 'credential.write' }, operationId: 'finishAuthorization', tag: 'oauth',
+    method: 'POST',
+    url: '/v1/oauth/callbacks',
+    access: { each: 'credential.write' },
+    operationId: 'finishAuthorization',
+    tag: 'oauth',
     summary: 'Finish with what the provider answered',
-    description: 'By the person who began, who still has to have the right. A state is good once. With `code`, the vault asks the provider for the tokens and keeps them; with `error`, the authorization is over.',
-    body: callback, success: { status: 200, schema: connection, description: 'How the credential stands now.' },
-    problems: ['oauthStateInvalid', 'notFound', 'stateConflict', 'oauthRefused', 'oauthUnavailable', 'undecryptable', 'keyBusy', 'keyUnavailable'],
+    description:
+      'By the person who began, who still has to have the right. A state is good once. With `code`, the vault asks the provider for the tokens and keeps them; with `error`, the authorization is over.',
+    body: callback,
+    success: { status: 200, schema: connection, description: 'How the credential stands now.' },
+    problems: [
+      'oauthStateInvalid',
+      'notFound',
+      'stateConflict',
+      'oauthRefused',
+      'oauthUnavailable',
+      'undecryptable',
+      'keyBusy',
+      'keyUnavailable',
+    ],
     handler: ({ caller, body }) => service.finishAuthorization(caller, body),
   });
   addOperation(app, {
-    method: 'GET', url: '/v1/credentials/:id/oauth', access: { team: 'credential.read', by: 'credential' }, operationId: 'getOauthConnection', tag: 'oauth',
-    summary: 'Read how a credential stands with its provider', description: 'A credential whose type holds no tokens is `notConnected`.', params: credentialPath,
+    method: 'GET',
+    url: '/v1/credentials/:id/oauth',
+    access: { team: 'credential.read', by: 'credential' },
+    operationId: 'getOauthConnection',
+    tag: 'oauth',
+    summary: 'Read how a credential stands with its provider',
+    description: 'A credential whose type holds no tokens is `notConnected`.',
+    params: credentialPath,
     success: { status: 200, schema: connection, description: 'The connection.' },
     handler: ({ scope }) => service.getConnection(scope.thing as CredentialRow),
   });

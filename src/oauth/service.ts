@@ -1,8 +1,17 @@
-// OAuth 2.0: how an account is connected to a credential, and the door to its tokens. Who connects is who began, in person and with
-// the right at both times; nothing is answered to anybody without a token of the vault's.
+// OAuth 2.0: how an account is connected to a credential, and the door to its tokens. Who connects
+// is who began, in person and with the right at both times; nothing is answered to anybody without
+// a token of the vault's.
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
-import { type CredentialRow, KeyMoved, lockActiveKey, lockCredential, policyJson, typeNamed, underActiveKey } from '../credentials/service.ts';
+import {
+  type CredentialRow,
+  KeyMoved,
+  lockActiveKey,
+  lockCredential,
+  policyJson,
+  typeNamed,
+  underActiveKey,
+} from '../credentials/service.ts';
 import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type Caller, decide, type Located } from '../http/access.ts';
@@ -34,7 +43,12 @@ export interface OAuthParts {
 }
 
 /** What came back from the provider, by way of the person's browser. */
-export interface CallbackInput { readonly state: string; readonly code?: string | undefined; readonly error?: string | undefined; readonly iss?: string | undefined }
+export interface CallbackInput {
+  readonly state: string;
+  readonly code?: string | undefined;
+  readonly error?: string | undefined;
+  readonly iss?: string | undefined;
+}
 
 /** How a credential stands with its provider. */
 export interface Connection {
@@ -54,50 +68,112 @@ const right = 'credential.write';
 /** What people ask of OAuth 2.0. */
 export class OAuthService {
   readonly #parts: OAuthParts;
-  constructor(parts: OAuthParts) { this.#parts = parts; }
+  constructor(parts: OAuthParts) {
+    this.#parts = parts;
+  }
 
-  /** Begins an authorization: where the person's browser is to go. Throws stateConflict, oauthNotConfigured. */
-  async startAuthorization(caller: Caller, row: CredentialRow): Promise<{ authorizationUrl: string; expiresAt: Date }> {
+  /**
+   * Begins an authorization: where the person's browser is to go. Throws stateConflict,
+   * oauthNotConfigured.
+   */
+  async startAuthorization(
+    caller: Caller,
+    row: CredentialRow,
+  ): Promise<{ authorizationUrl: string; expiresAt: Date }> {
     const { db, audit, now, redirectUri } = this.#parts;
     if (typeNamed(row.type).oauth === undefined) throw notAuthorized();
     const settings = settingsOf(row);
-    if (settings.grant !== 'authorizationCode' || settings.authorizationUrl === undefined) throw notAuthorized();
-    if (redirectUri === undefined) throw new AppError('oauthNotConfigured', 'The vault does not know the page to which providers send people back: CREDVAULT_OAUTH_REDIRECT_URI is not set.');
+    if (settings.grant !== 'authorizationCode' || settings.authorizationUrl === undefined)
+      throw notAuthorized();
+    if (redirectUri === undefined)
+      throw new AppError(
+        'oauthNotConfigured',
+        'The vault does not know the page to which providers send people back: CREDVAULT_OAUTH_REDIRECT_URI is not set.',
+      );
     const at = new Date(now());
     const expiresAt = new Date(at.getTime() + stateMs);
-    const begun = beginAuthorization({ team: row.team, credential: row.id, subject: caller.subject, client: clientOf(row), redirectUri, expiresAt });
+    const begun = beginAuthorization({
+      team: row.team,
+      credential: row.id,
+      subject: caller.subject,
+      client: clientOf(row),
+      redirectUri,
+      expiresAt,
+    });
     await db.transaction().execute(async (trx) => {
       await repository.insertAuthorization(trx, { ...begun.row, at });
-      await audit.record(trx, { caller, team: { id: row.team, slug: row.slug }, action: 'oauth.authorize', target: credentialTarget(row.id), credentialVersion: row.version });
+      await audit.record(trx, {
+        caller,
+        team: { id: row.team, slug: row.slug },
+        action: 'oauth.authorize',
+        target: credentialTarget(row.id),
+        credentialVersion: row.version,
+      });
     });
     const url = new URL(settings.authorizationUrl);
-    for (const [name, value] of new URLSearchParams(settings.parameters ?? '')) url.searchParams.append(name, value);
-    // SECURITY: the state is exposed here, into the URL of the provider's for the browser of the person who began.
-    const own = { response_type: 'code', client_id: settings.clientId, redirect_uri: redirectUri, state: begun.state.expose(), code_challenge: begun.challenge, code_challenge_method: 'S256' };
-    for (const [name, value] of Object.entries({ ...own, ...(settings.scope === undefined ? {} : { scope: settings.scope }) })) url.searchParams.set(name, value);
+    for (const [name, value] of new URLSearchParams(settings.parameters ?? ''))
+      url.searchParams.append(name, value);
+    // SECURITY: the state is exposed here, into the URL of the provider's for the browser of the
+    // person who began.
+    const own = {
+      response_type: 'code',
+      client_id: settings.clientId,
+      redirect_uri: redirectUri,
+      state: begun.state.expose(),
+      code_challenge: begun.challenge,
+      code_challenge_method: 'S256',
+    };
+    for (const [name, value] of Object.entries({
+      ...own,
+      ...(settings.scope === undefined ? {} : { scope: settings.scope }),
+    }))
+      url.searchParams.set(name, value);
     return { authorizationUrl: url.href, expiresAt };
   }
 
   /**
-   * Ends an authorization with what the provider said: the code becomes tokens. Throws oauthStateInvalid, notFound, forbidden,
-   * stateConflict, oauthRefused, oauthUnavailable, undecryptable, keyBusy.
+   * Ends an authorization with what the provider said: the code becomes tokens. Throws
+   * oauthStateInvalid, notFound, forbidden, stateConflict, oauthRefused, oauthUnavailable,
+   * undecryptable, keyBusy.
    */
   async finishAuthorization(caller: Caller, input: CallbackInput): Promise<Connection> {
     const { authorization, verifier } = await this.#take(caller, input.state);
     const row = await this.#authorize(caller, authorization);
     const team = { id: row.team, slug: row.slug };
     // What was begun for one client is not ended for another.
-    if (canonicalJson(authorization.client) !== canonicalJson(clientOf(row))) throw new AppError('stateConflict', 'The credential has changed since the authorization began: begin again.');
+    if (canonicalJson(authorization.client) !== canonicalJson(clientOf(row)))
+      throw new AppError(
+        'stateConflict',
+        'The credential has changed since the authorization began: begin again.',
+      );
     let grant: Grant;
     try {
       grant = await this.#redeem(caller, row, authorization, verifier, input);
     } catch (error) {
-      const reason = error instanceof ProviderRefused ? error.reason : error instanceof ProviderUnavailable ? 'unavailable' : undefined;
+      const reason =
+        error instanceof ProviderRefused
+          ? error.reason
+          : error instanceof ProviderUnavailable
+            ? 'unavailable'
+            : undefined;
       if (reason === undefined) throw error;
-      await this.#parts.db.transaction().execute((trx) => this.#parts.audit.record(trx, {
-        caller, team, action: 'oauth.connect', target: credentialTarget(row.id), decision: 'deny', reason, credentialVersion: row.version,
-      }));
-      if (reason === 'unavailable') throw new AppError('oauthUnavailable', 'The provider gives no usable answer: begin again later.', { retryAfterSeconds: 5 });
+      await this.#parts.db.transaction().execute((trx) =>
+        this.#parts.audit.record(trx, {
+          caller,
+          team,
+          action: 'oauth.connect',
+          target: credentialTarget(row.id),
+          decision: 'deny',
+          reason,
+          credentialVersion: row.version,
+        }),
+      );
+      if (reason === 'unavailable')
+        throw new AppError(
+          'oauthUnavailable',
+          'The provider gives no usable answer: begin again later.',
+          { retryAfterSeconds: 5 },
+        );
       throw new AppError('oauthRefused', 'The provider refused.', { details: { reason } });
     }
     return this.#store(caller, row, grant);
@@ -106,24 +182,50 @@ export class OAuthService {
   /** How the credential stands with its provider; of a type that holds no tokens, not connected. */
   async getConnection(row: CredentialRow): Promise<Connection> {
     const isOAuth = typeNamed(row.type).oauth !== undefined;
-    return connectionOf(row, isOAuth ? await repository.findHeld(this.#parts.db, row.team, row.id) : undefined, this.#parts.now());
+    return connectionOf(
+      row,
+      isOAuth ? await repository.findHeld(this.#parts.db, row.team, row.id) : undefined,
+      this.#parts.now(),
+    );
   }
 
-  /** The authorization of a state, once. SECURITY: one answer for unknown, used, over, bent, and begun by somebody else; the last one's stays good. */
-  async #take(caller: Caller, state: string): Promise<{ authorization: AuthorizationRow; verifier: Secret<string> }> {
+  /**
+   * The authorization of a state, once. SECURITY: one answer for unknown, used, over, bent, and
+   * begun by somebody else; the last one's stays good.
+   */
+  async #take(
+    caller: Caller,
+    state: string,
+  ): Promise<{ authorization: AuthorizationRow; verifier: Secret<string> }> {
     const { db, audit, now } = this.#parts;
     const read = readState(state);
     const found = read === undefined ? undefined : await repository.findAuthorization(db, read.id);
     const refuse = async (reason: string): Promise<AppError> => {
-      await audit.denial({ caller, team: undefined, action: right, target: { type: 'authorization', id: found?.id ?? 'unknown' }, reason, isHidden: true });
-      return new AppError('oauthStateInvalid', 'The state is not one that you began, or it is over: begin again.');
+      await audit.denial({
+        caller,
+        team: undefined,
+        action: right,
+        target: { type: 'authorization', id: found?.id ?? 'unknown' },
+        reason,
+        isHidden: true,
+      });
+      return new AppError(
+        'oauthStateInvalid',
+        'The state is not one that you began, or it is over: begin again.',
+      );
     };
-    if (read === undefined || found === undefined || !stateHolds(read.half, found)) throw await refuse('stateUnknown');
+    if (read === undefined || found === undefined || !stateHolds(read.half, found))
+      throw await refuse('stateUnknown');
     if (found.subject !== caller.subject) throw await refuse('stateOfAnother');
     // SECURITY: gone before anything is done with it, so that a state is good once.
     const isTaken = await db.transaction().execute(async (trx) => {
-      if (!await repository.deleteAuthorization(trx, found.id)) return false;
-      await audit.record(trx, { caller, team: { id: found.team, slug: found.slug }, action: 'oauth.callback', target: credentialTarget(found.credential) });
+      if (!(await repository.deleteAuthorization(trx, found.id))) return false;
+      await audit.record(trx, {
+        caller,
+        team: { id: found.team, slug: found.slug },
+        action: 'oauth.callback',
+        target: credentialTarget(found.credential),
+      });
       return true;
     });
     if (!isTaken) throw await refuse('stateUsed');
@@ -135,65 +237,133 @@ export class OAuthService {
   async #authorize(caller: Caller, { credential, team }: AuthorizationRow): Promise<CredentialRow> {
     const located = await this.#parts.locate(caller, credential);
     const decision = decide(located, right);
-    if (decision.kind === 'allow' && located !== undefined && located.team.id === team) return located.thing;
+    if (decision.kind === 'allow' && located !== undefined && located.team.id === team)
+      return located.thing;
     const reason = decision.kind === 'allow' ? 'noSuchThing' : decision.reason;
-    await this.#parts.audit.denial({ caller, team: located?.team, action: right, target: credentialTarget(credential), reason, isHidden: decision.kind !== 'refuse' });
+    await this.#parts.audit.denial({
+      caller,
+      team: located?.team,
+      action: right,
+      target: credentialTarget(credential),
+      reason,
+      isHidden: decision.kind !== 'refuse',
+    });
     throw decision.kind === 'refuse' ? forbidden() : notFound();
   }
 
-  async #redeem(caller: Caller, row: CredentialRow, { redirectUri }: AuthorizationRow, verifier: Secret<string>, { code, error, iss }: CallbackInput): Promise<Grant> {
+  async #redeem(
+    caller: Caller,
+    row: CredentialRow,
+    { redirectUri }: AuthorizationRow,
+    verifier: Secret<string>,
+    { code, error, iss }: CallbackInput,
+  ): Promise<Grant> {
     const settings = settingsOf(row);
     if (code === undefined) throw new ProviderRefused(refusalOf(error ?? '') ?? 'refused');
     const answer = checkAuthorizationAnswer(settings, { code, iss });
     const secrets = await this.#parts.openSecrets(caller, row);
     // SECURITY: exposed to be handed on as a Secret of its own.
-    return this.#parts.provider.redeem({ team: row.slug, settings, clientSecret: new Secret(secrets.expose()['clientSecret']) }, answer, redirectUri, verifier);
+    return this.#parts.provider.redeem(
+      { team: row.slug, settings, clientSecret: new Secret(secrets.expose()['clientSecret']) },
+      answer,
+      redirectUri,
+      verifier,
+    );
   }
 
   async #store(caller: Caller, located: CredentialRow, grant: Grant): Promise<Connection> {
     const { db, keyring, audit, now } = this.#parts;
-    return underActiveKey(() => db.transaction().execute(async (trx) => {
-      const at = new Date(now());
-      const row = await lockCredential(trx, located.team, located.id, at);
-      if (row === undefined || row.state === 'deleted') throw notFound();
-      if (row.version !== located.version) throw new AppError('stateConflict', 'The credential has changed since the authorization began: begin again.');
-      const client = clientOf(row);
-      const policy = policyJson(row.policy);
-      const sequence = await repository.lockHeld(trx, { team: row.team, credential: row.id, client, policy }) + 1;
-      const key = await lockActiveKey(trx, row.team);
-      if (key === undefined) throw new KeyMoved();
-      // SECURITY: whether there is a refresh token is asked here, and nothing else of it.
-      const isRefreshable = grant.tokens.expose().refreshToken !== undefined;
-      await repository.writeHeld(trx, {
-        team: row.team, credential: row.id, sequence, key: key.id, token: sealHeld(keyring, key, asOAuth(row), sequence, grant), client, policy, keyHistory: [],
-        expiresAt: grant.expiresAt ?? null, isRefreshable, at, connectedBy: caller.subject,
-      });
-      await audit.record(trx, {
-        caller, team: { id: row.team, slug: row.slug }, action: 'oauth.connect', target: credentialTarget(row.id), key: key.id, credentialVersion: row.version, details: { sequence, isRefreshable },
-      });
-      return connectionOf(row, await repository.findHeld(trx, row.team, row.id), at.getTime());
-    }));
+    return underActiveKey(() =>
+      db.transaction().execute(async (trx) => {
+        const at = new Date(now());
+        const row = await lockCredential(trx, located.team, located.id, at);
+        if (row === undefined || row.state === 'deleted') throw notFound();
+        if (row.version !== located.version)
+          throw new AppError(
+            'stateConflict',
+            'The credential has changed since the authorization began: begin again.',
+          );
+        const client = clientOf(row);
+        const policy = policyJson(row.policy);
+        const sequence =
+          (await repository.lockHeld(trx, { team: row.team, credential: row.id, client, policy })) +
+          1;
+        const key = await lockActiveKey(trx, row.team);
+        if (key === undefined) throw new KeyMoved();
+        // SECURITY: whether there is a refresh token is asked here, and nothing else of it.
+        const isRefreshable = grant.tokens.expose().refreshToken !== undefined;
+        await repository.writeHeld(trx, {
+          team: row.team,
+          credential: row.id,
+          sequence,
+          key: key.id,
+          token: sealHeld(keyring, key, asOAuth(row), sequence, grant),
+          client,
+          policy,
+          keyHistory: [],
+          expiresAt: grant.expiresAt ?? null,
+          isRefreshable,
+          at,
+          connectedBy: caller.subject,
+        });
+        await audit.record(trx, {
+          caller,
+          team: { id: row.team, slug: row.slug },
+          action: 'oauth.connect',
+          target: credentialTarget(row.id),
+          key: key.id,
+          credentialVersion: row.version,
+          details: { sequence, isRefreshable },
+        });
+        return connectionOf(row, await repository.findHeld(trx, row.team, row.id), at.getTime());
+      }),
+    );
   }
 }
 
 /** The current version of a credential's row, as tokens are asked for. */
-export const asOAuth = ({ id, team, slug, type, version, publicFields, policy }: CredentialRow): OAuthCredential => ({ id, team, slug, type, version, publicFields, policy });
+export const asOAuth = ({
+  id,
+  team,
+  slug,
+  type,
+  version,
+  publicFields,
+  policy,
+}: CredentialRow): OAuthCredential => ({ id, team, slug, type, version, publicFields, policy });
 
-function connectionOf(row: CredentialRow, held: repository.HeldRow | undefined, now: number): Connection {
+function connectionOf(
+  row: CredentialRow,
+  held: repository.HeldRow | undefined,
+  now: number,
+): Connection {
   const oauth = typeNamed(row.type).oauth;
   const isByItself = oauth?.settings(row.publicFields).grant === 'clientCredentials';
   const takesVersion = held?.hasToken !== true && held?.takesVersion !== false;
-  const fromVersion = (name: string): boolean => takesVersion && row.secretFieldNames.includes(name);
+  const fromVersion = (name: string): boolean =>
+    takesVersion && row.secretFieldNames.includes(name);
   const expiry = takesVersion ? row.publicFields[oauth?.expiryField ?? ''] : undefined;
   const expiresAt = held?.expiresAt ?? (expiry === undefined ? null : new Date(String(expiry)));
   const isRefreshable = isByItself || held?.isRefreshable === true || fromVersion('refreshToken');
-  const isConnected = oauth !== undefined && (isByItself || held?.hasToken === true || fromVersion('accessToken') || fromVersion('refreshToken'));
+  const isConnected =
+    oauth !== undefined &&
+    (isByItself ||
+      held?.hasToken === true ||
+      fromVersion('accessToken') ||
+      fromVersion('refreshToken'));
   const isOver = isConnected && !isRefreshable && expiresAt !== null && expiresAt.getTime() <= now;
   const reason = held?.failure ?? (isOver ? 'no_refresh_token' : null);
   return {
-    credential: row.id, state: reason !== null ? 'refreshFailed' : isConnected ? 'connected' : 'notConnected', reason, isRefreshable, validUntil: expiresAt,
-    obtainedAt: held?.obtainedAt ?? null, connectedAt: held?.connectedAt ?? null, connectedBy: held?.connectedBy ?? null,
+    credential: row.id,
+    state: reason !== null ? 'refreshFailed' : isConnected ? 'connected' : 'notConnected',
+    reason,
+    isRefreshable,
+    validUntil: expiresAt,
+    obtainedAt: held?.obtainedAt ?? null,
+    connectedAt: held?.connectedAt ?? null,
+    connectedBy: held?.connectedBy ?? null,
   };
 }
 
-const notAuthorized = (): AppError => new AppError('stateConflict', 'This credential is not one that a person authorizes.');
+const notAuthorized = (): AppError =>
+  new AppError('stateConflict', 'This credential is not one that a person authorizes.');

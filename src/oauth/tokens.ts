@@ -1,6 +1,6 @@
-// Access tokens for use: the held one while it is good, else a new one, got once however many ask on however many replicas. Who
-// refreshes has claimed the row in a statement of its own; no transaction is open, and no connection held, while the provider is asked
-// or waited for.
+// Access tokens for use: the held one while it is good, else a new one, got once however many ask
+// on however many replicas. Who refreshes has claimed the row in a statement of its own; no
+// transaction is open, and no connection held, while the provider is asked or waited for.
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AuditLog } from '../audit/record.ts';
@@ -45,11 +45,17 @@ export interface AccessToken {
 
 /** A token that ends within this time is not given out any more if there is a way to another. */
 const skewMs = 60_000;
-/** A claim that outlives this was of a process that is gone. Longer than a provider is waited for, and the writing after it. */
+/**
+ * A claim that outlives this was of a process that is gone. Longer than a provider is waited for,
+ * and the writing after it.
+ */
 const claimMs = providerTimeoutMs * 3;
 /** For so long somebody waits for the refresh of another. */
 const waitMs = providerTimeoutMs + 5_000;
-/** A token this young is not refreshed: another would be no better, and asking again and again uses up the provider's limits. */
+/**
+ * A token this young is not refreshed: another would be no better, and asking again and again uses
+ * up the provider's limits.
+ */
 const youngMs = 30_000;
 const retryMsMax = 300_000;
 const storeAttempts = 3;
@@ -58,11 +64,13 @@ const storeAttempts = 3;
 export class AccessTokens {
   readonly #parts: AccessTokensParts;
   readonly #refreshing = new Map<string, Promise<AccessToken>>();
-  constructor(parts: AccessTokensParts) { this.#parts = parts; }
+  constructor(parts: AccessTokensParts) {
+    this.#parts = parts;
+  }
 
   /** A token that is good. Throws NoAccessToken, KeyUnavailable. */
   async accessTokenFor(use: TokenUse): Promise<AccessToken> {
-    return this.#ready(use, await this.#look(use)) ?? await this.#shared(use);
+    return this.#ready(use, await this.#look(use)) ?? (await this.#shared(use));
   }
 
   /** Waits for the refreshes that are under way. */
@@ -76,7 +84,9 @@ export class AccessTokens {
     const name = `${id} ${version} ${use.rejected ?? ''}`;
     let refreshing = this.#refreshing.get(name);
     if (refreshing === undefined) {
-      refreshing = this.#refreshed(use).finally(() => { this.#refreshing.delete(name); });
+      refreshing = this.#refreshed(use).finally(() => {
+        this.#refreshing.delete(name);
+      });
       this.#refreshing.set(name, refreshing);
     }
     return refreshing;
@@ -106,42 +116,65 @@ export class AccessTokens {
     } catch (error) {
       if (!(error instanceof DecryptionFailed)) throw error;
       const key = row?.sealed?.key.id;
-      if (row !== undefined && key !== undefined) await this.#noteUndecryptable(use, row.sequence, key);
+      if (row !== undefined && key !== undefined)
+        await this.#noteUndecryptable(use, row.sequence, key);
       throw new NoAccessToken('refreshFailed');
     }
   }
 
-  /** The token, if it can be used as it is; undefined if a refresh is due. Throws NoAccessToken where none would help. */
-  #ready(use: TokenUse, { row, sequence, tokens, expiresAt, isRefreshable }: Situation): AccessToken | undefined {
+  /**
+   * The token, if it can be used as it is; undefined if a refresh is due. Throws NoAccessToken
+   * where none would help.
+   */
+  #ready(
+    use: TokenUse,
+    { row, sequence, tokens, expiresAt, isRefreshable }: Situation,
+  ): AccessToken | undefined {
     const now = this.#parts.now();
     // SECURITY: exposed to be put into a Secret of its own: the refresh token stays behind.
     const accessToken = tokens?.expose().accessToken;
     const leftMs = expiresAt === undefined ? Infinity : expiresAt.getTime() - now;
     const isRejected = accessToken !== undefined && use.rejected === sequence;
-    const held = accessToken === undefined || isRejected || leftMs <= 0 ? undefined : { token: new Secret(accessToken), sequence, expiresAt };
+    const held =
+      accessToken === undefined || isRejected || leftMs <= 0
+        ? undefined
+        : { token: new Secret(accessToken), sequence, expiresAt };
     if (held !== undefined && leftMs > skewMs) return held;
     if (tokens === undefined && !isRefreshable) throw new NoAccessToken('notConnected');
     const isYoung = row?.obtainedAt != null && now - row.obtainedAt.getTime() < youngMs;
     if (isRejected && isYoung) throw new NoAccessToken('refreshUnavailable');
-    if (held === undefined && (!isRefreshable || (row?.failure ?? null) !== null)) throw new NoAccessToken('refreshFailed');
+    if (held === undefined && (!isRefreshable || (row?.failure ?? null) !== null))
+      throw new NoAccessToken('refreshFailed');
     const isPutOff = (row?.retryAt?.getTime() ?? 0) > now;
     if (held === undefined) {
       if (isPutOff) throw new NoAccessToken('refreshUnavailable');
       return undefined;
     }
     const isClaimed = (row?.claimedUntil?.getTime() ?? 0) > now;
-    // It is good for a while: nobody waits where another refreshes already, where none is to be had now, or where all live as short.
-    return !isRefreshable || (row?.failure ?? null) !== null || isPutOff || isClaimed || isYoung ? held : undefined;
+    // It is good for a while: nobody waits where another refreshes already, where none is to be had
+    // now, or where all live as short.
+    return !isRefreshable || (row?.failure ?? null) !== null || isPutOff || isClaimed || isYoung
+      ? held
+      : undefined;
   }
 
   async #claim({ credential }: TokenUse, { sequence }: Situation): Promise<string | undefined> {
     const { db, now } = this.#parts;
     const id = newId();
-    const claim = { id, team: credential.team, credential: credential.id, sequence, client: clientOf(credential), policy: policyJson(credential.policy), at: new Date(now()), until: new Date(now() + claimMs) };
+    const claim = {
+      id,
+      team: credential.team,
+      credential: credential.id,
+      sequence,
+      client: clientOf(credential),
+      policy: policyJson(credential.policy),
+      at: new Date(now()),
+      until: new Date(now() + claimMs),
+    };
     try {
-      return await repository.claimRefresh(db, claim) ? id : undefined;
+      return (await repository.claimRefresh(db, claim)) ? id : undefined;
     } catch (error) {
-      if (isForeignKeyViolation(error)) throw new NoAccessToken('notConnected');   // the credential was purged meanwhile
+      if (isForeignKeyViolation(error)) throw new NoAccessToken('notConnected'); // the credential was purged meanwhile
       throw error;
     }
   }
@@ -153,7 +186,10 @@ export class AccessTokens {
       grant = await this.#ask(use, situation);
     } catch (error) {
       if (!(error instanceof ProviderRefused || error instanceof ProviderUnavailable)) throw error;
-      return this.#noteFailure(use, situation, { claim, failure: error instanceof ProviderRefused ? error.reason : undefined });
+      return this.#noteFailure(use, situation, {
+        claim,
+        failure: error instanceof ProviderRefused ? error.reason : undefined,
+      });
     }
     for (let [attempt, place] = [1, use]; ; attempt += 1) {
       try {
@@ -161,10 +197,12 @@ export class AccessTokens {
         if (place === use) return;
         break;
       } catch (error) {
-        // The old refresh token may be void already: what was got is not given up at the first trouble. Its place lets it be stored once.
+        // The old refresh token may be void already: what was got is not given up at the first
+        // trouble. Its place lets it be stored once.
         if (attempt >= storeAttempts) throw error;
         if (error instanceof repository.CredentialMoved || isForeignKeyViolation(error)) {
-          // The claim was over when the answer came, and the credential has been handed over: what was got follows it.
+          // The claim was over when the answer came, and the credential has been handed over: what
+          // was got follows it.
           const owner = await repository.findOwner(this.#parts.db, use.credential.id);
           if (owner === undefined) break;
           place = { ...use, credential: { ...use.credential, ...owner } };
@@ -173,21 +211,33 @@ export class AccessTokens {
         }
       }
     }
-    throw new NoAccessToken('notConnected');   // for this team
+    throw new NoAccessToken('notConnected'); // for this team
   }
 
   #ask({ credential, secrets }: TokenUse, { tokens }: Situation): Promise<Grant> {
     const settings = settingsOf(credential);
     // SECURITY: exposed to be handed on, each as a Secret of its own.
-    const client: ProviderClient = { team: credential.slug, settings, clientSecret: new Secret(secrets.expose()['clientSecret']) };
-    if (settings.grant === 'clientCredentials') return this.#parts.provider.clientCredentials(client);
+    const client: ProviderClient = {
+      team: credential.slug,
+      settings,
+      clientSecret: new Secret(secrets.expose()['clientSecret']),
+    };
+    if (settings.grant === 'clientCredentials')
+      return this.#parts.provider.clientCredentials(client);
     const refreshToken = tokens?.expose().refreshToken;
     if (refreshToken === undefined) throw new TypeError('a refresh needs a refresh token');
     return this.#parts.provider.refresh(client, new Secret(refreshToken));
   }
 
-  /** Writes what the provider gave over what it was got for; if that moved on meanwhile, it stays as it is. */
-  async #store({ credential, caller }: TokenUse, situation: Situation, grant: Grant): Promise<void> {
+  /**
+   * Writes what the provider gave over what it was got for; if that moved on meanwhile, it stays as
+   * it is.
+   */
+  async #store(
+    { credential, caller }: TokenUse,
+    situation: Situation,
+    grant: Grant,
+  ): Promise<void> {
     const { db, keyring, audit, now } = this.#parts;
     const { team, slug, id } = credential;
     // SECURITY: exposed to be sealed with what stays.
@@ -199,44 +249,107 @@ export class AccessTokens {
     const sequence = situation.sequence + 1;
     const client = clientOf(credential);
     const policy = policyJson(credential.policy);
-    await underActiveKey(() => db.transaction().execute(async (trx) => {
-      if (await repository.lockHeld(trx, { team, credential: id, client, policy }) !== situation.sequence) return;
-      const key = await lockActiveKey(trx, team);
-      if (key === undefined) throw new KeyMoved();
-      await repository.writeHeld(trx, {
-        team, credential: id, sequence, key: key.id, token: sealHeld(keyring, key, credential, sequence, { tokens, expiresAt: grant.expiresAt }), client, policy,
-        keyHistory: isKept ? await repository.findKeyHistory(trx, credential, situation) : [],
-        expiresAt: grant.expiresAt ?? null, isRefreshable: situation.isRefreshable, at: new Date(now()),
-      });
-      await audit.record(trx, {
-        caller, team: { id: team, slug }, action: 'oauth.refresh', target: credentialTarget(id), key: key.id, credentialVersion: credential.version,
-        details: { sequence, isRefreshTokenNew: given.refreshToken !== undefined },
-      });
-    }));
+    await underActiveKey(() =>
+      db.transaction().execute(async (trx) => {
+        if (
+          (await repository.lockHeld(trx, { team, credential: id, client, policy })) !==
+          situation.sequence
+        )
+          return;
+        const key = await lockActiveKey(trx, team);
+        if (key === undefined) throw new KeyMoved();
+        await repository.writeHeld(trx, {
+          team,
+          credential: id,
+          sequence,
+          key: key.id,
+          token: sealHeld(keyring, key, credential, sequence, {
+            tokens,
+            expiresAt: grant.expiresAt,
+          }),
+          client,
+          policy,
+          keyHistory: isKept ? await repository.findKeyHistory(trx, credential, situation) : [],
+          expiresAt: grant.expiresAt ?? null,
+          isRefreshable: situation.isRefreshable,
+          at: new Date(now()),
+        });
+        await audit.record(trx, {
+          caller,
+          team: { id: team, slug },
+          action: 'oauth.refresh',
+          target: credentialTarget(id),
+          key: key.id,
+          credentialVersion: credential.version,
+          details: { sequence, isRefreshTokenNew: given.refreshToken !== undefined },
+        });
+      }),
+    );
   }
 
-  /** Refused for good: visible until somebody connects again. Otherwise it is tried again, later and later. */
-  async #noteFailure({ credential, caller }: TokenUse, { row, sequence }: Situation, { claim, failure }: { claim: string; failure: Failure | undefined }): Promise<void> {
+  /**
+   * Refused for good: visible until somebody connects again. Otherwise it is tried again, later and
+   * later.
+   */
+  async #noteFailure(
+    { credential, caller }: TokenUse,
+    { row, sequence }: Situation,
+    { claim, failure }: { claim: string; failure: Failure | undefined },
+  ): Promise<void> {
     const { db, audit, now } = this.#parts;
     const at = new Date(now());
     const retryMs = Math.min(1_000 * 2 ** Math.min(row?.attempts ?? 0, 10), retryMsMax);
     await db.transaction().execute(async (trx) => {
-      const of = { team: credential.team, credential: credential.id, sequence, claim, failure, retryAt: failure === undefined ? new Date(at.getTime() + retryMs) : null, at };
-      if (!await repository.failRefresh(trx, of)) return;
+      const of = {
+        team: credential.team,
+        credential: credential.id,
+        sequence,
+        claim,
+        failure,
+        retryAt: failure === undefined ? new Date(at.getTime() + retryMs) : null,
+        at,
+      };
+      if (!(await repository.failRefresh(trx, of))) return;
       await audit.record(trx, {
-        caller, team: { id: credential.team, slug: credential.slug }, action: 'oauth.refresh', target: credentialTarget(credential.id), decision: 'deny',
-        reason: failure ?? 'unavailable', credentialVersion: credential.version, details: { sequence },
+        caller,
+        team: { id: credential.team, slug: credential.slug },
+        action: 'oauth.refresh',
+        target: credentialTarget(credential.id),
+        decision: 'deny',
+        reason: failure ?? 'unavailable',
+        credentialVersion: credential.version,
+        details: { sequence },
       });
     });
   }
 
-  async #noteUndecryptable({ credential, caller }: TokenUse, sequence: number, key: DataKeyId): Promise<void> {
+  async #noteUndecryptable(
+    { credential, caller }: TokenUse,
+    sequence: number,
+    key: DataKeyId,
+  ): Promise<void> {
     const { db, audit, now } = this.#parts;
     await db.transaction().execute(async (trx) => {
-      if (!await repository.failOpening(trx, { team: credential.team, credential: credential.id, sequence, key, at: new Date(now()) })) return;
+      if (
+        !(await repository.failOpening(trx, {
+          team: credential.team,
+          credential: credential.id,
+          sequence,
+          key,
+          at: new Date(now()),
+        }))
+      )
+        return;
       await audit.record(trx, {
-        caller, team: { id: credential.team, slug: credential.slug }, action: 'oauth.refresh', target: credentialTarget(credential.id), decision: 'deny',
-        reason: 'undecryptable', key, credentialVersion: credential.version, details: { sequence },
+        caller,
+        team: { id: credential.team, slug: credential.slug },
+        action: 'oauth.refresh',
+        target: credentialTarget(credential.id),
+        decision: 'deny',
+        reason: 'undecryptable',
+        key,
+        credentialVersion: credential.version,
+        details: { sequence },
       });
     });
   }

@@ -21,7 +21,9 @@ export function openOutput(path: string): Output {
   try {
     file = openSync(beside, 'wx', ownerOnly);
   } catch (error) {
-    throw new OptionsUnfit(`--out names a file that cannot be written (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`);
+    throw new OptionsUnfit(
+      `--out names a file that cannot be written (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+    );
   }
   const close = (): boolean => {
     if (file === undefined) return false;
@@ -33,14 +35,16 @@ export function openOutput(path: string): Output {
     path,
     write(text) {
       const bytes = Buffer.from(text);
-      for (let written = 0; written < bytes.length;) written += writeSync(file!, bytes, written);
+      for (let written = 0; written < bytes.length; ) written += writeSync(file!, bytes, written);
     },
     keep() {
       fsyncSync(file!);
       close();
       renameSync(beside, path);
     },
-    discard() { if (close()) unlinkSync(beside); },
+    discard() {
+      if (close()) unlinkSync(beside);
+    },
   };
 }
 
@@ -50,7 +54,9 @@ export function writeNew(path: string, text: string): void {
   try {
     file = openSync(path, 'wx', ownerOnly);
   } catch (error) {
-    throw new OptionsUnfit(`the file cannot be made (${(error as NodeJS.ErrnoException).code ?? 'unknown'}); it must not be there yet`);
+    throw new OptionsUnfit(
+      `the file cannot be made (${(error as NodeJS.ErrnoException).code ?? 'unknown'}); it must not be there yet`,
+    );
   }
   writeSync(file, text);
   closeSync(file);

@@ -1,5 +1,6 @@
-// What keeps the published time limits: deleted credentials and teams are destroyed, old months of the trail dropped, new months
-// made ahead. Runs on every replica; rows that another replica works on are skipped.
+// What keeps the published time limits: deleted credentials and teams are destroyed, old months of
+// the trail dropped, new months made ahead. Runs on every replica; rows that another replica works
+// on are skipped.
 import { sql } from 'kysely';
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
@@ -8,7 +9,10 @@ import type { CredentialId, TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
 
 export interface RetentionParts {
-  readonly db: Db; readonly audit: AuditLog; readonly now: () => number; readonly onError: (error: Error) => void;
+  readonly db: Db;
+  readonly audit: AuditLog;
+  readonly now: () => number;
+  readonly onError: (error: Error) => void;
   /** How many rows one transaction destroys. */
   readonly batchRows?: number;
 }
@@ -33,18 +37,28 @@ export class Retention {
     this.#parts = parts;
     this.#batchRows = parts.batchRows ?? batchRowsDefault;
     this.#periodic = new Periodic({
-      run: () => this.run(), everyMs,
-      onFailure: (cause) => { parts.onError(new Error('housekeeping failed; it is tried again in an hour', { cause })); },
+      run: () => this.run(),
+      everyMs,
+      onFailure: (cause) => {
+        parts.onError(new Error('housekeeping failed; it is tried again in an hour', { cause }));
+      },
     });
   }
 
   /** Runs once now and then every hour. */
-  start(): void { this.#periodic.start(); }
+  start(): void {
+    this.#periodic.start();
+  }
 
   /** Waits for the batch that is under way. */
-  stop(): Promise<void> { return this.#periodic.stop(); }
+  stop(): Promise<void> {
+    return this.#periodic.stop();
+  }
 
-  /** One run of every step, whatever becomes of the others; throws an AggregateError of what failed, which the next run tries again. */
+  /**
+   * One run of every step, whatever becomes of the others; throws an AggregateError of what failed,
+   * which the next run tries again.
+   */
   async run(): Promise<void> {
     const { db } = this.#parts;
     const steps = [
@@ -59,12 +73,17 @@ export class Retention {
       () => this.#untilDone(() => this.#purgeTeam()),
     ];
     const failures: unknown[] = [];
-    for (const step of steps) await step().catch((error: unknown) => { failures.push(error); });
+    for (const step of steps)
+      await step().catch((error: unknown) => {
+        failures.push(error);
+      });
     if (failures.length > 0) throw new AggregateError(failures, 'housekeeping failed');
   }
 
   async #untilDone(step: () => Promise<boolean>): Promise<void> {
-    while (!this.#periodic.isStopping && await step()) { /* the next batch */ }
+    while (!this.#periodic.isStopping && (await step())) {
+      /* the next batch */
+    }
   }
 
   async #purgeIdempotency(): Promise<boolean> {
@@ -115,36 +134,62 @@ export class Retention {
           select id from credential where state = 'deleted' and deleted_at < ${this.#before(deletedCredentialDays * dayMs)}
           order by deleted_at limit ${this.#batchRows} for update skip locked)
         returning credential.id, credential.team_id as team, team.slug`.execute(trx);
-      await this.#parts.audit.record(trx, ...rows.map((row) => ({
-        caller, team: { id: row.team, slug: row.slug }, action: 'credential.purge', target: credentialTarget(row.id), reason: 'retention',
-      })));
+      await this.#parts.audit.record(
+        trx,
+        ...rows.map((row) => ({
+          caller,
+          team: { id: row.team, slug: row.slug },
+          action: 'credential.purge',
+          target: credentialTarget(row.id),
+          reason: 'retention',
+        })),
+      );
       return rows.length === this.#batchRows;
     });
   }
 
-  /** Destroys what a deleted team left, in batches, its wrapped keys last; the team's row stays, so that its slug is never given again. */
+  /**
+   * Destroys what a deleted team left, in batches, its wrapped keys last; the team's row stays, so
+   * that its slug is never given again.
+   */
   async #purgeTeam(): Promise<boolean> {
-    return this.#parts.db.transaction().setIsolationLevel('read committed').execute(async (trx) => {
-      const { rows } = await sql<{ id: TeamId; slug: string }>`
+    return this.#parts.db
+      .transaction()
+      .setIsolationLevel('read committed')
+      .execute(async (trx) => {
+        const { rows } = await sql<{ id: TeamId; slug: string }>`
         select id, slug from team where deleted_at < ${this.#before(deletedTeamDays * dayMs)} and exists (select 1 from data_key where team_id = team.id and state <> 'destroyed')
         limit 1 for update skip locked`.execute(trx);
-      const team = rows[0];
-      if (team === undefined) return false;
-      const { rows: credentials } = await sql`
-        delete from credential where id in (select id from credential where team_id = ${team.id} limit ${this.#batchRows} for update) returning 1`.execute(trx);
-      if (credentials.length > 0) return true;   // the team goes when nothing of it is left
-      await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
-      await trx.deleteFrom('credential_grant').where('grantee_team_id', '=', team.id).execute();
-      await trx.deleteFrom('credential_transfer').where('to_team_id', '=', team.id).execute();
-      await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
-      // The material goes; ids and fingerprints stay, so that a backup can be matched to the root keys that still open it.
-      await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${new Date(this.#parts.now())} where team_id = ${team.id} and state <> 'destroyed'`.execute(trx);
-      await this.#parts.audit.record(trx, { caller, team, action: 'team.purge', target: { type: 'team', id: team.id }, reason: 'retention' });
-      return true;
-    });
+        const team = rows[0];
+        if (team === undefined) return false;
+        const { rows: credentials } = await sql`
+        delete from credential where id in (select id from credential where team_id = ${team.id} limit ${this.#batchRows} for update) returning 1`.execute(
+          trx,
+        );
+        if (credentials.length > 0) return true; // the team goes when nothing of it is left
+        await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
+        await trx.deleteFrom('credential_grant').where('grantee_team_id', '=', team.id).execute();
+        await trx.deleteFrom('credential_transfer').where('to_team_id', '=', team.id).execute();
+        await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
+        // The material goes; ids and fingerprints stay, so that a backup can be matched to the root
+        // keys that still open it.
+        await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${new Date(this.#parts.now())} where team_id = ${team.id} and state <> 'destroyed'`.execute(
+          trx,
+        );
+        await this.#parts.audit.record(trx, {
+          caller,
+          team,
+          action: 'team.purge',
+          target: { type: 'team', id: team.id },
+          reason: 'retention',
+        });
+        return true;
+      });
   }
 
-  #before(ms: number): Date { return new Date(this.#parts.now() - ms); }
+  #before(ms: number): Date {
+    return new Date(this.#parts.now() - ms);
+  }
 }
 
 const caller = { subject: null, requestId: 'retention', address: null };

@@ -6,8 +6,12 @@ import { hasTokensSql } from '../keys/service.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface RootKeyRow {
-  readonly fingerprint: string; readonly dataKeys: number; readonly systemKeys: number; readonly createdAt: Date;
-  readonly compromisedAt: Date | null; readonly compromiseReason: string | null;
+  readonly fingerprint: string;
+  readonly dataKeys: number;
+  readonly systemKeys: number;
+  readonly createdAt: Date;
+  readonly compromisedAt: Date | null;
+  readonly compromiseReason: string | null;
 }
 
 /** Every root key that this database has seen, with how many keys it wraps now. */
@@ -21,15 +25,24 @@ export async function listRootKeys(executor: Executor): Promise<RootKeyRow[]> {
 }
 
 /** Locks up to `limit` data keys that are not under the root key. */
-export async function holdDataKeys(trx: Trx, primary: string, limit: number): Promise<WrappedDataKey[]> {
+export async function holdDataKeys(
+  trx: Trx,
+  primary: string,
+  limit: number,
+): Promise<WrappedDataKey[]> {
   const { rows } = await sql<WrappedDataKey>`
     select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped from data_key
-    where root_fingerprint <> ${primary} and state <> 'destroyed' order by id limit ${limit} for no key update`.execute(trx);
+    where root_fingerprint <> ${primary} and state <> 'destroyed' order by id limit ${limit} for no key update`.execute(
+    trx,
+  );
   return rows;
 }
 
 /** Locks every system key that is not under the root key. */
-export async function holdSystemKeys(trx: Trx, primary: string): Promise<Omit<WrappedSystemKey, 'active'>[]> {
+export async function holdSystemKeys(
+  trx: Trx,
+  primary: string,
+): Promise<Omit<WrappedSystemKey, 'active'>[]> {
   const { rows } = await sql<Omit<WrappedSystemKey, 'active'>>`
     select id, purpose, version, root_fingerprint as "rootFingerprint", wrapped from system_key
     where root_fingerprint <> ${primary} order by id for no key update`.execute(trx);
@@ -38,7 +51,9 @@ export async function holdSystemKeys(trx: Trx, primary: string): Promise<Omit<Wr
 
 /** Stores keys of one table under their new wrapping. */
 export async function storeWrapped(
-  trx: Trx, table: 'data_key' | 'system_key', keys: readonly { id: string; rootFingerprint: string; wrapped: Buffer }[],
+  trx: Trx,
+  table: 'data_key' | 'system_key',
+  keys: readonly { id: string; rootFingerprint: string; wrapped: Buffer }[],
 ): Promise<void> {
   if (keys.length === 0) return;
   await sql`
@@ -49,16 +64,25 @@ export async function storeWrapped(
 }
 
 /** Marks the root key; false when it is unknown or marked already. */
-export async function markRootKey(trx: Trx, fingerprint: string, mark: { reason: string; by: SubjectId; at: Date }): Promise<boolean> {
+export async function markRootKey(
+  trx: Trx,
+  fingerprint: string,
+  mark: { reason: string; by: SubjectId; at: Date },
+): Promise<boolean> {
   const { rows } = await sql`
     update root_key set compromised_at = ${mark.at}, compromised_by = ${mark.by}, compromise_reason = ${mark.reason}
     where fingerprint = ${fingerprint} and compromised_at is null returning 1`.execute(trx);
   return rows.length === 1;
 }
 
-/** Marks every data key that the root key ever wrapped and that is not marked yet. Locks them in the order of their ids, oldest first, as everybody does. */
+/**
+ * Marks every data key that the root key ever wrapped and that is not marked yet. Locks them in the
+ * order of their ids, oldest first, as everybody does.
+ */
 export async function markWrappedKeys(
-  trx: Trx, fingerprint: string, mark: { reason: string; by: SubjectId; at: Date },
+  trx: Trx,
+  fingerprint: string,
+  mark: { reason: string; by: SubjectId; at: Date },
 ): Promise<{ id: DataKeyId; team: TeamId; slug: string }[]> {
   const { rows } = await sql<{ id: DataKeyId; team: TeamId; slug: string }>`
     with held as (
@@ -70,9 +94,17 @@ export async function markWrappedKeys(
 }
 
 export interface StatusRow {
-  readonly teams: number; readonly credentials: number; readonly engines: number; readonly rotationsRunning: number; readonly keysOverdue: number;
-  readonly keysCompromised: number; readonly keysCompromisedInUse: number; readonly versionsUndecryptable: number;
-  readonly notificationsPending: number; readonly notificationsFailed: number; readonly receiversFailing: number;
+  readonly teams: number;
+  readonly credentials: number;
+  readonly engines: number;
+  readonly rotationsRunning: number;
+  readonly keysOverdue: number;
+  readonly keysCompromised: number;
+  readonly keysCompromisedInUse: number;
+  readonly versionsUndecryptable: number;
+  readonly notificationsPending: number;
+  readonly notificationsFailed: number;
+  readonly receiversFailing: number;
 }
 
 /** Counts over everything; nothing of any one team. */
@@ -89,7 +121,9 @@ export async function findStatus(executor: Executor, at: Date): Promise<StatusRo
       (select count(*) from credential_version where undecryptable_at is not null) as "versionsUndecryptable",
       (select count(*) from notification where state = 'pending') as "notificationsPending",
       (select count(*) from notification where state = 'failed') as "notificationsFailed",
-      (select count(*) from webhook where failing_since is not null or gone_at is not null) as "receiversFailing"`.execute(executor);
+      (select count(*) from webhook where failing_since is not null or gone_at is not null) as "receiversFailing"`.execute(
+    executor,
+  );
   const row = rows[0];
   if (row === undefined) throw new Error('a select without a from gives a row');
   return row;

@@ -1,22 +1,72 @@
-// The domain's errors. Messages are for the caller and hold nothing that the caller sent; http/problem is their only translator.
+// The domain's errors. Messages are for the caller and hold nothing that the caller sent;
+// http/problem is their only translator.
 
 /** Every way in which an operation refuses; `internal` is everything unnamed. */
 export type ErrorCode =
-  | 'invalidRequest' | 'invalidUrl' | 'malformedJson' | 'unsupportedMediaType' | 'payloadTooLarge' | 'invalidCursor' | 'malformedHttp' | 'headersTooLarge'
-  | 'unauthenticated' | 'forbidden' | 'notFound'
-  | 'preconditionRequired' | 'preconditionFailed'
-  | 'nameTaken' | 'slugTaken' | 'subjectTaken' | 'engineNameTaken' | 'engineKeyTaken' | 'lastAdmin' | 'notAnEngine' | 'isAnEngine' | 'holdsARole' | 'teamNotEmpty'
-  | 'notTestable' | 'secretRequired' | 'undecryptable' | 'stateConflict'
-  | 'oauthNotConfigured' | 'oauthStateInvalid' | 'oauthRefused' | 'oauthUnavailable'
-  | 'leaseRefused' | 'subjectTokenInvalid'
-  | 'ticketRefused' | 'brokerOff'
-  | 'ticketInvalid' | 'brokerRefused' | 'unsupportedCall' | 'upstreamUnreachable' | 'upstreamTimeout' | 'upstreamUnusable'
-  | 'rotationRunning' | 'rotationNotRunning' | 'keyInUse' | 'keyBusy' | 'keyStateConflict'
-  | 'idempotencyKeyReused' | 'rateLimited'
-  | 'notReady' | 'keyUnavailable' | 'databaseUnavailable' | 'commitUnknown' | 'identityProviderUnavailable' | 'requestTimeout' | 'internal';
+  | 'invalidRequest'
+  | 'invalidUrl'
+  | 'malformedJson'
+  | 'unsupportedMediaType'
+  | 'payloadTooLarge'
+  | 'invalidCursor'
+  | 'malformedHttp'
+  | 'headersTooLarge'
+  | 'unauthenticated'
+  | 'forbidden'
+  | 'notFound'
+  | 'preconditionRequired'
+  | 'preconditionFailed'
+  | 'nameTaken'
+  | 'slugTaken'
+  | 'subjectTaken'
+  | 'engineNameTaken'
+  | 'engineKeyTaken'
+  | 'lastAdmin'
+  | 'notAnEngine'
+  | 'isAnEngine'
+  | 'holdsARole'
+  | 'teamNotEmpty'
+  | 'notTestable'
+  | 'secretRequired'
+  | 'undecryptable'
+  | 'stateConflict'
+  | 'oauthNotConfigured'
+  | 'oauthStateInvalid'
+  | 'oauthRefused'
+  | 'oauthUnavailable'
+  | 'leaseRefused'
+  | 'subjectTokenInvalid'
+  | 'ticketRefused'
+  | 'brokerOff'
+  | 'ticketInvalid'
+  | 'brokerRefused'
+  | 'unsupportedCall'
+  | 'upstreamUnreachable'
+  | 'upstreamTimeout'
+  | 'upstreamUnusable'
+  | 'rotationRunning'
+  | 'rotationNotRunning'
+  | 'keyInUse'
+  | 'keyBusy'
+  | 'keyStateConflict'
+  | 'idempotencyKeyReused'
+  | 'rateLimited'
+  | 'notReady'
+  | 'keyUnavailable'
+  | 'databaseUnavailable'
+  | 'commitUnknown'
+  | 'identityProviderUnavailable'
+  | 'requestTimeout'
+  | 'internal';
 
-/** What is wrong with one part of the input: a JSON pointer and the rule that it breaks, never the value. */
-export interface InputFault { readonly pointer: string; readonly rule: string }
+/**
+ * What is wrong with one part of the input: a JSON pointer and the rule that it breaks, never the
+ * value.
+ */
+export interface InputFault {
+  readonly pointer: string;
+  readonly rule: string;
+}
 
 export interface AppErrorExtras {
   readonly errors?: readonly InputFault[];
@@ -44,9 +94,11 @@ export class AppError extends Error {
 }
 
 /** The thing does not exist, or the caller may not know that it does: one answer for both. */
-export const notFound = (): AppError => new AppError('notFound', 'There is no such thing, or you may not know of it.');
+export const notFound = (): AppError =>
+  new AppError('notFound', 'There is no such thing, or you may not know of it.');
 /** The caller is in the team but lacks the right. */
-export const forbidden = (): AppError => new AppError('forbidden', 'Your role does not allow this.');
+export const forbidden = (): AppError =>
+  new AppError('forbidden', 'Your role does not allow this.');
 /** One part of the input breaks one rule. */
 export const invalid = (pointer: string, rule: string): AppError =>
   new AppError('invalidRequest', 'The request breaks a rule.', { errors: [{ pointer, rule }] });

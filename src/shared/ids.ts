@@ -1,5 +1,5 @@
-// Ids of everything the vault keeps: UUIDv7, made by the service before the insert, because tokens and seals bind them.
-// Each noun has its own type, so that one cannot be passed for another.
+// Ids of everything the vault keeps: UUIDv7, made by the service before the insert, because tokens
+// and seals bind them. Each noun has its own type, so that one cannot be passed for another.
 import { randomUUIDv7 } from 'node:crypto';
 
 declare const brand: unique symbol;
@@ -28,12 +28,16 @@ const idPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 let last = '';
 
 /**
- * A fresh id. Of one process, ids made later sort after earlier ones, also within a millisecond and when the clock goes back
- * (RFC 9562, 6.2: twelve of the random bits count up), so that events stand in the order in which they came to be.
+ * A fresh id. Of one process, ids made later sort after earlier ones, also within a millisecond and
+ * when the clock goes back (RFC 9562, 6.2: twelve of the random bits count up), so that events
+ * stand in the order in which they came to be.
  */
 export function newId<T extends Id<string>>(): T {
   const fresh = randomUUIDv7();
-  last = fresh.slice(0, timeEnd) > last.slice(0, timeEnd) ? fresh : `${after(last.slice(0, countEnd))}${fresh.slice(countEnd)}`;
+  last =
+    fresh.slice(0, timeEnd) > last.slice(0, timeEnd)
+      ? fresh
+      : `${after(last.slice(0, countEnd))}${fresh.slice(countEnd)}`;
   return last as T;
 }
 

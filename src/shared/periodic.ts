@@ -1,4 +1,5 @@
-// Work that comes back: housekeeping, schedules, looks for what is due. Every replica does it; what must happen once is for the work to see to.
+// Work that comes back: housekeeping, schedules, looks for what is due. Every replica does it; what
+// must happen once is for the work to see to.
 
 export interface PeriodicParts {
   readonly run: () => Promise<unknown>;
@@ -16,17 +17,25 @@ export class Periodic {
   #running: Promise<void> | undefined;
   #isWoken = false;
   #isStopping = false;
-  constructor(parts: PeriodicParts) { this.#parts = parts; }
+  constructor(parts: PeriodicParts) {
+    this.#parts = parts;
+  }
 
   /** What takes long asks this between its steps. */
-  get isStopping(): boolean { return this.#isStopping; }
+  get isStopping(): boolean {
+    return this.#isStopping;
+  }
 
   start(): void {
     if (this.#parts.isDueAtStart !== false) this.wake();
-    this.#timer = setInterval(() => { this.wake(); }, this.#parts.everyMs).unref();
+    this.#timer = setInterval(() => {
+      this.wake();
+    }, this.#parts.everyMs).unref();
   }
 
-  /** Runs at once; once more when a run is under way, which may have passed by what it is woken for. */
+  /**
+   * Runs at once; once more when a run is under way, which may have passed by what it is woken for.
+   */
   wake(): void {
     this.#isWoken = true;
     this.#running ??= this.#runWhileWoken();
@@ -43,7 +52,8 @@ export class Periodic {
     try {
       await this.#parts.run();
     } catch (error) {
-      for (const cause of error instanceof AggregateError ? error.errors : [error]) this.#parts.onFailure(cause);
+      for (const cause of error instanceof AggregateError ? error.errors : [error])
+        this.#parts.onFailure(cause);
     }
   }
 

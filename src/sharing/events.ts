@@ -1,4 +1,5 @@
-// What sharing says in the trails: the same in the one of the owner and in the one of the other team, each with the name of the other.
+// What sharing says in the trails: the same in the one of the owner and in the one of the other
+// team, each with the name of the other.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { GranteeKind } from '../db/tables.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
@@ -7,16 +8,42 @@ import type { JsonObject } from '../shared/json.ts';
 import type { SealedTransfer } from './transfer-seal.ts';
 
 /** An event about a grant; of one to a subject only in the trail of the owner. */
-export function eventsOfGrant(event: EventInput & { readonly team: TeamRef }, { kind, grantee, name }: { kind: GranteeKind; grantee: TeamId | SubjectId; name: string }): EventInput[] {
+export function eventsOfGrant(
+  event: EventInput & { readonly team: TeamRef },
+  { kind, grantee, name }: { kind: GranteeKind; grantee: TeamId | SubjectId; name: string },
+): EventInput[] {
   const { team: owner, details } = event;
   if (kind !== 'team') return [{ ...event, details: { ...details, kind, grantee } }];
-  return [{ ...event, details: { ...details, kind, sharedWith: name } }, { ...event, team: { id: grantee as TeamId, slug: name }, details: { ...details, kind, owner: owner.slug } }];
+  return [
+    { ...event, details: { ...details, kind, sharedWith: name } },
+    {
+      ...event,
+      team: { id: grantee as TeamId, slug: name },
+      details: { ...details, kind, owner: owner.slug },
+    },
+  ];
 }
 
 /** An event about an offer. The key is the new team's affair. */
 export function eventsOfTransfer(
-  caller: Caller, { id, team, slug, credential, to, toSlug }: SealedTransfer, { action, key, credentialVersion, details = {} }: { action: string; key?: DataKeyId; credentialVersion?: number; details?: JsonObject },
+  caller: Caller,
+  { id, team, slug, credential, to, toSlug }: SealedTransfer,
+  {
+    action,
+    key,
+    credentialVersion,
+    details = {},
+  }: { action: string; key?: DataKeyId; credentialVersion?: number; details?: JsonObject },
 ): EventInput[] {
-  const event = { caller, action, target: credentialTarget(credential), ...(credentialVersion === undefined ? {} : { credentialVersion }), details: { transfer: id, from: slug, to: toSlug, ...details } };
-  return [{ ...event, team: { id: team, slug } }, { ...event, team: { id: to, slug: toSlug }, ...(key === undefined ? {} : { key }) }];
+  const event = {
+    caller,
+    action,
+    target: credentialTarget(credential),
+    ...(credentialVersion === undefined ? {} : { credentialVersion }),
+    details: { transfer: id, from: slug, to: toSlug, ...details },
+  };
+  return [
+    { ...event, team: { id: team, slug } },
+    { ...event, team: { id: to, slug: toSlug }, ...(key === undefined ? {} : { key }) },
+  ];
 }

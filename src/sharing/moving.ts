@@ -1,5 +1,6 @@
-// What moves with a credential to another team: every version and the held tokens, opened under the former team's keys and sealed under
-// the new team's active one, each at its place, with its number and its time. No plaintext leaves the keyring.
+// What moves with a credential to another team: every version and the held tokens, opened under the
+// former team's keys and sealed under the new team's active one, each at its place, with its number
+// and its time. No plaintext leaves the keyring.
 import { UndecryptableVersion } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type WrappedDataKey } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
@@ -9,25 +10,63 @@ import type { CredentialId, TeamId } from '../shared/ids.ts';
 import * as repository from './transfer-repository.ts';
 
 /** A credential between two teams; `key` is the active one of the new team. */
-export interface Move { readonly credential: CredentialId; readonly type: string; readonly from: TeamId; readonly to: TeamId; readonly key: WrappedDataKey; readonly at: Date }
+export interface Move {
+  readonly credential: CredentialId;
+  readonly type: string;
+  readonly from: TeamId;
+  readonly to: TeamId;
+  readonly key: WrappedDataKey;
+  readonly at: Date;
+}
 
 // A token is up to some hundred KiB long, and a team may keep a thousand versions.
 const versionsPerBatch = 20;
 
 /** Moves every version; how many. Throws UndecryptableVersion, KeyUnavailable. */
-export async function moveVersions(trx: Trx, keyring: Keyring, { credential, type, from, to, key }: Move): Promise<number> {
+export async function moveVersions(
+  trx: Trx,
+  keyring: Keyring,
+  { credential, type, from, to, key }: Move,
+): Promise<number> {
   let moved = 0;
-  for (let after = 0; ;) {
-    const batch = await repository.listHeldVersions(trx, { team: from, credential, after, limit: versionsPerBatch });
+  for (let after = 0; ; ) {
+    const batch = await repository.listHeldVersions(trx, {
+      team: from,
+      credential,
+      after,
+      limit: versionsPerBatch,
+    });
     const tokens = batch.map((held) => {
       if (held.key === undefined) throw new UndecryptableVersion(held.version, undefined);
       try {
-        return keyring.rehome(held.key, key, { team: from, credential, version: held.version, type, publicFields: held.publicFields, policy: held.policy }, held.token);
+        return keyring.rehome(
+          held.key,
+          key,
+          {
+            team: from,
+            credential,
+            version: held.version,
+            type,
+            publicFields: held.publicFields,
+            policy: held.policy,
+          },
+          held.token,
+        );
       } catch (error) {
-        throw error instanceof DecryptionFailed ? new UndecryptableVersion(held.version, held.key.id) : error;
+        throw error instanceof DecryptionFailed
+          ? new UndecryptableVersion(held.version, held.key.id)
+          : error;
       }
     });
-    if (batch.length > 0) await repository.storeVersions(trx, { from, to, credential, key: key.id, versions: batch.map(({ version }) => version), tokens });
+    if (batch.length > 0)
+      await repository.storeVersions(trx, {
+        from,
+        to,
+        credential,
+        key: key.id,
+        versions: batch.map(({ version }) => version),
+        tokens,
+      });
     moved += batch.length;
     const last = batch.at(-1);
     if (last === undefined || batch.length < versionsPerBatch) return moved;
@@ -35,21 +74,65 @@ export async function moveVersions(trx: Trx, keyring: Keyring, { credential, typ
   }
 }
 
-/** Moves the held tokens. Throws stateConflict while they are being refreshed: what the provider gives then must find its place. Throws undecryptable. */
-export async function moveAccount(trx: Trx, keyring: Keyring, { credential, type, from, to, key, at }: Move): Promise<void> {
+/**
+ * Moves the held tokens. Throws stateConflict while they are being refreshed: what the provider
+ * gives then must find its place. Throws undecryptable.
+ */
+export async function moveAccount(
+  trx: Trx,
+  keyring: Keyring,
+  { credential, type, from, to, key, at }: Move,
+): Promise<void> {
   const held = await repository.findAccount(trx, { team: from, credential });
   if (held === undefined) return;
-  if (held.claimedUntil !== null && held.claimedUntil > at) throw new AppError('stateConflict', 'The account is being refreshed; try again.', { retryAfterSeconds: 1 });
-  await repository.storeAccount(trx, { from, to, credential, key: key.id, token: held.token === null ? undefined : rehomed(keyring, held.key, { ...held, token: held.token }, { credential, type, from, key }) });
+  if (held.claimedUntil !== null && held.claimedUntil > at)
+    throw new AppError('stateConflict', 'The account is being refreshed; try again.', {
+      retryAfterSeconds: 1,
+    });
+  await repository.storeAccount(trx, {
+    from,
+    to,
+    credential,
+    key: key.id,
+    token:
+      held.token === null
+        ? undefined
+        : rehomed(
+            keyring,
+            held.key,
+            { ...held, token: held.token },
+            { credential, type, from, key },
+          ),
+  });
 }
 
 function rehomed(
-  keyring: Keyring, from: WrappedDataKey | undefined, held: repository.HeldAccount & { readonly token: string }, move: Pick<Move, 'credential' | 'type' | 'from' | 'key'>,
+  keyring: Keyring,
+  from: WrappedDataKey | undefined,
+  held: repository.HeldAccount & { readonly token: string },
+  move: Pick<Move, 'credential' | 'type' | 'from' | 'key'>,
 ): string {
-  const undecryptable = (cause?: unknown): AppError => new AppError('undecryptable', 'The account that is held does not open: connect it again first.', { cause });
+  const undecryptable = (cause?: unknown): AppError =>
+    new AppError(
+      'undecryptable',
+      'The account that is held does not open: connect it again first.',
+      { cause },
+    );
   if (from === undefined) throw undecryptable();
   try {
-    return keyring.rehome(from, move.key, heldPlace({ team: move.from, credential: move.credential, sequence: held.sequence, type: move.type, client: held.client, policy: held.policy }), held.token);
+    return keyring.rehome(
+      from,
+      move.key,
+      heldPlace({
+        team: move.from,
+        credential: move.credential,
+        sequence: held.sequence,
+        type: move.type,
+        client: held.client,
+        policy: held.policy,
+      }),
+      held.token,
+    );
   } catch (error) {
     throw error instanceof DecryptionFailed ? undecryptable(error) : error;
   }

@@ -7,12 +7,19 @@ import type { SealedGrant } from '../http/grants.ts';
 import type { CredentialId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface GrantRow extends SealedGrant {
-  readonly seal: Buffer; readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+  readonly seal: Buffer;
+  readonly createdAt: Date;
+  readonly createdBy: string;
+  readonly updatedAt: Date;
+  readonly updatedBy: string;
 }
 /** Whom a grant is to, as the path says it. */
-export type Grantee = { readonly kind: 'team'; readonly name: string } | { readonly kind: 'subject'; readonly name: string };
+export type Grantee =
+  | { readonly kind: 'team'; readonly name: string }
+  | { readonly kind: 'subject'; readonly name: string };
 
-const columns = sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
+const columns =
+  sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
   coalesce(receiving.slug, person.sub) as name, held.access, held.revision, held.seal,
   held.created_at as "createdAt", creator.sub as "createdBy", held.updated_at as "updatedAt", updater.sub as "updatedBy"
   from credential_grant held join team owner on owner.id = held.team_id
@@ -21,19 +28,35 @@ const columns = sql.raw(`held.id, held.team_id as team, owner.slug, held.credent
 
 /** The living team of a slug, held so to the end of the transaction. */
 export async function holdTeam(trx: Trx, slug: string): Promise<TeamRef | undefined> {
-  return trx.selectFrom('team').select(['id', 'slug']).where('slug', '=', slug).where('deleted_at', 'is', null).forKeyShare().executeTakeFirst();
+  return trx
+    .selectFrom('team')
+    .select(['id', 'slug'])
+    .where('slug', '=', slug)
+    .where('deleted_at', 'is', null)
+    .forKeyShare()
+    .executeTakeFirst();
 }
 
 /** The grant of a credential to one grantee; of a team that is gone, too. */
-export async function findGrant(executor: Executor, of: { team: TeamId; credential: CredentialId }, { kind, name }: Grantee): Promise<GrantRow | undefined> {
+export async function findGrant(
+  executor: Executor,
+  of: { team: TeamId; credential: CredentialId },
+  { kind, name }: Grantee,
+): Promise<GrantRow | undefined> {
   const { rows } = await sql<GrantRow>`
     select ${columns} where held.team_id = ${of.team} and held.credential_id = ${of.credential}
-      and ${kind === 'team' ? sql`receiving.slug = ${name}` : sql`person.sub = ${name}`}`.execute(executor);
+      and ${kind === 'team' ? sql`receiving.slug = ${name}` : sql`person.sub = ${name}`}`.execute(
+    executor,
+  );
   return rows[0];
 }
 
 /** Grants of a credential in the order in which they were made. */
-export async function listGrants(executor: Executor, of: { team: TeamId; credential: CredentialId }, page: { limit: number; after: string | undefined }): Promise<GrantRow[]> {
+export async function listGrants(
+  executor: Executor,
+  of: { team: TeamId; credential: CredentialId },
+  page: { limit: number; after: string | undefined },
+): Promise<GrantRow[]> {
   const { rows } = await sql<GrantRow>`
     select ${columns} where held.team_id = ${of.team} and held.credential_id = ${of.credential} and ${page.after === undefined ? sql`true` : sql`held.id > ${page.after}::uuid`}
     order by held.id limit ${page.limit}`.execute(executor);
@@ -42,20 +65,39 @@ export async function listGrants(executor: Executor, of: { team: TeamId; credent
 
 /** How many grants a credential has. */
 export async function countGrants(trx: Trx, credential: CredentialId): Promise<number> {
-  const { count } = await trx.selectFrom('credential_grant').select((select) => select.fn.countAll<number>().as('count')).where('credential_id', '=', credential).executeTakeFirstOrThrow();
+  const { count } = await trx
+    .selectFrom('credential_grant')
+    .select((select) => select.fn.countAll<number>().as('count'))
+    .where('credential_id', '=', credential)
+    .executeTakeFirstOrThrow();
   return count;
 }
 
 /** How many credentials a team has granted to one grantee, counted up to `max`. */
-export async function countGrantsBetween(trx: Trx, owner: TeamId, { kind, grantee }: { kind: GranteeKind; grantee: TeamId | SubjectId }, max: number): Promise<number> {
+export async function countGrantsBetween(
+  trx: Trx,
+  owner: TeamId,
+  { kind, grantee }: { kind: GranteeKind; grantee: TeamId | SubjectId },
+  max: number,
+): Promise<number> {
   const { rows } = await sql`
-    select 1 from credential_grant where ${sql.ref(kind === 'team' ? 'grantee_team_id' : 'grantee_subject_id')} = ${grantee} and team_id = ${owner} limit ${max}`.execute(trx);
+    select 1 from credential_grant where ${sql.ref(kind === 'team' ? 'grantee_team_id' : 'grantee_subject_id')} = ${grantee} and team_id = ${owner} limit ${max}`.execute(
+    trx,
+  );
   return rows.length;
 }
 
 export interface GrantWrite {
-  readonly id: GrantId; readonly team: TeamId; readonly credential: CredentialId; readonly kind: GranteeKind; readonly grantee: TeamId | SubjectId;
-  readonly access: GrantAccess; readonly revision: number; readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+  readonly id: GrantId;
+  readonly team: TeamId;
+  readonly credential: CredentialId;
+  readonly kind: GranteeKind;
+  readonly grantee: TeamId | SubjectId;
+  readonly access: GrantAccess;
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly by: SubjectId;
+  readonly at: Date;
 }
 
 /** Inserts a grant, or writes anew one of the same grantee. */
@@ -65,10 +107,15 @@ export async function putGrant(trx: Trx, row: GrantWrite): Promise<void> {
     values (${row.id}, ${row.team}, ${row.credential}, ${row.kind}, ${row.kind === 'team' ? row.grantee : null}, ${row.kind === 'team' ? null : row.grantee}, ${row.access},
       ${row.revision}, ${row.seal}, ${row.at}, ${row.by}, ${row.at}, ${row.by})
     on conflict on constraint credential_grant_pkey do update
-      set grantee_kind = excluded.grantee_kind, access = excluded.access, revision = excluded.revision, seal = excluded.seal, updated_at = excluded.updated_at, updated_by = excluded.updated_by`.execute(trx);
+      set grantee_kind = excluded.grantee_kind, access = excluded.access, revision = excluded.revision, seal = excluded.seal, updated_at = excluded.updated_at, updated_by = excluded.updated_by`.execute(
+    trx,
+  );
 }
 
 /** Ends a grant; whether there was one. */
 export async function deleteGrant(trx: Trx, id: GrantId): Promise<boolean> {
-  return (await trx.deleteFrom('credential_grant').where('id', '=', id).executeTakeFirst()).numDeletedRows === 1n;
+  return (
+    (await trx.deleteFrom('credential_grant').where('id', '=', id).executeTakeFirst())
+      .numDeletedRows === 1n
+  );
 }

@@ -1,8 +1,18 @@
-// Transfer in two steps: an admin of the team that owns a credential offers it, an admin of the other team takes it. It moves whole, in
-// one transaction, or stays. Each step stands in both trails.
+// Transfer in two steps: an admin of the team that owns a credential offers it, an admin of the
+// other team takes it. It moves whole, in one transaction, or stays. Each step stands in both
+// trails.
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, } from '../audit/event.ts';
-import { type CredentialRow, type CredentialsService, credentialSealHolds, findActiveKey, sealCredential, underActiveKey, undecryptable, UndecryptableVersion } from '../credentials/service.ts';
+import { credentialTarget } from '../audit/event.ts';
+import {
+  type CredentialRow,
+  type CredentialsService,
+  credentialSealHolds,
+  findActiveKey,
+  sealCredential,
+  underActiveKey,
+  undecryptable,
+  UndecryptableVersion,
+} from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { type Caller, decide, type Decision, type Located, type TeamRef } from '../http/access.ts';
@@ -37,10 +47,20 @@ const right = 'credential.manage';
 /** What is asked of transfers. */
 export class TransfersService {
   readonly #parts: TransfersParts;
-  constructor(parts: TransfersParts) { this.#parts = parts; }
+  constructor(parts: TransfersParts) {
+    this.#parts = parts;
+  }
 
-  /** Offers a credential to another team, for a week. Throws invalidRequest for the own team and for one that there is not, stateConflict while an offer is open. */
-  async offerTransfer(caller: Caller, located: CredentialRow, toSlug: string, claim: Claim): Promise<TransferRow> {
+  /**
+   * Offers a credential to another team, for a week. Throws invalidRequest for the own team and for
+   * one that there is not, stateConflict while an offer is open.
+   */
+  async offerTransfer(
+    caller: Caller,
+    located: CredentialRow,
+    toSlug: string,
+    claim: Claim,
+  ): Promise<TransferRow> {
     const { db, keyring, audit } = this.#parts;
     const at = this.#time();
     return db.transaction().execute(async (trx) => {
@@ -51,120 +71,248 @@ export class TransfersService {
       const before = await repository.findTransferOf(trx, row.id);
       if (before !== undefined) {
         const open = await repository.findTransfer(trx, before);
-        if (open !== undefined && this.#isGood(open, at)) throw new AppError('stateConflict', 'There is an open offer of this credential; end it first.');
+        if (open !== undefined && this.#isGood(open, at))
+          throw new AppError(
+            'stateConflict',
+            'There is an open offer of this credential; end it first.',
+          );
         await repository.deleteTransfer(trx, before);
       }
       const offer = {
-        id: newId<TransferId>(), team: row.team, slug: row.slug, credential: row.id, to: target.id, toSlug: target.slug, expiresAt: new Date(at.getTime() + transferDays * dayMs), revision: 1,
+        id: newId<TransferId>(),
+        team: row.team,
+        slug: row.slug,
+        credential: row.id,
+        to: target.id,
+        toSlug: target.slug,
+        expiresAt: new Date(at.getTime() + transferDays * dayMs),
+        revision: 1,
       };
       await claim(trx, offer.id);
-      await repository.insertTransfer(trx, { ...offer, seal: sealTransfer(keyring, offer), by: caller.subject, at });
+      await repository.insertTransfer(trx, {
+        ...offer,
+        seal: sealTransfer(keyring, offer),
+        by: caller.subject,
+        at,
+      });
       await audit.record(trx, ...eventsOfTransfer(caller, offer, { action: 'transfer.offer' }));
-      return await repository.findTransfer(trx, offer.id) ?? raise(notFound());
+      return (await repository.findTransfer(trx, offer.id)) ?? raise(notFound());
     });
   }
 
   /** An open offer, for whom it was made by. Throws notFound. */
   async getTransfer(id: string): Promise<TransferRow> {
-    const row = isId<TransferId>(id) ? await repository.findTransfer(this.#parts.db, id) : undefined;
+    const row = isId<TransferId>(id)
+      ? await repository.findTransfer(this.#parts.db, id)
+      : undefined;
     if (row === undefined || !this.#isGood(row, this.#time())) throw notFound();
     return row;
   }
 
-  /** Open offers of a team and to it; one more than the page. `isShown` is false where a seal does not hold, which is reported. */
-  async listTransfers(caller: Caller, team: TeamRef, page: Page): Promise<{ row: TransferRow; isShown: boolean }[]> {
+  /**
+   * Open offers of a team and to it; one more than the page. `isShown` is false where a seal does
+   * not hold, which is reported.
+   */
+  async listTransfers(
+    caller: Caller,
+    team: TeamRef,
+    page: Page,
+  ): Promise<{ row: TransferRow; isShown: boolean }[]> {
     const { db, audit } = this.#parts;
     const now = this.#time();
-    const rows = await repository.listTransfers(db, team.id, { limit: page.limit + 1, after: page.after?.[0], now });
+    const rows = await repository.listTransfers(db, team.id, {
+      limit: page.limit + 1,
+      after: page.after?.[0],
+      now,
+    });
     const listed = rows.map((row) => ({ row, isShown: this.#isGood(row, now) }));
     for (const { row, isShown } of listed) {
-      if (!isShown) await audit.denial({ caller, team, action: right, target: { type: 'transfer', id: row.id }, reason: 'sealBroken' });
+      if (!isShown)
+        await audit.denial({
+          caller,
+          team,
+          action: right,
+          target: { type: 'transfer', id: row.id },
+          reason: 'sealBroken',
+        });
     }
     return listed;
   }
 
   /**
-   * Takes an offered credential over. Ends its grants, tickets and offers; every version and the held tokens are re-encrypted under the
-   * key of the new team, or nothing changes. Throws notFound, forbidden, nameTaken, undecryptable, keyUnavailable, keyBusy, stateConflict.
+   * Takes an offered credential over. Ends its grants, tickets and offers; every version and the
+   * held tokens are re-encrypted under the key of the new team, or nothing changes. Throws
+   * notFound, forbidden, nameTaken, undecryptable, keyUnavailable, keyBusy, stateConflict.
    */
   async acceptTransfer(caller: Caller, id: string, claim: Claim): Promise<CredentialRow> {
-    const { row: offer, target } = await this.#authorise(caller, id, ({ target }) => target.kind === 'allow');
+    const { row: offer, target } = await this.#authorise(
+      caller,
+      id,
+      ({ target }) => target.kind === 'allow',
+    );
     const { db } = this.#parts;
     const source = { id: offer.team, slug: offer.slug };
     try {
-      return await underActiveKey(() => db.transaction().execute((trx) => this.#accept(trx, caller, { offer, target, claim })));
+      return await underActiveKey(() =>
+        db.transaction().execute((trx) => this.#accept(trx, caller, { offer, target, claim })),
+      );
     } catch (error) {
       if (!(error instanceof UndecryptableVersion)) throw error;
-      const cause = await undecryptable(this.#parts, caller, source, offer.credential, error, 'transfer.accept');
-      throw new AppError('undecryptable', 'A version does not open: its team has to repair or destroy it first.', { cause });
+      const cause = await undecryptable(
+        this.#parts,
+        caller,
+        source,
+        offer.credential,
+        error,
+        'transfer.accept',
+      );
+      throw new AppError(
+        'undecryptable',
+        'A version does not open: its team has to repair or destroy it first.',
+        { cause },
+      );
     }
   }
 
-  /** The credential that was taken over, for a repeated acceptance: for whoever may manage it still. */
+  /**
+   * The credential that was taken over, for a repeated acceptance: for whoever may manage it still.
+   */
   async getAccepted(caller: Caller, id: string): Promise<CredentialRow> {
     const located = await this.#parts.credentials.locateCredential(caller, id);
     if (located === undefined || decide(located, right).kind !== 'allow') throw notFound();
     return located.thing;
   }
 
-  /** Ends an open offer: declined by the team that it is to, or withdrawn by the one that it is of. Throws notFound, forbidden. */
+  /**
+   * Ends an open offer: declined by the team that it is to, or withdrawn by the one that it is of.
+   * Throws notFound, forbidden.
+   */
   async declineTransfer(caller: Caller, id: string): Promise<void> {
-    const { row, isOwn } = await this.#authorise(caller, id, ({ source, target }) => source.kind === 'allow' || target.kind === 'allow');
+    const { row, isOwn } = await this.#authorise(
+      caller,
+      id,
+      ({ source, target }) => source.kind === 'allow' || target.kind === 'allow',
+    );
     const { db, audit } = this.#parts;
     await db.transaction().execute(async (trx) => {
-      if (!await repository.deleteTransfer(trx, row.id)) throw notFound();
-      await audit.record(trx, ...eventsOfTransfer(caller, row, { action: isOwn ? 'transfer.withdraw' : 'transfer.decline' }));
+      if (!(await repository.deleteTransfer(trx, row.id))) throw notFound();
+      await audit.record(
+        trx,
+        ...eventsOfTransfer(caller, row, {
+          action: isOwn ? 'transfer.withdraw' : 'transfer.decline',
+        }),
+      );
     });
   }
 
-  async #accept(trx: Trx, caller: Caller, { offer, target, claim }: { offer: TransferRow; target: TeamRef; claim: Claim }): Promise<CredentialRow> {
+  async #accept(
+    trx: Trx,
+    caller: Caller,
+    { offer, target, claim }: { offer: TransferRow; target: TeamRef; claim: Claim },
+  ): Promise<CredentialRow> {
     const { keyring, audit, credentials } = this.#parts;
     const at = this.#time();
     const isThere = await repository.lockToMove(trx, offer);
     const held = isThere ? await repository.findTransfer(trx, offer.id) : undefined;
-    // SECURITY: all of it may have changed since it was looked at; the seals of offer and credential count now.
-    if (held === undefined || !this.#isGood(held, at) || held.to !== target.id || await holdTeam(trx, target.slug) === undefined) throw notFound();
+    // SECURITY: all of it may have changed since it was looked at; the seals of offer and
+    // credential count now.
+    if (
+      held === undefined ||
+      !this.#isGood(held, at) ||
+      held.to !== target.id ||
+      (await holdTeam(trx, target.slug)) === undefined
+    )
+      throw notFound();
     const { offered } = held;
     const key = await findActiveKey(trx, target.id);
     if (key === undefined) throw notFound();
     await claim(trx, offered.id);
     const { grants, tickets } = await repository.endUses(trx, offered.id);
     const next = { ...offered, team: target.id, revision: offered.revision + 1 };
-    await repository.moveCredential(trx, { id: next.id, from: held.team, to: target.id, revision: next.revision, seal: sealCredential(keyring, next), by: caller.subject, at });
+    await repository.moveCredential(trx, {
+      id: next.id,
+      from: held.team,
+      to: target.id,
+      revision: next.revision,
+      seal: sealCredential(keyring, next),
+      by: caller.subject,
+      at,
+    });
     const move = { credential: next.id, type: next.type, from: held.team, to: target.id, key, at };
     await moveAccount(trx, keyring, move);
     const versions = await moveVersions(trx, keyring, move);
     await repository.deleteTransfer(trx, held.id);
     await repository.settleMove(trx);
     const source = { id: held.team, slug: held.slug };
-    await audit.record(trx, ...eventsOfTransfer(caller, held, { action: 'transfer.accept', key: key.id, credentialVersion: next.version, details: { versions, grants: grants.length, tickets } }),
-      ...grants.flatMap((grant) => eventsOfGrant({ caller, team: source, action: 'grant.remove', target: credentialTarget(next.id), details: { grant: grant.id, accessBefore: grant.access, cause: 'transfer' } }, grant)));
+    await audit.record(
+      trx,
+      ...eventsOfTransfer(caller, held, {
+        action: 'transfer.accept',
+        key: key.id,
+        credentialVersion: next.version,
+        details: { versions, grants: grants.length, tickets },
+      }),
+      ...grants.flatMap((grant) =>
+        eventsOfGrant(
+          {
+            caller,
+            team: source,
+            action: 'grant.remove',
+            target: credentialTarget(next.id),
+            details: { grant: grant.id, accessBefore: grant.access, cause: 'transfer' },
+          },
+          grant,
+        ),
+      ),
+    );
     return credentials.getCredential(target, next.id, trx);
   }
 
   /** An offer for those who may do something with it; one answer for whoever may not know of it. */
-  async #authorise(caller: Caller, id: string, isEnough: (of: { source: Decision; target: Decision }) => boolean): Promise<{ row: TransferRow; target: TeamRef; isOwn: boolean }> {
+  async #authorise(
+    caller: Caller,
+    id: string,
+    isEnough: (of: { source: Decision; target: Decision }) => boolean,
+  ): Promise<{ row: TransferRow; target: TeamRef; isOwn: boolean }> {
     const { db, audit, locateTeam } = this.#parts;
     const row = isId<TransferId>(id) ? await repository.findTransfer(db, id) : undefined;
-    const standingIn = async (slug: string | undefined): Promise<Decision> => decide(slug === undefined ? undefined : await locateTeam(caller, slug), right);
+    const standingIn = async (slug: string | undefined): Promise<Decision> =>
+      decide(slug === undefined ? undefined : await locateTeam(caller, slug), right);
     const [source, target] = [await standingIn(row?.slug), await standingIn(row?.toSlug)];
     const isBroken = row !== undefined && !this.#sealsHold(row);
     const isOpen = row !== undefined && row.expiresAt > this.#time();
-    if (row !== undefined && isOpen && !isBroken && isEnough({ source, target })) return { row, target: { id: row.to, slug: row.toSlug }, isOwn: source.kind === 'allow' };
+    if (row !== undefined && isOpen && !isBroken && isEnough({ source, target }))
+      return { row, target: { id: row.to, slug: row.toSlug }, isOwn: source.kind === 'allow' };
     const isHidden = !isOpen || isBroken || (source.kind === 'hide' && target.kind === 'hide');
     const reason = isBroken ? 'sealBroken' : isHidden ? 'noSuchThing' : 'role';
-    await audit.denial({ caller, team: row === undefined ? undefined : { id: row.team, slug: row.slug }, action: right, target: { type: 'transfer', id: row?.id ?? 'unknown' }, reason, isHidden });
+    await audit.denial({
+      caller,
+      team: row === undefined ? undefined : { id: row.team, slug: row.slug },
+      action: right,
+      target: { type: 'transfer', id: row?.id ?? 'unknown' },
+      reason,
+      isHidden,
+    });
     throw isHidden ? notFound() : forbidden();
   }
 
   /** Open, and as the vault wrote it, the credential too. */
-  #isGood(row: TransferRow, now: Date): boolean { return row.expiresAt > now && this.#sealsHold(row); }
-
-  #sealsHold(row: TransferRow): boolean {
-    return transferSealHolds(this.#parts.keyring, row, row.seal) && credentialSealHolds(this.#parts.keyring, row.offered, row.credentialSeal);
+  #isGood(row: TransferRow, now: Date): boolean {
+    return row.expiresAt > now && this.#sealsHold(row);
   }
 
-  #time(): Date { return new Date(this.#parts.now()); }
+  #sealsHold(row: TransferRow): boolean {
+    return (
+      transferSealHolds(this.#parts.keyring, row, row.seal) &&
+      credentialSealHolds(this.#parts.keyring, row.offered, row.credentialSeal)
+    );
+  }
+
+  #time(): Date {
+    return new Date(this.#parts.now());
+  }
 }
 
-function raise(error: AppError): never { throw error; }
+function raise(error: AppError): never {
+  throw error;
+}

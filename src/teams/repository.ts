@@ -7,36 +7,66 @@ import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface TeamRow {
-  readonly id: TeamId; readonly slug: string; readonly name: string; readonly tokenFormat: TokenFormatColumn; readonly revision: number;
-  readonly rotateEveryDays: number | null; readonly refuseExposedLeases: boolean; readonly defaultDelivery: readonly Delivery[]; readonly versionsKept: number;
-  readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+  readonly id: TeamId;
+  readonly slug: string;
+  readonly name: string;
+  readonly tokenFormat: TokenFormatColumn;
+  readonly revision: number;
+  readonly rotateEveryDays: number | null;
+  readonly refuseExposedLeases: boolean;
+  readonly defaultDelivery: readonly Delivery[];
+  readonly versionsKept: number;
+  readonly createdAt: Date;
+  readonly createdBy: string;
+  readonly updatedAt: Date;
+  readonly updatedBy: string;
 }
 export interface MemberRow {
-  readonly subject: SubjectId; readonly sub: string; readonly role: Role; readonly actsForItself: boolean; readonly revision: number;
-  readonly seal: Buffer; readonly createdAt: Date; readonly createdBy: string; readonly updatedAt: Date; readonly updatedBy: string;
+  readonly subject: SubjectId;
+  readonly sub: string;
+  readonly role: Role;
+  readonly actsForItself: boolean;
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly createdAt: Date;
+  readonly createdBy: string;
+  readonly updatedAt: Date;
+  readonly updatedBy: string;
 }
 
-const teamColumns = sql.raw(`team.id, team.slug, team.name, team.token_format as "tokenFormat", team.revision,
+const teamColumns =
+  sql.raw(`team.id, team.slug, team.name, team.token_format as "tokenFormat", team.revision,
   team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases", team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept",
   team.created_at as "createdAt", creator.sub as "createdBy", team.updated_at as "updatedAt", updater.sub as "updatedBy"`);
-const teamFrom = sql.raw('team join subject creator on creator.id = team.created_by join subject updater on updater.id = team.updated_by');
-const memberColumns = sql.raw(`member.subject_id as subject, person.sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
+const teamFrom = sql.raw(
+  'team join subject creator on creator.id = team.created_by join subject updater on updater.id = team.updated_by',
+);
+const memberColumns =
+  sql.raw(`member.subject_id as subject, person.sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
   member.created_at as "createdAt", creator.sub as "createdBy", member.updated_at as "updatedAt", updater.sub as "updatedBy"`);
 const memberFrom = sql.raw(`membership member join subject person on person.id = member.subject_id
   join subject creator on creator.id = member.created_by join subject updater on updater.id = member.updated_by`);
 
-const teamWithRights = statement<{ slug: string; subject: SubjectId }, TeamRow & RightsRow>((parameter) => sql`
+const teamWithRights = statement<{ slug: string; subject: SubjectId }, TeamRow & RightsRow>(
+  (parameter) => sql`
   select ${teamColumns}, ${rightsColumns} from ${teamFrom} ${rightsJoin(parameter('subject'))}
-  where team.slug = ${parameter('slug')} and team.deleted_at is null`);
+  where team.slug = ${parameter('slug')} and team.deleted_at is null`,
+);
 
 /** The living team of a slug with the rights of a subject in it. */
-export async function findTeamWithRights(executor: Executor, slug: string, subject: SubjectId): Promise<(TeamRow & RightsRow) | undefined> {
+export async function findTeamWithRights(
+  executor: Executor,
+  slug: string,
+  subject: SubjectId,
+): Promise<(TeamRow & RightsRow) | undefined> {
   return (await teamWithRights(executor, { slug, subject }))[0];
 }
 
 /** The living teams in which the subject has a membership row, by slug. */
 export async function listTeamsWithRights(
-  executor: Executor, subject: SubjectId, page: { limit: number; afterSlug: string | undefined },
+  executor: Executor,
+  subject: SubjectId,
+  page: { limit: number; afterSlug: string | undefined },
 ): Promise<(TeamRow & RightsRow)[]> {
   const { rows } = await sql<TeamRow & RightsRow>`
     select ${teamColumns}, ${rightsColumns} from ${teamFrom} ${rightsJoin(subject)}
@@ -48,62 +78,123 @@ export async function listTeamsWithRights(
 
 /** Inserts a team at revision 1. */
 export async function insertTeam(
-  trx: Trx, team: { id: TeamId; slug: string; name: string; tokenFormat: TokenFormatColumn; by: SubjectId; at: Date },
+  trx: Trx,
+  team: {
+    id: TeamId;
+    slug: string;
+    name: string;
+    tokenFormat: TokenFormatColumn;
+    by: SubjectId;
+    at: Date;
+  },
 ): Promise<void> {
-  await trx.insertInto('team').values({
-    id: team.id, slug: team.slug, name: team.name, token_format: team.tokenFormat, revision: 1,
-    created_at: team.at, created_by: team.by, updated_at: team.at, updated_by: team.by, deleted_at: null,
-  }).execute();
+  await trx
+    .insertInto('team')
+    .values({
+      id: team.id,
+      slug: team.slug,
+      name: team.name,
+      token_format: team.tokenFormat,
+      revision: 1,
+      created_at: team.at,
+      created_by: team.by,
+      updated_at: team.at,
+      updated_by: team.by,
+      deleted_at: null,
+    })
+    .execute();
 }
 
-/** Locks a living team against deletion, against new credentials and against other changes of the team; as it is then. */
+/**
+ * Locks a living team against deletion, against new credentials and against other changes of the
+ * team; as it is then.
+ */
 export async function lockTeam(trx: Trx, team: TeamId): Promise<TeamRow | undefined> {
-  const { rows } = await sql<TeamRow>`select ${teamColumns} from ${teamFrom} where team.id = ${team} and team.deleted_at is null for update of team`.execute(trx);
+  const { rows } =
+    await sql<TeamRow>`select ${teamColumns} from ${teamFrom} where team.id = ${team} and team.deleted_at is null for update of team`.execute(
+      trx,
+    );
   return rows[0];
 }
 
 /** What a team's admin can set. */
 export interface TeamSettings {
-  readonly name: string; readonly tokenFormat: TokenFormatColumn; readonly rotateEveryDays: number | null; readonly refuseExposedLeases: boolean;
-  readonly defaultDelivery: readonly Delivery[]; readonly versionsKept: number;
+  readonly name: string;
+  readonly tokenFormat: TokenFormatColumn;
+  readonly rotateEveryDays: number | null;
+  readonly refuseExposedLeases: boolean;
+  readonly defaultDelivery: readonly Delivery[];
+  readonly versionsKept: number;
 }
 
 /** Changes settings of the team or marks it deleted, and grows its revision. */
 export async function updateTeam(
-  trx: Trx, team: TeamId, change: { settings?: TeamSettings; deletedAt?: Date; by: SubjectId; at: Date },
+  trx: Trx,
+  team: TeamId,
+  change: { settings?: TeamSettings; deletedAt?: Date; by: SubjectId; at: Date },
 ): Promise<void> {
   const { settings, deletedAt } = change;
-  await trx.updateTable('team').set((set) => ({
-    revision: set('revision', '+', 1), updated_at: change.at, updated_by: change.by,
-    ...(settings === undefined ? {} : {
-      name: settings.name, token_format: settings.tokenFormat, rotate_every_days: settings.rotateEveryDays, refuse_exposed_leases: settings.refuseExposedLeases,
-      default_delivery: [...settings.defaultDelivery], versions_kept: settings.versionsKept,
-    }),
-    ...(deletedAt === undefined ? {} : { deleted_at: deletedAt }),
-  })).where('id', '=', team).execute();
+  await trx
+    .updateTable('team')
+    .set((set) => ({
+      revision: set('revision', '+', 1),
+      updated_at: change.at,
+      updated_by: change.by,
+      ...(settings === undefined
+        ? {}
+        : {
+            name: settings.name,
+            token_format: settings.tokenFormat,
+            rotate_every_days: settings.rotateEveryDays,
+            refuse_exposed_leases: settings.refuseExposedLeases,
+            default_delivery: [...settings.defaultDelivery],
+            versions_kept: settings.versionsKept,
+          }),
+      ...(deletedAt === undefined ? {} : { deleted_at: deletedAt }),
+    }))
+    .where('id', '=', team)
+    .execute();
 }
 
 /** How many credentials of the team live. */
 export async function countLivingCredentials(trx: Trx, team: TeamId): Promise<number> {
-  const row = await trx.selectFrom('credential').select((select) => select.fn.countAll<number>().as('count'))
-    .where('team_id', '=', team).where('state', '<>', 'deleted').executeTakeFirstOrThrow();
+  const row = await trx
+    .selectFrom('credential')
+    .select((select) => select.fn.countAll<number>().as('count'))
+    .where('team_id', '=', team)
+    .where('state', '<>', 'deleted')
+    .executeTakeFirstOrThrow();
   return row.count;
 }
 
 /** One member of the team. */
-export async function findMember(executor: Executor, team: TeamId, sub: string): Promise<MemberRow | undefined> {
-  const { rows } = await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and person.sub = ${sub}`.execute(executor);
+export async function findMember(
+  executor: Executor,
+  team: TeamId,
+  sub: string,
+): Promise<MemberRow | undefined> {
+  const { rows } =
+    await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and person.sub = ${sub}`.execute(
+      executor,
+    );
   return rows[0];
 }
 
 /** The rows that say admin, whatever their seals say. */
 export async function listAdmins(trx: Trx, team: TeamId): Promise<MemberRow[]> {
-  const { rows } = await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and member.role = 'admin'`.execute(trx);
+  const { rows } =
+    await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and member.role = 'admin'`.execute(
+      trx,
+    );
   return rows;
 }
 
 /** Members by sub. */
-export async function listMembers(executor: Executor, team: TeamId, page: { limit: number; afterSub: string | undefined }): Promise<MemberRow[]> {
+export async function listMembers(
+  executor: Executor,
+  team: TeamId,
+  page: { limit: number; afterSub: string | undefined },
+): Promise<MemberRow[]> {
   const { rows } = await sql<MemberRow>`
     select ${memberColumns} from ${memberFrom}
     where member.team_id = ${team} and (${page.afterSub ?? null}::text is null or person.sub collate "C" > ${page.afterSub ?? null})
@@ -112,29 +203,66 @@ export async function listMembers(executor: Executor, team: TeamId, page: { limi
 }
 
 export interface MemberWrite {
-  readonly team: TeamId; readonly subject: SubjectId; readonly role: Role; readonly actsForItself: boolean; readonly revision: number;
-  readonly seal: Buffer; readonly by: SubjectId; readonly at: Date;
+  readonly team: TeamId;
+  readonly subject: SubjectId;
+  readonly role: Role;
+  readonly actsForItself: boolean;
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly by: SubjectId;
+  readonly at: Date;
 }
 
 /** Inserts a member; a unique violation of membership_pkey says that there is one. */
 export async function insertMember(trx: Trx, member: MemberWrite): Promise<void> {
-  await trx.insertInto('membership').values({
-    team_id: member.team, subject_id: member.subject, role: member.role, acts_for_itself: member.actsForItself, revision: member.revision,
-    seal: member.seal, created_at: member.at, created_by: member.by, updated_at: member.at, updated_by: member.by,
-  }).execute();
+  await trx
+    .insertInto('membership')
+    .values({
+      team_id: member.team,
+      subject_id: member.subject,
+      role: member.role,
+      acts_for_itself: member.actsForItself,
+      revision: member.revision,
+      seal: member.seal,
+      created_at: member.at,
+      created_by: member.by,
+      updated_at: member.at,
+      updated_by: member.by,
+    })
+    .execute();
 }
 
 /** Replaces role and seal of a member whose revision is still the one before; whether it was. */
 export async function updateMember(trx: Trx, member: MemberWrite): Promise<boolean> {
-  const result = await trx.updateTable('membership').set({
-    role: member.role, acts_for_itself: member.actsForItself, revision: member.revision, seal: member.seal, updated_at: member.at, updated_by: member.by,
-  }).where('team_id', '=', member.team).where('subject_id', '=', member.subject).where('revision', '=', member.revision - 1).executeTakeFirst();
+  const result = await trx
+    .updateTable('membership')
+    .set({
+      role: member.role,
+      acts_for_itself: member.actsForItself,
+      revision: member.revision,
+      seal: member.seal,
+      updated_at: member.at,
+      updated_by: member.by,
+    })
+    .where('team_id', '=', member.team)
+    .where('subject_id', '=', member.subject)
+    .where('revision', '=', member.revision - 1)
+    .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }
 
 /** Deletes a member at this revision; whether there was one. */
-export async function deleteMember(trx: Trx, team: TeamId, subject: SubjectId, revision: number): Promise<boolean> {
-  const result = await trx.deleteFrom('membership').where('team_id', '=', team).where('subject_id', '=', subject)
-    .where('revision', '=', revision).executeTakeFirst();
+export async function deleteMember(
+  trx: Trx,
+  team: TeamId,
+  subject: SubjectId,
+  revision: number,
+): Promise<boolean> {
+  const result = await trx
+    .deleteFrom('membership')
+    .where('team_id', '=', team)
+    .where('subject_id', '=', subject)
+    .where('revision', '=', revision)
+    .executeTakeFirst();
   return result.numDeletedRows === 1n;
 }

@@ -6,54 +6,157 @@ import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
-import { deliveryList, name, pageOf, pageQuery, revision, slug, subject, teamPath, time, tokenFormat } from '../http/schemas.ts';
+import {
+  deliveryList,
+  name,
+  pageOf,
+  pageQuery,
+  revision,
+  slug,
+  subject,
+  teamPath,
+  time,
+  tokenFormat,
+} from '../http/schemas.ts';
 import type { MemberRow, TeamRow, TeamsService } from './service.ts';
 
-const role = z.enum(roles).meta({ id: 'Role', description: 'What a member may do; see the action of each operation.' });
-const stamps = { revision, createdAt: time, createdBy: subject, updatedAt: time, updatedBy: subject };
+const role = z
+  .enum(roles)
+  .meta({ id: 'Role', description: 'What a member may do; see the action of each operation.' });
+const stamps = {
+  revision,
+  createdAt: time,
+  createdBy: subject,
+  updatedAt: time,
+  updatedBy: subject,
+};
 const teamName = name.meta({ examples: ['Payments'] });
 const settings = {
-  tokenFormat, rotateEveryDays: z.int().min(1).max(3650).meta({ format: 'int32' }).nullable().meta({ description: 'The keys\' rotation policy; null is none.', examples: [90] }),
-  refuseExposedLeases: z.boolean().meta({ description: 'Refuse leases of credentials whose value was ever under a compromised key.' }),
-  defaultDelivery: deliveryList.meta({ description: 'The delivery of credentials that are stored without a policy.' }),
-  versionsKept: z.int().min(1).max(1_000).meta({ format: 'int32', description: 'How many versions of a credential are kept, the current one counted in; those beyond go when the next one is made.', examples: [10] }),
+  tokenFormat,
+  rotateEveryDays: z
+    .int()
+    .min(1)
+    .max(3650)
+    .meta({ format: 'int32' })
+    .nullable()
+    .meta({ description: "The keys' rotation policy; null is none.", examples: [90] }),
+  refuseExposedLeases: z.boolean().meta({
+    description: 'Refuse leases of credentials whose value was ever under a compromised key.',
+  }),
+  defaultDelivery: deliveryList.meta({
+    description: 'The delivery of credentials that are stored without a policy.',
+  }),
+  versionsKept: z
+    .int()
+    .min(1)
+    .max(1_000)
+    .meta({
+      format: 'int32',
+      description:
+        'How many versions of a credential are kept, the current one counted in; those beyond go when the next one is made.',
+      examples: [10],
+    }),
 };
 const team = z.strictObject({ slug, name: teamName, ...settings, ...stamps }).meta({ id: 'Team' });
-const teamWithRole = z.strictObject({ slug, name: teamName, ...settings, role, ...stamps }).meta({ id: 'TeamWithRole' });
-const teamCreate = z.strictObject({
-  slug, name: teamName, admins: z.array(subject).min(1).max(20).refine((subs) => new Set(subs).size === subs.length, 'unique')
-    .meta({ description: 'The first admins; a team keeps at least one.' }),
-}).meta({ id: 'TeamCreate', examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }] });
-const teamUpdate = z.strictObject({
-  name: teamName.optional(), tokenFormat: tokenFormat.optional(), rotateEveryDays: settings.rotateEveryDays.optional(), refuseExposedLeases: settings.refuseExposedLeases.optional(),
-  defaultDelivery: settings.defaultDelivery.optional(), versionsKept: settings.versionsKept.optional(),
-}).meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
-const member = z.strictObject({
-  subject, role, actsForItself: z.boolean().meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
-  intact: z.boolean().meta({ description: 'Whether the row is as the vault wrote it. A member whose row is not can do nothing: put or remove it.' }), ...stamps,
-}).meta({ id: 'Member' });
-const memberPut = z.strictObject({ role, actsForItself: z.boolean().optional() }).meta({ id: 'MemberPut', examples: [{ role: 'editor' }] });
+const teamWithRole = z
+  .strictObject({ slug, name: teamName, ...settings, role, ...stamps })
+  .meta({ id: 'TeamWithRole' });
+const teamCreate = z
+  .strictObject({
+    slug,
+    name: teamName,
+    admins: z
+      .array(subject)
+      .min(1)
+      .max(20)
+      .refine((subs) => new Set(subs).size === subs.length, 'unique')
+      .meta({ description: 'The first admins; a team keeps at least one.' }),
+  })
+  .meta({
+    id: 'TeamCreate',
+    examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }],
+  });
+const teamUpdate = z
+  .strictObject({
+    name: teamName.optional(),
+    tokenFormat: tokenFormat.optional(),
+    rotateEveryDays: settings.rotateEveryDays.optional(),
+    refuseExposedLeases: settings.refuseExposedLeases.optional(),
+    defaultDelivery: settings.defaultDelivery.optional(),
+    versionsKept: settings.versionsKept.optional(),
+  })
+  .meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
+const member = z
+  .strictObject({
+    subject,
+    role,
+    actsForItself: z
+      .boolean()
+      .meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
+    intact: z.boolean().meta({
+      description:
+        'Whether the row is as the vault wrote it. A member whose row is not can do nothing: put or remove it.',
+    }),
+    ...stamps,
+  })
+  .meta({ id: 'Member' });
+const memberPut = z
+  .strictObject({ role, actsForItself: z.boolean().optional() })
+  .meta({ id: 'MemberPut', examples: [{ role: 'editor' }] });
 const memberPath = z.strictObject({ team: slug, subject });
 
 const showTeam = (row: TeamRow): z.output<typeof team> => ({
-  slug: row.slug, name: row.name, tokenFormat: row.tokenFormat, rotateEveryDays: row.rotateEveryDays, refuseExposedLeases: row.refuseExposedLeases, defaultDelivery: [...row.defaultDelivery], versionsKept: row.versionsKept,
+  slug: row.slug,
+  name: row.name,
+  tokenFormat: row.tokenFormat,
+  rotateEveryDays: row.rotateEveryDays,
+  refuseExposedLeases: row.refuseExposedLeases,
+  defaultDelivery: [...row.defaultDelivery],
+  versionsKept: row.versionsKept,
   revision: row.revision,
-  createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
+  createdAt: row.createdAt,
+  createdBy: row.createdBy,
+  updatedAt: row.updatedAt,
+  updatedBy: row.updatedBy,
 });
 const showMember = (row: MemberRow, intact: boolean): z.output<typeof member> => ({
-  subject: row.sub, role: row.role, actsForItself: row.actsForItself, intact, revision: row.revision,
-  createdAt: row.createdAt, createdBy: row.createdBy, updatedAt: row.updatedAt, updatedBy: row.updatedBy,
+  subject: row.sub,
+  role: row.role,
+  actsForItself: row.actsForItself,
+  intact,
+  revision: row.revision,
+  createdAt: row.createdAt,
+  createdBy: row.createdBy,
+  updatedAt: row.updatedAt,
+  updatedBy: row.updatedBy,
 });
 
 /** Adds the operations on teams and members. */
-export function registerTeams(app: FastifyInstance, { service, idempotency, cursors }: { service: TeamsService; idempotency: Idempotency; cursors: Cursors }): void {
+export function registerTeams(
+  app: FastifyInstance,
+  {
+    service,
+    idempotency,
+    cursors,
+  }: { service: TeamsService; idempotency: Idempotency; cursors: Cursors },
+): void {
   addOperation(app, {
-    method: 'POST', url: '/v1/teams', access: { operator: 'team.create' }, operationId: 'createTeam', tag: 'teams',
-    summary: 'Create a team with its first key and its admins', body: teamCreate, guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: team, location: true, description: 'The team.' }, problems: ['slugTaken', 'isAnEngine'],
+    method: 'POST',
+    url: '/v1/teams',
+    access: { operator: 'team.create' },
+    operationId: 'createTeam',
+    tag: 'teams',
+    summary: 'Create a team with its first key and its admins',
+    body: teamCreate,
+    guards: { idempotencyKey: true, etag: true },
+    success: { status: 201, schema: team, location: true, description: 'The team.' },
+    problems: ['slugTaken', 'isAnEngine'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({
-        request, caller, execute: (claim) => service.createTeam(caller, body, claim), load: (made) => service.getTeam(made, caller),
+        request,
+        caller,
+        execute: (claim) => service.createTeam(caller, body, claim),
+        load: (made) => service.getTeam(made, caller),
       });
       setEtag(reply, row.revision);
       void reply.header('Location', `/v1/teams/${row.slug}`);
@@ -61,19 +164,44 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
     },
   });
   addOperation(app, {
-    method: 'GET', url: '/v1/teams', access: 'authenticated', operationId: 'listTeams', tag: 'teams',
-    summary: 'List the teams in which you hold a role', query: z.strictObject(pageQuery),
-    success: { status: 200, schema: pageOf(teamWithRole).meta({ id: 'TeamPage' }), description: 'A page of teams, by slug.' }, problems: ['invalidCursor'],
+    method: 'GET',
+    url: '/v1/teams',
+    access: 'authenticated',
+    operationId: 'listTeams',
+    tag: 'teams',
+    summary: 'List the teams in which you hold a role',
+    query: z.strictObject(pageQuery),
+    success: {
+      status: 200,
+      schema: pageOf(teamWithRole).meta({ id: 'TeamPage' }),
+      description: 'A page of teams, by slug.',
+    },
+    problems: ['invalidCursor'],
     handler: async ({ query, caller }) => {
       const identity = { list: 'teams', subject: caller.sub, filters: {} };
       const page = cursors.page(query, identity);
-      const { items, nextCursor } = cursors.cut(await service.listTeams(caller, page), page, identity, ({ team: row }) => [row.slug]);
-      return { items: items.map(({ team: row, role: held }) => ({ ...showTeam(row), role: held })), nextCursor };
+      const { items, nextCursor } = cursors.cut(
+        await service.listTeams(caller, page),
+        page,
+        identity,
+        ({ team: row }) => [row.slug],
+      );
+      return {
+        items: items.map(({ team: row, role: held }) => ({ ...showTeam(row), role: held })),
+        nextCursor,
+      };
     },
   });
   addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team', access: { team: 'team.read', by: 'team' }, operationId: 'getTeam', tag: 'teams',
-    summary: 'Read a team', params: teamPath, guards: { etag: true }, success: { status: 200, schema: team, description: 'The team.' },
+    method: 'GET',
+    url: '/v1/teams/:team',
+    access: { team: 'team.read', by: 'team' },
+    operationId: 'getTeam',
+    tag: 'teams',
+    summary: 'Read a team',
+    params: teamPath,
+    guards: { etag: true },
+    success: { status: 200, schema: team, description: 'The team.' },
     handler: async ({ scope, reply }) => {
       const row = scope.thing as TeamRow;
       setEtag(reply, row.revision);
@@ -81,46 +209,112 @@ export function registerTeams(app: FastifyInstance, { service, idempotency, curs
     },
   });
   addOperation(app, {
-    method: 'PATCH', url: '/v1/teams/:team', access: { team: 'team.manage', by: 'team' }, operationId: 'updateTeam', tag: 'teams',
-    summary: 'Change a team', description: 'A new token format counts from the next key rotation on; tokens of both formats open all along.', params: teamPath, body: teamUpdate, guards: { ifMatch: true, etag: true },
+    method: 'PATCH',
+    url: '/v1/teams/:team',
+    access: { team: 'team.manage', by: 'team' },
+    operationId: 'updateTeam',
+    tag: 'teams',
+    summary: 'Change a team',
+    description:
+      'A new token format counts from the next key rotation on; tokens of both formats open all along.',
+    params: teamPath,
+    body: teamUpdate,
+    guards: { ifMatch: true, etag: true },
     success: { status: 200, schema: team, description: 'The team as it is now.' },
     handler: async ({ scope, body, caller, request, reply }) => {
-      const row = await service.updateTeam(caller, scope.thing as TeamRow, body, expectedRevision(request));
+      const row = await service.updateTeam(
+        caller,
+        scope.thing as TeamRow,
+        body,
+        expectedRevision(request),
+      );
       setEtag(reply, row.revision);
       return showTeam(row);
     },
   });
   addOperation(app, {
-    method: 'DELETE', url: '/v1/teams/:team', access: { team: 'team.manage', by: 'team' }, operationId: 'deleteTeam', tag: 'teams',
-    summary: 'Delete a team that has no credentials', description: 'The team is gone at once; its rows and keys are destroyed after 7 days. The slug is never given again.',
-    params: teamPath, guards: { ifMatch: true }, success: { status: 204, description: 'Deleted.' }, problems: ['teamNotEmpty'],
-    handler: async ({ scope, caller, request }) => { await service.deleteTeam(caller, scope.thing as TeamRow, expectedRevision(request)); return undefined; },
-  });
-  addOperation(app, {
-    method: 'GET', url: '/v1/teams/:team/members', access: { team: 'team.read', by: 'team' }, operationId: 'listMembers', tag: 'members',
-    summary: 'List the members of a team', params: teamPath, query: z.strictObject(pageQuery),
-    success: { status: 200, schema: pageOf(member).meta({ id: 'MemberPage' }), description: 'A page of members, by subject.' }, problems: ['invalidCursor'],
-    handler: async ({ scope, query, caller }) => {
-      const identity = { list: 'members', subject: caller.sub, filters: { team: scope.team.slug } };
-      const page = cursors.page(query, identity);
-      const { items, nextCursor } = cursors.cut(await service.listMembers(scope.team, page), page, identity, (row) => [row.sub]);
-      return { items: items.map((row) => showMember(row, service.sealHolds(scope.team, row))), nextCursor };
+    method: 'DELETE',
+    url: '/v1/teams/:team',
+    access: { team: 'team.manage', by: 'team' },
+    operationId: 'deleteTeam',
+    tag: 'teams',
+    summary: 'Delete a team that has no credentials',
+    description:
+      'The team is gone at once; its rows and keys are destroyed after 7 days. The slug is never given again.',
+    params: teamPath,
+    guards: { ifMatch: true },
+    success: { status: 204, description: 'Deleted.' },
+    problems: ['teamNotEmpty'],
+    handler: async ({ scope, caller, request }) => {
+      await service.deleteTeam(caller, scope.thing as TeamRow, expectedRevision(request));
+      return undefined;
     },
   });
   addOperation(app, {
-    method: 'PUT', url: '/v1/teams/:team/members/:subject', access: { team: 'team.manage', by: 'team' }, operationId: 'putMember', tag: 'members',
-    summary: 'Add a member or change a role', description: 'If-Match is needed when the subject is a member already.',
-    params: memberPath, body: memberPut, guards: { ifMatch: 'existing', etag: true }, success: { status: 200, schema: member, description: 'The member.' },
+    method: 'GET',
+    url: '/v1/teams/:team/members',
+    access: { team: 'team.read', by: 'team' },
+    operationId: 'listMembers',
+    tag: 'members',
+    summary: 'List the members of a team',
+    params: teamPath,
+    query: z.strictObject(pageQuery),
+    success: {
+      status: 200,
+      schema: pageOf(member).meta({ id: 'MemberPage' }),
+      description: 'A page of members, by subject.',
+    },
+    problems: ['invalidCursor'],
+    handler: async ({ scope, query, caller }) => {
+      const identity = { list: 'members', subject: caller.sub, filters: { team: scope.team.slug } };
+      const page = cursors.page(query, identity);
+      const { items, nextCursor } = cursors.cut(
+        await service.listMembers(scope.team, page),
+        page,
+        identity,
+        (row) => [row.sub],
+      );
+      return {
+        items: items.map((row) => showMember(row, service.sealHolds(scope.team, row))),
+        nextCursor,
+      };
+    },
+  });
+  addOperation(app, {
+    method: 'PUT',
+    url: '/v1/teams/:team/members/:subject',
+    access: { team: 'team.manage', by: 'team' },
+    operationId: 'putMember',
+    tag: 'members',
+    summary: 'Add a member or change a role',
+    description: 'If-Match is needed when the subject is a member already.',
+    params: memberPath,
+    body: memberPut,
+    guards: { ifMatch: 'existing', etag: true },
+    success: { status: 200, schema: member, description: 'The member.' },
     problems: ['lastAdmin', 'notAnEngine', 'isAnEngine'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
-      const row = await service.putMember(caller, scope.team, params.subject, body, sentRevision(request));
+      const row = await service.putMember(
+        caller,
+        scope.team,
+        params.subject,
+        body,
+        sentRevision(request),
+      );
       setEtag(reply, row.revision);
       return showMember(row, true);
     },
   });
   addOperation(app, {
-    method: 'DELETE', url: '/v1/teams/:team/members/:subject', access: { team: 'team.manage', by: 'team' }, operationId: 'removeMember', tag: 'members',
-    summary: 'Remove a member', params: memberPath, guards: { ifMatch: true }, success: { status: 204, description: 'Removed; it counts at the next request.' },
+    method: 'DELETE',
+    url: '/v1/teams/:team/members/:subject',
+    access: { team: 'team.manage', by: 'team' },
+    operationId: 'removeMember',
+    tag: 'members',
+    summary: 'Remove a member',
+    params: memberPath,
+    guards: { ifMatch: true },
+    success: { status: 204, description: 'Removed; it counts at the next request.' },
     problems: ['lastAdmin'],
     handler: async ({ scope, params, caller, request }) => {
       await service.removeMember(caller, scope.team, params.subject, expectedRevision(request));

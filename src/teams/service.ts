@@ -8,7 +8,12 @@ import type { Role, TokenFormatColumn } from '../db/tables.ts';
 import type { Caller, Located, TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
-import { checkRevision, type ExpectedRevision, preconditionFailed, preconditionRequired } from '../http/preconditions.ts';
+import {
+  checkRevision,
+  type ExpectedRevision,
+  preconditionFailed,
+  preconditionRequired,
+} from '../http/preconditions.ts';
 import { membershipSealHolds, sealMembership, standingOf } from '../http/rights.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
@@ -25,49 +30,101 @@ export interface TeamsParts {
   readonly now: () => number;
   readonly tokenFormat: TokenFormatColumn;
   /** Makes a team's first data key; from the keys' service. */
-  readonly insertFirstKey: (trx: Trx, key: { team: TeamId; format: TokenFormatColumn; by: SubjectId; at: Date }) => Promise<void>;
-  /** Whether a subject is a registered, enabled engine whose seal holds; from the engines' service. */
-  readonly isEnabledEngine: (trx: Trx, subject: SubjectId, sub: string, caller: Caller) => Promise<boolean>;
+  readonly insertFirstKey: (
+    trx: Trx,
+    key: { team: TeamId; format: TokenFormatColumn; by: SubjectId; at: Date },
+  ) => Promise<void>;
+  /**
+   * Whether a subject is a registered, enabled engine whose seal holds; from the engines' service.
+   */
+  readonly isEnabledEngine: (
+    trx: Trx,
+    subject: SubjectId,
+    sub: string,
+    caller: Caller,
+  ) => Promise<boolean>;
 }
 
 type Undefinable<T> = { readonly [K in keyof T]: T[K] | undefined };
-const settingNames = ['name', 'tokenFormat', 'rotateEveryDays', 'refuseExposedLeases', 'defaultDelivery', 'versionsKept'] as const satisfies readonly (keyof TeamSettings)[];
+const settingNames = [
+  'name',
+  'tokenFormat',
+  'rotateEveryDays',
+  'refuseExposedLeases',
+  'defaultDelivery',
+  'versionsKept',
+] as const satisfies readonly (keyof TeamSettings)[];
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /** What is asked of teams. */
 export class TeamsService {
   readonly #parts: TeamsParts;
-  constructor(parts: TeamsParts) { this.#parts = parts; }
+  constructor(parts: TeamsParts) {
+    this.#parts = parts;
+  }
 
   /** The team of a path with the caller's standing in it, for the authorization hook. */
   async locateTeam(caller: Caller, slug: string): Promise<Located<TeamRow> | undefined> {
     if (!slugForm.test(slug)) return undefined;
     const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
     if (row === undefined) return undefined;
-    const standing = standingOf(row, { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub }, this.#parts.keyring);
-    return { team: { id: row.id, slug: row.slug }, role: standing.role, refusal: standing.refusal, thing: row };
+    const standing = standingOf(
+      row,
+      { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub },
+      this.#parts.keyring,
+    );
+    return {
+      team: { id: row.id, slug: row.slug },
+      role: standing.role,
+      refusal: standing.refusal,
+      thing: row,
+    };
   }
 
-  /** The teams in which the caller's role counts, one more than the page, for the cursor. What a broken seal hides is reported. */
+  /**
+   * The teams in which the caller's role counts, one more than the page, for the cursor. What a
+   * broken seal hides is reported.
+   */
   async listTeams(caller: Caller, page: Page): Promise<{ team: TeamRow; role: Role }[]> {
     const { db, keyring, audit } = this.#parts;
     const wanted = page.limit + 1;
     const found: { team: TeamRow; role: Role }[] = [];
-    for (let afterSlug = page.after?.[0]; ;) {
-      const rows = await repository.listTeamsWithRights(db, caller.subject, { limit: wanted, afterSlug });
+    for (let afterSlug = page.after?.[0]; ; ) {
+      const rows = await repository.listTeamsWithRights(db, caller.subject, {
+        limit: wanted,
+        afterSlug,
+      });
       for (const row of rows) {
-        const { role, refusal } = standingOf(row, { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub }, keyring);
+        const { role, refusal } = standingOf(
+          row,
+          { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub },
+          keyring,
+        );
         // SECURITY: a team whose row does not count must not even stand in a cursor.
         if (role !== undefined) found.push({ team: row, role });
-        else if (refusal === 'sealBroken') await audit.denial({ caller, team: row, action: 'team.read', target: { type: 'team', id: row.slug }, reason: refusal });
+        else if (refusal === 'sealBroken')
+          await audit.denial({
+            caller,
+            team: row,
+            action: 'team.read',
+            target: { type: 'team', id: row.slug },
+            reason: refusal,
+          });
       }
       if (found.length >= wanted || rows.length < wanted) return found.slice(0, wanted);
       afterSlug = rows.at(-1)?.slug;
     }
   }
 
-  /** Creates a team with its first key and its admins in one transaction. Throws slugTaken, isAnEngine. */
-  async createTeam(caller: Caller, input: { slug: string; name: string; admins: readonly string[] }, claim: Claim): Promise<TeamRow> {
+  /**
+   * Creates a team with its first key and its admins in one transaction. Throws slugTaken,
+   * isAnEngine.
+   */
+  async createTeam(
+    caller: Caller,
+    input: { slug: string; name: string; admins: readonly string[] },
+    claim: Claim,
+  ): Promise<TeamRow> {
     const { db, audit, keyring, subjects, tokenFormat } = this.#parts;
     const id = newId<TeamId>();
     const at = this.#time();
@@ -75,23 +132,70 @@ export class TeamsService {
     try {
       await db.transaction().execute(async (trx) => {
         await claim(trx, input.slug);
-        await repository.insertTeam(trx, { id, slug: input.slug, name: input.name, tokenFormat, by: caller.subject, at });
-        await this.#parts.insertFirstKey(trx, { team: id, format: tokenFormat, by: caller.subject, at });
+        await repository.insertTeam(trx, {
+          id,
+          slug: input.slug,
+          name: input.name,
+          tokenFormat,
+          by: caller.subject,
+          at,
+        });
+        await this.#parts.insertFirstKey(trx, {
+          team: id,
+          format: tokenFormat,
+          by: caller.subject,
+          at,
+        });
         const admins: SubjectId[] = [];
-        // In one order for everybody: two creations that name the same people would otherwise wait for each other.
+        // In one order for everybody: two creations that name the same people would otherwise wait
+        // for each other.
         for (const sub of [...input.admins].sort()) {
           const subject = await subjects.ensure(trx, sub);
-          const row = { team: id, slug: input.slug, subject, sub, role: 'admin' as const, actsForItself: false, revision: 1 };
-          await repository.insertMember(trx, { ...row, seal: sealMembership(keyring, row), by: caller.subject, at });
+          const row = {
+            team: id,
+            slug: input.slug,
+            subject,
+            sub,
+            role: 'admin' as const,
+            actsForItself: false,
+            revision: 1,
+          };
+          await repository.insertMember(trx, {
+            ...row,
+            seal: sealMembership(keyring, row),
+            by: caller.subject,
+            at,
+          });
           admins.push(subject);
         }
-        await audit.record(trx, { caller, team, action: 'team.create', target: { type: 'team', id }, details: { admins } });
+        await audit.record(trx, {
+          caller,
+          team,
+          action: 'team.create',
+          target: { type: 'team', id },
+          details: { admins },
+        });
       });
     } catch (error) {
-      if (isUniqueViolation(error, 'team_slug_key')) throw new AppError('slugTaken', 'A team has this slug; slugs are never given again.');
+      if (isUniqueViolation(error, 'team_slug_key'))
+        throw new AppError('slugTaken', 'A team has this slug; slugs are never given again.');
       throw asMemberError(error);
     }
-    return { id, slug: input.slug, name: input.name, tokenFormat, rotateEveryDays: null, refuseExposedLeases: false, defaultDelivery: ['lease'], versionsKept: 10, revision: 1, createdAt: at, createdBy: caller.sub, updatedAt: at, updatedBy: caller.sub };
+    return {
+      id,
+      slug: input.slug,
+      name: input.name,
+      tokenFormat,
+      rotateEveryDays: null,
+      refuseExposedLeases: false,
+      defaultDelivery: ['lease'],
+      versionsKept: 10,
+      revision: 1,
+      createdAt: at,
+      createdBy: caller.sub,
+      updatedAt: at,
+      updatedBy: caller.sub,
+    };
   }
 
   /** The team as it is, for a repeated creation. */
@@ -101,49 +205,90 @@ export class TeamsService {
     return row;
   }
 
-  /** Changes the settings of the team; a new format counts from the next rotation on. Throws preconditionFailed. */
-  async updateTeam(caller: Caller, team: TeamRow, input: Partial<Undefinable<TeamSettings>>, expected: ExpectedRevision): Promise<TeamRow> {
+  /**
+   * Changes the settings of the team; a new format counts from the next rotation on. Throws
+   * preconditionFailed.
+   */
+  async updateTeam(
+    caller: Caller,
+    team: TeamRow,
+    input: Partial<Undefinable<TeamSettings>>,
+    expected: ExpectedRevision,
+  ): Promise<TeamRow> {
     const at = this.#time();
     return this.#parts.db.transaction().execute(async (trx) => {
       const current = await this.#lock(trx, team, expected);
       const settings = {
-        name: input.name ?? current.name, tokenFormat: input.tokenFormat ?? current.tokenFormat,
-        rotateEveryDays: input.rotateEveryDays === undefined ? current.rotateEveryDays : input.rotateEveryDays,
-        refuseExposedLeases: input.refuseExposedLeases ?? current.refuseExposedLeases, defaultDelivery: input.defaultDelivery ?? current.defaultDelivery,
+        name: input.name ?? current.name,
+        tokenFormat: input.tokenFormat ?? current.tokenFormat,
+        rotateEveryDays:
+          input.rotateEveryDays === undefined ? current.rotateEveryDays : input.rotateEveryDays,
+        refuseExposedLeases: input.refuseExposedLeases ?? current.refuseExposedLeases,
+        defaultDelivery: input.defaultDelivery ?? current.defaultDelivery,
         versionsKept: input.versionsKept ?? current.versionsKept,
       };
-      const changed = settingNames.filter((name) => String(settings[name]) !== String(current[name]));
+      const changed = settingNames.filter(
+        (name) => String(settings[name]) !== String(current[name]),
+      );
       if (changed.length === 0) return current;
       await repository.updateTeam(trx, team.id, { settings, by: caller.subject, at });
-      await this.#parts.audit.record(trx, { caller, team, action: 'team.update', target: { type: 'team', id: team.id }, details: { changed } });
-      return { ...current, ...settings, revision: current.revision + 1, updatedAt: at, updatedBy: caller.sub };
+      await this.#parts.audit.record(trx, {
+        caller,
+        team,
+        action: 'team.update',
+        target: { type: 'team', id: team.id },
+        details: { changed },
+      });
+      return {
+        ...current,
+        ...settings,
+        revision: current.revision + 1,
+        updatedAt: at,
+        updatedBy: caller.sub,
+      };
     });
   }
 
-  /** Deletes a team without living credentials: it is gone at once, its rows after the wait. Throws teamNotEmpty, preconditionFailed. */
+  /**
+   * Deletes a team without living credentials: it is gone at once, its rows after the wait. Throws
+   * teamNotEmpty, preconditionFailed.
+   */
   async deleteTeam(caller: Caller, team: TeamRow, expected: ExpectedRevision): Promise<void> {
     const at = this.#time();
     await this.#parts.db.transaction().execute(async (trx) => {
       await this.#lock(trx, team, expected);
-      if (await repository.countLivingCredentials(trx, team.id) > 0) {
+      if ((await repository.countLivingCredentials(trx, team.id)) > 0) {
         throw new AppError('teamNotEmpty', 'Delete or move the credentials of the team first.');
       }
       await repository.updateTeam(trx, team.id, { deletedAt: at, by: caller.subject, at });
-      await this.#parts.audit.record(trx, { caller, team, action: 'team.delete', target: { type: 'team', id: team.id } });
+      await this.#parts.audit.record(trx, {
+        caller,
+        team,
+        action: 'team.delete',
+        target: { type: 'team', id: team.id },
+      });
     });
   }
 
   /** Members by sub; one more than the page, for the cursor. */
   listMembers(team: TeamRef, page: Page): Promise<MemberRow[]> {
-    return repository.listMembers(this.#parts.db, team.id, { limit: page.limit + 1, afterSub: page.after?.[0] });
+    return repository.listMembers(this.#parts.db, team.id, {
+      limit: page.limit + 1,
+      afterSub: page.after?.[0],
+    });
   }
 
   /**
-   * Adds a member or changes a role. `expected` is asked for only when there is a member already; a revision of somebody who is
-   * no member (any more) is stale. Throws preconditionRequired, preconditionFailed, lastAdmin, notAnEngine, isAnEngine.
+   * Adds a member or changes a role. `expected` is asked for only when there is a member already; a
+   * revision of somebody who is no member (any more) is stale. Throws preconditionRequired,
+   * preconditionFailed, lastAdmin, notAnEngine, isAnEngine.
    */
   async putMember(
-    caller: Caller, team: TeamRef, sub: string, input: { role: Role; actsForItself?: boolean | undefined }, expected: ExpectedRevision | undefined,
+    caller: Caller,
+    team: TeamRef,
+    sub: string,
+    input: { role: Role; actsForItself?: boolean | undefined },
+    expected: ExpectedRevision | undefined,
   ): Promise<MemberRow> {
     const { db, keyring, subjects, audit } = this.#parts;
     const actsForItself = input.actsForItself ?? false;
@@ -156,23 +301,53 @@ export class TeamsService {
         if (before !== undefined) {
           if (expected === undefined) throw preconditionRequired();
           checkRevision(expected, before.revision);
-          if (before.role === 'admin' && input.role !== 'admin') await this.#keepAnAdmin(trx, team, subject);
+          if (before.role === 'admin' && input.role !== 'admin')
+            await this.#keepAnAdmin(trx, team, subject);
         } else if (expected !== undefined && expected !== 'any') throw preconditionFailed();
-        if (input.role === 'engine' && !await this.#parts.isEnabledEngine(trx, subject, sub, caller)) {
-          throw new AppError('notAnEngine', 'The role engine is given only to the subject of an enabled engine.');
+        if (
+          input.role === 'engine' &&
+          !(await this.#parts.isEnabledEngine(trx, subject, sub, caller))
+        ) {
+          throw new AppError(
+            'notAnEngine',
+            'The role engine is given only to the subject of an enabled engine.',
+          );
         }
         const revision = (before?.revision ?? 0) + 1;
-        const sealed = { team: team.id, slug: team.slug, subject, sub, role: input.role, actsForItself, revision };
+        const sealed = {
+          team: team.id,
+          slug: team.slug,
+          subject,
+          sub,
+          role: input.role,
+          actsForItself,
+          revision,
+        };
         const write = { ...sealed, seal: sealMembership(keyring, sealed), by: caller.subject, at };
         if (before === undefined) await repository.insertMember(trx, write);
-        else if (!await repository.updateMember(trx, write)) throw preconditionFailed();
+        else if (!(await repository.updateMember(trx, write))) throw preconditionFailed();
         await audit.record(trx, {
-          caller, team, action: before === undefined ? 'member.add' : 'member.change', target: { type: 'subject', id: subject },
-          details: { role: input.role, actsForItself, ...(before === undefined ? {} : { roleBefore: before.role }) },
+          caller,
+          team,
+          action: before === undefined ? 'member.add' : 'member.change',
+          target: { type: 'subject', id: subject },
+          details: {
+            role: input.role,
+            actsForItself,
+            ...(before === undefined ? {} : { roleBefore: before.role }),
+          },
         });
         return {
-          subject, sub, role: input.role, actsForItself, revision, seal: write.seal, createdAt: before?.createdAt ?? at,
-          createdBy: before?.createdBy ?? caller.sub, updatedAt: at, updatedBy: caller.sub,
+          subject,
+          sub,
+          role: input.role,
+          actsForItself,
+          revision,
+          seal: write.seal,
+          createdAt: before?.createdAt ?? at,
+          createdBy: before?.createdBy ?? caller.sub,
+          updatedAt: at,
+          updatedBy: caller.sub,
         };
       });
     } catch (error) {
@@ -181,17 +356,30 @@ export class TeamsService {
     }
   }
 
-  /** Removes a member; it counts at the next request. Throws notFound, preconditionFailed, lastAdmin. */
-  async removeMember(caller: Caller, team: TeamRef, sub: string, expected: ExpectedRevision): Promise<void> {
+  /**
+   * Removes a member; it counts at the next request. Throws notFound, preconditionFailed,
+   * lastAdmin.
+   */
+  async removeMember(
+    caller: Caller,
+    team: TeamRef,
+    sub: string,
+    expected: ExpectedRevision,
+  ): Promise<void> {
     try {
       await this.#parts.db.transaction().execute(async (trx) => {
         const member = await repository.findMember(trx, team.id, sub);
         if (member === undefined) throw notFound();
         checkRevision(expected, member.revision);
         if (member.role === 'admin') await this.#keepAnAdmin(trx, team, member.subject);
-        if (!await repository.deleteMember(trx, team.id, member.subject, member.revision)) throw preconditionFailed();
+        if (!(await repository.deleteMember(trx, team.id, member.subject, member.revision)))
+          throw preconditionFailed();
         await this.#parts.audit.record(trx, {
-          caller, team, action: 'member.remove', target: { type: 'subject', id: member.subject }, details: { roleBefore: member.role },
+          caller,
+          team,
+          action: 'member.remove',
+          target: { type: 'subject', id: member.subject },
+          details: { roleBefore: member.role },
         });
       });
     } catch (error) {
@@ -200,18 +388,24 @@ export class TeamsService {
   }
 
   /**
-   * Throws lastAdmin unless somebody else is an admin whom the vault made one: a trigger keeps a row that says admin, but a row
-   * that was changed past the service lets nobody in. Admins leave one at a time, each under the team's lock.
+   * Throws lastAdmin unless somebody else is an admin whom the vault made one: a trigger keeps a
+   * row that says admin, but a row that was changed past the service lets nobody in. Admins leave
+   * one at a time, each under the team's lock.
    */
   async #keepAnAdmin(trx: Trx, team: TeamRef, leaving: SubjectId): Promise<void> {
-    if (await repository.lockTeam(trx, team.id) === undefined) throw notFound();
+    if ((await repository.lockTeam(trx, team.id)) === undefined) throw notFound();
     const admins = await repository.listAdmins(trx, team.id);
-    if (!admins.some((admin) => admin.subject !== leaving && this.sealHolds(team, admin))) throw lastAdmin();
+    if (!admins.some((admin) => admin.subject !== leaving && this.sealHolds(team, admin)))
+      throw lastAdmin();
   }
 
   /** Whether the vault wrote this member's row; without that it lets nobody do anything. */
   sealHolds(team: TeamRef, member: MemberRow): boolean {
-    return membershipSealHolds(this.#parts.keyring, { ...member, team: team.id, slug: team.slug }, member.seal);
+    return membershipSealHolds(
+      this.#parts.keyring,
+      { ...member, team: team.id, slug: team.slug },
+      member.seal,
+    );
   }
 
   async #lock(trx: Trx, team: TeamRef, expected: ExpectedRevision): Promise<TeamRow> {
@@ -221,7 +415,9 @@ export class TeamsService {
     return current;
   }
 
-  #time(): Date { return new Date(this.#parts.now()); }
+  #time(): Date {
+    return new Date(this.#parts.now());
+  }
 }
 
 const lastAdmin = (): AppError => new AppError('lastAdmin', 'A team keeps at least one admin.');
@@ -229,6 +425,7 @@ const lastAdmin = (): AppError => new AppError('lastAdmin', 'A team keeps at lea
 /** What the constraints on members say. */
 function asMemberError(error: unknown): unknown {
   if (isCheckViolation(error, 'membership_keep_an_admin')) return lastAdmin();
-  if (isCheckViolation(error, 'membership_engine_role')) return new AppError('isAnEngine', 'An engine holds no other role, anywhere.');
+  if (isCheckViolation(error, 'membership_engine_role'))
+    return new AppError('isAnEngine', 'An engine holds no other role, anywhere.');
   return error;
 }

@@ -1,11 +1,20 @@
-// Routes and the table of access, compared in both directions, and every operation called by everybody. All of it is made from
-// what is registered, so that an operation cannot be forgotten here.
+// Routes and the table of access, compared in both directions, and every operation called by
+// everybody. All of it is made from what is registered, so that an operation cannot be forgotten
+// here.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fastify, { type RouteOptions } from 'fastify';
 import { randomUUIDv7 } from 'node:crypto';
 import t, { type Test as Tap } from 'tap';
-import { type Access, actionOf, isAllowed, operatorActions, roles, type TeamAction, teamActions } from '../../src/http/access.ts';
+import {
+  type Access,
+  actionOf,
+  isAllowed,
+  operatorActions,
+  roles,
+  type TeamAction,
+  teamActions,
+} from '../../src/http/access.ts';
 import { registerAuthorization } from '../../src/http/authorize.ts';
 import type { AnyOperation } from '../../src/http/operation.ts';
 import { platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';
@@ -20,14 +29,33 @@ import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 const askedByServices: Partial<Record<TeamAction, string>> = {};
 
 /** Routes that are no operations of the document: what shows it. */
-const beside = ['/docs', '/docs/favicon-32x32.png', '/docs/start.js', '/docs/swagger-ui-bundle.js', '/docs/swagger-ui.css', '/openapi.json'];
+const beside = [
+  '/docs',
+  '/docs/favicon-32x32.png',
+  '/docs/start.js',
+  '/docs/swagger-ui-bundle.js',
+  '/docs/swagger-ui.css',
+  '/openapi.json',
+];
 
-/** What the broker's listener answers, and the vault's does not: asked for a ticket, not for a token. */
+/**
+ * What the broker's listener answers, and the vault's does not: asked for a ticket, not for a
+ * token.
+ */
 const ofBroker = new Set(['/broker/:id', '/broker/:id/*']);
 /** A vault and every route that fastify was ever told of. */
-async function startWatched(t: Parameters<typeof startVault>[0]): Promise<{ vault: TestVault; routes: RouteOptions[] }> {
+async function startWatched(
+  t: Parameters<typeof startVault>[0],
+): Promise<{ vault: TestVault; routes: RouteOptions[] }> {
   const routes: RouteOptions[] = [];
-  const vault = await hooked((app) => { app.addHook('onRoute', (route) => { if (!ofBroker.has(route.url)) routes.push(route); }); }, () => startVault(t));
+  const vault = await hooked(
+    (app) => {
+      app.addHook('onRoute', (route) => {
+        if (!ofBroker.has(route.url)) routes.push(route);
+      });
+    },
+    () => startVault(t),
+  );
   return { vault, routes };
 }
 
@@ -37,27 +65,62 @@ t.test('every route says its access, and is an operation or part of the docs pag
   t.ok(routes.length > 40, 'the routes are seen');
   for (const { method, url, config } of routes) t.ok(config?.access, `${String(method)} ${url}`);
   const operations = vault.app.operations.map(({ method, url }) => `${method} ${url}`);
-  t.same(shown.filter((route) => !operations.includes(route)).sort(), beside.map((url) => `GET ${url}`));
-  t.same(operations.filter((route) => !shown.includes(route)), []);
-  for (const url of ofBroker) t.notOk(vault.app.hasRoute({ method: 'GET', url }), `${url} is not on the vault's own listener`);
-  for (const { url, config } of routes.filter((route) => beside.includes(route.url))) t.equal(config?.access, 'public', url);
+  t.same(
+    shown.filter((route) => !operations.includes(route)).sort(),
+    beside.map((url) => `GET ${url}`),
+  );
+  t.same(
+    operations.filter((route) => !shown.includes(route)),
+    [],
+  );
+  for (const url of ofBroker)
+    t.notOk(
+      vault.app.hasRoute({ method: 'GET', url }),
+      `${url} is not on the vault's own listener`,
+    );
+  for (const { url, config } of routes.filter((route) => beside.includes(route.url)))
+    t.equal(config?.access, 'public', url);
 });
 
 t.test('a route that says no access stops the start', async (t) => {
   const app = fastify();
-  registerAuthorization(app, {} as never);   // nothing of it is asked before a request comes
-  t.doesNotThrow(() => { app.get('/open', { config: { access: 'public' } }, () => 'open'); });
-  t.throws(() => { app.get('/forgotten', () => 'forgotten'); }, /GET \/forgotten says no access/);
-  t.throws(() => { app.get('/forgotten-too', { config: {} }, () => 'forgotten'); }, /says no access/);
-  await t.rejects(async () => { await app.register(async (inside) => { inside.post('/inside', () => 'forgotten'); }); await app.ready(); }, /POST \/inside says no access/);
+  registerAuthorization(app, {} as never); // nothing of it is asked before a request comes
+  t.doesNotThrow(() => {
+    app.get('/open', { config: { access: 'public' } }, () => 'open');
+  });
+  t.throws(() => {
+    app.get('/forgotten', () => 'forgotten');
+  }, /GET \/forgotten says no access/);
+  t.throws(() => {
+    app.get('/forgotten-too', { config: {} }, () => 'forgotten');
+  }, /says no access/);
+  await t.rejects(async () => {
+    await app.register(async (inside) => {
+      inside.post('/inside', () => 'forgotten');
+    });
+    await app.ready();
+  }, /POST \/inside says no access/);
 });
 
 t.test('the table and the operations name the same actions', async (t) => {
   const { app } = await startVault(t);
   const used = new Set(app.operations.map(({ access }) => actionOf(access)));
   const asked = Object.entries(askedByServices);
-  for (const [action, file] of asked) t.match(readFileSync(join(import.meta.dirname, '../..', file), 'utf8'), new RegExp(`isAllowed\\([^)]*'${action.replace('.', '\\.')}'\\)`), `${file} asks for ${action}`);
-  t.same([...used].sort(), ['public', 'authenticated', ...operatorActions, ...teamActions.filter((action) => !(action in askedByServices))].sort());
+  for (const [action, file] of asked)
+    t.match(
+      readFileSync(join(import.meta.dirname, '../..', file), 'utf8'),
+      new RegExp(`isAllowed\\([^)]*'${action.replace('.', '\\.')}'\\)`),
+      `${file} asks for ${action}`,
+    );
+  t.same(
+    [...used].sort(),
+    [
+      'public',
+      'authenticated',
+      ...operatorActions,
+      ...teamActions.filter((action) => !(action in askedByServices)),
+    ].sort(),
+  );
   for (const [action] of asked) t.notOk(used.has(action), `${action} is no exception any more`);
 });
 
@@ -72,28 +135,56 @@ t.test('without a valid token every operation but the public ones is 401', async
     }
     checkRefusal(t, answer, 401, 'unauthenticated', operationId);
     t.equal(answer.headers['www-authenticate'], 'Bearer', operationId);
-    for (const authorization of ['Bearer x', 'Bearer a.b.c', 'Basic YTpi', await vault.token('alice')]) {
-      t.equal((await vault.call(null, method, fill(operation), undefined, { authorization })).status, 401, `${operationId} with ${authorization.split(' ')[0]}`);
+    for (const authorization of [
+      'Bearer x',
+      'Bearer a.b.c',
+      'Basic YTpi',
+      await vault.token('alice'),
+    ]) {
+      t.equal(
+        (await vault.call(null, method, fill(operation), undefined, { authorization })).status,
+        401,
+        `${operationId} with ${authorization.split(' ')[0]}`,
+      );
     }
     const inQuery = `${fill(operation)}?access_token=${await vault.token('alice')}`;
-    t.equal((await vault.call(null, method, inQuery)).status, 401, `${operationId}, with the token in the query`);
+    t.equal(
+      (await vault.call(null, method, inQuery)).status,
+      401,
+      `${operationId}, with the token in the query`,
+    );
   }
 });
 
-t.test('what is a team\'s is 404 for everybody outside it, and looks like what does not exist', async (t) => {
-  const { vault, fill } = await startFilled(t);
-  await vault.team('elsewhere', ['otto']);
-  for (const operation of vault.app.operations.filter(({ access }) => isOfTeam(access))) {
-    for (const outsider of ['stranger', 'otto', 'operator']) {
-      const there = await vault.call(outsider, operation.method, fill(operation));
-      const nowhere = await vault.call(outsider, operation.method, fill(operation, { team: 'nowhere', id: randomUUIDv7() }));
-      checkRefusal(t, there, 404, 'notFound', `${operation.operationId} as ${outsider}`);
-      t.same(comparable(there), comparable(nowhere), `${operation.operationId} as ${outsider}: the same as for nothing`);
-      const broken = await callBroken(vault, outsider, operation, fill(operation));
-      t.same(comparable(broken), comparable(nowhere), `${operation.operationId} as ${outsider}: the body is not looked at`);
+t.test(
+  "what is a team's is 404 for everybody outside it, and looks like what does not exist",
+  async (t) => {
+    const { vault, fill } = await startFilled(t);
+    await vault.team('elsewhere', ['otto']);
+    for (const operation of vault.app.operations.filter(({ access }) => isOfTeam(access))) {
+      for (const outsider of ['stranger', 'otto', 'operator']) {
+        const there = await vault.call(outsider, operation.method, fill(operation));
+        const nowhere = await vault.call(
+          outsider,
+          operation.method,
+          fill(operation, { team: 'nowhere', id: randomUUIDv7() }),
+        );
+        checkRefusal(t, there, 404, 'notFound', `${operation.operationId} as ${outsider}`);
+        t.same(
+          comparable(there),
+          comparable(nowhere),
+          `${operation.operationId} as ${outsider}: the same as for nothing`,
+        );
+        const broken = await callBroken(vault, outsider, operation, fill(operation));
+        t.same(
+          comparable(broken),
+          comparable(nowhere),
+          `${operation.operationId} as ${outsider}: the body is not looked at`,
+        );
+      }
     }
-  }
-});
+  },
+);
 
 t.test('in the team the table decides, role by role and action by action', async (t) => {
   const { vault, fill, people } = await startFilled(t);
@@ -109,31 +200,62 @@ t.test('in the team the table decides, role by role and action by action', async
     }
   }
   const { rows } = await denials(vault);
-  for (const action of new Set(vault.app.operations.filter(({ access }) => isOfTeam(access)).map(({ access }) => actionOf(access) as TeamAction))) {
+  for (const action of new Set(
+    vault.app.operations
+      .filter(({ access }) => isOfTeam(access))
+      .map(({ access }) => actionOf(access) as TeamAction),
+  )) {
     for (const role of roles.filter((each) => !isAllowed(each, action))) {
-      t.ok(rows.some((row) => row.action === action && row.sub === people[role] && row.reason === 'role' && row.slug === 'payments'), `${action} refused to the ${role} stands in the trail`);
+      t.ok(
+        rows.some(
+          (row) =>
+            row.action === action &&
+            row.sub === people[role] &&
+            row.reason === 'role' &&
+            row.slug === 'payments',
+        ),
+        `${action} refused to the ${role} stands in the trail`,
+      );
     }
   }
 });
 
-t.test('what is the operator\'s is 403 for everybody else', async (t) => {
+t.test("what is the operator's is 403 for everybody else", async (t) => {
   const { vault, fill, people } = await startFilled(t);
-  for (const operation of vault.app.operations.filter(({ access }) => typeof access === 'object' && 'operator' in access)) {
+  for (const operation of vault.app.operations.filter(
+    ({ access }) => typeof access === 'object' && 'operator' in access,
+  )) {
     for (const person of ['stranger', ...Object.values(people)]) {
-      checkRefusal(t, await callBroken(vault, person, operation, fill(operation)), 403, 'forbidden', `${operation.operationId} as ${person}`);
+      checkRefusal(
+        t,
+        await callBroken(vault, person, operation, fill(operation)),
+        403,
+        'forbidden',
+        `${operation.operationId} as ${person}`,
+      );
     }
-    checkLetThrough(t, await callBroken(vault, 'operator', operation, fill(operation)), operation, `${operation.operationId} as operator`);
+    checkLetThrough(
+      t,
+      await callBroken(vault, 'operator', operation, fill(operation)),
+      operation,
+      `${operation.operationId} as operator`,
+    );
   }
 });
 
-t.test('what is for everybody with a token is for a stranger too, and shows nothing of a team', async (t) => {
-  const { vault, fill } = await startFilled(t);
-  for (const operation of vault.app.operations.filter(({ access }) => access === 'authenticated')) {
-    const answer = await vault.call('stranger', operation.method, fill(operation));
-    t.equal(answer.status, 200, operation.operationId);
-    t.notMatch(answer.text, 'payments', operation.operationId);
-  }
-});
+t.test(
+  'what is for everybody with a token is for a stranger too, and shows nothing of a team',
+  async (t) => {
+    const { vault, fill } = await startFilled(t);
+    for (const operation of vault.app.operations.filter(
+      ({ access }) => access === 'authenticated',
+    )) {
+      const answer = await vault.call('stranger', operation.method, fill(operation));
+      t.equal(answer.status, 200, operation.operationId);
+      t.notMatch(answer.text, 'payments', operation.operationId);
+    }
+  },
+);
 
 t.test('operations over several teams ask the table for each thing', async (t) => {
   const { vault, people, parts } = await startFilled(t);
@@ -142,53 +264,108 @@ t.test('operations over several teams ask the table for each thing', async (t) =
     async listCredentials() {
       for (const role of roles) {
         const { json } = await vault.call(people[role], 'GET', '/v1/credentials');
-        t.same(json.items.map(({ id }: { id: string }) => id), isAllowed(role, 'credential.read') ? [parts.id, parts.credential] : [], role);
+        t.same(
+          json.items.map(({ id }: { id: string }) => id),
+          isAllowed(role, 'credential.read') ? [parts.id, parts.credential] : [],
+          role,
+        );
       }
-      for (const outsider of ['stranger', 'operator']) t.same((await vault.call(outsider, 'GET', '/v1/credentials')).json, { items: [], nextCursor: null }, outsider);
+      for (const outsider of ['stranger', 'operator'])
+        t.same(
+          (await vault.call(outsider, 'GET', '/v1/credentials')).json,
+          { items: [], nextCursor: null },
+          outsider,
+        );
     },
     async createLease() {
-      const body = { credentials: [{ id: parts.id }], purpose: 'a test', onBehalfOf: people.editor };
+      const body = {
+        credentials: [{ id: parts.id }],
+        purpose: 'a test',
+        onBehalfOf: people.editor,
+      };
       for (const role of roles) {
         const answer = await vault.call(people[role], 'POST', '/v1/leases', body);
         if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
         else checkRefusal(t, answer, 403, 'forbidden', `createLease as ${role}`);
       }
-      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'POST', '/v1/leases', body), 403, 'forbidden', outsider);
+      for (const outsider of ['stranger', 'operator'])
+        checkRefusal(
+          t,
+          await vault.call(outsider, 'POST', '/v1/leases', body),
+          403,
+          'forbidden',
+          outsider,
+        );
       for (const role of roles) {
-        const answer = await vault.call(people.engine, 'POST', '/v1/leases', { ...body, onBehalfOf: people[role] });
-        t.equal(answer.status, isAllowed(role, 'credential.use') ? 201 : 422, `on behalf of the ${role}`);
+        const answer = await vault.call(people.engine, 'POST', '/v1/leases', {
+          ...body,
+          onBehalfOf: people[role],
+        });
+        t.equal(
+          answer.status,
+          isAllowed(role, 'credential.use') ? 201 : 422,
+          `on behalf of the ${role}`,
+        );
       }
     },
     async createBrokerTicket() {
-      const { id } = await storeOpenai(vault, 'payments', 'brokered', 'sk-test-brokered', { policy: { delivery: ['broker'], allowedHosts: [] } });
+      const { id } = await storeOpenai(vault, 'payments', 'brokered', 'sk-test-brokered', {
+        policy: { delivery: ['broker'], allowedHosts: [] },
+      });
       for (const role of roles) {
         const answer = await askTicket(vault, people[role], { id }, { onBehalfOf: people.editor });
         if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
         else checkRefusal(t, answer, 403, 'forbidden', `createBrokerTicket as ${role}`);
       }
-      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await askTicket(vault, outsider, { id }), 403, 'forbidden', outsider);
+      for (const outsider of ['stranger', 'operator'])
+        checkRefusal(t, await askTicket(vault, outsider, { id }), 403, 'forbidden', outsider);
       for (const role of roles) {
-        t.equal((await askTicket(vault, people.engine, { id }, { onBehalfOf: people[role] })).status, isAllowed(role, 'credential.use') ? 201 : 422, `on behalf of the ${role}`);
+        t.equal(
+          (await askTicket(vault, people.engine, { id }, { onBehalfOf: people[role] })).status,
+          isAllowed(role, 'credential.use') ? 201 : 422,
+          `on behalf of the ${role}`,
+        );
       }
     },
     async deleteBrokerTicket() {
-      const { id } = await storeOpenai(vault, 'payments', 'brokered-too', 'sk-test-brokered', { policy: { delivery: ['broker'], allowedHosts: [] } });
-      const make = async (): Promise<string> => `/v1/broker-tickets/${(await demand(askTicket(vault, people.engine, { id }, { onBehalfOf: people.editor }), 201)).id}`;
+      const { id } = await storeOpenai(vault, 'payments', 'brokered-too', 'sk-test-brokered', {
+        policy: { delivery: ['broker'], allowedHosts: [] },
+      });
+      const make = async (): Promise<string> =>
+        `/v1/broker-tickets/${(await demand(askTicket(vault, people.engine, { id }, { onBehalfOf: people.editor }), 201)).id}`;
       for (const role of roles) {
         const answer = await vault.call(people[role], 'DELETE', await make());
-        if (role === 'engine' || isAllowed(role, 'credential.manage')) t.equal(answer.status, 204, role);
+        if (role === 'engine' || isAllowed(role, 'credential.manage'))
+          t.equal(answer.status, 204, role);
         else checkRefusal(t, answer, 403, 'forbidden', `deleteBrokerTicket as ${role}`);
       }
-      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'DELETE', await make()), 404, 'notFound', outsider);
+      for (const outsider of ['stranger', 'operator'])
+        checkRefusal(
+          t,
+          await vault.call(outsider, 'DELETE', await make()),
+          404,
+          'notFound',
+          outsider,
+        );
     },
   };
   checks['acceptTransfer'] = async () => {
     for (const role of roles) {
       const { id } = await storeOpenai(vault, 'lending', `to-${role}`, 'sk-test', {}, 'otto');
-      const offer = await demand(vault.call('otto', 'POST', `/v1/credentials/${id}/transfers`, { team: 'payments' }), 201);
+      const offer = await demand(
+        vault.call('otto', 'POST', `/v1/credentials/${id}/transfers`, { team: 'payments' }),
+        201,
+      );
       const url = `/v1/transfers/${offer.id}/accept`;
-      for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'POST', url), 404, 'notFound', outsider);
-      checkRefusal(t, await vault.call('otto', 'POST', url), 403, 'forbidden', 'who offers does not accept');
+      for (const outsider of ['stranger', 'operator'])
+        checkRefusal(t, await vault.call(outsider, 'POST', url), 404, 'notFound', outsider);
+      checkRefusal(
+        t,
+        await vault.call('otto', 'POST', url),
+        403,
+        'forbidden',
+        'who offers does not accept',
+      );
       const answer = await vault.call(people[role], 'POST', url);
       if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 200, role);
       else checkRefusal(t, answer, 403, 'forbidden', `acceptTransfer as ${role}`);
@@ -196,10 +373,14 @@ t.test('operations over several teams ask the table for each thing', async (t) =
   };
   checks['declineTransfer'] = async () => {
     for (const role of roles) {
-      for (const [owner, by, to] of [['lending', 'otto', 'payments'], ['payments', people.admin, 'lending']] as const) {
+      for (const [owner, by, to] of [
+        ['lending', 'otto', 'payments'],
+        ['payments', people.admin, 'lending'],
+      ] as const) {
         const { id } = await storeOpenai(vault, owner, `declined-by-${role}`, 'sk-test', {}, by);
         const url = `/v1/transfers/${(await demand(vault.call(by, 'POST', `/v1/credentials/${id}/transfers`, { team: to }), 201)).id}`;
-        for (const outsider of ['stranger', 'operator']) checkRefusal(t, await vault.call(outsider, 'DELETE', url), 404, 'notFound', outsider);
+        for (const outsider of ['stranger', 'operator'])
+          checkRefusal(t, await vault.call(outsider, 'DELETE', url), 404, 'notFound', outsider);
         const answer = await vault.call(people[role], 'DELETE', url);
         if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 204, role);
         else checkRefusal(t, answer, 403, 'forbidden', `declineTransfer as ${role}`);
@@ -209,68 +390,158 @@ t.test('operations over several teams ask the table for each thing', async (t) =
   checks['finishAuthorization'] = async () => {
     const server = await startAuthorizationServer(t);
     const own = await startFilled(t, { egress: server.egress(), oauthRedirectUri: platformPage });
-    const { id } = await demand(own.vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'oauth', type: 'oauth2', fields: server.fields() }), 201);
+    const { id } = await demand(
+      own.vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+        name: 'oauth',
+        type: 'oauth2',
+        fields: server.fields(),
+      }),
+      201,
+    );
     for (const role of roles) {
       // Begun by an admin or an editor, whose role is another one when he comes back.
       const person = own.people[role];
-      if (role !== 'engine' && role !== 'admin') await own.vault.member('payments', person, 'editor');
-      const begun = await own.vault.call(person, 'POST', `/v1/credentials/${id}/oauth/authorizations`);
+      if (role !== 'engine' && role !== 'admin')
+        await own.vault.member('payments', person, 'editor');
+      const begun = await own.vault.call(
+        person,
+        'POST',
+        `/v1/credentials/${id}/oauth/authorizations`,
+      );
       if (role !== 'engine' && role !== 'admin') await own.vault.member('payments', person, role);
       if (role === 'engine') {
         checkRefusal(t, begun, 403, 'forbidden', 'an engine begins nothing');
         continue;
       }
-      const answer = await own.vault.call(person, 'POST', '/v1/oauth/callbacks', callbackOf(await server.visit(begun.json.authorizationUrl)));
+      const answer = await own.vault.call(
+        person,
+        'POST',
+        '/v1/oauth/callbacks',
+        callbackOf(await server.visit(begun.json.authorizationUrl)),
+      );
       if (isAllowed(role, 'credential.write')) t.equal(answer.status, 200, role);
       else checkRefusal(t, answer, 403, 'forbidden', `finishAuthorization as ${role}`);
     }
     for (const outsider of ['stranger', 'operator', own.people.engine]) {
-      checkRefusal(t, await own.vault.call(outsider, 'POST', '/v1/oauth/callbacks', { state: 'A'.repeat(64), code: 'x' }), 400, 'oauthStateInvalid', outsider);
+      checkRefusal(
+        t,
+        await own.vault.call(outsider, 'POST', '/v1/oauth/callbacks', {
+          state: 'A'.repeat(64),
+          code: 'x',
+        }),
+        400,
+        'oauthStateInvalid',
+        outsider,
+      );
     }
   };
-  t.same(Object.keys(checks).sort(), vault.app.operations.filter(({ access }) => typeof access === 'object' && 'each' in access).map(({ operationId }) => operationId).sort());
+  t.same(
+    Object.keys(checks).sort(),
+    vault.app.operations
+      .filter(({ access }) => typeof access === 'object' && 'each' in access)
+      .map(({ operationId }) => operationId)
+      .sort(),
+  );
   for (const check of Object.values(checks)) await check();
 });
 
 const isOfTeam = (access: Access): boolean => typeof access === 'object' && 'team' in access;
 
-/** A vault with one of everything that a path can name, and somebody in each role of the team `payments`. */
-async function startFilled(t: Parameters<typeof startVault>[0], options: Parameters<typeof startVault>[1] = {}) {
+/**
+ * A vault with one of everything that a path can name, and somebody in each role of the team
+ * `payments`.
+ */
+async function startFilled(
+  t: Parameters<typeof startVault>[0],
+  options: Parameters<typeof startVault>[1] = {},
+) {
   const vault = await startVault(t, options);
-  const people = { viewer: 'vera', editor: 'eddie', admin: 'alice', auditor: 'audrey', engine: 'n8n' };
+  const people = {
+    viewer: 'vera',
+    editor: 'eddie',
+    admin: 'alice',
+    auditor: 'audrey',
+    engine: 'n8n',
+  };
   await vault.team('payments', [people.admin]);
   const engine = await registerEngine(vault, people.engine);
-  const { keys: [{ kid }] } = await demand(vault.call('operator', 'GET', `/v1/engines/${engine.id}`), 200);
-  for (const role of ['viewer', 'editor', 'auditor', 'engine'] as const) await vault.member('payments', people[role], role);
+  const {
+    keys: [{ kid }],
+  } = await demand(vault.call('operator', 'GET', `/v1/engines/${engine.id}`), 200);
+  for (const role of ['viewer', 'editor', 'auditor', 'engine'] as const)
+    await vault.member('payments', people[role], role);
   const credential = await storeOpenai(vault, 'payments', 'openai', 'sk-test');
   await vault.team('receiving', ['rita']);
-  const transfer = await demand(vault.call(people.admin, 'POST', `/v1/credentials/${credential.id}/transfers`, { team: 'receiving' }), 201);
+  const transfer = await demand(
+    vault.call(people.admin, 'POST', `/v1/credentials/${credential.id}/transfers`, {
+      team: 'receiving',
+    }),
+    201,
+  );
   const { public: open, secret } = typeSamples['webhook']!;
-  const receiver = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/credentials', { name: 'receiver', type: 'webhook', fields: { ...open, ...secret } }), 201);
-  await demand(vault.call(people.admin, 'PUT', `/v1/teams/payments/webhooks/${receiver.id}`, { events: ['key.overdue'] }), 200);
-  const rotation = await demand(vault.call(people.admin, 'POST', '/v1/teams/payments/key-rotations'), 202);
+  const receiver = await demand(
+    vault.call(people.admin, 'POST', '/v1/teams/payments/credentials', {
+      name: 'receiver',
+      type: 'webhook',
+      fields: { ...open, ...secret },
+    }),
+    201,
+  );
+  await demand(
+    vault.call(people.admin, 'PUT', `/v1/teams/payments/webhooks/${receiver.id}`, {
+      events: ['key.overdue'],
+    }),
+    200,
+  );
+  const rotation = await demand(
+    vault.call(people.admin, 'POST', '/v1/teams/payments/key-rotations'),
+    202,
+  );
   const parts: Record<string, string> = {
-    team: 'payments', id: credential.id, engine: engine.id, kid, key: rotation.toKey, rotation: rotation.id, transfer: transfer.id, subject: people.viewer, type: 'openai',
-    fingerprint: '0123456789abcdef', version: '1', name: 'openai', credential: receiver.id,
+    team: 'payments',
+    id: credential.id,
+    engine: engine.id,
+    kid,
+    key: rotation.toKey,
+    rotation: rotation.id,
+    transfer: transfer.id,
+    subject: people.viewer,
+    type: 'openai',
+    fingerprint: '0123456789abcdef',
+    version: '1',
+    name: 'openai',
+    credential: receiver.id,
   };
-  const fill = ({ url }: AnyOperation, other: Record<string, string> = {}): string => url.replaceAll(/:([A-Za-z]+)/g, (_, name: string) => {
-    const part = other[name] ?? parts[name];
-    if (part === undefined) throw new Error(`say what stands for :${name} in ${url}`);
-    return part;
-  });
+  const fill = ({ url }: AnyOperation, other: Record<string, string> = {}): string =>
+    url.replaceAll(/:([A-Za-z]+)/g, (_, name: string) => {
+      const part = other[name] ?? parts[name];
+      if (part === undefined) throw new Error(`say what stands for :${name} in ${url}`);
+      return part;
+    });
   return { vault, people, parts, fill };
 }
 
 /** Calls with a body that no operation can read; a GET has none. */
-const callBroken = (vault: TestVault, as: string, { method }: AnyOperation, url: string): Promise<Answer> =>
-  (method === 'GET' ? vault.call(as, method, url) : vault.call(as, method, url, '{'));
+const callBroken = (
+  vault: TestVault,
+  as: string,
+  { method }: AnyOperation,
+  url: string,
+): Promise<Answer> =>
+  method === 'GET' ? vault.call(as, method, url) : vault.call(as, method, url, '{');
 
 function checkLetThrough(t: Tap, answer: Answer, { method }: AnyOperation, what: string): void {
   if (method === 'GET') t.equal(answer.status, 200, what);
   else checkRefusal(t, answer, 400, 'malformedJson', what);
 }
 
-function checkRefusal(t: Tap, { status, headers, json }: Answer, expected: number, code: string, what: string): void {
+function checkRefusal(
+  t: Tap,
+  { status, headers, json }: Answer,
+  expected: number,
+  code: string,
+  what: string,
+): void {
   t.equal(status, expected, what);
   t.match(headers['content-type'], /^application\/problem\+json/, what);
   t.equal(json?.code, code, what);
@@ -283,6 +554,12 @@ function comparable({ status, headers, json }: Answer): unknown {
   return { status, headers: rest, body };
 }
 
-const denials = (vault: TestVault) => vault.db.selectFrom('audit_event as event')
-  .innerJoin('subject', 'subject.id', 'event.actor_id').innerJoin('team', 'team.id', 'event.team_id')
-  .select(['event.action', 'event.reason', 'subject.sub', 'team.slug']).where('event.decision', '=', 'deny').execute().then((rows) => ({ rows }));
+const denials = (vault: TestVault) =>
+  vault.db
+    .selectFrom('audit_event as event')
+    .innerJoin('subject', 'subject.id', 'event.actor_id')
+    .innerJoin('team', 'team.id', 'event.team_id')
+    .select(['event.action', 'event.reason', 'subject.sub', 'team.slug'])
+    .where('event.decision', '=', 'deny')
+    .execute()
+    .then((rows) => ({ rows }));

@@ -1,49 +1,91 @@
-// The arrows of the house: who may import whom. A file outside the table, an arrow outside it, and a name in the wrong place fail here.
+// The arrows of the house: who may import whom. A file outside the table, an arrow outside it, and
+// a name in the wrong place fail here.
 import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http, egress } → { crypto, db } → shared, never back.
+// main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http,
+// egress } → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
-const features = ['broker', 'connections', 'credentials', 'engines', 'exports', 'keys', 'leases', 'notifications', 'oauth', 'retention', 'root-keys', 'sharing', 'teams'];
+const features = [
+  'broker',
+  'connections',
+  'credentials',
+  'engines',
+  'exports',
+  'keys',
+  'leases',
+  'notifications',
+  'oauth',
+  'retention',
+  'root-keys',
+  'sharing',
+  'teams',
+];
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
-  'main.ts':          ['commands.ts', 'config.ts'],
-  'commands.ts':      ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
-  'config.ts':        ['config-reader.ts', 'config-values.ts', 'db', 'egress'],
+  'main.ts': ['commands.ts', 'config.ts'],
+  'commands.ts': ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
+  'config.ts': ['config-reader.ts', 'config-values.ts', 'db', 'egress'],
   'config-reader.ts': ['config-values.ts'],
   'config-values.ts': [],
-  local:              ['config.ts', 'serve.ts', 'client', ...floor],
-  operate:            ['config.ts', 'serve.ts', 'local', 'integrity', 'keys', 'credentials', 'engines', 'oauth', 'audit', 'http', ...floor],
-  'serve.ts':         ['config.ts', 'app.ts', 'keys', 'http', 'egress', ...floor],
-  'openapi.ts':       ['app.ts', 'http', 'egress', ...floor],
-  'app.ts':           ['integrity', ...feature],
-  broker:             feature,
-  connections:        feature,
-  integrity:          ['broker', 'credentials', 'engines', 'keys', 'notifications', 'oauth', 'sharing', 'audit', 'http', ...floor],
-  credentials:        feature,
-  engines:            feature,
-  exports:            feature,
-  keys:               feature,
-  leases:             feature,
-  notifications:      feature,
-  oauth:              feature,
-  retention:          feature,
-  'root-keys':        feature,
-  sharing:            feature,
-  teams:              feature,
-  audit:              ['http', ...floor],
-  http:               floor,
-  egress:             ['shared'],
-  crypto:             ['shared'],
-  db:                 ['shared'],
-  shared:             [],
-  client:             [], // what an engine takes along: it stands alone
+  local: ['config.ts', 'serve.ts', 'client', ...floor],
+  operate: [
+    'config.ts',
+    'serve.ts',
+    'local',
+    'integrity',
+    'keys',
+    'credentials',
+    'engines',
+    'oauth',
+    'audit',
+    'http',
+    ...floor,
+  ],
+  'serve.ts': ['config.ts', 'app.ts', 'keys', 'http', 'egress', ...floor],
+  'openapi.ts': ['app.ts', 'http', 'egress', ...floor],
+  'app.ts': ['integrity', ...feature],
+  broker: feature,
+  connections: feature,
+  integrity: [
+    'broker',
+    'credentials',
+    'engines',
+    'keys',
+    'notifications',
+    'oauth',
+    'sharing',
+    'audit',
+    'http',
+    ...floor,
+  ],
+  credentials: feature,
+  engines: feature,
+  exports: feature,
+  keys: feature,
+  leases: feature,
+  notifications: feature,
+  oauth: feature,
+  retention: feature,
+  'root-keys': feature,
+  sharing: feature,
+  teams: feature,
+  audit: ['http', ...floor],
+  http: floor,
+  egress: ['shared'],
+  crypto: ['shared'],
+  db: ['shared'],
+  shared: [],
+  client: [], // what an engine takes along: it stands alone
 };
 
-/** The files by which a folder is entered from outside; a folder without an entry here is open. The composition may enter features anywhere. */
+/**
+ * The files by which a folder is entered from outside; a folder without an entry here is open. The
+ * composition may enter features anywhere.
+ */
 const doors: Readonly<Record<string, RegExp>> = {
   crypto: /^src\/crypto\/index\.ts$/,
   client: /^src\/client\/index\.ts$/,
@@ -56,15 +98,22 @@ const doors: Readonly<Record<string, RegExp>> = {
   broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
 };
 const composition = new Set(['app.ts', 'serve.ts', 'operate']);
-const narrow: Readonly<Record<string, RegExp>> = { 'config.ts db': /^src\/db\/url\.ts$/, 'config.ts egress': /^src\/egress\/allow\.ts$/ };
+const narrow: Readonly<Record<string, RegExp>> = {
+  'config.ts db': /^src\/db\/url\.ts$/,
+  'config.ts egress': /^src\/egress\/allow\.ts$/,
+};
 
-/** Packages and built-in modules, each with the files that may import it. What is not named here is imported by nobody. */
+/**
+ * Packages and built-in modules, each with the files that may import it. What is not named here is
+ * imported by nobody.
+ */
 const packages: Readonly<Record<string, RegExp>> = {
   fastify: /^src\/(http\/|[a-z-]+\/(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
   zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
-  kysely: /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
+  kysely:
+    /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(main|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
@@ -91,27 +140,78 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:timers/promises': /^src\/(local|keys|leases|notifications|oauth|client|operate)\//,
 };
 
-/** Names that may stand only in the files listed; each file listed must hold the name, or the list is stale. */
-const names: readonly { readonly what: string; readonly pattern: RegExp; readonly files: readonly string[] }[] = [
-  { what: 'expose, the door to plaintext', pattern: /\bexpose\b/, files: ['src/broker/fields.ts', 'src/connections/service.ts', 'src/credentials/versions.ts', 'src/crypto/envelope.ts', 'src/crypto/secret.ts', 'src/leases/access-tokens.ts', 'src/leases/sealed.ts', 'src/notifications/message.ts',
-    'src/oauth/held.ts', 'src/oauth/provider.ts', 'src/oauth/service.ts', 'src/oauth/state.ts', 'src/oauth/tokens.ts', 'src/operate/export/container.ts', 'src/operate/export/content.ts'] },
-  { what: 'a cipher', pattern: /\bcreate(De)?[cC]ipher(iv)?\b/, files: ['src/crypto/fernet.ts', 'src/crypto/nested-jwt.ts', 'src/crypto/root-keys.ts'] },
-  { what: 'process', pattern: /(?<![\w.'-])process\s*(\?\.|[.[])|=\s*process\b|node:process|getBuiltinModule/, files: ['src/main.ts'] },
-  { what: 'globalThis, by which everything else could be reached', pattern: /\bglobalThis\b|\bglobal\s*[.[]/, files: [] },
+/**
+ * Names that may stand only in the files listed; each file listed must hold the name, or the list
+ * is stale.
+ */
+const names: readonly {
+  readonly what: string;
+  readonly pattern: RegExp;
+  readonly files: readonly string[];
+}[] = [
+  {
+    what: 'expose, the door to plaintext',
+    pattern: /\bexpose\b/,
+    files: [
+      'src/broker/fields.ts',
+      'src/connections/service.ts',
+      'src/credentials/versions.ts',
+      'src/crypto/envelope.ts',
+      'src/crypto/secret.ts',
+      'src/leases/access-tokens.ts',
+      'src/leases/sealed.ts',
+      'src/notifications/message.ts',
+      'src/oauth/held.ts',
+      'src/oauth/provider.ts',
+      'src/oauth/service.ts',
+      'src/oauth/state.ts',
+      'src/oauth/tokens.ts',
+      'src/operate/export/container.ts',
+      'src/operate/export/content.ts',
+    ],
+  },
+  {
+    what: 'a cipher',
+    pattern: /\bcreate(De)?[cC]ipher(iv)?\b/,
+    files: ['src/crypto/fernet.ts', 'src/crypto/nested-jwt.ts', 'src/crypto/root-keys.ts'],
+  },
+  {
+    what: 'process',
+    pattern: /(?<![\w.'-])process\s*(\?\.|[.[])|=\s*process\b|node:process|getBuiltinModule/,
+    files: ['src/main.ts'],
+  },
+  {
+    what: 'globalThis, by which everything else could be reached',
+    pattern: /\bglobalThis\b|\bglobal\s*[.[]/,
+    files: [],
+  },
   { what: 'console', pattern: /\bconsole\s*[.[]/, files: [] },
   { what: 'random numbers that are none', pattern: /\bMath\s*\.\s*random\b/, files: [] },
   { what: 'code from text', pattern: /\beval\s*\(|\bnew\s+Function\b|node:vm/, files: [] },
-  // Who dials goes through the egress. Beside it: the operator's own identity provider, the client that engines take along, and commands that talk to the vault.
+  // Who dials goes through the egress. Beside it: the operator's own identity provider, the client
+  // that engines take along, and commands that talk to the vault.
   {
-    what: 'a way to dial', pattern: /(?<![.#\w'"-])(fetch|WebSocket|EventSource)\b(?!['"])/,
-    files: ['src/client/vault-client.ts', 'src/http/jwks.ts', 'src/local/demo-stage.ts', 'src/operate/target.ts'],
+    what: 'a way to dial',
+    pattern: /(?<![.#\w'"-])(fetch|WebSocket|EventSource)\b(?!['"])/,
+    files: [
+      'src/client/vault-client.ts',
+      'src/http/jwks.ts',
+      'src/local/demo-stage.ts',
+      'src/operate/target.ts',
+    ],
   },
   {
-    what: 'connections and their makers', pattern: /\bimport\s+(?!type\b)[^;]*?(?<!\btype\s)\b(?:request|get|Agent|connect|connectTcp|createConnection|Socket|TLSSocket|ClientRequest|http|https|net|tls|undici)\b[^;]*?\bfrom\s+['"](?:node:(?:https?|net|tls)|undici)['"]/,
+    what: 'connections and their makers',
+    pattern:
+      /\bimport\s+(?!type\b)[^;]*?(?<!\btype\s)\b(?:request|get|Agent|connect|connectTcp|createConnection|Socket|TLSSocket|ClientRequest|http|https|net|tls|undici)\b[^;]*?\bfrom\s+['"](?:node:(?:https?|net|tls)|undici)['"]/,
     files: ['src/egress/dial.ts'],
   },
   { what: 'a default export', pattern: /\bexport\s+default\b/, files: [] },
-  { what: 'every column, listed or not', pattern: /\b(selectAll|returningAll)\b|\breturning\s+\*/i, files: [] },
+  {
+    what: 'every column, listed or not',
+    pattern: /\b(selectAll|returningAll)\b|\breturning\s+\*/i,
+    files: [],
+  },
 ];
 
 // ── the check ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,28 +223,45 @@ function findings(files: ReadonlyMap<string, string>): string[] {
   for (const [path, text] of files) {
     if (arrows[areaOf(path)] === undefined) found.push(`${path}: no row in the table`);
     for (const name of importsOf(path, text)) {
-      const fault = name.startsWith('src/') ? arrowFault(path, name, files) : packages[name]?.test(path) === true ? undefined : 'may not import';
+      const fault = name.startsWith('src/')
+        ? arrowFault(path, name, files)
+        : packages[name]?.test(path) === true
+          ? undefined
+          : 'may not import';
       if (fault !== undefined) found.push(`${path}: ${fault} ${name}`);
     }
     const code = withoutComments(text);
-    for (const { what, pattern, files: allowed } of names) if (pattern.test(code) && !allowed.includes(path)) found.push(`${path}: holds ${what}`);
+    for (const { what, pattern, files: allowed } of names)
+      if (pattern.test(code) && !allowed.includes(path)) found.push(`${path}: holds ${what}`);
   }
   return found;
 }
 
-function arrowFault(path: string, target: string, files: ReadonlyMap<string, string>): string | undefined {
+function arrowFault(
+  path: string,
+  target: string,
+  files: ReadonlyMap<string, string>,
+): string | undefined {
   const [from, to] = [areaOf(path), areaOf(target)];
   if (!files.has(target)) return 'names a file that does not exist:';
-  if (from === to) return /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$/.test(path) && target.endsWith('/repository.ts') && from !== 'audit' ? 'goes round the service to' : undefined;
+  if (from === to)
+    return /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$/.test(path) &&
+      target.endsWith('/repository.ts') &&
+      from !== 'audit'
+      ? 'goes round the service to'
+      : undefined;
   if (arrows[from]?.includes(to) !== true) return 'may not import';
   if (narrow[`${from} ${to}`]?.test(target) === false) return 'may not import';
   const door = doors[to];
   const isComposition = composition.has(from) && to !== 'crypto' && to !== 'client';
-  return door !== undefined && !isComposition && !door.test(target) ? 'does not use the door of' : undefined;
+  return door !== undefined && !isComposition && !door.test(target)
+    ? 'does not use the door of'
+    : undefined;
 }
 
 const source = sourceFiles('src');
-const findingsOf = (path: string, text: string): string[] => findings(new Map([...source, [path, text]])).filter((finding) => finding.startsWith(`${path}:`));
+const findingsOf = (path: string, text: string): string[] =>
+  findings(new Map([...source, [path, text]])).filter((finding) => finding.startsWith(`${path}:`));
 
 t.test('every import follows the arrows, and names stand only where they may', async (t) => {
   t.ok(source.size > 40, 'there is something to look at');
@@ -154,22 +271,51 @@ t.test('every import follows the arrows, and names stand only where they may', a
 t.test('the table has no row for nobody', async (t) => {
   t.same([...new Set([...source.keys()].map(areaOf))].sort(), Object.keys(arrows).sort());
   const imported = new Set([...source].flatMap(([path, text]) => [...importsOf(path, text)]));
-  for (const [name, where] of Object.entries(packages)) if (where.source !== '^$') t.ok(imported.has(name), `${name} is imported by somebody`);
-  for (const { what, pattern, files } of names) for (const file of files) t.ok(pattern.test(withoutComments(source.get(file) ?? '')), `${file} holds ${what}`);
+  for (const [name, where] of Object.entries(packages))
+    if (where.source !== '^$') t.ok(imported.has(name), `${name} is imported by somebody`);
+  for (const { what, pattern, files } of names)
+    for (const file of files)
+      t.ok(pattern.test(withoutComments(source.get(file) ?? '')), `${file} holds ${what}`);
 });
 
 t.test('a planted import is found in every form', async (t) => {
   const target = '../teams/service.ts';
   const forms = [
-    `import { teams } from '${target}';`, `import type { Team } from "${target}";`, `import { type Team } from '${target}'`, `import * as teams from '${target}';`, `import teams from '${target}';`, `import '${target}';`,
-    `export { teams } from '${target}';`, `export * from '${target}';`, `export type { Team } from '${target}';`, `const m = await import('${target}');`, `type T = import('${target}').Team;`, `void import(/* why */ '${target}', {});`,
-    `import {\n  teams,\n} from\n  '${target}';`, `import { teams } from /* a; 'b' */ '${target}';`, `import { teams } // why\n from // where\n '${target}';`, `import { 'odd name' as odd } from '${target}';`, `import{teams}from'${target}';`,
-    `const a = 1; import/**/'${target}';`, `const m = await import(\`${target}\`);`, `const m = await import(name);`, `const m = require('${target}');`,
+    `import { teams } from '${target}';`,
+    `import type { Team } from "${target}";`,
+    `import { type Team } from '${target}'`,
+    `import * as teams from '${target}';`,
+    `import teams from '${target}';`,
+    `import '${target}';`,
+    `export { teams } from '${target}';`,
+    `export * from '${target}';`,
+    `export type { Team } from '${target}';`,
+    `const m = await import('${target}');`,
+    `type T = import('${target}').Team;`,
+    `void import(/* why */ '${target}', {});`,
+    `import {\n  teams,\n} from\n  '${target}';`,
+    `import { teams } from /* a; 'b' */ '${target}';`,
+    `import { teams } // why\n from // where\n '${target}';`,
+    `import { 'odd name' as odd } from '${target}';`,
+    `import{teams}from'${target}';`,
+    `const a = 1; import/**/'${target}';`,
+    `const m = await import(\`${target}\`);`,
+    `const m = await import(name);`,
+    `const m = require('${target}');`,
   ];
   for (const form of forms) {
-    t.match(findingsOf('src/crypto/planted.ts', form), [/^src\/crypto\/planted\.ts: may not import (src\/teams\/service\.ts|computed)$/], form);
+    t.match(
+      findingsOf('src/crypto/planted.ts', form),
+      [/^src\/crypto\/planted\.ts: may not import (src\/teams\/service\.ts|computed)$/],
+      form,
+    );
   }
-  for (const harmless of [`const text = "import";`, `// import { x } of something`, `export const from = 'elsewhere';`, `const importer = important('${target}');`]) {
+  for (const harmless of [
+    `const text = "import";`,
+    `// import { x } of something`,
+    `export const from = 'elsewhere';`,
+    `const importer = important('${target}');`,
+  ]) {
     t.same(findingsOf('src/crypto/planted.ts', harmless), [], harmless);
   }
 });

@@ -1,5 +1,5 @@
-// The docs page in a real browser: it shows every operation, under its policy, from the vault's own files and without a word to
-// anybody else.
+// The docs page in a real browser: it shows every operation, under its policy, from the vault's own
+// files and without a word to anybody else.
 import t, { type Test as Tap } from 'tap';
 import { findChromium, openPage } from '../helpers/browser.ts';
 import { until } from '../helpers/processes.ts';
@@ -25,43 +25,96 @@ t.test('the page and its files come from the vault under a strict policy', async
   t.notMatch(page.text, /<script>|<style|style=|\son[a-z]+=/, 'nothing inline');
 });
 
-t.test('a browser shows every operation and has nothing to complain of', { skip: chromium === undefined && !isNeeded && 'there is no Chromium here: apt-get install chromium', timeout: 80_000 }, async (t) => {
-  if (chromium === undefined) throw new Error('there is no Chromium here, and in CI this test must run: apt-get install chromium');
-  const { app } = await startVault(t);
-  const origin = await app.listen({ port: 0, host: '127.0.0.1' });
-  const page = await openPage(t, chromium);
-  await page.open(`${origin}/docs#/credentials/createCredential`);
-  const shown = (): Promise<string> => page.evaluate(`[...document.querySelectorAll('.opblock-summary-operation-id')].map((each) => each.textContent).join(' ')`) as Promise<string>;
-  const { webhooks } = (await app.inject({ url: '/openapi.json' })).json() as { webhooks: Record<string, { post: { operationId: string } }> };
-  const expected = [...app.operations.map(({ operationId }) => operationId), ...Object.values(webhooks).map(({ post }) => post.operationId)];
-  await until(async () => (await shown()).split(' ').length >= expected.length);
-  t.same((await shown()).split(' ').sort(), expected.sort());
-  await until(async () => await page.evaluate(`document.querySelector('.opblock.is-open')?.innerText.includes('your API key') ?? false`) as boolean);
-  t.equal(await page.evaluate(`document.querySelector('.opblock.is-open').id`), 'operations-credentials-createCredential', 'an address of one operation opens it');
-  t.equal(await page.evaluate(`document.querySelectorAll('.authorize, .authorization__btn, .try-out, input:not([disabled]), .servers').length`), 0, 'nothing takes a token, nothing sends');
-  t.match(await page.evaluate(`document.querySelector('.information-container').innerText`), /credential\.lease\s+engine/, 'the table of access');
+t.test(
+  'a browser shows every operation and has nothing to complain of',
+  {
+    skip:
+      chromium === undefined && !isNeeded && 'there is no Chromium here: apt-get install chromium',
+    timeout: 80_000,
+  },
+  async (t) => {
+    if (chromium === undefined)
+      throw new Error(
+        'there is no Chromium here, and in CI this test must run: apt-get install chromium',
+      );
+    const { app } = await startVault(t);
+    const origin = await app.listen({ port: 0, host: '127.0.0.1' });
+    const page = await openPage(t, chromium);
+    await page.open(`${origin}/docs#/credentials/createCredential`);
+    const shown = (): Promise<string> =>
+      page.evaluate(
+        `[...document.querySelectorAll('.opblock-summary-operation-id')].map((each) => each.textContent).join(' ')`,
+      ) as Promise<string>;
+    const { webhooks } = (await app.inject({ url: '/openapi.json' })).json() as {
+      webhooks: Record<string, { post: { operationId: string } }>;
+    };
+    const expected = [
+      ...app.operations.map(({ operationId }) => operationId),
+      ...Object.values(webhooks).map(({ post }) => post.operationId),
+    ];
+    await until(async () => (await shown()).split(' ').length >= expected.length);
+    t.same((await shown()).split(' ').sort(), expected.sort());
+    await until(
+      async () =>
+        (await page.evaluate(
+          `document.querySelector('.opblock.is-open')?.innerText.includes('your API key') ?? false`,
+        )) as boolean,
+    );
+    t.equal(
+      await page.evaluate(`document.querySelector('.opblock.is-open').id`),
+      'operations-credentials-createCredential',
+      'an address of one operation opens it',
+    );
+    t.equal(
+      await page.evaluate(
+        `document.querySelectorAll('.authorize, .authorization__btn, .try-out, input:not([disabled]), .servers').length`,
+      ),
+      0,
+      'nothing takes a token, nothing sends',
+    );
+    t.match(
+      await page.evaluate(`document.querySelector('.information-container').innerText`),
+      /credential\.lease\s+engine/,
+      'the table of access',
+    );
 
-  const requested = page.requested.filter((url) => !url.startsWith('data:'));
-  t.ok(requested.includes(`${origin}/openapi.json`));
-  t.same(requested.filter((url) => new URL(url).origin !== origin), [], 'nobody else is asked');
-  t.same(page.complaints, []);
-  await page.evaluate(`new Promise((resolve) => { const image = new Image(); image.onerror = image.onload = resolve; image.src = 'https://elsewhere.invalid/x.png'; })`);
-  await until(() => page.complaints.some((each) => each.includes('policy: img-src https://elsewhere.invalid')));
-  t.pass('a violation of the policy would have been seen');
-  const before = page.complaints.length;
-  await page.evaluate(`console.error('planted')`);
-  await until(() => page.complaints.slice(before).some((each) => each.includes('planted')));
-  t.pass('and so would an error');
-});
+    const requested = page.requested.filter((url) => !url.startsWith('data:'));
+    t.ok(requested.includes(`${origin}/openapi.json`));
+    t.same(
+      requested.filter((url) => new URL(url).origin !== origin),
+      [],
+      'nobody else is asked',
+    );
+    t.same(page.complaints, []);
+    await page.evaluate(
+      `new Promise((resolve) => { const image = new Image(); image.onerror = image.onload = resolve; image.src = 'https://elsewhere.invalid/x.png'; })`,
+    );
+    await until(() =>
+      page.complaints.some((each) => each.includes('policy: img-src https://elsewhere.invalid')),
+    );
+    t.pass('a violation of the policy would have been seen');
+    const before = page.complaints.length;
+    await page.evaluate(`console.error('planted')`);
+    await until(() => page.complaints.slice(before).some((each) => each.includes('planted')));
+    t.pass('and so would an error');
+  },
+);
 
 function checkPolicy(t: Tap, policy: string): void {
-  const directives = new Map(policy.split(';').map((each): [string, string[]] => {
-    const [name = '', ...sources] = each.trim().split(' ');
-    return [name, sources];
-  }));
+  const directives = new Map(
+    policy.split(';').map((each): [string, string[]] => {
+      const [name = '', ...sources] = each.trim().split(' ');
+      return [name, sources];
+    }),
+  );
   t.same(directives.get('default-src'), [`'none'`]);
-  for (const name of ['base-uri', 'form-action', 'frame-ancestors']) t.same(directives.get(name), [`'none'`], name);
+  for (const name of ['base-uri', 'form-action', 'frame-ancestors'])
+    t.same(directives.get(name), [`'none'`], name);
   for (const [name, sources] of directives) {
-    for (const source of sources) t.ok([`'none'`, `'self'`, ...(name === 'img-src' ? ['data:'] : [])].includes(source), `${name} ${source}`);
+    for (const source of sources)
+      t.ok(
+        [`'none'`, `'self'`, ...(name === 'img-src' ? ['data:'] : [])].includes(source),
+        `${name} ${source}`,
+      );
   }
 }

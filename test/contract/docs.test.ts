@@ -1,4 +1,5 @@
-// What the documents say exists: files, anchors, configuration, commands, dependencies. The README's session is run by readme-session.test.ts.
+// What the documents say exists: files, anchors, configuration, commands, dependencies. The
+// README's session is run by readme-session.test.ts.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 import t from 'tap';
@@ -6,9 +7,17 @@ import { commands } from '../../src/commands.ts';
 import { fileNames, names, readConfig } from '../../src/config.ts';
 
 const root = resolve(import.meta.dirname, '../..');
-const documents = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)];
+const documents = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
 const textOf = (path: string): string => readFileSync(join(root, path), 'utf8');
-const manifest = JSON.parse(textOf('package.json')) as Record<'dependencies' | 'devDependencies' | 'optionalDependencies' | 'scripts', Record<string, string>>;
+const manifest = JSON.parse(textOf('package.json')) as Record<
+  'dependencies' | 'devDependencies' | 'optionalDependencies' | 'scripts',
+  Record<string, string>
+>;
 
 /** A document without its code blocks. */
 const proseOf = (path: string): string => textOf(path).replaceAll(/^ *```[\s\S]*?^ *```$/gm, '');
@@ -18,12 +27,28 @@ const sectionOf = (path: string, heading: string): string => {
   return section.split('\n## ')[0]!;
 };
 /** Anchors as the forge makes them. */
-const anchorsOf = (path: string): Set<string> => new Set([...proseOf(path).matchAll(/^#{1,6} (.+)$/gm)]
-  .map(([, heading]) => heading!.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-')));
+const anchorsOf = (path: string): Set<string> =>
+  new Set(
+    [...proseOf(path).matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) =>
+      heading!
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
 /** The cells of a table's rows, without its head. */
-const rowsOf = (section: string): string[][] => section.split('\n').filter((line) => line.startsWith('| `'))
-  .map((line) => line.slice(1, -1).split('|').map((cell) => cell.trim()));
-const codesIn = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
+const rowsOf = (section: string): string[][] =>
+  section
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) =>
+      line
+        .slice(1, -1)
+        .split('|')
+        .map((cell) => cell.trim()),
+    );
+const codesIn = (text: string): string[] =>
+  [...text.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
 
 t.test('every link leads to a file and a heading that exist', async (t) => {
   let count = 0;
@@ -51,39 +76,63 @@ t.test('every path in backquotes exists', async (t) => {
 
 t.test('every folder of the source is in the README', async (t) => {
   const section = sectionOf('README.md', 'Where to read on');
-  for (const entry of readdirSync(join(root, 'src'), { withFileTypes: true })) if (entry.isDirectory()) t.ok(section.includes(`src/${entry.name}/`), entry.name);
+  for (const entry of readdirSync(join(root, 'src'), { withFileTypes: true }))
+    if (entry.isDirectory()) t.ok(section.includes(`src/${entry.name}/`), entry.name);
 });
 
 t.test('the configuration table says what the vault reads, no more and no less', async (t) => {
   const rows = rowsOf(sectionOf('README.md', 'Configuration'));
   const said = rows.map(([name]) => codesIn(name!)[0]!);
   t.same([...said].sort(), [...names].sort());
-  t.same(rows.filter(([name]) => name!.includes('†')).map(([name]) => codesIn(name!)[0]!).sort(), [...fileNames].sort());
-  const defaults = Object.fromEntries(rows.map(([name, value]) => [codesIn(name!)[0]!, codesIn(value!)[0]]));
+  t.same(
+    rows
+      .filter(([name]) => name!.includes('†'))
+      .map(([name]) => codesIn(name!)[0]!)
+      .sort(),
+    [...fileNames].sort(),
+  );
+  const defaults = Object.fromEntries(
+    rows.map(([name, value]) => [codesIn(name!)[0]!, codesIn(value!)[0]]),
+  );
   const { config } = readConfig({}, 'local', () => '');
   t.match(defaults, {
-    HOST: config.host, PORT: String(config.port), LOG_LEVEL: config.logLevel, CREDVAULT_DATA_DIR: config.dataFolder, CREDVAULT_TOKEN_FORMAT: config.tokenFormat,
-    CREDVAULT_POOL_SIZE: String(config.poolMax), CREDVAULT_NAMED_STATEMENTS: config.namedStatements ? 'on' : 'off',
-    CREDVAULT_RATE_LIMIT_ADDRESS: String(config.rateLimits.address), CREDVAULT_RATE_LIMIT_SUBJECT: String(config.rateLimits.subject),
+    HOST: config.host,
+    PORT: String(config.port),
+    LOG_LEVEL: config.logLevel,
+    CREDVAULT_DATA_DIR: config.dataFolder,
+    CREDVAULT_TOKEN_FORMAT: config.tokenFormat,
+    CREDVAULT_POOL_SIZE: String(config.poolMax),
+    CREDVAULT_NAMED_STATEMENTS: config.namedStatements ? 'on' : 'off',
+    CREDVAULT_RATE_LIMIT_ADDRESS: String(config.rateLimits.address),
+    CREDVAULT_RATE_LIMIT_SUBJECT: String(config.rateLimits.subject),
   });
 });
 
 t.test('no document names a configuration that the vault does not know', async (t) => {
   const known = new Set([...names, ...[...fileNames].map((name) => `${name}_FILE`)]);
-  for (const document of documents) for (const [name] of textOf(document).matchAll(/\bCREDVAULT_[A-Z_]+[A-Z]/g)) t.ok(known.has(name), `${document}: ${name}`);
+  for (const document of documents)
+    for (const [name] of textOf(document).matchAll(/\bCREDVAULT_[A-Z_]+[A-Z]/g))
+      t.ok(known.has(name), `${document}: ${name}`);
 });
 
 t.test('every command in a document exists', async (t) => {
-  const found = documents.flatMap((document) => [...textOf(document).matchAll(/npm run -s vault -- ([\w-]+)/g)].map(([, name]) => name!));
+  const found = documents.flatMap((document) =>
+    [...textOf(document).matchAll(/npm run -s vault -- ([\w-]+)/g)].map(([, name]) => name!),
+  );
   for (const name of found) t.ok(Object.hasOwn(commands, name), name);
   t.ok(new Set(found).size >= 4, 'there are commands');
   for (const document of documents) {
-    for (const [, name] of textOf(document).matchAll(/npm run (?:-s )?([a-z][\w:-]*)/g)) t.ok(Object.hasOwn(manifest.scripts, name!), `${document}: npm run ${name}`);
+    for (const [, name] of textOf(document).matchAll(/npm run (?:-s )?([a-z][\w:-]*)/g))
+      t.ok(Object.hasOwn(manifest.scripts, name!), `${document}: npm run ${name}`);
   }
 });
 
 t.test('every dependency has its reason, and every reason its dependency', async (t) => {
-  const installed = Object.keys({ ...manifest.dependencies, ...manifest.devDependencies, ...manifest.optionalDependencies });
+  const installed = Object.keys({
+    ...manifest.dependencies,
+    ...manifest.devDependencies,
+    ...manifest.optionalDependencies,
+  });
   const rows = rowsOf(sectionOf('docs/decisions.md', 'Dependencies'));
   t.same(rows.flatMap(([packages]) => codesIn(packages!)).sort(), installed.sort());
   for (const [packages, why] of rows) t.ok(why!.length > 10, packages!);
@@ -92,6 +141,10 @@ t.test('every dependency has its reason, and every reason its dependency', async
 t.test('decisions are numbered without gaps, and references among them hold', async (t) => {
   const text = textOf('docs/decisions.md');
   const numbers = [...text.matchAll(/^\*\*(\d+)\. /gm)].map(([, number]) => Number(number));
-  t.same(numbers, numbers.map((_, index) => index + 1));
-  for (const [, number] of text.matchAll(/\((\d{1,2})\)/g)) t.ok(numbers.includes(Number(number)), number!);
+  t.same(
+    numbers,
+    numbers.map((_, index) => index + 1),
+  );
+  for (const [, number] of text.matchAll(/\((\d{1,2})\)/g))
+    t.ok(numbers.includes(Number(number)), number!);
 });

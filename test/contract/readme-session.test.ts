@@ -1,7 +1,17 @@
-// The README's session, line by line, as a reader types it: `npm start` in a folder of its own, then every command, in order. What
-// the README says is answered is the lines of comment below a command; `…` stands for anything. Only the port is another one.
+// The README's session, line by line, as a reader types it: `npm start` in a folder of its own,
+// then every command, in order. What the README says is answered is the lines of comment below a
+// command; `…` stands for anything. Only the port is another one.
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import t, { type Test } from 'tap';
@@ -10,26 +20,47 @@ import { checkAnswers, scriptOf, stepsIn } from '../helpers/session.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const address = 'http://127.0.0.1:7300';
-const environment = { ...process.env, npm_config_loglevel: 'error' };   // what npm thinks of this machine's own settings is not the session's
+const environment = { ...process.env, npm_config_loglevel: 'error' }; // what npm thinks of this machine's own settings is not the session's
 
 /** A checkout whose `./data` is its own: everything else is the real one. */
 function makeCheckout(t: Test): string {
-  const folder = mkdtempSync(join(tmpdir(), 'vr-'));   // short: a socket's path has 107 bytes
+  const folder = mkdtempSync(join(tmpdir(), 'vr-')); // short: a socket's path has 107 bytes
   chmodSync(folder, 0o711);
-  t.teardown(() => { rmSync(folder, { recursive: true, force: true }); });
-  for (const name of ['src', 'migrations', 'node_modules']) symlinkSync(join(root, name), join(folder, name));
+  t.teardown(() => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+  for (const name of ['src', 'migrations', 'node_modules'])
+    symlinkSync(join(root, name), join(folder, name));
   for (const name of ['package.json', '.npmrc']) cpSync(join(root, name), join(folder, name));
   return folder;
 }
 
 /** `npm start` there, on a free port. */
-async function start(t: Test, folder: string): Promise<{ url: string; output: () => string; stop: () => Promise<number | null> }> {
-  const child = spawn('npm', ['start'], { cwd: folder, env: { ...environment, PORT: '0' }, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+async function start(
+  t: Test,
+  folder: string,
+): Promise<{ url: string; output: () => string; stop: () => Promise<number | null> }> {
+  const child = spawn('npm', ['start'], {
+    cwd: folder,
+    env: { ...environment, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
-  const ended = new Promise<number | null>((done, fail) => { child.once('error', fail); child.once('close', done); });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+  const ended = new Promise<number | null>((done, fail) => {
+    child.once('error', fail);
+    child.once('close', done);
+  });
   const stop = (): Promise<number | null> => {
-    try { process.kill(-child.pid!, 'SIGINT'); } catch { /* it has ended */ }
+    try {
+      process.kill(-child.pid!, 'SIGINT');
+    } catch {
+      /* it has ended */
+    }
     return ended;
   };
   t.teardown(stop);
@@ -41,12 +72,23 @@ async function start(t: Test, folder: string): Promise<{ url: string; output: ()
 }
 
 t.test('every line of the session does what the README says', async (t) => {
-  const steps = stepsIn(readFileSync(join(root, 'README.md'), 'utf8').split('\n## One session\n')[1]!.split('\n## ')[0]!);
-  t.ok(steps.length > 20 && steps.filter(({ expected }) => expected.length > 0).length > 14, 'the session was found');
+  const steps = stepsIn(
+    readFileSync(join(root, 'README.md'), 'utf8')
+      .split('\n## One session\n')[1]!
+      .split('\n## ')[0]!,
+  );
+  t.ok(
+    steps.length > 20 && steps.filter(({ expected }) => expected.length > 0).length > 14,
+    'the session was found',
+  );
   const folder = makeCheckout(t);
   const vault = await start(t, folder);
 
-  const { stdout, stderr, status } = spawnSync('bash', ['-c', scriptOf(steps).replaceAll(address, vault.url)], { cwd: folder, env: environment, encoding: 'utf8', timeout: 80_000 });
+  const { stdout, stderr, status } = spawnSync(
+    'bash',
+    ['-c', scriptOf(steps).replaceAll(address, vault.url)],
+    { cwd: folder, env: environment, encoding: 'utf8', timeout: 80_000 },
+  );
   t.equal(status, 0, stderr);
   t.equal(stderr, '');
   checkAnswers(t, steps, stdout);
@@ -59,6 +101,10 @@ t.test('every line of the session does what the README says', async (t) => {
   t.ok(existsSync(join(folder, 'data/root-keys')));
   const again = await start(t, folder);
   const read = `curl -sS -H "authorization: Bearer $(npm run -s vault -- token victor)" ${again.url}/v1/teams/payments/credentials`;
-  const { stdout: after } = spawnSync('bash', ['-c', read], { cwd: folder, env: environment, encoding: 'utf8' });
+  const { stdout: after } = spawnSync('bash', ['-c', read], {
+    cwd: folder,
+    env: environment,
+    encoding: 'utf8',
+  });
   t.match(after, /"name":"openai-prod"/, 'the next start has everything');
 });

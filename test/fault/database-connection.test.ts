@@ -1,4 +1,5 @@
-// One connection under what a network and a server do to it: silence, cuts at the worst moment, kills, notices that unsay a commit.
+// One connection under what a network and a server do to it: silence, cuts at the worst moment,
+// kills, notices that unsay a commit.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,14 +7,25 @@ import { sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { type Database, openDatabase, type OpenDatabaseOptions } from '../../src/db/client.ts';
-import { CommitUnknown, isDatabaseDown, NoPrimary, PoolExhausted, sqlState, StatementTimeout } from '../../src/db/errors.ts';
+import {
+  CommitUnknown,
+  isDatabaseDown,
+  NoPrimary,
+  PoolExhausted,
+  sqlState,
+  StatementTimeout,
+} from '../../src/db/errors.ts';
 import { startLocalPostgres } from '../../src/local/postgres.ts';
 import { testCertificate } from '../helpers/certificate.ts';
 import { command, testDatabase, withDatabase } from '../helpers/database.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
 import { until } from '../helpers/processes.ts';
 
-function opened(t: Test, url: string, options: Partial<OpenDatabaseOptions> = {}): Database & { readonly losses: Error[] } {
+function opened(
+  t: Test,
+  url: string,
+  options: Partial<OpenDatabaseOptions> = {},
+): Database & { readonly losses: Error[] } {
   const losses: Error[] = [];
   const database = openDatabase({ url, onError: (error) => losses.push(error), ...options });
   t.teardown(() => database.close());
@@ -29,46 +41,74 @@ async function aside(t: Test, url: string): Promise<pg.Client> {
   return client;
 }
 
-const through = (url: string, port: number, parameters = ''): string => `postgresql://vault@127.0.0.1:${port}/${new URL(url).pathname.slice(1)}${parameters}`;
-const failure = async (action: Promise<unknown>): Promise<unknown> => action.then(() => undefined, (error: unknown) => error);
+const through = (url: string, port: number, parameters = ''): string =>
+  `postgresql://vault@127.0.0.1:${port}/${new URL(url).pathname.slice(1)}${parameters}`;
+const failure = async (action: Promise<unknown>): Promise<unknown> =>
+  action.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
 const one = sql<{ n: number }>`select 1 as n`;
 
-t.test('in a transaction the server ends a slow statement, and the connection stays good', async (t) => {
-  const { url } = await testDatabase(t, { empty: true });
-  const { db } = opened(t, url, { statementTimeoutMs: 50, poolMax: 1 });
-  const error = await failure(db.transaction().execute((trx) => sql`select pg_sleep(60)`.execute(trx)));
-  t.equal(sqlState(error), '57014');
-  t.ok(isDatabaseDown(error));
-  t.same((await one.execute(db)).rows, [{ n: 1 }]);
-});
+t.test(
+  'in a transaction the server ends a slow statement, and the connection stays good',
+  async (t) => {
+    const { url } = await testDatabase(t, { empty: true });
+    const { db } = opened(t, url, { statementTimeoutMs: 50, poolMax: 1 });
+    const error = await failure(
+      db.transaction().execute((trx) => sql`select pg_sleep(60)`.execute(trx)),
+    );
+    t.equal(sqlState(error), '57014');
+    t.ok(isDatabaseDown(error));
+    t.same((await one.execute(db)).rows, [{ n: 1 }]);
+  },
+);
 
-t.test('outside a transaction the vault gives up on a slow statement and has the server cancel it', async (t) => {
-  const { url } = await testDatabase(t, { empty: true });
-  const look = await aside(t, url);
-  const { db } = opened(t, url, { statementTimeoutMs: 50 });
-  t.type(await failure(sql`select pg_sleep(60)`.execute(db)), StatementTimeout);
-  await until(async () => (await look.query(`select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()`)).rows.length === 0);
-  t.same((await one.execute(db)).rows, [{ n: 1 }]);
-});
+t.test(
+  'outside a transaction the vault gives up on a slow statement and has the server cancel it',
+  async (t) => {
+    const { url } = await testDatabase(t, { empty: true });
+    const look = await aside(t, url);
+    const { db } = opened(t, url, { statementTimeoutMs: 50 });
+    t.type(await failure(sql`select pg_sleep(60)`.execute(db)), StatementTimeout);
+    await until(
+      async () =>
+        (
+          await look.query(
+            `select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()`,
+          )
+        ).rows.length === 0,
+    );
+    t.same((await one.execute(db)).rows, [{ n: 1 }]);
+  },
+);
 
-t.test('a server that falls silent in a transaction is given up, and the reason is not hidden by the rollback', async (t) => {
-  const { url } = await testDatabase(t, { empty: true });
-  const proxy = await databaseProxy(t, url);
-  const { db } = opened(t, through(url, proxy.port), { statementTimeoutMs: 50 });
-  proxy.swallow('silence');
-  t.type(await failure(db.transaction().execute((trx) => sql`select 'silence'`.execute(trx))), StatementTimeout);
-  t.same((await one.execute(db)).rows, [{ n: 1 }]);
-});
+t.test(
+  'a server that falls silent in a transaction is given up, and the reason is not hidden by the rollback',
+  async (t) => {
+    const { url } = await testDatabase(t, { empty: true });
+    const proxy = await databaseProxy(t, url);
+    const { db } = opened(t, through(url, proxy.port), { statementTimeoutMs: 50 });
+    proxy.swallow('silence');
+    t.type(
+      await failure(db.transaction().execute((trx) => sql`select 'silence'`.execute(trx))),
+      StatementTimeout,
+    );
+    t.same((await one.execute(db)).rows, [{ n: 1 }]);
+  },
+);
 
 t.test('a line cut after COMMIT says that the outcome is unknown; the row is there', async (t) => {
   const { url, db: direct } = await testDatabase(t, { empty: true });
   await sql`create table kept (n int)`.execute(direct);
   const proxy = await databaseProxy(t, url);
   const { db } = opened(t, through(url, proxy.port));
-  const error = await failure(db.transaction().execute(async (trx) => {
-    await sql`insert into kept values (${1}::int)`.execute(trx);
-    proxy.cutAnswerTo('commit');
-  }));
+  const error = await failure(
+    db.transaction().execute(async (trx) => {
+      await sql`insert into kept values (${1}::int)`.execute(trx);
+      proxy.cutAnswerTo('commit');
+    }),
+  );
   t.type(error, CommitUnknown);
   t.ok(isDatabaseDown(error));
   await until(async () => (await sql`select n from kept`.execute(direct)).rows.length === 1);
@@ -79,40 +119,61 @@ t.test('a line cut before COMMIT is a plain failure', async (t) => {
   await sql`create table kept (n int)`.execute(direct);
   const proxy = await databaseProxy(t, url);
   const { db } = opened(t, through(url, proxy.port));
-  const error = await failure(db.transaction().execute(async (trx) => {
-    proxy.cutAnswerTo('insert');
-    await sql`insert into kept values (${1}::int)`.execute(trx);
-  }));
+  const error = await failure(
+    db.transaction().execute(async (trx) => {
+      proxy.cutAnswerTo('insert');
+      await sql`insert into kept values (${1}::int)`.execute(trx);
+    }),
+  );
   t.notOk(error instanceof CommitUnknown);
   t.ok(isDatabaseDown(error));
   t.same((await sql`select n from kept`.execute(direct)).rows, []);
 });
 
-t.test('a COMMIT that was not awaited on the synchronous standby is unknown, in a transaction and for a statement alone', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'vault-sync-'));
-  const server = await startLocalPostgres({ folder: join(folder, 'postgres'), isDurable: false });
-  t.teardown(async () => { await server.stop(); rmSync(folder, { recursive: true, force: true }); });
-  await command(server.url, 'create database vault');
-  await command(server.url, 'alter database vault set synchronous_commit = on');
-  const url = withDatabase(server.url, 'vault');
-  await command(url, 'create table kept (n int)');
-  await command(server.url, `alter system set synchronous_standby_names = 'absent'`);
-  await command(server.url, 'select pg_reload_conf()');
-  const look = await aside(t, server.url);
-  const { db } = opened(t, url);
-  const cancelTheWait = async (): Promise<void> => void await until(async () => {
-    const { rows } = await look.query(`select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`);
-    return rows.length > 0;
-  });
-  await until(async () => (await look.query('show synchronous_standby_names')).rows[0].synchronous_standby_names === 'absent');
-  const inTransaction = failure(db.transaction().execute((trx) => sql`insert into kept values (1)`.execute(trx)));
-  await cancelTheWait();
-  t.type(await inTransaction, CommitUnknown);
-  const alone = failure(sql`insert into kept values (${2}::int)`.execute(db));
-  await cancelTheWait();
-  t.type(await alone, CommitUnknown);
-  t.same((await sql`select n from kept`.execute(db)).rows, [{ n: 1 }, { n: 2 }], 'both are there');
-});
+t.test(
+  'a COMMIT that was not awaited on the synchronous standby is unknown, in a transaction and for a statement alone',
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vault-sync-'));
+    const server = await startLocalPostgres({ folder: join(folder, 'postgres'), isDurable: false });
+    t.teardown(async () => {
+      await server.stop();
+      rmSync(folder, { recursive: true, force: true });
+    });
+    await command(server.url, 'create database vault');
+    await command(server.url, 'alter database vault set synchronous_commit = on');
+    const url = withDatabase(server.url, 'vault');
+    await command(url, 'create table kept (n int)');
+    await command(server.url, `alter system set synchronous_standby_names = 'absent'`);
+    await command(server.url, 'select pg_reload_conf()');
+    const look = await aside(t, server.url);
+    const { db } = opened(t, url);
+    const cancelTheWait = async (): Promise<void> =>
+      void (await until(async () => {
+        const { rows } = await look.query(
+          `select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`,
+        );
+        return rows.length > 0;
+      }));
+    await until(
+      async () =>
+        (await look.query('show synchronous_standby_names')).rows[0].synchronous_standby_names ===
+        'absent',
+    );
+    const inTransaction = failure(
+      db.transaction().execute((trx) => sql`insert into kept values (1)`.execute(trx)),
+    );
+    await cancelTheWait();
+    t.type(await inTransaction, CommitUnknown);
+    const alone = failure(sql`insert into kept values (${2}::int)`.execute(db));
+    await cancelTheWait();
+    t.type(await alone, CommitUnknown);
+    t.same(
+      (await sql`select n from kept`.execute(db)).rows,
+      [{ n: 1 }, { n: 2 }],
+      'both are there',
+    );
+  },
+);
 
 t.test('an ordinary warning is no doubt about the commit', async (t) => {
   const { url } = await testDatabase(t, { empty: true });
@@ -126,21 +187,33 @@ t.test('killed connections, idle and in use, cost their statement and nothing el
   const { url } = await testDatabase(t, { empty: true });
   const look = await aside(t, url);
   const { db, losses } = opened(t, url);
-  const kill = async (): Promise<unknown> => look.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()');
+  const kill = async (): Promise<unknown> =>
+    look.query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+    );
   await Promise.all([1, 2, 3].map(() => one.execute(db)));
   await kill();
   await until(() => losses.length > 0);
   t.ok(losses.every(isDatabaseDown));
   t.same((await one.execute(db)).rows, [{ n: 1 }]);
   const running = failure(sql`select pg_sleep(60)`.execute(db));
-  await until(async () => (await look.query(`select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()`)).rows.length === 1);
+  await until(
+    async () =>
+      (
+        await look.query(
+          `select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()`,
+        )
+      ).rows.length === 1,
+  );
   await kill();
   t.ok(isDatabaseDown(await running));
-  const betweenStatements = await failure(db.transaction().execute(async (trx) => {
-    await one.execute(trx);
-    await kill();
-    await one.execute(trx);
-  }));
+  const betweenStatements = await failure(
+    db.transaction().execute(async (trx) => {
+      await one.execute(trx);
+      await kill();
+      await one.execute(trx);
+    }),
+  );
   t.ok(isDatabaseDown(betweenStatements));
   t.same((await one.execute(db)).rows, [{ n: 1 }]);
 });
@@ -157,18 +230,25 @@ t.test('a full pool is an overload: one waits for the time given, and no longer'
   t.same((await one.execute(db)).rows, [{ n: 1 }]);
 });
 
-t.test('parametrised statements are prepared under a name, up to a bound, and not at all where they are switched off', async (t) => {
-  const { url } = await testDatabase(t, { empty: true });
-  const names = sql<{ name: string }>`select name from pg_prepared_statements order by 1`;
-  const { db } = opened(t, url, { poolMax: 1 });
-  for (let round = 0; round < 3; round += 1) t.same((await sql`select ${round}::int as n`.execute(db)).rows, [{ n: round }]);
-  t.same((await names.execute(db)).rows, [{ name: 'v1' }]);
-  for (let width = 1; width <= 510; width += 1) await sql`select 1 where 1 in (${sql.join(Array.from({ length: width }, () => sql`${1}::int`))})`.execute(db);
-  t.equal((await names.execute(db)).rows.length, 500);
-  const unnamed = opened(t, url, { poolMax: 1, namedStatements: false });
-  await sql`select ${1}::int`.execute(unnamed.db);
-  t.same((await names.execute(unnamed.db)).rows, []);
-});
+t.test(
+  'parametrised statements are prepared under a name, up to a bound, and not at all where they are switched off',
+  async (t) => {
+    const { url } = await testDatabase(t, { empty: true });
+    const names = sql<{ name: string }>`select name from pg_prepared_statements order by 1`;
+    const { db } = opened(t, url, { poolMax: 1 });
+    for (let round = 0; round < 3; round += 1)
+      t.same((await sql`select ${round}::int as n`.execute(db)).rows, [{ n: round }]);
+    t.same((await names.execute(db)).rows, [{ name: 'v1' }]);
+    for (let width = 1; width <= 510; width += 1)
+      await sql`select 1 where 1 in (${sql.join(Array.from({ length: width }, () => sql`${1}::int`))})`.execute(
+        db,
+      );
+    t.equal((await names.execute(db)).rows.length, 500);
+    const unnamed = opened(t, url, { poolMax: 1, namedStatements: false });
+    await sql`select ${1}::int`.execute(unnamed.db);
+    t.same((await names.execute(unnamed.db)).rows, []);
+  },
+);
 
 t.test('nothing is asked for at start-up that a pooling proxy refuses', async (t) => {
   const { url } = await testDatabase(t, { empty: true });
@@ -176,7 +256,12 @@ t.test('nothing is asked for at start-up that a pooling proxy refuses', async (t
   const { db } = opened(t, through(url, proxy.port));
   await one.execute(db);
   const startup = proxy.sent().slice(8, proxy.sent().indexOf('\0\0', 8)).split('\0');
-  t.same(startup.filter((_, index) => index % 2 === 0).sort(), ['application_name', 'client_encoding', 'database', 'user']);
+  t.same(startup.filter((_, index) => index % 2 === 0).sort(), [
+    'application_name',
+    'client_encoding',
+    'database',
+    'user',
+  ]);
 });
 
 t.test('TLS holds only with a known authority and the right name', async (t) => {
@@ -188,20 +273,47 @@ t.test('TLS holds only with a known authority and the right name', async (t) => 
   writeFileSync(join(folder, 'ca.pem'), certificate.certificate);
   writeFileSync(join(folder, 'other.pem'), otherName.certificate);
   const good = await databaseProxy(t, url, { tls: certificate });
-  t.same((await one.execute(opened(t, through(url, good.port, `?sslmode=verify-full&sslrootcert=${folder}/ca.pem`)).db)).rows, [{ n: 1 }]);
+  t.same(
+    (
+      await one.execute(
+        opened(t, through(url, good.port, `?sslmode=verify-full&sslrootcert=${folder}/ca.pem`)).db,
+      )
+    ).rows,
+    [{ n: 1 }],
+  );
   const refused: readonly (readonly [string, number, string])[] = [
     ['an unknown authority', good.port, '?sslmode=verify-full'],
     ['an unknown authority, even for `require`', good.port, '?sslmode=require'],
-    ['another name', (await databaseProxy(t, url, { tls: otherName })).port, `?sslmode=verify-full&sslrootcert=${folder}/other.pem`],
-    ['a server without TLS', (await databaseProxy(t, url, { isTlsRefused: true })).port, '?sslmode=require'],
+    [
+      'another name',
+      (await databaseProxy(t, url, { tls: otherName })).port,
+      `?sslmode=verify-full&sslrootcert=${folder}/other.pem`,
+    ],
+    [
+      'a server without TLS',
+      (await databaseProxy(t, url, { isTlsRefused: true })).port,
+      '?sslmode=require',
+    ],
   ];
-  for (const [what, port, parameters] of refused) t.type(await failure(one.execute(opened(t, through(url, port, parameters)).db)), NoPrimary, what);
+  for (const [what, port, parameters] of refused)
+    t.type(
+      await failure(one.execute(opened(t, through(url, port, parameters)).db)),
+      NoPrimary,
+      what,
+    );
 });
 
 t.test('numbers and days come as they are', async (t) => {
   const { url } = await testDatabase(t, { empty: true });
   const { db } = opened(t, url);
-  t.same((await sql`select 9007199254740991::int8 as big, date '2026-11-22' as day, '\\x00ff'::bytea as bytes`.execute(db)).rows, [{ big: Number.MAX_SAFE_INTEGER, day: '2026-11-22', bytes: Buffer.from([0, 255]) }]);
+  t.same(
+    (
+      await sql`select 9007199254740991::int8 as big, date '2026-11-22' as day, '\\x00ff'::bytea as bytes`.execute(
+        db,
+      )
+    ).rows,
+    [{ big: Number.MAX_SAFE_INTEGER, day: '2026-11-22', bytes: Buffer.from([0, 255]) }],
+  );
   await t.rejects(sql`select 9007199254740993::int8 as n`.execute(db), RangeError);
   t.same((await one.execute(db)).rows, [{ n: 1 }]);
 });

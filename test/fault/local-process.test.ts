@@ -1,4 +1,5 @@
-// `local` as a process, killed in the middle of its work: the next start finds all that was acknowledged, under the same keys.
+// `local` as a process, killed in the middle of its work: the next start finds all that was
+// acknowledged, under the same keys.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,14 +23,35 @@ t.test('what was acknowledged outlives kill -9', async (test) => {
     const vault = startProgram(test, ['local'], environment);
     const url = await vault.printed(/The vault runs on (\S+)/);
     if (round === 0) tokens = await Promise.all(['operator', 'alice'].map(tokenFor));
-    const call = async (token: string | undefined, method: string, path: string, body?: object): Promise<{ status: number; json: any }> => {
+    const call = async (
+      token: string | undefined,
+      method: string,
+      path: string,
+      body?: object,
+    ): Promise<{ status: number; json: any }> => {
       const answer = await fetch(`${url}${path}`, {
-        method, headers: { authorization: `Bearer ${token ?? ''}`, 'content-type': 'application/json' }, ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        method,
+        headers: { authorization: `Bearer ${token ?? ''}`, 'content-type': 'application/json' },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
       return { status: answer.status, json: await answer.json() };
     };
-    if (round === 0) test.equal((await call(tokens[0], 'POST', '/v1/teams', { slug: 'payments', name: 'Payments', admins: ['alice'] })).status, 201);
-    for (const id of acknowledged) test.match(await call(tokens[1], 'GET', `/v1/credentials/${id}`), { status: 200, json: { id, health: 'ok' } });
+    if (round === 0)
+      test.equal(
+        (
+          await call(tokens[0], 'POST', '/v1/teams', {
+            slug: 'payments',
+            name: 'Payments',
+            admins: ['alice'],
+          })
+        ).status,
+        201,
+      );
+    for (const id of acknowledged)
+      test.match(await call(tokens[1], 'GET', `/v1/credentials/${id}`), {
+        status: 200,
+        json: { id, health: 'ok' },
+      });
     if (round === 2) {
       vault.child.kill('SIGTERM');
       test.equal(await vault.ended, 0);
@@ -38,7 +60,11 @@ t.test('what was acknowledged outlives kill -9', async (test) => {
     const before = acknowledged.length;
     const write = async (): Promise<void> => {
       for (let n = 0; ; n += 1) {
-        const answer = await call(tokens[1], 'POST', '/v1/teams/payments/credentials', { name: `key-${round}-${n}`, type: 'openai', fields: { apiKey: `sk-${n}` } }).catch(() => undefined);
+        const answer = await call(tokens[1], 'POST', '/v1/teams/payments/credentials', {
+          name: `key-${round}-${n}`,
+          type: 'openai',
+          fields: { apiKey: `sk-${n}` },
+        }).catch(() => undefined);
         if (answer === undefined) return;
         if (answer.status === 201) acknowledged.push(answer.json.id);
       }

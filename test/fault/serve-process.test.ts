@@ -11,81 +11,167 @@ import { deploy, type Serving, startProgram } from '../helpers/serve.ts';
 
 t.setTimeout(90_000);
 
-const credential = (name: string): object => ({ name, type: 'openai', fields: { apiKey: `sk-${name}` } });
-const makeTeam = (serving: Serving): ReturnType<Serving['call']> => serving.call('operator', 'POST', '/v1/teams', { slug: 'payments', name: 'Payments', admins: ['alice'] });
-
-t.test('asked to stop, it finishes what it has begun, takes nothing new, and leaves with 0', async (test) => {
-  for (const [signal, late, said] of [['SIGTERM', '/readyz', 'Not ready: stopping.'], ['SIGINT', '/v1/whoami', 'The vault is stopping.']] as const) {
-    const database = await testDatabase(test);
-    const deployment = deploy(test, database.url);
-    const serving = await deployment.start();
-    test.equal((await serving.call(null, 'GET', '/readyz')).status, 200);
-    test.equal((await makeTeam(serving)).status, 201);
-    const { json: { id } } = await serving.call('alice', 'POST', '/v1/teams/payments/credentials', credential('openai'));
-
-    // Somebody holds the table: the request below is begun and cannot be answered yet.
-    const holder = new pg.Client({ connectionString: database.url });
-    await holder.connect();
-    await holder.query('begin; lock table credential in access exclusive mode');
-    const socket = connect(serving.port, '127.0.0.1');
-    let received = '';
-    socket.on('data', (chunk: Buffer) => { received += chunk.toString(); });
-    socket.write(`GET /v1/credentials/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${deployment.token('alice')}\r\n\r\n`);
-    await until(async () => (await sql<{ waits: boolean }>`
-      select exists (select 1 from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())) as waits`.execute(database.db)).rows[0]?.waits);
-
-    serving.child.kill(signal);
-    await until(() => new Promise<boolean>((resolve) => {
-      const probe = connect(serving.port, '127.0.0.1', () => { probe.destroy(); resolve(false); });
-      probe.once('error', () => { resolve(true); });
-    }));
-    test.equal(serving.child.exitCode, null, 'it still runs');
-    socket.write(`GET ${late} HTTP/1.1\r\nHost: x\r\n\r\n`);
-    test.equal(received, '');
-    const closed = once(socket, 'close');
-    await holder.query('rollback');
-    await holder.end();
-    await closed;
-
-    const [first = '', ...more] = received.split(/(?=HTTP\/1\.1 )/);
-    test.match(first, /^HTTP\/1.1 200[^]*"name":"openai"/, 'the request that was begun is answered');
-    test.equal(more.length, 1);
-    test.match(more[0], new RegExp(`^HTTP/1.1 503[^]*problem\\+json[^]*"code":"notReady","detail":"${said}"`, 'i'), 'one that comes later on the same connection is not');
-    test.equal(await serving.ended, 0);
-    test.match(serving.output(), /"event":"stopped"/);
-    test.equal(serving.errors(), '', 'no warning, no trace');
-    const records = await database.db.selectFrom('access_record').select('status').where('action', '=', 'credential.read').execute();
-    test.same(records, [{ status: 200 }], 'what was pending was written');
-  }
+const credential = (name: string): object => ({
+  name,
+  type: 'openai',
+  fields: { apiKey: `sk-${name}` },
 });
+const makeTeam = (serving: Serving): ReturnType<Serving['call']> =>
+  serving.call('operator', 'POST', '/v1/teams', {
+    slug: 'payments',
+    name: 'Payments',
+    admins: ['alice'],
+  });
+
+t.test(
+  'asked to stop, it finishes what it has begun, takes nothing new, and leaves with 0',
+  async (test) => {
+    for (const [signal, late, said] of [
+      ['SIGTERM', '/readyz', 'Not ready: stopping.'],
+      ['SIGINT', '/v1/whoami', 'The vault is stopping.'],
+    ] as const) {
+      const database = await testDatabase(test);
+      const deployment = deploy(test, database.url);
+      const serving = await deployment.start();
+      test.equal((await serving.call(null, 'GET', '/readyz')).status, 200);
+      test.equal((await makeTeam(serving)).status, 201);
+      const {
+        json: { id },
+      } = await serving.call(
+        'alice',
+        'POST',
+        '/v1/teams/payments/credentials',
+        credential('openai'),
+      );
+
+      // Somebody holds the table: the request below is begun and cannot be answered yet.
+      const holder = new pg.Client({ connectionString: database.url });
+      await holder.connect();
+      await holder.query('begin; lock table credential in access exclusive mode');
+      const socket = connect(serving.port, '127.0.0.1');
+      let received = '';
+      socket.on('data', (chunk: Buffer) => {
+        received += chunk.toString();
+      });
+      socket.write(
+        `GET /v1/credentials/${id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${deployment.token('alice')}\r\n\r\n`,
+      );
+      await until(
+        async () =>
+          (
+            await sql<{ waits: boolean }>`
+      select exists (select 1 from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())) as waits`.execute(
+              database.db,
+            )
+          ).rows[0]?.waits,
+      );
+
+      serving.child.kill(signal);
+      await until(
+        () =>
+          new Promise<boolean>((resolve) => {
+            const probe = connect(serving.port, '127.0.0.1', () => {
+              probe.destroy();
+              resolve(false);
+            });
+            probe.once('error', () => {
+              resolve(true);
+            });
+          }),
+      );
+      test.equal(serving.child.exitCode, null, 'it still runs');
+      socket.write(`GET ${late} HTTP/1.1\r\nHost: x\r\n\r\n`);
+      test.equal(received, '');
+      const closed = once(socket, 'close');
+      await holder.query('rollback');
+      await holder.end();
+      await closed;
+
+      const [first = '', ...more] = received.split(/(?=HTTP\/1\.1 )/);
+      test.match(
+        first,
+        /^HTTP\/1.1 200[^]*"name":"openai"/,
+        'the request that was begun is answered',
+      );
+      test.equal(more.length, 1);
+      test.match(
+        more[0],
+        new RegExp(`^HTTP/1.1 503[^]*problem\\+json[^]*"code":"notReady","detail":"${said}"`, 'i'),
+        'one that comes later on the same connection is not',
+      );
+      test.equal(await serving.ended, 0);
+      test.match(serving.output(), /"event":"stopped"/);
+      test.equal(serving.errors(), '', 'no warning, no trace');
+      const records = await database.db
+        .selectFrom('access_record')
+        .select('status')
+        .where('action', '=', 'credential.read')
+        .execute();
+      test.same(records, [{ status: 200 }], 'what was pending was written');
+    }
+  },
+);
 
 t.test('connections on which nothing is asked do not hold it up', async (test) => {
   const database = await testDatabase(test);
   const deployment = deploy(test, database.url);
   const serving = await deployment.start();
   const half = `POST /v1/teams HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${deployment.token('operator')}\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{`;
-  const bytes = ['', 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n', 'GET /healthz HTTP/1.1\r\nHo', half];
-  const sockets = bytes.map(() => connect(serving.port, '127.0.0.1').on('error', () => { /* cut off, as it should be */ }));
+  const bytes = [
+    '',
+    'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n',
+    'GET /healthz HTTP/1.1\r\nHo',
+    half,
+  ];
+  const sockets = bytes.map(() =>
+    connect(serving.port, '127.0.0.1').on('error', () => {
+      /* cut off, as it should be */
+    }),
+  );
   await Promise.all(sockets.map((socket) => once(socket, 'connect')));
   for (const [n, socket] of sockets.entries()) socket.write(bytes[n] ?? '');
-  await once(sockets[1] ?? sockets[0] as never, 'data');
-  await until(() => database.db.selectFrom('subject').select('id').where('sub', '=', 'operator').executeTakeFirst());
+  await once(sockets[1] ?? (sockets[0] as never), 'data');
+  await until(() =>
+    database.db.selectFrom('subject').select('id').where('sub', '=', 'operator').executeTakeFirst(),
+  );
   const asked = Date.now();
   serving.child.kill('SIGTERM');
   test.equal(await serving.ended, 0);
-  test.ok(Date.now() - asked < 15_000, 'half a minute is what such a connection is given otherwise');
+  test.ok(
+    Date.now() - asked < 15_000,
+    'half a minute is what such a connection is given otherwise',
+  );
   test.equal(serving.errors(), '');
 });
 
-t.test('a configuration that is not whole is refused, with every fault by its name and no value', async (test) => {
-  const program = startProgram(test, ['serve'], {
-    HOST: '0.0.0.0', PORT: 'seven', CREDVAULT_ROOT_KEYS: 'not-a-root-key', CREDVAULT_JWT_ISSUER: 'https://issuer.test', CREDVAULT_JWT_SECRET: 'short-secret', CREDVAULT_ODD: 'odd-value', DATABASE_URL_FILE: '/nonexistent-folder/url',
-  });
-  test.equal(await program.ended, 1);
-  for (const name of ['HOST', 'PORT', 'CREDVAULT_ROOT_KEYS', 'CREDVAULT_JWT_AUDIENCE', 'CREDVAULT_JWT_SECRET', 'CREDVAULT_ODD', 'DATABASE_URL_FILE']) test.match(program.errors(), new RegExp(name));
-  for (const value of ['not-a-root-key', 'short-secret', 'odd-value', 'seven']) test.notOk(program.errors().includes(value), value);
-  test.equal(program.output(), '');
-});
+t.test(
+  'a configuration that is not whole is refused, with every fault by its name and no value',
+  async (test) => {
+    const program = startProgram(test, ['serve'], {
+      HOST: '0.0.0.0',
+      PORT: 'seven',
+      CREDVAULT_ROOT_KEYS: 'not-a-root-key',
+      CREDVAULT_JWT_ISSUER: 'https://issuer.test',
+      CREDVAULT_JWT_SECRET: 'short-secret',
+      CREDVAULT_ODD: 'odd-value',
+      DATABASE_URL_FILE: '/nonexistent-folder/url',
+    });
+    test.equal(await program.ended, 1);
+    for (const name of [
+      'HOST',
+      'PORT',
+      'CREDVAULT_ROOT_KEYS',
+      'CREDVAULT_JWT_AUDIENCE',
+      'CREDVAULT_JWT_SECRET',
+      'CREDVAULT_ODD',
+      'DATABASE_URL_FILE',
+    ])
+      test.match(program.errors(), new RegExp(name));
+    for (const value of ['not-a-root-key', 'short-secret', 'odd-value', 'seven'])
+      test.notOk(program.errors().includes(value), value);
+    test.equal(program.output(), '');
+  },
+);
 
 t.test('what it cannot run on is refused in one line', async (test) => {
   const database = await testDatabase(test);
@@ -95,9 +181,24 @@ t.test('what it cannot run on is refused in one line', async (test) => {
   first.child.kill('SIGTERM');
   test.equal(await first.ended, 0);
   for (const [what, environment, message] of [
-    ['another root key', { CREDVAULT_ROOT_KEYS_FILE: undefined, CREDVAULT_ROOT_KEYS: generateRootKey() }, /wrapped by root keys that are not configured: [0-9a-f]{16}/],
-    ['an empty database', { DATABASE_URL_FILE: undefined, DATABASE_URL: empty.url }, /the schema is behind this version: run `npm run -s vault -- migrate`/],
-    ['no database', { DATABASE_URL_FILE: undefined, DATABASE_URL: 'postgresql://nobody:hidden-password@127.0.0.1:1/nothing' }, /no configured database host accepts connections as a primary/],
+    [
+      'another root key',
+      { CREDVAULT_ROOT_KEYS_FILE: undefined, CREDVAULT_ROOT_KEYS: generateRootKey() },
+      /wrapped by root keys that are not configured: [0-9a-f]{16}/,
+    ],
+    [
+      'an empty database',
+      { DATABASE_URL_FILE: undefined, DATABASE_URL: empty.url },
+      /the schema is behind this version: run `npm run -s vault -- migrate`/,
+    ],
+    [
+      'no database',
+      {
+        DATABASE_URL_FILE: undefined,
+        DATABASE_URL: 'postgresql://nobody:hidden-password@127.0.0.1:1/nothing',
+      },
+      /no configured database host accepts connections as a primary/,
+    ],
     ['a port that is taken', { PORT: String(await takenPort(test)) }, /EADDRINUSE/],
   ] as const) {
     const refused = await deployment.start(environment, { isReady: false });
@@ -118,7 +219,9 @@ t.test('what was acknowledged outlives kill -9', async (test) => {
     const writers = Array.from({ length: 4 }, async (_, writer) => {
       for (let n = 0; ; n += 1) {
         const name = `key-${round}-${writer}-${n}`;
-        const answer = await serving.call('alice', 'POST', '/v1/teams/payments/credentials', credential(name)).catch(() => undefined);
+        const answer = await serving
+          .call('alice', 'POST', '/v1/teams/payments/credentials', credential(name))
+          .catch(() => undefined);
         if (answer === undefined) return;
         if (answer.status === 201) acknowledged.push(answer.json.id);
       }
@@ -128,14 +231,38 @@ t.test('what was acknowledged outlives kill -9', async (test) => {
     serving.child.kill('SIGKILL');
     test.equal(await serving.ended, 'SIGKILL');
     await Promise.all(writers);
-    const kept = new Set((await database.db.selectFrom('credential').select('id').execute()).map(({ id }) => String(id)));
-    const trail = new Set((await database.db.selectFrom('audit_event').select('target_id').where('action', '=', 'credential.create').execute()).map((event) => event.target_id));
-    test.same(acknowledged.filter((id) => !kept.has(id)), [], 'every credential is there');
-    test.same([...kept].filter((id) => !trail.has(id)), [], 'and each of them has its event');
+    const kept = new Set(
+      (await database.db.selectFrom('credential').select('id').execute()).map(({ id }) =>
+        String(id),
+      ),
+    );
+    const trail = new Set(
+      (
+        await database.db
+          .selectFrom('audit_event')
+          .select('target_id')
+          .where('action', '=', 'credential.create')
+          .execute()
+      ).map((event) => event.target_id),
+    );
+    test.same(
+      acknowledged.filter((id) => !kept.has(id)),
+      [],
+      'every credential is there',
+    );
+    test.same(
+      [...kept].filter((id) => !trail.has(id)),
+      [],
+      'and each of them has its event',
+    );
     test.equal(kept.size, trail.size, 'and no event is without its credential');
   }
   const serving = await deployment.start();
-  test.equal((await serving.call('alice', 'GET', `/v1/credentials/${acknowledged.at(-1) ?? ''}`)).json.health, 'ok');
+  test.equal(
+    (await serving.call('alice', 'GET', `/v1/credentials/${acknowledged.at(-1) ?? ''}`)).json
+      .health,
+    'ok',
+  );
 });
 
 async function takenPort(test: { teardown(action: () => unknown): unknown }): Promise<number> {

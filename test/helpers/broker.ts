@@ -1,6 +1,13 @@
 // Tickets of a test vault, and a broker that listens before a real upstream of the test's own.
 import { once } from 'node:events';
-import { type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest, type RequestListener, type Server } from 'node:http';
+import {
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  request as httpRequest,
+  type RequestListener,
+  type Server,
+} from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
 import type { Egress } from '../../src/egress/index.ts';
@@ -10,37 +17,89 @@ import { demand, registerEngine, type TestEngine } from './leases.ts';
 import { until } from './processes.ts';
 import { type Answer, startVault, type TestVault } from './vault.ts';
 
-interface Teardown { teardown(action: () => unknown): unknown }
-
-/** Asks for a ticket; `purpose` is there, `onBehalfOf` is alice unless said otherwise (null leaves it out). */
-export function askTicket(vault: TestVault, engine: string, credential: object, { onBehalfOf = 'alice', ...more }: { onBehalfOf?: string | null } & Record<string, unknown> = {}): Promise<Answer> {
-  return vault.call(engine, 'POST', '/v1/broker-tickets', { credential, purpose: 'a test', ...(onBehalfOf === null ? {} : { onBehalfOf }), ...more });
+interface Teardown {
+  teardown(action: () => unknown): unknown;
 }
 
-export interface Ticket { readonly id: string; readonly ticket: string; readonly baseUrl: string }
-export interface BrokerAnswer { readonly status: number; readonly headers: IncomingMessage['headers']; readonly rawHeaders: string[]; readonly text: string; readonly json: any; readonly bytes: Buffer; readonly trailers: object }
+/**
+ * Asks for a ticket; `purpose` is there, `onBehalfOf` is alice unless said otherwise (null leaves
+ * it out).
+ */
+export function askTicket(
+  vault: TestVault,
+  engine: string,
+  credential: object,
+  { onBehalfOf = 'alice', ...more }: { onBehalfOf?: string | null } & Record<string, unknown> = {},
+): Promise<Answer> {
+  return vault.call(engine, 'POST', '/v1/broker-tickets', {
+    credential,
+    purpose: 'a test',
+    ...(onBehalfOf === null ? {} : { onBehalfOf }),
+    ...more,
+  });
+}
+
+export interface Ticket {
+  readonly id: string;
+  readonly ticket: string;
+  readonly baseUrl: string;
+}
+export interface BrokerAnswer {
+  readonly status: number;
+  readonly headers: IncomingMessage['headers'];
+  readonly rawHeaders: string[];
+  readonly text: string;
+  readonly json: any;
+  readonly bytes: Buffer;
+  readonly trailers: object;
+}
 export interface BrokerStage {
-  readonly vault: TestVault; readonly egress: Egress; readonly engine: TestEngine; readonly secret: string; readonly credential: string; readonly ticket: Ticket;
+  readonly vault: TestVault;
+  readonly egress: Egress;
+  readonly engine: TestEngine;
+  readonly secret: string;
+  readonly credential: string;
+  readonly ticket: Ticket;
   /** Where the broker listens, and where the upstream does. */
-  readonly port: number; readonly upstream: { readonly host: string; readonly port: number; readonly server: Server };
+  readonly port: number;
+  readonly upstream: { readonly host: string; readonly port: number; readonly server: Server };
   /** A ticket for a credential, the stage's own otherwise. */
   newTicket(more?: Record<string, unknown>, credential?: string): Promise<Ticket>;
   /** Stores another credential of the team with the upstream as its base URL. */
   store(name: string, policy?: Partial<Policy>, more?: object): Promise<any>;
   /** One call through the broker with a ticket in the Authorization header. */
-  call(method: string, path: string, options?: { ticket?: Ticket; headers?: OutgoingHttpHeaders; body?: string | Buffer }): Promise<BrokerAnswer>;
+  call(
+    method: string,
+    path: string,
+    options?: { ticket?: Ticket; headers?: OutgoingHttpHeaders; body?: string | Buffer },
+  ): Promise<BrokerAnswer>;
 }
 
 /**
- * A vault whose broker listens, with a team, an engine, a credential whose base URL is an upstream on loopback (TLS unless `plain`), and a ticket.
+ * A vault whose broker listens, with a team, an engine, a credential whose base URL is an upstream
+ * on loopback (TLS unless `plain`), and a ticket.
  */
 export async function startBroker(
-  t: Teardown, handler: RequestListener, { policy = {}, plain = false, vault: options = {}, basePath = '', egress: egressParts = {} }: {
-    policy?: Partial<Policy>; plain?: boolean; vault?: Parameters<typeof startVault>[1]; basePath?: string; egress?: Parameters<typeof egressTo>[2];
+  t: Teardown,
+  handler: RequestListener,
+  {
+    policy = {},
+    plain = false,
+    vault: options = {},
+    basePath = '',
+    egress: egressParts = {},
+  }: {
+    policy?: Partial<Policy>;
+    plain?: boolean;
+    vault?: Parameters<typeof startVault>[1];
+    basePath?: string;
+    egress?: Parameters<typeof egressTo>[2];
   } = {},
 ): Promise<BrokerStage> {
   const host = 'upstream.test';
-  const upstream = plain ? await plainUpstream(t, host, handler) : await tlsUpstream(t, host, handler);
+  const upstream = plain
+    ? await plainUpstream(t, host, handler)
+    : await tlsUpstream(t, host, handler);
   const egress = egressTo(t, [upstream], egressParts);
   let url = '';
   const vault = await startVault(t, { egress, brokerUrl: () => url, ...options });
@@ -51,23 +110,64 @@ export async function startBroker(
   const engine = await registerEngine(vault, 'n8n');
   await vault.member('payments', 'n8n', 'engine');
   const secret = `sk-${randomBytes(24).toString('hex')}`;
-  const store = (name: string, more: Partial<Policy> = {}, rest: object = {}): Promise<any> => demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
-    name, type: 'openai', fields: { apiKey: secret, baseUrl: `${upstream.url}${basePath}` }, policy: { delivery: ['broker'], allowedHosts: [], ...more }, ...rest,
-  }), 201);
+  const store = (name: string, more: Partial<Policy> = {}, rest: object = {}): Promise<any> =>
+    demand(
+      vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+        name,
+        type: 'openai',
+        fields: { apiKey: secret, baseUrl: `${upstream.url}${basePath}` },
+        policy: { delivery: ['broker'], allowedHosts: [], ...more },
+        ...rest,
+      }),
+      201,
+    );
   const { id: credential } = await store('main', policy);
-  const newTicket = (more: Record<string, unknown> = {}, of = credential): Promise<Ticket> => demand(askTicket(vault, 'n8n', { id: of }, more), 201);
+  const newTicket = (more: Record<string, unknown> = {}, of = credential): Promise<Ticket> =>
+    demand(askTicket(vault, 'n8n', { id: of }, more), 201);
   const ticket = await newTicket();
   return {
-    vault, egress, engine, secret, credential, ticket, port, upstream: upstream as unknown as BrokerStage['upstream'], store, newTicket,
-    call: (method, path, { ticket: with_ = ticket, headers = {}, body } = {}) => callBroker(port, method, `/broker/${with_.id}${path}`, { authorization: `Bearer ${with_.ticket}`, ...headers }, body),
+    vault,
+    egress,
+    engine,
+    secret,
+    credential,
+    ticket,
+    port,
+    upstream: upstream as unknown as BrokerStage['upstream'],
+    store,
+    newTicket,
+    call: (method, path, { ticket: with_ = ticket, headers = {}, body } = {}) =>
+      callBroker(
+        port,
+        method,
+        `/broker/${with_.id}${path}`,
+        { authorization: `Bearer ${with_.ticket}`, ...headers },
+        body,
+      ),
   };
 }
 
 /** One request on a connection of its own, its answer whole. */
-export async function callBroker(port: number, method: string, path: string, headers: OutgoingHttpHeaders = {}, body?: string | Buffer): Promise<BrokerAnswer> {
-  const request = httpRequest({ host: '127.0.0.1', port, method, path, headers: { ...(body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }), ...headers }, agent: false });
+export async function callBroker(
+  port: number,
+  method: string,
+  path: string,
+  headers: OutgoingHttpHeaders = {},
+  body?: string | Buffer,
+): Promise<BrokerAnswer> {
+  const request = httpRequest({
+    host: '127.0.0.1',
+    port,
+    method,
+    path,
+    headers: {
+      ...(body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }),
+      ...headers,
+    },
+    agent: false,
+  });
   request.end(body);
-  const [response] = await once(request, 'response') as [IncomingMessage];
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
   return readAnswer(response);
 }
 
@@ -78,14 +178,24 @@ export async function readAnswer(response: IncomingMessage): Promise<BrokerAnswe
   const bytes = Buffer.concat(chunks);
   const text = bytes.toString('utf8');
   const { headers, rawHeaders, trailers } = response;
-  return { status: response.statusCode ?? 0, headers, rawHeaders, bytes, text, trailers, json: /json/.test(headers['content-type'] ?? '') && text !== '' ? JSON.parse(text) : undefined };
+  return {
+    status: response.statusCode ?? 0,
+    headers,
+    rawHeaders,
+    bytes,
+    text,
+    trailers,
+    json: /json/.test(headers['content-type'] ?? '') && text !== '' ? JSON.parse(text) : undefined,
+  };
 }
 
 /** What comes back for these bytes until the other side hangs up. */
 export async function rawCall(port: number, bytes: string): Promise<string> {
   const socket = connect(port, '127.0.0.1');
   let text = '';
-  socket.on('data', (chunk: Buffer) => { text += chunk.toString('latin1'); });
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString('latin1');
+  });
   socket.on('error', () => undefined);
   socket.write(bytes);
   await once(socket, 'close');
@@ -100,22 +210,48 @@ export interface SwitchableStage extends BrokerStage {
 }
 
 /** A stage whose upstream can be changed. */
-export async function stageOf(t: Teardown, options: Parameters<typeof startBroker>[2] = {}): Promise<SwitchableStage> {
-  let handler: RequestListener = (_request, response) => { response.end('fine'); };
-  const stage = await startBroker(t, (request, response) => { handler(request, response); }, options);
+export async function stageOf(
+  t: Teardown,
+  options: Parameters<typeof startBroker>[2] = {},
+): Promise<SwitchableStage> {
+  let handler: RequestListener = (_request, response) => {
+    response.end('fine');
+  };
+  const stage = await startBroker(
+    t,
+    (request, response) => {
+      handler(request, response);
+    },
+    options,
+  );
   return {
-    ...stage, on: (next) => { handler = next; },
-    begin: (method, path, headers = {}) => httpRequest({
-      host: '127.0.0.1', port: stage.port, method, path: `/broker/${stage.ticket.id}${path}`, headers: { authorization: `Bearer ${stage.ticket.ticket}`, ...headers }, agent: false,
-    }),
+    ...stage,
+    on: (next) => {
+      handler = next;
+    },
+    begin: (method, path, headers = {}) =>
+      httpRequest({
+        host: '127.0.0.1',
+        port: stage.port,
+        method,
+        path: `/broker/${stage.ticket.id}${path}`,
+        headers: { authorization: `Bearer ${stage.ticket.ticket}`, ...headers },
+        agent: false,
+      }),
   };
 }
 
 /** The answer to a request, when its head has come. */
-export const responseOf = async (request: ClientRequest): Promise<IncomingMessage> => (await once(request, 'response'))[0] as IncomingMessage;
+export const responseOf = async (request: ClientRequest): Promise<IncomingMessage> =>
+  (await once(request, 'response'))[0] as IncomingMessage;
 
 /** The details of the first outcome in the trail that is the one asked for, when it is there. */
-export const lastOutcome = (stage: BrokerStage, isIt: (details: any) => boolean): Promise<any> => until(async () => {
-  const events = await stage.vault.db.selectFrom('audit_event').select('details').where('action', '=', 'credential.used').execute();
-  return events.map(({ details }) => details).find(isIt);
-});
+export const lastOutcome = (stage: BrokerStage, isIt: (details: any) => boolean): Promise<any> =>
+  until(async () => {
+    const events = await stage.vault.db
+      .selectFrom('audit_event')
+      .select('details')
+      .where('action', '=', 'credential.used')
+      .execute();
+    return events.map(({ details }) => details).find(isIt);
+  });

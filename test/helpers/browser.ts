@@ -1,4 +1,5 @@
-// A headless Chromium over the DevTools protocol, with nothing between: what a page asks for, complains of and shows.
+// A headless Chromium over the DevTools protocol, with nothing between: what a page asks for,
+// complains of and shows.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,12 +9,17 @@ import type { Readable, Writable } from 'node:stream';
 type Json = Record<string, any>;
 
 /** The browser's program; undefined where there is none. */
-export const findChromium = (): string | undefined => ['chromium', 'chromium-browser', 'google-chrome'].find((name) => spawnSync('sh', ['-c', `command -v ${name}`]).status === 0);
+export const findChromium = (): string | undefined =>
+  ['chromium', 'chromium-browser', 'google-chrome'].find(
+    (name) => spawnSync('sh', ['-c', `command -v ${name}`]).status === 0,
+  );
 
 export interface Page {
   /** Every URL that the page asked for. */
   readonly requested: readonly string[];
-  /** Violations of its policy, errors and warnings of its console, exceptions, loads that failed. */
+  /**
+   * Violations of its policy, errors and warnings of its console, exceptions, loads that failed.
+   */
   readonly complaints: readonly string[];
   open(url: string): Promise<void>;
   /** The value of an expression in the page. */
@@ -23,26 +29,63 @@ export interface Page {
 }
 
 const answerTimeoutMs = 30_000;
-const reportViolations = 'addEventListener("securitypolicyviolation", (event) => { console.error("policy: " + event.violatedDirective + " " + event.blockedURI); }, true);';
+const reportViolations =
+  'addEventListener("securitypolicyviolation", (event) => { console.error("policy: " + event.violatedDirective + " " + event.blockedURI); }, true);';
 
-/** Starts a browser with an empty page. It can reach 127.0.0.1 and nothing else, and ends with this process. */
-export async function openPage(t: { teardown(action: () => unknown): unknown }, chromium: string): Promise<Page> {
+/**
+ * Starts a browser with an empty page. It can reach 127.0.0.1 and nothing else, and ends with this
+ * process.
+ */
+export async function openPage(
+  t: { teardown(action: () => unknown): unknown },
+  chromium: string,
+): Promise<Page> {
   const profile = mkdtempSync(join(tmpdir(), 'vault-browser-'));
-  const child = spawn(chromium, [
-    '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    '--no-proxy-server', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', '--remote-debugging-pipe', '--window-size=1280,1800', `--user-data-dir=${profile}`, 'about:blank',
-  ], { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] });
+  const child = spawn(
+    chromium,
+    [
+      '--headless=new',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-dev-shm-usage',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      '--no-proxy-server',
+      '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+      '--remote-debugging-pipe',
+      '--window-size=1280,1800',
+      `--user-data-dir=${profile}`,
+      'about:blank',
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] },
+  );
   let errors = '';
-  child.stderr?.on('data', (chunk: Buffer) => { errors = (errors + chunk.toString()).slice(-2_000); });
-  const [, , , input, output] = child.stdio as unknown as [null, null, Readable, Writable, Readable];
+  child.stderr?.on('data', (chunk: Buffer) => {
+    errors = (errors + chunk.toString()).slice(-2_000);
+  });
+  const [, , , input, output] = child.stdio as unknown as [
+    null,
+    null,
+    Readable,
+    Writable,
+    Readable,
+  ];
   const protocol = new Protocol(input, output);
   const ended = new Promise<void>((resolve) => {
-    child.once('error', () => { resolve(); });
-    child.once('close', () => { resolve(); });
+    child.once('error', () => {
+      resolve();
+    });
+    child.once('close', () => {
+      resolve();
+    });
   });
-  void ended.then(() => { protocol.fail(new Error(`the browser ended: ${errors}`)); });
+  void ended.then(() => {
+    protocol.fail(new Error(`the browser ended: ${errors}`));
+  });
   t.teardown(async () => {
-    input.end();   // it ends with its pipe
+    input.end(); // it ends with its pipe
     const timer = setTimeout(() => child.kill('SIGKILL'), 5_000);
     await ended;
     clearTimeout(timer);
@@ -57,13 +100,16 @@ export async function openPage(t: { teardown(action: () => unknown): unknown }, 
 /** The DevTools protocol over a pair of pipes: JSON, each message ended by a zero byte. */
 class Protocol {
   readonly #input: Writable;
-  readonly #waiting = new Map<number, { resolve: (result: Json) => void; reject: (error: Error) => void }>();
+  readonly #waiting = new Map<
+    number,
+    { resolve: (result: Json) => void; reject: (error: Error) => void }
+  >();
   #last = 0;
   onEvent: (method: string, params: Json) => void = () => undefined;
 
   constructor(input: Writable, output: Readable) {
     this.#input = input;
-    input.on('error', () => undefined);   // the end of the browser says it
+    input.on('error', () => undefined); // the end of the browser says it
     let pending = '';
     output.setEncoding('utf8').on('data', (chunk: string) => {
       const messages = (pending + chunk).split('\0');
@@ -76,10 +122,19 @@ class Protocol {
     this.#last += 1;
     const id = this.#last;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => { reject(new Error(`the browser does not answer ${method}`)); }, answerTimeoutMs);
-      const settle = <T>(then: (value: T) => void) => (value: T): void => { clearTimeout(timer); then(value); };
+      const timer = setTimeout(() => {
+        reject(new Error(`the browser does not answer ${method}`));
+      }, answerTimeoutMs);
+      const settle =
+        <T>(then: (value: T) => void) =>
+        (value: T): void => {
+          clearTimeout(timer);
+          then(value);
+        };
       this.#waiting.set(id, { resolve: settle(resolve), reject: settle(reject) });
-      this.#input.write(`${JSON.stringify({ id, method, params, ...(sessionId === undefined ? {} : { sessionId }) })}\0`);
+      this.#input.write(
+        `${JSON.stringify({ id, method, params, ...(sessionId === undefined ? {} : { sessionId }) })}\0`,
+      );
     });
   }
 
@@ -103,7 +158,8 @@ class Protocol {
 async function drive(protocol: Protocol, session: string): Promise<Page> {
   const requested: string[] = [];
   const complaints: string[] = [];
-  const send = (method: string, params?: Json): Promise<Json> => protocol.send(method, params, session);
+  const send = (method: string, params?: Json): Promise<Json> =>
+    protocol.send(method, params, session);
   protocol.onEvent = (method, params) => {
     if (method === 'Network.requestWillBeSent') requested.push(params['request'].url);
     const complaint = complaintOf(method, params);
@@ -119,19 +175,36 @@ async function drive(protocol: Protocol, session: string): Promise<Page> {
       if (errorText !== undefined) throw new Error(`${address}: ${errorText}`);
     },
     evaluate: async (expression) => {
-      const { result, exceptionDetails } = await send('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true });
-      if (exceptionDetails !== undefined) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+      const { result, exceptionDetails } = await send('Runtime.evaluate', {
+        expression,
+        returnByValue: true,
+        awaitPromise: true,
+      });
+      if (exceptionDetails !== undefined)
+        throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
       return result.value;
     },
-    picture: async () => Buffer.from((await send('Page.captureScreenshot', { format: 'png' }))['data'] as string, 'base64'),
+    picture: async () =>
+      Buffer.from(
+        (await send('Page.captureScreenshot', { format: 'png' }))['data'] as string,
+        'base64',
+      ),
   };
 }
 
 function complaintOf(method: string, params: Json): string | undefined {
-  if (method === 'Log.entryAdded' && ['error', 'warning'].includes(params['entry'].level)) return `log: ${params['entry'].text} ${params['entry'].url ?? ''}`;
-  if (method === 'Runtime.consoleAPICalled' && ['error', 'warning', 'assert'].includes(params['type'])) return `console: ${(params['args'] as Json[]).map((each) => each['value'] ?? each['description']).join(' ')}`;
-  if (method === 'Runtime.exceptionThrown') return `exception: ${params['exceptionDetails'].exception?.description ?? params['exceptionDetails'].text}`;
-  if (method === 'Network.loadingFailed') return `failed: ${params['type']} ${params['errorText']} ${params['blockedReason'] ?? ''}`;
-  if (method === 'Network.responseReceived' && params['response'].status >= 400) return `status: ${params['response'].status} ${params['response'].url}`;
+  if (method === 'Log.entryAdded' && ['error', 'warning'].includes(params['entry'].level))
+    return `log: ${params['entry'].text} ${params['entry'].url ?? ''}`;
+  if (
+    method === 'Runtime.consoleAPICalled' &&
+    ['error', 'warning', 'assert'].includes(params['type'])
+  )
+    return `console: ${(params['args'] as Json[]).map((each) => each['value'] ?? each['description']).join(' ')}`;
+  if (method === 'Runtime.exceptionThrown')
+    return `exception: ${params['exceptionDetails'].exception?.description ?? params['exceptionDetails'].text}`;
+  if (method === 'Network.loadingFailed')
+    return `failed: ${params['type']} ${params['errorText']} ${params['blockedReason'] ?? ''}`;
+  if (method === 'Network.responseReceived' && params['response'].status >= 400)
+    return `status: ${params['response'].status} ${params['response'].url}`;
   return undefined;
 }

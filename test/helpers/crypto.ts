@@ -1,5 +1,11 @@
-// What the tests of cryptography start from: a keyring of fresh keys, a place, and the one way in which things are refused.
-import { DecryptionFailed, generateRootKey, Keyring, parseRootKeys } from '../../src/crypto/index.ts';
+// What the tests of cryptography start from: a keyring of fresh keys, a place, and the one way in
+// which things are refused.
+import {
+  DecryptionFailed,
+  generateRootKey,
+  Keyring,
+  parseRootKeys,
+} from '../../src/crypto/index.ts';
 import type { Place, TokenFormat, WrappedDataKey } from '../../src/crypto/index.ts';
 import { newId } from '../../src/shared/ids.ts';
 import type { CredentialId, DataKeyId, TeamId } from '../../src/shared/ids.ts';
@@ -17,22 +23,33 @@ export function freshPlace(): Place {
     version: 3,
     type: 'openai',
     publicFields: { baseUrl: 'https://api.openai.com' },
-    policy: { delivery: ['lease'], allowedHosts: [] }
+    policy: { delivery: ['lease'], allowedHosts: [] },
   };
 }
 
-export function freshDataKey(keyring: Keyring, team: TeamId, format: TokenFormat = 'fernet', version = 1): WrappedDataKey {
+export function freshDataKey(
+  keyring: Keyring,
+  team: TeamId,
+  format: TokenFormat = 'fernet',
+  version = 1,
+): WrappedDataKey {
   return keyring.newDataKey({ id: newId<DataKeyId>(), team, version, format });
 }
 
-/** Whether it fails with DecryptionFailed and nothing more: the same text each time, no cause, nothing beside. */
+/**
+ * Whether it fails with DecryptionFailed and nothing more: the same text each time, no cause,
+ * nothing beside.
+ */
 export function isRefused(act: () => unknown): boolean {
   try {
     act();
     return false;
   } catch (error) {
-    return error instanceof DecryptionFailed && error.message === 'decryption failed'
-      && Object.getOwnPropertyNames(error).every((name) => ['stack', 'message', 'name'].includes(name));
+    return (
+      error instanceof DecryptionFailed &&
+      error.message === 'decryption failed' &&
+      Object.getOwnPropertyNames(error).every((name) => ['stack', 'message', 'name'].includes(name))
+    );
   }
 }
 

@@ -1,4 +1,5 @@
-// A hop between the vault and PostgreSQL, on real sockets: it can watch, end TLS, and cut the line at a chosen word.
+// A hop between the vault and PostgreSQL, on real sockets: it can watch, end TLS, and cut the line
+// at a chosen word.
 import { createConnection, createServer, type Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { parseDatabaseUrl } from '../../src/db/url.ts';
@@ -8,18 +9,28 @@ export interface DatabaseProxy {
   readonly port: number;
   /** What the clients sent, startup packets included. */
   sent(): string;
-  /** The next statement that holds the word reaches the server; its answer is dropped and the line cut. */
+  /**
+   * The next statement that holds the word reaches the server; its answer is dropped and the line
+   * cut.
+   */
   cutAnswerTo(word: string): void;
   /** The word's statement reaches nobody, and nothing more is answered on that line. */
   swallow(word: string): void;
 }
 
-interface ProxyOptions { readonly tls?: TestCertificate; readonly isTlsRefused?: boolean }
+interface ProxyOptions {
+  readonly tls?: TestCertificate;
+  readonly isTlsRefused?: boolean;
+}
 
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 
 /** Listens on 127.0.0.1 and forwards to the unix socket of the URL. Closed at teardown. */
-export async function databaseProxy(t: { teardown(action: () => unknown): unknown }, url: string, options: ProxyOptions = {}): Promise<DatabaseProxy> {
+export async function databaseProxy(
+  t: { teardown(action: () => unknown): unknown },
+  url: string,
+  options: ProxyOptions = {},
+): Promise<DatabaseProxy> {
   const { host, port } = parseDatabaseUrl(url).hosts[0]!;
   const sockets = new Set<Socket>();
   let sent = '';
@@ -33,18 +44,33 @@ export async function databaseProxy(t: { teardown(action: () => unknown): unknow
     const forward = (chunk: Buffer): void => {
       const text = chunk.toString('latin1');
       sent += text;
-      if (swallowAt !== undefined && text.includes(swallowAt)) { isSwallowed = true; swallowAt = undefined; }
-      if (cutAt !== undefined && text.includes(cutAt)) { isCut = true; cutAt = undefined; }
+      if (swallowAt !== undefined && text.includes(swallowAt)) {
+        isSwallowed = true;
+        swallowAt = undefined;
+      }
+      if (cutAt !== undefined && text.includes(cutAt)) {
+        isCut = true;
+        cutAt = undefined;
+      }
       if (!isSwallowed) far.write(chunk);
     };
     near.on('data', forward);
     far.on('data', (chunk: Buffer) => {
-      if (isCut) { near.destroy(); far.end(); } else near.write(chunk);
+      if (isCut) {
+        near.destroy();
+        far.end();
+      } else near.write(chunk);
     });
-    for (const [socket, other] of [[near, far], [far, near]] as const) {
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
       sockets.add(socket);
       socket.on('error', () => other.destroy());
-      socket.on('close', () => { sockets.delete(socket); other.destroy(); });
+      socket.on('close', () => {
+        sockets.delete(socket);
+        other.destroy();
+      });
     }
     if (first !== undefined) forward(first);
   };
@@ -55,7 +81,9 @@ export async function databaseProxy(t: { teardown(action: () => unknown): unknow
       if (!first.subarray(0, 8).equals(sslRequest)) return relay(raw, first);
       if (options.tls === undefined || options.isTlsRefused === true) return void raw.end('N');
       raw.write('S');
-      relay(new TLSSocket(raw, { isServer: true, cert: options.tls.certificate, key: options.tls.key }));
+      relay(
+        new TLSSocket(raw, { isServer: true, cert: options.tls.certificate, key: options.tls.key }),
+      );
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -66,7 +94,11 @@ export async function databaseProxy(t: { teardown(action: () => unknown): unknow
   return {
     port: (server.address() as { port: number }).port,
     sent: () => sent,
-    cutAnswerTo: (word) => { cutAt = word; },
-    swallow: (word) => { swallowAt = word; },
+    cutAnswerTo: (word) => {
+      cutAt = word;
+    },
+    swallow: (word) => {
+      swallowAt = word;
+    },
   };
 }

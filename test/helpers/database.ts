@@ -1,4 +1,5 @@
-// A database of its own for each test that asks: copied from the migrated template of the run, dropped at the end.
+// A database of its own for each test that asks: copied from the migrated template of the run,
+// dropped at the end.
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,12 +12,23 @@ import { startLocalPostgres } from '../../src/local/postgres.ts';
 /** The database that `test/run.ts` migrates once and every test copies. */
 export const templateName = 'vault_template';
 
-export interface TestDatabase { readonly url: string; readonly db: Db }
-interface Teardown { teardown(action: () => unknown): unknown }
+export interface TestDatabase {
+  readonly url: string;
+  readonly db: Db;
+}
+interface Teardown {
+  teardown(action: () => unknown): unknown;
+}
 
-/** With `empty`, a database without a schema. Works under `npm test` and for a lone `node test/….test.ts`, which gets a server of its own. */
-export async function testDatabase(t: Teardown, { empty = false }: { empty?: boolean } = {}): Promise<TestDatabase> {
-  const server = process.env['TEST_DATABASE_URL'] ?? await (lonely ??= startPrivateServer());
+/**
+ * With `empty`, a database without a schema. Works under `npm test` and for a lone `node
+ * test/….test.ts`, which gets a server of its own.
+ */
+export async function testDatabase(
+  t: Teardown,
+  { empty = false }: { empty?: boolean } = {},
+): Promise<TestDatabase> {
+  const server = process.env['TEST_DATABASE_URL'] ?? (await (lonely ??= startPrivateServer()));
   const name = `test_${randomBytes(6).toString('hex')}`;
   await command(server, `create database ${name}${empty ? '' : ` template ${templateName}`}`);
   const url = withDatabase(server, name);

@@ -1,4 +1,5 @@
-// What somebody can do who writes to the database past the service: no trigger, no foreign key stops him.
+// What somebody can do who writes to the database past the service: no trigger, no foreign key
+// stops him.
 import { sql } from 'kysely';
 import type { Db } from '../../src/db/client.ts';
 
@@ -15,14 +16,20 @@ export async function intrude(db: Db, ...statements: readonly string[]): Promise
 }
 
 /** Runs one statement that must touch one row, then `act`, and puts the table back as it was. */
-export async function bent(db: Db, { table, statement }: { table: string; statement: string }, act: () => Promise<void>): Promise<void> {
+export async function bent(
+  db: Db,
+  { table, statement }: { table: string; statement: string },
+  act: () => Promise<void>,
+): Promise<void> {
   await db.connection().execute(async (connection) => {
-    const run = (text: string): Promise<{ numAffectedRows?: bigint }> => sql.raw(text).execute(connection);
+    const run = (text: string): Promise<{ numAffectedRows?: bigint }> =>
+      sql.raw(text).execute(connection);
     await run('set session_replication_role = replica');
     await run(`create temporary table kept as select * from ${table}`);
     try {
       const { numAffectedRows } = await run(statement);
-      if (numAffectedRows !== 1n) throw new Error(`changes ${numAffectedRows} rows and not one: ${statement}`);
+      if (numAffectedRows !== 1n)
+        throw new Error(`changes ${numAffectedRows} rows and not one: ${statement}`);
       await act();
     } finally {
       await run(`delete from ${table}`);
@@ -37,6 +44,8 @@ export async function bent(db: Db, { table, statement }: { table: string; statem
 /** The columns of a table that are written: all but those that the database makes of others. */
 export async function storedColumns(db: Db, table: string): Promise<string> {
   const { rows } = await sql<{ name: string }>`
-    select quote_ident(attname) as name from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attnum`.execute(db);
+    select quote_ident(attname) as name from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attnum`.execute(
+    db,
+  );
   return rows.map(({ name }) => name).join(', ');
 }

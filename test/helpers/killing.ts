@@ -1,9 +1,17 @@
-// Kills replicas with -9 at random points of rotations, and looks at what is there in the end. The seed gives the points; where in a
-// batch each of them falls is up to the machine.
+// Kills replicas with -9 at random points of rotations, and looks at what is there in the end. The
+// seed gives the points; where in a batch each of them falls is up to the machine.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RotationRow } from '../../src/keys/service.ts';
 import { type Program, runModule, until } from './processes.ts';
-import { activeKey, addCredentials, allOpenUnderActiveKey, makeTeam, noClaim, tokensOf, type TokenVault } from './tokens.ts';
+import {
+  activeKey,
+  addCredentials,
+  allOpenUnderActiveKey,
+  makeTeam,
+  noClaim,
+  tokensOf,
+  type TokenVault,
+} from './tokens.ts';
 
 const source = (path: string): string => JSON.stringify(new URL(path, import.meta.url).pathname);
 const replicaProgram = `
@@ -21,22 +29,46 @@ const replicaProgram = `
   setInterval(() => undefined, 60_000);
   console.log('ready');`;
 
-export interface KillPlan { readonly kills: number; readonly rows: number; readonly seed: number; readonly killsPerRotation: number; readonly batchRows: number }
-export interface KillReport { readonly kills: number; readonly rotations: number; readonly rowsMoved: number; readonly whileMoving: number }
-interface Teardown { teardown(action: () => unknown): unknown }
+export interface KillPlan {
+  readonly kills: number;
+  readonly rows: number;
+  readonly seed: number;
+  readonly killsPerRotation: number;
+  readonly batchRows: number;
+}
+export interface KillReport {
+  readonly kills: number;
+  readonly rotations: number;
+  readonly rowsMoved: number;
+  readonly whileMoving: number;
+}
+interface Teardown {
+  teardown(action: () => unknown): unknown;
+}
 
 const delayMsMax = 25;
 
 /**
- * Rotates a team's rows as often as the kills need; each replica is killed a random time after a random batch, and another goes on.
- * Throws where a rotation does not finish, a row is skipped, does not open, or stays under the old key.
+ * Rotates a team's rows as often as the kills need; each replica is killed a random time after a
+ * random batch, and another goes on. Throws where a rotation does not finish, a row is skipped,
+ * does not open, or stays under the old key.
  */
-export async function killRotations(t: Teardown, vault: TokenVault, plan: KillPlan, tell: (line: string) => void): Promise<KillReport> {
+export async function killRotations(
+  t: Teardown,
+  vault: TokenVault,
+  plan: KillPlan,
+  tell: (line: string) => void,
+): Promise<KillReport> {
   const random = randomOf(plan.seed);
   const of = await makeTeam(vault, 'payments');
-  for (let left = plan.rows; left > 0; left -= 5_000) await addCredentials(vault, of, Math.min(5_000, left));
+  for (let left = plan.rows; left > 0; left -= 5_000)
+    await addCredentials(vault, of, Math.min(5_000, left));
   const spawn = async (): Promise<Program> => {
-    const program = runModule(t, replicaProgram, [vault.url, vault.rootKeys, String(plan.batchRows)]);
+    const program = runModule(t, replicaProgram, [
+      vault.url,
+      vault.rootKeys,
+      String(plan.batchRows),
+    ]);
     await program.printed(/ready/);
     return program;
   };
@@ -47,33 +79,58 @@ export async function killRotations(t: Teardown, vault: TokenVault, plan: KillPl
     const { id } = await vault.keys.startRotation(of.admin, of.team, noClaim);
     const state = (): Promise<RotationRow> => vault.keys.getRotation(of.team, id);
     const many = Math.min(plan.killsPerRotation, plan.kills - report.kills);
-    const points = Array.from({ length: many }, () => Math.floor(random() * (plan.rows / plan.batchRows)) * plan.batchRows).sort((a, b) => a - b);
+    const points = Array.from(
+      { length: many },
+      () => Math.floor(random() * (plan.rows / plan.batchRows)) * plan.batchRows,
+    ).sort((a, b) => a - b);
     for (const point of points) {
       const program = await next;
-      next = spawn();   // the next one comes up while this one works
+      next = spawn(); // the next one comes up while this one works
       program.child.kill('SIGUSR2');
-      await reached(async () => { const { done, state: now } = await state(); return done >= point || now !== 'running'; });
+      await reached(async () => {
+        const { done, state: now } = await state();
+        return done >= point || now !== 'running';
+      });
       await delay(random() * delayMsMax);
       program.child.kill('SIGKILL');
-      if (await program.ended !== 'SIGKILL') throw new Error('the replica ended by itself');
-      if (/error/.test(program.output())) throw new Error(`a replica complained: ${program.output()}`);
+      if ((await program.ended) !== 'SIGKILL') throw new Error('the replica ended by itself');
+      if (/error/.test(program.output()))
+        throw new Error(`a replica complained: ${program.output()}`);
       const { state: now } = await state();
-      report = { ...report, kills: report.kills + 1, whileMoving: report.whileMoving + Number(now === 'running') };
+      report = {
+        ...report,
+        kills: report.kills + 1,
+        whileMoving: report.whileMoving + Number(now === 'running'),
+      };
     }
     const last = await next;
     next = spawn();
     last.child.kill('SIGUSR2');
-    const rotation = await until(async () => { const now = await state(); return now.state !== 'running' && now; }, 120_000);
+    const rotation = await until(async () => {
+      const now = await state();
+      return now.state !== 'running' && now;
+    }, 120_000);
     last.child.kill('SIGKILL');
     await last.ended;
-    report = { ...report, rotations: report.rotations + 1, rowsMoved: report.rowsMoved + rotation.done };
-    if (rotation.state !== 'completed' || rotation.done !== plan.rows || rotation.failed !== 0) throw new Error(`the rotation ended as ${JSON.stringify(rotation)}`);
+    report = {
+      ...report,
+      rotations: report.rotations + 1,
+      rowsMoved: report.rowsMoved + rotation.done,
+    };
+    if (rotation.state !== 'completed' || rotation.done !== plan.rows || rotation.failed !== 0)
+      throw new Error(`the rotation ended as ${JSON.stringify(rotation)}`);
     const tokens = await tokensOf(vault.db, of.team.id);
-    if (tokens.length !== plan.rows || tokens.some(({ data_key_id: key }) => key !== rotation.toKey)) throw new Error('a row is missing, or under another key than the new one');
-    if (!await allOpenUnderActiveKey(vault, of.team.id)) throw new Error('a row does not open');
+    if (
+      tokens.length !== plan.rows ||
+      tokens.some(({ data_key_id: key }) => key !== rotation.toKey)
+    )
+      throw new Error('a row is missing, or under another key than the new one');
+    if (!(await allOpenUnderActiveKey(vault, of.team.id))) throw new Error('a row does not open');
     const retired = await vault.life.retireKey(of.admin, of.team, from.id);
     if (retired.rows !== 0) throw new Error('rows stayed under the old key');
-    tell(`${report.kills} kills, ${report.rotations} rotations, ${report.rowsMoved} rows moved, each row opens`);
+    tell(
+      `${report.kills} kills, ${report.rotations} rotations, ${report.rowsMoved} rows moved, each row opens`,
+    );
   }
   (await next).child.kill('SIGKILL');
   return report;
@@ -82,7 +139,8 @@ export async function killRotations(t: Teardown, vault: TokenVault, plan: KillPl
 /** Asks without a pause: the point is to be exact. */
 async function reached(question: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 120_000;
-  while (!await question()) if (Date.now() > deadline) throw new Error('a rotation came to a standstill');
+  while (!(await question()))
+    if (Date.now() > deadline) throw new Error('a rotation came to a standstill');
 }
 
 /** Numbers from 0 to 1, the same for the same seed. */

@@ -1,37 +1,74 @@
-// The OpenAPI document as tests read it: every schema by its place, and what a response could carry.
+// The OpenAPI document as tests read it: every schema by its place, and what a response could
+// carry.
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 
 export type Json = Record<string, any>;
-export interface Placed { readonly place: string; readonly schema: Json }
+export interface Placed {
+  readonly place: string;
+  readonly schema: Json;
+}
 
 const methods = ['get', 'put', 'post', 'delete', 'patch', 'options', 'head', 'trace'];
 // Every keyword that may stand in a schema; one that is not here could hide a schema from the walk.
 const plainKeywords = [
-  '$ref', 'type', 'enum', 'const', 'format', 'pattern', 'minLength', 'maxLength', 'minimum', 'maximum', 'minItems', 'maxItems', 'maxProperties', 'required',
-  'description', 'examples', 'default', 'writeOnly',
+  '$ref',
+  'type',
+  'enum',
+  'const',
+  'format',
+  'pattern',
+  'minLength',
+  'maxLength',
+  'minimum',
+  'maximum',
+  'minItems',
+  'maxItems',
+  'maxProperties',
+  'required',
+  'description',
+  'examples',
+  'default',
+  'writeOnly',
 ];
 
-export interface DocumentOperation { readonly path: string; readonly method: string; readonly operation: Json }
+export interface DocumentOperation {
+  readonly path: string;
+  readonly method: string;
+  readonly operation: Json;
+}
 
 /** Every operation of the document. */
 export function operationsOf(document: Json): DocumentOperation[] {
-  return Object.entries(document['paths'] as Json).flatMap(([path, item]) => Object.entries(item as Json).map(([method, operation]) => {
-    if (!methods.includes(method)) throw new Error(`${path} has a member ${method}`);
-    return { path, method: method.toUpperCase(), operation: operation as Json };
-  }));
+  return Object.entries(document['paths'] as Json).flatMap(([path, item]) =>
+    Object.entries(item as Json).map(([method, operation]) => {
+      if (!methods.includes(method)) throw new Error(`${path} has a member ${method}`);
+      return { path, method: method.toUpperCase(), operation: operation as Json };
+    }),
+  );
 }
 
 /** What a local reference stands for; anything else as it is. */
 export function resolve(document: Json, node: Json): Json {
   const { $ref } = node as { $ref?: string };
   if ($ref === undefined) return node;
-  const found = $ref.replace(/^#\//, '').split('/').reduce<Json | undefined>((at, step) => at?.[step], document);
+  const found = $ref
+    .replace(/^#\//, '')
+    .split('/')
+    .reduce<Json | undefined>((at, step) => at?.[step], document);
   if (!$ref.startsWith('#/') || found === undefined) throw new Error(`${$ref} leads nowhere`);
   return resolve(document, found);
 }
 
-/** The schema and every schema inside it, by place; with a document, references are followed, each once. */
-export function* walk(schema: Json, place: string, document?: Json, seen = new Set<string>()): Generator<Placed> {
+/**
+ * The schema and every schema inside it, by place; with a document, references are followed, each
+ * once.
+ */
+export function* walk(
+  schema: Json,
+  place: string,
+  document?: Json,
+  seen = new Set<string>(),
+): Generator<Placed> {
   const { $ref } = schema as { $ref?: string };
   if ($ref !== undefined && document !== undefined) {
     const name = $ref.split('/').at(-1) ?? '';
@@ -39,30 +76,56 @@ export function* walk(schema: Json, place: string, document?: Json, seen = new S
   }
   yield { place, schema };
   for (const [keyword, value] of Object.entries(schema)) {
-    if (keyword === 'properties') for (const [name, each] of Object.entries(value as Json)) yield* walk(each as Json, `${place}/${name}`, document, seen);
+    if (keyword === 'properties')
+      for (const [name, each] of Object.entries(value as Json))
+        yield* walk(each as Json, `${place}/${name}`, document, seen);
     else if (keyword === 'items') yield* walk(value as Json, `${place}[]`, document, seen);
-    else if (keyword === 'propertyNames') yield* walk(value as Json, `${place}{name}`, document, seen);
-    else if (keyword === 'additionalProperties') { if (typeof value === 'object') yield* walk(value as Json, `${place}{}`, document, seen); }
-    else if (keyword === 'anyOf' || keyword === 'oneOf') for (const each of value as Json[]) yield* walk(each, place, document, seen);
-    else if (!plainKeywords.includes(keyword)) throw new Error(`${place} has ${keyword}, which this walk does not know`);
+    else if (keyword === 'propertyNames')
+      yield* walk(value as Json, `${place}{name}`, document, seen);
+    else if (keyword === 'additionalProperties') {
+      if (typeof value === 'object') yield* walk(value as Json, `${place}{}`, document, seen);
+    } else if (keyword === 'anyOf' || keyword === 'oneOf')
+      for (const each of value as Json[]) yield* walk(each, place, document, seen);
+    else if (!plainKeywords.includes(keyword))
+      throw new Error(`${place} has ${keyword}, which this walk does not know`);
   }
 }
 
-/** The content and headers of every answer of every operation, each schema with all that it leads to. */
+/**
+ * The content and headers of every answer of every operation, each schema with all that it leads
+ * to.
+ */
 export function* responseSchemas(document: Json): Generator<Placed> {
   const seen = new Set<string>();
   for (const { operation } of operationsOf(document)) {
     for (const [status, each] of Object.entries(operation['responses'] as Json)) {
-      const { content = {}, headers = {} } = resolve(document, each as Json) as { content?: Json; headers?: Json };
-      for (const { schema } of Object.values(content) as Json[]) yield* walk(schema as Json, `${operation['operationId']} ${status}`, document, seen);
-      for (const [name, header] of Object.entries(headers)) yield* walk(resolve(document, header as Json)['schema'] as Json, `${operation['operationId']} ${status} ${name}`, document, seen);
+      const { content = {}, headers = {} } = resolve(document, each as Json) as {
+        content?: Json;
+        headers?: Json;
+      };
+      for (const { schema } of Object.values(content) as Json[])
+        yield* walk(schema as Json, `${operation['operationId']} ${status}`, document, seen);
+      for (const [name, header] of Object.entries(headers))
+        yield* walk(
+          resolve(document, header as Json)['schema'] as Json,
+          `${operation['operationId']} ${status} ${name}`,
+          document,
+          seen,
+        );
     }
   }
 }
 
-const secretNames = new Set(credentialTypes.flatMap((type) => Object.entries(type.fields).flatMap(([name, field]) => (field.class === 'secret' ? [name.toLowerCase()] : []))));
+const secretNames = new Set(
+  credentialTypes.flatMap((type) =>
+    Object.entries(type.fields).flatMap(([name, field]) =>
+      field.class === 'secret' ? [name.toLowerCase()] : [],
+    ),
+  ),
+);
 const privateJwkMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
-const telling = /secret|passw|passphrase|token|credentials?value|api_?key|webhook|private|plain|wrapped|sealed|ticket|material/i;
+const telling =
+  /secret|passw|passphrase|token|credentials?value|api_?key|webhook|private|plain|wrapped|sealed|ticket|material/i;
 
 /** Properties of answers that sound like a secret and are none, with the reason. */
 export const soundsSecret: Readonly<Record<string, string>> = {
@@ -76,7 +139,8 @@ export const soundsSecret: Readonly<Record<string, string>> = {
   'ExportTeam/tokenFormat': 'how tokens at rest are made',
   'ExportVersion/key': 'the id of a data key',
   'ExportVersion/secretFields': 'the names of the fields, no values',
-  'Lease/sealed': 'secrets, encrypted to the public key that an operator registered for the engine that asks',
+  'Lease/sealed':
+    'secrets, encrypted to the public key that an operator registered for the engine that asks',
   'Team/tokenFormat': 'how tokens at rest are made',
   'TeamWithRole/tokenFormat': 'how tokens at rest are made',
 };
@@ -90,10 +154,15 @@ export const openMaps: Readonly<Record<string, string>> = {
   'ExportEvent/details': 'as in AuditEvent',
   'AuditEvent/details': 'names, ids and counts, written by the vault',
   'Problem/rows': 'counts by table',
-  'FieldsSchema/properties': 'rules for fields, with no place for a value but a default of the type',
+  'FieldsSchema/properties':
+    'rules for fields, with no place for a value but a default of the type',
 };
 
-export interface Leaks { readonly faults: string[]; readonly usedNames: Set<string>; readonly usedMaps: Set<string> }
+export interface Leaks {
+  readonly faults: string[];
+  readonly usedNames: Set<string>;
+  readonly usedMaps: Set<string>;
+}
 
 /** Every way in which an answer of the document could carry a secret. */
 export function findLeaks(document: Json): Leaks {
@@ -102,9 +171,13 @@ export function findLeaks(document: Json): Leaks {
   const usedMaps = new Set<string>();
   for (const { place, schema } of responseSchemas(document)) {
     if (schema['writeOnly'] === true) faults.push(`${place} is writeOnly`);
-    if (/Input$|Create$|Update$|Put$/.test(String(schema['$ref'] ?? ''))) faults.push(`${place} is made for requests: ${schema['$ref']}`);
+    if (/Input$|Create$|Update$|Put$/.test(String(schema['$ref'] ?? '')))
+      faults.push(`${place} is made for requests: ${schema['$ref']}`);
     for (const name of Object.keys((schema['properties'] ?? {}) as Json)) {
-      const known = secretNames.has(name.toLowerCase()) || privateJwkMembers.includes(name) || telling.test(name);
+      const known =
+        secretNames.has(name.toLowerCase()) ||
+        privateJwkMembers.includes(name) ||
+        telling.test(name);
       if (!known) continue;
       const at = `${place}/${name}`;
       if (Object.hasOwn(soundsSecret, at)) usedNames.add(at);
@@ -119,7 +192,8 @@ export function findLeaks(document: Json): Leaks {
       if (Object.hasOwn(openMaps, place)) usedMaps.add(place);
       else faults.push(`${place} is a map that nobody listed`);
     }
-    if (Object.keys(schema).every((keyword) => ['description', 'examples'].includes(keyword))) faults.push(`${place} takes anything`);
+    if (Object.keys(schema).every((keyword) => ['description', 'examples'].includes(keyword)))
+      faults.push(`${place} takes anything`);
   }
   return { faults, usedNames, usedMaps };
 }

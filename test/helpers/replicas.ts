@@ -1,28 +1,49 @@
-// Several replicas on one database, each with a pool, a keyring and services of its own, as processes would have. They share a clock.
+// Several replicas on one database, each with a pool, a keyring and services of its own, as
+// processes would have. They share a clock.
 import type { KyselyPlugin, QueryResult, UnknownRow } from 'kysely';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialsService } from '../../src/credentials/service.ts';
 import { type Keyring, parseRootKeys } from '../../src/crypto/index.ts';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { KeyLifeService } from '../../src/keys/life.ts';
-import { endIfDone, listRunningRotations, moveBatch, type RotationParts } from '../../src/keys/rotation.ts';
+import {
+  endIfDone,
+  listRunningRotations,
+  moveBatch,
+  type RotationParts,
+} from '../../src/keys/rotation.ts';
 import { KeyScheduler } from '../../src/keys/scheduler.ts';
 import { KeysService } from '../../src/keys/service.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
 import type { TeamId } from '../../src/shared/ids.ts';
 import type { TokenVault } from './tokens.ts';
 
-export interface Clock { ms: number }
+export interface Clock {
+  ms: number;
+}
 export interface Replica {
-  readonly db: Db; readonly keyring: Keyring; readonly parts: RotationParts; readonly keys: KeysService; readonly life: KeyLifeService;
-  readonly scheduler: KeyScheduler; readonly credentials: CredentialsService;
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly parts: RotationParts;
+  readonly keys: KeysService;
+  readonly life: KeyLifeService;
+  readonly scheduler: KeyScheduler;
+  readonly credentials: CredentialsService;
   /** What a worker does in one turn for the rotation of the team; false where none runs. */
   step(team: TeamId, rows: number): Promise<boolean>;
 }
-interface Teardown { teardown(action: () => unknown): unknown }
+interface Teardown {
+  teardown(action: () => unknown): unknown;
+}
 
-/** A replica on the vault's database. A stale one learns which key is active one question too late. */
-export async function replicaOf(t: Teardown, vault: TokenVault, { clock = { ms: 0 }, isStale = false }: { clock?: Clock; isStale?: boolean } = {}): Promise<Replica> {
+/**
+ * A replica on the vault's database. A stale one learns which key is active one question too late.
+ */
+export async function replicaOf(
+  t: Teardown,
+  vault: TokenVault,
+  { clock = { ms: 0 }, isStale = false }: { clock?: Clock; isStale?: boolean } = {},
+): Promise<Replica> {
   const { db, close } = openDatabase({ url: vault.url, poolMax: 6, onError: () => undefined });
   t.teardown(close);
   const now = (): number => Date.now() + clock.ms;
@@ -32,14 +53,24 @@ export async function replicaOf(t: Teardown, vault: TokenVault, { clock = { ms: 
   const wake = (): void => undefined;
   const life = new KeyLifeService({ ...parts, wake });
   return {
-    db, keyring, parts, life,
+    db,
+    keyring,
+    parts,
+    life,
     keys: new KeysService({ ...parts, wake }),
     scheduler: new KeyScheduler({ ...parts, wake, life, onError: raise }),
-    credentials: new CredentialsService({ ...parts, db: isStale ? db.withPlugin(new LateActiveKey()) : db }),
+    credentials: new CredentialsService({
+      ...parts,
+      db: isStale ? db.withPlugin(new LateActiveKey()) : db,
+    }),
     step: async (team, limit) => {
       const rotation = (await listRunningRotations(db)).find((each) => each.team === team);
       if (rotation === undefined) return false;
-      const { moved, failed } = await moveBatch(parts, rotation, { limit, passOver: [], after: undefined });
+      const { moved, failed } = await moveBatch(parts, rotation, {
+        limit,
+        passOver: [],
+        after: undefined,
+      });
       if (moved + failed === 0) await endIfDone(parts, rotation);
       return true;
     },
@@ -47,23 +78,42 @@ export async function replicaOf(t: Teardown, vault: TokenVault, { clock = { ms: 
 }
 
 /** Three of them. */
-export const threeReplicas = async (t: Teardown, vault: TokenVault, clock: Clock = { ms: 0 }): Promise<Replica[]> =>
-  Promise.all([replicaOf(t, vault, { clock }), replicaOf(t, vault, { clock }), replicaOf(t, vault, { clock })]);
+export const threeReplicas = async (
+  t: Teardown,
+  vault: TokenVault,
+  clock: Clock = { ms: 0 },
+): Promise<Replica[]> =>
+  Promise.all([
+    replicaOf(t, vault, { clock }),
+    replicaOf(t, vault, { clock }),
+    replicaOf(t, vault, { clock }),
+  ]);
 
 /** Answers the question for a team's active key with what the answer was the time before. */
 class LateActiveKey implements KyselyPlugin {
   readonly #asked = new WeakSet<object>();
   readonly #before = new Map<unknown, UnknownRow>();
 
-  transformQuery({ node, queryId }: Parameters<KyselyPlugin['transformQuery']>[0]): ReturnType<KyselyPlugin['transformQuery']> {
+  transformQuery({
+    node,
+    queryId,
+  }: Parameters<KyselyPlugin['transformQuery']>[0]): ReturnType<KyselyPlugin['transformQuery']> {
     if (node.kind === 'RawNode') {
       const text = node.sqlFragments.join(' ');
-      if (text.includes('from data_key where team_id') && text.includes('state = \'active\'') && !text.includes('for key share')) this.#asked.add(queryId);
+      if (
+        text.includes('from data_key where team_id') &&
+        text.includes("state = 'active'") &&
+        !text.includes('for key share')
+      )
+        this.#asked.add(queryId);
     }
     return node;
   }
 
-  async transformResult({ result, queryId }: Parameters<KyselyPlugin['transformResult']>[0]): Promise<QueryResult<UnknownRow>> {
+  async transformResult({
+    result,
+    queryId,
+  }: Parameters<KyselyPlugin['transformResult']>[0]): Promise<QueryResult<UnknownRow>> {
     const [row] = result.rows;
     if (!this.#asked.has(queryId) || row === undefined) return result;
     const late = this.#before.get(row['team']) ?? row;
@@ -72,4 +122,6 @@ class LateActiveKey implements KyselyPlugin {
   }
 }
 
-function raise(error: Error): never { throw error; }
+function raise(error: Error): never {
+  throw error;
+}

@@ -1,5 +1,6 @@
-// A form drawn from the JSON Schema of a type's fields, and filled in by somebody who knows nothing else of the type: for each field
-// the first of a handful of ordinary values that its schema takes. Secrets are random and as awkward as they may be.
+// A form drawn from the JSON Schema of a type's fields, and filled in by somebody who knows nothing
+// else of the type: for each field the first of a handful of ordinary values that its schema takes.
+// Secrets are random and as awkward as they may be.
 import { randomBytes } from 'node:crypto';
 import { testCertificate } from './certificate.ts';
 import { takes } from './json-schema.ts';
@@ -10,30 +11,60 @@ export type Form = Record<string, FormValue>;
 
 /** What a person has at hand. */
 const atHand: readonly FormValue[] = [
-  true, 1, 8443, 'a-name', 'host.example', 'audience=x', 'https://service.example/base', testCertificate(['a.example']).certificate, '2031-01-31T00:00:00Z',
+  true,
+  1,
+  8443,
+  'a-name',
+  'host.example',
+  'audience=x',
+  'https://service.example/base',
+  testCertificate(['a.example']).certificate,
+  '2031-01-31T00:00:00Z',
 ];
 
 /** A value that the schema takes, another one than `besides`. */
 export function valueFor(schema: Json, besides: readonly unknown[] = []): FormValue {
-  if (schema['writeOnly'] === true) return takes(schema, secretValue()) ? secretValue() : `whsec_${randomBytes(24).toString('base64')}`;
-  const options: readonly FormValue[] = [...(schema['enum'] ?? []) as FormValue[], ...atHand, ...atHand.map((value) => (typeof value === 'string' ? `${value}2` : typeof value === 'number' ? value + 1 : !value))];
+  if (schema['writeOnly'] === true)
+    return takes(schema, secretValue())
+      ? secretValue()
+      : `whsec_${randomBytes(24).toString('base64')}`;
+  const options: readonly FormValue[] = [
+    ...((schema['enum'] ?? []) as FormValue[]),
+    ...atHand,
+    ...atHand.map((value) =>
+      typeof value === 'string' ? `${value}2` : typeof value === 'number' ? value + 1 : !value,
+    ),
+  ];
   const found = options.find((value) => takes(schema, value) && !besides.includes(value));
   if (found === undefined) throw new Error(`nothing at hand fits ${JSON.stringify(schema)}`);
   return found;
 }
 
 /** Lines of both kinds, an emoji, quotes, a blank at the end: what has to come back to the byte. */
-export const secretValue = (): string => `${randomBytes(9).toString('hex')} "\\ü🔑\r\n\t${randomBytes(9).toString('hex')} `;
+export const secretValue = (): string =>
+  `${randomBytes(9).toString('hex')} "\\ü🔑\r\n\t${randomBytes(9).toString('hex')} `;
 /** The same for a header, a path, a log-in: plain letters. */
 export const plainSecret = (): string => randomBytes(18).toString('hex');
 
 /** The names of the secret fields of a schema. */
-export const secretNames = (schema: Json): string[] => Object.entries(schema['properties'] as Json).filter(([, each]) => (each as Json)['writeOnly'] === true).map(([name]) => name);
+export const secretNames = (schema: Json): string[] =>
+  Object.entries(schema['properties'] as Json)
+    .filter(([, each]) => (each as Json)['writeOnly'] === true)
+    .map(([name]) => name);
 
 /** The whole form, every field filled in; an open type gets a field of each kind that it takes. */
 export function fillWhole(schema: Json): Form {
-  const form: Form = Object.fromEntries(Object.entries(schema['properties'] as Json).map(([name, each]) => [name, valueFor(each as Json)]));
-  if (schema['additionalProperties'] !== false) for (const [at, each] of ((schema['additionalProperties'] as Json)['anyOf'] as Json[]).entries()) form[`field${at}`] = valueFor(each);
+  const form: Form = Object.fromEntries(
+    Object.entries(schema['properties'] as Json).map(([name, each]) => [
+      name,
+      valueFor(each as Json),
+    ]),
+  );
+  if (schema['additionalProperties'] !== false)
+    for (const [at, each] of (
+      (schema['additionalProperties'] as Json)['anyOf'] as Json[]
+    ).entries())
+      form[`field${at}`] = valueFor(each);
   return form;
 }
 
@@ -42,5 +73,12 @@ export function fillShortest(schema: Json): Form[] {
   const properties = schema['properties'] as Json;
   const alternatives = (schema['anyOf'] ?? [{ required: [] }]) as { required: string[] }[];
   if (Object.keys(properties).length === 0) return [fillWhole(schema)];
-  return alternatives.map(({ required }) => Object.fromEntries([...schema['required'] as string[], ...required].map((name) => [name, valueFor(properties[name] as Json)])));
+  return alternatives.map(({ required }) =>
+    Object.fromEntries(
+      [...(schema['required'] as string[]), ...required].map((name) => [
+        name,
+        valueFor(properties[name] as Json),
+      ]),
+    ),
+  );
 }

@@ -1,14 +1,22 @@
-// Sessions in documents, as a reader types them: every command of the fenced blocks, in order. What is said to be answered is the
-// lines of comment below a command; `…` stands for anything.
+// Sessions in documents, as a reader types them: every command of the fenced blocks, in order. What
+// is said to be answered is the lines of comment below a command; `…` stands for anything.
 import type { Test } from 'tap';
 
-export interface Step { readonly command: string; readonly expected: readonly string[] }
+export interface Step {
+  readonly command: string;
+  readonly expected: readonly string[];
+}
 
 const marker = '@@ command ';
 
-/** The commands of the blocks of shell in a text, each with the comment below it. A here-document, and an open quote, are part of their command. */
+/**
+ * The commands of the blocks of shell in a text, each with the comment below it. A here-document,
+ * and an open quote, are part of their command.
+ */
 export function stepsIn(markdown: string): Step[] {
-  return [...markdown.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, block]) => stepsOf(block!));
+  return [...markdown.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, block]) =>
+    stepsOf(block!),
+  );
 }
 
 function stepsOf(block: string): Step[] {
@@ -32,21 +40,36 @@ function stepsOf(block: string): Step[] {
 }
 
 /** A script of bash that does all of it and marks where each answer begins. */
-export const scriptOf = (steps: readonly Step[]): string => steps.map(({ command }, index) => `echo '${marker}${index}'\n${command}\necho "${marker}ended $?"\n`).join('');
+export const scriptOf = (steps: readonly Step[]): string =>
+  steps
+    .map(({ command }, index) => `echo '${marker}${index}'\n${command}\necho "${marker}ended $?"\n`)
+    .join('');
 
-/** Compares what the script printed with what was said; `codes` names commands that end otherwise than with 0. */
-export function checkAnswers(t: Test, steps: readonly Step[], stdout: string, codes: Readonly<Record<number, string>> = {}): void {
+/**
+ * Compares what the script printed with what was said; `codes` names commands that end otherwise
+ * than with 0.
+ */
+export function checkAnswers(
+  t: Test,
+  steps: readonly Step[],
+  stdout: string,
+  codes: Readonly<Record<number, string>> = {},
+): void {
   const answers = stdout.split(new RegExp(`^${marker}\\d+\\n`, 'm')).slice(1);
   t.equal(answers.length, steps.length);
   for (const [index, { command, expected }] of steps.entries()) {
     const [answer = '', code] = (answers[index] ?? '').split(`${marker}ended `);
     t.equal(code?.trim(), codes[index] ?? '0', command);
     const lines = answer.split('\n').filter((line) => line !== '');
-    // The lines that are told, in their order; the last one that is told is the last one that comes.
+    // The lines that are told, in their order; the last one that is told is the last one that
+    // comes.
     let at = 0;
     for (const said of expected) {
       const found = lines.findIndex((line, position) => position >= at && isAsSaid(line, said));
-      t.ok(found >= 0, `${command}\n  is answered with\n    ${said}\n  and was\n    ${lines.join('\n    ')}`);
+      t.ok(
+        found >= 0,
+        `${command}\n  is answered with\n    ${said}\n  and was\n    ${lines.join('\n    ')}`,
+      );
       at = found + 1;
     }
     if (expected.length > 0) t.equal(at, lines.length, `nothing else is answered: ${command}`);
@@ -55,6 +78,9 @@ export function checkAnswers(t: Test, steps: readonly Step[], stdout: string, co
 
 /** Whether the line is what was said, with anything in place of each `…`. */
 function isAsSaid(line: string, said: string): boolean {
-  const pattern = said.split('…').map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)).join('.*');
+  const pattern = said
+    .split('…')
+    .map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`))
+    .join('.*');
   return new RegExp(`^${pattern}$`).test(line);
 }

@@ -1,5 +1,5 @@
-// One sample of every type: all its fields. A type that is added says here what it takes, and every test that walks the types
-// tries it.
+// One sample of every type: all its fields. A type that is added says here what it takes, and every
+// test that walks the types tries it.
 
 /** The secret and the public fields that are sent, and what the type fills in by itself. */
 export interface TypeSample {
@@ -8,12 +8,17 @@ export interface TypeSample {
   readonly filled?: Readonly<Record<string, string | number | boolean>>;
 }
 
-const pem = (body: string): string => `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
+const pem = (body: string): string =>
+  `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
 
 export const typeSamples: Readonly<Record<string, TypeSample>> = {
   openai: { secret: { apiKey: 'sk-1' }, public: {}, filled: { baseUrl: 'https://api.openai.com' } },
   google: { secret: { apiKey: 'AIza' }, public: {} },
-  anthropic: { secret: { apiKey: 'sk-ant' }, public: {}, filled: { baseUrl: 'https://api.anthropic.com' } },
+  anthropic: {
+    secret: { apiKey: 'sk-ant' },
+    public: {},
+    filled: { baseUrl: 'https://api.anthropic.com' },
+  },
   cohere: { secret: { apiKey: 'co-1' }, public: {} },
   customLlm: { secret: { apiKey: 'k' }, public: { baseUrl: 'http://127.0.0.1:11434/v1' } },
   bearer: { secret: { token: 'abc' }, public: {} },
@@ -21,67 +26,191 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
   httpBasic: { secret: { password: 'p' }, public: { username: 'u' } },
   httpQuery: { secret: { value: 'v' }, public: { name: 'api_key' } },
   telegram: { secret: { botToken: '1:a', secretToken: 's' }, public: {} },
-  aws: { secret: { secretAccessKey: 's', sessionToken: 't' }, public: { accessKeyId: 'AKIA1', region: 'eu-west-1' } },
-  s3: { secret: { secretAccessKey: 's', sessionToken: 't' }, public: { accessKeyId: 'AKIA1', region: 'eu-west-1' } },
-  smtp: { secret: { password: 'p' }, public: { host: 'mail.example.com', username: 'me@example.com' }, filled: { port: 587 } },
-  imap: { secret: { password: 'p' }, public: { host: '2001:db8::1', username: 'me' }, filled: { port: 993, mailbox: 'INBOX', useSsl: true } },
+  aws: {
+    secret: { secretAccessKey: 's', sessionToken: 't' },
+    public: { accessKeyId: 'AKIA1', region: 'eu-west-1' },
+  },
+  s3: {
+    secret: { secretAccessKey: 's', sessionToken: 't' },
+    public: { accessKeyId: 'AKIA1', region: 'eu-west-1' },
+  },
+  smtp: {
+    secret: { password: 'p' },
+    public: { host: 'mail.example.com', username: 'me@example.com' },
+    filled: { port: 587 },
+  },
+  imap: {
+    secret: { password: 'p' },
+    public: { host: '2001:db8::1', username: 'me' },
+    filled: { port: 993, mailbox: 'INBOX', useSsl: true },
+  },
   redis: { secret: { password: 'p' }, public: { host: 'redis' }, filled: { port: 6379, db: 0 } },
   slack: { secret: { webhookUrl: 'https://hooks.slack.com/services/T/B/x' }, public: {} },
   httpDigest: { secret: { password: 'p' }, public: { username: 'u' } },
-  rabbitmq: { secret: { password: 'p' }, public: { host: 'rabbit', username: 'u' }, filled: { port: 5672, vhost: '/' } },
-  postgres: { secret: { password: 'p', connectionString: 'postgres://u:p@h/d' }, public: { host: 'pg', database: 'd', username: 'u' }, filled: { port: 5432, tls: true } },
-  mysql: { secret: { password: 'p', connectionString: 'mysql://u:p@h/d' }, public: { host: 'my', database: 'd', username: 'u' }, filled: { port: 3306, tls: true } },
-  mongodb: { secret: { password: 'p', connectionString: 'mongodb://u:p@h/d' }, public: { host: 'mongo', database: 'd', username: 'u' }, filled: { port: 27_017, tls: true } },
-  clickhouse: { secret: { password: 'p' }, public: { host: 'ch' }, filled: { port: 8443, username: 'default', database: 'default', secure: true } },
-  qdrant: { secret: { apiKey: 'k', embeddingApiKey: 'sk' }, public: { host: 'qdrant' }, filled: { port: 6333 } },
+  rabbitmq: {
+    secret: { password: 'p' },
+    public: { host: 'rabbit', username: 'u' },
+    filled: { port: 5672, vhost: '/' },
+  },
+  postgres: {
+    secret: { password: 'p', connectionString: 'postgres://u:p@h/d' },
+    public: { host: 'pg', database: 'd', username: 'u' },
+    filled: { port: 5432, tls: true },
+  },
+  mysql: {
+    secret: { password: 'p', connectionString: 'mysql://u:p@h/d' },
+    public: { host: 'my', database: 'd', username: 'u' },
+    filled: { port: 3306, tls: true },
+  },
+  mongodb: {
+    secret: { password: 'p', connectionString: 'mongodb://u:p@h/d' },
+    public: { host: 'mongo', database: 'd', username: 'u' },
+    filled: { port: 27_017, tls: true },
+  },
+  clickhouse: {
+    secret: { password: 'p' },
+    public: { host: 'ch' },
+    filled: { port: 8443, username: 'default', database: 'default', secure: true },
+  },
+  qdrant: {
+    secret: { apiKey: 'k', embeddingApiKey: 'sk' },
+    public: { host: 'qdrant' },
+    filled: { port: 6333 },
+  },
   slackTrigger: { secret: { signingSecret: 's' }, public: {} },
   discord: { secret: { webhookUrl: 'https://discord.com/api/webhooks/1/x' }, public: {} },
   discordTrigger: { secret: {}, public: { publicKey: 'd0fe' } },
-  github: { secret: { apiKey: 'ghp_1' }, public: {}, filled: { baseUrl: 'https://api.github.com' } },
-  jira: { secret: { apiToken: 't' }, public: { email: 'me@example.com', baseUrl: 'https://example.atlassian.net' } },
+  github: {
+    secret: { apiKey: 'ghp_1' },
+    public: {},
+    filled: { baseUrl: 'https://api.github.com' },
+  },
+  jira: {
+    secret: { apiToken: 't' },
+    public: { email: 'me@example.com', baseUrl: 'https://example.atlassian.net' },
+  },
   linear: { secret: { apiKey: 'lin_1' }, public: {} },
   notion: { secret: { apiToken: 'ntn_1' }, public: {} },
   grist: { secret: { apiKey: 'g' }, public: { serverUrl: 'https://grist.example' } },
-  supabase: { secret: { key: 'k' }, public: { url: 'https://x.supabase.co' }, filled: { schema: 'public' } },
+  supabase: {
+    secret: { key: 'k' },
+    public: { url: 'https://x.supabase.co' },
+    filled: { schema: 'public' },
+  },
   sentry: { secret: { apiToken: 't' }, public: {}, filled: { baseUrl: 'https://sentry.io' } },
   elevenlabs: { secret: { apiKey: 'xi' }, public: {} },
   flaresolverr: { secret: {}, public: { url: 'https://solver.example/v1' } },
-  googleServiceAccount: { secret: { privateKey: 'pk' }, public: { clientEmail: 'a@b.iam.gserviceaccount.com', projectId: 'p', scopes: 'a b' } },
-  jwtSigning: { secret: { secret: 's', privateKey: 'pk' }, public: { keyId: 'k1', algorithm: 'RS256' } },
-  tlsClient: { secret: { privateKey: 'pk', passphrase: 'p' }, public: { certificate: pem('a'), ca: pem('b') } },
-  sshKey: { secret: { privateKey: 'pk', passphrase: 'p' }, public: { host: 'ssh.example', username: 'u' }, filled: { port: 22 } },
+  googleServiceAccount: {
+    secret: { privateKey: 'pk' },
+    public: { clientEmail: 'a@b.iam.gserviceaccount.com', projectId: 'p', scopes: 'a b' },
+  },
+  jwtSigning: {
+    secret: { secret: 's', privateKey: 'pk' },
+    public: { keyId: 'k1', algorithm: 'RS256' },
+  },
+  tlsClient: {
+    secret: { privateKey: 'pk', passphrase: 'p' },
+    public: { certificate: pem('a'), ca: pem('b') },
+  },
+  sshKey: {
+    secret: { privateKey: 'pk', passphrase: 'p' },
+    public: { host: 'ssh.example', username: 'u' },
+    filled: { port: 22 },
+  },
   oauth2: {
     secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
-    public: { authorizationUrl: 'https://id.example/authorize', tokenUrl: 'https://id.example/token', clientId: 'vault', scope: 'read', parameters: 'audience=x', issuer: 'https://id.example', expiresAt: '2027-01-31T00:00:00Z' },
+    public: {
+      authorizationUrl: 'https://id.example/authorize',
+      tokenUrl: 'https://id.example/token',
+      clientId: 'vault',
+      scope: 'read',
+      parameters: 'audience=x',
+      issuer: 'https://id.example',
+      expiresAt: '2027-01-31T00:00:00Z',
+    },
     filled: { grant: 'authorizationCode', clientAuthentication: 'header' },
   },
-  googleSheets: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
-  googleDrive: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
-  bigquery: { secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' }, public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' } },
-  webhook: {
-    secret: { secret: `whsec_${Buffer.alloc(32, 1).toString('base64')}`, previousSecret: `whsec_${Buffer.alloc(24, 2).toString('base64')}` }, public: { url: 'https://hooks.example/vault' },
+  googleSheets: {
+    secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
+    public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' },
   },
-  custom: { secret: { anything: 'a', other: 'b' }, public: { region: 'eu', replicas: 3, isFast: false } },
+  googleDrive: {
+    secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
+    public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' },
+  },
+  bigquery: {
+    secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
+    public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' },
+  },
+  webhook: {
+    secret: {
+      secret: `whsec_${Buffer.alloc(32, 1).toString('base64')}`,
+      previousSecret: `whsec_${Buffer.alloc(24, 2).toString('base64')}`,
+    },
+    public: { url: 'https://hooks.example/vault' },
+  },
+  custom: {
+    secret: { anything: 'a', other: 'b' },
+    public: { region: 'eu', replicas: 3, isFast: false },
+  },
 };
 
 /** The public fields whose change moves no secret: every other one is a destination. */
-export const freeFields: ReadonlySet<string> = new Set(['httpBasic.username', 'smtp.username', 'imap.username', 'imap.mailbox', 'redis.db', 'httpDigest.username', 'rabbitmq.username', 'rabbitmq.vhost', 'clickhouse.username', 'clickhouse.database',
-  ...['postgres', 'mysql', 'mongodb'].flatMap((type) => [`${type}.database`, `${type}.username`]), 'discordTrigger.publicKey', 'aws.accessKeyId', 'aws.region', 's3.accessKeyId', 's3.region', 'jira.email', 'supabase.schema',
-  'googleServiceAccount.clientEmail', 'googleServiceAccount.projectId', 'googleServiceAccount.scopes', 'jwtSigning.keyId', 'jwtSigning.algorithm', 'tlsClient.certificate', 'tlsClient.ca', 'sshKey.username',
-  ...['grant', 'clientId', 'scope', 'clientAuthentication', 'parameters', 'expiresAt'].map((name) => `oauth2.${name}`), ...['googleSheets', 'googleDrive', 'bigquery'].flatMap((type) => ['clientId', 'scope', 'tokenExpiry'].map((name) => `${type}.${name}`)),
+export const freeFields: ReadonlySet<string> = new Set([
+  'httpBasic.username',
+  'smtp.username',
+  'imap.username',
+  'imap.mailbox',
+  'redis.db',
+  'httpDigest.username',
+  'rabbitmq.username',
+  'rabbitmq.vhost',
+  'clickhouse.username',
+  'clickhouse.database',
+  ...['postgres', 'mysql', 'mongodb'].flatMap((type) => [`${type}.database`, `${type}.username`]),
+  'discordTrigger.publicKey',
+  'aws.accessKeyId',
+  'aws.region',
+  's3.accessKeyId',
+  's3.region',
+  'jira.email',
+  'supabase.schema',
+  'googleServiceAccount.clientEmail',
+  'googleServiceAccount.projectId',
+  'googleServiceAccount.scopes',
+  'jwtSigning.keyId',
+  'jwtSigning.algorithm',
+  'tlsClient.certificate',
+  'tlsClient.ca',
+  'sshKey.username',
+  ...['grant', 'clientId', 'scope', 'clientAuthentication', 'parameters', 'expiresAt'].map(
+    (name) => `oauth2.${name}`,
+  ),
+  ...['googleSheets', 'googleDrive', 'bigquery'].flatMap((type) =>
+    ['clientId', 'scope', 'tokenExpiry'].map((name) => `${type}.${name}`),
+  ),
 ]);
 
-/** The text as a value of the secret field: as it is, or dressed up where the type asks for a form. */
+/**
+ * The text as a value of the secret field: as it is, or dressed up where the type asks for a form.
+ */
 export function secretOf(type: string, field: string, text: string): string {
   const isFree = type !== 'webhook' || !/ecret$/.test(field);
-  return isFree ? text : `whsec_${Buffer.from(text.padEnd(24, '.').slice(0, 64)).toString('base64')}`;
+  return isFree
+    ? text
+    : `whsec_${Buffer.from(text.padEnd(24, '.').slice(0, 64)).toString('base64')}`;
 }
 
 /** Another value of the same kind, for a field of this value. */
 export function anotherValue(value: string | number | boolean): string | number | boolean {
   if (typeof value === 'boolean') return !value;
   if (typeof value === 'number') return value + 1;
-  const words: Readonly<Record<string, string>> = { RS256: 'ES256', authorizationCode: 'clientCredentials', header: 'body', '2027-01-31T00:00:00Z': '2028-01-31T00:00:00+01:00' };
+  const words: Readonly<Record<string, string>> = {
+    RS256: 'ES256',
+    authorizationCode: 'clientCredentials',
+    header: 'body',
+    '2027-01-31T00:00:00Z': '2028-01-31T00:00:00+01:00',
+  };
   if (words[value] !== undefined) return words[value];
   if (value.startsWith('-----')) return value.replace(/\n/, '\r\n');
   return value.startsWith('http') ? 'https://elsewhere.example' : `${value}1`;

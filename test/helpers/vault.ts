@@ -1,4 +1,5 @@
-// A whole vault over `inject`, on a database of its own: what integration tests talk to. Nothing in it is mocked but the clock.
+// A whole vault over `inject`, on a database of its own: what integration tests talk to. Nothing in
+// it is mocked but the clock.
 import { pino } from 'pino';
 import { Writable } from 'node:stream';
 import { randomBytes } from 'node:crypto';
@@ -11,7 +12,11 @@ import { Egress } from '../../src/egress/index.ts';
 import type { TokenVerification } from '../../src/http/authentication.ts';
 import type { ReadinessCheck } from '../../src/http/health.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
-import { type AnyOperation, problemCodesOf, problemsOfNoOperation } from '../../src/http/operation.ts';
+import {
+  type AnyOperation,
+  problemCodesOf,
+  problemsOfNoOperation,
+} from '../../src/http/operation.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
 import { testDatabase } from './database.ts';
 import { hooked } from './hooked.ts';
@@ -20,7 +25,12 @@ const issuer = 'https://issuer.test';
 const audience = 'credential-vault';
 const secret = randomBytes(48).toString('base64url');
 
-export interface Answer { readonly status: number; readonly headers: Record<string, string | string[] | number | undefined>; readonly text: string; readonly json: any }
+export interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string | string[] | number | undefined>;
+  readonly text: string;
+  readonly json: any;
+}
 
 export interface TestVault {
   readonly app: FastifyInstance;
@@ -38,7 +48,13 @@ export interface TestVault {
   readonly clock: { ms: number };
   token(sub: string, claims?: Record<string, unknown>): Promise<string>;
   /** Calls as a subject; `null` sends no token. A body is sent as JSON. */
-  call(as: string | null, method: string, url: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
+  call(
+    as: string | null,
+    method: string,
+    url: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Answer>;
   /** A team with these admins, made by the operator. */
   team(slug: string, admins?: string[]): Promise<void>;
   /** Adds or changes a member, as the admin. */
@@ -50,17 +66,29 @@ export interface TestVault {
 }
 
 interface Options {
-  operators?: string[]; rateLimits?: { address: number; subject: number }; brokerCallsMax?: number; tokenFormat?: 'fernet' | 'fernet-256'; database?: { url: string; db: Db }; rootKey?: string;
-  publicUrl?: () => string; brokerUrl?: () => string | undefined; verification?: TokenVerification; readiness?: readonly ReadinessCheck[]; trustedProxies?: string[]; tls?: { cert: string; key: string };
+  operators?: string[];
+  rateLimits?: { address: number; subject: number };
+  brokerCallsMax?: number;
+  tokenFormat?: 'fernet' | 'fernet-256';
+  database?: { url: string; db: Db };
+  rootKey?: string;
+  publicUrl?: () => string;
+  brokerUrl?: () => string | undefined;
+  verification?: TokenVerification;
+  readiness?: readonly ReadinessCheck[];
+  trustedProxies?: string[];
+  tls?: { cert: string; key: string };
   /** What the vault dials through; without it, it reaches nothing private. */
   egress?: Egress;
   oauthRedirectUri?: string;
 }
-interface Teardown { teardown(action: () => unknown): unknown }
+interface Teardown {
+  teardown(action: () => unknown): unknown;
+}
 
 /** Starts a vault. The subject `operator` is its operator. */
 export async function startVault(t: Teardown, options: Options = {}): Promise<TestVault> {
-  const database = options.database ?? await testDatabase(t);
+  const database = options.database ?? (await testDatabase(t));
   const rootKey = options.rootKey ?? generateRootKey();
   const clock = { ms: 0 };
   const now = (): number => Date.now() + clock.ms;
@@ -68,45 +96,115 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const egress = options.egress ?? new Egress({ allow: [], own: () => [] });
   const logs: string[] = [];
   const answers: string[] = [];
-  const stream = new Writable({ write(chunk: Buffer, _encoding, done) { logs.push(chunk.toString('utf8')); done(); } });
+  const stream = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      logs.push(chunk.toString('utf8'));
+      done();
+    },
+  });
   const asked = new Map<string, AnyOperation>();
-  const vault = await hooked((app) => { noteOperations(app, asked); }, () => buildApp({
-    db: database.db, keyring, rootKeys: parseRootKeys(rootKey).fingerprints, logger: pino({ level: 'trace' }, stream), now, verification: options.verification ?? { issuer, audience, source: { secret } },
-    operators: options.operators ?? ['operator'], tokenFormat: options.tokenFormat ?? 'fernet', publicUrl: options.publicUrl ?? (() => 'https://vault.test'), brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
-    brokerCallsMax: options.brokerCallsMax ?? 1_000,
-    rateLimits: options.rateLimits ?? { address: 0, subject: 0 }, trustedProxies: options.trustedProxies ?? [], tls: options.tls,
-    readiness: options.readiness ?? [{ name: 'database', check: async () => { await database.db.selectFrom('team').select('id').limit(1).execute(); return true; } }],
-    egress, oauthRedirectUri: options.oauthRedirectUri,
-  }));
+  const vault = await hooked(
+    (app) => {
+      noteOperations(app, asked);
+    },
+    () =>
+      buildApp({
+        db: database.db,
+        keyring,
+        rootKeys: parseRootKeys(rootKey).fingerprints,
+        logger: pino({ level: 'trace' }, stream),
+        now,
+        verification: options.verification ?? { issuer, audience, source: { secret } },
+        operators: options.operators ?? ['operator'],
+        tokenFormat: options.tokenFormat ?? 'fernet',
+        publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
+        brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
+        brokerCallsMax: options.brokerCallsMax ?? 1_000,
+        rateLimits: options.rateLimits ?? { address: 0, subject: 0 },
+        trustedProxies: options.trustedProxies ?? [],
+        tls: options.tls,
+        readiness: options.readiness ?? [
+          {
+            name: 'database',
+            check: async () => {
+              await database.db.selectFrom('team').select('id').limit(1).execute();
+              return true;
+            },
+          },
+        ],
+        egress,
+        oauthRedirectUri: options.oauthRedirectUri,
+      }),
+  );
   let stopped: Promise<void> | undefined;
   const stop = (): Promise<void> => (stopped ??= vault.stop().then(() => egress.close()));
   t.teardown(stop);
 
   const token = (sub: string, claims: Record<string, unknown> = {}): Promise<string> => {
     const at = Math.floor(now() / 1000);
-    return new SignJWT({ iss: issuer, aud: audience, iat: at, exp: at + 600, sub, ...claims }).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(secret));
+    return new SignJWT({ iss: issuer, aud: audience, iat: at, exp: at + 600, sub, ...claims })
+      .setProtectedHeader({ alg: 'HS256' })
+      .sign(new TextEncoder().encode(secret));
   };
   const call: TestVault['call'] = async (as, method, url, body, headers = {}) => {
     const answer = await vault.app.inject({
-      method: method as NonNullable<InjectOptions['method']>, url,
+      method: method as NonNullable<InjectOptions['method']>,
+      url,
       headers: {
         ...(as === null ? {} : { authorization: `Bearer ${await token(as)}` }),
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
       },
-      ...(body === undefined ? {} : { payload: typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
+      ...(body === undefined
+        ? {}
+        : {
+            payload:
+              typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body),
+          }),
     });
     checkPromise(asked.get(String(answer.headers['x-request-id'])), answer);
     answers.push(`${answer.statusCode} ${JSON.stringify(answer.headers)}\n${answer.body}`);
-    return { status: answer.statusCode, headers: answer.headers, text: answer.body, json: jsonOf(String(answer.headers['content-type']), answer.body) };
+    return {
+      status: answer.statusCode,
+      headers: answer.headers,
+      text: answer.body,
+      json: jsonOf(String(answer.headers['content-type']), answer.body),
+    };
   };
   const must = (answer: Answer, status: number): void => {
-    if (answer.status !== status) throw new Error(`expected ${status}, got ${answer.status}: ${answer.text}`);
+    if (answer.status !== status)
+      throw new Error(`expected ${status}, got ${answer.status}: ${answer.text}`);
   };
   return {
-    app: vault.app, broker: vault.broker, db: database.db, databaseUrl: database.url, keyring, rootKey, logs, answers, clock, token, call, start: () => { vault.start(); }, stop,
-    team: async (slug, admins = ['alice']) => { must(await call('operator', 'POST', '/v1/teams', { slug, name: slug, admins }), 201); },
+    app: vault.app,
+    broker: vault.broker,
+    db: database.db,
+    databaseUrl: database.url,
+    keyring,
+    rootKey,
+    logs,
+    answers,
+    clock,
+    token,
+    call,
+    start: () => {
+      vault.start();
+    },
+    stop,
+    team: async (slug, admins = ['alice']) => {
+      must(await call('operator', 'POST', '/v1/teams', { slug, name: slug, admins }), 201);
+    },
     member: async (team, sub, role, admin = 'alice', extra = {}) => {
-      must(await call(admin, 'PUT', `/v1/teams/${team}/members/${encodeURIComponent(sub)}`, { role, ...extra }, { 'if-match': '*' }), 200);
+      must(
+        await call(
+          admin,
+          'PUT',
+          `/v1/teams/${team}/members/${encodeURIComponent(sub)}`,
+          { role, ...extra },
+          { 'if-match': '*' },
+        ),
+        200,
+      );
     },
   };
 }
@@ -121,19 +219,38 @@ function noteOperations(app: FastifyInstance, asked: Map<string, AnyOperation>):
 /** The body; of several lines of JSON all of them. */
 function jsonOf(type: string, body: string): unknown {
   if (!type.includes('json') || body === '') return undefined;
-  return type.startsWith('application/x-ndjson') ? body.trimEnd().split('\n').map((line) => JSON.parse(line) as unknown) : JSON.parse(body);
+  return type.startsWith('application/x-ndjson')
+    ? body
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as unknown)
+    : JSON.parse(body);
 }
 
 /** Whichever test meets an answer that openapi.yaml does not promise fails by it. */
-function checkPromise(operation: AnyOperation | undefined, { statusCode, headers, body }: { statusCode: number; headers: Record<string, unknown>; body: string }): void {
+function checkPromise(
+  operation: AnyOperation | undefined,
+  {
+    statusCode,
+    headers,
+    body,
+  }: { statusCode: number; headers: Record<string, unknown>; body: string },
+): void {
   if (operation === undefined) return;
   const { operationId, success, guards } = operation;
   if (operation.otherwise?.status === statusCode) return;
   if (statusCode < 400) {
-    const isWhole = statusCode === success.status && (guards?.etag === undefined || headers['etag'] !== undefined) && (success.location === undefined || headers['location'] !== undefined);
-    if (!isWhole) throw new Error(`${operationId} answers ${statusCode}, ETag ${String(headers['etag'])}, Location ${String(headers['location'])}: not what openapi.yaml says`);
+    const isWhole =
+      statusCode === success.status &&
+      (guards?.etag === undefined || headers['etag'] !== undefined) &&
+      (success.location === undefined || headers['location'] !== undefined);
+    if (!isWhole)
+      throw new Error(
+        `${operationId} answers ${statusCode}, ETag ${String(headers['etag'])}, Location ${String(headers['location'])}: not what openapi.yaml says`,
+      );
     return;
   }
   const { code } = JSON.parse(body) as { code: ErrorCode };
-  if (![...problemCodesOf(operation), ...problemsOfNoOperation].includes(code)) throw new Error(`${operationId} answers ${code}, which openapi.yaml does not promise`);
+  if (![...problemCodesOf(operation), ...problemsOfNoOperation].includes(code))
+    throw new Error(`${operationId} answers ${code}, which openapi.yaml does not promise`);
 }

@@ -1,4 +1,5 @@
-// What is not an event of its own: reads (batched, within a second, through an outage), and refusals beyond ten a minute (counted).
+// What is not an event of its own: reads (batched, within a second, through an outage), and
+// refusals beyond ten a minute (counted).
 import t from 'tap';
 import { sql } from 'kysely';
 import { AuditLog } from '../../src/audit/record.ts';
@@ -11,10 +12,29 @@ t.test('access records', async (t) => {
   const vault = await startVault(t);
   const { call, db } = vault;
   await vault.team('payments');
-  const { json: { id } } = await call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'one', type: 'bearer', fields: { token: 'x' } });
-  interface Row { action: string; sub: string | null; slug: string | null; target_id: string | null; status: number; address: string | null; request_id: string }
-  const records = async (): Promise<Row[]> => (await sql<Row>`select action, sub, slug, target_id, status, address, request_id from access_record
-    left join subject on subject.id = subject_id left join team on team.id = team_id order by at, access_record.id`.execute(db)).rows;
+  const {
+    json: { id },
+  } = await call('alice', 'POST', '/v1/teams/payments/credentials', {
+    name: 'one',
+    type: 'bearer',
+    fields: { token: 'x' },
+  });
+  interface Row {
+    action: string;
+    sub: string | null;
+    slug: string | null;
+    target_id: string | null;
+    status: number;
+    address: string | null;
+    request_id: string;
+  }
+  const records = async (): Promise<Row[]> =>
+    (
+      await sql<Row>`select action, sub, slug, target_id, status, address, request_id from access_record
+    left join subject on subject.id = subject_id left join team on team.id = team_id order by at, access_record.id`.execute(
+        db,
+      )
+    ).rows;
 
   const read = await call('alice', 'GET', `/v1/credentials/${id}`);
   await call('alice', 'GET', '/v1/teams/payments/credentials');
@@ -22,18 +42,43 @@ t.test('access records', async (t) => {
   await call('alice', 'GET', '/v1/teams/payments/audit-events');
   await call('stranger', 'GET', `/v1/credentials/${id}`);
   await call(null, 'GET', `/v1/credentials/${id}`);
-  await vault.app.inject({ method: 'POST', url: '/v1/teams', headers: { authorization: 'Bearer no.token.here' } });
-  const found = await until(async () => { const rows = await records(); return rows.length >= 7 && rows; });
+  await vault.app.inject({
+    method: 'POST',
+    url: '/v1/teams',
+    headers: { authorization: 'Bearer no.token.here' },
+  });
+  const found = await until(async () => {
+    const rows = await records();
+    return rows.length >= 7 && rows;
+  });
   const told = found.map(({ action, sub, slug, status }) => `${action} ${sub} ${slug} ${status}`);
   t.strictSame(told.sort(), [
-    'audit.read alice payments 200', 'credential.read alice null 200', 'credential.read alice payments 200', 'credential.read alice payments 200',
-    'credential.read null null 401', 'credential.read stranger null 404',   // that there is such a thing stands in the team's own trail
+    'audit.read alice payments 200',
+    'credential.read alice null 200',
+    'credential.read alice payments 200',
+    'credential.read alice payments 200',
+    'credential.read null null 401',
+    'credential.read stranger null 404', // that there is such a thing stands in the team's own trail
     'team.create null null 401',
   ]);
-  t.match(found.filter((record) => record.request_id === read.headers['x-request-id']), [
-    { action: 'credential.read', sub: 'alice', slug: 'payments', target_id: id, status: 200, address: '127.0.0.1' },
-  ]);
-  t.strictSame(found.map(({ target_id }) => target_id).filter((target) => target !== null), [id], 'only what was found is named');
+  t.match(
+    found.filter((record) => record.request_id === read.headers['x-request-id']),
+    [
+      {
+        action: 'credential.read',
+        sub: 'alice',
+        slug: 'payments',
+        target_id: id,
+        status: 200,
+        address: '127.0.0.1',
+      },
+    ],
+  );
+  t.strictSame(
+    found.map(({ target_id }) => target_id).filter((target) => target !== null),
+    [id],
+    'only what was found is named',
+  );
   t.equal(found.length, 7, 'a write leaves an event, not a record');
 });
 
@@ -41,19 +86,48 @@ t.test('batches', async (t) => {
   const vault = await startVault(t);
   const { db, keyring } = vault;
   const errors: Error[] = [];
-  const audit = new AuditLog({ db, keyring, now: Date.now, onError: (error) => { errors.push(error); }, onAlarm: () => undefined });
-  const read = (target: string): void => { audit.access({ subject: null, team: null, action: 'credential.read', target, status: 200, requestId: 'r', address: null }); };
-  const stored = async (): Promise<number> => (await sql<{ n: number }>`select count(*) as n from access_record`.execute(db)).rows[0]?.n ?? 0;
+  const audit = new AuditLog({
+    db,
+    keyring,
+    now: Date.now,
+    onError: (error) => {
+      errors.push(error);
+    },
+    onAlarm: () => undefined,
+  });
+  const read = (target: string): void => {
+    audit.access({
+      subject: null,
+      team: null,
+      action: 'credential.read',
+      target,
+      status: 200,
+      requestId: 'r',
+      address: null,
+    });
+  };
+  const stored = async (): Promise<number> =>
+    (await sql<{ n: number }>`select count(*) as n from access_record`.execute(db)).rows[0]?.n ?? 0;
 
   t.test('wait for the database through an outage, and are told of once', async (t) => {
     await sql`alter table access_record rename to access_record_away`.execute(db);
     for (let i = 0; i < 2_500; i += 1) read(`r${i}`);
     await audit.flush();
     await audit.flush();
-    t.match(errors.map(({ message }) => message), [/cannot be written/]);
+    t.match(
+      errors.map(({ message }) => message),
+      [/cannot be written/],
+    );
     await sql`alter table access_record_away rename to access_record`.execute(db);
-    await until(async () => await stored() === 2_500);
-    t.equal((await sql<{ n: number }>`select count(distinct target_id) as n from access_record`.execute(db)).rows[0]?.n, 2_500);
+    await until(async () => (await stored()) === 2_500);
+    t.equal(
+      (
+        await sql<{ n: number }>`select count(distinct target_id) as n from access_record`.execute(
+          db,
+        )
+      ).rows[0]?.n,
+      2_500,
+    );
   });
 
   t.test('are bounded: what is beyond is counted and told', async (_t) => {
@@ -62,14 +136,19 @@ t.test('batches', async (t) => {
     for (let i = 0; i < 20_300; i += 1) read(`o${i}`);
     await audit.flush();
     await sql`alter table access_record_away rename to access_record`.execute(db);
-    await until(async () => await stored() === 22_500);
-    await until(() => errors.some(({ message }) => message.startsWith('300 access records were lost')));
+    await until(async () => (await stored()) === 22_500);
+    await until(() =>
+      errors.some(({ message }) => message.startsWith('300 access records were lost')),
+    );
   });
 
   t.test('that were sent already are not stored twice', async (t) => {
-    // As after an insert that committed and whose answer was lost: the row is there when it comes again.
-    await sql.raw(`create function twin() returns trigger language plpgsql as $$ begin insert into access_record select new.*; return new; end $$;
-      create trigger twin before insert on access_record for each row when (pg_trigger_depth() = 0) execute function twin()`).execute(db);
+    // As after an insert that committed and whose answer was lost: the row is there when it comes
+    // again.
+    await sql
+      .raw(`create function twin() returns trigger language plpgsql as $$ begin insert into access_record select new.*; return new; end $$;
+      create trigger twin before insert on access_record for each row when (pg_trigger_depth() = 0) execute function twin()`)
+      .execute(db);
     const before = await stored();
     read('twice');
     read('and another');
@@ -90,24 +169,57 @@ t.test('refusals', async (t) => {
   const vault = await startVault(t);
   const { db, keyring } = vault;
   const clock = { now: Date.now() };
-  const audit = new AuditLog({ db, keyring, now: () => clock.now, onError: (error) => { throw error; }, onAlarm: () => undefined });
+  const audit = new AuditLog({
+    db,
+    keyring,
+    now: () => clock.now,
+    onError: (error) => {
+      throw error;
+    },
+    onAlarm: () => undefined,
+  });
   const subject = newId<SubjectId>();
   const team = { id: newId<TeamId>(), slug: 'payments' };
   const denial = (more: Partial<Denial> = {}): Denial => ({
-    caller: { sub: 'eve', subject, isOperator: false, requestId: 'r', address: '203.0.113.7' }, team, action: 'credential.write', target: { type: 'team', id: 'payments' }, reason: 'role', ...more,
+    caller: { sub: 'eve', subject, isOperator: false, requestId: 'r', address: '203.0.113.7' },
+    team,
+    action: 'credential.write',
+    target: { type: 'team', id: 'payments' },
+    reason: 'role',
+    ...more,
   });
   const events = async (): Promise<{ reason: string; count: number | null; team_id: string }[]> =>
-    (await sql<{ reason: string; count: number | null; team_id: string }>`select reason, (details ->> 'count')::int as count, team_id from audit_event where actor_id = ${subject} order by at, id`.execute(db)).rows;
+    (
+      await sql<{
+        reason: string;
+        count: number | null;
+        team_id: string;
+      }>`select reason, (details ->> 'count')::int as count, team_id from audit_event where actor_id = ${subject} order by at, id`.execute(
+        db,
+      )
+    ).rows;
 
   for (let i = 0; i < 25; i += 1) await audit.denial(denial());
-  t.strictSame((await events()).map(({ count }) => count), Array<null>(10).fill(null), 'ten are told, the others counted');
+  t.strictSame(
+    (await events()).map(({ count }) => count),
+    Array<null>(10).fill(null),
+    'ten are told, the others counted',
+  );
   await audit.denial(denial({ reason: 'sealBroken' }));
   const other = { id: newId<TeamId>(), slug: 'other' };
   await audit.denial(denial({ team: other }));
   await audit.denial(denial({ action: 'team.manage' }));
-  t.equal((await events()).length, 13, 'another reason, team or action is not drowned by the noise');
+  t.equal(
+    (await events()).length,
+    13,
+    'another reason, team or action is not drowned by the noise',
+  );
   await audit.stop();
-  t.match((await events()).filter(({ count }) => count !== null), [{ reason: 'role', count: 15, team_id: team.id }], 'and the count is written, whether more come or not');
+  t.match(
+    (await events()).filter(({ count }) => count !== null),
+    [{ reason: 'role', count: 15, team_id: team.id }],
+    'and the count is written, whether more come or not',
+  );
   clock.now += 30_000;
   for (let i = 0; i < 5; i += 1) await audit.denial(denial());
   t.equal((await events()).length, 14, 'one a minute');

@@ -1,8 +1,19 @@
-// The identity provider at its worst: rotating, slow, silent, lying. A real server on loopback answers.
+// The identity provider at its worst: rotating, slow, silent, lying. A real server on loopback
+// answers.
 import { generateKeyPairSync } from 'node:crypto';
 import t from 'tap';
 import { JwksCache } from '../../src/http/jwks.ts';
-import { audience, forge, goodClaims, issuer, jwkOf, keyPair, sharedSecret, type Signer, startProvider } from '../helpers/identity.ts';
+import {
+  audience,
+  forge,
+  goodClaims,
+  issuer,
+  jwkOf,
+  keyPair,
+  sharedSecret,
+  type Signer,
+  startProvider,
+} from '../helpers/identity.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
 
@@ -10,13 +21,17 @@ const [first, second] = [keyPair('ES256'), keyPair('EdDSA')];
 const minute = 60_000;
 
 /** A cache over a provider, and its clock. */
-async function cacheOver(test: { teardown(action: () => unknown): unknown }, keys: readonly Record<string, unknown>[] = [jwkOf(first)], timeoutMs?: number) {
+async function cacheOver(
+  test: { teardown(action: () => unknown): unknown },
+  keys: readonly Record<string, unknown>[] = [jwkOf(first)],
+  timeoutMs?: number,
+) {
   const provider = await startProvider(test, keys);
   const clock = { ms: 1_800_000_000_000 };
   const cache = new JwksCache(provider.url, () => clock.ms, timeoutMs);
   const knows = async (key: Signer): Promise<boolean | string> => {
     try {
-      return await cache.find(key.kid, key.alg) === key.verifier;
+      return (await cache.find(key.kid, key.alg)) === key.verifier;
     } catch (error) {
       return (error as { code: string }).code;
     }
@@ -26,9 +41,13 @@ async function cacheOver(test: { teardown(action: () => unknown): unknown }, key
 
 t.test('a vault with a provider', async (test) => {
   const provider = await startProvider(test, [jwkOf(first)]);
-  const vault = await startVault(test, { verification: { issuer, audience, source: { jwksUrl: provider.url } } });
+  const vault = await startVault(test, {
+    verification: { issuer, audience, source: { jwksUrl: provider.url } },
+  });
   const call = (key: Signer): ReturnType<typeof vault.call> =>
-    vault.call(null, 'GET', '/v1/whoami', undefined, { authorization: `Bearer ${forge(key, { alg: key.alg, kid: key.kid }, goodClaims(Date.now() + vault.clock.ms))}` });
+    vault.call(null, 'GET', '/v1/whoami', undefined, {
+      authorization: `Bearer ${forge(key, { alg: key.alg, kid: key.kid }, goodClaims(Date.now() + vault.clock.ms))}`,
+    });
 
   test.equal((await call(first)).status, 200, 'a published key is good');
   test.equal((await call(second)).status, 401, 'another one is not');
@@ -41,24 +60,51 @@ t.test('a vault with a provider', async (test) => {
   vault.clock.ms += minute;
   test.equal((await call(second)).status, 200, 'known keys outlive an outage');
   const unknown = await call(first);
-  test.match(unknown, { status: 503, headers: { 'content-type': 'application/problem+json', 'retry-after': /^[1-5]$/ }, json: { code: 'identityProviderUnavailable' } }, 'of an unknown key nothing can be said');
+  test.match(
+    unknown,
+    {
+      status: 503,
+      headers: { 'content-type': 'application/problem+json', 'retry-after': /^[1-5]$/ },
+      json: { code: 'identityProviderUnavailable' },
+    },
+    'of an unknown key nothing can be said',
+  );
   test.equal(unknown.headers['www-authenticate'], undefined, '503 is no challenge');
   const noToken = await vault.call(null, 'GET', '/v1/whoami');
   test.equal(noToken.status, 401, 'no token is 401 whatever the provider does');
-  const line = JSON.parse(vault.logs.find((each) => each.includes('requestFailed')) ?? '{}') as object;
+  const line = JSON.parse(
+    vault.logs.find((each) => each.includes('requestFailed')) ?? '{}',
+  ) as object;
   test.match(line, { code: 'identityProviderUnavailable' }, 'the log says why');
 });
 
-for (const [what, later] of [['withdrawn', jwkOf(second)], ['replaced under its id', { ...jwkOf(keyPair('ES256')), kid: first.kid }]] as const) {
+for (const [what, later] of [
+  ['withdrawn', jwkOf(second)],
+  ['replaced under its id', { ...jwkOf(keyPair('ES256')), kid: first.kid }],
+] as const) {
   t.test(`a token that was good is refused when its key is ${what}`, async (test) => {
     const provider = await startProvider(test, [jwkOf(first)]);
-    const vault = await startVault(test, { verification: { issuer, audience, source: { jwksUrl: provider.url } } });
-    const token = forge(first, { alg: first.alg, kid: first.kid }, { ...goodClaims(), exp: Math.floor(Date.now() / 1000) + 3600 });
-    const call = async (sent = token): Promise<number> => (await vault.call(null, 'GET', '/v1/whoami', undefined, { authorization: `Bearer ${sent}` })).status;
+    const vault = await startVault(test, {
+      verification: { issuer, audience, source: { jwksUrl: provider.url } },
+    });
+    const token = forge(
+      first,
+      { alg: first.alg, kid: first.kid },
+      { ...goodClaims(), exp: Math.floor(Date.now() / 1000) + 3600 },
+    );
+    const call = async (sent = token): Promise<number> =>
+      (await vault.call(null, 'GET', '/v1/whoami', undefined, { authorization: `Bearer ${sent}` }))
+        .status;
 
     test.strictSame([await call(), await call()], [200, 200]);
     const [header, claims, signature = ''] = token.split('.');
-    test.equal(await call(`${header}.${claims}.${signature.startsWith('A') ? 'B' : 'A'}${signature.slice(1)}`), 401, 'the same claims with another signature');
+    test.equal(
+      await call(
+        `${header}.${claims}.${signature.startsWith('A') ? 'B' : 'A'}${signature.slice(1)}`,
+      ),
+      401,
+      'the same claims with another signature',
+    );
     vault.clock.ms += 11 * minute;
     test.equal(await call(), 200, 'its key is published still');
     provider.answer([later]);
@@ -70,10 +116,19 @@ for (const [what, later] of [['withdrawn', jwkOf(second)], ['replaced under its 
 t.test('two hundred tokens under unknown keys make one fetch', async (test) => {
   for (const isUp of [true, false]) {
     const { provider, clock, cache } = await cacheOver(test);
-    if (!isUp) provider.answer((_request, response) => { response.destroy(); });
-    const ask = async (): Promise<PromiseSettledResult<unknown>[]> => Promise.allSettled(Array.from({ length: 200 }, (_, n) => cache.find(`unknown-${n}`, 'ES256')));
+    if (!isUp)
+      provider.answer((_request, response) => {
+        response.destroy();
+      });
+    const ask = async (): Promise<PromiseSettledResult<unknown>[]> =>
+      Promise.allSettled(
+        Array.from({ length: 200 }, (_, n) => cache.find(`unknown-${n}`, 'ES256')),
+      );
     const answers = await ask();
-    test.ok(answers.every(({ status }) => status === (isUp ? 'fulfilled' : 'rejected')), isUp ? 'they are unknown' : 'nothing can be said of them');
+    test.ok(
+      answers.every(({ status }) => status === (isUp ? 'fulfilled' : 'rejected')),
+      isUp ? 'they are unknown' : 'nothing can be said of them',
+    );
     await ask();
     test.equal(provider.requests(), 1, 'one while they wait, none for those that come after');
     clock.ms += isUp ? 29_000 : 4_000;
@@ -89,59 +144,112 @@ t.test('two hundred tokens under unknown keys make one fetch', async (test) => {
   }
 });
 
-t.test('keys are fetched again when they are old, and forgotten when that fails for a day', async (test) => {
-  const { provider, clock, knows } = await cacheOver(test);
-  test.equal(await knows(first), true);
-  clock.ms += 9 * minute;
-  test.equal(await knows(first), true);
-  test.equal(provider.requests(), 1);
-  provider.answer([jwkOf(second)]);
-  clock.ms += 2 * minute;
-  test.equal(await knows(first), false, 'a removed key is refused after ten minutes at the latest');
-  test.equal(await knows(second), true);
-  test.equal(provider.requests(), 2);
+t.test(
+  'keys are fetched again when they are old, and forgotten when that fails for a day',
+  async (test) => {
+    const { provider, clock, knows } = await cacheOver(test);
+    test.equal(await knows(first), true);
+    clock.ms += 9 * minute;
+    test.equal(await knows(first), true);
+    test.equal(provider.requests(), 1);
+    provider.answer([jwkOf(second)]);
+    clock.ms += 2 * minute;
+    test.equal(
+      await knows(first),
+      false,
+      'a removed key is refused after ten minutes at the latest',
+    );
+    test.equal(await knows(second), true);
+    test.equal(provider.requests(), 2);
 
-  await provider.stop();
-  clock.ms += 23 * 60 * minute;
-  test.equal(await knows(second), true, 'during an outage');
-  clock.ms += 61 * minute;
-  test.equal(await knows(second), 'identityProviderUnavailable', 'which does not keep a key alive for ever');
-});
+    await provider.stop();
+    clock.ms += 23 * 60 * minute;
+    test.equal(await knows(second), true, 'during an outage');
+    clock.ms += 61 * minute;
+    test.equal(
+      await knows(second),
+      'identityProviderUnavailable',
+      'which does not keep a key alive for ever',
+    );
+  },
+);
 
-t.test('a provider that has failed holds up no token that can be verified without it', async (test) => {
-  const { provider, clock, knows } = await cacheOver(test, undefined, 30_000);
-  test.equal(await knows(first), true);
-  provider.answer((_request, response) => { response.statusCode = 500; response.end(); });
-  clock.ms += 11 * minute;
-  test.equal(await knows(first), true);
-  let isAsked = false;
-  provider.answer(() => { isAsked = true; });   // and never answers
-  clock.ms += minute;
-  test.equal(await knows(first), true, 'answered while the provider is silent');
-  await until(() => isAsked);
-});
+t.test(
+  'a provider that has failed holds up no token that can be verified without it',
+  async (test) => {
+    const { provider, clock, knows } = await cacheOver(test, undefined, 30_000);
+    test.equal(await knows(first), true);
+    provider.answer((_request, response) => {
+      response.statusCode = 500;
+      response.end();
+    });
+    clock.ms += 11 * minute;
+    test.equal(await knows(first), true);
+    let isAsked = false;
+    provider.answer(() => {
+      isAsked = true;
+    }); // and never answers
+    clock.ms += minute;
+    test.equal(await knows(first), true, 'answered while the provider is silent');
+    await until(() => isAsked);
+  },
+);
 
 t.test('an answer that is none', async (test) => {
   const elsewhere = await startProvider(test, [jwkOf(first)]);
   const answers: Record<string, Parameters<typeof elsewhere.answer>[0]> = {
-    'an error': (_request, response) => { response.statusCode = 500; response.end(JSON.stringify({ keys: [jwkOf(first)] })); },
-    'a redirect': (_request, response) => { response.writeHead(302, { location: elsewhere.url }).end(); },
-    'no JSON': (_request, response) => { response.end('<html>'); },
-    'an empty body': (_request, response) => { response.end(); },
-    'no content': (_request, response) => { response.writeHead(204).end(); },
-    'a list': (_request, response) => { response.end(JSON.stringify([jwkOf(first)])); },
-    'null': (_request, response) => { response.end('null'); },
-    'no keys': (_request, response) => { response.end('{}'); },
-    'keys by name': (_request, response) => { response.end(JSON.stringify({ keys: { [first.kid]: jwkOf(first) } })); },
-    'two lists of keys': (_request, response) => { response.end(`{"keys":[${JSON.stringify(jwkOf(second))}],"keys":[${JSON.stringify(jwkOf(first))}]}`); },
+    'an error': (_request, response) => {
+      response.statusCode = 500;
+      response.end(JSON.stringify({ keys: [jwkOf(first)] }));
+    },
+    'a redirect': (_request, response) => {
+      response.writeHead(302, { location: elsewhere.url }).end();
+    },
+    'no JSON': (_request, response) => {
+      response.end('<html>');
+    },
+    'an empty body': (_request, response) => {
+      response.end();
+    },
+    'no content': (_request, response) => {
+      response.writeHead(204).end();
+    },
+    'a list': (_request, response) => {
+      response.end(JSON.stringify([jwkOf(first)]));
+    },
+    null: (_request, response) => {
+      response.end('null');
+    },
+    'no keys': (_request, response) => {
+      response.end('{}');
+    },
+    'keys by name': (_request, response) => {
+      response.end(JSON.stringify({ keys: { [first.kid]: jwkOf(first) } }));
+    },
+    'two lists of keys': (_request, response) => {
+      response.end(
+        `{"keys":[${JSON.stringify(jwkOf(second))}],"keys":[${JSON.stringify(jwkOf(first))}]}`,
+      );
+    },
     'a document that does not end': (_request, response) => {
-      const more = (): void => { if (!response.destroyed) response.write(' '.repeat(64 * 1024), more); };
+      const more = (): void => {
+        if (!response.destroyed) response.write(' '.repeat(64 * 1024), more);
+      };
       more();
     },
-    'a document of 300 KiB': (_request, response) => { response.end(JSON.stringify({ keys: [jwkOf(first)], more: 'm'.repeat(300 * 1024) })); },
-    'silence': () => { /* no answer */ },
-    'half an answer': (_request, response) => { response.writeHead(200, { 'content-length': '1000' }); response.write('{"keys":'); },
-    'a connection that is cut': (request) => { request.socket.destroy(); },
+    'a document of 300 KiB': (_request, response) => {
+      response.end(JSON.stringify({ keys: [jwkOf(first)], more: 'm'.repeat(300 * 1024) }));
+    },
+    silence: () => {
+      /* no answer */
+    },
+    'half an answer': (_request, response) => {
+      response.writeHead(200, { 'content-length': '1000' });
+      response.write('{"keys":');
+    },
+    'a connection that is cut': (request) => {
+      request.socket.destroy();
+    },
   };
   for (const [what, answer] of Object.entries(answers)) {
     const { provider, clock, knows } = await cacheOver(test, [], 300);
@@ -160,23 +268,54 @@ t.test('an answer that is none', async (test) => {
 t.test('a key that is not for our signatures is none', async (test) => {
   const rsa = keyPair('RS256');
   const published = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
-  const odd = (key: Signer, more: object): [Signer, Record<string, unknown>] => [key, jwkOf(key, more)];
+  const odd = (key: Signer, more: object): [Signer, Record<string, unknown>] => [
+    key,
+    jwkOf(key, more),
+  ];
   const { publicKey: k1 } = generateKeyPairSync('ec', { namedCurve: 'secp256k1' });
   const { publicKey: x25519 } = generateKeyPairSync('x25519');
   const cases: Record<string, [Signer, Record<string, unknown>]> = {
-    'for encryption': odd(keyPair('ES256'), { use: 'enc' }), 'a use that is no text': odd(keyPair('ES256'), { use: ['sig'] }), 'for other operations': odd(keyPair('ES256'), { key_ops: ['encrypt'] }),
-    'for another algorithm': odd(keyPair('RS256'), { alg: 'RS512' }), 'for PS256 only': odd(keyPair('RS256'), { alg: 'PS256' }), 'an algorithm that is no text': odd(keyPair('ES256'), { alg: ['ES256'] }),
-    'a shared secret': odd(sharedSecret('s'.repeat(40)), { kty: 'oct', k: Buffer.from('s'.repeat(40)).toString('base64url') }),
-    'too small': odd(keyPair('RS256', { bits: 1024 }), {}), 'a private key': odd(
-      { ...keyPair('ES256'), publicKey: published.publicKey, verifier: published.publicKey.export({ type: 'spki', format: 'pem' }) as string }, published.privateKey.export({ format: 'jwk' }),
+    'for encryption': odd(keyPair('ES256'), { use: 'enc' }),
+    'a use that is no text': odd(keyPair('ES256'), { use: ['sig'] }),
+    'for other operations': odd(keyPair('ES256'), { key_ops: ['encrypt'] }),
+    'for another algorithm': odd(keyPair('RS256'), { alg: 'RS512' }),
+    'for PS256 only': odd(keyPair('RS256'), { alg: 'PS256' }),
+    'an algorithm that is no text': odd(keyPair('ES256'), { alg: ['ES256'] }),
+    'a shared secret': odd(sharedSecret('s'.repeat(40)), {
+      kty: 'oct',
+      k: Buffer.from('s'.repeat(40)).toString('base64url'),
+    }),
+    'too small': odd(keyPair('RS256', { bits: 1024 }), {}),
+    'a private key': odd(
+      {
+        ...keyPair('ES256'),
+        publicKey: published.publicKey,
+        verifier: published.publicKey.export({ type: 'spki', format: 'pem' }) as string,
+      },
+      published.privateKey.export({ format: 'jwk' }),
     ),
     'another kind than it says': odd(keyPair('ES256'), { kty: 'RSA' }),
-    'another curve than it says': odd(keyPair('ES256'), { crv: 'P-384' }), 'a point that is not on the curve': odd(keyPair('ES256'), { y: Buffer.alloc(32, 7).toString('base64url') }),
-    'without an id': odd(keyPair('ES256'), { kid: undefined }), 'an id that is a number': odd(keyPair('ES256'), { kid: 7 }),
-    'on a curve of no use': odd({ ...keyPair('ES256'), publicKey: k1 }, { ...k1.export({ format: 'jwk' }) }), 'for agreement': odd({ ...keyPair('EdDSA'), publicKey: x25519 }, { ...x25519.export({ format: 'jwk' }) }),
+    'another curve than it says': odd(keyPair('ES256'), { crv: 'P-384' }),
+    'a point that is not on the curve': odd(keyPair('ES256'), {
+      y: Buffer.alloc(32, 7).toString('base64url'),
+    }),
+    'without an id': odd(keyPair('ES256'), { kid: undefined }),
+    'an id that is a number': odd(keyPair('ES256'), { kid: 7 }),
+    'on a curve of no use': odd(
+      { ...keyPair('ES256'), publicKey: k1 },
+      { ...k1.export({ format: 'jwk' }) },
+    ),
+    'for agreement': odd(
+      { ...keyPair('EdDSA'), publicKey: x25519 },
+      { ...x25519.export({ format: 'jwk' }) },
+    ),
   };
   const strangers = [null, 7, 'key', [], {}] as unknown as Record<string, unknown>[];
-  const { knows, cache } = await cacheOver(test, [...strangers, ...Object.values(cases).map(([, jwk]) => jwk), jwkOf(rsa, { alg: undefined, use: undefined, key_ops: ['verify'] })]);
+  const { knows, cache } = await cacheOver(test, [
+    ...strangers,
+    ...Object.values(cases).map(([, jwk]) => jwk),
+    jwkOf(rsa, { alg: undefined, use: undefined, key_ops: ['verify'] }),
+  ]);
   for (const [what, [key]] of Object.entries(cases)) test.equal(await knows(key), false, what);
   test.equal(await knows(rsa), true, 'a good one among them is found');
   test.ok(await cache.find(rsa.kid, 'PS256'), 'for each algorithm of its kind');

@@ -1,35 +1,90 @@
-// A token that is handed over in a body is verified like the caller's own, beside it, whatever the source of keys.
+// A token that is handed over in a body is verified like the caller's own, beside it, whatever the
+// source of keys.
 import fastify from 'fastify';
 import t from 'tap';
 import { registerAuthentication, type TokenVerification } from '../../src/http/authentication.ts';
-import { audience, forge, goodClaims, issuer, jwkOf, keyPair, sharedSecret, type Signer, startProvider } from '../helpers/identity.ts';
+import {
+  audience,
+  forge,
+  goodClaims,
+  issuer,
+  jwkOf,
+  keyPair,
+  sharedSecret,
+  type Signer,
+  startProvider,
+} from '../helpers/identity.ts';
 
 const provider = await startProvider(t);
 const sources: [string, Signer, (key: Signer) => TokenVerification['source']][] = [
   ['a shared secret', sharedSecret(), (key) => ({ secret: key.verifier })],
   ['a public key', keyPair('ES256'), (key) => ({ publicKey: key.verifier })],
-  ['a provider', keyPair('EdDSA'), (key) => { provider.answer([jwkOf(key)]); return { jwksUrl: provider.url }; }],
+  [
+    'a provider',
+    keyPair('EdDSA'),
+    (key) => {
+      provider.answer([jwkOf(key)]);
+      return { jwksUrl: provider.url };
+    },
+  ],
 ];
 
 for (const [name, key, sourceOf] of sources) {
   t.test(`with ${name}`, async (test) => {
     const app = fastify();
     test.teardown(() => app.close());
-    const authenticator = await registerAuthentication(app, { issuer, audience, source: sourceOf(key) }, Date.now);
+    const authenticator = await registerAuthentication(
+      app,
+      { issuer, audience, source: sourceOf(key) },
+      Date.now,
+    );
     app.post('/', async (request) => {
-      const settled = await Promise.allSettled([authenticator.authenticate(request), authenticator.verifySubjectToken(request, (request.body as { token: string }).token)]);
-      return settled.map((each) => (each.status === 'fulfilled' ? each.value.sub : (each.reason as { code: string }).code));
+      const settled = await Promise.allSettled([
+        authenticator.authenticate(request),
+        authenticator.verifySubjectToken(request, (request.body as { token: string }).token),
+      ]);
+      return settled.map((each) =>
+        each.status === 'fulfilled' ? each.value.sub : (each.reason as { code: string }).code,
+      );
     });
-    const token = (claims: object = {}, signer: Signer = key): string => forge(signer, { alg: signer.alg, kid: key.kid }, { ...goodClaims(), ...claims });
-    const ask = async (own: string, handed: string): Promise<unknown> => (await app.inject({ method: 'POST', url: '/', headers: { authorization: `Bearer ${own}` }, payload: { token: handed } })).json();
+    const token = (claims: object = {}, signer: Signer = key): string =>
+      forge(signer, { alg: signer.alg, kid: key.kid }, { ...goodClaims(), ...claims });
+    const ask = async (own: string, handed: string): Promise<unknown> =>
+      (
+        await app.inject({
+          method: 'POST',
+          url: '/',
+          headers: { authorization: `Bearer ${own}` },
+          payload: { token: handed },
+        })
+      ).json();
 
-    test.same(await ask(token(), token({ sub: 'bob' })), ['alice', 'bob'], 'each speaks of its own subject');
+    test.same(
+      await ask(token(), token({ sub: 'bob' })),
+      ['alice', 'bob'],
+      'each speaks of its own subject',
+    );
     const bad = {
-      'out of time': token({ sub: 'bob', exp: 1 }), 'for others': token({ sub: 'bob', aud: 'x' }), 'without a subject': token({ sub: undefined }), 'of another key': token({ sub: 'bob' }, key.publicKey === undefined ? sharedSecret() : keyPair('ES256')),
-      unsigned: `${token().split('.').slice(0, 2).join('.')}.`, 'no token': 'x', empty: '', 'with a scheme': `Bearer ${token()}`, 'of 9 KB': token({ more: 'x'.repeat(9_000) }),
+      'out of time': token({ sub: 'bob', exp: 1 }),
+      'for others': token({ sub: 'bob', aud: 'x' }),
+      'without a subject': token({ sub: undefined }),
+      'of another key': token(
+        { sub: 'bob' },
+        key.publicKey === undefined ? sharedSecret() : keyPair('ES256'),
+      ),
+      unsigned: `${token().split('.').slice(0, 2).join('.')}.`,
+      'no token': 'x',
+      empty: '',
+      'with a scheme': `Bearer ${token()}`,
+      'of 9 KB': token({ more: 'x'.repeat(9_000) }),
     };
-    for (const [what, handed] of Object.entries(bad)) test.same(await ask(token(), handed), ['alice', 'subjectTokenInvalid'], what);
-    test.same(await ask('x', token({ sub: 'bob' })), ['unauthenticated', 'bob'], 'and neither vouches for the other');
+    for (const [what, handed] of Object.entries(bad))
+      test.same(await ask(token(), handed), ['alice', 'subjectTokenInvalid'], what);
+    test.same(
+      await ask('x', token({ sub: 'bob' })),
+      ['unauthenticated', 'bob'],
+      'and neither vouches for the other',
+    );
   });
 }
 
@@ -38,13 +93,30 @@ t.test('while the provider is away nothing can be said of it', async (test) => {
   await away.stop();
   const app = fastify();
   test.teardown(() => app.close());
-  const authenticator = await registerAuthentication(app, { issuer, audience, source: { jwksUrl: away.url } }, Date.now);
-  app.post('/', async (request) => authenticator.verifySubjectToken(request, forge(keyPair('ES256'))).catch((error: { code: string }) => [error.code]));
-  test.same((await app.inject({ method: 'POST', url: '/' })).json(), ['identityProviderUnavailable']);
+  const authenticator = await registerAuthentication(
+    app,
+    { issuer, audience, source: { jwksUrl: away.url } },
+    Date.now,
+  );
+  app.post('/', async (request) =>
+    authenticator
+      .verifySubjectToken(request, forge(keyPair('ES256')))
+      .catch((error: { code: string }) => [error.code]),
+  );
+  test.same((await app.inject({ method: 'POST', url: '/' })).json(), [
+    'identityProviderUnavailable',
+  ]);
 });
 
 t.test('a public key of a kind that verifies nothing here stops the start', async (test) => {
   for (const key of [keyPair('RS256', { bits: 1024 })]) {
-    await test.rejects(registerAuthentication(fastify(), { issuer, audience, source: { publicKey: key.verifier } }, Date.now), TypeError);
+    await test.rejects(
+      registerAuthentication(
+        fastify(),
+        { issuer, audience, source: { publicKey: key.verifier } },
+        Date.now,
+      ),
+      TypeError,
+    );
   }
 });

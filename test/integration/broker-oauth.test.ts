@@ -1,4 +1,5 @@
-// A credential whose tokens are held, through the broker: the upstream sees an access token and nothing else of it.
+// A credential whose tokens are held, through the broker: the upstream sees an access token and
+// nothing else of it.
 import { Egress, type Origin } from '../../src/egress/index.ts';
 import { parseAllowRules } from '../../src/egress/allow.ts';
 import t from 'tap';
@@ -9,11 +10,22 @@ import { demand } from '../helpers/leases.ts';
 import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
 
-/** Hosts of a policy are reached at port 443, which a test may not have: for one host another port stands for it. */
+/**
+ * Hosts of a policy are reached at port 443, which a test may not have: for one host another port
+ * stands for it.
+ */
 class Ported extends Egress {
   readonly #ports: Readonly<Record<string, number>>;
-  constructor(parts: ConstructorParameters<typeof Egress>[0], ports: Readonly<Record<string, number>>) { super(parts); this.#ports = ports; }
-  override dispatcher(origin: Origin, team: string): ReturnType<Egress['dispatcher']> { return super.dispatcher({ ...origin, port: this.#ports[origin.host] ?? origin.port }, team); }
+  constructor(
+    parts: ConstructorParameters<typeof Egress>[0],
+    ports: Readonly<Record<string, number>>,
+  ) {
+    super(parts);
+    this.#ports = ports;
+  }
+  override dispatcher(origin: Origin, team: string): ReturnType<Egress['dispatcher']> {
+    return super.dispatcher({ ...origin, port: this.#ports[origin.host] ?? origin.port }, team);
+  }
 }
 
 t.test('a held access token', async (t) => {
@@ -26,32 +38,66 @@ t.test('a held access token', async (t) => {
     request.resume();
     response.writeHead(token === `Bearer ${refused}` ? 401 : 200, { 'x-echo': token }).end(token);
   });
-  const egress = new Ported({
-    allow: parseAllowRules(`api.test:${api.port}=127.0.0.0/8,${server.upstream.host}:${server.upstream.port}=127.0.0.0/8`), own: () => [], ca: api.certificate + server.upstream.certificate,
-    resolve: async () => ['127.0.0.1'],
-  }, { 'api.test': api.port });
+  const egress = new Ported(
+    {
+      allow: parseAllowRules(
+        `api.test:${api.port}=127.0.0.0/8,${server.upstream.host}:${server.upstream.port}=127.0.0.0/8`,
+      ),
+      own: () => [],
+      ca: api.certificate + server.upstream.certificate,
+      resolve: async () => ['127.0.0.1'],
+    },
+    { 'api.test': api.port },
+  );
   t.teardown(() => egress.close());
   const stage = await oauthStage(t, server, { egress });
   const { vault } = stage;
   await vault.broker.listen({ host: '127.0.0.1', port: 0 });
   const { port } = vault.broker.server.address() as { port: number };
-  const { id } = await storeOAuth(stage, 'held', {}, { policy: { delivery: ['broker'], allowedHosts: ['api.test'] } });
+  const { id } = await storeOAuth(
+    stage,
+    'held',
+    {},
+    { policy: { delivery: ['broker'], allowedHosts: ['api.test'] } },
+  );
   const ticket = await demand(askTicket(vault, 'n8n', { id }, { ttlSeconds: 3600 }), 201);
-  const call = (method: string, body?: string): Promise<BrokerAnswer> => callBroker(port, method, `/broker/${ticket.id}/x`, { authorization: `Bearer ${ticket.ticket}` }, body);
+  const call = (method: string, body?: string): Promise<BrokerAnswer> =>
+    callBroker(
+      port,
+      method,
+      `/broker/${ticket.id}/x`,
+      { authorization: `Bearer ${ticket.ticket}` },
+      body,
+    );
   const { given } = server;
 
-  t.match(await call('GET'), { status: 403, json: { code: 'brokerRefused', errors: [{ rule: 'notConnected' }] } }, 'before somebody connected it');
+  t.match(
+    await call('GET'),
+    { status: 403, json: { code: 'brokerRefused', errors: [{ rule: 'notConnected' }] } },
+    'before somebody connected it',
+  );
   await connect(stage, id);
   const first = await call('GET');
   t.equal(seen.at(-1), `GET Bearer ${given.accessTokens[0]}`);
-  t.match(first, { status: 200, text: 'Bearer [redacted]', headers: { 'x-echo': 'Bearer [redacted]' } });
+  t.match(first, {
+    status: 200,
+    text: 'Bearer [redacted]',
+    headers: { 'x-echo': 'Bearer [redacted]' },
+  });
 
   await t.test('refused by the upstream: a new one, once, for what may be repeated', async (t) => {
-    vault.clock.ms += 60_000;   // a token as young as the first one is not made new
+    vault.clock.ms += 60_000; // a token as young as the first one is not made new
     refused = given.accessTokens.at(-1);
-    t.match(await call('GET'), { status: 200, text: 'Bearer [redacted]', headers: { 'x-echo': 'Bearer [redacted]' } }, 'and the new one does not come back either');
+    t.match(
+      await call('GET'),
+      { status: 200, text: 'Bearer [redacted]', headers: { 'x-echo': 'Bearer [redacted]' } },
+      'and the new one does not come back either',
+    );
     t.equal(given.accessTokens.length, 2);
-    t.strictSame(seen.slice(-2), [`GET Bearer ${given.accessTokens[0]}`, `GET Bearer ${given.accessTokens[1]}`]);
+    t.strictSame(seen.slice(-2), [
+      `GET Bearer ${given.accessTokens[0]}`,
+      `GET Bearer ${given.accessTokens[1]}`,
+    ]);
     refused = given.accessTokens.at(-1);
     const before = seen.length;
     t.equal((await call('GET')).status, 401, 'the new one is refused too: that is the answer');
@@ -64,7 +110,16 @@ t.test('a held access token', async (t) => {
     const before = seen.length;
     t.equal((await call('POST', 'do it')).status, 401);
     t.equal(seen.length, before + 1);
-    await until(async () => (await vault.db.selectFrom('audit_event').select('id').where('action', '=', 'oauth.refresh').execute()).length === 2);
+    await until(
+      async () =>
+        (
+          await vault.db
+            .selectFrom('audit_event')
+            .select('id')
+            .where('action', '=', 'oauth.refresh')
+            .execute()
+        ).length === 2,
+    );
     t.equal((await call('POST', 'do it')).status, 200);
   });
 
@@ -72,7 +127,11 @@ t.test('a held access token', async (t) => {
     await server.revoke();
     vault.clock.ms += 2 * 3_600_000;
     const later = await demand(askTicket(vault, 'n8n', { id }), 201);
-    t.match(await callBroker(port, 'GET', `/broker/${later.id}/x`, { 'api-key': later.ticket }), { status: 403, json: { errors: [{ rule: 'refreshFailed' }] } });
+    t.match(await callBroker(port, 'GET', `/broker/${later.id}/x`, { 'api-key': later.ticket }), {
+      status: 403,
+      json: { errors: [{ rule: 'refreshFailed' }] },
+    });
   });
-  for (const token of [...given.accessTokens, ...given.refreshTokens]) for (const line of vault.logs) t.notOk(line.includes(token));
+  for (const token of [...given.accessTokens, ...given.refreshTokens])
+    for (const line of vault.logs) t.notOk(line.includes(token));
 });

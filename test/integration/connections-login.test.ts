@@ -1,4 +1,5 @@
-// Testing log-ins to mail servers, Redis and Qdrant, over real sockets against peers that speak just that.
+// Testing log-ins to mail servers, Redis and Qdrant, over real sockets against peers that speak
+// just that.
 import { randomBytes } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 import t, { type Test as Tap } from 'tap';
@@ -19,30 +20,58 @@ const certificate = testCertificate([host]);
 const password = `pw "\\ ${randomBytes(18).toString('base64url')}`;
 const okay = (...steps: string[]): object[] => steps.map((step) => ({ step, outcome: 'ok' }));
 const good = (...steps: string[]): object => ({ ok: true, steps: okay(...steps) });
-const bad = (outcome: string, ...steps: string[]): object => ({ ok: false, steps: [...okay(...steps.slice(0, -1)), { step: steps.at(-1), outcome }] });
+const bad = (outcome: string, ...steps: string[]): object => ({
+  ok: false,
+  steps: [...okay(...steps.slice(0, -1)), { step: steps.at(-1), outcome }],
+});
 
 /** The same sockets, as if no rule named the target: what holds for public hosts. */
 class AsPublic extends Egress {
-  override async check(origin: Origin, team: string): Promise<CheckedOrigin> { return { ...await super.check(origin, team), isAllowedPlain: false }; }
+  override async check(origin: Origin, team: string): Promise<CheckedOrigin> {
+    return { ...(await super.check(origin, team)), isAllowedPlain: false };
+  }
 }
 
 /** A vault that reaches the ports on loopback; answers what a test of a credential says. */
-async function setStage(t: Tap, ports: readonly number[], { isPublic = false, ca = certificate.certificate }: { isPublic?: boolean; ca?: string } = {}): Promise<(type: string, fields: object) => Promise<object>> {
+async function setStage(
+  t: Tap,
+  ports: readonly number[],
+  { isPublic = false, ca = certificate.certificate }: { isPublic?: boolean; ca?: string } = {},
+): Promise<(type: string, fields: object) => Promise<object>> {
   const allow = parseAllowRules(ports.map((port) => `${host}:${port}=127.0.0.1`).join(','));
-  const egress = new (isPublic ? AsPublic : Egress)({ allow, own: () => [], ca, resolve: async () => ['127.0.0.1'] });
+  const egress = new (isPublic ? AsPublic : Egress)({
+    allow,
+    own: () => [],
+    ca,
+    resolve: async () => ['127.0.0.1'],
+  });
   const vault = await startVault(t, { egress });
   await vault.team('payments');
   return async (type, fields) => {
     vault.clock.ms += 60_000;
-    const { id } = await demand(vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: randomBytes(6).toString('hex'), type, fields: { host, ...fields } }), 201) as { id: string };
+    const { id } = (await demand(
+      vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+        name: randomBytes(6).toString('hex'),
+        type,
+        fields: { host, ...fields },
+      }),
+      201,
+    )) as { id: string };
     const report = (await vault.call('alice', 'POST', `/v1/credentials/${id}/test`)).json as object;
-    if ([...vault.answers, ...vault.logs].some((text) => text.includes(password.slice(-20)))) throw new Error('the password is in an answer or a log line');
+    if ([...vault.answers, ...vault.logs].some((text) => text.includes(password.slice(-20))))
+      throw new Error('the password is in an answer or a log line');
     return report;
   };
 }
 
 const login = { username: 'vault@mail.test', password };
-const secretsIn = ({ lines }: Heard, isTls: boolean): boolean => lines.some((line) => line.isTls === isTls && (line.text.includes(password.slice(-10)) || /^(AUTH|a\d LOGIN|a2 AUTHENTICATE)/.test(line.text)));
+const secretsIn = ({ lines }: Heard, isTls: boolean): boolean =>
+  lines.some(
+    (line) =>
+      line.isTls === isTls &&
+      (line.text.includes(password.slice(-10)) ||
+        /^(AUTH|a\d LOGIN|a2 AUTHENTICATE)/.test(line.text)),
+  );
 
 t.test('SMTP: STARTTLS comes before the log-in', async (t) => {
   const { server, heard } = smtpPeer({ login, certificate, tls: 'later' });
@@ -50,22 +79,45 @@ t.test('SMTP: STARTTLS comes before the log-in', async (t) => {
   const test = await setStage(t, [port], { isPublic: true });
   t.same(await test('smtp', { port, ...login }), good('name', 'connect', 'tls', 'login'));
   t.ok(secretsIn(heard, true));
-  t.same(await test('smtp', { port, ...login, password: 'wrong' }), bad('refused', 'name', 'connect', 'tls', 'login'));
+  t.same(
+    await test('smtp', { port, ...login, password: 'wrong' }),
+    bad('refused', 'name', 'connect', 'tls', 'login'),
+  );
   t.notOk(secretsIn(heard, false), 'and nothing of it goes in plain text');
-  t.notMatch(heard.lines.map(({ text }) => text).join('\n'), /MAIL FROM|EHLO (?!\[127\.0\.0\.1\])/, 'no mail is sent, no name of this machine said');
+  t.notMatch(
+    heard.lines.map(({ text }) => text).join('\n'),
+    /MAIL FROM|EHLO (?!\[127\.0\.0\.1\])/,
+    'no mail is sent, no name of this machine said',
+  );
 });
 
-t.test('SMTP: without TLS, with a certificate of another name or an untrusted one, the password stays', async (t) => {
-  const none = smtpPeer({ login });
-  const wrong = smtpPeer({ login, certificate: testCertificate(['other.test']), tls: 'later' });
-  const [plainPort, wrongPort] = [await listening(t, none.server), await listening(t, wrong.server)];
-  const test = await setStage(t, [plainPort, wrongPort], { isPublic: true });
-  t.same(await test('smtp', { port: plainPort, ...login }), bad('failed', 'name', 'connect', 'tls'));
-  t.same(await test('smtp', { port: wrongPort, ...login }), bad('failed', 'name', 'connect', 'tls'));
-  t.notOk([none, wrong].some(({ heard }) => secretsIn(heard, false) || secretsIn(heard, true)));
-  const named = await setStage(t, [plainPort]);
-  t.same(await named('smtp', { port: plainPort, ...login }), good('name', 'connect', 'login'), 'where the operator names the target it may go without');
-});
+t.test(
+  'SMTP: without TLS, with a certificate of another name or an untrusted one, the password stays',
+  async (t) => {
+    const none = smtpPeer({ login });
+    const wrong = smtpPeer({ login, certificate: testCertificate(['other.test']), tls: 'later' });
+    const [plainPort, wrongPort] = [
+      await listening(t, none.server),
+      await listening(t, wrong.server),
+    ];
+    const test = await setStage(t, [plainPort, wrongPort], { isPublic: true });
+    t.same(
+      await test('smtp', { port: plainPort, ...login }),
+      bad('failed', 'name', 'connect', 'tls'),
+    );
+    t.same(
+      await test('smtp', { port: wrongPort, ...login }),
+      bad('failed', 'name', 'connect', 'tls'),
+    );
+    t.notOk([none, wrong].some(({ heard }) => secretsIn(heard, false) || secretsIn(heard, true)));
+    const named = await setStage(t, [plainPort]);
+    t.same(
+      await named('smtp', { port: plainPort, ...login }),
+      good('name', 'connect', 'login'),
+      'where the operator names the target it may go without',
+    );
+  },
+);
 
 t.test('SMTP on port 465 has TLS from the start', async (t) => {
   const { server, heard } = smtpPeer({ login, certificate, tls: 'atOnce' });
@@ -86,101 +138,233 @@ t.test('IMAP: LOGIN under TLS, by quotes or, where these do not do, by base64', 
   const port = await listening(t, server);
   const test = await setStage(t, [port], { isPublic: true });
   t.same(await test('imap', { port, ...login }), good('name', 'connect', 'tls', 'login'));
-  t.same(await test('imap', { port, ...login, password: 'wrong' }), bad('refused', 'name', 'connect', 'tls', 'login'));
+  t.same(
+    await test('imap', { port, ...login, password: 'wrong' }),
+    bad('refused', 'name', 'connect', 'tls', 'login'),
+  );
   t.ok(heard.lines.some(({ text }) => text === 'a3 LOGOUT'));
   const exotic = { username: 'vault', password: `ü\r\na4 DELETE INBOX ${password}` };
   const other = imapPeer({ login: exotic, certificate, tls: 'atOnce' });
   const otherPort = await listening(t, other.server);
-  t.same(await (await setStage(t, [otherPort], { isPublic: true }))('imap', { port: otherPort, ...exotic }), good('name', 'connect', 'tls', 'login'));
-  t.notMatch(other.heard.lines.map(({ text }) => text).join('\n'), 'DELETE', 'a password cannot become a command');
+  t.same(
+    await (await setStage(t, [otherPort], { isPublic: true }))('imap', {
+      port: otherPort,
+      ...exotic,
+    }),
+    good('name', 'connect', 'tls', 'login'),
+  );
+  t.notMatch(
+    other.heard.lines.map(({ text }) => text).join('\n'),
+    'DELETE',
+    'a password cannot become a command',
+  );
 });
 
-t.test('IMAP without TLS at the start asks for it, and stays silent when refused or when somebody speaks too early', async (t) => {
-  const asks = imapPeer({ login, certificate, tls: 'later' });
-  const none = imapPeer({ login });
-  const early = createServer((socket) => {
-    socket.on('error', () => undefined).write('* OK ready\r\n');
-    socket.once('data', () => { socket.write('a1 OK begin\r\na2 OK in\r\n'); });
-  });
-  const wrong = imapPeer({ login, certificate: testCertificate(['other.test']), tls: 'later' });
-  const [port, nonePort, earlyPort, wrongPort] = [await listening(t, asks.server), await listening(t, none.server), await listening(t, early), await listening(t, wrong.server)];
-  const test = await setStage(t, [port, nonePort, earlyPort, wrongPort], { isPublic: true });
-  t.same(await test('imap', { port: wrongPort, ...login, useSsl: false }), bad('failed', 'name', 'connect', 'tls'), 'a certificate of somebody else');
-  t.notOk(secretsIn(wrong.heard, true) || secretsIn(wrong.heard, false));
-  t.same(await test('imap', { port, ...login, useSsl: false }), good('name', 'connect', 'tls', 'login'));
-  t.notOk(secretsIn(asks.heard, false));
-  t.same(await test('imap', { port: nonePort, ...login, useSsl: false }), bad('failed', 'name', 'connect', 'tls'));
-  t.notOk(secretsIn(none.heard, false));
-  t.same(await test('imap', { port: earlyPort, ...login, useSsl: false }), bad('failed', 'name', 'connect', 'tls'));
-  t.same(await (await setStage(t, [nonePort]))('imap', { port: nonePort, ...login, useSsl: false }), good('name', 'connect', 'login'), 'named by the operator it may go without');
-});
+t.test(
+  'IMAP without TLS at the start asks for it, and stays silent when refused or when somebody speaks too early',
+  async (t) => {
+    const asks = imapPeer({ login, certificate, tls: 'later' });
+    const none = imapPeer({ login });
+    const early = createServer((socket) => {
+      socket.on('error', () => undefined).write('* OK ready\r\n');
+      socket.once('data', () => {
+        socket.write('a1 OK begin\r\na2 OK in\r\n');
+      });
+    });
+    const wrong = imapPeer({ login, certificate: testCertificate(['other.test']), tls: 'later' });
+    const [port, nonePort, earlyPort, wrongPort] = [
+      await listening(t, asks.server),
+      await listening(t, none.server),
+      await listening(t, early),
+      await listening(t, wrong.server),
+    ];
+    const test = await setStage(t, [port, nonePort, earlyPort, wrongPort], { isPublic: true });
+    t.same(
+      await test('imap', { port: wrongPort, ...login, useSsl: false }),
+      bad('failed', 'name', 'connect', 'tls'),
+      'a certificate of somebody else',
+    );
+    t.notOk(secretsIn(wrong.heard, true) || secretsIn(wrong.heard, false));
+    t.same(
+      await test('imap', { port, ...login, useSsl: false }),
+      good('name', 'connect', 'tls', 'login'),
+    );
+    t.notOk(secretsIn(asks.heard, false));
+    t.same(
+      await test('imap', { port: nonePort, ...login, useSsl: false }),
+      bad('failed', 'name', 'connect', 'tls'),
+    );
+    t.notOk(secretsIn(none.heard, false));
+    t.same(
+      await test('imap', { port: earlyPort, ...login, useSsl: false }),
+      bad('failed', 'name', 'connect', 'tls'),
+    );
+    t.same(
+      await (await setStage(t, [nonePort]))('imap', { port: nonePort, ...login, useSsl: false }),
+      good('name', 'connect', 'login'),
+      'named by the operator it may go without',
+    );
+  },
+);
 
-t.test('Redis: AUTH, SELECT, PING; in plain text only where the operator names the target', async (t) => {
-  const plain = redisPeer({ login: { password } });
-  const open = redisPeer({ login: { password: '' } });
-  const [port, openPort] = [await listening(t, plain.server), await listening(t, open.server)];
-  const test = await setStage(t, [port, openPort]);
-  t.same(await test('redis', { port, password, db: 3 }), good('name', 'connect', 'login'));
-  t.match(plain.heard.lines.map(({ text }) => text), ['*2', '$4', 'AUTH'], 'in lengths, so that no value can end its place');
-  t.same(await test('redis', { port, password: `${password}\r\n*1\r\n$4\r\nQUIT` }), bad('refused', 'name', 'connect', 'login'));
-  t.same(await test('redis', { port }), bad('refused', 'name', 'connect', 'login'), 'without the password');
-  t.same(await test('redis', { port: openPort }), good('name', 'connect', 'login'), 'a server that asks for none');
-  t.same(await test('redis', { port: openPort, db: 99 }), bad('refused', 'name', 'connect', 'login'));
+t.test(
+  'Redis: AUTH, SELECT, PING; in plain text only where the operator names the target',
+  async (t) => {
+    const plain = redisPeer({ login: { password } });
+    const open = redisPeer({ login: { password: '' } });
+    const [port, openPort] = [await listening(t, plain.server), await listening(t, open.server)];
+    const test = await setStage(t, [port, openPort]);
+    t.same(await test('redis', { port, password, db: 3 }), good('name', 'connect', 'login'));
+    t.match(
+      plain.heard.lines.map(({ text }) => text),
+      ['*2', '$4', 'AUTH'],
+      'in lengths, so that no value can end its place',
+    );
+    t.same(
+      await test('redis', { port, password: `${password}\r\n*1\r\n$4\r\nQUIT` }),
+      bad('refused', 'name', 'connect', 'login'),
+    );
+    t.same(
+      await test('redis', { port }),
+      bad('refused', 'name', 'connect', 'login'),
+      'without the password',
+    );
+    t.same(
+      await test('redis', { port: openPort }),
+      good('name', 'connect', 'login'),
+      'a server that asks for none',
+    );
+    t.same(
+      await test('redis', { port: openPort, db: 99 }),
+      bad('refused', 'name', 'connect', 'login'),
+    );
 
-  const secured = redisPeer({ login: { password }, certificate, tls: 'atOnce' });
-  const silent = redisPeer({ login: { password } });
-  const [securedPort, silentPort] = [await listening(t, secured.server), await listening(t, silent.server)];
-  const outside = await setStage(t, [securedPort, silentPort], { isPublic: true });
-  t.same(await outside('redis', { port: securedPort, password }), good('name', 'connect', 'tls', 'login'));
-  t.match(await outside('redis', { port: silentPort, password }), { ok: false, steps: [...okay('name', 'connect'), { step: 'tls' }] });
-  t.notOk(JSON.stringify(silent.heard).includes('AUTH'));
-});
+    const secured = redisPeer({ login: { password }, certificate, tls: 'atOnce' });
+    const silent = redisPeer({ login: { password } });
+    const [securedPort, silentPort] = [
+      await listening(t, secured.server),
+      await listening(t, silent.server),
+    ];
+    const outside = await setStage(t, [securedPort, silentPort], { isPublic: true });
+    t.same(
+      await outside('redis', { port: securedPort, password }),
+      good('name', 'connect', 'tls', 'login'),
+    );
+    t.match(await outside('redis', { port: silentPort, password }), {
+      ok: false,
+      steps: [...okay('name', 'connect'), { step: 'tls' }],
+    });
+    t.notOk(JSON.stringify(silent.heard).includes('AUTH'));
+  },
+);
 
 t.test('Qdrant: the list of collections', async (t) => {
   const keys: unknown[] = [];
   const upstream = await plainUpstream(t, host, (request, response) => {
     keys.push([request.url, request.headers['api-key']]);
-    response.writeHead(request.headers['api-key'] === password.slice(-20) ? 200 : 403).end('{"result":{}}');
+    response
+      .writeHead(request.headers['api-key'] === password.slice(-20) ? 200 : 403)
+      .end('{"result":{}}');
   });
   const test = await setStage(t, [upstream.port]);
-  t.same(await test('qdrant', { port: upstream.port, apiKey: password.slice(-20), embeddingApiKey: 'sk-other' }), good('name', 'connect', 'login'));
-  t.same(await test('qdrant', { port: upstream.port, apiKey: 'another-one', embeddingApiKey: 'sk-other' }), bad('refused', 'name', 'connect', 'login'));
-  t.same(await test('qdrant', { port: upstream.port, embeddingApiKey: 'sk-other' }), bad('refused', 'name', 'connect', 'login'));
-  t.same(keys, [['/collections', password.slice(-20)], ['/collections', 'another-one'], ['/collections', undefined]]);
+  t.same(
+    await test('qdrant', {
+      port: upstream.port,
+      apiKey: password.slice(-20),
+      embeddingApiKey: 'sk-other',
+    }),
+    good('name', 'connect', 'login'),
+  );
+  t.same(
+    await test('qdrant', {
+      port: upstream.port,
+      apiKey: 'another-one',
+      embeddingApiKey: 'sk-other',
+    }),
+    bad('refused', 'name', 'connect', 'login'),
+  );
+  t.same(
+    await test('qdrant', { port: upstream.port, embeddingApiKey: 'sk-other' }),
+    bad('refused', 'name', 'connect', 'login'),
+  );
+  t.same(keys, [
+    ['/collections', password.slice(-20)],
+    ['/collections', 'another-one'],
+    ['/collections', undefined],
+  ]);
 });
 
-t.test('a peer that says nothing, or a little now and then, is not waited for without end', async (t) => {
-  const silent = createServer((socket) => { socket.on('error', () => undefined); });
-  const slow = createServer((socket) => {
-    const timer = setInterval(() => { socket.write('.'); }, 20);
-    socket.on('error', () => undefined).once('close', () => { clearInterval(timer); });
-  });
-  for (const server of [silent, slow]) {
-    const socket = connect(await listening(t, server), '127.0.0.1');
-    const lines = new Lines(socket, { timeoutMs: 200 });
-    await t.rejects(lines.line(), { name: 'EgressFailed', step: 'timeout', during: 'response' });
-    lines.close();
-  }
-});
+t.test(
+  'a peer that says nothing, or a little now and then, is not waited for without end',
+  async (t) => {
+    const silent = createServer((socket) => {
+      socket.on('error', () => undefined);
+    });
+    const slow = createServer((socket) => {
+      const timer = setInterval(() => {
+        socket.write('.');
+      }, 20);
+      socket
+        .on('error', () => undefined)
+        .once('close', () => {
+          clearInterval(timer);
+        });
+    });
+    for (const server of [silent, slow]) {
+      const socket = connect(await listening(t, server), '127.0.0.1');
+      const lines = new Lines(socket, { timeoutMs: 200 });
+      await t.rejects(lines.line(), { name: 'EgressFailed', step: 'timeout', during: 'response' });
+      lines.close();
+    }
+  },
+);
 
 t.test('what is no such server, talks without end, or not at all', async (t) => {
   const endless = createServer((socket) => {
-    const more = (): void => { if (!socket.destroyed && socket.write('x'.repeat(16_384))) setImmediate(more); else socket.once('drain', more); };
+    const more = (): void => {
+      if (!socket.destroyed && socket.write('x'.repeat(16_384))) setImmediate(more);
+      else socket.once('drain', more);
+    };
     socket.on('error', () => undefined).on('data', () => undefined);
     more();
   });
   const chatty = createServer((socket) => {
     socket.on('error', () => undefined).write('* OK ready\r\n');
-    const more = (): void => { if (!socket.destroyed && socket.write('* still here\r\n'.repeat(500))) setImmediate(more); else socket.once('drain', more); };
+    const more = (): void => {
+      if (!socket.destroyed && socket.write('* still here\r\n'.repeat(500))) setImmediate(more);
+      else socket.once('drain', more);
+    };
     socket.once('data', more);
   });
-  const http = createServer((socket) => { socket.on('error', () => undefined).end('HTTP/1.1 400 Bad Request\r\n\r\n'); });
-  const closing = createServer((socket) => { socket.on('error', () => undefined).destroy(); });
-  const [endlessPort, chattyPort, httpPort, closingPort] = [await listening(t, endless), await listening(t, chatty), await listening(t, http), await listening(t, closing)];
+  const http = createServer((socket) => {
+    socket.on('error', () => undefined).end('HTTP/1.1 400 Bad Request\r\n\r\n');
+  });
+  const closing = createServer((socket) => {
+    socket.on('error', () => undefined).destroy();
+  });
+  const [endlessPort, chattyPort, httpPort, closingPort] = [
+    await listening(t, endless),
+    await listening(t, chatty),
+    await listening(t, http),
+    await listening(t, closing),
+  ];
   const test = await setStage(t, [endlessPort, chattyPort, httpPort, closingPort]);
-  for (const [type, fields] of [['smtp', login], ['imap', { ...login, useSsl: false }], ['redis', { password }]] as const) {
-    for (const port of [endlessPort, httpPort, closingPort]) t.same(await test(type, { port, ...fields }), bad('unexpected', 'name', 'connect', 'login'), `${type} ${port === endlessPort ? 'endless' : 'other'}`);
+  for (const [type, fields] of [
+    ['smtp', login],
+    ['imap', { ...login, useSsl: false }],
+    ['redis', { password }],
+  ] as const) {
+    for (const port of [endlessPort, httpPort, closingPort])
+      t.same(
+        await test(type, { port, ...fields }),
+        bad('unexpected', 'name', 'connect', 'login'),
+        `${type} ${port === endlessPort ? 'endless' : 'other'}`,
+      );
   }
-  t.same(await test('imap', { port: chattyPort, ...login, useSsl: false }), bad('unexpected', 'name', 'connect', 'login'), 'untagged lines without end');
+  t.same(
+    await test('imap', { port: chattyPort, ...login, useSsl: false }),
+    bad('unexpected', 'name', 'connect', 'login'),
+    'untagged lines without end',
+  );
   t.same(await test('redis', { port: 1, password }), bad('failed', 'name'), 'no rule for the port');
 });

@@ -1,4 +1,5 @@
-// Pages: every item once, whatever happens meanwhile; a cursor is good for one list, one set of filters and one caller.
+// Pages: every item once, whatever happens meanwhile; a cursor is good for one list, one set of
+// filters and one caller.
 import t from 'tap';
 import { type Answer, startVault } from '../helpers/vault.ts';
 
@@ -7,8 +8,18 @@ await vault.team('payments', ['alice', 'adam']);
 await vault.team('sales');
 const list = '/v1/teams/payments/credentials';
 const names = Array.from({ length: 7 }, (_, n) => `key-${n}`);
-for (const name of names) await vault.call('alice', 'POST', list, { name, type: 'openai', fields: { apiKey: 'sk' }, labels: { env: 'prod' } });
-await vault.call('alice', 'POST', '/v1/teams/sales/credentials', { name: 'other', type: 'openai', fields: { apiKey: 'sk' } });
+for (const name of names)
+  await vault.call('alice', 'POST', list, {
+    name,
+    type: 'openai',
+    fields: { apiKey: 'sk' },
+    labels: { env: 'prod' },
+  });
+await vault.call('alice', 'POST', '/v1/teams/sales/credentials', {
+  name: 'other',
+  type: 'openai',
+  fields: { apiKey: 'sk' },
+});
 
 const get = (url: string, as = 'alice'): Promise<Answer> => vault.call(as, 'GET', url);
 const firstCursor = async (url: string): Promise<string> => (await get(url)).json.nextCursor;
@@ -18,7 +29,9 @@ t.test('every item once', async (test) => {
     const seen: string[] = [];
     let cursor: string | null = '';
     while (cursor !== null) {
-      const { json }: Answer = await get(`${list}?limit=${limit}${cursor === '' ? '' : `&cursor=${cursor}`}`);
+      const { json }: Answer = await get(
+        `${list}?limit=${limit}${cursor === '' ? '' : `&cursor=${cursor}`}`,
+      );
       test.ok(json.items.length <= limit);
       seen.push(...json.items.map((item: { name: string }) => item.name));
       cursor = json.nextCursor;
@@ -32,7 +45,10 @@ t.test('a cursor outlives its item', async (test) => {
   const { id } = page.json.items[2];
   await vault.call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, { 'if-match': '*' });
   const next = await get(`${list}?limit=3&cursor=${page.json.nextCursor}`);
-  test.same(next.json.items.map((item: { name: string }) => item.name), ['key-3', 'key-4', 'key-5']);
+  test.same(
+    next.json.items.map((item: { name: string }) => item.name),
+    ['key-3', 'key-4', 'key-5'],
+  );
 });
 
 t.test('a cursor of another list is refused', async (test) => {
@@ -40,9 +56,17 @@ t.test('a cursor of another list is refused', async (test) => {
   const ofAll = await firstCursor('/v1/credentials?limit=2');
   const ofMembers = await firstCursor('/v1/teams/payments/members?limit=1');
   const ofEvents = await firstCursor('/v1/teams/payments/audit-events?limit=1');
-  test.equal((await get(`${list}?limit=5&cursor=${cursor}`)).status, 200, 'of this list, with another limit');
-  const flipped = (text: string, at: number): string => `${text.slice(0, at)}${text[at] === 'A' ? 'B' : 'A'}${text.slice(at + 1)}`;
-  const key = (text: string): string => Buffer.concat([Buffer.from(cursor, 'base64url').subarray(0, 34), Buffer.from(text)]).toString('base64url');
+  test.equal(
+    (await get(`${list}?limit=5&cursor=${cursor}`)).status,
+    200,
+    'of this list, with another limit',
+  );
+  const flipped = (text: string, at: number): string =>
+    `${text.slice(0, at)}${text[at] === 'A' ? 'B' : 'A'}${text.slice(at + 1)}`;
+  const key = (text: string): string =>
+    Buffer.concat([Buffer.from(cursor, 'base64url').subarray(0, 34), Buffer.from(text)]).toString(
+      'base64url',
+    );
   for (const [what, url, as] of [
     ['another caller', `${list}?cursor=${cursor}`, 'adam'],
     ['another team', `/v1/teams/sales/credentials?cursor=${cursor}`],
@@ -65,7 +89,7 @@ t.test('a cursor of another list is refused', async (test) => {
     ['another key version', `${list}?cursor=${flipped(cursor, 1)}`],
     ['another MAC', `${list}?cursor=${flipped(cursor, 20)}`],
     ['another place', `${list}?cursor=${flipped(cursor, cursor.length - 3)}`],
-    ['a place of one\'s own', `${list}?cursor=${key('["key-5"]')}`],
+    ["a place of one's own", `${list}?cursor=${key('["key-5"]')}`],
     ['a place that is no JSON', `${list}?cursor=${key('}{')}`],
     ['zeros', `${list}?cursor=${Buffer.alloc(64).toString('base64url')}`],
   ] as [string, string, string?][]) {

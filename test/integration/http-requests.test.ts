@@ -1,5 +1,5 @@
-// URLs, methods, queries and headers of strangers: a problem document with the same headers everywhere, and nothing of what was
-// sent in it.
+// URLs, methods, queries and headers of strangers: a problem document with the same headers
+// everywhere, and nothing of what was sent in it.
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { type Answer, startVault } from '../helpers/vault.ts';
@@ -7,91 +7,282 @@ import { type Answer, startVault } from '../helpers/vault.ts';
 const marker = `marker${randomBytes(8).toString('hex')}`;
 const vault = await startVault(t);
 await vault.team('payments');
-const { json: credential } = await vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'openai-prod', type: 'openai', fields: { apiKey: 'sk-x' } });
+const { json: credential } = await vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+  name: 'openai-prod',
+  type: 'openai',
+  fields: { apiKey: 'sk-x' },
+});
 
 /** What every answer has, whatever it is. */
-function isProper(test: Pick<typeof t, 'match' | 'equal' | 'notOk'>, answer: Answer, what: string): void {
-  test.match(answer.headers, {
-    'x-request-id': /^[0-9a-f-]{36}$/, 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'cache-control': /^no-(?:store|cache)$/, 'content-security-policy': /^default-src 'none'/,
-  }, what);
+function isProper(
+  test: Pick<typeof t, 'match' | 'equal' | 'notOk'>,
+  answer: Answer,
+  what: string,
+): void {
+  test.match(
+    answer.headers,
+    {
+      'x-request-id': /^[0-9a-f-]{36}$/,
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'no-referrer',
+      'cache-control': /^no-(?:store|cache)$/,
+      'content-security-policy': /^default-src 'none'/,
+    },
+    what,
+  );
   test.notOk(answer.headers['server'] ?? answer.headers['x-powered-by'], what);
-  test.notOk(answer.text.includes(marker) || JSON.stringify(answer.headers).includes(marker), `${what}: nothing of it comes back`);
+  test.notOk(
+    answer.text.includes(marker) || JSON.stringify(answer.headers).includes(marker),
+    `${what}: nothing of it comes back`,
+  );
 }
 
-function isProblem(test: Pick<typeof t, 'match' | 'equal' | 'notOk' | 'same'>, answer: Answer, status: number, code: string, what: string): void {
+function isProblem(
+  test: Pick<typeof t, 'match' | 'equal' | 'notOk' | 'same'>,
+  answer: Answer,
+  status: number,
+  code: string,
+  what: string,
+): void {
   test.equal(answer.status, status, what);
   isProper(test, answer, what);
   test.equal(answer.headers['content-type'], 'application/problem+json', what);
   if (answer.text === '') return;
-  test.match(answer.json, { type: `urn:credential-vault:problem:${code}`, title: String, status, code, detail: String, requestId: answer.headers['x-request-id'] }, what);
-  test.same(Object.keys(answer.json).filter((member) => !['type', 'title', 'status', 'code', 'detail', 'requestId', 'errors'].includes(member)), [], what);
+  test.match(
+    answer.json,
+    {
+      type: `urn:credential-vault:problem:${code}`,
+      title: String,
+      status,
+      code,
+      detail: String,
+      requestId: answer.headers['x-request-id'],
+    },
+    what,
+  );
+  test.same(
+    Object.keys(answer.json).filter(
+      (member) =>
+        !['type', 'title', 'status', 'code', 'detail', 'requestId', 'errors'].includes(member),
+    ),
+    [],
+    what,
+  );
 }
 
 t.test('URLs that are none', async (test) => {
-  for (const url of [`/v1/teams/%zz${marker}`, `/v1/teams/%${marker}`, `/v1/teams/%c3%28${marker}`, `/v1/%`, `/v1/teams/payments/members/%ff`, `/v1/teams/${'x'.repeat(1025)}`]) {
-    for (const as of ['alice', null]) isProblem(test, await vault.call(as, 'GET', url), 400, 'invalidUrl', url.slice(0, 40));
+  for (const url of [
+    `/v1/teams/%zz${marker}`,
+    `/v1/teams/%${marker}`,
+    `/v1/teams/%c3%28${marker}`,
+    `/v1/%`,
+    `/v1/teams/payments/members/%ff`,
+    `/v1/teams/${'x'.repeat(1025)}`,
+  ]) {
+    for (const as of ['alice', null])
+      isProblem(test, await vault.call(as, 'GET', url), 400, 'invalidUrl', url.slice(0, 40));
   }
 });
 
 t.test('URLs of nothing', async (test) => {
-  for (const url of ['/', `/${marker}`, '/v1', '/v2/teams', '/V1/teams', '/v1//teams', `/v1/teams/payments/${marker}`, '/v1/teams/payments/credentials/', '/v1/teams;x=1', '/.env', '/docs/../package.json',
-    '/docs/..%2f..%2fpackage.json', '/docs/%2e%2e/package.json', '/v1/reveal', '/metrics', `/v1/credentials/${credential.id}/secret`]) {
-    for (const as of ['alice', null]) isProblem(test, await vault.call(as, 'GET', url), 404, 'notFound', url);
+  for (const url of [
+    '/',
+    `/${marker}`,
+    '/v1',
+    '/v2/teams',
+    '/V1/teams',
+    '/v1//teams',
+    `/v1/teams/payments/${marker}`,
+    '/v1/teams/payments/credentials/',
+    '/v1/teams;x=1',
+    '/.env',
+    '/docs/../package.json',
+    '/docs/..%2f..%2fpackage.json',
+    '/docs/%2e%2e/package.json',
+    '/v1/reveal',
+    '/metrics',
+    `/v1/credentials/${credential.id}/secret`,
+  ]) {
+    for (const as of ['alice', null])
+      isProblem(test, await vault.call(as, 'GET', url), 404, 'notFound', url);
   }
 });
 
 t.test('methods of nothing', async (test) => {
-  for (const method of ['HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH', 'TRACE', 'QUERY', 'PROPFIND', 'COPY', 'LOCK', 'MKCOL', 'SEARCH']) {
-    for (const url of ['/v1/credentials', '/healthz', '/nothing']) isProblem(test, await vault.call('alice', method, url), 404, 'notFound', `${method} ${url}`);
+  for (const method of [
+    'HEAD',
+    'OPTIONS',
+    'PUT',
+    'DELETE',
+    'PATCH',
+    'TRACE',
+    'QUERY',
+    'PROPFIND',
+    'COPY',
+    'LOCK',
+    'MKCOL',
+    'SEARCH',
+  ]) {
+    for (const url of ['/v1/credentials', '/healthz', '/nothing'])
+      isProblem(test, await vault.call('alice', method, url), 404, 'notFound', `${method} ${url}`);
   }
-  isProblem(test, await vault.call('alice', 'POST', '/nothing', `{"x":"${marker}"`), 404, 'notFound', 'a body for nothing is not looked at');
+  isProblem(
+    test,
+    await vault.call('alice', 'POST', '/nothing', `{"x":"${marker}"`),
+    404,
+    'notFound',
+    'a body for nothing is not looked at',
+  );
 });
 
 t.test('path parameters that nothing can have', async (test) => {
-  for (const key of ['%00', `${marker}%00`, '%2e%2e', '..%2fpayments', 'payments%2f..', 'PAYMENTS', 'payments%20', '%F0%9F%98%80', `'or'1'='1`, '__proto__', 'constructor', '%ef%bb%bfpayments', 'payments%e2%80%8b', 'x'.repeat(1000)]) {
-    isProblem(test, await vault.call('alice', 'GET', `/v1/teams/${key}`), 404, 'notFound', key.slice(0, 30));
-    isProblem(test, await vault.call('alice', 'GET', `/v1/credentials/${key}`), 404, 'notFound', key.slice(0, 30));
+  for (const key of [
+    '%00',
+    `${marker}%00`,
+    '%2e%2e',
+    '..%2fpayments',
+    'payments%2f..',
+    'PAYMENTS',
+    'payments%20',
+    '%F0%9F%98%80',
+    `'or'1'='1`,
+    '__proto__',
+    'constructor',
+    '%ef%bb%bfpayments',
+    'payments%e2%80%8b',
+    'x'.repeat(1000),
+  ]) {
+    isProblem(
+      test,
+      await vault.call('alice', 'GET', `/v1/teams/${key}`),
+      404,
+      'notFound',
+      key.slice(0, 30),
+    );
+    isProblem(
+      test,
+      await vault.call('alice', 'GET', `/v1/credentials/${key}`),
+      404,
+      'notFound',
+      key.slice(0, 30),
+    );
   }
-  for (const id of [credential.id.toUpperCase(), `${credential.id} `, `{${credential.id}}`, credential.id.replaceAll('-', ''), credential.id.slice(0, -1), `${credential.id}0`]) {
-    isProblem(test, await vault.call('alice', 'GET', `/v1/credentials/${encodeURIComponent(id)}`), 404, 'notFound', `another spelling of an id: ${id}`);
+  for (const id of [
+    credential.id.toUpperCase(),
+    `${credential.id} `,
+    `{${credential.id}}`,
+    credential.id.replaceAll('-', ''),
+    credential.id.slice(0, -1),
+    `${credential.id}0`,
+  ]) {
+    isProblem(
+      test,
+      await vault.call('alice', 'GET', `/v1/credentials/${encodeURIComponent(id)}`),
+      404,
+      'notFound',
+      `another spelling of an id: ${id}`,
+    );
   }
   for (const subject of ['%00', '%20', 'a%0d%0ab', '%c3%a4', 'x'.repeat(256)]) {
-    const answer = await vault.call('alice', 'PUT', `/v1/teams/payments/members/${subject}`, { role: 'viewer' }, { 'if-match': '*' });
+    const answer = await vault.call(
+      'alice',
+      'PUT',
+      `/v1/teams/payments/members/${subject}`,
+      { role: 'viewer' },
+      { 'if-match': '*' },
+    );
     isProblem(test, answer, 400, 'invalidRequest', `a member called ${subject.slice(0, 20)}`);
     test.match(answer.json.errors, [{ pointer: '/params/subject' }]);
   }
-  const slash = await vault.call('alice', 'PUT', '/v1/teams/payments/members/a%2Fb%3Fc%25', { role: 'viewer' });
-  test.match(slash, { status: 200, json: { subject: 'a/b?c%' } }, 'a subject with a slash is a subject');
-  test.equal((await vault.call('alice', 'DELETE', '/v1/teams/payments/members/a%2Fb%3Fc%25', undefined, { 'if-match': '*' })).status, 204);
+  const slash = await vault.call('alice', 'PUT', '/v1/teams/payments/members/a%2Fb%3Fc%25', {
+    role: 'viewer',
+  });
+  test.match(
+    slash,
+    { status: 200, json: { subject: 'a/b?c%' } },
+    'a subject with a slash is a subject',
+  );
+  test.equal(
+    (
+      await vault.call('alice', 'DELETE', '/v1/teams/payments/members/a%2Fb%3Fc%25', undefined, {
+        'if-match': '*',
+      })
+    ).status,
+    204,
+  );
 });
 
 t.test('queries', async (test) => {
   const list = '/v1/teams/payments/credentials';
   const wrong: [string, string, string][] = [
-    [`${list}?x=${marker}`, '/query/x', 'unknownField'], [`${list}?includeSecrets=true`, '/query/includeSecrets', 'unknownField'], [`/v1/credentials/${credential.id}?reveal=true`, '/query/reveal', 'unknownField'],
-    [`/v1/whoami?${marker}%20=1`, '/query', 'unknownField'], ['/v1/teams/payments?__proto__=1', '/query/__proto__', 'unknownField'], ['/v1/credential-types?limit=1', '/query/limit', 'unknownField'],
-    [`${list}?limit=0`, '/query/limit', 'pattern'], [`${list}?limit=-1`, '/query/limit', 'pattern'], [`${list}?limit=`, '/query/limit', 'pattern'], [`${list}?limit=1e2`, '/query/limit', 'pattern'], [`${list}?limit=201`, '/query/limit', 'max:200'],
-    [`${list}?limit=${marker}`, '/query/limit', 'pattern'], [`${list}?limit=1&limit=2`, '/query/limit', 'type:string'], [`${list}?type=${marker}`, '/query/type', 'enum'], [`${list}?type=openai&type=smtp`, '/query/type', 'enum'],
-    [`${list}?cursor=${marker}!`, '/query/cursor', 'pattern'], [`${list}?cursor=${'A'.repeat(1025)}`, '/query/cursor', 'max:1024'], [`${list}?deleted=yes`, '/query/deleted', 'enum'],
-    [`${list}?label=${marker}`, '/query/label', 'pattern'], [`${list}?namePrefix=%00`, '/query/namePrefix', 'pattern'], [`${list}?problem=${marker}`, '/query/problem', 'enum'],
+    [`${list}?x=${marker}`, '/query/x', 'unknownField'],
+    [`${list}?includeSecrets=true`, '/query/includeSecrets', 'unknownField'],
+    [`/v1/credentials/${credential.id}?reveal=true`, '/query/reveal', 'unknownField'],
+    [`/v1/whoami?${marker}%20=1`, '/query', 'unknownField'],
+    ['/v1/teams/payments?__proto__=1', '/query/__proto__', 'unknownField'],
+    ['/v1/credential-types?limit=1', '/query/limit', 'unknownField'],
+    [`${list}?limit=0`, '/query/limit', 'pattern'],
+    [`${list}?limit=-1`, '/query/limit', 'pattern'],
+    [`${list}?limit=`, '/query/limit', 'pattern'],
+    [`${list}?limit=1e2`, '/query/limit', 'pattern'],
+    [`${list}?limit=201`, '/query/limit', 'max:200'],
+    [`${list}?limit=${marker}`, '/query/limit', 'pattern'],
+    [`${list}?limit=1&limit=2`, '/query/limit', 'type:string'],
+    [`${list}?type=${marker}`, '/query/type', 'enum'],
+    [`${list}?type=openai&type=smtp`, '/query/type', 'enum'],
+    [`${list}?cursor=${marker}!`, '/query/cursor', 'pattern'],
+    [`${list}?cursor=${'A'.repeat(1025)}`, '/query/cursor', 'max:1024'],
+    [`${list}?deleted=yes`, '/query/deleted', 'enum'],
+    [`${list}?label=${marker}`, '/query/label', 'pattern'],
+    [`${list}?namePrefix=%00`, '/query/namePrefix', 'pattern'],
+    [`${list}?problem=${marker}`, '/query/problem', 'enum'],
   ];
   for (const [url, pointer, rule] of wrong) {
     const answer = await vault.call('alice', 'GET', url);
     isProblem(test, answer, 400, 'invalidRequest', url);
     test.same(answer.json.errors, [{ pointer, rule }], url);
   }
-  test.equal((await vault.call('alice', 'GET', `${list}?limit=200&label=a:b&label=c:d`)).status, 200, 'a member that may be repeated is');
+  test.equal(
+    (await vault.call('alice', 'GET', `${list}?limit=200&label=a:b&label=c:d`)).status,
+    200,
+    'a member that may be repeated is',
+  );
   test.equal((await vault.call('alice', 'GET', `${list}?`)).status, 200, 'an empty query is none');
-  test.equal((await vault.call(null, 'GET', '/healthz?probe=1')).status, 400, 'the probes take none either');
+  test.equal(
+    (await vault.call(null, 'GET', '/healthz?probe=1')).status,
+    400,
+    'the probes take none either',
+  );
 });
 
 t.test('headers', async (test) => {
-  const asked = await vault.call('alice', 'GET', '/v1/whoami', undefined, { 'x-request-id': marker, 'request-id': marker, 'x-correlation-id': marker, traceparent: marker, 'x-forwarded-for': marker, forwarded: `for=${marker}`, origin: `https://${marker}.test` });
+  const asked = await vault.call('alice', 'GET', '/v1/whoami', undefined, {
+    'x-request-id': marker,
+    'request-id': marker,
+    'x-correlation-id': marker,
+    traceparent: marker,
+    'x-forwarded-for': marker,
+    forwarded: `for=${marker}`,
+    origin: `https://${marker}.test`,
+  });
   test.equal(asked.status, 200);
-  isProper(test, asked, 'a request\'s id is ours');
-  for (const name of Object.keys(asked.headers)) test.notMatch(name, /^access-control/, 'no page of another origin reads the vault');
-  isProblem(test, await vault.call('alice', 'OPTIONS', '/v1/whoami', undefined, { origin: 'https://x.test', 'access-control-request-method': 'GET' }), 404, 'notFound', 'a preflight');
-  const overridden = await vault.call('alice', 'POST', '/v1/whoami', undefined, { 'x-http-method-override': 'GET', 'x-method-override': 'GET' });
+  isProper(test, asked, "a request's id is ours");
+  for (const name of Object.keys(asked.headers))
+    test.notMatch(name, /^access-control/, 'no page of another origin reads the vault');
+  isProblem(
+    test,
+    await vault.call('alice', 'OPTIONS', '/v1/whoami', undefined, {
+      origin: 'https://x.test',
+      'access-control-request-method': 'GET',
+    }),
+    404,
+    'notFound',
+    'a preflight',
+  );
+  const overridden = await vault.call('alice', 'POST', '/v1/whoami', undefined, {
+    'x-http-method-override': 'GET',
+    'x-method-override': 'GET',
+  });
   isProblem(test, overridden, 404, 'notFound', 'a method is what the request line says');
   const first = (await vault.call('alice', 'GET', '/v1/whoami')).headers['x-request-id'];
   test.not((await vault.call('alice', 'GET', '/v1/whoami')).headers['x-request-id'], first);
@@ -99,28 +290,71 @@ t.test('headers', async (test) => {
 
 t.test('If-Match in all its forms', async (test) => {
   const url = `/v1/credentials/${credential.id}`;
-  const patch = (ifMatch: string | undefined): Promise<Answer> => vault.call('alice', 'PATCH', url, { description: marker.slice(0, 5) }, ifMatch === undefined ? {} : { 'if-match': ifMatch });
-  for (const ifMatch of [undefined, '', ' ']) isProblem(test, await patch(ifMatch), 428, 'preconditionRequired', JSON.stringify(ifMatch));
-  for (const ifMatch of ['"2"', '"0"', '"01"', '"1.0"', '"99999999999"', 'W/"1"', `"${marker}"`, '"2", "3"', '""', '"-1"', '"1 "'.replace(' ', '\u00e9')]) isProblem(test, await patch(ifMatch), 412, 'preconditionFailed', ifMatch);
+  const patch = (ifMatch: string | undefined): Promise<Answer> =>
+    vault.call(
+      'alice',
+      'PATCH',
+      url,
+      { description: marker.slice(0, 5) },
+      ifMatch === undefined ? {} : { 'if-match': ifMatch },
+    );
+  for (const ifMatch of [undefined, '', ' '])
+    isProblem(test, await patch(ifMatch), 428, 'preconditionRequired', JSON.stringify(ifMatch));
+  for (const ifMatch of [
+    '"2"',
+    '"0"',
+    '"01"',
+    '"1.0"',
+    '"99999999999"',
+    'W/"1"',
+    `"${marker}"`,
+    '"2", "3"',
+    '""',
+    '"-1"',
+    '"1 "'.replace(' ', '\u00e9'),
+  ])
+    isProblem(test, await patch(ifMatch), 412, 'preconditionFailed', ifMatch);
   for (const ifMatch of ['1', marker, '"1', '1"', '"1" "2"', '**', '*, "1"', "'1'", 'w/"1"']) {
     const answer = await patch(ifMatch);
     isProblem(test, answer, 400, 'invalidRequest', ifMatch);
     test.same(answer.json.errors, [{ pointer: '/headers/If-Match', rule: 'etag' }]);
   }
   const read = await vault.call('alice', 'GET', url);
-  test.match([read.json.revision, read.json.description, read.headers['etag']], [1, null, '"1"'], 'none of them changed anything');
+  test.match(
+    [read.json.revision, read.json.description, read.headers['etag']],
+    [1, null, '"1"'],
+    'none of them changed anything',
+  );
   test.match(await patch('"1"'), { status: 200, headers: { etag: '"2"' } });
   test.match(await patch(' * '), { status: 200 }, 'whatever it is');
 });
 
 t.test('what is refused before a body is read', async (test) => {
   const broken = `{"x":"${marker}"`;
-  isProblem(test, await vault.call(null, 'POST', '/v1/teams/payments/credentials', broken), 401, 'unauthenticated', 'a stranger learns nothing of his body');
-  isProblem(test, await vault.call('mallory', 'POST', '/v1/teams/payments/credentials', broken), 404, 'notFound', 'nor does somebody of another team');
+  isProblem(
+    test,
+    await vault.call(null, 'POST', '/v1/teams/payments/credentials', broken),
+    401,
+    'unauthenticated',
+    'a stranger learns nothing of his body',
+  );
+  isProblem(
+    test,
+    await vault.call('mallory', 'POST', '/v1/teams/payments/credentials', broken),
+    404,
+    'notFound',
+    'nor does somebody of another team',
+  );
 });
 
 t.test('the documentation is served with a policy of its own', async (test) => {
-  for (const url of ['/docs', '/docs/start.js', '/docs/swagger-ui.css', '/docs/swagger-ui-bundle.js', '/openapi.json']) {
+  for (const url of [
+    '/docs',
+    '/docs/start.js',
+    '/docs/swagger-ui.css',
+    '/docs/swagger-ui-bundle.js',
+    '/openapi.json',
+  ]) {
     const answer = await vault.call(null, 'GET', url);
     test.equal(answer.status, 200, url);
     isProper(test, answer, url);

@@ -1,4 +1,5 @@
-// Use counts: nothing is lost while the database is away, replicas do not lock each other up, and a purged credential is passed over.
+// Use counts: nothing is lost while the database is away, replicas do not lock each other up, and a
+// purged credential is passed over.
 import { sql } from 'kysely';
 import { test } from 'tap';
 import { openDatabase } from '../../src/db/client.ts';
@@ -12,8 +13,23 @@ test('use counts', async (t) => {
   const { db } = vault;
   const ids = (await addCredentials(vault, await makeTeam(vault, 'payments'), 50)).sort();
   const errors: Error[] = [];
-  const counter = (): UsageCounter => new UsageCounter({ db, now: Date.now, onError: (error) => { errors.push(error); } });
-  const counts = async (): Promise<number[]> => (await db.selectFrom('credential_usage').select('use_count').where('use_count', '>', 0).orderBy('credential_id').execute()).map((row) => row.use_count);
+  const counter = (): UsageCounter =>
+    new UsageCounter({
+      db,
+      now: Date.now,
+      onError: (error) => {
+        errors.push(error);
+      },
+    });
+  const counts = async (): Promise<number[]> =>
+    (
+      await db
+        .selectFrom('credential_usage')
+        .select('use_count')
+        .where('use_count', '>', 0)
+        .orderBy('credential_id')
+        .execute()
+    ).map((row) => row.use_count);
 
   await t.test('are written every second, and at the stop', async (t) => {
     const running = counter();
@@ -27,17 +43,38 @@ test('use counts', async (t) => {
   });
 
   await t.test('of several replicas add up, in whatever order they came', async (t) => {
-    // A large table is joined row by row, in the order of what was counted; a small one would hide that.
-    for (const way of ['enable_hashjoin', 'enable_mergejoin']) await sql.raw(`alter database ${new URL(vault.url).pathname.slice(1)} set ${way} = off`).execute(db);
-    const { db: large, close } = openDatabase({ url: vault.url, onError: (error) => { errors.push(error); } });
+    // A large table is joined row by row, in the order of what was counted; a small one would hide
+    // that.
+    for (const way of ['enable_hashjoin', 'enable_mergejoin'])
+      await sql
+        .raw(`alter database ${new URL(vault.url).pathname.slice(1)} set ${way} = off`)
+        .execute(db);
+    const { db: large, close } = openDatabase({
+      url: vault.url,
+      onError: (error) => {
+        errors.push(error);
+      },
+    });
     t.teardown(close);
-    const replicas = Array.from({ length: 4 }, () => new UsageCounter({ db: large, now: Date.now, onError: (error) => { errors.push(error); } }));
-    await Promise.all(replicas.map(async (replica, index) => {
-      for (let round = 0; round < 20; round += 1) {
-        for (const id of index % 2 === 0 ? ids : [...ids].reverse()) replica.count(id);
-        await replica.flush();
-      }
-    }));
+    const replicas = Array.from(
+      { length: 4 },
+      () =>
+        new UsageCounter({
+          db: large,
+          now: Date.now,
+          onError: (error) => {
+            errors.push(error);
+          },
+        }),
+    );
+    await Promise.all(
+      replicas.map(async (replica, index) => {
+        for (let round = 0; round < 20; round += 1) {
+          for (const id of index % 2 === 0 ? ids : [...ids].reverse()) replica.count(id);
+          await replica.flush();
+        }
+      }),
+    );
     t.strictSame(await counts(), [83, ...Array.from({ length: 49 }, () => 80)]);
     t.strictSame(errors, []);
   });

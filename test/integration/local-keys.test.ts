@@ -1,4 +1,13 @@
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -60,7 +69,12 @@ console.log(JSON.stringify(localKeys(process.argv[1])))`;
   const programs = Array.from({ length: 6 }, () => runModule(t, program, [folder, go]));
   for (const { printed } of programs) await printed(/ready/);
   writeFileSync(go, '');
-  const outputs = await Promise.all(programs.map(async ({ ended, output }) => { await ended; return output().replace('ready', ''); }));
+  const outputs = await Promise.all(
+    programs.map(async ({ ended, output }) => {
+      await ended;
+      return output().replace('ready', '');
+    }),
+  );
   t.equal(new Set(outputs).size, 1);
   t.same(JSON.parse(outputs[0]!), localKeys(folder));
 });

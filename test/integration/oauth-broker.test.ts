@@ -1,11 +1,15 @@
-// Calls through the broker with a credential whose tokens are held: the token of now, another one when the upstream refuses it, and
-// nothing of either in what comes back.
+// Calls through the broker with a credential whose tokens are held: the token of now, another one
+// when the upstream refuses it, and nothing of either in what comes back.
 import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import { parseAllowRules } from '../../src/egress/allow.ts';
 import { Egress } from '../../src/egress/index.ts';
-import { clientSecret, platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';
+import {
+  clientSecret,
+  platformPage,
+  startAuthorizationServer,
+} from '../helpers/authorization-server.ts';
 import { askTicket, callBroker, type BrokerAnswer } from '../helpers/broker.ts';
 import { tlsUpstream } from '../helpers/egress.ts';
 import { demand } from '../helpers/leases.ts';
@@ -17,16 +21,25 @@ const hour = 3_600_000;
 /** The standard port of a host lies at another one here: nobody needs to be root. */
 class Moved extends Egress {
   readonly to: Readonly<Record<string, number>>;
-  constructor(parts: ConstructorParameters<typeof Egress>[0], to: Readonly<Record<string, number>>) {
+  constructor(
+    parts: ConstructorParameters<typeof Egress>[0],
+    to: Readonly<Record<string, number>>,
+  ) {
     super(parts);
     this.to = to;
   }
-  override dispatcher(origin: Parameters<Egress['dispatcher']>[0], team: string): ReturnType<Egress['dispatcher']> {
+  override dispatcher(
+    origin: Parameters<Egress['dispatcher']>[0],
+    team: string,
+  ): ReturnType<Egress['dispatcher']> {
     return super.dispatcher({ ...origin, port: this.to[origin.host] ?? origin.port }, team);
   }
 }
 
-/** A vault whose broker listens, a provider, an API that both are for, and a ticket for a credential that is not connected yet. */
+/**
+ * A vault whose broker listens, a provider, an API that both are for, and a ticket for a credential
+ * that is not connected yet.
+ */
 async function setStage(t: Test, ttlSeconds: number) {
   const server = await startAuthorizationServer(t, { ttlSeconds });
   const refused = new Set<string>();
@@ -35,22 +48,47 @@ async function setStage(t: Test, ttlSeconds: number) {
     const token = String(request.headers.authorization).replace(/^Bearer /, '');
     seen.push({ token, method: request.method ?? '', headers: request.headers });
     request.resume();
-    response.writeHead(refused.has(token) ? 401 : 200, { 'content-type': 'application/json' }).end(JSON.stringify({ echo: request.headers }));
+    response
+      .writeHead(refused.has(token) ? 401 : 200, { 'content-type': 'application/json' })
+      .end(JSON.stringify({ echo: request.headers }));
   });
   const hosts = [api, server.upstream];
-  const egress = new Moved({
-    allow: parseAllowRules(hosts.map(({ host, port }) => `${host}:${port}=127.0.0.0/8`).join(',')), own: () => [], ca: hosts.map(({ certificate }) => certificate).join(''),
-    resolve: async (name) => (hosts.some(({ host }) => host === name) ? ['127.0.0.1'] : []),
-  }, { 'api.test': api.port });
+  const egress = new Moved(
+    {
+      allow: parseAllowRules(
+        hosts.map(({ host, port }) => `${host}:${port}=127.0.0.0/8`).join(','),
+      ),
+      own: () => [],
+      ca: hosts.map(({ certificate }) => certificate).join(''),
+      resolve: async (name) => (hosts.some(({ host }) => host === name) ? ['127.0.0.1'] : []),
+    },
+    { 'api.test': api.port },
+  );
   t.teardown(() => egress.close());
   let url = '';
-  const stage = await oauthStage(t, server, { egress, oauthRedirectUri: platformPage, brokerUrl: () => url });
+  const stage = await oauthStage(t, server, {
+    egress,
+    oauthRedirectUri: platformPage,
+    brokerUrl: () => url,
+  });
   const { vault } = stage;
   url = await vault.broker.listen({ host: '127.0.0.1', port: 0 });
   const { port } = vault.broker.server.address() as AddressInfo;
-  const { id } = await storeOAuth(stage, 'sheets', {}, { policy: { delivery: ['broker'], allowedHosts: ['api.test'] } });
+  const { id } = await storeOAuth(
+    stage,
+    'sheets',
+    {},
+    { policy: { delivery: ['broker'], allowedHosts: ['api.test'] } },
+  );
   const ticket = await demand(askTicket(vault, 'n8n', { id }, { ttlSeconds: 3600 }), 201);
-  const call = (method = 'GET', body?: string): Promise<BrokerAnswer> => callBroker(port, method, `/broker/${ticket.id}/v1/values`, { authorization: `Bearer ${ticket.ticket}` }, body);
+  const call = (method = 'GET', body?: string): Promise<BrokerAnswer> =>
+    callBroker(
+      port,
+      method,
+      `/broker/${ticket.id}/v1/values`,
+      { authorization: `Bearer ${ticket.ticket}` },
+      body,
+    );
   const latest = (): string => server.given.accessTokens.at(-1)!;
 
   return { server, refused, seen, stage, vault, id, port, ticket, call, latest };
@@ -63,17 +101,32 @@ t.test('the broker puts the held token in, and another one when it is refused', 
   const first = await call();
   t.equal(first.status, 200, first.text);
   t.equal(seen.at(-1)?.token, latest());
-  for (const secret of [latest(), server.given.refreshTokens[0]!, clientSecret]) t.notOk(JSON.stringify(first.headers).includes(secret) || first.text.includes(secret), 'an echo shows none of it');
-  t.notOk(JSON.stringify(seen).includes(clientSecret) || JSON.stringify(seen).includes(server.given.refreshTokens[0]!), 'the upstream gets the access token and nothing else');
+  for (const secret of [latest(), server.given.refreshTokens[0]!, clientSecret])
+    t.notOk(
+      JSON.stringify(first.headers).includes(secret) || first.text.includes(secret),
+      'an echo shows none of it',
+    );
+  t.notOk(
+    JSON.stringify(seen).includes(clientSecret) ||
+      JSON.stringify(seen).includes(server.given.refreshTokens[0]!),
+    'the upstream gets the access token and nothing else',
+  );
 
   refused.add(latest());
   t.equal((await call()).status, 401, 'a token that has just been got is not made new for a 401');
   t.equal(server.asked['refresh_token'], undefined);
   vault.clock.ms += 60_000;
   const again = await Promise.all(Array.from({ length: 10 }, () => call()));
-  t.same(again.map(({ status }) => status), Array(10).fill(200), 'refused, made new, and sent again');
+  t.same(
+    again.map(({ status }) => status),
+    Array(10).fill(200),
+    'refused, made new, and sent again',
+  );
   t.equal(server.asked['refresh_token'], 1, 'once for all of them');
-  t.notOk(again.some(({ text }) => server.given.accessTokens.some((token) => text.includes(token))), 'neither the new one nor the old one comes back');
+  t.notOk(
+    again.some(({ text }) => server.given.accessTokens.some((token) => text.includes(token))),
+    'neither the new one nor the old one comes back',
+  );
 
   refused.add(latest());
   vault.clock.ms += 60_000;
@@ -81,29 +134,52 @@ t.test('the broker puts the held token in, and another one when it is refused', 
   t.equal((await call('POST', '{}')).status, 401, 'what may not be sent twice is not');
   t.equal(seen.length, posts + 1);
   await until(() => server.asked['refresh_token'] === 2);
-  await until(async () => (await vault.db.selectFrom('oauth_token').select('sequence').executeTakeFirstOrThrow()).sequence === 3);
+  await until(
+    async () =>
+      (await vault.db.selectFrom('oauth_token').select('sequence').executeTakeFirstOrThrow())
+        .sequence === 3,
+  );
   t.equal((await call('POST', '{}')).status, 200, 'but the next call has another token');
 
   await server.revoke();
   vault.clock.ms += 50 * 60_000;
   refused.add(latest());
-  t.equal((await call()).status, 401, 'where none is to be had, the upstream\'s answer is the answer');
-  t.match((await vault.call('alice', 'GET', `/v1/credentials/${id}/oauth`)).json, { state: 'refreshFailed', reason: 'invalid_grant' });
+  t.equal(
+    (await call()).status,
+    401,
+    "where none is to be had, the upstream's answer is the answer",
+  );
+  t.match((await vault.call('alice', 'GET', `/v1/credentials/${id}/oauth`)).json, {
+    state: 'refreshFailed',
+    reason: 'invalid_grant',
+  });
   vault.clock.ms += hour;
   const other = await demand(askTicket(vault, 'n8n', { id }), 201);
-  t.match((await callBroker(port, 'GET', `/broker/${other.id}/v1/values`, { authorization: `Bearer ${other.ticket}` })).json, { code: 'brokerRefused', errors: [{ rule: 'refreshFailed' }] });
+  t.match(
+    (
+      await callBroker(port, 'GET', `/broker/${other.id}/v1/values`, {
+        authorization: `Bearer ${other.ticket}`,
+      })
+    ).json,
+    { code: 'brokerRefused', errors: [{ rule: 'refreshFailed' }] },
+  );
 });
 
-t.test('what is taken away while the provider is asked counts before the call goes out', async (t) => {
-  const { server, seen, stage, vault, id, call, latest } = await setStage(t, 120);
-  await connect(stage, id);
-  t.equal((await call()).status, 200);
-  vault.clock.ms += 90_000;
-  t.equal((await call()).status, 200, 'made new on the way');
-  t.equal(seen.at(-1)?.token, latest());
-  vault.clock.ms += 180_000;
-  const before = seen.length;
-  server.behaviour.onToken = async () => { await demand(vault.call('alice', 'POST', `/v1/credentials/${id}/disable`), 200); };
-  t.match((await call()).json, { code: 'brokerRefused', errors: [{ rule: 'disabled' }] });
-  t.equal(seen.length, before, 'nothing went out');
-});
+t.test(
+  'what is taken away while the provider is asked counts before the call goes out',
+  async (t) => {
+    const { server, seen, stage, vault, id, call, latest } = await setStage(t, 120);
+    await connect(stage, id);
+    t.equal((await call()).status, 200);
+    vault.clock.ms += 90_000;
+    t.equal((await call()).status, 200, 'made new on the way');
+    t.equal(seen.at(-1)?.token, latest());
+    vault.clock.ms += 180_000;
+    const before = seen.length;
+    server.behaviour.onToken = async () => {
+      await demand(vault.call('alice', 'POST', `/v1/credentials/${id}/disable`), 200);
+    };
+    t.match((await call()).json, { code: 'brokerRefused', errors: [{ rule: 'disabled' }] });
+    t.equal(seen.length, before, 'nothing went out');
+  },
+);

@@ -1,4 +1,5 @@
-// How a batch finds its tokens: by the index of their key, whatever the planner believes of the table.
+// How a batch finds its tokens: by the index of their key, whatever the planner believes of the
+// table.
 import { type CompiledQuery, sql } from 'kysely';
 import t from 'tap';
 import type { Executor, Trx } from '../../src/db/client.ts';
@@ -11,10 +12,16 @@ async function planOf(trx: Trx, run: (recorder: Trx) => Promise<unknown>): Promi
   let sent: CompiledQuery | undefined;
   const recorder = {
     getExecutor: () => trx.getExecutor(),
-    executeQuery: async (query: CompiledQuery) => { sent ??= query; return { rows: [] }; },
+    executeQuery: async (query: CompiledQuery) => {
+      sent ??= query;
+      return { rows: [] };
+    },
   } as unknown as Trx;
   await run(recorder);
-  const lines = await (trx as Executor).executeQuery<Record<string, string>>({ ...sent!, sql: `explain ${sent!.sql}` });
+  const lines = await (trx as Executor).executeQuery<Record<string, string>>({
+    ...sent!,
+    sql: `explain ${sent!.sql}`,
+  });
   return lines.rows.map((line) => Object.values(line)[0]).join('\n');
 }
 
@@ -27,9 +34,19 @@ t.test('a batch walks the tokens of its key, not those of every team', async (t)
   const look = async (known: string): Promise<void> => {
     const plan = await vault.db.transaction().execute(async (trx) => {
       await planByIndex(trx);
-      return planOf(trx, (recorder) => movers.credential_version.hold(recorder, rotation!, { limit: 400, passOver: [], after: undefined }));
+      return planOf(trx, (recorder) =>
+        movers.credential_version.hold(recorder, rotation!, {
+          limit: 400,
+          passOver: [],
+          after: undefined,
+        }),
+      );
     });
-    t.match(plan, /Index Scan using credential_version_data_key on credential_version/, `the planner knows ${known}`);
+    t.match(
+      plan,
+      /Index Scan using credential_version_data_key on credential_version/,
+      `the planner knows ${known}`,
+    );
     t.notMatch(plan, /credential_version_pkey|Seq Scan|Sort/);
   };
   await look('nothing');

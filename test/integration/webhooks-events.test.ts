@@ -1,4 +1,5 @@
-// What webhooks are told of: each kind once, written where it happens, found by time, and within bounds.
+// What webhooks are told of: each kind once, written where it happens, found by time, and within
+// bounds.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
@@ -21,40 +22,69 @@ t.setTimeout(120_000);
 const any = { 'if-match': '*' };
 const day = 86_400_000;
 
-async function setStage(t: Tap, { isStarted = true }: { isStarted?: boolean } = {}): Promise<{ vault: TestVault; receiver: Receiver; id: string; lookout: Lookout }> {
+async function setStage(
+  t: Tap,
+  { isStarted = true }: { isStarted?: boolean } = {},
+): Promise<{ vault: TestVault; receiver: Receiver; id: string; lookout: Lookout }> {
   const receiver = await startReceiver(t);
   const vault = await startVault(t, { egress: egressTo(t, [receiver]) });
   await vault.team('payments');
   const id = await subscribe(vault, receiver, eventTypes);
   if (isStarted) vault.start();
   const now = (): number => Date.now() + vault.clock.ms;
-  const lookout = new Lookout({ db: vault.db, now, outbox: new Outbox({ keyring: vault.keyring, now }), onError: (error) => { throw error; } });
+  const lookout = new Lookout({
+    db: vault.db,
+    now,
+    outbox: new Outbox({ keyring: vault.keyring, now }),
+    onError: (error) => {
+      throw error;
+    },
+  });
   return { vault, receiver, id, lookout };
 }
-const arrived = (receiver: Receiver, type: string, count = 1): Promise<any[]> => until(() => {
-  const found = receiver.received.filter(({ message }) => message?.type === type);
-  for (const { message } of found) checkShape(message);
-  return found.length >= count ? found.map(({ message }) => message) : undefined;
-});
+const arrived = (receiver: Receiver, type: string, count = 1): Promise<any[]> =>
+  until(() => {
+    const found = receiver.received.filter(({ message }) => message?.type === type);
+    for (const { message } of found) checkShape(message);
+    return found.length >= count ? found.map(({ message }) => message) : undefined;
+  });
 const waiting = async (vault: TestVault, type: string): Promise<any[]> => {
-  const { rows } = await sql<{ data: any; at: Date; state: string; subject_id: string }>`select data, at, state, subject_id from notification where type = ${type} order by id`.execute(vault.db);
-  for (const { data, at } of rows.filter(({ data }) => Object.keys(data as object).length > 0)) checkShape({ type, timestamp: at.toISOString(), data });
+  const { rows } = await sql<{
+    data: any;
+    at: Date;
+    state: string;
+    subject_id: string;
+  }>`select data, at, state, subject_id from notification where type = ${type} order by id`.execute(
+    vault.db,
+  );
+  for (const { data, at } of rows.filter(({ data }) => Object.keys(data as object).length > 0))
+    checkShape({ type, timestamp: at.toISOString(), data });
   return rows;
 };
 
-const document = parse(readFileSync(join(import.meta.dirname, '../../openapi.yaml'), 'utf8')) as Record<string, any>;
+const document = parse(
+  readFileSync(join(import.meta.dirname, '../../openapi.yaml'), 'utf8'),
+) as Record<string, any>;
 /** Throws unless the message has the shape that openapi.yaml gives its type. */
 function checkShape(message: { type: string; timestamp?: string; data?: unknown }): void {
-  const schema = document['webhooks'][message.type]?.post.requestBody.content['application/json'].schema;
-  if (schema === undefined || !takes(schema, message, document)) throw new Error(`not as openapi.yaml says: ${JSON.stringify(message)}`);
+  const schema =
+    document['webhooks'][message.type]?.post.requestBody.content['application/json'].schema;
+  if (schema === undefined || !takes(schema, message, document))
+    throw new Error(`not as openapi.yaml says: ${JSON.stringify(message)}`);
 }
 
 t.test('openapi.yaml has every message that is sent, and no other', (t) => {
-  t.same(Object.keys(document['webhooks'] as object).sort(), [...eventTypes, 'webhook.test'].sort());
+  t.same(
+    Object.keys(document['webhooks'] as object).sort(),
+    [...eventTypes, 'webhook.test'].sort(),
+  );
   for (const [type, { post }] of Object.entries(document['webhooks'] as Record<string, any>)) {
     const { schema, example } = post.requestBody.content['application/json'];
     t.ok(takes(schema, example, document) && example.type === type, `${type}: its example`);
-    t.notOk(takes(schema, { ...example, data: { ...example.data, more: 1 } }, document), `${type}: the check can fail`);
+    t.notOk(
+      takes(schema, { ...example, data: { ...example.data, more: 1 } }, document),
+      `${type}: the check can fail`,
+    );
   }
   t.end();
 });
@@ -64,68 +94,177 @@ t.test('a rotation that has ended is told, however it ended', async (t) => {
   await storeOpenai(vault, 'payments', 'openai', 'sk-1');
   const one = await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
   const [message] = await arrived(receiver, 'key.rotationEnded');
-  t.strictSame(message.data, { team: 'payments', rotation: { id: one.id, state: 'completed', toKey: one.toKey, total: 2, done: 2, failed: 0 } });
-  await intrude(vault.db, `update credential_version set token = overlay(token placing 'AAAA' from 40) where secret_field_names = '{apiKey}'`);
+  t.strictSame(message.data, {
+    team: 'payments',
+    rotation: { id: one.id, state: 'completed', toKey: one.toKey, total: 2, done: 2, failed: 0 },
+  });
+  await intrude(
+    vault.db,
+    `update credential_version set token = overlay(token placing 'AAAA' from 40) where secret_field_names = '{apiKey}'`,
+  );
   const two = await demand(vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
-  t.match(await arrived(receiver, 'key.rotationEnded', 2), [{}, { data: { rotation: { id: two.id, state: 'completedWithFailures', failed: 1 } } }]);
+  t.match(await arrived(receiver, 'key.rotationEnded', 2), [
+    {},
+    { data: { rotation: { id: two.id, state: 'completedWithFailures', failed: 1 } } },
+  ]);
   await vault.stop();
-  const again = await startVault(t, { database: { url: vault.databaseUrl, db: vault.db }, rootKey: vault.rootKey });
+  const again = await startVault(t, {
+    database: { url: vault.databaseUrl, db: vault.db },
+    rootKey: vault.rootKey,
+  });
   const three = await demand(again.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
-  await demand(again.call('alice', 'POST', `/v1/teams/payments/key-rotations/${three.id}/cancel`), 200);
-  t.match((await waiting(again, 'key.rotationEnded')).at(-1), { state: 'pending', data: { rotation: { id: three.id, state: 'cancelled' } } });
+  await demand(
+    again.call('alice', 'POST', `/v1/teams/payments/key-rotations/${three.id}/cancel`),
+    200,
+  );
+  t.match((await waiting(again, 'key.rotationEnded')).at(-1), {
+    state: 'pending',
+    data: { rotation: { id: three.id, state: 'cancelled' } },
+  });
   const four = await demand(again.call('alice', 'POST', '/v1/teams/payments/key-rotations'), 202);
-  await demand(again.call('alice', 'POST', `/v1/teams/payments/keys/${four.toKey}/mark-compromised`, { reason: 'a drill' }), 200);
-  t.match((await waiting(again, 'key.rotationEnded')).at(-1), { state: 'pending', data: { rotation: { id: four.id, state: 'cancelled' } } }, 'cancelled by a compromise');
+  await demand(
+    again.call('alice', 'POST', `/v1/teams/payments/keys/${four.toKey}/mark-compromised`, {
+      reason: 'a drill',
+    }),
+    200,
+  );
+  t.match(
+    (await waiting(again, 'key.rotationEnded')).at(-1),
+    { state: 'pending', data: { rotation: { id: four.id, state: 'cancelled' } } },
+    'cancelled by a compromise',
+  );
 });
 
 t.test('a compromised key is told, in the transaction that marks it', async (t) => {
   const { vault, receiver } = await setStage(t);
-  const { items: [{ id: key }] } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
-  await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, { reason: 'words that stay inside' }), 200);
+  const {
+    items: [{ id: key }],
+  } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+  await demand(
+    vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, {
+      reason: 'words that stay inside',
+    }),
+    200,
+  );
   const [message] = await arrived(receiver, 'credential.exposed');
   t.strictSame(message.data, { team: 'payments', key: { id: key, version: 1 } });
   await vault.team('others');
   // What cannot be told is not done: both or neither.
-  await sql`alter table notification add constraint never check (type <> 'credential.exposed') not valid`.execute(vault.db);
-  const { items: [{ id: next }] } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
-  t.equal((await vault.call('alice', 'POST', `/v1/teams/payments/keys/${next}/mark-compromised`, { reason: 'x' })).status, 500);
-  t.match((await demand(vault.call('alice', 'GET', `/v1/teams/payments/keys/${next}`), 200)), { compromised: false });
-  const { items: [{ id: elsewhere }] } = await demand(vault.call('alice', 'GET', '/v1/teams/others/keys'), 200);
-  t.equal((await vault.call('alice', 'POST', `/v1/teams/others/keys/${elsewhere}/mark-compromised`, { reason: 'x' })).status, 200, 'a team without webhooks is not held up');
+  await sql`alter table notification add constraint never check (type <> 'credential.exposed') not valid`.execute(
+    vault.db,
+  );
+  const {
+    items: [{ id: next }],
+  } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+  t.equal(
+    (
+      await vault.call('alice', 'POST', `/v1/teams/payments/keys/${next}/mark-compromised`, {
+        reason: 'x',
+      })
+    ).status,
+    500,
+  );
+  t.match(await demand(vault.call('alice', 'GET', `/v1/teams/payments/keys/${next}`), 200), {
+    compromised: false,
+  });
+  const {
+    items: [{ id: elsewhere }],
+  } = await demand(vault.call('alice', 'GET', '/v1/teams/others/keys'), 200);
+  t.equal(
+    (
+      await vault.call('alice', 'POST', `/v1/teams/others/keys/${elsewhere}/mark-compromised`, {
+        reason: 'x',
+      })
+    ).status,
+    200,
+    'a team without webhooks is not held up',
+  );
 });
 
-t.test('a compromised root key is told to every team whose keys it ever wrapped, each of its own', async (t) => {
-  const { vault } = await setStage(t, { isStarted: false });
-  await vault.team('others');
-  await vault.team('untouched');
-  const other = await startReceiver(t, 'others.test');
-  for (const team of ['others', 'untouched']) await subscribe(vault, other, ['credential.exposed'], { team });
-  const root = '0123456789abcdef';
-  await intrude(vault.db, `insert into root_key (fingerprint, canary) values ('${root}', '\\x00')`,
-    `update data_key set root_history = array['${root}'] || root_history where team_id in (select id from team where slug <> 'untouched')`);
-  t.match(await demand(vault.call('operator', 'POST', `/v1/root-keys/${root}/mark-compromised`, { reason: 'a drill' }), 200), { keys: 2, teams: 2 });
-  t.same((await waiting(vault, 'credential.exposed')).map(({ data }) => `${data.team} ${data.key.version}`).sort(), ['others 1', 'payments 1']);
-});
+t.test(
+  'a compromised root key is told to every team whose keys it ever wrapped, each of its own',
+  async (t) => {
+    const { vault } = await setStage(t, { isStarted: false });
+    await vault.team('others');
+    await vault.team('untouched');
+    const other = await startReceiver(t, 'others.test');
+    for (const team of ['others', 'untouched'])
+      await subscribe(vault, other, ['credential.exposed'], { team });
+    const root = '0123456789abcdef';
+    await intrude(
+      vault.db,
+      `insert into root_key (fingerprint, canary) values ('${root}', '\\x00')`,
+      `update data_key set root_history = array['${root}'] || root_history where team_id in (select id from team where slug <> 'untouched')`,
+    );
+    t.match(
+      await demand(
+        vault.call('operator', 'POST', `/v1/root-keys/${root}/mark-compromised`, {
+          reason: 'a drill',
+        }),
+        200,
+      ),
+      { keys: 2, teams: 2 },
+    );
+    t.same(
+      (await waiting(vault, 'credential.exposed'))
+        .map(({ data }) => `${data.team} ${data.key.version}`)
+        .sort(),
+      ['others 1', 'payments 1'],
+    );
+  },
+);
 
-t.test('what comes by time is told once, whoever looks, and again when the time is another', async (t) => {
-  const { vault, lookout } = await setStage(t, { isStarted: false });
-  const at = (days: number): string => new Date(Date.now() + days * day).toISOString();
-  const names = { soon: at(13), later: at(15), over: at(-1), long: at(-40) };
-  const ids: Record<string, string> = {};
-  for (const [name, expiresAt] of Object.entries(names)) ids[name] = (await storeOpenai(vault, 'payments', name, 'sk-1', { expiresAt })).id;
-  await vault.team('others');
-  await storeOpenai(vault, 'others', 'foreign', 'sk-1', { expiresAt: at(1) });
-  t.equal(await lookout.run(), 2);
-  t.strictSame((await waiting(vault, 'credential.expiring')).map(({ data }) => data), [{ team: 'payments', credential: { id: ids['soon'], name: 'soon', type: 'openai' }, expiresAt: names.soon }]);
-  t.strictSame((await waiting(vault, 'credential.expired')).map(({ data }) => data), [{ team: 'payments', credential: { id: ids['over'], name: 'over', type: 'openai' }, expiresAt: names.over }]);
-  t.same(await Promise.all([lookout.run(), lookout.run(), lookout.run()]), [0, 0, 0]);
-  await demand(vault.call('alice', 'PATCH', `/v1/credentials/${ids['soon']}`, { expiresAt: at(12) }, any), 200);
-  t.equal((await Promise.all([lookout.run(), lookout.run(), lookout.run()])).reduce((a, b) => a + b), 1, 'another time is another message, once');
-  await demand(vault.call('alice', 'DELETE', `/v1/credentials/${ids['later']}`, undefined, any), 204);
-  vault.clock.ms += 13 * day;
-  t.equal(await lookout.run(), 1, 'the one that has expired since, and not the deleted one');
-  t.equal((await waiting(vault, 'credential.expired')).length, 2);
-});
+t.test(
+  'what comes by time is told once, whoever looks, and again when the time is another',
+  async (t) => {
+    const { vault, lookout } = await setStage(t, { isStarted: false });
+    const at = (days: number): string => new Date(Date.now() + days * day).toISOString();
+    const names = { soon: at(13), later: at(15), over: at(-1), long: at(-40) };
+    const ids: Record<string, string> = {};
+    for (const [name, expiresAt] of Object.entries(names))
+      ids[name] = (await storeOpenai(vault, 'payments', name, 'sk-1', { expiresAt })).id;
+    await vault.team('others');
+    await storeOpenai(vault, 'others', 'foreign', 'sk-1', { expiresAt: at(1) });
+    t.equal(await lookout.run(), 2);
+    t.strictSame(
+      (await waiting(vault, 'credential.expiring')).map(({ data }) => data),
+      [
+        {
+          team: 'payments',
+          credential: { id: ids['soon'], name: 'soon', type: 'openai' },
+          expiresAt: names.soon,
+        },
+      ],
+    );
+    t.strictSame(
+      (await waiting(vault, 'credential.expired')).map(({ data }) => data),
+      [
+        {
+          team: 'payments',
+          credential: { id: ids['over'], name: 'over', type: 'openai' },
+          expiresAt: names.over,
+        },
+      ],
+    );
+    t.same(await Promise.all([lookout.run(), lookout.run(), lookout.run()]), [0, 0, 0]);
+    await demand(
+      vault.call('alice', 'PATCH', `/v1/credentials/${ids['soon']}`, { expiresAt: at(12) }, any),
+      200,
+    );
+    t.equal(
+      (await Promise.all([lookout.run(), lookout.run(), lookout.run()])).reduce((a, b) => a + b),
+      1,
+      'another time is another message, once',
+    );
+    await demand(
+      vault.call('alice', 'DELETE', `/v1/credentials/${ids['later']}`, undefined, any),
+      204,
+    );
+    vault.clock.ms += 13 * day;
+    t.equal(await lookout.run(), 1, 'the one that has expired since, and not the deleted one');
+    t.equal((await waiting(vault, 'credential.expired')).length, 2);
+  },
+);
 
 t.test('that a secret should be replaced is told when the time has come', async (t) => {
   const { vault, lookout } = await setStage(t, { isStarted: false });
@@ -135,18 +274,26 @@ t.test('that a secret should be replaced is told when the time has come', async 
   vault.clock.ms += 2 * day;
   t.equal(await lookout.run(), 1);
   t.equal(await lookout.run(), 0);
-  t.strictSame((await waiting(vault, 'credential.rotationDue')).map(({ data }) => data), [{ team: 'payments', credential: { id, name: 'openai', type: 'openai' }, rotateAfter }]);
+  t.strictSame(
+    (await waiting(vault, 'credential.rotationDue')).map(({ data }) => data),
+    [{ team: 'payments', credential: { id, name: 'openai', type: 'openai' }, rotateAfter }],
+  );
 });
 
 t.test('a key is overdue when the vault has not rotated it', async (t) => {
   const { vault, lookout } = await setStage(t, { isStarted: false });
-  await demand(vault.call('alice', 'PATCH', '/v1/teams/payments', { rotateEveryDays: 30 }, any), 200);
+  await demand(
+    vault.call('alice', 'PATCH', '/v1/teams/payments', { rotateEveryDays: 30 }, any),
+    200,
+  );
   vault.clock.ms += 30 * day + 60_000;
   t.equal(await lookout.run(), 0, 'not in the minute in which it is due');
   vault.clock.ms += 3_600_000;
   t.equal(await lookout.run(), 1);
   t.equal(await lookout.run(), 0);
-  t.match(await waiting(vault, 'key.overdue'), [{ data: { team: 'payments', key: { version: 1 }, rotateAt: /^2/ } }]);
+  t.match(await waiting(vault, 'key.overdue'), [
+    { data: { team: 'payments', key: { version: 1 }, rotateAt: /^2/ } },
+  ]);
 });
 
 t.test('a refresh that the provider refuses is told; one that fails for now is not', async (t) => {
@@ -162,48 +309,112 @@ t.test('a refresh that the provider refuses is told; one that fails for now is n
   await askLease(vault, 'n8n', [{ id }]);
   t.same(await waiting(vault, 'credential.refreshFailed'), []);
   vault.clock.ms += 600_000;
-  Object.assign(server.behaviour, { status: 400, body: JSON.stringify({ error: 'invalid_grant', error_description: 'in its own words' }) });
+  Object.assign(server.behaviour, {
+    status: 400,
+    body: JSON.stringify({ error: 'invalid_grant', error_description: 'in its own words' }),
+  });
   await askLease(vault, 'n8n', [{ id }]);
-  t.strictSame((await waiting(vault, 'credential.refreshFailed')).map(({ data }) => data), [{ team: 'payments', credential: { id, name: 'sheets', type: 'oauth2' }, reason: 'invalid_grant' }]);
+  t.strictSame(
+    (await waiting(vault, 'credential.refreshFailed')).map(({ data }) => data),
+    [
+      {
+        team: 'payments',
+        credential: { id, name: 'sheets', type: 'oauth2' },
+        reason: 'invalid_grant',
+      },
+    ],
+  );
 
   const { id: other } = await storeOAuth(stage, 'drive');
   Object.assign(server.behaviour, { status: 200, body: '' });
   await sql`
     insert into oauth_token (credential_id, team_id, sequence, data_key_id, token, client, policy, key_history, expires_at, is_refreshable)
-    select ${other}, held.team_id, 1, held.data_key_id, held.token, held.client, held.policy, held.key_history, ${new Date(Date.now() + vault.clock.ms - 60_000)}, false from oauth_token held where held.credential_id = ${id}`.execute(vault.db);
+    select ${other}, held.team_id, 1, held.data_key_id, held.token, held.client, held.policy, held.key_history, ${new Date(Date.now() + vault.clock.ms - 60_000)}, false from oauth_token held where held.credential_id = ${id}`.execute(
+    vault.db,
+  );
   const now = (): number => Date.now() + vault.clock.ms;
-  const lookout = new Lookout({ db: vault.db, now, outbox: new Outbox({ keyring: vault.keyring, now }), onError: (error) => { throw error; } });
+  const lookout = new Lookout({
+    db: vault.db,
+    now,
+    outbox: new Outbox({ keyring: vault.keyring, now }),
+    onError: (error) => {
+      throw error;
+    },
+  });
   t.same([await lookout.run(), await lookout.run()], [1, 0]);
-  t.match((await waiting(vault, 'credential.refreshFailed')).at(-1).data, { credential: { id: other, name: 'drive' }, reason: 'no_refresh_token' }, 'over, without a way to another');
+  t.match(
+    (await waiting(vault, 'credential.refreshFailed')).at(-1).data,
+    { credential: { id: other, name: 'drive' }, reason: 'no_refresh_token' },
+    'over, without a way to another',
+  );
 });
 
-t.test('a broken seal is told once for each row and day, and never more than a hundred', async (t) => {
-  const { vault, receiver, lookout } = await setStage(t);
-  const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-1');
-  await intrude(vault.db, `update credential set expires_at = now() + interval '1 year' where id = '${id}'`);
-  for (let i = 0; i < 5; i += 1) t.equal((await vault.call('alice', 'GET', `/v1/credentials/${id}`)).status, 404);
-  await vault.call('alice', 'GET', '/v1/teams/payments/credentials');
-  const [message] = await arrived(receiver, 'row.sealBroken');
-  t.strictSame(message.data, { team: 'payments', row: { type: 'credential', id }, action: 'credential.read' });
-  const { rows: [team] } = await sql<{ id: never }>`select id from team where slug = 'payments'`.execute(vault.db);
-  const see = (n: number): void => { lookout.brokenSeal({ team: { id: team!.id, slug: 'payments' }, target: { type: 'credential', id: `row ${n}` }, action: 'credential.read' }); };
-  for (let n = 0; n < 300; n += 1) see(n % 150);   // another replica's count
-  await lookout.stop();
-  t.equal((await waiting(vault, 'row.sealBroken')).length, 101);
-});
+t.test(
+  'a broken seal is told once for each row and day, and never more than a hundred',
+  async (t) => {
+    const { vault, receiver, lookout } = await setStage(t);
+    const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-1');
+    await intrude(
+      vault.db,
+      `update credential set expires_at = now() + interval '1 year' where id = '${id}'`,
+    );
+    for (let i = 0; i < 5; i += 1)
+      t.equal((await vault.call('alice', 'GET', `/v1/credentials/${id}`)).status, 404);
+    await vault.call('alice', 'GET', '/v1/teams/payments/credentials');
+    const [message] = await arrived(receiver, 'row.sealBroken');
+    t.strictSame(message.data, {
+      team: 'payments',
+      row: { type: 'credential', id },
+      action: 'credential.read',
+    });
+    const {
+      rows: [team],
+    } = await sql<{ id: never }>`select id from team where slug = 'payments'`.execute(vault.db);
+    const see = (n: number): void => {
+      lookout.brokenSeal({
+        team: { id: team!.id, slug: 'payments' },
+        target: { type: 'credential', id: `row ${n}` },
+        action: 'credential.read',
+      });
+    };
+    for (let n = 0; n < 300; n += 1) see(n % 150); // another replica's count
+    await lookout.stop();
+    t.equal((await waiting(vault, 'row.sealBroken')).length, 101);
+  },
+);
 
-t.test('an outbox that is full takes no more: what happens once is kept as failed, what comes by time waits', async (t) => {
-  const { vault, lookout, id } = await setStage(t, { isStarted: false });
-  await sql`
+t.test(
+  'an outbox that is full takes no more: what happens once is kept as failed, what comes by time waits',
+  async (t) => {
+    const { vault, lookout, id } = await setStage(t, { isStarted: false });
+    await sql`
     insert into notification (id, webhook_id, team_id, type, subject_type, subject_id, due_at, at, data, seal, state, next_attempt_at)
     select ('019aa7c2-5b1e-7c3a-9d52-' || lpad(to_hex(n), 12, '0'))::uuid, ${id}, team_id, 'webhook.test', 'credential', n::text, now(), now(), '{}', '', 'pending', now() + interval '1 day'
     from webhook, generate_series(1, ${pendingMax}) n`.execute(vault.db);
-  await storeOpenai(vault, 'payments', 'soon', 'sk-1', { expiresAt: new Date(Date.now() + day).toISOString() });
-  t.equal(await lookout.run(), 0);
-  const { items: [{ id: key }] } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
-  await demand(vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, { reason: 'a drill' }), 200);
-  t.match(await waiting(vault, 'credential.exposed'), [{ state: 'failed' }]);
-  t.match((await demand(vault.call('alice', 'GET', `/v1/teams/payments/webhooks/${id}/deliveries?limit=200`), 200)).items.filter(({ type }: { type: string }) => type === 'credential.exposed'), [{ outcome: 'queueFull', attempts: 0 }]);
-  await sql`delete from notification where type = 'webhook.test'`.execute(vault.db);
-  t.equal(await lookout.run(), 1);
-});
+    await storeOpenai(vault, 'payments', 'soon', 'sk-1', {
+      expiresAt: new Date(Date.now() + day).toISOString(),
+    });
+    t.equal(await lookout.run(), 0);
+    const {
+      items: [{ id: key }],
+    } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+    await demand(
+      vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, {
+        reason: 'a drill',
+      }),
+      200,
+    );
+    t.match(await waiting(vault, 'credential.exposed'), [{ state: 'failed' }]);
+    t.match(
+      (
+        await demand(
+          vault.call('alice', 'GET', `/v1/teams/payments/webhooks/${id}/deliveries?limit=200`),
+          200,
+        )
+      ).items.filter(({ type }: { type: string }) => type === 'credential.exposed'),
+      [{ outcome: 'queueFull', attempts: 0 }],
+    );
+    await sql`delete from notification where type = 'webhook.test'`.execute(vault.db);
+    t.equal(await lookout.run(), 1);
+  },
+);

@@ -11,35 +11,133 @@ const none = { headers: {}, defaults: {}, dropHeaders: [] };
 const raw = (headers: readonly (readonly [string, string])[]): string[] => headers.flat();
 const ticket = `vbt_${'A'.repeat(43)}`;
 
-t.test('what belongs to the connection, to the way here and to the ticket stays behind', async (t) => {
-  const stays = [
-    'Connection', 'Keep-Alive', 'Proxy-Connection', 'TE', 'Trailer', 'Transfer-Encoding', 'Upgrade', 'HTTP2-Settings', 'Host', 'Authorization', 'Cookie', 'Content-Length', 'Expect', 'Accept-Encoding',
-    'Proxy-Authorization', 'Proxy-Anything', 'Forwarded', 'Via', 'X-Forwarded-For', 'X-Forwarded-Host', 'X-Forwarded-Proto', 'X-Real-IP', 'x-api-key', 'X-Goog-Api-Key', 'api-key',
-    'X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Method-Override', 'X-Original-URL', 'X-Rewrite-URL', 'X_Api_Key', 'x_forwarded_for', 'X_HTTP_Method_Override',
-  ];
-  for (const name of stays) t.strictSame({ ...requestHeaders([name, '1'], none, 'unknown') }, { 'accept-encoding': 'identity' }, name);
-  t.strictSame({ ...requestHeaders(raw([['Connection', 'X-One, close'], ['connection', 'x-two'], ['X-One', '1'], ['X-Two', '2'], ['X-Three', '3']]), none, 'unknown') }, { 'x-three': '3', 'accept-encoding': 'identity' });
-});
+t.test(
+  'what belongs to the connection, to the way here and to the ticket stays behind',
+  async (t) => {
+    const stays = [
+      'Connection',
+      'Keep-Alive',
+      'Proxy-Connection',
+      'TE',
+      'Trailer',
+      'Transfer-Encoding',
+      'Upgrade',
+      'HTTP2-Settings',
+      'Host',
+      'Authorization',
+      'Cookie',
+      'Content-Length',
+      'Expect',
+      'Accept-Encoding',
+      'Proxy-Authorization',
+      'Proxy-Anything',
+      'Forwarded',
+      'Via',
+      'X-Forwarded-For',
+      'X-Forwarded-Host',
+      'X-Forwarded-Proto',
+      'X-Real-IP',
+      'x-api-key',
+      'X-Goog-Api-Key',
+      'api-key',
+      'X-HTTP-Method-Override',
+      'X-HTTP-Method',
+      'X-Method-Override',
+      'X-Original-URL',
+      'X-Rewrite-URL',
+      'X_Api_Key',
+      'x_forwarded_for',
+      'X_HTTP_Method_Override',
+    ];
+    for (const name of stays)
+      t.strictSame(
+        { ...requestHeaders([name, '1'], none, 'unknown') },
+        { 'accept-encoding': 'identity' },
+        name,
+      );
+    t.strictSame(
+      {
+        ...requestHeaders(
+          raw([
+            ['Connection', 'X-One, close'],
+            ['connection', 'x-two'],
+            ['X-One', '1'],
+            ['X-Two', '2'],
+            ['X-Three', '3'],
+          ]),
+          none,
+          'unknown',
+        ),
+      },
+      { 'x-three': '3', 'accept-encoding': 'identity' },
+    );
+  },
+);
 
 t.test('the rest goes on as it was sent, repeated ones too', async (t) => {
-  const sent = raw([['Content-Type', 'application/json'], ['OpenAI-Organization', 'org'], ['X-A', '1'], ['x-a', '2'], ['X-A', '3'], ['Range', 'bytes=0-9'], ['Idempotency-Key', 'k'], ['__proto__', 'x']]);
+  const sent = raw([
+    ['Content-Type', 'application/json'],
+    ['OpenAI-Organization', 'org'],
+    ['X-A', '1'],
+    ['x-a', '2'],
+    ['X-A', '3'],
+    ['Range', 'bytes=0-9'],
+    ['Idempotency-Key', 'k'],
+    ['__proto__', 'x'],
+  ]);
   t.strictSame(Object.entries(requestHeaders(sent, none, 'unknown')), [
-    ['content-type', 'application/json'], ['openai-organization', 'org'], ['x-a', ['1', '2', '3']], ['range', 'bytes=0-9'], ['idempotency-key', 'k'], ['__proto__', 'x'], ['accept-encoding', 'identity'],
+    ['content-type', 'application/json'],
+    ['openai-organization', 'org'],
+    ['x-a', ['1', '2', '3']],
+    ['range', 'bytes=0-9'],
+    ['idempotency-key', 'k'],
+    ['__proto__', 'x'],
+    ['accept-encoding', 'identity'],
   ]);
 });
 
-t.test('the injected header is the only one of its name, however the caller wrote it', async (t) => {
-  const named = render(findType('header')!, { name: 'X-Auth', value: key });
-  for (const name of ['X-Auth', 'x-auth', 'X_AUTH', 'x_auth']) t.strictSame({ ...requestHeaders([name, 'mine', name, 'mine too'], named, 'unknown') }, { 'x-auth': key, 'accept-encoding': 'identity' }, name);
-  const bearer = render(findType('openai')!, { apiKey: key });
-  t.strictSame({ ...requestHeaders(raw([['Authorization', `Bearer ${ticket}`], ['x-api-key', ticket]]), bearer, 'unknown') }, { authorization: `Bearer ${key}`, 'accept-encoding': 'identity' });
-  const anthropic = render(findType('anthropic')!, { apiKey: key });
-  t.equal(requestHeaders([], anthropic, 'unknown')['anthropic-version'], '2023-06-01');
-  t.equal(requestHeaders(['Anthropic-Version', '2024-01-01'], anthropic, 'unknown')['anthropic-version'], '2024-01-01', 'the caller knows better');
-});
+t.test(
+  'the injected header is the only one of its name, however the caller wrote it',
+  async (t) => {
+    const named = render(findType('header')!, { name: 'X-Auth', value: key });
+    for (const name of ['X-Auth', 'x-auth', 'X_AUTH', 'x_auth'])
+      t.strictSame(
+        { ...requestHeaders([name, 'mine', name, 'mine too'], named, 'unknown') },
+        { 'x-auth': key, 'accept-encoding': 'identity' },
+        name,
+      );
+    const bearer = render(findType('openai')!, { apiKey: key });
+    t.strictSame(
+      {
+        ...requestHeaders(
+          raw([
+            ['Authorization', `Bearer ${ticket}`],
+            ['x-api-key', ticket],
+          ]),
+          bearer,
+          'unknown',
+        ),
+      },
+      { authorization: `Bearer ${key}`, 'accept-encoding': 'identity' },
+    );
+    const anthropic = render(findType('anthropic')!, { apiKey: key });
+    t.equal(requestHeaders([], anthropic, 'unknown')['anthropic-version'], '2023-06-01');
+    t.equal(
+      requestHeaders(['Anthropic-Version', '2024-01-01'], anthropic, 'unknown')[
+        'anthropic-version'
+      ],
+      '2024-01-01',
+      'the caller knows better',
+    );
+  },
+);
 
 t.test('a ticket goes on in no header', async (t) => {
-  for (const name of ['X-Custom', 'X-Authorization', 'Referer', 'Ocp-Apim-Subscription-Key']) t.notOk(JSON.stringify(requestHeaders([name, `Bearer ${ticket}`], none, 'unknown')).includes(ticket), name);
+  for (const name of ['X-Custom', 'X-Authorization', 'Referer', 'Ocp-Apim-Subscription-Key'])
+    t.notOk(
+      JSON.stringify(requestHeaders([name, `Bearer ${ticket}`], none, 'unknown')).includes(ticket),
+      name,
+    );
 });
 
 t.test('Content-Length is said anew, and only where the length is known', async (t) => {
@@ -47,28 +145,99 @@ t.test('Content-Length is said anew, and only where the length is known', async 
   t.equal(requestHeaders([], none, 7)['content-length'], '7', 'what was read whole');
   t.equal(requestHeaders(['Content-Length', '0'], none, 0)['content-length'], '0');
   t.equal(requestHeaders([], none, 0)['content-length'], undefined, 'a GET says nothing');
-  t.equal(requestHeaders(['Content-Length', '7', 'Transfer-Encoding', 'chunked'], none, 'unknown')['content-length'], undefined);
+  t.equal(
+    requestHeaders(['Content-Length', '7', 'Transfer-Encoding', 'chunked'], none, 'unknown')[
+      'content-length'
+    ],
+    undefined,
+  );
 });
 
 const redactor = new Redactor([key]);
-const target: Target = { origin: { protocol: 'https:', host: 'api.example', port: 443 }, basePath: '/base' };
-const back = (headers: Record<string, string | string[]>, hasBody = true): Record<string, string | string[]> => ({ ...answerHeaders(headers, redactor, { target, brokerPath: '/broker/t1' }, hasBody) });
+const target: Target = {
+  origin: { protocol: 'https:', host: 'api.example', port: 443 },
+  basePath: '/base',
+};
+const back = (
+  headers: Record<string, string | string[]>,
+  hasBody = true,
+): Record<string, string | string[]> => ({
+  ...answerHeaders(headers, redactor, { target, brokerPath: '/broker/t1' }, hasBody),
+});
 const always = { 'x-content-type-options': 'nosniff', 'content-security-policy': 'sandbox' };
 
-t.test('what a browser would believe about the broker\'s origin stays away', async (t) => {
+t.test("what a browser would believe about the broker's origin stays away", async (t) => {
   const stays = [
-    'connection', 'keep-alive', 'proxy-authenticate', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'set-cookie', 'set-cookie2', 'alt-svc', 'clear-site-data', 'strict-transport-security', 'service-worker-allowed',
-    'access-control-allow-origin', 'access-control-allow-credentials', 'access-control-expose-headers', 'vault-error', 'Vault-Error', 'content-length', 'content-encoding', 'content-security-policy',
-    'content-security-policy-report-only', 'x-content-type-options', 'refresh', 'nel', 'report-to', 'x-accel-redirect', 'x-sendfile',
+    'connection',
+    'keep-alive',
+    'proxy-authenticate',
+    'te',
+    'trailer',
+    'transfer-encoding',
+    'upgrade',
+    'set-cookie',
+    'set-cookie2',
+    'alt-svc',
+    'clear-site-data',
+    'strict-transport-security',
+    'service-worker-allowed',
+    'access-control-allow-origin',
+    'access-control-allow-credentials',
+    'access-control-expose-headers',
+    'vault-error',
+    'Vault-Error',
+    'content-length',
+    'content-encoding',
+    'content-security-policy',
+    'content-security-policy-report-only',
+    'x-content-type-options',
+    'refresh',
+    'nel',
+    'report-to',
+    'x-accel-redirect',
+    'x-sendfile',
   ];
   for (const name of stays) t.strictSame(back({ [name]: '1' }), always, name);
-  t.strictSame(back({ connection: 'x-hop', 'x-hop': '1', 'x-end': '2' }), { 'x-end': '2', ...always });
-  t.strictSame(back({ 'content-type': 'text/html', etag: '"1"', link: ['<a>', '<b>'], 'x-request-id': 'r', 'retry-after': '1' }), { 'content-type': 'text/html', etag: '"1"', link: ['<a>', '<b>'], 'x-request-id': 'r', 'retry-after': '1', ...always });
+  t.strictSame(back({ connection: 'x-hop', 'x-hop': '1', 'x-end': '2' }), {
+    'x-end': '2',
+    ...always,
+  });
+  t.strictSame(
+    back({
+      'content-type': 'text/html',
+      etag: '"1"',
+      link: ['<a>', '<b>'],
+      'x-request-id': 'r',
+      'retry-after': '1',
+    }),
+    {
+      'content-type': 'text/html',
+      etag: '"1"',
+      link: ['<a>', '<b>'],
+      'x-request-id': 'r',
+      'retry-after': '1',
+      ...always,
+    },
+  );
 });
 
 t.test('a secret leaves in no header, neither value nor name', async (t) => {
-  t.strictSame(back({ 'x-echo': `Bearer ${key}`, 'x-list': ['a', Buffer.from(`user:${key}`).toString('base64')], [key]: '1' })['x-echo'], `Bearer ${mark}`);
-  const all = JSON.stringify(back({ 'x-list': ['a', Buffer.from(key).toString('base64')], [key]: '1', [`x-${key}`]: '2', 'x-é': 'caf\u00e9' }));
+  t.strictSame(
+    back({
+      'x-echo': `Bearer ${key}`,
+      'x-list': ['a', Buffer.from(`user:${key}`).toString('base64')],
+      [key]: '1',
+    })['x-echo'],
+    `Bearer ${mark}`,
+  );
+  const all = JSON.stringify(
+    back({
+      'x-list': ['a', Buffer.from(key).toString('base64')],
+      [key]: '1',
+      [`x-${key}`]: '2',
+      'x-é': 'caf\u00e9',
+    }),
+  );
   t.notOk(all.includes(key) || all.includes(Buffer.from(key).toString('base64').slice(0, 20)));
   t.ok(all.includes('caf\u00e9'), 'latin-1 passes as it is');
 });
@@ -80,7 +249,19 @@ t.test('a Location leads back to the broker or nowhere', async (t) => {
   t.equal(location('https://api.example:443/base'), '/broker/t1');
   t.equal(location('v1/x'), '/broker/t1/v1/x');
   t.equal(location(`/base/x?token=${key}`), `/broker/t1/x?token=${mark}`);
-  for (const value of ['https://evil.test/base/x', 'http://api.example/base/x', 'https://api.example:8443/base/x', '//evil.test/base', '/other', '/based', '/base/../x', 'https://u@api.example/base/', 'javascript:1', '\\\\evil.test', 'https://api.example.evil.test/base']) {
+  for (const value of [
+    'https://evil.test/base/x',
+    'http://api.example/base/x',
+    'https://api.example:8443/base/x',
+    '//evil.test/base',
+    '/other',
+    '/based',
+    '/base/../x',
+    'https://u@api.example/base/',
+    'javascript:1',
+    '\\\\evil.test',
+    'https://api.example.evil.test/base',
+  ]) {
     t.equal(location(value), undefined, value);
   }
 });
@@ -92,13 +273,34 @@ t.test('the length of what has no body is told, of a body never', async (t) => {
 });
 
 t.test('what cannot be scanned is known by its headers', async (t) => {
-  for (const headers of [{}, { 'content-encoding': 'identity' }, { 'content-encoding': '' }, { 'transfer-encoding': 'chunked' }, { 'content-type': 'text/html; charset=utf-8' }, { 'content-type': 'application/json' }, { 'content-type': 'text/plain; charset=ISO-8859-1' }]) {
+  for (const headers of [
+    {},
+    { 'content-encoding': 'identity' },
+    { 'content-encoding': '' },
+    { 'transfer-encoding': 'chunked' },
+    { 'content-type': 'text/html; charset=utf-8' },
+    { 'content-type': 'application/json' },
+    { 'content-type': 'text/plain; charset=ISO-8859-1' },
+  ]) {
     t.ok(isScannable(headers), JSON.stringify(headers));
   }
-  for (const coding of ['gzip', 'GZIP', 'br', 'zstd', 'deflate', 'x-gzip', 'compress', 'identity, gzip', 'aws-chunked', 'gzip, identity', 'unknown']) {
+  for (const coding of [
+    'gzip',
+    'GZIP',
+    'br',
+    'zstd',
+    'deflate',
+    'x-gzip',
+    'compress',
+    'identity, gzip',
+    'aws-chunked',
+    'gzip, identity',
+    'unknown',
+  ]) {
     t.notOk(isScannable({ 'content-encoding': coding }), coding);
     t.notOk(isScannable({ 'content-encoding': ['identity', coding] }), coding);
   }
   t.notOk(isScannable({ 'transfer-encoding': 'gzip, chunked' }));
-  for (const charset of ['utf-16', 'UTF-16LE', '"utf-32"', 'utf-7', 'ucs-2', 'ibm500']) t.notOk(isScannable({ 'content-type': `text/plain; charset=${charset}` }), charset);
+  for (const charset of ['utf-16', 'UTF-16LE', '"utf-32"', 'utf-7', 'ucs-2', 'ibm500'])
+    t.notOk(isScannable({ 'content-type': `text/plain; charset=${charset}` }), charset);
 });

@@ -9,55 +9,122 @@ const redacted = (text: string | Buffer, ...sensitive: string[]): string => {
   return Buffer.concat([stream.push(Buffer.from(text)), stream.end()]).toString();
 };
 const bytes = Buffer.from(secret);
-const percent = (each: (byte: number, i: number) => string): string => [...bytes].map(each).join('');
+const percent = (each: (byte: number, i: number) => string): string =>
+  [...bytes].map(each).join('');
 const hexOf = (byte: number): string => byte.toString(16).padStart(2, '0');
 const isPlain = (byte: number): boolean => /[A-Za-z0-9]/.test(String.fromCharCode(byte));
-const unicode = (text: string, upper = false): string => [...text].map((c) => { const code = c.charCodeAt(0).toString(16).padStart(4, '0'); return `\\u${upper ? code.toUpperCase() : code}`; }).join('');
+const unicode = (text: string, upper = false): string =>
+  [...text]
+    .map((c) => {
+      const code = c.charCodeAt(0).toString(16).padStart(4, '0');
+      return `\\u${upper ? code.toUpperCase() : code}`;
+    })
+    .join('');
 
 t.test('every form of the secret is found wherever it stands', async (t) => {
   const forms: Record<string, string> = {
-    raw: secret, 'in lower case': secret.toLowerCase(), 'in upper case': secret.toUpperCase(),
-    hex: bytes.toString('hex'), HEX: bytes.toString('hex').toUpperCase(),
-    percent: encodeURIComponent(secret), 'percent, lower': encodeURIComponent(secret).replace(/%../g, (x) => x.toLowerCase()),
-    'percent, every byte': percent((byte) => `%${hexOf(byte)}`), 'percent, every byte, upper': percent((byte) => `%${hexOf(byte).toUpperCase()}`),
-    'percent, in any mixture': percent((byte, i) => (i % 3 === 0 || !isPlain(byte) ? `%${i % 2 === 0 ? hexOf(byte) : hexOf(byte).toUpperCase()}` : String.fromCharCode(byte))),
+    raw: secret,
+    'in lower case': secret.toLowerCase(),
+    'in upper case': secret.toUpperCase(),
+    hex: bytes.toString('hex'),
+    HEX: bytes.toString('hex').toUpperCase(),
+    percent: encodeURIComponent(secret),
+    'percent, lower': encodeURIComponent(secret).replace(/%../g, (x) => x.toLowerCase()),
+    'percent, every byte': percent((byte) => `%${hexOf(byte)}`),
+    'percent, every byte, upper': percent((byte) => `%${hexOf(byte).toUpperCase()}`),
+    'percent, in any mixture': percent((byte, i) =>
+      i % 3 === 0 || !isPlain(byte)
+        ? `%${i % 2 === 0 ? hexOf(byte) : hexOf(byte).toUpperCase()}`
+        : String.fromCharCode(byte),
+    ),
     'percent, twice': encodeURIComponent(encodeURIComponent(secret)),
-    JSON: JSON.stringify(secret).slice(1, -1), 'JSON, slashes escaped': JSON.stringify(secret).slice(1, -1).replaceAll('/', '\\/'), 'JSON, ASCII only': JSON.stringify(secret).slice(1, -1).replace('é', '\\u00e9'),
-    'JSON, all as \\u': unicode(secret), 'JSON, all as \\U': unicode(secret, true), 'JSON in JSON': JSON.stringify(JSON.stringify(secret)).slice(3, -3), 'JSON with \\u00XX for some': secret.replace('\\', '\\\\').replace('"', '\\u0022').replace('/', '\\u002F').replace('&', '\\u0026'),
+    JSON: JSON.stringify(secret).slice(1, -1),
+    'JSON, slashes escaped': JSON.stringify(secret).slice(1, -1).replaceAll('/', '\\/'),
+    'JSON, ASCII only': JSON.stringify(secret).slice(1, -1).replace('é', '\\u00e9'),
+    'JSON, all as \\u': unicode(secret),
+    'JSON, all as \\U': unicode(secret, true),
+    'JSON in JSON': JSON.stringify(JSON.stringify(secret)).slice(3, -3),
+    'JSON with \\u00XX for some': secret
+      .replace('\\', '\\\\')
+      .replace('"', '\\u0022')
+      .replace('/', '\\u002F')
+      .replace('&', '\\u0026'),
     HTML: secret.replaceAll('&', '&amp;').replaceAll('"', '&quot;'),
-    'JSON, all as \\u, twice': unicode(secret).replaceAll('\\', '\\\\'), 'JSON, slashes escaped, twice': bytes.toString('base64').replaceAll('/', '\\\\/'),
-    'base64, percent-encoded': encodeURIComponent(bytes.toString('base64')), 'base64, slashes escaped': bytes.toString('base64').replaceAll('/', '\\/'),
+    'JSON, all as \\u, twice': unicode(secret).replaceAll('\\', '\\\\'),
+    'JSON, slashes escaped, twice': bytes.toString('base64').replaceAll('/', '\\\\/'),
+    'base64, percent-encoded': encodeURIComponent(bytes.toString('base64')),
+    'base64, slashes escaped': bytes.toString('base64').replaceAll('/', '\\/'),
   };
   for (const [name, form] of Object.entries(forms)) {
-    for (const [before, after] of [['', ''], ['{"x":"', '"}'], ['sk-', '%'], ['%!', '\\'], ['\\n', 'z'], ['\\', ' '], ['0', '1']] as const) {
+    for (const [before, after] of [
+      ['', ''],
+      ['{"x":"', '"}'],
+      ['sk-', '%'],
+      ['%!', '\\'],
+      ['\\n', 'z'],
+      ['\\', ' '],
+      ['0', '1'],
+    ] as const) {
       // Of a run of backslashes only the last belongs to the find.
-      t.equal(redacted(`${before}${form}${after}`).replace(/\\+(?=\[)/, ''), `${before.replace(/\\$/, '')}${mark}${after}`, `${name} between ${before} and ${after}`);
+      t.equal(
+        redacted(`${before}${form}${after}`).replace(/\\+(?=\[)/, ''),
+        `${before.replace(/\\$/, '')}${mark}${after}`,
+        `${name} between ${before} and ${after}`,
+      );
     }
   }
 });
 
-t.test('base64 at every offset leaves no character of which the secret alone decides', async (t) => {
-  for (const alphabet of ['base64', 'base64url'] as const) {
-    for (let before = 0; before < 7; before += 1) {
-      for (let after = 0; after < 4; after += 1) {
-        const encoded = Buffer.concat([Buffer.from('user:pass'.slice(0, before)), bytes, Buffer.from('!!!!'.slice(0, after))]).toString(alphabet);
-        const out = redacted(`<${encoded}>`);
-        t.ok(out.includes(mark), `${alphabet} ${before} ${after}`);
-        t.ok(out.length - mark.length <= 2 + Math.ceil((before * 4) / 3) + 1 + Math.ceil((after * 4) / 3) + 3, `${alphabet} ${before} ${after}: ${out.replace(mark, '#')}`);
+t.test(
+  'base64 at every offset leaves no character of which the secret alone decides',
+  async (t) => {
+    for (const alphabet of ['base64', 'base64url'] as const) {
+      for (let before = 0; before < 7; before += 1) {
+        for (let after = 0; after < 4; after += 1) {
+          const encoded = Buffer.concat([
+            Buffer.from('user:pass'.slice(0, before)),
+            bytes,
+            Buffer.from('!!!!'.slice(0, after)),
+          ]).toString(alphabet);
+          const out = redacted(`<${encoded}>`);
+          t.ok(out.includes(mark), `${alphabet} ${before} ${after}`);
+          t.ok(
+            out.length - mark.length <=
+              2 + Math.ceil((before * 4) / 3) + 1 + Math.ceil((after * 4) / 3) + 3,
+            `${alphabet} ${before} ${after}: ${out.replace(mark, '#')}`,
+          );
+        }
       }
     }
-  }
-});
+  },
+);
 
 t.test('both alphabets of base64', async (t) => {
-  for (const form of ['Pj4+Pz8/Pj4+Pz8/', 'Pj4-Pz8_Pj4-Pz8_']) t.equal(redacted(`<${form}>`, '>>>???>>>???'), `<${mark}>`, form);
+  for (const form of ['Pj4+Pz8/Pj4+Pz8/', 'Pj4-Pz8_Pj4-Pz8_'])
+    t.equal(redacted(`<${form}>`, '>>>???>>>???'), `<${mark}>`, form);
 });
 
 t.test('a pair of surrogates, and what only looks like one', async (t) => {
   const emoji = 'key-🔑-0123456';
   t.equal(redacted('<key-\\ud83d\\udd11-0123456>', emoji), `<${mark}>`);
   t.equal(redacted('<key-\\uD83D\\uDD11-0123456>', emoji), `<${mark}>`);
-  for (const text of ['key-\\ud83d-0123456', '\\ud83d\\u0041', '\\ud83d\\n', '\\ud83d', '\\ud83d\\', '\\u', '\\u00', '\\x4', '%', '%4', '%zz', '\\q', '\\\\', '\\ud83d\\ud83d\\udd11']) t.equal(redacted(text, emoji), text, text);
+  for (const text of [
+    'key-\\ud83d-0123456',
+    '\\ud83d\\u0041',
+    '\\ud83d\\n',
+    '\\ud83d',
+    '\\ud83d\\',
+    '\\u',
+    '\\u00',
+    '\\x4',
+    '%',
+    '%4',
+    '%zz',
+    '\\q',
+    '\\\\',
+    '\\ud83d\\ud83d\\udd11',
+  ])
+    t.equal(redacted(text, emoji), text, text);
   t.equal(redacted('\\ud83dkey-\\ud83d\\udd11-0123456', emoji), `\\ud83d${mark}`);
 });
 
@@ -70,16 +137,22 @@ t.test('several secrets, one in another, one after another, one across another',
   t.equal(redacted('abababababx', 'abababab'), `${mark}x`);
 });
 
-t.test('values of fewer than 8 bytes are not looked for, and nothing to look for is no fault', async (t) => {
-  t.equal(redacted('1234567 and all', '1234567'), '1234567 and all');
-  t.equal(redacted('anything', ''), 'anything');
-});
+t.test(
+  'values of fewer than 8 bytes are not looked for, and nothing to look for is no fault',
+  async (t) => {
+    t.equal(redacted('1234567 and all', '1234567'), '1234567 and all');
+    t.equal(redacted('anything', ''), 'anything');
+  },
+);
 
 t.test('an event passes at once; only what may become a secret waits', async (t) => {
   const redactor = new Redactor([secret]);
   const stream = redactor.stream();
   const push = (text: string): string => stream.push(Buffer.from(text)).toString();
-  t.equal(push('data: {"choices":[{"delta":{"content":"Hello\\n"}}]}\n\n'), 'data: {"choices":[{"delta":{"content":"Hello\\n"}}]}\n\n');
+  t.equal(
+    push('data: {"choices":[{"delta":{"content":"Hello\\n"}}]}\n\n'),
+    'data: {"choices":[{"delta":{"content":"Hello\\n"}}]}\n\n',
+  );
   t.equal(push('data: sk'), 'data: ');
   t.equal(push('y is blue\n\n'), 'sky is blue\n\n');
   t.equal(push(`data: ${secret.slice(0, 9)}`), 'data: ');
@@ -89,36 +162,45 @@ t.test('an event passes at once; only what may become a secret waits', async (t)
   t.equal(stream.end().toString(), '');
 });
 
-t.test('the end: a short beginning of a secret is text, a long one is a secret that was cut off', async (t) => {
-  t.equal(redacted('the end: sk-Live'), 'the end: sk-Live');
-  t.equal(redacted('the end: sk-Live/0123'), `the end: ${mark}`);
-  t.equal(redacted(`the end: ${encodeURIComponent(secret).slice(0, 20)}`), `the end: ${mark}`);
-});
+t.test(
+  'the end: a short beginning of a secret is text, a long one is a secret that was cut off',
+  async (t) => {
+    t.equal(redacted('the end: sk-Live'), 'the end: sk-Live');
+    t.equal(redacted('the end: sk-Live/0123'), `the end: ${mark}`);
+    t.equal(redacted(`the end: ${encodeURIComponent(secret).slice(0, 20)}`), `the end: ${mark}`);
+  },
+);
 
-t.test('a stream that repeats the beginning of a secret costs no more than another, in time and in memory', async (t) => {
-  const looping = 'ab'.repeat(4000);
-  const stream = new Redactor([looping]).stream();
-  const chunk = Buffer.from('ab'.repeat(32 * 1024));
-  let length = 0;
-  for (let i = 0; i < 64; i += 1) length += stream.push(chunk).length;
-  length += stream.end().length;
-  t.equal(length, mark.length, 'all of it is one secret over itself, and was let go on the way');
-});
+t.test(
+  'a stream that repeats the beginning of a secret costs no more than another, in time and in memory',
+  async (t) => {
+    const looping = 'ab'.repeat(4000);
+    const stream = new Redactor([looping]).stream();
+    const chunk = Buffer.from('ab'.repeat(32 * 1024));
+    let length = 0;
+    for (let i = 0; i < 64; i += 1) length += stream.push(chunk).length;
+    length += stream.end().length;
+    t.equal(length, mark.length, 'all of it is one secret over itself, and was let go on the way');
+  },
+);
 
-t.test('a header\'s value is latin-1', async (t) => {
+t.test("a header's value is latin-1", async (t) => {
   const redactor = new Redactor(['sk-live-0123456789']);
   t.equal(redactor.text('caf\u00e9 sk-live-0123456789'), `caf\u00e9 ${mark}`);
 });
 
-t.test('behind a backslash nothing is passed over that a secret begins with, as it stands or as it is meant', async (t) => {
-  for (const [byte, meant] of shortEscapes) {
-    const tail = 'ecret-of-the-team-0001';
-    for (const first of [String.fromCharCode(byte), String.fromCharCode(meant)]) {
-      const body = Buffer.from(`before \\${String.fromCharCode(byte)}${tail} after`);
-      const stream = new Redactor([`${first}${tail}`]).stream();
-      const out = Buffer.concat([stream.push(body), stream.end()]).toString();
-      t.notMatch(out, tail, `${byte} for ${meant}`);
-      t.match(out, mark);
+t.test(
+  'behind a backslash nothing is passed over that a secret begins with, as it stands or as it is meant',
+  async (t) => {
+    for (const [byte, meant] of shortEscapes) {
+      const tail = 'ecret-of-the-team-0001';
+      for (const first of [String.fromCharCode(byte), String.fromCharCode(meant)]) {
+        const body = Buffer.from(`before \\${String.fromCharCode(byte)}${tail} after`);
+        const stream = new Redactor([`${first}${tail}`]).stream();
+        const out = Buffer.concat([stream.push(body), stream.end()]).toString();
+        t.notMatch(out, tail, `${byte} for ${meant}`);
+        t.match(out, mark);
+      }
     }
-  }
-});
+  },
+);

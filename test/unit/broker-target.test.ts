@@ -1,7 +1,15 @@
-// Where a call may go: hosts, methods, and a corpus of paths that servers and parsers read in different ways.
+// Where a call may go: hosts, methods, and a corpus of paths that servers and parsers read in
+// different ways.
 import t from 'tap';
 import { BrokerRefusal } from '../../src/broker/refusal.ts';
-import { checkCall, hostHeader, isAllowedHost, originText, targetOf, upstreamPath } from '../../src/broker/target.ts';
+import {
+  checkCall,
+  hostHeader,
+  isAllowedHost,
+  originText,
+  targetOf,
+  upstreamPath,
+} from '../../src/broker/target.ts';
 import type { Policy } from '../../src/credentials/policy.ts';
 import { type CredentialType, findType } from '../../src/credentials/types/registry.ts';
 
@@ -15,64 +23,228 @@ const reasonOf = (action: () => unknown): string | undefined => {
     throw error;
   }
 };
-const policy = (extra: Partial<Policy> = {}): Policy => ({ delivery: ['broker'], allowedHosts: [], ...extra });
-const call = (pathAndQuery: string, of: Partial<Policy> = {}, method = 'GET', isUpgrade = false): string | undefined =>
-  reasonOf(() => { checkCall(policy(of), { method, pathAndQuery, isUpgrade }); });
+const policy = (extra: Partial<Policy> = {}): Policy => ({
+  delivery: ['broker'],
+  allowedHosts: [],
+  ...extra,
+});
+const call = (
+  pathAndQuery: string,
+  of: Partial<Policy> = {},
+  method = 'GET',
+  isUpgrade = false,
+): string | undefined =>
+  reasonOf(() => {
+    checkCall(policy(of), { method, pathAndQuery, isUpgrade });
+  });
 
 t.test('a path or query that could be read in two ways is refused', async (t) => {
   const corpus = [
-    '', 'x', 'v1/models', '*', 'http://evil.test/', 'https://evil.test/x', '//evil.test/x', '///evil.test', '/v1//models', '/v1/models//', '/\\evil.test', '/v1\\..\\admin', '\\\\evil.test',
-    '/..', '/.', '/../admin', '/v1/..', '/v1/../admin', '/v1/./models', '/v1/.', '/v1/..;/admin', '/v1/..;a=b/admin', '/v1/.;/x', '/;/../x',
-    '/%2e%2e/admin', '/v1/%2e%2e/admin', '/v1/%2E%2E/admin', '/v1/%2e./admin', '/v1/.%2E/admin', '/v1/%2e/x', '/v1/a%2eb', '/v1/%252e%252e/admin', '/v1/%25252e%25252e/x',
-    '/v1%2fmodels', '/v1%2Fmodels', '/v1%252Fmodels', '/v1%5cmodels', '/v1%5Cmodels', '/v1%255cmodels', '/v1/..%3b/admin', '/v1/..%3B/admin', '/v1/%20../x', '/v1/..%20/x',
-    '/v1/a b', '/v1/a\tb', '/v1/a\r\nX: y', '/v1/a\nb', '/v1/a\0b', '/v1/%00', '/v1/%0d%0aX:y', '/v1/%0A', '/v1/%1f', '/v1/%7f', '/v1/%250a', '/v1/\u0085', '/v1/\u00fc', '/v1/\u2025', '/v1/\uff0e\uff0e/x',
-    '/v1/%', '/v1/%2', '/v1/%zz', '/v1/%c0%ae%c0%ae/x', '/v1/%c0%af', '/v1/%ff', '/v1/%ed%a0%80', '/v1#frag', '/v1?a#b', '/v1?a b', '/v1?a=\u00fc', '/v1?\r\nx', '/v1?a\\\u0000',
-    '/v1/vbt_0123456789012345678901234567890123456789012', '/v1?key=vbt_0123456789012345678901234567890123456789012',
+    '',
+    'x',
+    'v1/models',
+    '*',
+    'http://evil.test/',
+    'https://evil.test/x',
+    '//evil.test/x',
+    '///evil.test',
+    '/v1//models',
+    '/v1/models//',
+    '/\\evil.test',
+    '/v1\\..\\admin',
+    '\\\\evil.test',
+    '/..',
+    '/.',
+    '/../admin',
+    '/v1/..',
+    '/v1/../admin',
+    '/v1/./models',
+    '/v1/.',
+    '/v1/..;/admin',
+    '/v1/..;a=b/admin',
+    '/v1/.;/x',
+    '/;/../x',
+    '/%2e%2e/admin',
+    '/v1/%2e%2e/admin',
+    '/v1/%2E%2E/admin',
+    '/v1/%2e./admin',
+    '/v1/.%2E/admin',
+    '/v1/%2e/x',
+    '/v1/a%2eb',
+    '/v1/%252e%252e/admin',
+    '/v1/%25252e%25252e/x',
+    '/v1%2fmodels',
+    '/v1%2Fmodels',
+    '/v1%252Fmodels',
+    '/v1%5cmodels',
+    '/v1%5Cmodels',
+    '/v1%255cmodels',
+    '/v1/..%3b/admin',
+    '/v1/..%3B/admin',
+    '/v1/%20../x',
+    '/v1/..%20/x',
+    '/v1/a b',
+    '/v1/a\tb',
+    '/v1/a\r\nX: y',
+    '/v1/a\nb',
+    '/v1/a\0b',
+    '/v1/%00',
+    '/v1/%0d%0aX:y',
+    '/v1/%0A',
+    '/v1/%1f',
+    '/v1/%7f',
+    '/v1/%250a',
+    '/v1/\u0085',
+    '/v1/\u00fc',
+    '/v1/\u2025',
+    '/v1/\uff0e\uff0e/x',
+    '/v1/%',
+    '/v1/%2',
+    '/v1/%zz',
+    '/v1/%c0%ae%c0%ae/x',
+    '/v1/%c0%af',
+    '/v1/%ff',
+    '/v1/%ed%a0%80',
+    '/v1#frag',
+    '/v1?a#b',
+    '/v1?a b',
+    '/v1?a=\u00fc',
+    '/v1?\r\nx',
+    '/v1?a\\\u0000',
+    '/v1/vbt_0123456789012345678901234567890123456789012',
+    '/v1?key=vbt_0123456789012345678901234567890123456789012',
   ];
   for (const path of corpus) t.equal(call(path), 'path', JSON.stringify(path));
 });
 
 t.test('what is plain passes to the byte, the query whatever it says', async (t) => {
   const plain = [
-    '/', '/v1/models', '/v1/models/', '/v1/a.b/..c/c../...', '/v1/a%20b', '/v1/%C3%BC', '/v1/%e2%82%ac', '/v1/a;b=c', '/v1/a:b@c', '/v1/a+b', '/v1/{id}', '/v1/"x"', '/v1/a|b^c`', '/~user', '/v1/%25', '/v1/100%25',
-    '/v1?', '/v1?a=../..//\\%2e%2e%2f%00%zz%', '/v1?a=b&a=c&&=', '/v1?url=https://evil.test//x', '/v1??x',
+    '/',
+    '/v1/models',
+    '/v1/models/',
+    '/v1/a.b/..c/c../...',
+    '/v1/a%20b',
+    '/v1/%C3%BC',
+    '/v1/%e2%82%ac',
+    '/v1/a;b=c',
+    '/v1/a:b@c',
+    '/v1/a+b',
+    '/v1/{id}',
+    '/v1/"x"',
+    '/v1/a|b^c`',
+    '/~user',
+    '/v1/%25',
+    '/v1/100%25',
+    '/v1?',
+    '/v1?a=../..//\\%2e%2e%2f%00%zz%',
+    '/v1?a=b&a=c&&=',
+    '/v1?url=https://evil.test//x',
+    '/v1??x',
   ];
-  const target = targetOf(typeOf('customLlm'), { baseUrl: 'https://llm.example/base/' }, policy(), undefined);
+  const target = targetOf(
+    typeOf('customLlm'),
+    { baseUrl: 'https://llm.example/base/' },
+    policy(),
+    undefined,
+  );
   for (const path of plain) {
     t.equal(call(path), undefined, path);
-    t.equal(upstreamPath(target, path, (given) => given), `/base${path}`, path);
+    t.equal(
+      upstreamPath(target, path, (given) => given),
+      `/base${path}`,
+      path,
+    );
   }
 });
 
 t.test('what the parser makes of the whole must be what was put together', async (t) => {
-  const root = targetOf(typeOf('openai'), { baseUrl: 'https://api.openai.com' }, policy(), undefined);
-  const based = targetOf(typeOf('openai'), { baseUrl: 'https://api.openai.com/a/b' }, policy(), undefined);
-  for (const injected of ['@evil.test/', ':443@evil.test/', '.evil.test/x', 'evil', '/x/../../y', '/..', '/%2e%2e/x', '\\..\\x', '/a\tb/../c', '/x#y']) {
-    t.equal(reasonOf(() => upstreamPath(root, '/x', () => injected)), 'path', injected);
-    t.equal(reasonOf(() => upstreamPath(based, '/x', () => injected)), 'path', injected);
+  const root = targetOf(
+    typeOf('openai'),
+    { baseUrl: 'https://api.openai.com' },
+    policy(),
+    undefined,
+  );
+  const based = targetOf(
+    typeOf('openai'),
+    { baseUrl: 'https://api.openai.com/a/b' },
+    policy(),
+    undefined,
+  );
+  for (const injected of [
+    '@evil.test/',
+    ':443@evil.test/',
+    '.evil.test/x',
+    'evil',
+    '/x/../../y',
+    '/..',
+    '/%2e%2e/x',
+    '\\..\\x',
+    '/a\tb/../c',
+    '/x#y',
+  ]) {
+    t.equal(
+      reasonOf(() => upstreamPath(root, '/x', () => injected)),
+      'path',
+      injected,
+    );
+    t.equal(
+      reasonOf(() => upstreamPath(based, '/x', () => injected)),
+      'path',
+      injected,
+    );
   }
-  t.equal(upstreamPath(based, '', (given) => given), '/a/b');
+  t.equal(
+    upstreamPath(based, '', (given) => given),
+    '/a/b',
+  );
 });
 
 t.test('prefixes hold on the borders of segments', async (t) => {
   const of = { pathPrefixes: ['/v1/chat', '/v2/'] };
-  for (const path of ['/v1/chat', '/v1/chat/', '/v1/chat/completions', '/v1/chat?x=1', '/v2/', '/v2/x']) t.equal(call(path, of), undefined, path);
-  for (const path of ['/', '/v1', '/v1/chats', '/v1/chat.json', '/v1/chat%20', '/V1/chat', '/v1/%63hat', '/v2', '/v1/models?x=/v1/chat']) t.equal(call(path, of), 'pathPrefix', path);
+  for (const path of [
+    '/v1/chat',
+    '/v1/chat/',
+    '/v1/chat/completions',
+    '/v1/chat?x=1',
+    '/v2/',
+    '/v2/x',
+  ])
+    t.equal(call(path, of), undefined, path);
+  for (const path of [
+    '/',
+    '/v1',
+    '/v1/chats',
+    '/v1/chat.json',
+    '/v1/chat%20',
+    '/V1/chat',
+    '/v1/%63hat',
+    '/v2',
+    '/v1/models?x=/v1/chat',
+  ])
+    t.equal(call(path, of), 'pathPrefix', path);
   t.equal(call('/v1/chat/../models', of), 'path');
   t.equal(call('/anything', { pathPrefixes: ['/'] }), undefined);
 });
 
 t.test('methods: those of the policy, and never one that tunnels or echoes', async (t) => {
-  for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']) t.equal(call('/', {}, method), undefined, method);
+  for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+    t.equal(call('/', {}, method), undefined, method);
   for (const method of ['CONNECT', 'TRACE']) t.equal(call('/', {}, method), 'unsupported', method);
   t.equal(call('/', {}, 'GET', true), 'unsupported', 'Upgrade');
-  for (const method of ['get', 'PROPFIND', 'PURGE', 'M-SEARCH', 'QUERY', '']) t.equal(call('/', {}, method), 'method', method);
+  for (const method of ['get', 'PROPFIND', 'PURGE', 'M-SEARCH', 'QUERY', ''])
+    t.equal(call('/', {}, method), 'method', method);
   t.equal(call('/', { methods: ['GET'] }, 'GET'), undefined);
-  for (const method of ['HEAD', 'POST', 'DELETE']) t.equal(call('/', { methods: ['GET'] }, method), 'method', method);
+  for (const method of ['HEAD', 'POST', 'DELETE'])
+    t.equal(call('/', { methods: ['GET'] }, method), 'method', method);
 });
 
-t.test('the host: the credential\'s own, or one that the policy names', async (t) => {
-  const host = (type: string, fields: Record<string, string>, allowedHosts: string[], wanted?: string): string | undefined => {
+t.test("the host: the credential's own, or one that the policy names", async (t) => {
+  const host = (
+    type: string,
+    fields: Record<string, string>,
+    allowedHosts: string[],
+    wanted?: string,
+  ): string | undefined => {
     try {
       return originText(targetOf(typeOf(type), fields, policy({ allowedHosts }), wanted).origin);
     } catch (error) {
@@ -81,34 +253,110 @@ t.test('the host: the credential\'s own, or one that the policy names', async (t
     }
   };
   t.equal(host('cohere', {}, []), 'https://api.cohere.com');
-  t.equal(host('openai', { baseUrl: 'https://api.openai.com:8443/x' }, []), 'https://api.openai.com:8443');
+  t.equal(
+    host('openai', { baseUrl: 'https://api.openai.com:8443/x' }, []),
+    'https://api.openai.com:8443',
+  );
   t.equal(host('openai', { baseUrl: 'http://llm.internal:8000' }, []), 'http://llm.internal:8000');
-  t.equal(host('google', {}, ['vision.googleapis.com'], 'vision.googleapis.com'), 'https://vision.googleapis.com', 'beyond its own');
-  t.equal(host('google', {}, ['vision.googleapis.com']), 'https://generativelanguage.googleapis.com');
-  t.equal(host('google', {}, [], 'generativelanguage.googleapis.com'), 'https://generativelanguage.googleapis.com');
+  t.equal(
+    host('google', {}, ['vision.googleapis.com'], 'vision.googleapis.com'),
+    'https://vision.googleapis.com',
+    'beyond its own',
+  );
+  t.equal(
+    host('google', {}, ['vision.googleapis.com']),
+    'https://generativelanguage.googleapis.com',
+  );
+  t.equal(
+    host('google', {}, [], 'generativelanguage.googleapis.com'),
+    'https://generativelanguage.googleapis.com',
+  );
   t.equal(host('google', {}, [], 'vision.googleapis.com'), 'host');
   t.equal(host('bearer', {}, []), 'host');
   t.equal(host('bearer', {}, ['api.example.com']), 'https://api.example.com');
-  t.equal(host('bearer', {}, ['api.example.com', 'b.example.com']), 'host', 'two: one has to be said');
-  t.equal(host('bearer', {}, ['api.example.com', 'b.example.com'], 'b.example.com'), 'https://b.example.com');
+  t.equal(
+    host('bearer', {}, ['api.example.com', 'b.example.com']),
+    'host',
+    'two: one has to be said',
+  );
+  t.equal(
+    host('bearer', {}, ['api.example.com', 'b.example.com'], 'b.example.com'),
+    'https://b.example.com',
+  );
   t.equal(host('bearer', {}, ['*.example.com']), 'host', 'a wildcard is no host');
-  t.equal(host('slack', { webhookUrl: 'https://hooks.slack.com/services/x' }, []), 'https://hooks.slack.com');
-  t.equal(host('slack', { webhookUrl: 'https://hooks.slack.com/services/x' }, ['other.example'], 'other.example'), 'host', 'a secret URL goes to its own host only');
+  t.equal(
+    host('slack', { webhookUrl: 'https://hooks.slack.com/services/x' }, []),
+    'https://hooks.slack.com',
+  );
+  t.equal(
+    host(
+      'slack',
+      { webhookUrl: 'https://hooks.slack.com/services/x' },
+      ['other.example'],
+      'other.example',
+    ),
+    'host',
+    'a secret URL goes to its own host only',
+  );
   t.equal(host('imap', {}, []), 'unsupported');
-  for (const wanted of ['api.example.com.', 'API.example.com', 'api.example.com:443', 'api.example.com/', 'x@api.example.com', 'api.example.com#', 'a.api.example.com', 'example.com', 'xample.com', 'api\u3002example.com', '127.0.0.1', '127.1', '0x7f000001', '[::1]', '::1', '2130706433', '', 'api.example.com\0', 'аpi.example.com']) {
+  for (const wanted of [
+    'api.example.com.',
+    'API.example.com',
+    'api.example.com:443',
+    'api.example.com/',
+    'x@api.example.com',
+    'api.example.com#',
+    'a.api.example.com',
+    'example.com',
+    'xample.com',
+    'api\u3002example.com',
+    '127.0.0.1',
+    '127.1',
+    '0x7f000001',
+    '[::1]',
+    '::1',
+    '2130706433',
+    '',
+    'api.example.com\0',
+    'аpi.example.com',
+  ]) {
     t.equal(host('bearer', {}, ['api.example.com'], wanted), 'host', JSON.stringify(wanted));
-    t.equal(host('bearer', {}, ['api.example.com', wanted], wanted), wanted === 'a.api.example.com' || wanted === 'example.com' || wanted === 'xample.com' ? `https://${wanted}` : 'host', `${JSON.stringify(wanted)}, even if a policy named it`);
+    t.equal(
+      host('bearer', {}, ['api.example.com', wanted], wanted),
+      wanted === 'a.api.example.com' || wanted === 'example.com' || wanted === 'xample.com'
+        ? `https://${wanted}`
+        : 'host',
+      `${JSON.stringify(wanted)}, even if a policy named it`,
+    );
   }
-  for (const baseUrl of ['https://127.0.0.1/', 'https://[::1]/', 'https://0x7f.1/', 'https://①②⑦.0.0.1/', 'nonsense', 'file:///etc/passwd', 'https://host./']) t.equal(host('openai', { baseUrl }, []), 'host', baseUrl);
+  for (const baseUrl of [
+    'https://127.0.0.1/',
+    'https://[::1]/',
+    'https://0x7f.1/',
+    'https://①②⑦.0.0.1/',
+    'nonsense',
+    'file:///etc/passwd',
+    'https://host./',
+  ])
+    t.equal(host('openai', { baseUrl }, []), 'host', baseUrl);
 });
 
 t.test('a wildcard stands for exactly one label', async (t) => {
   const allowed = policy({ allowedHosts: ['*.example.com'] });
   for (const host of ['a.example.com', 'a-b.example.com']) t.ok(isAllowedHost(allowed, host), host);
-  for (const host of ['example.com', 'a.b.example.com', '.example.com', 'aexample.com', 'a.example.com.evil.test', 'a.example.org', '*.example.co']) t.notOk(isAllowedHost(allowed, host), host);
+  for (const host of [
+    'example.com',
+    'a.b.example.com',
+    '.example.com',
+    'aexample.com',
+    'a.example.com.evil.test',
+    'a.example.org',
+    '*.example.co',
+  ])
+    t.notOk(isAllowedHost(allowed, host), host);
 });
 
-t.test('the Host header has the port where it is not the scheme\'s own', async (t) => {
+t.test("the Host header has the port where it is not the scheme's own", async (t) => {
   t.equal(hostHeader({ protocol: 'https:', host: 'a.example', port: 443 }), 'a.example');
   t.equal(hostHeader({ protocol: 'https:', host: 'a.example', port: 80 }), 'a.example:80');
   t.equal(hostHeader({ protocol: 'http:', host: 'a.example', port: 80 }), 'a.example');

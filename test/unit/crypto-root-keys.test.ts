@@ -1,23 +1,41 @@
-// Root keys: read strictly, named by fingerprint, and what they wrap opens only as what it was wrapped as.
+// Root keys: read strictly, named by fingerprint, and what they wrap opens only as what it was
+// wrapped as.
 import { createHmac } from 'node:crypto';
 import { inspect } from 'node:util';
 import t from 'tap';
-import { generateRootKey, KeyUnavailable, parseRootKeys, RootKeyInvalid } from '../../src/crypto/index.ts';
+import {
+  generateRootKey,
+  KeyUnavailable,
+  parseRootKeys,
+  RootKeyInvalid,
+} from '../../src/crypto/index.ts';
 import type { KeyContext } from '../../src/crypto/index.ts';
 import { newId } from '../../src/shared/ids.ts';
 import type { TeamId } from '../../src/shared/ids.ts';
 import { isRefused, withFlippedBit } from '../helpers/crypto.ts';
 
-const context: KeyContext = { purpose: 'dataKey', owner: newId<TeamId>(), key: 'k1', version: 1, format: 'fernet' };
+const context: KeyContext = {
+  purpose: 'dataKey',
+  owner: newId<TeamId>(),
+  key: 'k1',
+  version: 1,
+  format: 'fernet',
+};
 const bytes = Buffer.alloc(32, 5);
 
-t.test('a generated root key is 44 characters, and reads back; its fingerprint is as the format page says', async (t) => {
-  const text = generateRootKey();
-  t.match(text, /^[A-Za-z0-9_-]{43}=$/);
-  t.not(generateRootKey(), text);
-  const expected = createHmac('sha256', Buffer.from(text, 'base64url')).update('credential-vault/fingerprint/v1').digest('hex').slice(0, 16);
-  t.equal(parseRootKeys(text).primary, expected);
-});
+t.test(
+  'a generated root key is 44 characters, and reads back; its fingerprint is as the format page says',
+  async (t) => {
+    const text = generateRootKey();
+    t.match(text, /^[A-Za-z0-9_-]{43}=$/);
+    t.not(generateRootKey(), text);
+    const expected = createHmac('sha256', Buffer.from(text, 'base64url'))
+      .update('credential-vault/fingerprint/v1')
+      .digest('hex')
+      .slice(0, 16);
+    t.equal(parseRootKeys(text).primary, expected);
+  },
+);
 
 t.test('the first of several keys is the primary', async (t) => {
   const [a, b] = [generateRootKey(), generateRootKey()];
@@ -30,14 +48,35 @@ t.test('the first of several keys is the primary', async (t) => {
 t.test('any other text is refused; the message says where, and quotes nothing', async (t) => {
   const good = generateRootKey();
   const bad = [
-    '', ' ', good.slice(0, -1), `${good}=`, ` ${good}`, `${good}\n`, good.replace('=', ''), 'A'.repeat(44), `${'A'.repeat(42)}B=`, 'a'.repeat(64),
-    '+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/s=', Buffer.alloc(31).toString('base64'), Buffer.alloc(33).toString('base64'), Buffer.alloc(64, 1).toString('base64url')
+    '',
+    ' ',
+    good.slice(0, -1),
+    `${good}=`,
+    ` ${good}`,
+    `${good}\n`,
+    good.replace('=', ''),
+    'A'.repeat(44),
+    `${'A'.repeat(42)}B=`,
+    'a'.repeat(64),
+    '+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/s=',
+    Buffer.alloc(31).toString('base64'),
+    Buffer.alloc(33).toString('base64'),
+    Buffer.alloc(64, 1).toString('base64url'),
   ];
   for (const text of bad) {
-    t.throws(() => parseRootKeys(text), { name: 'RootKeyInvalid', message: 'root key 1 is not 44 characters of padded urlsafe base64' });
-    t.throws(() => parseRootKeys(`${good},${text}`), { name: 'RootKeyInvalid', message: 'root key 2 is not 44 characters of padded urlsafe base64' });
+    t.throws(() => parseRootKeys(text), {
+      name: 'RootKeyInvalid',
+      message: 'root key 1 is not 44 characters of padded urlsafe base64',
+    });
+    t.throws(() => parseRootKeys(`${good},${text}`), {
+      name: 'RootKeyInvalid',
+      message: 'root key 2 is not 44 characters of padded urlsafe base64',
+    });
   }
-  t.throws(() => parseRootKeys(`${good},${generateRootKey()},${good}`), { name: 'RootKeyInvalid', message: 'root key 3 is in the list twice' });
+  t.throws(() => parseRootKeys(`${good},${generateRootKey()},${good}`), {
+    name: 'RootKeyInvalid',
+    message: 'root key 3 is in the list twice',
+  });
   t.throws(() => parseRootKeys('x'), RootKeyInvalid);
 });
 
@@ -53,10 +92,24 @@ t.test('a wrapped key opens as nothing else: each member of its context is bound
   const roots = parseRootKeys(generateRootKey());
   const held = roots.wrap(context, bytes);
   const others: Partial<KeyContext>[] = [
-    { purpose: 'rowSeal' }, { purpose: 'canary' }, { owner: newId<TeamId>() }, { owner: 'system' }, { key: 'k2' }, { version: 2 }, { format: 'fernet-256' }
+    { purpose: 'rowSeal' },
+    { purpose: 'canary' },
+    { owner: newId<TeamId>() },
+    { owner: 'system' },
+    { key: 'k2' },
+    { version: 2 },
+    { format: 'fernet-256' },
   ];
-  for (const other of others) t.ok(isRefused(() => roots.unwrap({ ...context, ...other }, held)), Object.keys(other).join());
-  t.strictSame(new Set(others.flatMap(Object.keys)), new Set(Object.keys(context)), 'no member was left out');
+  for (const other of others)
+    t.ok(
+      isRefused(() => roots.unwrap({ ...context, ...other }, held)),
+      Object.keys(other).join(),
+    );
+  t.strictSame(
+    new Set(others.flatMap(Object.keys)),
+    new Set(Object.keys(context)),
+    'no member was left out',
+  );
 });
 
 t.test('every flipped bit and every shorter text of a wrapped key is refused', async (t) => {
@@ -68,17 +121,28 @@ t.test('every flipped bit and every shorter text of a wrapped key is refused', a
     if (!isRefused(() => roots.unwrap(context, { ...held, wrapped }))) opened.push(`bit ${bit}`);
   }
   for (let length = 0; length < held.wrapped.length; length += 1) {
-    if (!isRefused(() => roots.unwrap(context, { ...held, wrapped: held.wrapped.subarray(0, length) }))) opened.push(`${length} bytes`);
+    if (
+      !isRefused(() =>
+        roots.unwrap(context, { ...held, wrapped: held.wrapped.subarray(0, length) }),
+      )
+    )
+      opened.push(`${length} bytes`);
   }
   t.same(opened, []);
 });
 
-t.test('a key wrapped by a root key that is not configured is unavailable, not undecryptable', async (t) => {
-  const absent = parseRootKeys(generateRootKey());
-  const held = absent.wrap(context, bytes);
-  t.throws(() => parseRootKeys(generateRootKey()).unwrap(context, held), { name: 'KeyUnavailable', fingerprint: absent.primary });
-  t.throws(() => parseRootKeys(generateRootKey()).makeCanary(absent.primary), KeyUnavailable);
-});
+t.test(
+  'a key wrapped by a root key that is not configured is unavailable, not undecryptable',
+  async (t) => {
+    const absent = parseRootKeys(generateRootKey());
+    const held = absent.wrap(context, bytes);
+    t.throws(() => parseRootKeys(generateRootKey()).unwrap(context, held), {
+      name: 'KeyUnavailable',
+      fingerprint: absent.primary,
+    });
+    t.throws(() => parseRootKeys(generateRootKey()).makeCanary(absent.primary), KeyUnavailable);
+  },
+);
 
 t.test('a canary says whether the right root key is configured', async (t) => {
   const [text, other] = [generateRootKey(), generateRootKey()];

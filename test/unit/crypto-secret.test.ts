@@ -9,12 +9,27 @@ t.test('expose() is the only way to the value', async (t) => {
   const value = { apiKey: canary };
   const secret = new Secret(value);
   t.equal(secret.expose(), value);
-  const holder = { secret, list: [secret], error: new Error(`with ${String(secret)}`, { cause: secret }) };
+  const holder = {
+    secret,
+    list: [secret],
+    error: new Error(`with ${String(secret)}`, { cause: secret }),
+  };
   const shown = [
-    JSON.stringify(secret), JSON.stringify(holder), String(secret), `${secret}`, secret + '', inspect(secret), inspect(holder, { depth: 9, showHidden: true }),
-    inspect(secret, { customInspect: false, showHidden: true }), format('%s %j %o %O', secret, secret, secret, secret),
-    inspect(structuredClone(secret)), JSON.stringify(Object.entries(secret)), JSON.stringify(Object.getOwnPropertyDescriptors(secret)),
-    inspect({ ...secret }), inspect(Object.assign({}, secret)), inspect(holder.error, { depth: 9 })
+    JSON.stringify(secret),
+    JSON.stringify(holder),
+    String(secret),
+    `${secret}`,
+    secret + '',
+    inspect(secret),
+    inspect(holder, { depth: 9, showHidden: true }),
+    inspect(secret, { customInspect: false, showHidden: true }),
+    format('%s %j %o %O', secret, secret, secret, secret),
+    inspect(structuredClone(secret)),
+    JSON.stringify(Object.entries(secret)),
+    JSON.stringify(Object.getOwnPropertyDescriptors(secret)),
+    inspect({ ...secret }),
+    inspect(Object.assign({}, secret)),
+    inspect(holder.error, { depth: 9 }),
   ];
   for (const text of shown) t.notMatch(text, canary);
   t.equal(JSON.stringify({ secret }), '{"secret":"[secret]"}');

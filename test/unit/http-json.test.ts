@@ -14,35 +14,105 @@ const refusal = (text: string | Buffer): string => {
 };
 
 t.test('whatever JSON.stringify writes is read as it was', async (test) => {
-  fc.assert(fc.property(fc.json({ maxDepth: 8 }), (text) => {
-    fc.pre(!text.includes('__proto__'));
-    test.same(parseJson(Buffer.from(text)), JSON.parse(text));
-  }), { numRuns: 300 });
+  fc.assert(
+    fc.property(fc.json({ maxDepth: 8 }), (text) => {
+      fc.pre(!text.includes('__proto__'));
+      test.same(parseJson(Buffer.from(text)), JSON.parse(text));
+    }),
+    { numRuns: 300 },
+  );
 });
 
 t.test('texts that look like structure are texts', async (test) => {
-  for (const value of ['a":"b', '{"a":1}', '\\', '\\"', '":', '\\\\"', '{[:]}'.repeat(100), 'é😀\u2028']) {
-    for (const text of [JSON.stringify({ [value]: value }), JSON.stringify([value, { a: value }], null, 2)]) test.same(parseJson(Buffer.from(text)), JSON.parse(text));
+  for (const value of [
+    'a":"b',
+    '{"a":1}',
+    '\\',
+    '\\"',
+    '":',
+    '\\\\"',
+    '{[:]}'.repeat(100),
+    'é😀\u2028',
+  ]) {
+    for (const text of [
+      JSON.stringify({ [value]: value }),
+      JSON.stringify([value, { a: value }], null, 2),
+    ])
+      test.same(parseJson(Buffer.from(text)), JSON.parse(text));
   }
-  test.same(parseJson(Buffer.from(' {"\\u0061" : "\\ud83d\\ude00"} ')), { a: '😀' }, 'a pair of surrogates is one character');
+  test.same(
+    parseJson(Buffer.from(' {"\\u0061" : "\\ud83d\\ude00"} ')),
+    { a: '😀' },
+    'a pair of surrogates is one character',
+  );
 });
 
 t.test('a member that comes twice is refused, however it is spelled', async (test) => {
-  for (const text of ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '{"a":1,"b":{"c":1,"c":2}}', '[{"a":{},"a":{}}]', '{"":1,"":2}', '{"1":1,"1":2}', `{"${'x'.repeat(1000)}":1,"${'x'.repeat(1000)}":2}`]) {
+  for (const text of [
+    '{"a":1,"a":1}',
+    '{"a":1,"\\u0061":2}',
+    '{"a":1,"b":{"c":1,"c":2}}',
+    '[{"a":{},"a":{}}]',
+    '{"":1,"":2}',
+    '{"1":1,"1":2}',
+    `{"${'x'.repeat(1000)}":1,"${'x'.repeat(1000)}":2}`,
+  ]) {
     test.equal(refusal(text), 'duplicateMember at ""', text.slice(0, 40));
   }
-  test.equal(refusal('{"a":{"a":{"a":1}},"A":1}'), 'accepted', 'the same name in another object is another member');
+  test.equal(
+    refusal('{"a":{"a":{"a":1}},"A":1}'),
+    'accepted',
+    'the same name in another object is another member',
+  );
 });
 
 t.test('bytes that are no UTF-8 are refused and not replaced', async (test) => {
-  for (const bytes of [[0xff], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xf8, 0x88, 0x80, 0x80, 0x80], [0xe2, 0x82], [0xf4, 0x90, 0x80, 0x80]]) {
-    test.equal(refusal(Buffer.concat([Buffer.from('{"a":"'), Buffer.from(bytes), Buffer.from('"}')])), 'utf8 at ""', bytes.join());
+  for (const bytes of [
+    [0xff],
+    [0xc0, 0x80],
+    [0xed, 0xa0, 0x80],
+    [0xf8, 0x88, 0x80, 0x80, 0x80],
+    [0xe2, 0x82],
+    [0xf4, 0x90, 0x80, 0x80],
+  ]) {
+    test.equal(
+      refusal(Buffer.concat([Buffer.from('{"a":"'), Buffer.from(bytes), Buffer.from('"}')])),
+      'utf8 at ""',
+      bytes.join(),
+    );
   }
-  test.equal(refusal('{"a":"\ufffd"}'), 'accepted', 'the replacement character itself is a character');
+  test.equal(
+    refusal('{"a":"\ufffd"}'),
+    'accepted',
+    'the replacement character itself is a character',
+  );
 });
 
 t.test('what is no JSON is refused', async (test) => {
-  for (const text of ['', ' ', '{', '{"a"}', '{"a":1,}', '[1,]', '{a:1}', "{'a':1}", '{"a":1}x', '{"a":1}{"a":1}', '\ufeff{}', '01', '+1', 'NaN', 'Infinity', '"a\nb"', '"\\x41"', '/**/{}', '"', '"\\', '}', ':']) {
+  for (const text of [
+    '',
+    ' ',
+    '{',
+    '{"a"}',
+    '{"a":1,}',
+    '[1,]',
+    '{a:1}',
+    "{'a':1}",
+    '{"a":1}x',
+    '{"a":1}{"a":1}',
+    '\ufeff{}',
+    '01',
+    '+1',
+    'NaN',
+    'Infinity',
+    '"a\nb"',
+    '"\\x41"',
+    '/**/{}',
+    '"',
+    '"\\',
+    '}',
+    ':',
+  ]) {
     test.equal(refusal(text), 'json at ""', JSON.stringify(text));
   }
 });
@@ -60,10 +130,23 @@ t.test('a text that is not well formed is refused at its place', async (test) =>
   test.equal(refusal('{"fields":{"apiKey":"a\\ud800b"}}'), 'loneSurrogate at "/fields/apiKey"');
   test.equal(refusal('{"fields":["x",{"y":"\\udc00\\ud800"}]}'), 'loneSurrogate at "/fields/1/y"');
   test.equal(refusal('{"fields":{"\\ud800":1}}'), 'loneSurrogate at "/fields"', 'a name too');
-  test.equal(refusal('{"fields":{"not a plain name":"\\ud800"}}'), 'loneSurrogate at "/fields"', 'a pointer repeats plain names only');
+  test.equal(
+    refusal('{"fields":{"not a plain name":"\\ud800"}}'),
+    'loneSurrogate at "/fields"',
+    'a pointer repeats plain names only',
+  );
 });
 
 t.test('no member sets a prototype', async (test) => {
-  for (const text of ['{"__proto__":{"isOperator":true}}', '{"a":{"\\u005f_proto__":1}}', '[{"__proto__":null}]']) test.match(refusal(text), /^memberName/, text);
-  test.same(Object.keys(parseJson(Buffer.from('{"constructor":{"prototype":{}},"toString":1}')) as object), ['constructor', 'toString'], 'other names are data');
+  for (const text of [
+    '{"__proto__":{"isOperator":true}}',
+    '{"a":{"\\u005f_proto__":1}}',
+    '[{"__proto__":null}]',
+  ])
+    test.match(refusal(text), /^memberName/, text);
+  test.same(
+    Object.keys(parseJson(Buffer.from('{"constructor":{"prototype":{}},"toString":1}')) as object),
+    ['constructor', 'toString'],
+    'other names are data',
+  );
 });

@@ -2,23 +2,30 @@
 import t from 'tap';
 import { Recent } from '../../src/shared/recent.ts';
 
-const held = (recent: Recent<number, string>, upTo: number): number[] => Array.from({ length: upTo }, (_, n) => n).filter((n) => recent.get(n) !== undefined);
+const held = (recent: Recent<number, string>, upTo: number): number[] =>
+  Array.from({ length: upTo }, (_, n) => n).filter((n) => recent.get(n) !== undefined);
 
-t.test('nothing is forgotten up to half of the bound, and never is there more than the bound', async (t) => {
-  for (const bound of [2, 3, 10, 11]) {
-    for (let count = 1; count <= 40; count += 1) {
-      // Asking moves things, so each is asked of a memory of its own.
-      const known = Array.from({ length: count }, (_, n) => n).filter((n) => {
-        const recent = new Recent<number, string>(bound);
-        for (let each = 0; each < count; each += 1) recent.set(each, `value ${each}`);
-        return recent.get(n) === `value ${n}`;
-      });
-      const sure = Math.min(count, Math.floor(bound / 2));
-      t.ok(known.length <= bound, `${known.length} of ${bound}`);
-      t.strictSame(known.slice(-sure), Array.from({ length: sure }, (_, i) => count - sure + i));
+t.test(
+  'nothing is forgotten up to half of the bound, and never is there more than the bound',
+  async (t) => {
+    for (const bound of [2, 3, 10, 11]) {
+      for (let count = 1; count <= 40; count += 1) {
+        // Asking moves things, so each is asked of a memory of its own.
+        const known = Array.from({ length: count }, (_, n) => n).filter((n) => {
+          const recent = new Recent<number, string>(bound);
+          for (let each = 0; each < count; each += 1) recent.set(each, `value ${each}`);
+          return recent.get(n) === `value ${n}`;
+        });
+        const sure = Math.min(count, Math.floor(bound / 2));
+        t.ok(known.length <= bound, `${known.length} of ${bound}`);
+        t.strictSame(
+          known.slice(-sure),
+          Array.from({ length: sure }, (_, i) => count - sure + i),
+        );
+      }
     }
-  }
-});
+  },
+);
 
 t.test('what is asked for again and again stays, whatever comes by', async (t) => {
   const recent = new Recent<number, string>(10);

@@ -1,10 +1,20 @@
 import { defineType, secret, url } from './define.ts';
 
 export const anthropic = defineType({
-  name: 'anthropic', title: 'Anthropic', description: 'An API key of Anthropic or of a service that speaks its API.',
-  fields: { apiKey: secret({ title: 'API key' }), baseUrl: url({ title: 'Base URL', default: 'https://api.anthropic.com' }) },
+  name: 'anthropic',
+  title: 'Anthropic',
+  description: 'An API key of Anthropic or of a service that speaks its API.',
+  fields: {
+    apiKey: secret({ title: 'API key' }),
+    baseUrl: url({ title: 'Base URL', default: 'https://api.anthropic.com' }),
+  },
   broker: {
-    injection: { kind: 'header', name: 'x-api-key', field: 'apiKey', also: { 'anthropic-version': '2023-06-01' } },
+    injection: {
+      kind: 'header',
+      name: 'x-api-key',
+      field: 'apiKey',
+      also: { 'anthropic-version': '2023-06-01' },
+    },
     upstream: { kind: 'field', field: 'baseUrl' },
   },
   test: { kind: 'http', method: 'GET', path: '/v1/models' },

@@ -1,14 +1,42 @@
 import { defineType, optionalSecret, publicText, secret } from './define.ts';
 
 export const aws = defineType({
-  name: 'aws', title: 'AWS', description: 'An access key of Amazon Web Services.',
+  name: 'aws',
+  title: 'AWS',
+  description: 'An access key of Amazon Web Services.',
   fields: {
-    accessKeyId: publicText({ title: 'Access key id' }), secretAccessKey: secret({ title: 'Secret access key' }),
-    sessionToken: optionalSecret({ title: 'Session token' }), region: publicText({ title: 'Region', optional: true, description: 'Counts where the host names none.' }),
+    accessKeyId: publicText({ title: 'Access key id' }),
+    secretAccessKey: secret({ title: 'Secret access key' }),
+    sessionToken: optionalSecret({ title: 'Session token' }),
+    region: publicText({
+      title: 'Region',
+      optional: true,
+      description: 'Counts where the host names none.',
+    }),
   },
   broker: { injection: { kind: 'sigv4' }, upstream: { kind: 'policy' } },
   aliases: {
-    n8n: [{ type: 'aws', fields: { accessKeyId: 'accessKeyId', secretAccessKey: 'secretAccessKey', sessionToken: 'sessionToken', region: 'region' } }],
-    airflow: [{ type: 'aws', fields: { login: 'accessKeyId', password: 'secretAccessKey', 'extra.region_name': 'region', 'extra.aws_session_token': 'sessionToken' } }],
+    n8n: [
+      {
+        type: 'aws',
+        fields: {
+          accessKeyId: 'accessKeyId',
+          secretAccessKey: 'secretAccessKey',
+          sessionToken: 'sessionToken',
+          region: 'region',
+        },
+      },
+    ],
+    airflow: [
+      {
+        type: 'aws',
+        fields: {
+          login: 'accessKeyId',
+          password: 'secretAccessKey',
+          'extra.region_name': 'region',
+          'extra.aws_session_token': 'sessionToken',
+        },
+      },
+    ],
   },
 });

@@ -1,8 +1,14 @@
 import { defineType, secret } from './define.ts';
 
 export const cohere = defineType({
-  name: 'cohere', title: 'Cohere', description: 'An API key of Cohere.', fields: { apiKey: secret({ title: 'API key' }) },
-  broker: { injection: { kind: 'bearer', field: 'apiKey' }, upstream: { kind: 'fixed', baseUrl: 'https://api.cohere.com' } },
+  name: 'cohere',
+  title: 'Cohere',
+  description: 'An API key of Cohere.',
+  fields: { apiKey: secret({ title: 'API key' }) },
+  broker: {
+    injection: { kind: 'bearer', field: 'apiKey' },
+    upstream: { kind: 'fixed', baseUrl: 'https://api.cohere.com' },
+  },
   test: { kind: 'http', method: 'GET', path: '/v1/models' },
   aliases: {
     heym: [{ type: 'cohere', fields: { api_key: 'apiKey' } }],

@@ -1,9 +1,14 @@
 import { defineType, secret, url } from './define.ts';
 
 export const customLlm = defineType({
-  name: 'customLlm', title: 'Custom LLM', description: 'A model server of one\'s own.',
+  name: 'customLlm',
+  title: 'Custom LLM',
+  description: "A model server of one's own.",
   fields: { baseUrl: url({ title: 'Base URL' }), apiKey: secret({ title: 'API key' }) },
-  broker: { injection: { kind: 'bearer', field: 'apiKey' }, upstream: { kind: 'field', field: 'baseUrl' } },
+  broker: {
+    injection: { kind: 'bearer', field: 'apiKey' },
+    upstream: { kind: 'field', field: 'baseUrl' },
+  },
   test: { kind: 'http', method: 'GET', path: '/models' },
   aliases: {
     heym: [{ type: 'custom', fields: { base_url: 'baseUrl', api_key: 'apiKey' } }],

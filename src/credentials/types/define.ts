@@ -21,19 +21,32 @@ export interface FieldSpec {
 export type Injection =
   | { readonly kind: 'bearer'; readonly field: string }
   /** `also`: headers that are added when the caller sends none of that name. */
-  | { readonly kind: 'header'; readonly name: string; readonly field: string; readonly also?: Readonly<Record<string, string>> }
+  | {
+      readonly kind: 'header';
+      readonly name: string;
+      readonly field: string;
+      readonly also?: Readonly<Record<string, string>>;
+    }
   | { readonly kind: 'namedHeader'; readonly nameField: string; readonly field: string }
   | { readonly kind: 'basic'; readonly usernameField: string; readonly passwordField: string }
   | { readonly kind: 'query'; readonly nameField: string; readonly field: string }
   /** In front of the caller's path: `before`, the value, `after`. */
-  | { readonly kind: 'path'; readonly before: string; readonly field: string; readonly after: string }
+  | {
+      readonly kind: 'path';
+      readonly before: string;
+      readonly field: string;
+      readonly after: string;
+    }
   /** The secret is the whole URL. */
   | { readonly kind: 'url'; readonly field: string }
   | { readonly kind: 'sigv4'; readonly service?: 's3' }
   /** A bearer: the access token that is held beside the version. */
   | { readonly kind: 'oauth' };
 
-/** Where the broker's requests go: a fixed base URL, a public field that has it, a host and a port (over TLS), the secret URL, or a host that the policy names. */
+/**
+ * Where the broker's requests go: a fixed base URL, a public field that has it, a host and a port
+ * (over TLS), the secret URL, or a host that the policy names.
+ */
 export type Upstream =
   | { readonly kind: 'fixed'; readonly baseUrl: string }
   | { readonly kind: 'field'; readonly field: string }
@@ -41,12 +54,18 @@ export type Upstream =
   | { readonly kind: 'secret' }
   | { readonly kind: 'policy' };
 
-/** How a connection is tested with stored values. `http`: through the type's own injection, to its own upstream; 2xx is good. */
+/**
+ * How a connection is tested with stored values. `http`: through the type's own injection, to its
+ * own upstream; 2xx is good.
+ */
 export type ConnectionTest =
   | { readonly kind: 'http'; readonly method: 'GET' | 'POST'; readonly path: string }
   | { readonly kind: 'smtp' | 'imap' | 'redis' | 'qdrant' };
 
-/** How tokens are got from a provider: what they belong to. A change of one of these but the last ends what is held. */
+/**
+ * How tokens are got from a provider: what they belong to. A change of one of these but the last
+ * ends what is held.
+ */
 export interface OAuthSettings {
   readonly grant: 'authorizationCode' | 'clientCredentials';
   /** Only where a person authorizes. */
@@ -61,29 +80,55 @@ export interface OAuthSettings {
   readonly clientAuthentication: 'header' | 'body';
 }
 
-/** Systems whose credentials can be brought along. `env`: the variable's name is the type, its value the one field `value`. */
+/**
+ * Systems whose credentials can be brought along. `env`: the variable's name is the type, its value
+ * the one field `value`.
+ */
 export type System = 'heym' | 'n8n' | 'airflow' | 'env';
-export interface Alias { readonly type: string; readonly fields: Readonly<Record<string, string>> }
+export interface Alias {
+  readonly type: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
 
 export interface CredentialType {
   readonly name: string;
   readonly title: string;
   readonly description: string;
   readonly fields: Readonly<Record<string, FieldSpec>>;
-  /** Takes any field beside those listed: secret unless declared public when the credential is made. Its public fields are all destinations. */
+  /**
+   * Takes any field beside those listed: secret unless declared public when the credential is made.
+   * Its public fields are all destinations.
+   */
   readonly isOpen?: true;
-  /** Used by the vault itself: engines get it only where its own policy says so, whatever the team's default. */
+  /**
+   * Used by the vault itself: engines get it only where its own policy says so, whatever the team's
+   * default.
+   */
   readonly isForVault?: true;
   /** At least one of these fields is set. */
   readonly anyOf?: readonly string[];
   /** Absent where nothing can be put into an HTTP request. */
   readonly broker?: { readonly injection: Injection; readonly upstream: Upstream };
   readonly test?: ConnectionTest;
-  /** For a type whose requests carry an access token of a provider's. Its fields `accessToken`, `refreshToken` and the one of the expiry are what it starts with. */
-  readonly oauth?: { readonly settings: (publicFields: Readonly<Record<string, PublicValue>>) => OAuthSettings; readonly expiryField: string };
-  /** What no single field's rule can say: fields that are needed besides, and pointers of those that do not go together. */
-  readonly faults?: (publicFields: Readonly<Record<string, PublicValue>>, isSet: (name: string) => boolean) => readonly { readonly pointer: string; readonly rule: string }[];
-  /** What it is called where people come from, and what its fields are called there: theirs to ours. */
+  /**
+   * For a type whose requests carry an access token of a provider's. Its fields `accessToken`,
+   * `refreshToken` and the one of the expiry are what it starts with.
+   */
+  readonly oauth?: {
+    readonly settings: (publicFields: Readonly<Record<string, PublicValue>>) => OAuthSettings;
+    readonly expiryField: string;
+  };
+  /**
+   * What no single field's rule can say: fields that are needed besides, and pointers of those that
+   * do not go together.
+   */
+  readonly faults?: (
+    publicFields: Readonly<Record<string, PublicValue>>,
+    isSet: (name: string) => boolean,
+  ) => readonly { readonly pointer: string; readonly rule: string }[];
+  /**
+   * What it is called where people come from, and what its fields are called there: theirs to ours.
+   */
   readonly aliases?: Readonly<Partial<Record<System, readonly Alias[]>>>;
 }
 
@@ -94,24 +139,49 @@ const isMask = /^[*•●]{3,}$/u;
 const wellFormed = (text: string): boolean => text.isWellFormed();
 
 /** The value of any secret field: kept to the byte, or refused. */
-export const secretValue = z.string().min(1).max(secretFieldBytesMax)
+export const secretValue = z
+  .string()
+  .min(1)
+  .max(secretFieldBytesMax)
   .refine((text) => !text.includes('\0'), 'nul')
   .refine(wellFormed, 'loneSurrogate')
-  .refine((text) => Buffer.byteLength(text, 'utf8') <= secretFieldBytesMax, `maxBytes:${secretFieldBytesMax}`)
+  .refine(
+    (text) => Buffer.byteLength(text, 'utf8') <= secretFieldBytesMax,
+    `maxBytes:${secretFieldBytesMax}`,
+  )
   .refine((text) => !isMask.test(text), 'mask')
   .meta({ writeOnly: true, description: 'Kept to the byte; never returned.' });
 
 /** The public value of an open type's field. */
-export const publicValue = z.union([z.string().max(publicFieldLengthMax).regex(/^[^\p{Cc}\p{Cs}]*$/u), z.int(), z.boolean()]);
+export const publicValue = z.union([
+  z
+    .string()
+    .max(publicFieldLengthMax)
+    .regex(/^[^\p{Cc}\p{Cs}]*$/u),
+  z.int(),
+  z.boolean(),
+]);
 
 type Options = { title: string; description?: string };
 
 /** A required secret. */
-export const secret = (options: Options): FieldSpec => ({ ...options, class: 'secret', isRequired: true, schema: secretValue, isDestination: false });
+export const secret = (options: Options): FieldSpec => ({
+  ...options,
+  class: 'secret',
+  isRequired: true,
+  schema: secretValue,
+  isDestination: false,
+});
 /** A secret that may be absent. */
-export const optionalSecret = (options: Options): FieldSpec => ({ ...secret(options), isRequired: false });
+export const optionalSecret = (options: Options): FieldSpec => ({
+  ...secret(options),
+  isRequired: false,
+});
 
-const publicField = (schema: z.ZodType<PublicValue>, options: Options & { default?: PublicValue; optional?: true; destination?: true }): FieldSpec => ({
+const publicField = (
+  schema: z.ZodType<PublicValue>,
+  options: Options & { default?: PublicValue; optional?: true; destination?: true },
+): FieldSpec => ({
   title: options.title,
   ...(options.description === undefined ? {} : { description: options.description }),
   class: 'public',
@@ -121,47 +191,121 @@ const publicField = (schema: z.ZodType<PublicValue>, options: Options & { defaul
   isDestination: options.destination === true,
 });
 
-const text = (max: number) => z.string().min(1).max(max).regex(/^[^\p{Cc}\p{Cs}]+$/u);
+const text = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .max(max)
+    .regex(/^[^\p{Cc}\p{Cs}]+$/u);
 const hostForm = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:.]{2,45})$/;
-// The parser alone would take blanks and backslashes, and drop or turn them: what is stored is what was meant.
+// The parser alone would take blanks and backslashes, and drop or turn them: what is stored is what
+// was meant.
 const urlForm = /^https?:\/\/[^\s\\\p{Cc}\p{Cs}]+$/u;
 const isPlainUrl = (value: string): boolean => {
   const url = URL.parse(value);
-  return url !== null && (url.protocol === 'https:' || url.protocol === 'http:') && url.username === '' && url.password === '' && url.search === '' && url.hash === '';
+  return (
+    url !== null &&
+    (url.protocol === 'https:' || url.protocol === 'http:') &&
+    url.username === '' &&
+    url.password === '' &&
+    url.search === '' &&
+    url.hash === ''
+  );
 };
 
 /** One line that says who logs in. */
-export const username = (options: Options & { optional?: true; default?: string }): FieldSpec => publicField(text(320), options);
+export const username = (options: Options & { optional?: true; default?: string }): FieldSpec =>
+  publicField(text(320), options);
 /** One line of public text. */
-export const publicText = (options: Options & { default?: string; optional?: true; destination?: true }): FieldSpec => publicField(text(publicFieldLengthMax), options);
+export const publicText = (
+  options: Options & { default?: string; optional?: true; destination?: true },
+): FieldSpec => publicField(text(publicFieldLengthMax), options);
 /** A host name or an address: a destination. */
-export const host = (options: Options & { optional?: true }): FieldSpec => publicField(z.string().max(253).regex(hostForm), { ...options, destination: true });
+export const host = (options: Options & { optional?: true }): FieldSpec =>
+  publicField(z.string().max(253).regex(hostForm), { ...options, destination: true });
 /** A TCP port: a destination. */
-export const port = (standard: number): FieldSpec => publicField(z.int().min(1).max(65_535), { title: 'Port', default: standard, destination: true });
+export const port = (standard: number): FieldSpec =>
+  publicField(z.int().min(1).max(65_535), { title: 'Port', default: standard, destination: true });
 /** An http(s) URL without user, query or fragment: a destination. */
 export const url = (options: Options & { default?: string; optional?: true }): FieldSpec =>
-  publicField(z.string().max(publicFieldLengthMax).regex(urlForm).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
+  publicField(
+    z
+      .string()
+      .max(publicFieldLengthMax)
+      .regex(urlForm)
+      .refine(isPlainUrl, 'url')
+      .meta({ format: 'uri' }),
+    { ...options, destination: true },
+  );
 /** The same, https only. */
 export const httpsUrl = (options: Options): FieldSpec =>
-  publicField(z.string().max(publicFieldLengthMax).regex(/^https:\/\/[^\s\\\p{Cc}\p{Cs}]+$/u).refine(isPlainUrl, 'url').meta({ format: 'uri' }), { ...options, destination: true });
+  publicField(
+    z
+      .string()
+      .max(publicFieldLengthMax)
+      .regex(/^https:\/\/[^\s\\\p{Cc}\p{Cs}]+$/u)
+      .refine(isPlainUrl, 'url')
+      .meta({ format: 'uri' }),
+    { ...options, destination: true },
+  );
 /** An HTTP header's name: a destination. */
 export const headerName = (options: Options): FieldSpec =>
-  publicField(z.string().max(100).regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/), { ...options, destination: true });
+  publicField(
+    z
+      .string()
+      .max(100)
+      .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/),
+    { ...options, destination: true },
+  );
 /** Yes or no. */
-export const toggle = (options: Options & { default: boolean; destination?: true }): FieldSpec => publicField(z.boolean(), options);
+export const toggle = (options: Options & { default: boolean; destination?: true }): FieldSpec =>
+  publicField(z.boolean(), options);
 /** A whole number. */
-export const number = (options: Options & { default: number; min: number; max: number }): FieldSpec =>
-  publicField(z.int().min(options.min).max(options.max), options);
+export const number = (
+  options: Options & { default: number; min: number; max: number },
+): FieldSpec => publicField(z.int().min(options.min).max(options.max), options);
 /** One of a few words. */
-export const oneOf = ({ values, ...options }: Options & { values: readonly [string, ...string[]]; default?: string }): FieldSpec =>
+export const oneOf = ({
+  values,
+  ...options
+}: Options & { values: readonly [string, ...string[]]; default?: string }): FieldSpec =>
   publicField(z.enum(values), options);
 /** A moment, RFC 3339. */
 export const moment = (options: Options & { optional?: true }): FieldSpec =>
-  publicField(z.string().max(40).regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/).refine((value) => !Number.isNaN(Date.parse(value)), 'time'), options);
+  publicField(
+    z
+      .string()
+      .max(40)
+      .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/)
+      .refine((value) => !Number.isNaN(Date.parse(value)), 'time'),
+    options,
+  );
 /** A query string whose names are none of `reserved`. */
-export const queryString = ({ reserved, ...options }: Options & { optional?: true; reserved: ReadonlySet<string> }): FieldSpec =>
-  publicField(z.string().min(1).max(publicFieldLengthMax).regex(/^[A-Za-z0-9._~!$&'()*+,;=:@/?%-]+$/)
-    .refine((value) => [...new URLSearchParams(value).keys()].every((name) => name !== '' && !reserved.has(name.toLowerCase())), 'reserved'), options);
+export const queryString = ({
+  reserved,
+  ...options
+}: Options & { optional?: true; reserved: ReadonlySet<string> }): FieldSpec =>
+  publicField(
+    z
+      .string()
+      .min(1)
+      .max(publicFieldLengthMax)
+      .regex(/^[A-Za-z0-9._~!$&'()*+,;=:@/?%-]+$/)
+      .refine(
+        (value) =>
+          [...new URLSearchParams(value).keys()].every(
+            (name) => name !== '' && !reserved.has(name.toLowerCase()),
+          ),
+        'reserved',
+      ),
+    options,
+  );
 /** Certificates and the like in PEM: public text of several lines. */
 export const pem = (options: Options & { optional?: true }): FieldSpec =>
-  publicField(z.string().max(pemLengthMax).regex(/^-----BEGIN [A-Z0-9 ]+-----[A-Za-z0-9+/=\r\n -]+-----END [A-Z0-9 ]+-----\s*$/), options);
+  publicField(
+    z
+      .string()
+      .max(pemLengthMax)
+      .regex(/^-----BEGIN [A-Z0-9 ]+-----[A-Za-z0-9+/=\r\n -]+-----END [A-Z0-9 ]+-----\s*$/),
+    options,
+  );

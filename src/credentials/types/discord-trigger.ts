@@ -1,7 +1,9 @@
 import { defineType, publicText } from './define.ts';
 
 export const discordTrigger = defineType({
-  name: 'discordTrigger', title: 'Discord trigger', description: 'The public key with which interactions are verified; it is no secret.',
+  name: 'discordTrigger',
+  title: 'Discord trigger',
+  description: 'The public key with which interactions are verified; it is no secret.',
   fields: { publicKey: publicText({ title: 'Public key' }) },
   aliases: {
     heym: [{ type: 'discord_trigger', fields: { public_key: 'publicKey' } }],

@@ -1,7 +1,10 @@
 import { defineType, url } from './define.ts';
 
 export const flaresolverr = defineType({
-  name: 'flaresolverr', title: 'FlareSolverr', description: 'Where a FlareSolverr server listens; it has no secret.', fields: { url: url({ title: 'URL' }) },
+  name: 'flaresolverr',
+  title: 'FlareSolverr',
+  description: 'Where a FlareSolverr server listens; it has no secret.',
+  fields: { url: url({ title: 'URL' }) },
   aliases: {
     heym: [{ type: 'flaresolverr', fields: { flaresolverr_url: 'url' } }],
   },

@@ -1,13 +1,24 @@
 import { defineType, secret, url } from './define.ts';
 
 export const github = defineType({
-  name: 'github', title: 'GitHub', description: 'A token of GitHub or of a GitHub Enterprise server.',
-  fields: { apiKey: secret({ title: 'Token' }), baseUrl: url({ title: 'Base URL', default: 'https://api.github.com' }) },
-  broker: { injection: { kind: 'bearer', field: 'apiKey' }, upstream: { kind: 'field', field: 'baseUrl' } },
+  name: 'github',
+  title: 'GitHub',
+  description: 'A token of GitHub or of a GitHub Enterprise server.',
+  fields: {
+    apiKey: secret({ title: 'Token' }),
+    baseUrl: url({ title: 'Base URL', default: 'https://api.github.com' }),
+  },
+  broker: {
+    injection: { kind: 'bearer', field: 'apiKey' },
+    upstream: { kind: 'field', field: 'baseUrl' },
+  },
   test: { kind: 'http', method: 'GET', path: '/user' },
   aliases: {
     heym: [{ type: 'github', fields: { api_key: 'apiKey', base_url: 'baseUrl' } }],
     n8n: [{ type: 'githubApi', fields: { accessToken: 'apiKey', server: 'baseUrl' } }],
-    env: [{ type: 'GITHUB_TOKEN', fields: { value: 'apiKey' } }, { type: 'GH_TOKEN', fields: { value: 'apiKey' } }],
+    env: [
+      { type: 'GITHUB_TOKEN', fields: { value: 'apiKey' } },
+      { type: 'GH_TOKEN', fields: { value: 'apiKey' } },
+    ],
   },
 });

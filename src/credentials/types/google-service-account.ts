@@ -1,9 +1,13 @@
 import { defineType, publicText, secret, username } from './define.ts';
 
 export const googleServiceAccount = defineType({
-  name: 'googleServiceAccount', title: 'Google service account', description: 'The key of a service account of Google Cloud.',
+  name: 'googleServiceAccount',
+  title: 'Google service account',
+  description: 'The key of a service account of Google Cloud.',
   fields: {
-    clientEmail: username({ title: 'Client e-mail' }), privateKey: secret({ title: 'Private key' }), projectId: publicText({ title: 'Project id', optional: true }),
+    clientEmail: username({ title: 'Client e-mail' }),
+    privateKey: secret({ title: 'Private key' }),
+    projectId: publicText({ title: 'Project id', optional: true }),
     scopes: publicText({ title: 'Scopes', description: 'Separated by blanks.', optional: true }),
   },
   aliases: {

@@ -1,9 +1,14 @@
 import { defineType, headerName, secret } from './define.ts';
 
 export const header = defineType({
-  name: 'header', title: 'HTTP header', description: 'A secret in a header of any name.',
+  name: 'header',
+  title: 'HTTP header',
+  description: 'A secret in a header of any name.',
   fields: { name: headerName({ title: 'Header name' }), value: secret({ title: 'Header value' }) },
-  broker: { injection: { kind: 'namedHeader', nameField: 'name', field: 'value' }, upstream: { kind: 'policy' } },
+  broker: {
+    injection: { kind: 'namedHeader', nameField: 'name', field: 'value' },
+    upstream: { kind: 'policy' },
+  },
   aliases: {
     heym: [{ type: 'header', fields: { header_key: 'name', header_value: 'value' } }],
     n8n: [{ type: 'httpHeaderAuth', fields: { name: 'name', value: 'value' } }],

@@ -1,8 +1,13 @@
 import { defineType, secret, username } from './define.ts';
 
 export const httpDigest = defineType({
-  name: 'httpDigest', title: 'HTTP digest', description: 'User name and password of HTTP digest authentication.',
-  fields: { username: username({ title: 'User name', optional: true }), password: secret({ title: 'Password' }) },
+  name: 'httpDigest',
+  title: 'HTTP digest',
+  description: 'User name and password of HTTP digest authentication.',
+  fields: {
+    username: username({ title: 'User name', optional: true }),
+    password: secret({ title: 'Password' }),
+  },
   aliases: {
     n8n: [{ type: 'httpDigestAuth', fields: { user: 'username', password: 'password' } }],
   },

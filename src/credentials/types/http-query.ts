@@ -1,9 +1,17 @@
 import { defineType, publicText, secret } from './define.ts';
 
 export const httpQuery = defineType({
-  name: 'httpQuery', title: 'HTTP query parameter', description: 'A secret in a query parameter of any name.',
-  fields: { name: publicText({ title: 'Parameter name', destination: true }), value: secret({ title: 'Parameter value' }) },
-  broker: { injection: { kind: 'query', nameField: 'name', field: 'value' }, upstream: { kind: 'policy' } },
+  name: 'httpQuery',
+  title: 'HTTP query parameter',
+  description: 'A secret in a query parameter of any name.',
+  fields: {
+    name: publicText({ title: 'Parameter name', destination: true }),
+    value: secret({ title: 'Parameter value' }),
+  },
+  broker: {
+    injection: { kind: 'query', nameField: 'name', field: 'value' },
+    upstream: { kind: 'policy' },
+  },
   aliases: {
     n8n: [{ type: 'httpQueryAuth', fields: { name: 'name', value: 'value' } }],
   },

@@ -1,10 +1,32 @@
 import { defineType, optionalSecret, oneOf, publicText } from './define.ts';
 
 export const jwtSigning = defineType({
-  name: 'jwtSigning', title: 'JWT signing key', description: 'What a workflow signs JSON web tokens with: a shared secret or a private key.',
+  name: 'jwtSigning',
+  title: 'JWT signing key',
+  description: 'What a workflow signs JSON web tokens with: a shared secret or a private key.',
   fields: {
-    algorithm: oneOf({ title: 'Algorithm', values: ['HS256', 'HS384', 'HS512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'], default: 'HS256' }),
-    secret: optionalSecret({ title: 'Shared secret' }), privateKey: optionalSecret({ title: 'Private key' }), keyId: publicText({ title: 'Key id', optional: true }),
+    algorithm: oneOf({
+      title: 'Algorithm',
+      values: [
+        'HS256',
+        'HS384',
+        'HS512',
+        'RS256',
+        'RS384',
+        'RS512',
+        'PS256',
+        'PS384',
+        'PS512',
+        'ES256',
+        'ES384',
+        'ES512',
+        'EdDSA',
+      ],
+      default: 'HS256',
+    }),
+    secret: optionalSecret({ title: 'Shared secret' }),
+    privateKey: optionalSecret({ title: 'Private key' }),
+    keyId: publicText({ title: 'Key id', optional: true }),
   },
   anyOf: ['secret', 'privateKey'],
 });

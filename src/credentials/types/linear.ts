@@ -1,8 +1,14 @@
 import { defineType, secret } from './define.ts';
 
 export const linear = defineType({
-  name: 'linear', title: 'Linear', description: 'A personal API key of Linear.', fields: { apiKey: secret({ title: 'API key' }) },
-  broker: { injection: { kind: 'header', name: 'Authorization', field: 'apiKey' }, upstream: { kind: 'fixed', baseUrl: 'https://api.linear.app' } },
+  name: 'linear',
+  title: 'Linear',
+  description: 'A personal API key of Linear.',
+  fields: { apiKey: secret({ title: 'API key' }) },
+  broker: {
+    injection: { kind: 'header', name: 'Authorization', field: 'apiKey' },
+    upstream: { kind: 'fixed', baseUrl: 'https://api.linear.app' },
+  },
   aliases: {
     heym: [{ type: 'linear', fields: { api_key: 'apiKey' } }],
     n8n: [{ type: 'linearApi', fields: { apiKey: 'apiKey' } }],

@@ -1,11 +1,20 @@
 import { defineType, secret } from './define.ts';
 
 export const notion = defineType({
-  name: 'notion', title: 'Notion', description: 'The token of a Notion integration.', fields: { apiToken: secret({ title: 'API token' }) },
-  broker: { injection: { kind: 'bearer', field: 'apiToken' }, upstream: { kind: 'fixed', baseUrl: 'https://api.notion.com' } },
+  name: 'notion',
+  title: 'Notion',
+  description: 'The token of a Notion integration.',
+  fields: { apiToken: secret({ title: 'API token' }) },
+  broker: {
+    injection: { kind: 'bearer', field: 'apiToken' },
+    upstream: { kind: 'fixed', baseUrl: 'https://api.notion.com' },
+  },
   aliases: {
     heym: [{ type: 'notion', fields: { api_token: 'apiToken' } }],
     n8n: [{ type: 'notionApi', fields: { apiKey: 'apiToken' } }],
-    env: [{ type: 'NOTION_TOKEN', fields: { value: 'apiToken' } }, { type: 'NOTION_API_KEY', fields: { value: 'apiToken' } }],
+    env: [
+      { type: 'NOTION_TOKEN', fields: { value: 'apiToken' } },
+      { type: 'NOTION_API_KEY', fields: { value: 'apiToken' } },
+    ],
   },
 });

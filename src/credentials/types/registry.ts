@@ -46,27 +46,89 @@ import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 import { webhook } from './webhook.ts';
 
-export type { Alias, ConnectionTest, CredentialType, FieldSpec, Injection, OAuthSettings, PublicValue, System, Upstream } from './define.ts';
+export type {
+  Alias,
+  ConnectionTest,
+  CredentialType,
+  FieldSpec,
+  Injection,
+  OAuthSettings,
+  PublicValue,
+  System,
+  Upstream,
+} from './define.ts';
 
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [
-  openai, google, anthropic, cohere, customLlm, bearer, header, httpBasic, httpQuery, httpDigest, telegram, aws, s3, smtp, imap, redis, rabbitmq, postgres, mysql, mongodb, clickhouse, qdrant,
-  slack, slackTrigger, discord, discordTrigger, github, jira, linear, notion, grist, supabase, sentry, elevenlabs, flaresolverr,
-  oauth2, googleSheets, googleDrive, bigquery, googleServiceAccount, jwtSigning, tlsClient, sshKey, webhook, custom,
+  openai,
+  google,
+  anthropic,
+  cohere,
+  customLlm,
+  bearer,
+  header,
+  httpBasic,
+  httpQuery,
+  httpDigest,
+  telegram,
+  aws,
+  s3,
+  smtp,
+  imap,
+  redis,
+  rabbitmq,
+  postgres,
+  mysql,
+  mongodb,
+  clickhouse,
+  qdrant,
+  slack,
+  slackTrigger,
+  discord,
+  discordTrigger,
+  github,
+  jira,
+  linear,
+  notion,
+  grist,
+  supabase,
+  sentry,
+  elevenlabs,
+  flaresolverr,
+  oauth2,
+  googleSheets,
+  googleDrive,
+  bigquery,
+  googleServiceAccount,
+  jwtSigning,
+  tlsClient,
+  sshKey,
+  webhook,
+  custom,
 ];
 
-const byName: ReadonlyMap<string, CredentialType> = new Map(credentialTypes.map((type) => [type.name, type]));
+const byName: ReadonlyMap<string, CredentialType> = new Map(
+  credentialTypes.map((type) => [type.name, type]),
+);
 
 /** The type of a name. */
 export const findType = (name: string): CredentialType | undefined => byName.get(name);
 
 /** The types for which tokens are held. */
-export const oauthTypeNames: readonly string[] = credentialTypes.filter(({ oauth }) => oauth !== undefined).map(({ name }) => name);
+export const oauthTypeNames: readonly string[] = credentialTypes
+  .filter(({ oauth }) => oauth !== undefined)
+  .map(({ name }) => name);
 
-/** JSON Schema (2020-12) of a type's `fields`, good to draw a form from; secret fields are writeOnly. */
+/**
+ * JSON Schema (2020-12) of a type's `fields`, good to draw a form from; secret fields are
+ * writeOnly.
+ */
 export function typeSchema(type: CredentialType): JsonObject {
   const property = (schema: z.ZodType): JsonObject => {
-    const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input' }) as unknown as Record<string, never>;
+    const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input' }) as unknown as Record<
+      string,
+      never
+    >;
     return rest;
   };
   const entries = Object.entries(type.fields);
@@ -76,15 +138,24 @@ export function typeSchema(type: CredentialType): JsonObject {
     title: type.title,
     description: type.description,
     type: 'object',
-    properties: Object.fromEntries(entries.map(([name, field]): [string, JsonObject] => [name, {
-      ...property(field.schema),
-      title: field.title,
-      ...(field.description === undefined ? {} : { description: field.description }),
-      ...(field.default === undefined ? {} : { default: field.default }),
-      ...(field.class === 'secret' ? { writeOnly: true } : {}),
-    }])),
+    properties: Object.fromEntries(
+      entries.map(([name, field]): [string, JsonObject] => [
+        name,
+        {
+          ...property(field.schema),
+          title: field.title,
+          ...(field.description === undefined ? {} : { description: field.description }),
+          ...(field.default === undefined ? {} : { default: field.default }),
+          ...(field.class === 'secret' ? { writeOnly: true } : {}),
+        },
+      ]),
+    ),
     required: entries.filter(([, field]) => field.isRequired).map(([name]) => name),
-    ...(type.anyOf === undefined ? {} : { anyOf: type.anyOf.map((name) => ({ required: [name] })) }),
-    ...(type.isOpen === true ? { additionalProperties: { anyOf: [secretValue, ...publicValue.options].map(property) } } : { additionalProperties: false }),
+    ...(type.anyOf === undefined
+      ? {}
+      : { anyOf: type.anyOf.map((name) => ({ required: [name] })) }),
+    ...(type.isOpen === true
+      ? { additionalProperties: { anyOf: [secretValue, ...publicValue.options].map(property) } }
+      : { additionalProperties: false }),
   };
 }

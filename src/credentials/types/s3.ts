@@ -1,14 +1,41 @@
 import { defineType, optionalSecret, publicText, secret } from './define.ts';
 
 export const s3 = defineType({
-  name: 's3', title: 'S3', description: 'An access key of Amazon S3 or of a store that speaks its API.',
+  name: 's3',
+  title: 'S3',
+  description: 'An access key of Amazon S3 or of a store that speaks its API.',
   fields: {
-    accessKeyId: publicText({ title: 'Access key id' }), secretAccessKey: secret({ title: 'Secret access key' }),
-    region: publicText({ title: 'Region', optional: true, description: 'Counts where the host names none.' }), sessionToken: optionalSecret({ title: 'Session token' }),
+    accessKeyId: publicText({ title: 'Access key id' }),
+    secretAccessKey: secret({ title: 'Secret access key' }),
+    region: publicText({
+      title: 'Region',
+      optional: true,
+      description: 'Counts where the host names none.',
+    }),
+    sessionToken: optionalSecret({ title: 'Session token' }),
   },
   broker: { injection: { kind: 'sigv4', service: 's3' }, upstream: { kind: 'policy' } },
   aliases: {
-    heym: [{ type: 's3', fields: { access_key_id: 'accessKeyId', secret_access_key: 'secretAccessKey', region: 'region', session_token: 'sessionToken' } }],
-    n8n: [{ type: 's3', fields: { accessKeyId: 'accessKeyId', secretAccessKey: 'secretAccessKey', region: 'region' } }],
+    heym: [
+      {
+        type: 's3',
+        fields: {
+          access_key_id: 'accessKeyId',
+          secret_access_key: 'secretAccessKey',
+          region: 'region',
+          session_token: 'sessionToken',
+        },
+      },
+    ],
+    n8n: [
+      {
+        type: 's3',
+        fields: {
+          accessKeyId: 'accessKeyId',
+          secretAccessKey: 'secretAccessKey',
+          region: 'region',
+        },
+      },
+    ],
   },
 });

@@ -1,7 +1,10 @@
 import { defineType, secret } from './define.ts';
 
 export const slackTrigger = defineType({
-  name: 'slackTrigger', title: 'Slack trigger', description: 'The secret with which Slack signs what it sends.', fields: { signingSecret: secret({ title: 'Signing secret' }) },
+  name: 'slackTrigger',
+  title: 'Slack trigger',
+  description: 'The secret with which Slack signs what it sends.',
+  fields: { signingSecret: secret({ title: 'Signing secret' }) },
   aliases: {
     heym: [{ type: 'slack_trigger', fields: { signing_secret: 'signingSecret' } }],
     env: [{ type: 'SLACK_SIGNING_SECRET', fields: { value: 'signingSecret' } }],

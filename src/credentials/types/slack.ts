@@ -1,7 +1,10 @@
 import { defineType, secret } from './define.ts';
 
 export const slack = defineType({
-  name: 'slack', title: 'Slack webhook', description: 'An incoming webhook; the URL itself is the secret.', fields: { webhookUrl: secret({ title: 'Webhook URL' }) },
+  name: 'slack',
+  title: 'Slack webhook',
+  description: 'An incoming webhook; the URL itself is the secret.',
+  fields: { webhookUrl: secret({ title: 'Webhook URL' }) },
   broker: { injection: { kind: 'url', field: 'webhookUrl' }, upstream: { kind: 'secret' } },
   aliases: {
     heym: [{ type: 'slack', fields: { webhook_url: 'webhookUrl' } }],

@@ -1,9 +1,18 @@
 import { defineType, publicText, secret, url } from './define.ts';
 
 export const supabase = defineType({
-  name: 'supabase', title: 'Supabase', description: 'The key of a Supabase project.',
-  fields: { url: url({ title: 'Project URL' }), key: secret({ title: 'Key' }), schema: publicText({ title: 'Schema', default: 'public' }) },
-  broker: { injection: { kind: 'header', name: 'apikey', field: 'key' }, upstream: { kind: 'field', field: 'url' } },
+  name: 'supabase',
+  title: 'Supabase',
+  description: 'The key of a Supabase project.',
+  fields: {
+    url: url({ title: 'Project URL' }),
+    key: secret({ title: 'Key' }),
+    schema: publicText({ title: 'Schema', default: 'public' }),
+  },
+  broker: {
+    injection: { kind: 'header', name: 'apikey', field: 'key' },
+    upstream: { kind: 'field', field: 'url' },
+  },
   test: { kind: 'http', method: 'GET', path: '/rest/v1/' },
   aliases: {
     heym: [{ type: 'supabase', fields: { url: 'url', key: 'key', schema: 'schema' } }],

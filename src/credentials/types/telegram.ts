@@ -1,9 +1,17 @@
 import { defineType, optionalSecret, secret } from './define.ts';
 
 export const telegram = defineType({
-  name: 'telegram', title: 'Telegram bot', description: 'The token of a bot, and the one by which its webhook knows Telegram.',
-  fields: { botToken: secret({ title: 'Bot token' }), secretToken: optionalSecret({ title: 'Secret token of the webhook' }) },
-  broker: { injection: { kind: 'path', before: '/bot', field: 'botToken', after: '' }, upstream: { kind: 'fixed', baseUrl: 'https://api.telegram.org' } },
+  name: 'telegram',
+  title: 'Telegram bot',
+  description: 'The token of a bot, and the one by which its webhook knows Telegram.',
+  fields: {
+    botToken: secret({ title: 'Bot token' }),
+    secretToken: optionalSecret({ title: 'Secret token of the webhook' }),
+  },
+  broker: {
+    injection: { kind: 'path', before: '/bot', field: 'botToken', after: '' },
+    upstream: { kind: 'fixed', baseUrl: 'https://api.telegram.org' },
+  },
   test: { kind: 'http', method: 'GET', path: '/getMe' },
   aliases: {
     heym: [{ type: 'telegram', fields: { bot_token: 'botToken', secret_token: 'secretToken' } }],

@@ -1,9 +1,13 @@
 import { defineType, optionalSecret, pem, secret } from './define.ts';
 
 export const tlsClient = defineType({
-  name: 'tlsClient', title: 'TLS client certificate', description: 'A certificate with its private key, for servers that ask for one.',
+  name: 'tlsClient',
+  title: 'TLS client certificate',
+  description: 'A certificate with its private key, for servers that ask for one.',
   fields: {
-    certificate: pem({ title: 'Certificate', optional: true }), privateKey: secret({ title: 'Private key' }), passphrase: optionalSecret({ title: 'Passphrase' }),
+    certificate: pem({ title: 'Certificate', optional: true }),
+    privateKey: secret({ title: 'Private key' }),
+    passphrase: optionalSecret({ title: 'Passphrase' }),
     ca: pem({ title: 'Certificate authority', optional: true }),
   },
 });

@@ -7,15 +7,34 @@ const bytesMax = 64;
 /** A secret as the standard-webhooks specification writes it. */
 const signingSecret = secretValue.regex(/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/).refine((text) => {
   const bytes = Buffer.from(text.slice(prefix.length), 'base64');
-  return bytes.length >= bytesMin && bytes.length <= bytesMax && bytes.toString('base64') === text.slice(prefix.length);
+  return (
+    bytes.length >= bytesMin &&
+    bytes.length <= bytesMax &&
+    bytes.toString('base64') === text.slice(prefix.length)
+  );
 }, 'signingSecret');
 
 export const webhook = defineType({
-  name: 'webhook', title: 'Webhook', description: 'Where the vault sends notifications, signed as the standard-webhooks specification says.',
+  name: 'webhook',
+  title: 'Webhook',
+  description:
+    'Where the vault sends notifications, signed as the standard-webhooks specification says.',
   isForVault: true,
   fields: {
     url: httpsUrl({ title: 'URL' }),
-    secret: { ...secret({ title: 'Signing secret', description: '`whsec_` and 24 to 64 random bytes in base64; the receiver has the same.' }), schema: signingSecret },
-    previousSecret: { ...optionalSecret({ title: 'Signing secret before', description: 'Signs as well, until every receiver has the other one.' }), schema: signingSecret },
+    secret: {
+      ...secret({
+        title: 'Signing secret',
+        description: '`whsec_` and 24 to 64 random bytes in base64; the receiver has the same.',
+      }),
+      schema: signingSecret,
+    },
+    previousSecret: {
+      ...optionalSecret({
+        title: 'Signing secret before',
+        description: 'Signs as well, until every receiver has the other one.',
+      }),
+      schema: signingSecret,
+    },
   },
 });

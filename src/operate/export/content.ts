@@ -1,8 +1,19 @@
-// What an export with secrets holds of a team: its living credentials, each opened at its own place. One that does not open, or whose
-// row is not as the vault wrote it, is named and left out.
+// What an export with secrets holds of a team: its living credentials, each opened at its own
+// place. One that does not open, or whose row is not as the vault wrote it, is named and left out.
 import { sql } from 'kysely';
-import { credentialSealHolds, type SealedCredential, typeNamed } from '../../credentials/service.ts';
-import { DecryptionFailed, type Keyring, KeyUnavailable, Secret, type SecretFields, type WrappedDataKey } from '../../crypto/index.ts';
+import {
+  credentialSealHolds,
+  type SealedCredential,
+  typeNamed,
+} from '../../credentials/service.ts';
+import {
+  DecryptionFailed,
+  type Keyring,
+  KeyUnavailable,
+  Secret,
+  type SecretFields,
+  type WrappedDataKey,
+} from '../../crypto/index.ts';
 import type { Trx } from '../../db/client.ts';
 import { situationOf } from '../../oauth/held.ts';
 import { findHeld } from '../../oauth/repository.ts';
@@ -10,19 +21,38 @@ import type { JsonObject } from '../../shared/json.ts';
 import type { DataKeyId, TeamId } from '../../shared/ids.ts';
 import type { ExportedCredential, Unopened } from './container.ts';
 
-export type Opened = { readonly id: SealedCredential['id']; readonly version: number; readonly key: DataKeyId; readonly content: Secret<ExportedCredential> };
+export type Opened = {
+  readonly id: SealedCredential['id'];
+  readonly version: number;
+  readonly key: DataKeyId;
+  readonly content: Secret<ExportedCredential>;
+};
 
 interface Row extends SealedCredential {
-  readonly slug: string; readonly description: string | null; readonly labels: Record<string, string>; readonly rotateAfter: Date | null; readonly seal: Buffer;
-  readonly token: string; readonly keyId: DataKeyId; readonly keyVersion: number; readonly keyState: string; readonly format: WrappedDataKey['format']; readonly root: string; readonly wrapped: Buffer;
+  readonly slug: string;
+  readonly description: string | null;
+  readonly labels: Record<string, string>;
+  readonly rotateAfter: Date | null;
+  readonly seal: Buffer;
+  readonly token: string;
+  readonly keyId: DataKeyId;
+  readonly keyVersion: number;
+  readonly keyState: string;
+  readonly format: WrappedDataKey['format'];
+  readonly root: string;
+  readonly wrapped: Buffer;
 }
 
 // A token is up to some hundred KiB long.
 const batchRows = 50;
 
 /** The team's living credentials in batches, by id. */
-export async function* openCredentials(trx: Trx, keyring: Keyring, team: TeamId): AsyncGenerator<readonly (Opened | Unopened)[], void, undefined> {
-  for (let last: Row | undefined; ;) {
+export async function* openCredentials(
+  trx: Trx,
+  keyring: Keyring,
+  team: TeamId,
+): AsyncGenerator<readonly (Opened | Unopened)[], void, undefined> {
+  for (let last: Row | undefined; ; ) {
     const rows = await listRows(trx, team, last);
     if (rows.length > 0) yield await Promise.all(rows.map((row) => open(trx, keyring, row)));
     last = rows.at(-1);
@@ -50,10 +80,29 @@ async function open(trx: Trx, keyring: Keyring, row: Row): Promise<Opened | Unop
   if (!credentialSealHolds(keyring, row, row.seal)) return unopened('sealBroken');
   if (row.keyState !== 'active' && row.keyState !== 'decryptOnly') return unopened('keyNotUsable');
   try {
-    const place = { team, credential: id, version, type, publicFields: row.publicFields, policy: row.policy as unknown as JsonObject };
-    const key = { id: row.keyId, team, version: row.keyVersion, format: row.format, rootFingerprint: row.root, wrapped: row.wrapped };
+    const place = {
+      team,
+      credential: id,
+      version,
+      type,
+      publicFields: row.publicFields,
+      policy: row.policy as unknown as JsonObject,
+    };
+    const key = {
+      id: row.keyId,
+      team,
+      version: row.keyVersion,
+      format: row.format,
+      rootFingerprint: row.root,
+      wrapped: row.wrapped,
+    };
     const secrets = keyring.open(key, place, row.token);
-    return { id, version, key: row.keyId, content: contentOf(row, await withHeldTokens(trx, keyring, row, secrets)) };
+    return {
+      id,
+      version,
+      key: row.keyId,
+      content: contentOf(row, await withHeldTokens(trx, keyring, row, secrets)),
+    };
   } catch (error) {
     if (error instanceof KeyUnavailable) return unopened('rootKeyMissing');
     if (error instanceof DecryptionFailed) return unopened('undecryptable');
@@ -61,27 +110,62 @@ async function open(trx: Trx, keyring: Keyring, row: Row): Promise<Opened | Unop
   }
 }
 
-/** All fields; of a type for which tokens are held, those that are held now in place of those that it started with. */
-async function withHeldTokens(trx: Trx, keyring: Keyring, row: Row, secrets: SecretFields): Promise<Secret<ExportedCredential['fields']>> {
+/**
+ * All fields; of a type for which tokens are held, those that are held now in place of those that
+ * it started with.
+ */
+async function withHeldTokens(
+  trx: Trx,
+  keyring: Keyring,
+  row: Row,
+  secrets: SecretFields,
+): Promise<Secret<ExportedCredential['fields']>> {
   const { oauth } = typeNamed(row.type);
   // SECURITY: exposed to be put together; what comes out is a Secret again.
   const fields = { ...row.publicFields, ...secrets.expose() };
   if (oauth === undefined) return new Secret(fields);
-  const situation = situationOf(keyring, { ...row }, await findHeld(trx, row.team, row.id), secrets);
+  const situation = situationOf(
+    keyring,
+    { ...row },
+    await findHeld(trx, row.team, row.id),
+    secrets,
+  );
   if (situation.tokens === undefined || situation.isOfVersion) return new Secret(fields);
   const { accessToken, refreshToken } = situation.tokens.expose();
-  const { accessToken: _, refreshToken: __, [oauth.expiryField]: ___, ...rest } = fields as Record<string, string | number | boolean>;
+  const {
+    accessToken: _,
+    refreshToken: __,
+    [oauth.expiryField]: ___,
+    ...rest
+  } = fields as Record<string, string | number | boolean>;
   return new Secret({
-    ...rest, ...(accessToken === undefined ? {} : { accessToken }), ...(refreshToken === undefined ? {} : { refreshToken }),
-    ...(situation.expiresAt === undefined ? {} : { [oauth.expiryField]: situation.expiresAt.toISOString() }),
+    ...rest,
+    ...(accessToken === undefined ? {} : { accessToken }),
+    ...(refreshToken === undefined ? {} : { refreshToken }),
+    ...(situation.expiresAt === undefined
+      ? {}
+      : { [oauth.expiryField]: situation.expiresAt.toISOString() }),
   });
 }
 
-function contentOf(row: Row, fields: Secret<ExportedCredential['fields']>): Secret<ExportedCredential> {
+function contentOf(
+  row: Row,
+  fields: Secret<ExportedCredential['fields']>,
+): Secret<ExportedCredential> {
   return new Secret({
-    kind: 'credential', id: row.id, name: row.name, type: row.type, description: row.description, labels: row.labels, state: row.state === 'disabled' ? 'disabled' : 'enabled',
-    expiresAt: row.expiresAt?.toISOString() ?? null, rotateAfter: row.rotateAfter?.toISOString() ?? null, policy: row.policy, publicFieldNames: typeNamed(row.type).isOpen === true ? Object.keys(row.publicFields) : [],
+    kind: 'credential',
+    id: row.id,
+    name: row.name,
+    type: row.type,
+    description: row.description,
+    labels: row.labels,
+    state: row.state === 'disabled' ? 'disabled' : 'enabled',
+    expiresAt: row.expiresAt?.toISOString() ?? null,
+    rotateAfter: row.rotateAfter?.toISOString() ?? null,
+    policy: row.policy,
+    publicFieldNames: typeNamed(row.type).isOpen === true ? Object.keys(row.publicFields) : [],
     // SECURITY: the same.
-    fields: fields.expose(), version: row.version,
+    fields: fields.expose(),
+    version: row.version,
   });
 }

@@ -1,6 +1,6 @@
-// `export`: a team's secrets, sealed to somebody's public key, with the root key in hand. It is in the trail, with its reason, before
-// anything is written; so is each credential before its line. Exit status 0 when everything is in it, 3 when something did not open,
-// 130 when it was stopped.
+// `export`: a team's secrets, sealed to somebody's public key, with the root key in hand. It is in
+// the trail, with its reason, before anything is written; so is each credential before its line.
+// Exit status 0 when everything is in it, 3 when something did not open, 130 when it was stopped.
 import { AuditLog } from '../../audit/record.ts';
 import { credentialTarget } from '../../audit/event.ts';
 import { type Keyring, parseRootKeys, Secret } from '../../crypto/index.ts';
@@ -11,7 +11,13 @@ import { loadKeyring } from '../../keys/system-keys.ts';
 import { SchemaUnfit } from '../../serve.ts';
 import { newId } from '../../shared/ids.ts';
 import { openOutput, type Output } from '../output.ts';
-import { offlineSecrets, type OperateContext, OptionsUnfit, readOptions, stoppedExitCode } from '../target.ts';
+import {
+  offlineSecrets,
+  type OperateContext,
+  OptionsUnfit,
+  readOptions,
+  stoppedExitCode,
+} from '../target.ts';
 import { type Content, lineSealer, type Unopened } from './container.ts';
 import { type Opened, openCredentials } from './content.ts';
 import { readRecipient, type Recipient } from './recipient.ts';
@@ -19,17 +25,34 @@ import { readRecipient, type Recipient } from './recipient.ts';
 const statementTimeoutMs = 120_000;
 const reasonForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{1,200}$/u;
 
-interface Order { readonly team: string; readonly recipient: Recipient; readonly reason: string; readonly out: string | undefined }
+interface Order {
+  readonly team: string;
+  readonly recipient: Recipient;
+  readonly reason: string;
+  readonly out: string | undefined;
+}
 
-/** Runs the command; its exit status. Throws OptionsUnfit, ConfigInvalid, SchemaUnfit, KeyringRefused. */
+/**
+ * Runs the command; its exit status. Throws OptionsUnfit, ConfigInvalid, SchemaUnfit,
+ * KeyringRefused.
+ */
 export async function exportSecrets(context: OperateContext): Promise<number> {
   const order = orderOf(context);
   const { databaseUrl, rootKeys } = offlineSecrets(context);
-  const database = openDatabase({ url: databaseUrl, poolMax: 3, statementTimeoutMs, onError: () => undefined });
+  const database = openDatabase({
+    url: databaseUrl,
+    poolMax: 3,
+    statementTimeoutMs,
+    onError: () => undefined,
+  });
   try {
     const state = await schemaState(database.db);
     if (state !== 'current') throw new SchemaUnfit(state);
-    const keyring = await loadKeyring({ db: database.db, roots: parseRootKeys(rootKeys), now: context.now });
+    const keyring = await loadKeyring({
+      db: database.db,
+      roots: parseRootKeys(rootKeys),
+      now: context.now,
+    });
     return await write(context, order, database.db, keyring);
   } finally {
     await database.close();
@@ -37,26 +60,57 @@ export async function exportSecrets(context: OperateContext): Promise<number> {
 }
 
 function orderOf({ args, readFile, isTerminal }: OperateContext): Order {
-  const { team, to, reason, out } = readOptions(args, { team: { type: 'string' }, to: { type: 'string' }, reason: { type: 'string' }, out: { type: 'string' } });
-  if (team === undefined || !/^[a-z0-9][a-z0-9-]{1,38}$/.test(team)) throw new OptionsUnfit('--team takes the slug of a team');
-  if (to === undefined) throw new OptionsUnfit('--to must name a file with the public key that it is sealed to (npm run -s vault -- generate-key --recipient FILE makes a pair)');
-  if (reason === undefined || !reasonForm.test(reason)) throw new OptionsUnfit('--reason takes up to 200 characters: it stands in the trail');
-  if (out === undefined && isTerminal) throw new OptionsUnfit('--out FILE, or a pipe: this is nothing for a terminal');
+  const { team, to, reason, out } = readOptions(args, {
+    team: { type: 'string' },
+    to: { type: 'string' },
+    reason: { type: 'string' },
+    out: { type: 'string' },
+  });
+  if (team === undefined || !/^[a-z0-9][a-z0-9-]{1,38}$/.test(team))
+    throw new OptionsUnfit('--team takes the slug of a team');
+  if (to === undefined)
+    throw new OptionsUnfit(
+      '--to must name a file with the public key that it is sealed to (npm run -s vault -- generate-key --recipient FILE makes a pair)',
+    );
+  if (reason === undefined || !reasonForm.test(reason))
+    throw new OptionsUnfit('--reason takes up to 200 characters: it stands in the trail');
+  if (out === undefined && isTerminal)
+    throw new OptionsUnfit('--out FILE, or a pipe: this is nothing for a terminal');
   let text: string;
   try {
     text = readFile(to);
   } catch (error) {
-    throw new OptionsUnfit(`--to names a file that cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`);
+    throw new OptionsUnfit(
+      `--to names a file that cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+    );
   }
   return { team, recipient: readRecipient(text), reason, out };
 }
 
-async function write(context: OperateContext, order: Order, db: Db, keyring: Keyring): Promise<number> {
-  const team = await db.selectFrom('team').select(['id', 'slug']).where('slug', '=', order.team).where('deleted_at', 'is', null).executeTakeFirst();
+async function write(
+  context: OperateContext,
+  order: Order,
+  db: Db,
+  keyring: Keyring,
+): Promise<number> {
+  const team = await db
+    .selectFrom('team')
+    .select(['id', 'slug'])
+    .where('slug', '=', order.team)
+    .where('deleted_at', 'is', null)
+    .executeTakeFirst();
   if (team === undefined) throw new OptionsUnfit('--team names no team of this database');
   const output = order.out === undefined ? undefined : openOutput(order.out);
   try {
-    const unopened = await writeLines(context, order, { db, keyring, team, print: (text) => { if (output === undefined) context.write(text); else output.write(text); } });
+    const unopened = await writeLines(context, order, {
+      db,
+      keyring,
+      team,
+      print: (text) => {
+        if (output === undefined) context.write(text);
+        else output.write(text);
+      },
+    });
     if (unopened === undefined) {
       output?.discard();
       return stoppedExitCode;
@@ -70,28 +124,76 @@ async function write(context: OperateContext, order: Order, db: Db, keyring: Key
   }
 }
 
-interface Parts { readonly db: Db; readonly keyring: Keyring; readonly team: TeamRef; readonly print: (text: string) => void }
-interface Written { readonly credentials: number; readonly failed: readonly Unopened[] }
+interface Parts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly team: TeamRef;
+  readonly print: (text: string) => void;
+}
+interface Written {
+  readonly credentials: number;
+  readonly failed: readonly Unopened[];
+}
 
 /** Undefined when it was stopped. */
-async function writeLines({ now, stop }: OperateContext, { recipient, reason }: Order, { db, keyring, team, print }: Parts): Promise<Written | undefined> {
+async function writeLines(
+  { now, stop }: OperateContext,
+  { recipient, reason }: Order,
+  { db, keyring, team, print }: Parts,
+): Promise<Written | undefined> {
   const id = newId();
-  const audit = new AuditLog({ db, keyring, now, onError: () => undefined, onAlarm: () => undefined });
+  const audit = new AuditLog({
+    db,
+    keyring,
+    now,
+    onError: () => undefined,
+    onAlarm: () => undefined,
+  });
   const caller = { subject: null, requestId: id, address: null };
-  // SECURITY: before anything is opened, and by a commit of its own: a trail that cannot be written to ends it here.
-  await audit.record(db, { caller, team, action: 'team.exportSecrets', target: { type: 'team', id: team.id }, details: { reason, recipient: recipient.kid } });
+  // SECURITY: before anything is opened, and by a commit of its own: a trail that cannot be written
+  // to ends it here.
+  await audit.record(db, {
+    caller,
+    team,
+    action: 'team.exportSecrets',
+    target: { type: 'team', id: team.id },
+    details: { reason, recipient: recipient.kid },
+  });
   const seal = await lineSealer(recipient, id);
-  const line = async (content: Content): Promise<void> => { print(await seal(new Secret(content))); };
+  const line = async (content: Content): Promise<void> => {
+    print(await seal(new Secret(content)));
+  };
   const failed: Unopened[] = [];
   let credentials = 0;
-  await line({ kind: 'head', format: 1, team: team.slug, at: new Date(now()).toISOString(), reason });
-  const trx = await db.startTransaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute();
+  await line({
+    kind: 'head',
+    format: 1,
+    team: team.slug,
+    at: new Date(now()).toISOString(),
+    reason,
+  });
+  const trx = await db
+    .startTransaction()
+    .setIsolationLevel('repeatable read')
+    .setAccessMode('read only')
+    .execute();
   try {
     for await (const batch of openCredentials(trx, keyring, team.id)) {
       if (stop.aborted) return undefined;
       const opened = batch.filter((each): each is Opened => 'content' in each);
       failed.push(...batch.filter((each): each is Unopened => !('content' in each)));
-      await audit.record(db, ...opened.map((each) => ({ caller, team, action: 'credential.export', target: credentialTarget(each.id), key: each.key, credentialVersion: each.version, details: { recipient: recipient.kid } })));
+      await audit.record(
+        db,
+        ...opened.map((each) => ({
+          caller,
+          team,
+          action: 'credential.export',
+          target: credentialTarget(each.id),
+          key: each.key,
+          credentialVersion: each.version,
+          details: { recipient: recipient.kid },
+        })),
+      );
       for (const { content } of opened) print(await seal(content));
       credentials += opened.length;
     }
@@ -102,9 +204,15 @@ async function writeLines({ now, stop }: OperateContext, { recipient, reason }: 
   return { credentials, failed };
 }
 
-function report({ write, note }: OperateContext, output: Output | undefined, { credentials, failed }: Written): void {
+function report(
+  { write, note }: OperateContext,
+  output: Output | undefined,
+  { credentials, failed }: Written,
+): void {
   // What goes beside the lines must not stand among them.
-  const say = output === undefined ? note ?? (() => undefined) : write;
+  const say = output === undefined ? (note ?? (() => undefined)) : write;
   for (const { id, name, reason } of failed) say(`${reason}  ${id}  ${name}\n`);
-  say(`${credentials} ${credentials === 1 ? 'credential' : 'credentials'}${failed.length === 0 ? '' : `, ${failed.length} left out`}${output === undefined ? '' : `: ${output.path}`}\n`);
+  say(
+    `${credentials} ${credentials === 1 ? 'credential' : 'credentials'}${failed.length === 0 ? '' : `, ${failed.length} left out`}${output === undefined ? '' : `: ${output.path}`}\n`,
+  );
 }

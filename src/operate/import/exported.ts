@@ -1,4 +1,5 @@
-// What `export` of a vault has written, opened with the private half of the key that it was sealed to.
+// What `export` of a vault has written, opened with the private half of the key that it was sealed
+// to.
 import { type ExportedCredential, openLines } from '../export/container.ts';
 import { readPrivateKey } from '../export/recipient.ts';
 import { OptionsUnfit } from '../target.ts';
@@ -7,17 +8,25 @@ import type { Translated } from './translate.ts';
 import { findType } from '../../credentials/service.ts';
 
 /**
- * The credentials of an export, one after the other. The file is read to its end before the first of them is given, so that nothing is
- * stored of one that is not whole. Throws OptionsUnfit.
+ * The credentials of an export, one after the other. The file is read to its end before the first
+ * of them is given, so that nothing is stored of one that is not whole. Throws OptionsUnfit.
  */
-export async function exportSource(text: string, key: string | undefined, tell: (report: Report) => void): Promise<AsyncIterable<Translated>> {
-  if (key === undefined) throw new OptionsUnfit('--key-file must name the private half of the key that the export is sealed to');
+export async function exportSource(
+  text: string,
+  key: string | undefined,
+  tell: (report: Report) => void,
+): Promise<AsyncIterable<Translated>> {
+  if (key === undefined)
+    throw new OptionsUnfit(
+      '--key-file must name the private half of the key that the export is sealed to',
+    );
   const privateKey = readPrivateKey(key);
   const lines = openLines(text, privateKey);
   for (let line = await lines.next(); ; line = await lines.next()) {
     if (line.done !== true) continue;
     // What was left out there is missing here.
-    for (const { id, name, reason } of line.value.unopened) tell({ id, name, type: '', action: 'failed', reason, fields: [] });
+    for (const { id, name, reason } of line.value.unopened)
+      tell({ id, name, type: '', action: 'failed', reason, fields: [] });
     break;
   }
   return (async function* () {
@@ -25,11 +34,36 @@ export async function exportSource(text: string, key: string | undefined, tell: 
   })();
 }
 
-function translatedOf({ id, name, type, fields, state, description, labels, expiresAt, rotateAfter, policy, publicFieldNames }: ExportedCredential): Translated {
+function translatedOf({
+  id,
+  name,
+  type,
+  fields,
+  state,
+  description,
+  labels,
+  expiresAt,
+  rotateAfter,
+  policy,
+  publicFieldNames,
+}: ExportedCredential): Translated {
   const known = findType(type);
-  const classOf = (field: string): 'public' | 'secret' => (known?.fields[field]?.class ?? (publicFieldNames.includes(field) ? 'public' : 'secret'));
+  const classOf = (field: string): 'public' | 'secret' =>
+    known?.fields[field]?.class ?? (publicFieldNames.includes(field) ? 'public' : 'secret');
   return {
-    id, name, type, fields, notes: Object.keys(fields).map((field) => ({ from: field, to: field, as: classOf(field) })), isDisabled: state === 'disabled',
-    more: { description, labels, expiresAt, rotateAfter, policy, ...(known?.isOpen === true ? { publicFieldNames } : {}) },
+    id,
+    name,
+    type,
+    fields,
+    notes: Object.keys(fields).map((field) => ({ from: field, to: field, as: classOf(field) })),
+    isDisabled: state === 'disabled',
+    more: {
+      description,
+      labels,
+      expiresAt,
+      rotateAfter,
+      policy,
+      ...(known?.isOpen === true ? { publicFieldNames } : {}),
+    },
   };
 }
