@@ -9,28 +9,27 @@ const [byteAt, childAt, siblingAt, failAt, depthAt, longestAt, openAt, columns] 
   0, 1, 2, 3, 4, 5, 6, 7,
 ];
 
-/** A set of byte patterns, compiled. Holds what it looks for: it lives as long as one answer. */
+/** A set of byte patterns, compiled. Holds what it looks for; never changes, so it can be shared. */
 export class Automaton {
   /**
-   * A tree of nodes, one after the other in one piece of memory, because one is made for each
-   * answer. Node 0 is the root; a node is named by its place.
+   * A tree of nodes, one after the other in one piece of memory. Node 0 is the root; a node is
+   * named by its place.
    */
-  readonly #nodes: Int32Array;
+  #nodes: Int32Array;
   readonly #first = new Int32Array(256);
   #end = columns;
-  /** Bytes of the longest pattern. */
-  readonly longestPattern: number;
 
   constructor(patterns: readonly Uint8Array[]) {
-    let [bytes, longest] = [0, 1];
-    for (const { length } of patterns) {
-      bytes += length;
-      longest = Math.max(longest, length);
-    }
+    const bytes = patterns.reduce((sum, { length }) => sum + length, 0);
     this.#nodes = new Int32Array((1 + bytes) * columns);
-    this.longestPattern = longest;
     for (const pattern of patterns) this.#insert(pattern);
+    this.#nodes = this.#nodes.slice(0, this.#end); // patterns share beginnings
     this.#link();
+  }
+
+  /** How much memory it takes. */
+  get byteLength(): number {
+    return this.#nodes.byteLength + this.#first.byteLength;
   }
 
   /** The state after one more byte. */
@@ -55,15 +54,14 @@ export class Automaton {
     return this.#nodes[state + openAt]!;
   }
 
+  /** Bytes at the end on which the state rests. */
+  depth(state: number): number {
+    return this.#nodes[state + depthAt]!;
+  }
+
   /** Whether a pattern starts with the byte. */
   starts(byte: number): boolean {
     return this.#first[byte] !== root;
-  }
-
-  /** Whether a pattern starts with the two bytes. */
-  startsWith(byte: number, second: number): boolean {
-    const node = this.#first[byte]!;
-    return node !== root && this.#childOf(node, second) !== root;
   }
 
   /** Not of the root, whose children are in a table. */

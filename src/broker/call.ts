@@ -23,7 +23,7 @@ import {
 } from '../leases/service.ts';
 import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
-import { isId, type TicketId } from '../shared/ids.ts';
+import { type CredentialId, isId, type TicketId } from '../shared/ids.ts';
 import { type Early, eventOf, type Expected, Expectations, limitsOf } from './expectations.ts';
 import { fieldsOf, tokenFieldsOf } from './fields.ts';
 import { render, type Rendered } from './injection.ts';
@@ -63,6 +63,7 @@ export interface Call {
 export interface Admitted {
   readonly caller: Caller;
   readonly team: string;
+  readonly credential: CredentialId;
   readonly target: Target;
   readonly rendered: Rendered;
   /** Path and query for the upstream, with the secret where the type has it there. */
@@ -137,7 +138,7 @@ export class Calls {
     const prepared = await this.#prepare(call, row, granted, policy, caller);
     const done = (made: Pick<Admitted, 'limits' | 'event' | 'leave'>): Admitted => {
       this.#parts.usage.count(credential.id);
-      return { caller, team: credential.slug, ...prepared, ...made };
+      return { caller, team: credential.slug, credential: credential.id, ...prepared, ...made };
     };
     // SECURITY: it was recorded only if what was decided on here is, column by column, what its
     // event says.

@@ -1,133 +1,171 @@
-// The stream as somebody reads it who undoes escapes: percent-encoding, and the backslash escapes
-// of JSON and its relatives. One byte in, the bytes that it completes out, each with the place in
-// the stream where it began and ended.
+// A stream as somebody reads it who undoes one kind of escape: percent-encoding, the backslash
+// escapes of programming languages, character references of HTML, quoted-printable. One byte in,
+// the bytes that it completes out, each with the place in the stream where it began and ended.
+import { readBackslash, readC, readCss, readHexPair } from './backslashes.ts';
+import { escapeBytesMax, type EscapeRead, type ReadEscape } from './code-units.ts';
+import { readPercent, readPercentU, readQuotedPrintable } from './encoded-bytes.ts';
+import { readEntities, readEntity } from './entities.ts';
+
+export { shortEscapes } from './backslashes.ts';
 
 /** A byte as it is read, and where it stands in the stream: `start` inclusive, `end` exclusive. */
 export type Emit = (byte: number, start: number, end: number) => void;
 
-/**
- * What a pending escape has come to: not enough yet, none at all, or these bytes for its first
- * `used` bytes.
- */
-type Reading =
-  | 'more'
-  | 'none'
-  | { readonly bytes: Uint8Array | readonly number[]; readonly used: number };
+const [percent, backslash, ampersand, equals] = [0x25, 0x5c, 0x26, 0x3d];
+const noByte = -1;
+const idleMax = 64;
 
-const [percent, backslash] = [0x25, 0x5c];
+/** `isRun`: any run of the lead counts as one; so looks text that was escaped more than once. */
+interface Kind {
+  readonly lead: number;
+  readonly isRun?: true;
+  readonly read: ReadEscape;
+}
+
+const kinds = {
+  percent: { lead: percent, read: readPercent },
+  percentU: { lead: percent, read: readPercentU },
+  backslash: { lead: backslash, read: readBackslash },
+  backslashes: { lead: backslash, isRun: true, read: readBackslash },
+  c: { lead: backslash, read: readC },
+  cs: { lead: backslash, isRun: true, read: readC },
+  css: { lead: backslash, isRun: true, read: readCss },
+  hexPairs: { lead: backslash, isRun: true, read: readHexPair },
+  entity: { lead: ampersand, read: readEntity },
+  entities: { lead: ampersand, read: readEntities },
+  quotedPrintable: { lead: equals, read: readQuotedPrintable },
+} as const satisfies Record<string, Kind>;
 
 /**
- * `backslashes`: any run of them counts as one, which is how text looks that was escaped more than
- * once.
+ * `percentU`: with JavaScript's `%u0041`. `backslash`, `c`, `entity`: each escape once;
+ * `backslashes`, `cs`, `entities`: the same, escaped any number of times. `css`: a backslash and up
+ * to six hex digits. `hexPairs`: a backslash and two, as LDAP writes. Dialects that read the same
+ * text differently have a reading each, so that none hides what another shows.
  */
-export type EscapeKind = 'percent' | 'backslash' | 'backslashes';
+export type EscapeKind = keyof typeof kinds;
+export const escapeKinds = Object.keys(kinds) as readonly EscapeKind[];
+/** By the byte with which they begin. */
+export const escapesByLead: ReadonlyMap<number, readonly EscapeKind[]> = Map.groupBy(
+  escapeKinds,
+  (kind) => kinds[kind].lead,
+);
+/** The bytes with which escapes begin. */
+export const escapeLeads: ReadonlySet<number> = new Set(escapesByLead.keys());
+
+/** The ways to read an escape, by its lead. */
+export const escapeReads: ReadonlyMap<number, readonly ReadEscape[]> = new Map(
+  [...escapesByLead].map(([lead, all]) => [
+    lead,
+    [...new Set(all.map((kind) => kinds[kind].read))],
+  ]),
+);
+
+const beginsEscape = new Map(
+  [...escapeReads].map(([lead, all]) => [
+    lead,
+    Array.from({ length: 256 }, (_, second) =>
+      all.some((read) => read(Int16Array.of(lead, second), 2) !== 'none'),
+    ),
+  ]),
+);
+/** Whether a lead and the byte behind it may be the beginning of an escape. */
+export const mayBeEscape = (lead: number, second: number): boolean =>
+  beginsEscape.get(lead)![second]!;
 
 /** Reads one kind of escape. What turns out to be none is passed on as it stands. */
 export class EscapeReader {
   readonly #lead: number;
   readonly #isRun: boolean;
-  readonly #read: (pending: readonly number[]) => Reading;
+  readonly #read: ReadEscape;
   readonly #emit: Emit;
-  #pending: number[] = [];
-  #start = 0;
+  #length = 0;
+  readonly #pending = new Int16Array(escapeBytesMax);
+  /** Where each pending byte stands. */
+  readonly #starts = new Float64Array(escapeBytesMax);
+  readonly #ends = new Float64Array(escapeBytesMax);
+  #isNested = false;
+  /**
+   * How much in a row came to nothing yet: ends of lines, a lead for a lead. What is under way waits
+   * for it, so there is an end to it.
+   */
+  #idle = 0;
 
   constructor(kind: EscapeKind, emit: Emit) {
-    this.#isRun = kind === 'backslashes';
-    this.#lead = kind === 'percent' ? percent : backslash;
-    this.#read = kind === 'percent' ? readPercent : readBackslash;
+    const { lead, isRun, read }: Kind = kinds[kind];
+    this.#lead = lead;
+    this.#isRun = isRun === true;
+    this.#read = read;
     this.#emit = emit;
   }
 
   /** Where an escape began that is not complete yet. */
   get pendingFrom(): number | undefined {
-    return this.#pending.length === 0 ? undefined : this.#start;
+    return this.#length === 0 ? undefined : this.#starts[0];
   }
 
-  /** Takes the byte at a place. */
-  take(byte: number, at: number): void {
-    if (this.#pending.length === 0) {
-      if (byte !== this.#lead) {
-        this.#emit(byte, at, at + 1);
-        return;
-      }
-      this.#start = at;
-    } else if (this.#isRun && byte === backslash && this.#pending.at(-1) === backslash) {
-      // however long the run, no more than its last is held
-      if (this.#pending.length === 1) this.#start = at;
+  /** Takes a byte with its place. */
+  take(byte: number, start: number, end = start + 1): void {
+    const length = this.#length;
+    if (length === 0 && byte !== this.#lead) {
+      if (byte !== noByte) this.#emit(byte, start, end);
       return;
     }
-    this.#pending.push(byte);
-    const reading = this.#read(this.#pending);
+    if (this.#isRun && byte === this.#lead && length > 0 && this.#pending[length - 1] === byte) {
+      // however long the run, no more than its last is held
+      this.#idle += 1;
+      if (this.#idle <= idleMax) {
+        if (length === 1) this.#hold(0, byte, start, end);
+        return;
+      }
+      this.#settle('none');
+    }
+    this.#hold(this.#length, byte, start, end);
+    this.#settle(this.#read(this.#pending, this.#length));
+  }
+
+  /** Nothing comes after what came. */
+  end(): void {
+    while (this.#length > 0) this.take(noByte, this.#ends[this.#length - 1]!);
+  }
+
+  // An object for each byte would be felt.
+  #hold(at: number, byte: number, start: number, end: number): void {
+    this.#pending[at] = byte;
+    this.#starts[at] = start;
+    this.#ends[at] = end;
+    this.#length = at + 1;
+  }
+
+  #settle(reading: EscapeRead): void {
     if (reading === 'more') return;
-    const [bytes, used] =
-      reading === 'none' ? [[this.#pending[0]!], 1] : [reading.bytes, reading.used];
-    const rest = this.#pending.slice(used);
-    const start = this.#start;
-    this.#pending = [];
-    for (const each of bytes) this.#emit(each, start, start + used);
-    rest.forEach((each, i) => {
-      this.take(each, start + used + i);
+    const length = this.#length;
+    const isIdle = reading !== 'none' && (reading.isLead === true || reading.bytes.length === 0);
+    this.#idle = isIdle ? this.#idle + 1 : 0;
+    if (this.#idle > idleMax) {
+      this.#settle('none');
+      return;
+    }
+    if (reading !== 'none' && reading.isLead === true) {
+      // of a run of these, too, no more than the last is held
+      const start = this.#starts[this.#isNested ? 1 : 0]!;
+      this.#hold(0, this.#lead, start, this.#ends[length - 1]!);
+      this.#isNested = true;
+      return;
+    }
+    this.#length = 0;
+    this.#isNested = false;
+    let at = reading === 'none' ? 1 : reading.used;
+    const [start, end] = [this.#starts[0]!, this.#ends[at - 1]!];
+    if (reading === 'none') this.#emit(this.#pending[0]!, start, end);
+    else for (const byte of reading.bytes) this.#emit(byte, start, end);
+    for (; at < length && this.#pending[at] !== this.#lead; at += 1)
+      this.take(this.#pending[at]!, this.#starts[at]!, this.#ends[at]!);
+    if (at === length) return;
+    // from here on another escape may begin, which overwrites what is pending
+    const rest = this.#pending.slice(at, length);
+    const [starts, ends] = [this.#starts.slice(at, length), this.#ends.slice(at, length)];
+    rest.forEach((byte, i) => {
+      this.take(byte, starts[i]!, ends[i]!);
     });
   }
 }
-
-function readPercent(pending: readonly number[]): Reading {
-  if (!pending.slice(1).every(isHex)) return 'none';
-  return pending.length < 3 ? 'more' : { bytes: [hexOf(pending, 1, 3)], used: 3 };
-}
-
-/** What one character behind a backslash stands for, by bytes. */
-export const shortEscapes: ReadonlyMap<number, number> = new Map(
-  Object.entries({
-    '"': 0x22,
-    "'": 0x27,
-    '/': 0x2f,
-    '\\': 0x5c,
-    b: 0x08,
-    f: 0x0c,
-    n: 0x0a,
-    r: 0x0d,
-    t: 0x09,
-  }).map(([character, byte]) => [character.charCodeAt(0), byte]),
-);
-
-function readBackslash(pending: readonly number[]): Reading {
-  if (pending.length === 1) return 'more';
-  const kind = String.fromCharCode(pending[1]!);
-  if (kind === 'x')
-    return (
-      digitsOf(pending, 2) ?? {
-        bytes: Buffer.from(String.fromCodePoint(hexOf(pending, 2, 4))),
-        used: 4,
-      }
-    );
-  if (kind !== 'u') {
-    const meant = shortEscapes.get(pending[1]!);
-    return meant === undefined ? 'none' : { bytes: [meant], used: 2 };
-  }
-  const digits = digitsOf(pending, 4);
-  if (digits !== undefined) return digits;
-  const unit = hexOf(pending, 2, 6);
-  const alone = { bytes: Buffer.from(String.fromCharCode(unit)), used: 6 };
-  if (unit < 0xd800 || unit > 0xdbff) return alone;
-  // The first half of a pair: the second decides.
-  const second = pending.slice(6);
-  if (second.length < 2) return second.length === 0 || second[0] === backslash ? 'more' : alone;
-  if (second[0] !== backslash || second[1] !== 0x75) return alone;
-  const more = digitsOf(second, 4);
-  if (more !== undefined) return more === 'more' ? 'more' : alone;
-  return { bytes: Buffer.from(String.fromCharCode(unit, hexOf(second, 2, 6))), used: 12 };
-}
-
-/** Undefined when all digits are there. */
-function digitsOf(pending: readonly number[], count: number): 'more' | 'none' | undefined {
-  if (!pending.slice(2, 2 + count).every(isHex)) return 'none';
-  return pending.length < 2 + count ? 'more' : undefined;
-}
-
-const isHex = (byte: number): boolean =>
-  (byte >= 0x30 && byte <= 0x39) ||
-  (byte >= 0x41 && byte <= 0x46) ||
-  (byte >= 0x61 && byte <= 0x66);
-const hexOf = (pending: readonly number[], from: number, to: number): number =>
-  Number.parseInt(String.fromCharCode(...pending.slice(from, to)), 16);

@@ -4,6 +4,7 @@
 import type { Rendered } from './injection.ts';
 import type { Redactor } from './redaction.ts';
 import { originText, type Target } from './target.ts';
+import { type Charset, charsetOf, type Width } from './wide.ts';
 
 /** Name, value, name, value, as Node gives them. */
 export type RawHeaders = readonly string[];
@@ -188,17 +189,22 @@ function locationFor(value: string, { target, brokerPath }: Seen): string | unde
 }
 
 /**
- * Whether a secret could be looked for in the body: identity was asked for, and what came is text
- * or bytes as they are.
+ * Whether a secret could be looked for in the body: identity was asked for, and what came is bytes
+ * as they are, or text in a form that can be read.
  */
 export function isScannable(headers: AnswerHeaders): boolean {
-  const text = (name: string): string => [headers[name] ?? ''].flat().join(',').toLowerCase();
   const codings = [
-    ...text('content-encoding').split(','),
-    ...text('transfer-encoding').split(','),
+    ...textOf(headers, 'content-encoding').split(','),
+    ...textOf(headers, 'transfer-encoding').split(','),
   ].map((coding) => coding.trim());
   if (codings.some((coding) => !['', 'identity', 'chunked'].includes(coding))) return false;
-  return !/charset\s*=\s*["']?(?:utf-?(?:7|16|32)|ucs|iso-10646|x-?utf|cp037|cp500|ibm|ebcdic)/.test(
-    text('content-type'),
-  );
+  const kind: Charset = charsetOf(textOf(headers, 'content-type')).kind;
+  return kind !== 'unreadable';
 }
+
+/** The wide forms of Unicode that the headers say. */
+export const widthsOf = (headers: AnswerHeaders): readonly Width[] =>
+  charsetOf(textOf(headers, 'content-type')).widths;
+
+const textOf = (headers: AnswerHeaders, name: string): string =>
+  [headers[name] ?? ''].flat().join(',').toLowerCase();

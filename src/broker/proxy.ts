@@ -6,9 +6,16 @@ import { EgressFailed, egressFailure, type Egress } from '../egress/index.ts';
 import { AppError } from '../shared/errors.ts';
 import { bodyLength, countedBody, wholeBody } from './body.ts';
 import type { Admitted } from './call.ts';
-import { type AnswerHeaders, answerHeaders, isScannable, requestHeaders } from './headers.ts';
+import {
+  type AnswerHeaders,
+  answerHeaders,
+  isScannable,
+  requestHeaders,
+  widthsOf,
+} from './headers.ts';
 import type { Outcomes } from './outcomes.ts';
 import { Redactor } from './redaction.ts';
+import { Redactors } from './redactors.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
 import { signedBodyBytesMax } from './sigv4.ts';
@@ -33,7 +40,8 @@ type Upstream = Awaited<ReturnType<Awaited<ReturnType<Egress['dispatcher']>>['re
 type Prepared = {
   readonly headers: Record<string, string | string[]>;
   readonly body: Buffer | ReturnType<typeof countedBody> | null;
-  readonly sensitive: readonly string[];
+  /** What the signature adds to what is looked for. */
+  readonly signed: readonly string[];
 };
 interface Tally {
   sent: number;
@@ -52,6 +60,7 @@ const smallBodyBytes = 64 * 1024;
 /** Carries calls. */
 export class BrokerProxy {
   readonly #parts: ProxyParts;
+  readonly #redactors = new Redactors();
   constructor(parts: ProxyParts) {
     this.#parts = parts;
   }
@@ -101,7 +110,7 @@ export class BrokerProxy {
     const { request } = exchange;
     const method = request.method ?? 'GET';
     const dispatcher = await this.#parts.egress.dispatcher(admitted.target.origin, admitted.team);
-    const { headers, body, sensitive } = await this.#prepare(admitted, exchange, watch, tally);
+    const { headers, body, signed } = await this.#prepare(admitted, exchange, watch, tally);
     const send = (with_: typeof headers): Promise<Upstream> =>
       dispatcher.request({
         // The watch is the one clock: it sees both directions, and waits as long as this
@@ -130,7 +139,8 @@ export class BrokerProxy {
       answer = await send(headers);
     }
     watch.touch();
-    let looked = sensitive;
+    const { credential } = admitted;
+    const sought = [this.#redactors.soughtFor(credential, admitted.rendered.sensitive)];
     if (answer.statusCode === 401 && admitted.renew !== undefined) {
       const isRepeated = body === null && repeatable.has(method);
       const renewed = admitted.renew();
@@ -140,7 +150,7 @@ export class BrokerProxy {
       const rendered = isRepeated ? await renewed : undefined;
       if (rendered !== undefined) {
         await answer.body.dump();
-        looked = [...sensitive, ...rendered.sensitive];
+        sought.push(this.#redactors.soughtFor(credential, rendered.sensitive));
         answer = await send({ ...headers, ...rendered.headers });
         watch.touch();
       }
@@ -149,7 +159,7 @@ export class BrokerProxy {
     await this.#answer(admitted, exchange, watch, tally, {
       answer,
       method,
-      redactor: new Redactor(looked),
+      redactor: new Redactor(signed, sought),
     });
   }
 
@@ -186,7 +196,7 @@ export class BrokerProxy {
       rendered,
       Buffer.isBuffer(body) ? body.length : length,
     );
-    if (rendered.sign === undefined) return { headers, body, sensitive: rendered.sensitive };
+    if (rendered.sign === undefined) return { headers, body, signed: [] };
     const signed = await rendered.sign({
       method: request.method ?? 'GET',
       host: hostHeader(target.origin),
@@ -200,7 +210,7 @@ export class BrokerProxy {
     return {
       headers: { ...headers, ...signed.headers },
       body,
-      sensitive: [...rendered.sensitive, ...signed.sensitive],
+      signed: signed.sensitive,
     };
   }
 
@@ -228,7 +238,7 @@ export class BrokerProxy {
       answer.body.on('error', () => undefined).destroy();
       throw refusal;
     }
-    const headers = {
+    const headers: Record<string, string | string[]> = {
       ...answerHeaders(given, redactor, { target, brokerPath }, hasBody),
       'vault-request-id': caller.requestId,
     };
@@ -247,7 +257,7 @@ export class BrokerProxy {
       begin();
       response.flushHeaders();
     }
-    const stream = redactor.stream();
+    const stream = redactor.stream({ widths: widthsOf(given) });
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
       tally.received += chunk.length;
       watch.touch();
@@ -256,6 +266,8 @@ export class BrokerProxy {
       if (isSmall && !response.headersSent) {
         if (chunk.length === length) {
           const whole = Buffer.concat([passed, stream.end()]);
+          // What names the body as it was names another one than is passed on.
+          if (stream.isChanged) delete headers['etag'];
           begin({ 'content-length': String(whole.length) });
           response.end(whole);
           continue; // to the body's end: left before it, it would be torn down

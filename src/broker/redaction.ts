@@ -1,139 +1,122 @@
-// Looks for secrets in what an upstream answers, in every form of forms.ts, and puts a mark in
-// their place. Best effort: what an upstream disguises on purpose passes. Where secrets may go at
-// all is what the policy's hosts are for.
-import { Automaton, root } from './automaton.ts';
-import { type EscapeKind, EscapeReader, shortEscapes } from './escapes.ts';
-import { formsOf, valueBytesMin } from './forms.ts';
+// Looks for secrets in what an upstream answers, in every form of forms.ts and through every
+// reading of readings.ts, and puts a mark in their place. Best effort: what an upstream disguises
+// on purpose passes. Where secrets may go at all is what the policy's hosts are for.
+import { valueBytesMin } from './forms.ts';
+import type { Idle } from './idle.ts';
+import { beginsInside, pieceBytesMin, pieceHeadBytes } from './piece.ts';
+import { Readings } from './readings.ts';
+import { BrokerRefusal } from './refusal.ts';
+import { idleOf, Sought } from './sought.ts';
+import { inWidth, type Width, WideDecoder, widthsOfMark } from './wide.ts';
 
 export const mark = '[redacted]';
-const [percent, backslash] = [0x25, 0x5c];
 const markBytes = Buffer.from(mark);
 
-/** What is looked for, compiled once for an answer: its headers and its body. */
+/** What a body is known to be before its first byte. */
+export interface BodyKind {
+  /** Wide forms of Unicode in which it may be written, beside what its mark says. */
+  readonly widths?: readonly Width[];
+  /** It is a part of something larger, cut where the caller said. */
+  readonly isPiece?: boolean;
+}
+
+/** What is looked for in an answer: its headers and its body. */
 export class Redactor {
-  readonly #automaton: Automaton;
+  readonly #all: readonly Sought[];
   readonly #idle: Idle;
-  constructor(sensitive: readonly string[]) {
-    this.#automaton = new Automaton(formsOf(sensitive));
-    this.#idle = new Idle(this.#automaton);
+  /** Compiles the values, and takes what was compiled before. */
+  constructor(sensitive: readonly string[], shared: readonly Sought[] = []) {
+    this.#all = sensitive.length === 0 ? shared : [...shared, Sought.of(sensitive)];
+    this.#idle = idleOf(this.#all);
   }
 
   /** A header's value without secrets. */
   text(value: string): string {
-    if (!this.#isSuspect(value)) return value;
+    const bytes = Buffer.from(value, 'latin1');
+    if (!this.#isSuspect(bytes)) return value;
     const stream = this.stream();
-    return Buffer.concat([stream.push(Buffer.from(value, 'latin1')), stream.end()]).toString(
-      'latin1',
-    );
+    return Buffer.concat([stream.push(bytes), stream.end()]).toString('latin1');
   }
 
-  /** False only for a text with no escape in it and nothing of a secret: almost every header. */
-  #isSuspect(value: string): boolean {
-    let state = root;
-    for (let i = 0; i < value.length; i += 1) {
-      const byte = value.charCodeAt(i) & 0xff;
-      if (byte === percent || byte === backslash) return true;
-      state = this.#automaton.next(state, byte);
-      if (this.#automaton.matched(state) > 0) return true;
+  /** False only for a text that leads to nothing: almost every header. */
+  #isSuspect(bytes: Buffer): boolean {
+    for (let at = 0; at < bytes.length; ) {
+      const passed = this.#idle.count(bytes, at);
+      if (passed === 0) return true;
+      at += passed;
     }
-    return this.#automaton.pending(state) >= valueBytesMin;
+    return false;
   }
 
   /** A body, in chunks. */
-  stream(): RedactionStream {
-    return new RedactionStream(this.#automaton, this.#idle);
+  stream(kind: BodyKind = {}): RedactionStream {
+    if (kind.isPiece !== true) return new RedactionStream(this.#all, this.#idle, kind);
+    const all = [...this.#all, Sought.inWidths(this.#all)];
+    return new RedactionStream(all, idleOf(all), kind);
   }
 }
 
-/**
- * What leads to nothing while no reading is in the middle of something: after it, every reading
- * would be where it is now, or where the next byte alone brings it. Almost all of almost every
- * answer; so it need not be read four times.
- */
-class Idle {
-  readonly #automaton: Automaton;
-  /** By byte: nothing begins with it. */
-  readonly #plain = new Uint8Array(256);
-  /**
-   * By the byte behind a backslash: nothing begins with the backslash, the byte, or what the two
-   * stand for.
-   */
-  readonly #escaped = new Uint8Array(256);
-
-  constructor(automaton: Automaton) {
-    this.#automaton = automaton;
-    for (let byte = 0; byte < 256; byte += 1)
-      if (byte !== percent && byte !== backslash && !automaton.starts(byte)) this.#plain[byte] = 1;
-    if (automaton.starts(backslash)) return;
-    for (const [byte, meant] of shortEscapes)
-      if (byte !== backslash && !automaton.starts(byte) && !automaton.starts(meant))
-        this.#escaped[byte] = 1;
-  }
-
-  /** How many bytes from here on may be passed over; 0 for none. */
-  count(chunk: Uint8Array, at: number): number {
-    const byte = chunk[at]!;
-    if (this.#plain[byte] === 1) return 1;
-    if (byte === percent || at + 1 === chunk.length) return 0;
-    const second = chunk[at + 1]!;
-    if (byte === backslash) return this.#escaped[second] === 1 ? 2 : 0;
-    // It could go on with an escape, which stands for any byte.
-    return second === percent || second === backslash || this.#automaton.startsWith(byte, second)
-      ? 0
-      : 1;
-  }
-}
-
-interface Interval {
+interface Found {
   readonly start: number;
   readonly end: number;
+  readonly mark: Buffer;
+}
+
+/** The readings of one width, or of bytes as they are; and what stands in a find's place there. */
+interface Lane {
+  readonly readings: Readings;
+  readonly mark: Buffer;
+  readonly decoder: WideDecoder | undefined;
 }
 
 /**
  * One body on its way. `push` gives back at once all but a suffix that may still grow into a
  * secret; `end` gives the rest. What was cut off is never ended: its held bytes are dropped,
- * because they may be the beginning of a secret.
+ * because they may be the beginning of a secret. Of a piece, both throw BrokerRefusal `piece` where
+ * a secret or a part of one is found.
  */
 export class RedactionStream {
-  readonly #readings: readonly Reading[];
+  readonly #all: readonly Sought[];
   readonly #idle: Idle;
+  readonly #kind: BodyKind;
+  readonly #bytes: Lane;
+  #wide: readonly Lane[] = [];
+  /** The beginning, until what has to be known of it is known. */
+  #beginning: Buffer | undefined = Buffer.alloc(0);
   #position = 0;
   #held: Buffer = Buffer.alloc(0);
   /** What was found and is not marked yet. */
-  #found: Interval[] = [];
+  #found: Found[] = [];
+  /** Up to where something was found. */
+  #foundTo = 0;
   /** Up to where the last mark stands for what came in. */
   #coveredTo = 0;
 
-  constructor(automaton: Automaton, idle: Idle) {
-    const note = (start: number, end: number): void => {
-      this.#note(start, end);
-    };
-    this.#readings = ([undefined, 'percent', 'backslash', 'backslashes'] as const).map(
-      (escapes) => new Reading(automaton, escapes, note),
-    );
+  constructor(all: readonly Sought[], idle: Idle, kind: BodyKind) {
+    this.#all = all;
     this.#idle = idle;
+    this.#kind = kind;
+    this.#bytes = this.#lane(undefined);
+  }
+
+  /** Something was found so far. */
+  get isChanged(): boolean {
+    return this.#foundTo > 0;
   }
 
   /** The next bytes that may pass. */
   push(chunk: Uint8Array): Buffer {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    this.#held = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes]);
-    let isIdle = this.#isIdle();
-    const origin = this.#position;
-    for (let i = 0; i < chunk.length; ) {
-      const passed = isIdle ? this.#idle.count(chunk, i) : 0;
-      i += passed;
-      if (passed > 0) continue;
-      const byte = chunk[i]!;
-      for (const reading of this.#readings) reading.take(byte, origin + i);
-      isIdle = this.#isIdle();
-      i += 1;
+    if (this.#beginning === undefined) return this.#pass(bytes);
+    const beginning =
+      this.#beginning.length === 0 ? bytes : Buffer.concat([this.#beginning, bytes]);
+    const widths = widthsOfMark(beginning);
+    const isShort = this.#kind.isPiece === true && beginning.length < pieceHeadBytes;
+    if (beginning.length === 0 || widths === undefined || isShort) {
+      this.#beginning = Buffer.from(beginning);
+      return Buffer.alloc(0);
     }
-    this.#position = origin + chunk.length;
-    // SECURITY: from here on anything may still become a secret, so it stays.
-    return this.#release(
-      Math.min(this.#position, ...this.#readings.map((reading) => reading.heldFrom)),
-    );
+    return this.#begin(beginning, widths);
   }
 
   /**
@@ -141,18 +124,79 @@ export class RedactionStream {
    * it off.
    */
   end(): Buffer {
-    for (const reading of this.#readings)
-      if (reading.pending >= valueBytesMin) this.#note(reading.heldFrom, this.#position);
-    return this.#release(this.#position);
+    const begun =
+      this.#beginning === undefined
+        ? undefined
+        : this.#begin(this.#beginning, widthsOfMark(this.#beginning) ?? []);
+    const leastOf = this.#kind.isPiece === true ? pieceBytesMin : () => valueBytesMin;
+    for (const { readings, mark: inPlace } of [this.#bytes, ...this.#wide]) {
+      for (const from of readings.end(leastOf)) this.#note(from, this.#position, inPlace);
+    }
+    const rest = this.#release(this.#position);
+    return begun === undefined ? rest : Buffer.concat([begun, rest]);
   }
 
-  #isIdle(): boolean {
-    for (const reading of this.#readings) if (!reading.isIdle) return false;
-    return true;
+  #begin(beginning: Buffer, ofMark: readonly Width[]): Buffer {
+    this.#beginning = undefined;
+    const widths = [...new Set([...(this.#kind.widths ?? []), ...ofMark])];
+    this.#wide = widths.map((width) => this.#lane(width));
+    // SECURITY: where the caller chose the place to begin at, it can lie within a secret.
+    if (this.#kind.isPiece === true && beginsInside(this.#all, beginning, widths))
+      throw new BrokerRefusal('piece');
+    return this.#pass(beginning);
   }
 
-  #note(start: number, end: number): void {
-    this.#found.push({ start, end });
+  #lane(width: Width | undefined): Lane {
+    const inPlace = width === undefined ? markBytes : inWidth(mark, width);
+    const finds = {
+      note: (start: number, end: number): void => {
+        this.#note(start, end, inPlace);
+      },
+      foundTo: () => this.#foundTo,
+    };
+    const readings = new Readings(this.#all, finds);
+    const decoder =
+      width === undefined
+        ? undefined
+        : new WideDecoder(width, (byte, start, end) => {
+            if (!readings.isIdle || !this.#idle.isPlain(byte)) readings.take(byte, start, end);
+          });
+    return { readings, mark: inPlace, decoder };
+  }
+
+  #pass(chunk: Buffer): Buffer {
+    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const origin = this.#position;
+    for (const { decoder } of this.#wide)
+      for (let i = 0; i < chunk.length; i += 1) decoder?.take(chunk[i]!, origin + i);
+    this.#read(chunk, origin);
+    this.#position = origin + chunk.length;
+    // SECURITY: from here on anything may still become a secret, so it stays.
+    let limit = Math.min(this.#position, this.#bytes.readings.heldFrom);
+    for (const { readings, decoder } of this.#wide)
+      limit = Math.min(limit, readings.heldFrom, decoder?.pendingFrom ?? Infinity);
+    return this.#release(limit);
+  }
+
+  #read(chunk: Buffer, origin: number): void {
+    const { readings } = this.#bytes;
+    for (let i = 0; i < chunk.length; ) {
+      const passed = readings.isIdle ? this.#idle.count(chunk, i) : 0;
+      i += passed;
+      if (passed > 0) continue;
+      const harmless = readings.isPlain ? this.#idle.escape(chunk, i, readings.states) : 0;
+      for (const end = i + harmless; i < end; i += 1)
+        readings.takePlain(chunk[i]!, origin + i, origin + i + 1);
+      if (harmless > 0) continue;
+      readings.take(chunk[i]!, origin + i, origin + i + 1);
+      i += 1;
+    }
+  }
+
+  #note(start: number, end: number, inPlace: Buffer): void {
+    if (this.#kind.isPiece === true) throw new BrokerRefusal('piece');
+    this.#found.push({ start, end, mark: inPlace });
+    this.#foundTo = Math.max(this.#foundTo, end);
   }
 
   /**
@@ -167,9 +211,9 @@ export class RedactionStream {
     this.#found.sort((a, b) => a.start - b.start);
     let count = 0;
     for (; count < this.#found.length && this.#found[count]!.start <= limit; count += 1) {
-      const { start, end } = this.#found[count]!;
+      const { start, end, mark: inPlace } = this.#found[count]!;
       if (start >= this.#coveredTo)
-        parts.push(this.#held.subarray(from - origin, start - origin), markBytes);
+        parts.push(this.#held.subarray(from - origin, start - origin), inPlace);
       this.#coveredTo = Math.max(this.#coveredTo, end);
       from = Math.max(from, end);
     }
@@ -178,74 +222,5 @@ export class RedactionStream {
     parts.push(this.#held.subarray(from - origin, to - origin));
     this.#held = this.#held.subarray(to - origin);
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-  }
-}
-
-/** One way to read the stream: as it is, or with one kind of escape undone. */
-class Reading {
-  readonly #automaton: Automaton;
-  readonly #escapes: EscapeReader | undefined;
-  readonly #note: (start: number, end: number) => void;
-  /**
-   * Where the last bytes that were read began, in a ring as long as the longest pattern; made when
-   * a pattern begins for the first time.
-   */
-  #starts: Float64Array | undefined;
-  readonly #mask: number;
-  #count = 0;
-  #state = root;
-
-  constructor(
-    automaton: Automaton,
-    escapes: EscapeKind | undefined,
-    note: (start: number, end: number) => void,
-  ) {
-    this.#automaton = automaton;
-    this.#note = note;
-    this.#mask = 2 ** Math.ceil(Math.log2(automaton.longestPattern + 1)) - 1;
-    this.#escapes =
-      escapes === undefined
-        ? undefined
-        : new EscapeReader(escapes, (byte, start, end) => {
-            this.#step(byte, start, end);
-          });
-  }
-
-  get isIdle(): boolean {
-    return this.#state === root && this.#escapes?.pendingFrom === undefined;
-  }
-
-  /** How many bytes, as read, are the beginning of a pattern. */
-  get pending(): number {
-    return this.#automaton.pending(this.#state);
-  }
-
-  /** From where on the stream may still become a find; infinity for nowhere. */
-  get heldFrom(): number {
-    const { pending } = this;
-    return Math.min(
-      pending === 0 ? Infinity : this.#startOf(pending),
-      this.#escapes?.pendingFrom ?? Infinity,
-    );
-  }
-
-  take(byte: number, at: number): void {
-    if (this.#escapes === undefined) this.#step(byte, at, at + 1);
-    else this.#escapes.take(byte, at);
-  }
-
-  #step(byte: number, start: number, end: number): void {
-    this.#state = this.#automaton.next(this.#state, byte);
-    if (this.#state === root) return;
-    this.#starts ??= new Float64Array(this.#mask + 1);
-    this.#starts[this.#count & this.#mask] = start;
-    this.#count += 1;
-    const matched = this.#automaton.matched(this.#state);
-    if (matched > 0) this.#note(this.#startOf(matched), end);
-  }
-
-  /** Where the byte began that was read `back` bytes ago, the last one being 1. */
-  #startOf(back: number): number {
-    return this.#starts?.[(this.#count - back) & this.#mask] ?? 0;
   }
 }

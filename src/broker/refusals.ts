@@ -30,6 +30,12 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
       'upstreamUnusable',
       'The answer came in an encoding in which no secret could be looked for.',
     ),
+  piece: () =>
+    new AppError(
+      'upstreamUnusable',
+      'The part that was asked for holds a part of a secret; ask for all of it.',
+      { errors: [{ pointer: '', rule: 'secretInPart' }] },
+    ),
 };
 
 /**

@@ -32,6 +32,21 @@ const disguises: Readonly<Record<string, (text: string) => string>> = {
   'JSON in JSON': (text) => JSON.stringify(JSON.stringify({ echo: text })),
   'JSON, \\u': (text) => `"${escaped(text)}"`,
   'JSON, \\/': (text) => JSON.stringify(text).replaceAll('/', '\\/'),
+  HTML: (text) => text.replaceAll(/[^A-Za-z0-9 \n]/g, (sign) => `&#${sign.charCodeAt(0)};`),
+  'HTML, all in hex': (text) =>
+    [...Buffer.from(text)].map((byte) => `&#x${byte.toString(16)};`).join(''),
+  'quoted-printable': (text) =>
+    [...Buffer.from(text)]
+      .map(
+        (byte, i) =>
+          `=${byte.toString(16).padStart(2, '0').toUpperCase()}${i % 20 === 19 ? '=\r\n' : ''}`,
+      )
+      .join(''),
+  'base64 in lines': (text) => Buffer.from(text).toString('base64').replaceAll(/.{76}/g, '$&\r\n'),
+  'base64 in lines, in JSON': (text) =>
+    JSON.stringify(Buffer.from(text).toString('base64').replaceAll(/.{64}/g, '$&\n')),
+  'escapes of C': (text) =>
+    [...Buffer.from(text)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join(''),
 };
 const everything = (request: IncomingMessage, body: Buffer): string =>
   `${request.method} ${request.url}\n${request.rawHeaders.join('\n')}\n${body.toString()}`;
@@ -51,7 +66,9 @@ function echo(request: IncomingMessage, response: ServerResponse): void {
       if (how === 'headers') {
         const one = disguises[disguise]!(
           String(request.headers.authorization ?? request.headers['x-api-key'] ?? request.url),
-        ).replaceAll(/[^\t -~]/g, ' ');
+        )
+          .replaceAll(/(?:(?<=[0-9A-F]{2})=)?\r\n/g, '') // a header is one line
+          .replaceAll(/[^\t -~]/g, ' ');
         response
           .writeHead(200, one, {
             'x-echo': one,
@@ -93,10 +110,27 @@ function traces(text: string, secret: string): string[] {
   const unpercent = text.replaceAll(/%([0-9a-f]{2})/gi, (_, code: string) =>
     String.fromCharCode(Number.parseInt(code, 16)),
   );
+  const character = (digits: string, base: number): string =>
+    String.fromCharCode(Number.parseInt(digits, base));
+  const joined = text.replaceAll(/\r\n|\n|\\r|\\n/g, '');
   const readings = {
     text,
     unescaped,
     unpercent,
+    references: text
+      .replaceAll(/&#x([0-9a-f]+);/gi, (_, digits: string) => character(digits, 16))
+      .replaceAll(/&#(\d+);/g, (_, digits: string) => character(digits, 10)),
+    octal: text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) => character(digits, 8)),
+    printable: text
+      .replaceAll(/=\r?\n/g, '')
+      .replaceAll(/=([0-9A-F]{2})/g, (_, digits: string) => character(digits, 16)),
+    'base64 in lines': [0, 1, 2, 3]
+      .flatMap((skip) =>
+        [...joined.matchAll(/[A-Za-z0-9+/]{8,}/g)].map(([run]) =>
+          Buffer.from(run.slice(skip), 'base64').toString('latin1'),
+        ),
+      )
+      .join('\n'),
     ...Object.fromEntries(
       [0, 1, 2, 3].map((skip) => [
         `base64 ${skip}`,
@@ -174,14 +208,9 @@ t.test('502: what cannot be scanned does not come back at all', async (t) => {
     const { coding = '', charset = '' } = Object.fromEntries(
       new URL(request.url!, 'http://h').searchParams,
     );
-    const text = Buffer.from(
-      everything(request, Buffer.alloc(0)),
-      charset === 'utf-16le' ? 'utf16le' : 'utf8',
-    );
+    const text = Buffer.from(everything(request, Buffer.alloc(0)));
     if (charset !== '')
-      response
-        .writeHead(200, { 'content-type': `text/plain; charset=${charset}` })
-        .end(charset === 'utf-16le' ? Buffer.from(text.toString(), 'utf16le') : text);
+      response.writeHead(200, { 'content-type': `text/plain; charset=${charset}` }).end(text);
     else
       response
         .writeHead(200, {
@@ -192,7 +221,7 @@ t.test('502: what cannot be scanned does not come back at all', async (t) => {
   });
   for (const query of [...Object.keys(codings), 'x-unknown', 'GZIP', 'identity, gzip']
     .map((coding) => `coding=${encodeURIComponent(coding)}`)
-    .concat('charset=utf-16le')) {
+    .concat('charset=utf-7', 'charset=ibm500')) {
     const answer = await stage.call('GET', `/echo?${query}`, {
       headers: { 'accept-encoding': 'gzip, br' },
     });
@@ -209,6 +238,59 @@ t.test('502: what cannot be scanned does not come back at all', async (t) => {
     { status: plain.status, asked: plain.headers['x-asked'] },
     { status: 200, asked: 'identity' },
   );
+});
+
+t.test('what names a body as it was does not name one that was changed', async (t) => {
+  const stage = await startBroker(t, (request, response) => {
+    const body = request.url === '/echo' ? String(request.headers.authorization) : 'fine';
+    response.writeHead(200, { etag: '"v1"', 'content-length': Buffer.byteLength(body) }).end(body);
+  });
+  t.notOk('etag' in (await stage.call('GET', '/echo')).headers);
+  t.equal((await stage.call('GET', '/other')).headers.etag, '"v1"');
+});
+
+t.test('UTF-16 and UTF-32 are searched, known by their charset or their mark', async (t) => {
+  const wide = (text: string, size: number): Buffer => {
+    const out = Buffer.alloc(text.length * size);
+    for (let i = 0; i < text.length; i += 1) out[i * size] = text.charCodeAt(i);
+    return out;
+  };
+  const stage = await startBroker(t, (request, response) => {
+    const {
+      charset,
+      mark = '',
+      size = '2',
+      order = 'le',
+    } = Object.fromEntries(new URL(request.url!, 'http://h').searchParams);
+    const little = Buffer.concat([
+      ...(mark === '' ? [] : [wide('\u00ff', Number(size))]),
+      wide(everything(request, Buffer.alloc(0)), Number(size)),
+    ]);
+    // U+FEFF is no Latin-1: its second byte.
+    if (mark !== '') little.set([0xff, 0xfe]);
+    const body = order === 'le' ? little : little.swap16();
+    response
+      .writeHead(200, {
+        'content-type':
+          charset === undefined ? 'application/octet-stream' : `text/plain; charset=${charset}`,
+      })
+      .end(body);
+  });
+  for (const query of [
+    'charset=utf-16',
+    'charset=UTF-16LE',
+    'charset=utf-16be&order=be',
+    'charset=utf-32&size=4',
+    'mark=1',
+    'mark=1&order=be',
+    'mark=1&size=4',
+  ]) {
+    const answer = await stage.call('GET', `/echo?${query}`);
+    t.equal(answer.status, 200, query);
+    const narrow = answer.bytes.toString('latin1').replaceAll('\0', '');
+    t.same(traces(narrow, stage.secret), [], query);
+    t.match(narrow, /\[redacted\]/, query);
+  }
 });
 
 t.test('an answer that is cut off does not give the beginning of the secret', async (t) => {

@@ -1,6 +1,6 @@
 // Which headers go out and which come back.
 import t from 'tap';
-import { answerHeaders, isScannable, requestHeaders } from '../../src/broker/headers.ts';
+import { answerHeaders, isScannable, requestHeaders, widthsOf } from '../../src/broker/headers.ts';
 import { render } from '../../src/broker/injection.ts';
 import { mark, Redactor } from '../../src/broker/redaction.ts';
 import type { Target } from '../../src/broker/target.ts';
@@ -301,6 +301,17 @@ t.test('what cannot be scanned is known by its headers', async (t) => {
     t.notOk(isScannable({ 'content-encoding': ['identity', coding] }), coding);
   }
   t.notOk(isScannable({ 'transfer-encoding': 'gzip, chunked' }));
-  for (const charset of ['utf-16', 'UTF-16LE', '"utf-32"', 'utf-7', 'ucs-2', 'ibm500'])
-    t.notOk(isScannable({ 'content-type': `text/plain; charset=${charset}` }), charset);
+  const charset = (name: string): Record<string, string> => ({
+    'content-type': `text/plain; charset=${name}`,
+  });
+  for (const name of ['utf-7', 'ibm500', 'cp037', 'EBCDIC-US', 'iso-10646-utf-1', '"scsu"'])
+    t.notOk(isScannable(charset(name)), name);
+  for (const name of ['utf-16', 'UTF-16LE', '"utf-16be"', 'ucs-2', 'UTF_16', 'unicode']) {
+    t.ok(isScannable(charset(name)), name);
+    t.strictSame(widthsOf(charset(name)), ['utf16le', 'utf16be'], name);
+  }
+  for (const name of ['"utf-32"', 'UTF-32BE', 'ucs-4', 'iso-10646-ucs-4'])
+    t.strictSame(widthsOf(charset(name)), ['utf32le', 'utf32be'], name);
+  for (const name of ['utf-8', 'iso-8859-1', 'gb18030']) t.strictSame(widthsOf(charset(name)), []);
+  t.notOk(isScannable(charset('utf-16; charset=utf-7')), 'one that nobody reads is enough');
 });

@@ -2,6 +2,9 @@
 import t from 'tap';
 import { shortEscapes } from '../../src/broker/escapes.ts';
 import { mark, Redactor } from '../../src/broker/redaction.ts';
+import { Redactors } from '../../src/broker/redactors.ts';
+import { BrokerRefusal } from '../../src/broker/refusal.ts';
+import { type CredentialId, newId } from '../../src/shared/ids.ts';
 
 const secret = 'sk-Live/0123+456=é"\\&7';
 const redacted = (text: string | Buffer, ...sensitive: string[]): string => {
@@ -160,6 +163,132 @@ t.test('an event passes at once; only what may become a secret waits', async (t)
   t.equal(push('\\'), '');
   t.equal(push('n'), '\\n');
   t.equal(stream.end().toString(), '');
+});
+
+t.test('a line that a secret might go on in the next one waits; an event does not', async (t) => {
+  const stream = new Redactor([secret]).stream();
+  const push = (text: string): string => stream.push(Buffer.from(text)).toString();
+  t.equal(push('data: ask\n\n'), 'data: ask\n\n', 'an event is over');
+  t.equal(push('data: ask\r\n\r\n'), 'data: ask\r\n\r\n');
+  t.equal(push('{"text":"ask"}\n'), '{"text":"ask"}\n');
+  t.equal(push('ask\n'), 'a', 'a line that ends like a beginning');
+  t.equal(push('him'), 'sk\nhim');
+  t.equal(stream.end().toString(), '');
+});
+
+t.test('a mark is written as the text around it', async (t) => {
+  for (const [encoding, start] of [
+    ['utf16le', '\ufeff'],
+    ['utf16le', ''],
+  ] as const) {
+    const stream = new Redactor([secret]).stream({ widths: ['utf16le', 'utf16be'] });
+    const body = Buffer.from(`${start}a ${secret} b`, encoding);
+    const out = Buffer.concat([stream.push(body), stream.end()]);
+    t.equal(out.toString(encoding), `${start}a ${mark} b`);
+  }
+});
+
+t.test('what is looked for is compiled once for values that do not change', async (t) => {
+  const clock = { ms: 0 };
+  const redactors = new Redactors(() => clock.ms, { entries: 2, bytes: 1e6 });
+  const [one, two, three] = [1, 2, 3].map(() => newId<CredentialId>()) as [
+    CredentialId,
+    CredentialId,
+    CredentialId,
+  ];
+  const first = redactors.soughtFor(one, [secret]);
+  t.equal(redactors.soughtFor(one, [secret]), first, 'shared');
+  const text = `a ${secret} b`;
+  t.equal(new Redactor([], [first]).text('a sk-Live/0123+456 b'), 'a sk-Live/0123+456 b');
+  t.notMatch(new Redactor([], [first]).text(Buffer.from(text).toString('latin1')), 'Live');
+
+  t.test('other values are never looked for with what was made for these', async (t) => {
+    const renewed = redactors.soughtFor(one, ['another-secret-0001']);
+    t.not(renewed, first);
+    t.equal(new Redactor([], [renewed]).text('x another-secret-0001'), `x ${mark}`);
+    t.equal(redactors.size, 1, 'and what was made before is not kept');
+    t.not(redactors.soughtFor(one, [secret]), first);
+  });
+  t.test('so many are kept, and so large', async (t) => {
+    redactors.soughtFor(two, ['secret-of-the-second']);
+    const held = redactors.soughtFor(one, [secret]);
+    redactors.soughtFor(three, ['secret-of-the-third-']);
+    t.equal(redactors.size, 2);
+    t.equal(redactors.soughtFor(one, [secret]), held, 'the one used last stays');
+    redactors.soughtFor(two, ['x'.repeat(8_000)]);
+    t.ok(redactors.size < 2, 'bytes count too');
+  });
+  t.test('for a minute, used or not', async (t) => {
+    const held = redactors.soughtFor(one, [secret]);
+    clock.ms += 59_999;
+    t.equal(redactors.soughtFor(one, [secret]), held);
+    redactors.sweep();
+    t.ok(redactors.size > 0);
+    clock.ms += 1;
+    redactors.sweep();
+    t.equal(redactors.size, 0, 'use does not make it last longer, and nobody has to ask');
+  });
+});
+
+t.test('a piece that begins or ends within a secret does not pass', async (t) => {
+  const key = 'sk-live-0123456789abcdefghijklmnopqrstuv';
+  const long = 'L'.repeat(10) + [...Array(2000).keys()].map((i) => (i * 7919) % 10).join('');
+  const passes = (
+    body: Buffer,
+    at: readonly number[] = [],
+    all: readonly string[] = [key],
+  ): boolean => {
+    const stream = new Redactor(all).stream({ isPiece: true });
+    try {
+      const borders = [0, ...at.filter((cut) => cut < body.length), body.length];
+      const out = Buffer.concat([
+        ...borders.slice(1).map((to, i) => stream.push(body.subarray(borders[i]!, to))),
+        stream.end(),
+      ]);
+      return out.equals(body) || t.fail('a piece is never changed');
+    } catch (error) {
+      if (error instanceof BrokerRefusal && error.reason === 'piece') return false;
+      throw error;
+    }
+  };
+  const forms: Readonly<Record<string, (text: string) => Buffer>> = {
+    plain: (text) => Buffer.from(text),
+    base64: (text) => Buffer.from(Buffer.from(`${'.'.repeat(600)}${text}`).toString('base64')),
+    hex: (text) => Buffer.from(Buffer.from(text).toString('hex')),
+    HTML: (text) => Buffer.from([...text].map((c) => `&#${c.charCodeAt(0)};`).join('')),
+    JSON: (text) =>
+      Buffer.from([...text].map((c) => `\\u00${c.charCodeAt(0).toString(16)}`).join('')),
+    UTF16: (text) => Buffer.from(text, 'utf16le'),
+    'UTF-16BE': (text) => Buffer.from(text, 'utf16le').swap16(),
+  };
+  const around = '~'.repeat(700);
+  for (const [name, form] of Object.entries(forms)) {
+    const whole = form(`${around}${key}${around}`);
+    const from = form(around).length - (name === 'base64' ? 2 : 0);
+    const until = whole.length - form(around).length + (name === 'base64' ? 804 : 0);
+    t.notOk(passes(whole), `${name}: all of it`);
+    // Where an escape is cut, too.
+    const unit = Math.ceil((until - from) / key.length);
+    for (let start = from + 1; start <= until - 9 * unit; start += 1) {
+      t.notOk(passes(whole.subarray(start)), `${name}: from ${start - from} on`);
+      t.notOk(passes(whole.subarray(start), [1, 2, 30, 400]), `${name}: in chunks`);
+    }
+    for (let end = from + 9 * unit; end < until; end += 1)
+      t.notOk(passes(whole.subarray(0, end)), `${name}: up to ${end - from}`);
+    t.ok(passes(whole.subarray(until + 4 * unit)), `${name}: behind it`);
+    t.ok(passes(whole.subarray(0, from)), `${name}: before it`);
+  }
+  for (let at = 1; at + 700 < long.length; at += 97)
+    t.notOk(
+      passes(Buffer.from(long.slice(at, at + 600)), [], [long]),
+      'from the middle of a long one',
+    );
+  for (const short of ['hunter22', 'correct-horse-7'])
+    for (let cut = 1; cut < short.length; cut += 1) {
+      t.equal(passes(Buffer.from(short.slice(cut) + around), [], [short]), short.length - cut < 4);
+      t.equal(passes(Buffer.from(around + short.slice(0, cut)), [], [short]), cut < 4);
+    }
+  t.ok(passes(Buffer.from('ab')) && passes(Buffer.alloc(0)));
 });
 
 t.test(
