@@ -352,8 +352,9 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       usage,
       limits: new CallLimits(now, parts.brokerCallsMax),
       accessTokens,
+      outcomes,
     }),
-    proxy: new BrokerProxy({ egress: parts.egress, outcomes, now }),
+    proxy: new BrokerProxy({ egress: parts.egress, outcomes, now, onError }),
   });
 
   return {

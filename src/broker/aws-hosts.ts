@@ -44,6 +44,8 @@ export function awsScope(host: string, region: string | undefined): Scope {
   return { service, region: service === 's3' ? (region ?? 'us-east-1') : 'us-east-1' }; // what has no region in its host is global
 }
 
+export const isAwsHost = (host: string): boolean => suffix.test(host);
+
 /** The region that the host of AWS names. */
 export const awsRegion = (host: string): string | undefined =>
   suffix.test(host) ? host.split('.').find((label) => regionLabel.test(label)) : undefined;

@@ -1,7 +1,8 @@
 // The caller's body on its way out: passed on as it comes, counted; or read whole, where all of it
 // has to be signed.
 import type { IncomingMessage } from 'node:http';
-import { Transform } from 'node:stream';
+import { Transform, type TransformCallback } from 'node:stream';
+import type { FormGuard } from './form-guard.ts';
 import type { BodyLength } from './headers.ts';
 import { BrokerRefusal } from './refusal.ts';
 
@@ -11,13 +12,20 @@ export function bodyLength({ headers }: IncomingMessage): BodyLength {
   return Number(headers['content-length'] ?? 0);
 }
 
+interface Counting {
+  readonly bytesMax: number;
+  readonly onBytes: (bytes: number) => void;
+  /** Through which the body goes, if it is a form that the policy has to know. */
+  readonly guard?: FormGuard | undefined;
+}
+
 /**
- * The body as a stream that fails with BrokerRefusal `bodyTooLarge` beyond the limit; `onBytes` is
- * told of every piece. The request itself survives that.
+ * The body as a stream that fails with BrokerRefusal `bodyTooLarge` beyond the limit, or as its
+ * guard says; `onBytes` is told of every piece. The request itself survives that.
  */
 export function countedBody(
   request: IncomingMessage,
-  { bytesMax, onBytes }: { bytesMax: number; onBytes: (bytes: number) => void },
+  { bytesMax, onBytes, guard }: Counting,
 ): Transform {
   let bytes = 0;
   // Not a pipeline: that would end the connection on which the refusal is still to be answered.
@@ -27,16 +35,32 @@ export function countedBody(
         bytes += chunk.length;
         onBytes(chunk.length);
         if (bytes > bytesMax) done(new BrokerRefusal('bodyTooLarge'));
-        else done(null, chunk);
+        else if (guard === undefined) done(null, chunk);
+        else passOn(done, () => guard.push(chunk));
+      },
+      flush(done) {
+        if (guard === undefined) done();
+        else passOn(done, () => guard.end());
       },
     }),
   );
 }
 
+function passOn(done: TransformCallback, read: () => Buffer): void {
+  let passed: Buffer;
+  try {
+    passed = read();
+  } catch (error) {
+    done(error as Error);
+    return;
+  }
+  done(null, passed);
+}
+
 /** The body in memory. Throws BrokerRefusal `bodyTooLarge`; rejects when the signal says so. */
 export async function wholeBody(
   request: IncomingMessage,
-  options: { bytesMax: number; onBytes: (bytes: number) => void; signal: AbortSignal },
+  options: Counting & { readonly signal: AbortSignal },
 ): Promise<Buffer> {
   const body = countedBody(request, options);
   const stop = (): void => {

@@ -24,10 +24,14 @@ import {
 import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import { type CredentialId, isId, type TicketId } from '../shared/ids.ts';
+import { mayBeRecorded, type RecordedCall, recordNotSent } from './corrections.ts';
 import { type Early, eventOf, type Expected, Expectations, limitsOf } from './expectations.ts';
 import { fieldsOf, tokenFieldsOf } from './fields.ts';
 import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
+import type { Outcomes } from './outcomes.ts';
+import { checkRequest } from './policing.ts';
+import { isObjectStore } from './ranges.ts';
 import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
@@ -42,6 +46,8 @@ export interface CallParts {
   readonly usage: Pick<UsageCounter, 'count'>;
   readonly limits: CallLimits;
   readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
+  /** Takes what has to be corrected in the trail while the database takes nothing. */
+  readonly outcomes: Pick<Outcomes, 'add'>;
 }
 
 /** A call as it came. */
@@ -52,6 +58,8 @@ export interface Call {
   /** As the caller wrote it, behind the ticket's id. */
   readonly pathAndQuery: string;
   readonly isUpgrade: boolean;
+  /** Name, value, name, value, as Node gives them. */
+  readonly rawHeaders?: readonly string[];
   readonly requestId: string;
   readonly address: string | null;
 }
@@ -64,10 +72,15 @@ export interface Admitted {
   readonly caller: Caller;
   readonly team: string;
   readonly credential: CredentialId;
+  readonly policy: Policy;
   readonly target: Target;
+  /** What comes back is stored: its length and its parts are its own. */
+  readonly isObjectStore: boolean;
   readonly rendered: Rendered;
   /** Path and query for the upstream, with the secret where the type has it there. */
   readonly path: string;
+  /** The path as the caller wrote it. */
+  readonly callPath: string;
   readonly limits: Readonly<Record<keyof Limits, number>>;
   readonly event: EventInput;
   /**
@@ -76,6 +89,17 @@ export interface Admitted {
    */
   readonly renew: (() => Promise<Rendered | undefined>) | undefined;
   readonly leave: () => void;
+}
+
+type Prepared = Pick<
+  Admitted,
+  'target' | 'isObjectStore' | 'rendered' | 'path' | 'callPath' | 'renew'
+>;
+
+/** What has to be undone of a call that fails before it goes out. */
+interface Standing {
+  recorded: RecordedCall | undefined;
+  leave: (() => void) | undefined;
 }
 
 const attemptsMax = 5;
@@ -109,11 +133,18 @@ export class Calls {
 
   async #attempt(call: Call): Promise<Admitted | undefined> {
     const early = await this.#expectations.record(call);
-    if (early === undefined) return this.#decideAndRecord(call, undefined);
+    const standing: Standing = {
+      recorded: early === undefined ? undefined : { event: early.event, ways: [] },
+      leave: early?.leave,
+    };
     try {
-      return await this.#decideAndRecord(call, early);
+      return await this.#decideAndRecord(call, early, standing);
     } catch (error) {
-      await this.#expectations.takeBack(early, error);
+      standing.leave?.();
+      if (early !== undefined) this.#expectations.forget(call.id);
+      // SECURITY: the trail says that the call went out; it must say too that it did not.
+      if (standing.recorded !== undefined)
+        await recordNotSent(this.#parts, standing.recorded, error);
       throw error;
     }
   }
@@ -122,7 +153,11 @@ export class Calls {
    * Decides, renders, and records what is not recorded yet; undefined when that found something
    * changed.
    */
-  async #decideAndRecord(call: Call, early: Early | undefined): Promise<Admitted | undefined> {
+  async #decideAndRecord(
+    call: Call,
+    early: Early | undefined,
+    standing: Standing,
+  ): Promise<Admitted | undefined> {
     const row = await this.#checkTicket(call, early?.row ?? (await this.#findTicket(call)));
     const caller: Caller = {
       sub: row.engine.sub,
@@ -138,7 +173,8 @@ export class Calls {
     const prepared = await this.#prepare(call, row, granted, policy, caller);
     const done = (made: Pick<Admitted, 'limits' | 'event' | 'leave'>): Admitted => {
       this.#parts.usage.count(credential.id);
-      return { caller, team: credential.slug, credential: credential.id, ...prepared, ...made };
+      const { slug, id } = credential;
+      return { caller, team: slug, credential: id, policy, ...prepared, ...made };
     };
     // SECURITY: it was recorded only if what was decided on here is, column by column, what its
     // event says.
@@ -163,7 +199,8 @@ export class Calls {
       credential: credential.id,
       engine: engine.id,
       onBehalfOf: ticket.onBehalfOf,
-      host: prepared.target.origin.host,
+      target: prepared.target,
+      isObjectStore: prepared.isObjectStore,
       policy,
     };
     const limits = limitsOf(policy);
@@ -171,24 +208,28 @@ export class Calls {
       { credential: credential.id, team: credential.team },
       limits,
     );
+    standing.leave = leave;
     const event = eventOf(call, expected);
+    const events = eventsThrough(event, ways);
+    const recorded = { events: events.length, recorded: this.#parts.audit.values(events) };
+    let isRecorded: boolean;
     try {
-      const events = eventsThrough(event, ways);
-      const isRecorded = await repository.recordCallIfUnchanged(
+      isRecorded = await repository.recordCallIfUnchanged(
         this.#parts.db,
         expected.basis,
         ways,
-        { events: events.length, recorded: this.#parts.audit.values(events) },
+        recorded,
       );
-      // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
-      if (!isRecorded) {
-        leave();
-        return undefined;
-      }
     } catch (error) {
-      leave();
+      if (mayBeRecorded(error)) standing.recorded = { event, ways };
       throw error;
     }
+    // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
+    if (!isRecorded) {
+      leave();
+      return undefined;
+    }
+    standing.recorded = { event, ways };
     // SECURITY: a provider may be asked in between where tokens are held: of such a call the record
     // comes after it. Nor is one that took a grant remembered: the statement that expects asks for
     // memberships, not for grants.
@@ -289,7 +330,7 @@ export class Calls {
     granted: Granted,
     policy: Policy,
     caller: Caller,
-  ): Promise<Pick<Admitted, 'target' | 'rendered' | 'path' | 'renew'>> {
+  ): Promise<Prepared> {
     const { row } = granted;
     try {
       const type = findType(row.type);
@@ -297,11 +338,15 @@ export class Calls {
       checkCall(policy, call);
       const { fields, renew } = await this.#fieldsFor(type, granted, caller);
       const target = targetOf(type, fields, policy, ticket.host ?? undefined);
+      const isStore = isObjectStore(type, target.origin.host);
+      checkRequest(policy, { target, isObjectStore: isStore }, call);
       const rendered = render(type, fields);
       return {
         target,
+        isObjectStore: isStore,
         rendered,
         path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)),
+        callPath: call.pathAndQuery.split('?', 1)[0]!,
         renew,
       };
     } catch (error) {

@@ -3,17 +3,17 @@
 // finds just that. Ids and revisions only, the ticket's hash, and the policy, which belongs to a
 // version and never changes; no right and no secret is remembered, and nothing is decided here.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
 import { limitDefaults, type Policy } from '../credentials/service.ts';
-import type { Db } from '../db/client.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
 import type { Admitted, Call } from './call.ts';
+import { type CorrectionParts, mayBeRecorded, recordNotSent } from './corrections.ts';
 import type { CallLimits } from './limits.ts';
 import { pathShown } from './path-shown.ts';
-import { refusalOf } from './refusals.ts';
+import { checkRequest } from './policing.ts';
+import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
-import { checkCall } from './target.ts';
+import { checkCall, type Target } from './target.ts';
 import { isTicket } from './tickets.ts';
 
 /** Everything that the event of a call says beyond what is in the call, and what the ticket was. */
@@ -25,7 +25,8 @@ export interface Expected {
   readonly credential: CredentialId;
   readonly engine: EngineId;
   readonly onBehalfOf: SubjectId | null;
-  readonly host: string;
+  readonly target: Target;
+  readonly isObjectStore: boolean;
   readonly policy: Policy;
 }
 
@@ -40,9 +41,7 @@ export interface Early {
   readonly leave: () => void;
 }
 
-export interface ExpectationsParts {
-  readonly db: Db;
-  readonly audit: AuditLog;
+export interface ExpectationsParts extends CorrectionParts {
   readonly now: () => number;
   readonly limits: CallLimits;
 }
@@ -69,16 +68,16 @@ export class Expectations {
       expected === undefined ||
       call.ticket === undefined ||
       !isTicket(call.ticket, expected.hash) ||
-      !isCallable(expected.policy, call)
+      !isCallable(expected, call)
     )
       return undefined;
+    const event = eventOf(call, expected);
     const limits = limitsOf(expected.policy);
     const leave = this.#parts.limits.enter(
       { credential: expected.credential, team: expected.team.id },
       limits,
     );
     try {
-      const event = eventOf(call, expected);
       const { row, isRecorded } = await repository.findTicketAndRecord(
         db,
         {
@@ -93,6 +92,7 @@ export class Expectations {
       if (isRecorded && row !== undefined) return { row, event, limits, leave };
     } catch (error) {
       leave();
+      if (mayBeRecorded(error)) await recordNotSent(this.#parts, { event, ways: [] }, error);
       throw error;
     }
     leave();
@@ -100,19 +100,9 @@ export class Expectations {
     return undefined;
   }
 
-  /** The trail says that the call went out; it must say too that it did not. */
-  async takeBack({ event, leave }: Early, error: unknown): Promise<void> {
-    leave();
-    const ticket = event.details?.['ticket'] ?? null;
-    this.#known.delete(String(ticket));
-    const { code, errors } = refusalOf(error);
-    await this.#parts.audit.record(this.#parts.db, {
-      ...event,
-      action: 'credential.used',
-      decision: 'deny',
-      reason: 'notSent',
-      details: { ticket, failure: errors?.[0]?.rule ?? code },
-    });
+  /** The next call with the ticket is decided before it is recorded. */
+  forget(ticket: string): void {
+    this.#known.delete(ticket);
   }
 
   remember(ticket: TicketId, expected: Expected): void {
@@ -128,7 +118,7 @@ export class Expectations {
 /** The event of a call. */
 export function eventOf(
   call: Call,
-  { caller, team, credential, engine, onBehalfOf, host, policy, basis }: Expected,
+  { caller, team, credential, engine, onBehalfOf, target, policy, basis }: Expected,
 ): EventInput {
   return {
     caller: { ...caller, requestId: call.requestId, address: call.address },
@@ -142,7 +132,7 @@ export function eventOf(
       engine,
       ...(onBehalfOf === null ? {} : { onBehalfOf }),
       method: call.method,
-      host,
+      host: target.origin.host,
       path: pathShown(call.pathAndQuery, policy.pathPrefixes),
     },
   };
@@ -151,11 +141,13 @@ export function eventOf(
 export const limitsOf = (policy: Policy): Admitted['limits'] =>
   ({ ...limitDefaults, ...policy.limits }) as Admitted['limits'];
 
-function isCallable(policy: Policy, call: Call): boolean {
+function isCallable(expected: Expected, call: Call): boolean {
   try {
-    checkCall(policy, call);
+    checkCall(expected.policy, call);
+    checkRequest(expected.policy, expected, call);
     return true;
-  } catch {
+  } catch (error) {
+    if (!(error instanceof BrokerRefusal)) throw error;
     return false; // the long way says why
   }
 }

@@ -2,7 +2,9 @@
 // the vault or to its authentication stays behind; what would make a browser believe the upstream
 // about the broker's origin too. Pure.
 import type { Rendered } from './injection.ts';
+import { tellsOfBody } from './ranges.ts';
 import type { Redactor } from './redaction.ts';
+import { foldedName, isSteering } from './steering.ts';
 import { originText, type Target } from './target.ts';
 import { type Charset, charsetOf, type Width } from './wide.ts';
 
@@ -24,10 +26,7 @@ const hopByHop = [
   'upgrade',
   'http2-settings',
 ];
-/**
- * Of the caller's: also what says how he came here, and what overrides the method or path that the
- * policy was asked about.
- */
+/** Of the caller's: also what steers (steering.ts), and what the broker says itself. */
 const staysBehind: ReadonlySet<string> = new Set([
   ...hopByHop,
   ...ticketHeaders,
@@ -37,16 +36,7 @@ const staysBehind: ReadonlySet<string> = new Set([
   'content-length',
   'expect',
   'accept-encoding',
-  'forwarded',
-  'via',
-  'x-real-ip',
-  'x-http-method',
-  'x-http-method-override',
-  'x-method-override',
-  'x-original-url',
-  'x-rewrite-url',
 ]);
-const staysBehindPrefix = /^(?:proxy-|x-forwarded-)/;
 const ticketText = /vbt_[A-Za-z0-9_-]{20}/;
 
 /** How long the caller's body is: bytes, or unknown until it ends. */
@@ -63,15 +53,18 @@ export function requestHeaders(
   body: BodyLength,
 ): Record<string, string | string[]> {
   const named = connectionNamed(valuesOf(raw, 'connection'));
-  const injected = new Set([...rendered.dropHeaders, ...Object.keys(rendered.headers)].map(folded));
+  const injected = new Set(
+    [...rendered.dropHeaders, ...Object.keys(rendered.headers)].map(foldedName),
+  );
   const out: Record<string, string | string[]> = Object.create(null) as Record<
     string,
     string | string[]
   >;
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const [name, value] = [raw[i]!.toLowerCase(), raw[i + 1]!];
-    const plain = folded(name);
-    if (staysBehind.has(plain) || staysBehindPrefix.test(plain) || named.has(name)) continue;
+    const plain = foldedName(name);
+    // SECURITY: what says another method, path or address than the policy was asked about.
+    if (staysBehind.has(plain) || isSteering(plain) || named.has(name)) continue;
     if (injected.has(plain)) continue; // SECURITY: the injected one is the only one of its name
     if (ticketText.test(value)) continue; // SECURITY: a ticket is nobody's business but the vault's
     const before = out[name];
@@ -86,8 +79,6 @@ export function requestHeaders(
   return out;
 }
 
-/** Behind the broker, many read `x_api_key` as `x-api-key`. */
-const folded = (name: string): string => name.toLowerCase().replaceAll('_', '-');
 const valuesOf = (raw: RawHeaders, wanted: string): string[] =>
   raw.flatMap((name, i) =>
     i % 2 === 0 && name.toLowerCase() === wanted ? [raw[i + 1] ?? ''] : [],
@@ -129,12 +120,15 @@ const staysAwayPrefix = /^(?:access-control-|proxy-|x-accel-)/;
 export interface Seen {
   readonly target: Target;
   readonly brokerPath: string;
+  /** What comes back is stored, and no echo: its length and its parts are its own. */
+  readonly isObjectStore?: boolean;
 }
 
 /**
  * The headers for the caller: the upstream's, without those that stay away, each value without the
  * secret. A Location below the upstream's base becomes one below the broker's path; any other is
- * left out: who followed it would leave the broker.
+ * left out: who followed it would leave the broker. Other than of a store of objects, what tells the
+ * length of a body is left out too.
  */
 export function answerHeaders(
   headers: AnswerHeaders,
@@ -156,6 +150,7 @@ export function answerHeaders(
       staysAway.has(name) ||
       staysAwayPrefix.test(name) ||
       named.has(name) ||
+      (seen.isObjectStore !== true && tellsOfBody(foldedName(name), value)) ||
       redactor.text(name) !== name
     )
       continue;
@@ -167,7 +162,9 @@ export function answerHeaders(
     .find((value) => value !== undefined);
   if (location !== undefined) out['location'] = redactor.text(location);
   const [length] = listed('content-length');
-  if (!hasBody && length !== undefined && /^\d{1,15}$/.test(length)) out['content-length'] = length; // to HEAD: of what GET would bring, before redaction
+  // SECURITY: to HEAD it is the length of what GET would bring, before redaction.
+  if (!hasBody && seen.isObjectStore === true && /^\d{1,15}$/.test(length ?? ''))
+    out['content-length'] = length!;
   return Object.assign(out, {
     'x-content-type-options': 'nosniff',
     'content-security-policy': 'sandbox',

@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { brokerPathLengthMax, headerTimeoutMs, lingerMs } from '../http/limits.ts';
 import { registerRequestLog } from '../http/logging.ts';
+import { logFailure } from '../http/problem.ts';
 import { addRateLimits, type RateLimits } from '../http/rate-limits.ts';
 import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
@@ -87,6 +88,7 @@ export async function createBrokerListener({
       method: request.method,
       pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
       isUpgrade: isUpgrade(request),
+      rawHeaders: request.raw.rawHeaders,
       requestId: request.id,
       address: request.ip === '' ? null : request.ip,
     });
@@ -97,6 +99,9 @@ export async function createBrokerListener({
       brokerPath,
       take: () => {
         reply.hijack();
+      },
+      log: (failure) => {
+        logFailure(request.log, failure);
       },
     });
     return reply;

@@ -6,6 +6,7 @@ import { EgressFailed, egressFailure, type Egress } from '../egress/index.ts';
 import { AppError } from '../shared/errors.ts';
 import { bodyLength, countedBody, wholeBody } from './body.ts';
 import type { Admitted } from './call.ts';
+import { guardFor } from './form-guard.ts';
 import {
   type AnswerHeaders,
   answerHeaders,
@@ -13,7 +14,9 @@ import {
   requestHeaders,
   widthsOf,
 } from './headers.ts';
+import type { Rendered } from './injection.ts';
 import type { Outcomes } from './outcomes.ts';
+import { isInParts, isPart } from './ranges.ts';
 import { Redactor } from './redaction.ts';
 import { Redactors } from './redactors.ts';
 import { BrokerRefusal } from './refusal.ts';
@@ -26,6 +29,8 @@ export interface ProxyParts {
   readonly egress: Egress;
   readonly outcomes: Outcomes;
   readonly now: () => number;
+  /** Told of a renewal of tokens that failed while its call went on without it. */
+  readonly onError: (error: Error) => void;
 }
 
 /** The two ends on the caller's side. `take` says that the answer is written here from now on. */
@@ -34,6 +39,8 @@ export interface Exchange {
   readonly response: ServerResponse;
   readonly brokerPath: string;
   readonly take: () => void;
+  /** Logs a failure of the vault's own that nobody can be answered any more. */
+  readonly log: (failure: AppError) => void;
 }
 
 type Upstream = Awaited<ReturnType<Awaited<ReturnType<Egress['dispatcher']>>['request']>>;
@@ -46,6 +53,8 @@ type Prepared = {
 interface Tally {
   sent: number;
   received: number;
+  /** What of it went on to the caller, marks in the place of secrets. */
+  passed: number;
   status?: number;
 }
 
@@ -74,15 +83,18 @@ export class BrokerProxy {
     const startedAt = performance.now();
     const { request, response } = exchange;
     const watch = new Watch(response, admitted.limits.idleSeconds * 1000);
-    const tally: Tally = { sent: 0, received: 0 };
+    const tally: Tally = { sent: 0, received: 0, passed: 0 };
     let failure: string | undefined;
     try {
       await this.#carry(admitted, exchange, watch, tally);
     } catch (error) {
       const refusal = this.#refusalFor(error, watch, request);
-      failure =
-        watch.stopped === 'callerGone' ? 'callerGone' : (refusal.errors?.[0]?.rule ?? refusal.code);
-      if (watch.stopped !== 'callerGone' && !response.headersSent) throw refusal;
+      const isOwn = isOwnFailure(refusal);
+      const isCallers = watch.stopped === 'callerGone' && !isOwn;
+      failure = isCallers ? 'callerGone' : (refusal.errors?.[0]?.rule ?? refusal.code);
+      // What is answered is logged with its answer.
+      if (!isCallers && !response.headersSent) throw refusal;
+      if (isOwn) exchange.log(refusal);
       exchange.take();
       response.destroy();
     } finally {
@@ -99,7 +111,8 @@ export class BrokerProxy {
           ...(tally.status === undefined ? {} : { status: tally.status }),
           ...(failure === undefined ? {} : { failure }),
           sentBytes: tally.sent,
-          receivedBytes: tally.received,
+          // SECURITY: of an echo, what came in would tell the length of the secret.
+          receivedBytes: tally.passed,
           ms: Math.round(performance.now() - startedAt),
         },
       });
@@ -139,19 +152,15 @@ export class BrokerProxy {
       answer = await send(headers);
     }
     watch.touch();
-    const { credential } = admitted;
-    const sought = [this.#redactors.soughtFor(credential, admitted.rendered.sensitive)];
+    const { credential, rendered } = admitted;
+    const sought = [this.#redactors.soughtFor(credential, rendered.sensitive)];
     if (answer.statusCode === 401 && admitted.renew !== undefined) {
       const isRepeated = body === null && repeatable.has(method);
-      const renewed = admitted.renew();
-      // The next call has another token then; whether this one has is known to the caller by the
-      // answer.
-      if (!isRepeated) void renewed.catch(() => undefined);
-      const rendered = isRepeated ? await renewed : undefined;
-      if (rendered !== undefined) {
+      const renewed = await this.#renewed(admitted.renew, isRepeated, answer);
+      if (renewed !== undefined) {
         await answer.body.dump();
-        sought.push(this.#redactors.soughtFor(credential, rendered.sensitive));
-        answer = await send({ ...headers, ...rendered.headers });
+        sought.push(this.#redactors.soughtFor(credential, renewed.sensitive));
+        answer = await send({ ...headers, ...renewed.headers });
         watch.touch();
       }
     }
@@ -163,9 +172,37 @@ export class BrokerProxy {
     });
   }
 
+  /**
+   * The call with another token, where it may be sent again. A failure of it is the vault's own, and
+   * is said as that.
+   */
+  async #renewed(
+    renew: NonNullable<Admitted['renew']>,
+    isRepeated: boolean,
+    answer: Upstream,
+  ): Promise<Rendered | undefined> {
+    const renewed = renew();
+    if (!isRepeated) {
+      // The next call has another token then; whether this one has is known to the caller by the
+      // answer.
+      renewed.catch((error: unknown) => {
+        this.#parts.onError(
+          new Error('a token that an upstream refused could not be made new', { cause: error }),
+        );
+      });
+      return undefined;
+    }
+    try {
+      return await renewed;
+    } catch (error) {
+      answer.body.on('error', () => undefined).destroy();
+      throw refusalOf(error);
+    }
+  }
+
   /** Headers and body as they go out. */
   async #prepare(
-    { target, rendered, path, limits }: Admitted,
+    { target, policy, rendered, path, limits, callPath }: Admitted,
     { request, response }: Exchange,
     watch: Watch,
     tally: Tally,
@@ -177,8 +214,11 @@ export class BrokerProxy {
       : limits.requestBytes;
     if (length !== 'unknown' && length > bytesMax) throw new BrokerRefusal('bodyTooLarge');
     if (request.headers.expect !== undefined && length !== 0) response.writeContinue();
+    const guard =
+      length === 0 ? undefined : guardFor(policy, { target, path: callPath }, request.rawHeaders);
     const counting = {
       bytesMax,
+      guard,
       onBytes: (bytes: number): void => {
         tally.sent += bytes;
         watch.touch();
@@ -216,7 +256,7 @@ export class BrokerProxy {
 
   /** The upstream's answer to the caller, without the secret. */
   async #answer(
-    { target, limits, caller }: Admitted,
+    { target, isObjectStore, limits, caller }: Admitted,
     { response, brokerPath, take }: Exchange,
     watch: Watch,
     tally: Tally,
@@ -228,18 +268,21 @@ export class BrokerProxy {
       hasBody && /^\d{1,15}$/.test(String(given['content-length']))
         ? Number(given['content-length'])
         : undefined;
+    const isPiece = hasBody && !isObjectStore && isPart(answer.statusCode, given);
     const refusal =
       hasBody && !isScannable(given)
         ? new BrokerRefusal('unscannable')
-        : length !== undefined && length > limits.responseBytes
-          ? tooLarge()
-          : undefined;
+        : isPiece && isInParts(given)
+          ? new BrokerRefusal('piece')
+          : length !== undefined && length > limits.responseBytes
+            ? tooLarge()
+            : undefined;
     if (refusal !== undefined) {
       answer.body.on('error', () => undefined).destroy();
       throw refusal;
     }
     const headers: Record<string, string | string[]> = {
-      ...answerHeaders(given, redactor, { target, brokerPath }, hasBody),
+      ...answerHeaders(given, redactor, { target, brokerPath, isObjectStore }, hasBody),
       'vault-request-id': caller.requestId,
     };
     const begin = (more: Record<string, string> = {}): void => {
@@ -253,48 +296,59 @@ export class BrokerProxy {
       return;
     }
     const isSmall = length !== undefined && length <= smallBodyBytes;
-    if (!isSmall) {
+    // Of a part nothing is begun before something may pass.
+    if (!isSmall && !isPiece) {
       begin();
       response.flushHeaders();
     }
-    const stream = redactor.stream({ widths: widthsOf(given) });
+    const stream = redactor.stream({ widths: widthsOf(given), isPiece });
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
       tally.received += chunk.length;
       watch.touch();
-      if (tally.received > limits.responseBytes) throw tooLarge();
       const passed = stream.push(chunk);
-      if (isSmall && !response.headersSent) {
-        if (chunk.length === length) {
-          const whole = Buffer.concat([passed, stream.end()]);
+      tally.passed += passed.length;
+      if (tally.received > limits.responseBytes) throw tooLarge();
+      if (!response.headersSent) {
+        if (isSmall && chunk.length === length) {
+          const rest = stream.end();
+          tally.passed += rest.length;
+          const whole = Buffer.concat([passed, rest]);
           // What names the body as it was names another one than is passed on.
           if (stream.isChanged) delete headers['etag'];
           begin({ 'content-length': String(whole.length) });
           response.end(whole);
           continue; // to the body's end: left before it, it would be torn down
         }
+        if (isPiece && passed.length === 0) continue;
         begin();
       }
       if (passed.length > 0 && !response.write(passed))
         await once(response, 'drain', { signal: watch.signal });
     }
     if (response.writableEnded) return;
+    const rest = stream.end();
+    tally.passed += rest.length;
     if (!response.headersSent) begin();
-    response.end(stream.end());
+    response.end(rest);
   }
 
-  /** What the caller is told of a failure. */
+  /** What the caller is told of a failure. What nobody knows is the vault's own. */
   #refusalFor(error: unknown, { stopped }: Watch, request: IncomingMessage): AppError {
-    if (
-      error instanceof AppError ||
-      error instanceof BrokerRefusal ||
-      error instanceof EgressFailed
-    )
-      return refusalOf(error);
-    if (stopped === 'idle' && !request.complete)
+    const failure = error instanceof AppError ? error : egressFailure(error);
+    const isStopped = stopped === 'idle' && failure instanceof EgressFailed && failure !== error;
+    if (!isStopped) return refusalOf(failure);
+    if (!request.complete)
       return new AppError('requestTimeout', 'The body took too long to arrive.');
-    return refusalOf(stopped === 'idle' ? new EgressFailed('timeout') : egressFailure(error));
+    return refusalOf(new EgressFailed('timeout'));
   }
 }
+
+/** Neither the caller's doing nor the upstream's. */
+const isOwnFailure = ({ code }: AppError): boolean =>
+  code === 'internal' ||
+  code === 'databaseUnavailable' ||
+  code === 'commitUnknown' ||
+  code === 'keyUnavailable';
 
 const tooLarge = (): AppError =>
   new AppError('upstreamUnusable', "The answer is larger than the credential's limit.", {

@@ -5,8 +5,8 @@
  * `path`, `pathPrefix`, `method`, `host`: what the caller asked for is not what the credential
  * allows. `unsupported`: no broker can carry it. `bodyTooLarge`: what has to be signed whole is too
  * long. `secretUnusable`: the stored value does not fit its place. `unscannable`: the answer came
- * in a form in which a secret cannot be looked for. `piece`: there is a part of one in the part that
- * came.
+ * in a form in which a secret cannot be looked for. `range`: so small a part of an answer would be
+ * a part of a secret. `piece`: there is a part of one in the part that came.
  */
 export type RefusalReason =
   | 'path'
@@ -17,6 +17,7 @@ export type RefusalReason =
   | 'bodyTooLarge'
   | 'secretUnusable'
   | 'unscannable'
+  | 'range'
   | 'piece';
 
 /** A call that the broker does not pass on, or an answer that it does not pass back. */

@@ -1,9 +1,11 @@
 // What the broker's parts refuse, as errors of the vault. Messages are fixed text; what is wrong is
 // said by a rule.
 import { EgressFailed } from '../egress/index.ts';
+import { appErrorFrom } from '../http/error-sources.ts';
 import type { Rule } from '../leases/service.ts';
 import { NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
+import { rangeBytesMin } from './ranges.ts';
 import { BrokerRefusal, type RefusalReason } from './refusal.ts';
 
 type CallRule = Rule | 'notBrokerable' | 'hostNotAllowed' | 'methodNotAllowed' | 'pathNotAllowed';
@@ -30,6 +32,10 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
       'upstreamUnusable',
       'The answer came in an encoding in which no secret could be looked for.',
     ),
+  range: () =>
+    new AppError('rangeRefused', `Ask for a part of at least ${rangeBytesMin} bytes, or for all.`, {
+      errors: [{ pointer: '', rule: `minBytes:${rangeBytesMin}` }],
+    }),
   piece: () =>
     new AppError(
       'upstreamUnusable',
@@ -39,16 +45,16 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
 };
 
 /**
- * The error behind a rule, or behind what one of the parts threw; anything else comes back as an
- * internal one.
+ * The error behind a rule, or behind what was thrown. What is neither a refusal of one of the parts
+ * nor a failure of the way out is the vault's own: `databaseUnavailable`, `keyUnavailable` and their
+ * like, and `internal` for everything unknown.
  */
 export function refusalOf(thrown: unknown): AppError {
   if (typeof thrown === 'string') return refused(thrown as CallRule);
-  if (thrown instanceof AppError) return thrown;
   if (thrown instanceof BrokerRefusal) return ofReason[thrown.reason]();
   if (thrown instanceof NoAccessToken) return refused(thrown.rule);
   if (thrown instanceof EgressFailed) return ofEgress(thrown);
-  throw thrown;
+  return appErrorFrom(thrown);
 }
 
 function ofEgress(failed: EgressFailed): AppError {

@@ -6,6 +6,7 @@ import {
   isUnder,
   type Policy,
 } from '../credentials/service.ts';
+import { decoded, isPlainPath } from './plain-path.ts';
 import { BrokerRefusal } from './refusal.ts';
 
 /** Scheme, host and port; the host in lower case. */
@@ -146,35 +147,6 @@ const callable: ReadonlySet<string> = new Set([
   'OPTIONS',
 ]);
 const visible = /^[!-~]+$/;
-// SECURITY: escaped dots, slashes, backslashes and control characters, however often escaped: what
-// checks a path and what serves it may undo them differently.
-const hiddenSeparator = /%(?:25)*(?:2e|2f|5c|[01][0-9a-f]|7f)/i;
-const dotSegment = /^\s*\.{1,2}\s*$/;
-
-function isPlainPath(path: string): boolean {
-  if (
-    !path.startsWith('/') ||
-    path.includes('//') ||
-    path.includes('\\') ||
-    hiddenSeparator.test(path)
-  )
-    return false;
-  const segments = path.split('/').map(decoded);
-  // `..;x` is a dot segment to servers that know path parameters.
-  return segments.every(
-    (segment) => segment !== undefined && !dotSegment.test(segment.split(';', 1)[0]!),
-  );
-}
-
-/** Undefined for what is no percent-encoded UTF-8. */
-function decoded(text: string): string | undefined {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return undefined; // the caller refuses it
-  }
-}
-
 /**
  * The path and query for the upstream: base path, then what `inject` makes of the caller's. Throws
  * BrokerRefusal `path` when the result, read as a URL, is not what was put together.

@@ -20,7 +20,10 @@ const segmentText = /^[A-Za-z0-9._~:@!$&'()*+,;=-]+$/;
 const scopeText = /^[A-Za-z0-9_.-]+$/;
 const control = /[\u0000-\u001f\u007f]/;
 
-/** Headers that the connection is made of, or that would undo what the broker does. */
+/**
+ * Headers that the connection is made of, or that would undo what the broker does; many servers read
+ * `_` as `-`.
+ */
 const takenHeaders =
   /^(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-.*|accept-encoding|range|forwarded|via|proxy-.*|x-forwarded-.*|x-http-method.*|x-method-override|x-original-url|x-rewrite-url|set-cookie.*)$/i;
 
@@ -41,7 +44,7 @@ export function faultsForBroker(type: CredentialType, fields: AllFields): InputF
       return secretFaults(fields, injection.field, visible);
     case 'namedHeader':
       return [
-        ...(takenHeaders.test(String(fields[injection.nameField]))
+        ...(takenHeaders.test(String(fields[injection.nameField]).replaceAll('_', '-'))
           ? [fault(injection.nameField, 'headerTaken')]
           : []),
         ...secretFaults(fields, injection.field, visibleWords),

@@ -109,10 +109,13 @@ const policy = z
       .max(methods.length)
       .refine(unique, 'unique')
       .optional()
-      .meta({ description: 'Methods that the broker lets through; all when left out.' }),
+      .meta({
+        description:
+          'Methods that the broker lets through, however a request says them; all when left out.',
+      }),
     pathPrefixes: z.array(pathPrefix).min(1).max(50).refine(unique, 'unique').optional().meta({
       description:
-        'Paths below the base URL that the broker lets through, each with what is under it; all when left out.',
+        'Paths below the base URL that the broker lets through, each with what is under it; headers that name a resource are held to them too. All when left out.',
     }),
     limits: z
       .strictObject({

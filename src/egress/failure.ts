@@ -34,11 +34,34 @@ const timeouts: ReadonlySet<string> = new Set([
   'UND_ERR_BODY_TIMEOUT',
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
+/** What undici says of how it was asked, and not of the other side. */
+const misuse: ReadonlySet<string> = new Set([
+  'UND_ERR_INVALID_ARG',
+  'UND_ERR_INVALID_RETURN_VALUE',
+  'UND_ERR_NOT_SUPPORTED',
+  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
+]);
 
-/** What a dispatcher of the egress threw, as the failure that it is. */
-export function egressFailure(error: unknown): EgressFailed {
+/**
+ * What a dispatcher of the egress threw, as the failure of the other side that it is; anything else,
+ * a fault of ours among it, as it was thrown.
+ */
+export function egressFailure(error: unknown): unknown {
   if (error instanceof EgressFailed) return error;
-  const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown };
-  const isTimeout = timeouts.has(String(code)) || name === 'TimeoutError';
-  return new EgressFailed(isTimeout ? 'timeout' : 'response', { cause: error });
+  const { code, name, syscall } = (error ?? {}) as {
+    code?: unknown;
+    name?: unknown;
+    syscall?: unknown;
+  };
+  const said = typeof code === 'string' ? code : '';
+  if (timeouts.has(said) || name === 'TimeoutError')
+    return new EgressFailed('timeout', { cause: error });
+  const isOfTheOtherSide =
+    (said.startsWith('UND_ERR_') && !misuse.has(said)) ||
+    name === 'HTTPParserError' ||
+    name === 'AbortError' ||
+    typeof syscall === 'string' ||
+    /^ERR_(?:SSL|TLS)_/.test(said) ||
+    /^E[A-Z]+$/.test(said); // of a socket
+  return isOfTheOtherSide ? new EgressFailed('response', { cause: error }) : error;
 }

@@ -158,7 +158,8 @@ const broker = {
     ],
     upstreamUnreachable: ['name', 'connect', 'tls'],
     upstreamTimeout: ['timeout'],
-    upstreamUnusable: ['response', 'size'],
+    rangeRefused: ['minBytes:4096'],
+    upstreamUnusable: ['response', 'size', 'secretInPart'],
   },
 };
 

@@ -221,6 +221,7 @@ export const problemsOfBroker: readonly ErrorCode[] = [
   ...problemsOfNoOperation,
   'ticketInvalid',
   'brokerRefused',
+  'rangeRefused',
   'notFound',
   'stateConflict',
   'payloadTooLarge',

@@ -42,6 +42,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   preconditionFailed: { status: 412, title: 'The thing has changed' },
   payloadTooLarge: { status: 413, title: 'The body is too large' },
   unsupportedMediaType: { status: 415, title: 'The body must be application/json' },
+  rangeRefused: { status: 416, title: 'So small a part is not given' },
   secretRequired: { status: 422, title: 'All secret fields are needed' },
   notTestable: { status: 422, title: 'The type has no test' },
   leaseRefused: { status: 422, title: 'Not every credential can be leased' },
@@ -127,7 +128,8 @@ export function sendProblem(
     .send(problemOf(error, request.id));
 }
 
-function logFailure(log: FastifyBaseLogger, error: AppError): void {
+/** Logs a failure with its causes: by this alone where there is no answer. */
+export function logFailure(log: FastifyBaseLogger, error: AppError): void {
   const causes: { name: string; code: string | undefined; at: string[] }[] = [];
   for (
     let cause: unknown = error.cause ?? error;

@@ -40,6 +40,7 @@ export type ErrorCode =
   | 'brokerOff'
   | 'ticketInvalid'
   | 'brokerRefused'
+  | 'rangeRefused'
   | 'unsupportedCall'
   | 'upstreamUnreachable'
   | 'upstreamTimeout'

@@ -397,6 +397,12 @@ const provocations: Record<ErrorCode, Provocation> = {
         { policy: { methods: ['GET'] } },
       )
     ).call('POST', '/'),
+  rangeRefused: async (_stage, t) =>
+    (
+      await startBroker(t, (_request, response) => {
+        response.end();
+      })
+    ).call('GET', '/', { headers: { range: 'bytes=0-9' } }),
   unsupportedCall: async (_stage, t) =>
     (
       await startBroker(t, (_request, response) => {

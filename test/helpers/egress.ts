@@ -88,3 +88,18 @@ export function egressTo(
   t.teardown(() => egress.close());
   return egress;
 }
+
+/** Hosts whose own port lies at another one here: nobody needs to be root. */
+export class MovedEgress extends Egress {
+  readonly #to: Readonly<Record<string, number>>;
+  constructor(parts: EgressParts, to: Readonly<Record<string, number>>) {
+    super(parts);
+    this.#to = to;
+  }
+  override dispatcher(
+    origin: Parameters<Egress['dispatcher']>[0],
+    team: string,
+  ): ReturnType<Egress['dispatcher']> {
+    return super.dispatcher({ ...origin, port: this.#to[origin.host] ?? origin.port }, team);
+  }
+}

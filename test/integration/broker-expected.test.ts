@@ -48,6 +48,7 @@ t.test('a ticket that was used before', async (t) => {
       },
     },
     limits: new CallLimits(now, 1_000),
+    outcomes: { add: () => undefined },
   });
   const ticket = await stage.newTicket({ onBehalfOf: 'ed', ttlSeconds: 3_600 });
 

@@ -290,11 +290,9 @@ t.test('streams', async (t) => {
         } else response.writeHead(status, { etag: '"x"' }).end();
       });
     });
-    t.match(await stage.call('HEAD', '/200'), {
-      status: 200,
-      text: '',
-      headers: { 'content-length': '1234', 'content-type': 'text/plain' },
-    });
+    const head = await stage.call('HEAD', '/200');
+    t.match(head, { status: 200, text: '', headers: { 'content-type': 'text/plain' } });
+    t.notOk('content-length' in head.headers, 'of an echo it would tell the length of the secret');
     for (const status of [204, 304])
       t.match(await stage.call('GET', `/${status}`), {
         status,

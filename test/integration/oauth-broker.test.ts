@@ -2,39 +2,21 @@
 // when the upstream refuses it, and nothing of either in what comes back.
 import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { sql } from 'kysely';
 import t, { type Test } from 'tap';
 import { parseAllowRules } from '../../src/egress/allow.ts';
-import { Egress } from '../../src/egress/index.ts';
 import {
   clientSecret,
   platformPage,
   startAuthorizationServer,
 } from '../helpers/authorization-server.ts';
 import { askTicket, callBroker, type BrokerAnswer } from '../helpers/broker.ts';
-import { tlsUpstream } from '../helpers/egress.ts';
+import { MovedEgress, tlsUpstream } from '../helpers/egress.ts';
 import { demand } from '../helpers/leases.ts';
 import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
 
 const hour = 3_600_000;
-
-/** The standard port of a host lies at another one here: nobody needs to be root. */
-class Moved extends Egress {
-  readonly to: Readonly<Record<string, number>>;
-  constructor(
-    parts: ConstructorParameters<typeof Egress>[0],
-    to: Readonly<Record<string, number>>,
-  ) {
-    super(parts);
-    this.to = to;
-  }
-  override dispatcher(
-    origin: Parameters<Egress['dispatcher']>[0],
-    team: string,
-  ): ReturnType<Egress['dispatcher']> {
-    return super.dispatcher({ ...origin, port: this.to[origin.host] ?? origin.port }, team);
-  }
-}
 
 /**
  * A vault whose broker listens, a provider, an API that both are for, and a ticket for a credential
@@ -43,17 +25,20 @@ class Moved extends Egress {
 async function setStage(t: Test, ttlSeconds: number) {
   const server = await startAuthorizationServer(t, { ttlSeconds });
   const refused = new Set<string>();
+  const behaviour: { onCall?: () => Promise<unknown> } = {};
   const seen: { token: string; method: string; headers: IncomingMessage['headers'] }[] = [];
   const api = await tlsUpstream(t, 'api.test', (request, response) => {
     const token = String(request.headers.authorization).replace(/^Bearer /, '');
     seen.push({ token, method: request.method ?? '', headers: request.headers });
     request.resume();
-    response
-      .writeHead(refused.has(token) ? 401 : 200, { 'content-type': 'application/json' })
-      .end(JSON.stringify({ echo: request.headers }));
+    void (behaviour.onCall?.() ?? Promise.resolve()).then(() => {
+      response
+        .writeHead(refused.has(token) ? 401 : 200, { 'content-type': 'application/json' })
+        .end(JSON.stringify({ echo: request.headers }));
+    });
   });
   const hosts = [api, server.upstream];
-  const egress = new Moved(
+  const egress = new MovedEgress(
     {
       allow: parseAllowRules(
         hosts.map(({ host, port }) => `${host}:${port}=127.0.0.0/8`).join(','),
@@ -91,7 +76,7 @@ async function setStage(t: Test, ttlSeconds: number) {
     );
   const latest = (): string => server.given.accessTokens.at(-1)!;
 
-  return { server, refused, seen, stage, vault, id, port, ticket, call, latest };
+  return { server, refused, behaviour, seen, stage, vault, id, port, ticket, call, latest };
 }
 
 t.test('the broker puts the held token in, and another one when it is refused', async (t) => {
@@ -181,5 +166,59 @@ t.test(
     };
     t.match((await call()).json, { code: 'brokerRefused', errors: [{ rule: 'disabled' }] });
     t.equal(seen.length, before, 'nothing went out');
+  },
+);
+
+t.test(
+  "a failure of the vault's own after a 401 is its own, in the answer, the log and the trail",
+  async (t) => {
+    const { refused, behaviour, stage, vault, id, call, latest } = await setStage(t, 3600);
+    await connect(stage, id);
+    t.equal((await call()).status, 200);
+    vault.clock.ms += 60_000;
+    refused.add(latest());
+    const rename = (from: string, to: string): Promise<unknown> =>
+      sql`alter table ${sql.id(from)} rename to ${sql.id(to)}`.execute(vault.db);
+    behaviour.onCall = () => rename('oauth_token', 'oauth_token_away');
+    const logged = vault.logs.length;
+    const answer = await call();
+    t.match(
+      answer,
+      { status: 500, json: { code: 'internal' }, headers: { 'vault-error': 'true' } },
+      'the upstream said 401, and the vault could not do its part',
+    );
+    const lines = (): string[] => vault.logs.slice(logged);
+    t.match(JSON.parse(lines().find((line) => line.includes('requestFailed')) ?? '{}'), {
+      code: 'internal',
+      requestId: answer.json.requestId,
+      causes: [{ code: '42P01' }],
+    });
+    const outcomes = async (): Promise<unknown[]> =>
+      (
+        await vault.db
+          .selectFrom('audit_event')
+          .select('details')
+          .where('action', '=', 'credential.used')
+          .execute()
+      ).map(({ details }) => details);
+    await until(async () =>
+      (await outcomes()).some(
+        (details) => (details as { failure?: string }).failure === 'internal',
+      ),
+    );
+
+    await rename('oauth_token_away', 'oauth_token');
+    const before = vault.logs.length;
+    t.equal(
+      (await call('POST', '{}')).status,
+      401,
+      "what may not be sent twice has the upstream's",
+    );
+    await until(() =>
+      vault.logs.slice(before).some((line) => line.includes('could not be made new')),
+    );
+    behaviour.onCall = async () => undefined;
+    await rename('oauth_token_away', 'oauth_token');
+    t.equal((await call()).status, 200, 'and when it can again, it does');
   },
 );

@@ -73,7 +73,11 @@ t.test('a grant that goes while it is used', async (t) => {
     },
   };
   const leases = new LeasesService({ ...parts, issuer: () => vaultIssuer });
-  const calls = new Calls({ ...parts, limits: new CallLimits(now, 1_000) });
+  const calls = new Calls({
+    ...parts,
+    limits: new CallLimits(now, 1_000),
+    outcomes: { add: () => undefined },
+  });
   const callerOf = async (sub: string): Promise<Caller> => ({
     sub,
     subject: (

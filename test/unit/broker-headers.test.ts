@@ -266,10 +266,50 @@ t.test('a Location leads back to the broker or nowhere', async (t) => {
   }
 });
 
-t.test('the length of what has no body is told, of a body never', async (t) => {
-  t.equal(back({ 'content-length': '12' }, false)['content-length'], '12');
-  t.equal(back({ 'content-length': '12' })['content-length'], undefined);
-  t.equal(back({ 'content-length': '12, 13' }, false)['content-length'], undefined);
+t.test(
+  'the length of a body is told by a store of objects alone, and there without it',
+  async (t) => {
+    const stored = (headers: Record<string, string>, hasBody: boolean): unknown =>
+      answerHeaders(
+        headers,
+        redactor,
+        { target, brokerPath: '/broker/t1', isObjectStore: true },
+        hasBody,
+      )['content-length'];
+    t.equal(stored({ 'content-length': '12' }, false), '12');
+    t.equal(stored({ 'content-length': '12' }, true), undefined);
+    t.equal(stored({ 'content-length': '12, 13' }, false), undefined);
+    for (const hasBody of [true, false])
+      t.equal(back({ 'content-length': '12' }, hasBody)['content-length'], undefined);
+  },
+);
+
+t.test('nor is it told in other words, nor a hash to try guesses on', async (t) => {
+  const telling = {
+    'content-range': 'bytes 0-4095/9999',
+    'x-uncompressed-content-length': '9999',
+    'x-original-content-length': '9999',
+    'content-md5': 'x',
+    digest: 'x',
+    'content-digest': 'x',
+    'repr-digest': 'x',
+    'x-content-sha256': 'x',
+    etag: 'W/"c-Lve95gjOVATpfV8EL5X4nxwjKHE"',
+  };
+  for (const hasBody of [true, false]) t.strictSame(back(telling, hasBody), always);
+  const kept = {
+    etag: '"0f8fad5b-d9cb-469f-a165-70867728950e"',
+    'x-amz-checksum-sha256': 'x',
+    'x-goog-hash': 'crc32c=x',
+    'accept-ranges': 'bytes',
+    'x-ratelimit-limit': '12',
+  };
+  t.strictSame(back(kept), { ...kept, ...always });
+  for (const etag of ['"1"', 'W/"abc"', '"d41d8cd98f00b204e9800998ecf8427e-38"', '"5f3e-1a2b3c"'])
+    t.equal(back({ etag })['etag'], etag, etag);
+  const store = { target, brokerPath: '/broker/t1', isObjectStore: true };
+  const { 'content-range': range } = answerHeaders(telling, redactor, store, true);
+  t.equal(range, 'bytes 0-4095/9999', 'of a store of objects all of it is');
 });
 
 t.test('what cannot be scanned is known by its headers', async (t) => {

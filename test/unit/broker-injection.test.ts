@@ -198,6 +198,8 @@ t.test('a header that the connection is made of is no place for a secret', async
     'Accept-Encoding',
     'Proxy-Authorization',
     'X-Forwarded-For',
+    'X_Forwarded_For',
+    'Content_Length',
     'Expect',
     'Upgrade',
     'Range',

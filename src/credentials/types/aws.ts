@@ -14,7 +14,7 @@ export const aws = defineType({
       description: 'Counts where the host names none.',
     }),
   },
-  broker: { injection: { kind: 'sigv4' }, upstream: { kind: 'policy' } },
+  broker: { injection: { kind: 'sigv4' }, upstream: { kind: 'policy' }, objectStore: 'byHost' },
   aliases: {
     n8n: [
       {

@@ -108,7 +108,15 @@ export interface CredentialType {
   /** At least one of these fields is set. */
   readonly anyOf?: readonly string[];
   /** Absent where nothing can be put into an HTTP request. */
-  readonly broker?: { readonly injection: Injection; readonly upstream: Upstream };
+  readonly broker?: {
+    readonly injection: Injection;
+    readonly upstream: Upstream;
+    /**
+     * What its hosts serve are stored objects, asked for in parts and by their length: all of them,
+     * or those whose name says so.
+     */
+    readonly objectStore?: 'always' | 'byHost';
+  };
   readonly test?: ConnectionTest;
   /**
    * For a type whose requests carry an access token of a provider's. Its fields `accessToken`,

@@ -14,7 +14,11 @@ export const s3 = defineType({
     }),
     sessionToken: optionalSecret({ title: 'Session token' }),
   },
-  broker: { injection: { kind: 'sigv4', service: 's3' }, upstream: { kind: 'policy' } },
+  broker: {
+    injection: { kind: 'sigv4', service: 's3' },
+    upstream: { kind: 'policy' },
+    objectStore: 'always',
+  },
   aliases: {
     heym: [
       {
