@@ -38,7 +38,8 @@ import { type ReadinessCheck, registerHealth } from './http/health.ts';
 import { Idempotency } from './http/idempotency.ts';
 import { logBackgroundFailure, registerRequestLog } from './http/logging.ts';
 import { Cursors } from './http/paging.ts';
-import { addRateLimits, type RateLimits } from './http/rate-limits.ts';
+import { addContinue } from './http/node-answers.ts';
+import { addSubjectLimit, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
 import { Traffic } from './http/traffic.ts';
 import { resealAll } from './integrity/reseal.ts';
@@ -118,9 +119,10 @@ export interface Vault {
 export async function buildApp(parts: AppParts): Promise<Vault> {
   const { db, keyring, logger, now } = parts;
   let isStopping = false;
-  const app = createServer({
+  const app = await createServer({
     logger,
     trustedProxies: parts.trustedProxies,
+    addressLimit: parts.rateLimits.address,
     tls: parts.tls,
     isStopping: () => isStopping,
   });
@@ -277,7 +279,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   });
 
   const authenticator = await registerAuthentication(app, parts.verification, now);
-  const countRequest = await addRateLimits(app, parts.rateLimits);
+  const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
   registerAuthorization(app, {
     authenticator,
     operators: new Set(parts.operators),
@@ -293,6 +295,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       audit.access({ ...failed, subject: null, team: null, target: null, status: 401 });
     },
   });
+  addContinue(app);
   registerRequestLog(app);
   registerAccessRecords(app, audit);
 

@@ -6,7 +6,7 @@ import { openDatabase } from './db/client.ts';
 import { migrate } from './db/migrate.ts';
 import { dumpSchema } from './db/schema-dump.ts';
 import { runDemo } from './local/demo.ts';
-import { startLocal } from './local/run.ts';
+import { type LocalVault, startLocal } from './local/run.ts';
 import { localToken } from './local/token.ts';
 import { openapiYaml } from './openapi.ts';
 import { exportSecrets } from './operate/export/export.ts';
@@ -63,7 +63,7 @@ export const commands: Readonly<Record<string, Command>> = {
     async run({ environment, readFile, makeLogger, write, stop, processId }) {
       const { config } = readConfig(environment, 'local', readFile);
       const vault = await startLocal(config, { logger: makeLogger(config.logLevel), processId });
-      write(welcome(vault.url));
+      write(welcome(vault));
       await aborted(stop);
       await vault.stop();
       return 0;
@@ -220,7 +220,7 @@ async function withOptions(run: () => Promise<number>): Promise<number> {
   }
 }
 
-const welcome = (url: string): string => `
+const welcome = ({ url, dataFolder }: Pick<LocalVault, 'url' | 'dataFolder'>): string => `
 The vault runs on ${url}
 
   the API's documentation   ${url}/docs
@@ -228,6 +228,6 @@ The vault runs on ${url}
   a token for the operator  npm run -s vault -- token operator
   the whole story, played   npm run demo
 
-Keys and database are in ./data. Ctrl-C stops it; the next start keeps everything.
+Keys and database are in ${dataFolder}. Ctrl-C stops it; the next start keeps everything.
 
 `;

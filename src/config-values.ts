@@ -1,7 +1,7 @@
 // The rules for single values of the configuration. Pure; a rule is a sentence about the value that
 // never repeats it.
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
-import { isIP, isIPv6 } from 'node:net';
+import { BlockList, isIP, isIPv6 } from 'node:net';
 
 /** A value breaks a rule; the message is the rule. */
 export class ValueInvalid extends Error {}
@@ -72,12 +72,14 @@ export function proxies(text: string): readonly string[] {
 
 function isProxy(entry: string): boolean {
   const [address = '', prefix, ...rest] = entry.split('/');
-  if (isIP(address) === 0 || rest.length > 0) return false;
+  if (isIP(address) === 0 || address.includes('%') || rest.length > 0) return false;
+  const bits = isIPv6(address) ? 128 : 32;
+  const ipv4InIpv6 = new BlockList();
+  ipv4InIpv6.addSubnet('::ffff:0:0', 96, 'ipv6');
+  const least = isIPv6(address) && ipv4InIpv6.check(address, 'ipv6') ? 96 + 8 : 8;
   return (
     prefix === undefined ||
-    (/^\d{1,3}$/.test(prefix) &&
-      Number(prefix) >= 8 &&
-      Number(prefix) <= (isIPv6(address) ? 128 : 32))
+    (/^\d{1,3}$/.test(prefix) && Number(prefix) >= least && Number(prefix) <= bits)
   );
 }
 

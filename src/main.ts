@@ -1,8 +1,9 @@
 // The commands. The only reader of process.*: environment, arguments, signals, exit code.
 import { readFileSync } from 'node:fs';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { commands, type CommandContext, UsageError } from './commands.ts';
 import { ConfigInvalid } from './config.ts';
+import { describeFailure, type Failure } from './shared/failure.ts';
 
 const [name = 'help', ...args] = process.argv.slice(2);
 const stopping = new AbortController();
@@ -19,6 +20,32 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   });
 }
 
+// The last net, under everything that nobody has caught; a rejection that nobody handles comes here
+// too. After it nobody knows what state things are in: the process stops, as in order as it can.
+const netMs = 30_000;
+const loggers: Logger[] = [];
+let isBroken = false;
+process.on('uncaughtException', (error: unknown) => {
+  // SECURITY: name and place only: the text can quote a value.
+  const failure = describeFailure(error);
+  for (const logger of loggers)
+    logger.fatal({ event: 'uncaught', ...failure }, 'nobody has caught this; the process stops');
+  if (loggers.length === 0) tell(`credential-vault: ${inLines(failure)}\n`);
+  if (isBroken) return;
+  isBroken = true;
+  process.exitCode = 1;
+  setTimeout(() => process.exit(1), netMs).unref();
+  stopping.abort();
+});
+// Whoever read what is printed has gone: what is left to say reaches nobody.
+process.stdout.on('error', () => {
+  stopping.abort();
+});
+process.stderr.on('error', () => undefined);
+
+/** Of lines that cannot be written; what comes beyond is lost. */
+const logBytesMax = 16 * 1024 * 1024;
+
 const context: CommandContext = {
   args,
   environment: process.env,
@@ -33,11 +60,23 @@ const context: CommandContext = {
   isTerminal: process.stdout.isTTY === true,
   // A system call for each line costs more than the line: they go out together, at the latest after
   // a tenth of a second, and at the exit.
-  makeLogger: (level) =>
-    pino(
+  makeLogger: (level) => {
+    const destination = pino.destination({
+      dest: 1,
+      sync: false,
+      minLength: 4096,
+      periodicFlush: 100,
+      maxLength: logBytesMax,
+    });
+    // A disk that is full, or a pipe that is gone, costs lines of the log and not the vault.
+    destination.on('error', () => undefined);
+    const logger = pino(
       { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime },
-      pino.destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 100 }),
-    ),
+      destination,
+    );
+    loggers.push(logger);
+    return logger;
+  },
   stop: stopping.signal,
   now: Date.now,
 };
@@ -48,13 +87,14 @@ try {
     throw new UsageError(
       `there is no command of this name; the commands are: ${Object.keys(commands).join(', ')}`,
     );
-  process.exitCode = await command.run(context);
+  const code = await command.run(context);
+  process.exitCode = isBroken ? 1 : code;
 } catch (error) {
   // What is said here is of our own making; anything else shows its name and place, never a text
   // that could quote a value.
   const known = error instanceof UsageError || error instanceof ConfigInvalid || isOurs(error);
-  process.stderr.write(
-    `credential-vault ${Object.hasOwn(commands, name) ? name : ''}: ${known ? (error as Error).message : describe(error)}\n`,
+  tell(
+    `credential-vault ${Object.hasOwn(commands, name) ? name : ''}: ${known ? (error as Error).message : `failed: ${inLines(describeFailure(error))}`}\n`,
   );
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
@@ -81,13 +121,10 @@ function isOurs(error: unknown): boolean {
   );
 }
 
-function describe(error: unknown): string {
-  if (!(error instanceof Error)) return 'failed';
-  const { code } = error as NodeJS.ErrnoException;
-  const at = (error.stack ?? '')
-    .split('\n')
-    .filter((line) => line.startsWith('    at '))
-    .slice(0, 8)
-    .join('\n');
-  return `failed: ${error.name}${code === undefined ? '' : ` ${code}`}\n${at}`;
+function inLines({ name, code, at }: Failure): string {
+  return [`${name}${code === undefined ? '' : ` ${code}`}`, ...at].join('\n    ');
+}
+
+function tell(text: string): void {
+  process.stderr.write(text);
 }

@@ -76,11 +76,13 @@ export function registerAudit(
   });
 }
 
-/** Leaves an access record for every authenticated read. */
+/**
+ * Leaves an access record for every authenticated read of which anything has left the vault,
+ * whether or not the caller stayed to the end.
+ */
 export function registerAccessRecords(app: FastifyInstance, audit: AuditLog): void {
-  app.addHook('onResponse', (request, reply, done) => {
-    recordRead(audit, request, reply);
-    done();
+  app.addEnding((request, reply) => {
+    if (reply.raw.headersSent) recordRead(audit, request, reply);
   });
 }
 

@@ -28,22 +28,24 @@ export function countedBody(
   { bytesMax, onBytes, guard }: Counting,
 ): Transform {
   let bytes = 0;
+  const counted = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      onBytes(chunk.length);
+      if (bytes > bytesMax) done(new BrokerRefusal('bodyTooLarge'));
+      else if (guard === undefined) done(null, chunk);
+      else passOn(done, () => guard.push(chunk));
+    },
+    flush(done) {
+      if (guard === undefined) done();
+      else passOn(done, () => guard.end());
+    },
+  });
+  // SECURITY: it may fail before anybody reads it (while the call is being signed), and an error
+  // without a listener ends the process. Who reads it meets the error again.
+  counted.on('error', () => undefined);
   // Not a pipeline: that would end the connection on which the refusal is still to be answered.
-  return request.pipe(
-    new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        bytes += chunk.length;
-        onBytes(chunk.length);
-        if (bytes > bytesMax) done(new BrokerRefusal('bodyTooLarge'));
-        else if (guard === undefined) done(null, chunk);
-        else passOn(done, () => guard.push(chunk));
-      },
-      flush(done) {
-        if (guard === undefined) done();
-        else passOn(done, () => guard.end());
-      },
-    }),
-  );
+  return request.pipe(counted);
 }
 
 function passOn(done: TransformCallback, read: () => Buffer): void {

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { brokerPathLengthMax, headerTimeoutMs, lingerMs } from '../http/limits.ts';
 import { registerRequestLog } from '../http/logging.ts';
 import { logFailure } from '../http/problem.ts';
-import { addRateLimits, type RateLimits } from '../http/rate-limits.ts';
+import type { RateLimits } from '../http/rate-limits.ts';
 import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
 import type { Calls } from './call.ts';
@@ -44,9 +44,10 @@ export async function createBrokerListener({
   isStopping,
   onTraffic,
 }: ListenerParts): Promise<FastifyInstance> {
-  const app = createServer({
+  const app = await createServer({
     logger,
     trustedProxies,
+    addressLimit: rateLimits.address,
     tls,
     isStopping,
     headers: own,
@@ -62,16 +63,15 @@ export async function createBrokerListener({
   app.addContentTypeParser('*', (_request, _payload, done) => {
     done(null);
   });
-  await addRateLimits(app, { address: rateLimits.address, subject: 0 });
+  app.decorateRequest('sub', undefined);
   registerRequestLog(app);
   app.addHook('onRequest', (_request, _reply, done) => {
     onTraffic();
     done();
   });
-  app.addHook('onResponse', (request, _reply, done) => {
+  app.addEnding((request) => {
     onTraffic();
     endLater(request);
-    done();
   });
 
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
@@ -90,7 +90,7 @@ export async function createBrokerListener({
       isUpgrade: isUpgrade(request),
       rawHeaders: request.raw.rawHeaders,
       requestId: request.id,
-      address: request.ip === '' ? null : request.ip,
+      address: request.address,
     });
     request.caller = admitted.caller;
     await proxy.carry(admitted, {
@@ -109,15 +109,6 @@ export async function createBrokerListener({
   for (const url of ['/broker/:id', '/broker/:id/*'])
     app.route({ method: [...methods], url, exposeHeadRoute: false, handler });
 
-  // Who waits for leave to send his body gets it when the call is admitted.
-  app.server.on('checkContinue', (request, response) => {
-    app.server.emit('request', request, response);
-  });
-  app.server.on('connect', (_request, socket) => {
-    socket.end(
-      'HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\nvault-error: true\r\n\r\n',
-    );
-  });
   await app.ready();
   return app;
 }

@@ -124,8 +124,8 @@ export class BrokerProxy {
     const method = request.method ?? 'GET';
     const dispatcher = await this.#parts.egress.dispatcher(admitted.target.origin, admitted.team);
     const { headers, body, signed } = await this.#prepare(admitted, exchange, watch, tally);
-    const send = (with_: typeof headers): Promise<Upstream> =>
-      dispatcher.request({
+    const send = async (with_: typeof headers): Promise<Upstream> => {
+      const answer = await dispatcher.request({
         // The watch is the one clock: it sees both directions, and waits as long as this
         // credential's limits say.
         method: method as 'GET',
@@ -136,6 +136,10 @@ export class BrokerProxy {
         headersTimeout: 0,
         bodyTimeout: 0,
       });
+      // SECURITY: an upstream that breaks off where nobody reads would end the process.
+      answer.body.on('error', () => undefined);
+      return answer;
+    };
     let answer: Upstream;
     try {
       answer = await send(headers);
@@ -213,7 +217,8 @@ export class BrokerProxy {
       ? Math.min(limits.requestBytes, signedBodyBytesMax)
       : limits.requestBytes;
     if (length !== 'unknown' && length > bytesMax) throw new BrokerRefusal('bodyTooLarge');
-    if (request.headers.expect !== undefined && length !== 0) response.writeContinue();
+    if (request.headers.expect !== undefined && request.httpVersion === '1.1' && length !== 0)
+      response.writeContinue();
     const guard =
       length === 0 ? undefined : guardFor(policy, { target, path: callPath }, request.rawHeaders);
     const counting = {
@@ -278,7 +283,7 @@ export class BrokerProxy {
             ? tooLarge()
             : undefined;
     if (refusal !== undefined) {
-      answer.body.on('error', () => undefined).destroy();
+      answer.body.destroy();
       throw refusal;
     }
     const headers: Record<string, string | string[]> = {

@@ -101,7 +101,11 @@ export function applyFields(
     faults.push({ pointer: `/fields/${type.anyOf[0]}`, rule: 'requiredAnyOf' });
   if (type.faults !== undefined && faults.length === 0)
     faults.push(...type.faults(Object.fromEntries(publicFields), isSet));
-  if (type.isOpen === true && publicFields.size + secrets.size + kept.length === 0)
+  if (
+    type.isOpen === true &&
+    faults.length === 0 &&
+    publicFields.size + secrets.size + kept.length === 0
+  )
     faults.push({ pointer: '/fields', rule: 'min:1' });
   if (publicFields.size + secrets.size + kept.length > fieldsMax)
     faults.push({ pointer: '/fields', rule: `max:${fieldsMax}` });

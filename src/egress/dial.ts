@@ -91,11 +91,13 @@ function settled(
     timeoutMs,
   }: { ready: 'connect' | 'secureConnect'; from: 'connect' | 'tls'; timeoutMs: number },
 ): Promise<Socket> {
+  // SECURITY: also between the moment when it is ready and the one when its user listens, and after
+  // a failure: an error that nobody takes ends the process.
+  socket.on('error', () => undefined);
   return new Promise((resolve, reject) => {
     let step: Exclude<EgressStep, 'timeout'> = from;
     const fail = (failure: EgressStep, cause?: unknown): void => {
       clearTimeout(timer);
-      socket.on('error', () => undefined); // what comes after the failure changes nothing
       socket.destroy();
       reject(new EgressFailed(failure, { cause, during: step }));
     };

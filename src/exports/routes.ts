@@ -88,5 +88,6 @@ function streamOf(
       );
     },
   });
-  return stream;
+  // Also where nobody has begun to read it, because the caller was gone before.
+  return stream.on('error', () => undefined);
 }

@@ -13,7 +13,8 @@ import {
   type LocatedBy,
   type TeamRef,
 } from './access.ts';
-import type { Authenticator } from './authentication.ts';
+import type { Authenticator, Principal } from './authentication.ts';
+import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';
 
 /** A refusal, as the audit is told of it. */
@@ -37,6 +38,7 @@ export interface AuthorizationParts {
   >;
   readonly countRequest: CountRequest;
   readonly recordDenial: (denial: Denial) => Promise<void>;
+  /** Told of each failed authentication, with the action that was asked for. */
   readonly recordFailedAuthentication: (request: {
     requestId: string;
     address: string | null;
@@ -58,45 +60,79 @@ const targetType = {
 /** Installs the hook; throws at start for a route that says no access. */
 export function registerAuthorization(app: FastifyInstance, parts: AuthorizationParts): void {
   app.decorateRequest('caller', undefined);
+  app.decorateRequest('sub', undefined);
   app.decorateRequest('located', undefined);
   app.decorateRequest('role', undefined);
   app.decorateRequest('way', undefined);
-  app.addHook('onRoute', (route) => {
-    if (route.config?.access === undefined)
-      throw new Error(`route ${String(route.method)} ${route.url} says no access`);
+  const forms = new PathForms();
+  app.addHook('onRoute', ({ method, url, config }) => {
+    const access = config?.access;
+    if (access === undefined) throw new Error(`route ${String(method)} ${url} says no access`);
+    forms.add(url, [method].flat(), access === 'public');
   });
   app.addHook('onRequest', async (request) => {
     const { access } = request.routeOptions.config;
-    // SECURITY: only what is no route has no access: the same 404 for everybody, before a body is
-    // read.
-    if (access === undefined) throw notFound();
+    // SECURITY: only what is no route has no access: the same answer for everybody, before a body
+    // is read.
+    if (access === undefined)
+      throw await refusalOfNoRoute(
+        request,
+        forms.find(request.method, request.raw.url ?? ''),
+        parts,
+      );
     if (access === 'public') return;
-    request.caller = await authenticate(request, access, parts);
+    request.caller = await callerOf(request, access, parts);
     await authorize(request, request.caller, access, parts);
   });
+}
+
+/**
+ * What is said where no route is. SECURITY: of a path that there is, by its form alone: nothing is
+ * looked up, so that the answer is the same whether the thing exists, and whose it is.
+ */
+async function refusalOfNoRoute(
+  request: FastifyRequest,
+  form: PathForm | undefined,
+  parts: AuthorizationParts,
+): Promise<AppError> {
+  if (form === undefined) return notFound();
+  if (!form.isPublic) {
+    const { sub } = await authenticate(request, 'authenticated', parts);
+    await parts.countRequest(sub, undefined);
+  }
+  return methodNotAllowed(form);
 }
 
 async function authenticate(
   request: FastifyRequest,
   access: Access,
   parts: AuthorizationParts,
-): Promise<Caller> {
-  const requestId = request.id;
-  const address = request.ip === '' ? null : request.ip;
+): Promise<Principal> {
+  const { id: requestId, address } = request;
   try {
-    const { sub, scopes } = await parts.authenticator.authenticate(request);
-    return {
-      sub,
-      subject: await parts.subjectOf(sub),
-      isOperator: parts.operators.has(sub) || scopes.includes(operateScope),
-      requestId,
-      address,
-    };
+    const principal = await parts.authenticator.authenticate(request);
+    request.sub = principal.sub;
+    return principal;
   } catch (error) {
     if (error instanceof AppError && error.code === 'unauthenticated')
       parts.recordFailedAuthentication({ requestId, address, action: actionOf(access) });
     throw error;
   }
+}
+
+async function callerOf(
+  request: FastifyRequest,
+  access: Access,
+  parts: AuthorizationParts,
+): Promise<Caller> {
+  const { sub, scopes } = await authenticate(request, access, parts);
+  return {
+    sub,
+    subject: await parts.subjectOf(sub),
+    isOperator: parts.operators.has(sub) || scopes.includes(operateScope),
+    requestId: request.id,
+    address: request.address,
+  };
 }
 
 async function authorize(
@@ -106,9 +142,9 @@ async function authorize(
   parts: AuthorizationParts,
 ): Promise<void> {
   if (typeof access === 'string' || 'each' in access)
-    return parts.countRequest(request, caller, undefined);
+    return parts.countRequest(caller.sub, undefined);
   if ('operator' in access) {
-    await parts.countRequest(request, caller, undefined);
+    await parts.countRequest(caller.sub, undefined);
     if (caller.isOperator) return;
     await parts.recordDenial({
       caller,
@@ -124,7 +160,7 @@ async function authorize(
   const decision = decide(located, access.team);
   // SECURITY: refusals are counted too, and all in one place: a count of its own for a team that is
   // hidden would say that it exists.
-  await parts.countRequest(request, caller, decision.kind === 'allow' ? located?.team : undefined);
+  await parts.countRequest(caller.sub, decision.kind === 'allow' ? located?.team : undefined);
   if (decision.kind === 'allow') {
     request.located = located;
     request.role = decision.role;

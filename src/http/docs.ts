@@ -52,12 +52,17 @@ export function registerDocs(app: FastifyInstance, document: () => unknown): voi
   );
   const serve = (url: string, type: string, read: () => Buffer | string): void => {
     let body: Buffer | string | undefined;
-    app.get(url, { config: { access: 'public' } }, async (_request, reply) => {
-      body ??= read();
-      return reply
-        .type(type)
-        .headers({ 'Content-Security-Policy': policy, 'Cache-Control': 'no-cache' })
-        .send(body);
+    app.route({
+      method: ['GET', 'HEAD'],
+      url,
+      config: { access: 'public' },
+      handler: async (_request, reply) => {
+        body ??= read();
+        return reply
+          .type(type)
+          .headers({ 'Content-Security-Policy': policy, 'Cache-Control': 'no-cache' })
+          .send(body);
+      },
     });
   };
   serve('/docs', 'text/html; charset=utf-8', () => page);

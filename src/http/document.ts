@@ -8,6 +8,7 @@ import {
   problemCodesOf,
   problemsOfBroker,
   problemsOfNoOperation,
+  takesHead,
 } from './operation.ts';
 import { problemMediaType, problems } from './problem.ts';
 import { problem as problemSchema } from './schemas.ts';
@@ -89,13 +90,18 @@ const parameters = {
   },
 };
 const headers = {
+  Allow: {
+    description: 'The methods that the path takes.',
+    schema: { type: 'string', maxLength: 100, pattern: '^[A-Z]+(, [A-Z]+)*$' },
+    example: 'GET, PATCH',
+  },
   ETag: {
     description: 'The quoted revision.',
     schema: { type: 'string', maxLength: 14, pattern: '^"[1-9][0-9]{0,9}"$' },
     example: '"7"',
   },
   Location: {
-    description: 'Where to read it.',
+    description: 'Where to read it; only for those who may.',
     schema: { type: 'string', format: 'uri-reference', maxLength: 500 },
     example: '/v1/teams/payments',
   },
@@ -176,11 +182,10 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
   );
   for (const operation of sorted) {
     const path = operation.url.replaceAll(/:([A-Za-z]+)/g, '{$1}');
-    (paths[path] ??= {})[operation.method.toLowerCase()] = operationObject(
-      operation,
-      schemas,
-      responses,
-    );
+    const item = (paths[path] ??= {});
+    const described = operationObject(operation, schemas, responses);
+    item[operation.method.toLowerCase()] = described;
+    if (takesHead(operation)) item['head'] = headObject(operation, described, responses);
   }
   const webhooks = Object.fromEntries(
     sorted.flatMap(({ sends = {}, tag }) =>
@@ -197,7 +202,10 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
         'Keeps third-party credentials of a workflow platform. Secret values go in under `fields` and come out of no operation but `createLease`, there ' +
         'encrypted to the public key that an operator registered for the calling engine.\n\n' +
         `Each operation says its action as \`x-action\`; these are the roles that may do it in a team:\n\n${accessTable()}\n\n` +
-        'What goes through the broker is described under `x-broker`. Beside the operations there are `/openapi.json`, this document, and `/docs`, a page that shows it.',
+        'What goes through the broker is described under `x-broker`. Beside the operations there are `/openapi.json`, this document, and `/docs`, a page that shows it.\n\n' +
+        'A path that is asked for with a method that it does not take answers 405 with `Allow`, to whoever is authenticated where its operations demand that. ' +
+        'A header of which there may be one (`Host`, `Content-Type` …) is refused when it comes twice; the only `Expect` is `100-continue`. ' +
+        'A number in a body is refused when its text is not the value that would be kept (`inexactNumber`): more digits than a double holds. Times are kept to the millisecond.',
     },
     servers: [{ url: '/', description: 'The vault that serves this document.' }],
     tags: Object.entries(tags).map(([name, description]) => ({ name, description })),
@@ -265,7 +273,7 @@ function operationObject(operation: AnyOperation, schemas: Schemas, responses: R
         description: success.description,
         headers: {
           ...(guards?.etag ? { ETag: ref('headers', 'ETag') } : {}),
-          ...(success.location ? { Location: ref('headers', 'Location') } : {}),
+          ...(success.location !== undefined ? { Location: ref('headers', 'Location') } : {}),
           'X-Request-Id': ref('headers', 'RequestId'),
         },
         ...(success.schema === undefined
@@ -296,6 +304,21 @@ function operationObject(operation: AnyOperation, schemas: Schemas, responses: R
       ...responses.ofProblems(problemCodesOf(operation)),
       default: responses.ofAnyProblem(),
     },
+  };
+}
+
+/** HEAD where GET is public: the same answers without a body. */
+function headObject({ operationId, summary }: AnyOperation, get: Json, responses: Responses): Json {
+  return {
+    ...get,
+    operationId: operationId.replace(/^get/, 'head'),
+    summary: `${summary}, by the headers alone`,
+    responses: Object.fromEntries(
+      Object.entries(get['responses'] as Record<string, Json>).map(([status, answer]) => {
+        const { content: _, ...headers } = responses.resolve(answer);
+        return [status, headers];
+      }),
+    ),
   };
 }
 
@@ -398,6 +421,15 @@ class Responses {
     return Object.fromEntries([...this.#named].sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
+  /** What a reference stands for. */
+  resolve(response: Json): Json {
+    const name =
+      String(response['$ref'] ?? '')
+        .split('/')
+        .at(-1) ?? '';
+    return this.#named.get(name) ?? response;
+  }
+
   #name(code: string, response: Json): Json {
     const name = code.charAt(0).toUpperCase() + code.slice(1);
     this.#named.set(name, response);
@@ -411,6 +443,7 @@ function refusal(codes: readonly ErrorCode[], schemas: Schemas): Json {
     description: codes.map((code) => `\`${code}\`: ${problems[code].title}.`).join('\n'),
     headers: {
       'X-Request-Id': ref('headers', 'RequestId'),
+      ...(statuses.includes(405) ? { Allow: ref('headers', 'Allow') } : {}),
       ...(statuses.includes(401) ? { 'WWW-Authenticate': ref('headers', 'WwwAuthenticate') } : {}),
       ...(statuses.includes(429) || statuses.includes(503)
         ? { 'Retry-After': ref('headers', 'RetryAfter') }

@@ -22,6 +22,7 @@ const ofJson: Readonly<Record<JsonRefused['rule'], readonly [ErrorCode, string]>
   duplicateMember: ['malformedJson', 'The body names a member of an object twice.'],
   memberName: ['invalidRequest', 'The request breaks a rule.'],
   loneSurrogate: ['invalidRequest', 'The request breaks a rule.'],
+  inexactNumber: ['invalidRequest', 'The request breaks a rule.'],
 };
 
 /** The domain error behind whatever was thrown; `internal` with its cause when there is none. */

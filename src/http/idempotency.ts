@@ -28,7 +28,8 @@ export const noClaim: Claim = async () => {
  * Whether there is nothing to claim, so that an operation may do without a transaction of its own.
  */
 export const isNoClaim = (claim: Claim): boolean => claim === noClaim;
-const keyForm = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);
+/** What an Idempotency-Key is made of. */
+export const keyForm = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);
 
 /** Runs operations at most once per caller, method, route and key. */
 export class Idempotency {

@@ -2,28 +2,32 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 
-/** One line for each answer. The request's id is in every line of its logger. */
+/**
+ * One line for each exchange; `status` is null where the caller was gone before there was an
+ * answer. The request's id is in every line of its logger.
+ */
 export function registerRequestLog(app: FastifyInstance): void {
-  app.addHook('onResponse', (request, reply, done) => {
-    logRequest(request, reply);
-    done();
-  });
+  app.addEnding(logRequest);
 }
 
 /** The line itself, for answers that no hook sees. */
-export function logRequest(request: FastifyRequest, reply: FastifyReply): void {
+export function logRequest(request: FastifyRequest, reply: FastifyReply, isCut = false): void {
   request.log.info(
     {
       event: 'request',
       method: request.method,
       route: request.routeOptions.url ?? null, // the template: a path can hold a name
-      status: reply.statusCode,
+      status: isCut && isUndecided(reply) ? null : reply.statusCode,
+      ...(isCut ? { isCut } : {}),
       durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
-      subject: request.caller?.sub ?? null,
+      subject: request.caller?.sub ?? request.sub ?? null,
     },
     'request',
   );
 }
+
+/** Whether nothing has been said yet of how the request ends: 200 is what Node begins with. */
+const isUndecided = ({ raw }: FastifyReply): boolean => !raw.headersSent && raw.statusCode === 200;
 
 /**
  * What failed beside the requests. Our own words are logged; of what others throw the name and the

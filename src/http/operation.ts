@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
 import type { Access, Caller, Located, TeamRef, Way } from './access.ts';
 import type { Role } from '../db/tables.ts';
+import { checkGuards } from './preconditions.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
 
@@ -48,7 +49,8 @@ export interface Operation<P, Q, B, R> {
     readonly schema?: z.ZodType<R>;
     readonly description: string;
     readonly mediaType?: string;
-    readonly location?: true;
+    /** Whether the answer says where to read it: to everybody, or only to whom it may be said. */
+    readonly location?: true | 'ifReadable';
   };
   /** A second kind of answer, given as `new Otherwise(value)`. */
   readonly otherwise?: {
@@ -129,6 +131,8 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     caller: Caller | undefined;
+    /** Whom the token speaks of, from its verification on. */
+    sub: string | undefined;
     located: Located | undefined;
     role: Role | undefined;
     way: Way | undefined;
@@ -152,7 +156,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
   const { success } = operation;
   const refusal = { content: { [problemMediaType]: { schema: problem } } };
   app.route({
-    method: operation.method,
+    method: methodsOf(operation),
     url: operation.url,
     config: {
       access: operation.access,
@@ -182,6 +186,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
     },
     handler: async (request, reply) => {
       const { located, role, way } = request;
+      checkGuards(request, operation.guards);
       const answer = await operation.handler({
         params: request.params as P,
         query: request.query as Q,
@@ -204,21 +209,37 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
   });
 }
 
+/** Whether HEAD asks the same of it: a probe or a public document. */
+export const takesHead = ({ method, access }: Pick<AnyOperation, 'method' | 'access'>): boolean =>
+  method === 'GET' && access === 'public';
+
+const methodsOf = (
+  operation: Pick<AnyOperation, 'method' | 'access'>,
+): (AnyOperation['method'] | 'HEAD')[] =>
+  takesHead(operation) ? [operation.method, 'HEAD'] : [operation.method];
+
+/** What is refused before a route is looked for, or while the vault stops. */
+const problemsOfEverything: readonly ErrorCode[] = [
+  'invalidUrl',
+  'malformedHttp',
+  'requestTimeout',
+  'expectationFailed',
+  'headersTooLarge',
+  'notReady',
+];
+
 /**
  * What is refused before there is an operation, or while the vault stops: it belongs to all and to
  * none.
  */
 export const problemsOfNoOperation: readonly ErrorCode[] = [
-  'invalidUrl',
-  'malformedHttp',
-  'requestTimeout',
-  'headersTooLarge',
-  'notReady',
+  ...problemsOfEverything,
+  'methodNotAllowed',
 ];
 
 /** What the broker's listener answers by itself, each with the header `vault-error: true`. */
 export const problemsOfBroker: readonly ErrorCode[] = [
-  ...problemsOfNoOperation,
+  ...problemsOfEverything,
   'ticketInvalid',
   'brokerRefused',
   'rangeRefused',

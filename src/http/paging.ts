@@ -5,6 +5,7 @@ import { canonicalJson, type Keyring } from '../crypto/index.ts';
 import { AppError } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { pageItemsDefault } from './limits.ts';
+import { cursorOfStart } from './schemas.ts';
 
 /**
  * What a list needs to know: how many, and after which key (the sort columns of the last item of
@@ -38,7 +39,10 @@ export class Cursors {
   ): Page {
     return {
       limit: query.limit ?? pageItemsDefault,
-      after: query.cursor === undefined ? undefined : this.#read(query.cursor, identity),
+      after:
+        query.cursor === undefined || query.cursor === cursorOfStart
+          ? undefined
+          : this.#read(query.cursor, identity),
     };
   }
 

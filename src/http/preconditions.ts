@@ -1,13 +1,28 @@
 // ETag and If-Match (RFC 9110): the tag is the quoted revision; every change of an existing thing
-// must say which one it means.
+// must say which one it means. And the form of both guards, If-Match and Idempotency-Key.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError, invalid } from '../shared/errors.ts';
+import { keyForm } from './idempotency.ts';
 
 /** Which revision the caller means; 'any' for `*`. */
 export type ExpectedRevision = number | 'any' | 'none';
 
 const entityTag = '(?:W/)?"[\\x21\\x23-\\x7e\\x80-\\xff]*"';
 const entityTags = new RegExp(`^${entityTag}(?:[ \\t]*,[ \\t]*${entityTag})*$`);
+
+/**
+ * Looks at the guards that an operation declares, so that a malformed one is never passed over
+ * because the request turns out not to need it. Throws invalidRequest.
+ */
+export function checkGuards(
+  { headers }: Pick<FastifyRequest, 'headers'>,
+  guards: { readonly ifMatch?: true | 'existing'; readonly idempotencyKey?: true } = {},
+): void {
+  const { 'if-match': tags, 'idempotency-key': key } = headers;
+  if (guards.ifMatch !== undefined && tags !== undefined) readTags(tags);
+  if (guards.idempotencyKey === true && key !== undefined && !keyForm.test(String(key)))
+    throw invalid('/headers/Idempotency-Key', 'pattern');
+}
 
 /**
  * Reads If-Match. `none` means a tag that no revision can have: it is stale. Throws
@@ -19,8 +34,12 @@ export function expectedRevision(request: FastifyRequest): ExpectedRevision {
 
 /** The same where If-Match is asked for only of what is there already. */
 export function sentRevision(request: FastifyRequest): ExpectedRevision | undefined {
-  const header = request.headers['if-match']?.trim() ?? '';
-  if (header === '') return undefined;
+  const header = request.headers['if-match'];
+  return header === undefined ? undefined : readTags(header);
+}
+
+function readTags(text: string): ExpectedRevision {
+  const header = text.trim();
   if (header === '*') return 'any';
   if (!entityTags.test(header)) throw invalid('/headers/If-Match', 'etag');
   const revision = /^"([1-9][0-9]{0,9})"$/.exec(header)?.[1];

@@ -3,7 +3,9 @@
 import { STATUS_CODES } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import type { AppError, ErrorCode } from '../shared/errors.ts';
+import { describeFailure, type Failure } from '../shared/failure.ts';
 import { appErrorFrom } from './error-sources.ts';
+import { ResponseDoesNotFit } from './validation.ts';
 
 /** Code → status and title. A code without a line here does not compile. */
 export const problems: Record<ErrorCode, { readonly status: number; readonly title: string }> = {
@@ -19,6 +21,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   forbidden: { status: 403, title: 'The role does not allow this' },
   brokerRefused: { status: 403, title: 'The credential does not allow this call' },
   notFound: { status: 404, title: 'Not found' },
+  methodNotAllowed: { status: 405, title: 'The path does not take this method' },
   requestTimeout: { status: 408, title: 'The request took too long to arrive' },
   nameTaken: { status: 409, title: 'The name is taken' },
   slugTaken: { status: 409, title: 'The slug is taken' },
@@ -43,6 +46,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   payloadTooLarge: { status: 413, title: 'The body is too large' },
   unsupportedMediaType: { status: 415, title: 'The body must be application/json' },
   rangeRefused: { status: 416, title: 'So small a part is not given' },
+  expectationFailed: { status: 417, title: 'The expectation cannot be met' },
   secretRequired: { status: 422, title: 'All secret fields are needed' },
   notTestable: { status: 422, title: 'The type has no test' },
   leaseRefused: { status: 422, title: 'Not every credential can be leased' },
@@ -85,10 +89,21 @@ export function problemOf(error: AppError, requestId: string): Record<string, un
   };
 }
 
+/** The headers that belong to an error. */
+export function headersOf({ code, allow, retryAfterSeconds }: AppError): Record<string, string> {
+  return {
+    ...(problems[code].status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
+    ...(allow === undefined ? {} : { Allow: allow.join(', ') }),
+    ...(retryAfterSeconds === undefined ? {} : { 'Retry-After': String(retryAfterSeconds) }),
+  };
+}
+
 /** The domain error behind whatever was thrown. `internal` and 503 are logged, once, by this. */
 function loggedError(thrown: unknown, request: FastifyRequest): AppError {
   const error = appErrorFrom(thrown);
-  if (problems[error.code].status >= 500) logFailure(request.log, error);
+  // What is not implemented is no failure: anybody could fill the log with it.
+  if (problems[error.code].status >= 500 && error.code !== 'unsupportedCall')
+    logFailure(request.log, error);
   return error;
 }
 
@@ -118,9 +133,7 @@ export function sendProblem(
 ): FastifyReply {
   const error = loggedError(thrown, request);
   const { status } = problems[error.code];
-  if (status === 401) void reply.header('WWW-Authenticate', 'Bearer');
-  if (error.retryAfterSeconds !== undefined)
-    void reply.header('Retry-After', String(error.retryAfterSeconds));
+  for (const [name, value] of Object.entries(headersOf(error))) void reply.header(name, value);
   return reply
     .code(status)
     .type(problemMediaType)
@@ -130,22 +143,19 @@ export function sendProblem(
 
 /** Logs a failure with its causes: by this alone where there is no answer. */
 export function logFailure(log: FastifyBaseLogger, error: AppError): void {
-  const causes: { name: string; code: string | undefined; at: string[] }[] = [];
+  // SECURITY: names, codes and places only: the text of a database or parser error can quote
+  // values.
+  const causes: Failure[] = [];
   for (
     let cause: unknown = error.cause ?? error;
     cause instanceof Error && causes.length < 5;
     cause = cause.cause
-  ) {
-    // SECURITY: names, codes and places only: the text of a database or parser error can quote
-    // values.
-    const at = (cause.stack ?? '')
-      .split('\n')
-      .filter((line) => line.startsWith('    at '))
-      .slice(0, 6)
-      .map((line) => line.trim());
-    const code: unknown = (cause as { code?: unknown }).code;
-    causes.push({ name: cause.name, code: typeof code === 'string' ? code : undefined, at });
-  }
+  )
+    causes.push(
+      cause instanceof ResponseDoesNotFit
+        ? { ...describeFailure(cause), code: cause.code }
+        : describeFailure(cause),
+    );
   log.error(
     { event: 'requestFailed', code: error.code, causes },
     `${STATUS_CODES[problems[error.code].status] ?? 'failure'}`,

@@ -1,9 +1,9 @@
 // Limits on how often: per address before anybody is authenticated, per subject and team
 // afterwards. Counts live in this replica.
 import rateLimit from '@fastify/rate-limit';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { AppError } from '../shared/errors.ts';
-import type { Caller, TeamRef } from './access.ts';
+import type { TeamRef } from './access.ts';
 
 const windowMs = 60_000;
 const cacheEntries = 20_000;
@@ -14,56 +14,58 @@ export interface RateLimits {
   readonly subject: number;
 }
 
-/** Counts one request of a caller, in the team where he has been allowed; throws rateLimited. */
-export type CountRequest = (
-  request: FastifyRequest,
-  caller: Caller,
-  team: TeamRef | undefined,
-) => Promise<void>;
+/** Counts one request from an address; the refusal where it is one too many. */
+export type CountAddress = (address: string | null) => Promise<AppError | undefined>;
 
+/** Counts one request of a subject, in the team where it has been allowed; throws rateLimited. */
+export type CountRequest = (sub: string, team: TeamRef | undefined) => Promise<void>;
+
+/** What the plugin reads of a request for its key, and nothing else. */
+interface Counted {
+  readonly ip: string;
+  readonly routeOptions: { readonly config: object };
+}
 type Check = (
-  request: FastifyRequest,
+  counted: Counted,
 ) => Promise<{ isAllowed: boolean; isExceeded?: boolean; ttlInSeconds?: number }>;
 
-/**
- * Adds the limit per address as a hook (so it comes before the hooks that are added later) and
- * returns the other one.
- */
-export async function addRateLimits(
+/** The limit per address; undefined where there is none. */
+export async function addAddressLimit(
   app: FastifyInstance,
-  limits: RateLimits,
-): Promise<CountRequest> {
-  await app.register(rateLimit, { global: false });
-  const common = { timeWindow: windowMs, cache: cacheEntries };
-  if (limits.address > 0) {
-    // The plugin's own key: the address, of IPv6 the network that one customer is given.
-    const check = app.createRateLimit({ ...common, max: limits.address }) as Check;
-    app.addHook('onRequest', async (request) => {
-      if (request.routeOptions.config.isProbe !== true) await demand(check, request);
-    });
-  }
-  if (limits.subject === 0)
+  max: number,
+): Promise<CountAddress | undefined> {
+  if (max === 0) return undefined;
+  // The plugin's own key: the address, of IPv6 the network that one customer is given.
+  const check = await newCheck(app, { max });
+  return async (address) => refusalFor(check, address ?? '');
+}
+
+/** The limit per subject and team. */
+export async function addSubjectLimit(app: FastifyInstance, max: number): Promise<CountRequest> {
+  if (max === 0)
     return async () => {
       /* no limit */
     };
-  const keys = new WeakMap<FastifyRequest, string>();
-  const check = app.createRateLimit({
-    ...common,
-    max: limits.subject,
-    keyGenerator: (request: FastifyRequest) => keys.get(request) ?? '',
-  }) as Check;
-  return async (request, caller, team) => {
-    keys.set(request, `${caller.subject} ${team?.id ?? ''}`);
-    await demand(check, request);
+  const check = await newCheck(app, { max, keyGenerator: ({ ip }: Counted) => ip });
+  return async (sub, team) => {
+    const refusal = await refusalFor(check, `${sub} ${team?.id ?? ''}`);
+    if (refusal !== undefined) throw refusal;
   };
 }
 
-async function demand(check: Check, request: FastifyRequest): Promise<void> {
-  const { isExceeded, ttlInSeconds } = await check(request);
-  if (isExceeded === true)
-    throw new AppError('rateLimited', 'Too many requests; wait as Retry-After says.', {
-      retryAfterSeconds: Math.max(1, ttlInSeconds ?? 1),
-    });
+async function newCheck(app: FastifyInstance, options: object): Promise<Check> {
+  if (!app.hasDecorator('createRateLimit')) await app.register(rateLimit, { global: false });
+  const common = { timeWindow: windowMs, cache: cacheEntries };
+  return app.createRateLimit({ ...common, ...options }) as unknown as Check;
+}
+
+async function refusalFor(check: Check, key: string): Promise<AppError | undefined> {
+  const { isExceeded, ttlInSeconds } = await check({ ip: key, routeOptions: { config: {} } });
+  return isExceeded === true
+    ? new AppError('rateLimited', 'Too many requests; wait as Retry-After says.', {
+        retryAfterSeconds: Math.max(1, ttlInSeconds ?? 1),
+      })
+    : undefined;
 }
 
 declare module 'fastify' {

@@ -58,7 +58,7 @@ export const time = z.date().meta({
   type: 'string',
   format: 'date-time',
   maxLength: 24,
-  description: 'RFC 3339, UTC.',
+  description: 'RFC 3339, UTC, to the millisecond.',
   examples: ['2026-11-22T10:00:00.000Z'],
 });
 // Beyond these years a time would come back in another form than it went in.
@@ -71,7 +71,11 @@ export const timeInput = z.iso
   .datetime({ offset: true, abort: true })
   .max(40)
   .refine(hasFourDigitYear, 'range')
-  .meta({ id: 'TimeInput', description: 'RFC 3339.', examples: ['2027-01-31T00:00:00Z'] });
+  .meta({
+    id: 'TimeInput',
+    description: 'RFC 3339; kept to the millisecond, what is finer is cut off.',
+    examples: ['2027-01-31T00:00:00Z'],
+  });
 export const count = z
   .int()
   .min(0)
@@ -125,6 +129,8 @@ export const deliveryList = z
 export const teamPath = z.strictObject({ team: slug });
 export const credentialPath = z.strictObject({ id });
 
+/** The cursor of the first page, which nobody has to be given. */
+export const cursorOfStart = 'start';
 /** A cursor that an earlier page gave. */
 export const cursor = z
   .string()
@@ -133,8 +139,9 @@ export const cursor = z
   .regex(/^[A-Za-z0-9_-]+$/)
   .meta({
     id: 'Cursor',
-    description: 'Opaque; good for the same list with the same filters.',
-    examples: ['eyJrIjpbIm9wZW5haS1wcm9kIl19'],
+    description:
+      'Opaque; good for the same list with the same filters. `start` stands for the first page of every list.',
+    examples: [cursorOfStart],
   });
 /** The query of every list. */
 export const pageQuery = {

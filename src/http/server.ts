@@ -10,25 +10,31 @@ import fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import { AppError, notFound } from '../shared/errors.ts';
-import { answerClientError } from './client-errors.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { addressFinder, rememberPeers } from './address.ts';
+import { clientErrorAnswerer } from './client-errors.ts';
+import { faultOfHead } from './head.ts';
 import { parseJson } from './json.ts';
 import {
   bodyBytesMax,
   connectionTimeoutMs,
   headerBytesMax,
-  paramLengthMax,
   requestTimeoutMs,
   stopGraceMs,
   timeoutCheckMs,
 } from './limits.ts';
 import { logRequest } from './logging.ts';
+import { takeOverAnswers } from './node-answers.ts';
+import { pathRules } from './path-forms.ts';
 import { sendProblem } from './problem.ts';
+import { addAddressLimit } from './rate-limits.ts';
 import { schemaErrorFormatter, serializerCompiler, validatorCompiler } from './validation.ts';
 
 export interface ServerParts {
   readonly logger: Logger;
   readonly trustedProxies: readonly string[];
+  /** Requests a minute from one address; 0 is no limit. */
+  readonly addressLimit: number;
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   /** Once true, requests that still arrive on open connections are refused. */
   readonly isStopping: () => boolean;
@@ -48,33 +54,44 @@ export interface ServerParts {
   };
 }
 
-/** A fastify app without routes. */
-export function createServer({
+/** On answers that say nothing else of it. */
+const unlessSaid = {
+  'Cache-Control': 'no-store',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+} as const;
+
+/**
+ * A fastify app without routes. Whatever comes is given its address, counted, and looked at for
+ * what is refused to everybody, before the hooks that are added later.
+ */
+export async function createServer({
   logger,
   trustedProxies,
+  addressLimit,
   tls,
   isStopping,
   headers = {},
   timeouts,
   ...parts
-}: ServerParts): FastifyInstance {
+}: ServerParts): Promise<FastifyInstance> {
+  const addressOf = addressFinder(trustedProxies);
+  const ids = new WeakMap<object, string>();
   const ofNode = {
     maxHeaderSize: headerBytesMax,
+    requireHostHeader: false, // who sends none is refused in ./head.ts
     connectionsCheckingInterval: timeoutCheckMs,
     ...(timeouts === undefined ? {} : { headersTimeout: timeouts.headersMs }),
   };
+  const always = {
+    'X-Content-Type-Options': 'nosniff',
+    'Referrer-Policy': 'no-referrer',
+    ...(tls === undefined ? {} : { 'Strict-Transport-Security': 'max-age=31536000' }),
+    ...headers,
+  };
   const addHeaders = (request: FastifyRequest, reply: FastifyReply): void => {
-    void reply.headers({
-      'X-Request-Id': request.id,
-      'X-Content-Type-Options': 'nosniff',
-      'Referrer-Policy': 'no-referrer',
-      ...headers,
-    });
-    if (reply.getHeader('Cache-Control') === undefined)
-      void reply.header('Cache-Control', 'no-store');
-    if (reply.getHeader('Content-Security-Policy') === undefined)
-      void reply.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
-    if (tls !== undefined) void reply.header('Strict-Transport-Security', 'max-age=31536000');
+    void reply.headers({ 'X-Request-Id': request.id, ...always });
+    for (const [name, value] of Object.entries(unlessSaid))
+      if (reply.getHeader(name) === undefined) void reply.header(name, value);
   };
   const app = fastify({
     loggerInstance: logger,
@@ -82,34 +99,47 @@ export function createServer({
       disableRequestLogging: true,
       requestIdLogLabel: 'requestId',
     }), // fastify's own lines carry the URL with its query
-    genReqId: () => randomUUIDv7(),
+    genReqId: (request) => {
+      const id = randomUUIDv7();
+      ids.set(request, id);
+      return id;
+    },
     requestIdHeader: false,
-    trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
+    trustProxy: false, // what is forwarded is read in ./address.ts, where it has to be an address
     bodyLimit: bodyBytesMax,
     requestTimeout: timeouts?.requestMs ?? requestTimeoutMs,
     connectionTimeout: timeouts?.connectionMs ?? connectionTimeoutMs,
     routerOptions: {
-      maxParamLength: parts.paramLengthMax ?? paramLengthMax,
-      ignoreTrailingSlash: false,
-      caseSensitive: true,
+      ...pathRules,
+      ...(parts.paramLengthMax === undefined ? {} : { maxParamLength: parts.paramLengthMax }),
     },
     exposeHeadRoutes: false,
     forceCloseConnections: 'idle',
     return503OnClosing: false, // its answer is no problem document; the hook below gives one
-    clientErrorHandler: (error, socket) => {
-      answerClientError(error, socket, logger, headers);
-    },
+    clientErrorHandler: clientErrorAnswerer({
+      logger,
+      headers: { ...unlessSaid, ...always },
+      count: async (socket) => countAddress?.(addressOf({ socket, headers: {} })),
+      idOf: (request) => ids.get(request),
+    }),
     // What is refused before a route is found (bad URL, over-long parameter) meets no hook.
     frameworkErrors: (error, request, reply) => {
-      addHeaders(request, reply);
-      sendProblem(error, request, reply);
-      logRequest(request, reply);
+      const refuse = (refusal?: AppError): void => {
+        addHeaders(request, reply);
+        sendProblem(refusal ?? faultOfHead(request.raw) ?? error, request, reply);
+        logRequest(request, reply);
+      };
+      if (countAddress === undefined) refuse();
+      else void countAddress(addressOf(request.raw)).then(refuse, refuse);
     },
     schemaErrorFormatter,
     ...(tls === undefined
       ? { http: ofNode }
       : { https: { ...ofNode, cert: tls.cert, key: tls.key, minVersion: 'TLSv1.2' as const } }),
   }) as unknown as FastifyInstance;
+  takeOverAnswers(app, logger);
+  rememberPeers(app.server);
+  const countAddress = await addAddressLimit(app, addressLimit);
   app.decorate('operations', []);
   app.decorate('closeGently', gentleClose(app));
   app.setValidatorCompiler(validatorCompiler as never);
@@ -126,11 +156,20 @@ export function createServer({
     // A query member that the operation does not name is refused; one without any refuses them all.
     route.schema = { ...route.schema, querystring: route.schema?.querystring ?? noQuery };
   });
+  app.decorateRequest('address', null);
+  const endings = addEndings(app);
   // Hooks that wait for nothing are callbacks: a promise for each, at each request, is felt.
-  app.addHook('onRequest', (request, _reply, done) => {
-    if (isStopping() && request.routeOptions.config.isProbe !== true)
-      done(new AppError('notReady', 'The vault is stopping.', { retryAfterSeconds: 1 }));
-    else done();
+  app.addHook('onRequest', (request, reply, done) => {
+    // SECURITY: taken now, because nobody can tell it any more when the connection is reset.
+    request.address = addressOf(request.raw);
+    endings(request, reply);
+    const fault = faultOfHead(request.raw);
+    const { isProbe = false } = request.routeOptions.config;
+    const goOn = (refusal?: Error): void => {
+      done(refusal ?? fault ?? (isStopping() && !isProbe ? stopping() : undefined));
+    };
+    if (countAddress === undefined || (isProbe && fault === undefined)) goOn();
+    else void countAddress(request.address).then(goOn, goOn);
   });
   app.addHook('onSend', (request, reply, _payload, done) => {
     addHeaders(request, reply);
@@ -139,8 +178,46 @@ export function createServer({
   return app;
 }
 
+const stopping = (): AppError =>
+  new AppError('notReady', 'The vault is stopping.', { retryAfterSeconds: 1 });
+
+/** What is done when an exchange is over; `isCut` where its connection went away before. */
+export type Ending = (request: FastifyRequest, reply: FastifyReply, isCut: boolean) => void;
+
+/** Each exchange ends once, however it ends: answered, or cut off. */
+function addEndings(app: FastifyInstance): (request: FastifyRequest, reply: FastifyReply) => void {
+  const actions: Ending[] = [];
+  app.decorate('addEnding', (action: Ending) => {
+    actions.push(action);
+  });
+  app.decorateRequest('isOver', false);
+  const end = (request: FastifyRequest, reply: FastifyReply, isCut: boolean): void => {
+    if (request.isOver) return;
+    request.isOver = true;
+    for (const action of actions) action(request, reply, isCut);
+  };
+  app.addHook('onResponse', (request, reply, done) => {
+    end(request, reply, false);
+    done();
+  });
+  return (request, reply) => {
+    reply.raw.once('close', () => {
+      end(request, reply, true);
+    });
+  };
+}
+
 declare module 'fastify' {
+  interface FastifyRequest {
+    /**
+     * Where it comes from; null where the peer was gone before it was known. It goes nowhere but
+     * into limits and the audit's erasable side row.
+     */
+    address: string | null;
+    isOver: boolean;
+  }
   interface FastifyInstance {
+    /** Calls at the end of each exchange, answered or not. */ addEnding(action: Ending): void;
     /** Takes nothing new, answers what has arrived whole, for as long as the grace lasts, then closes every connection. */ closeGently(
       graceMs?: number,
     ): Promise<void>;
@@ -196,8 +273,14 @@ async function readBody(request: FastifyRequest, bytes: Buffer): Promise<unknown
       'The body must be application/json in UTF-8, not compressed.',
     );
   }
-  if (bytes.length > 0) return parseJson(bytes);
   const { operation } = request.routeOptions.config;
-  if (operation?.body === undefined || operation.isBodyOptional === true) return undefined;
+  const mayBeLeftOut = operation?.body === undefined || operation.isBodyOptional === true;
+  if (bytes.length > 0) {
+    const value = parseJson(bytes, { areNumbersExact: true });
+    // To fastify it is the same as no body.
+    if (value === null && mayBeLeftOut) throw invalid('', 'type:object');
+    return value;
+  }
+  if (mayBeLeftOut) return undefined;
   throw new AppError('malformedJson', 'The body is empty.');
 }

@@ -90,6 +90,8 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   await waitForFormerOwner(folder, data);
   const { socketFolder, isTemporary } = socketPlace(folder, runAs);
   const child = launch({ bin, folder, data, socketFolder, runAs, isDurable, sharedBuffers });
+  // A server that ended by itself leaves pipes that break; that it did shows in its exit.
+  for (const emitter of [child, child.stdin, child.stderr]) emitter?.on('error', () => undefined);
   const exited = new Promise<void>((done) => child.once('exit', () => done()));
   const stop = async (): Promise<void> => {
     child.ref();

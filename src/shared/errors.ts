@@ -10,6 +10,8 @@ export type ErrorCode =
   | 'payloadTooLarge'
   | 'invalidCursor'
   | 'malformedHttp'
+  | 'methodNotAllowed'
+  | 'expectationFailed'
   | 'headersTooLarge'
   | 'unauthenticated'
   | 'forbidden'
@@ -74,6 +76,8 @@ export interface AppErrorExtras {
   /** Members added to the problem document, e.g. the id of the rotation that runs. */
   readonly details?: Readonly<Record<string, string | number | Readonly<Record<string, number>>>>;
   readonly retryAfterSeconds?: number;
+  /** The methods that the path takes. */
+  readonly allow?: readonly string[];
   readonly cause?: unknown;
 }
 
@@ -83,6 +87,7 @@ export class AppError extends Error {
   readonly errors: readonly InputFault[] | undefined;
   readonly details: AppErrorExtras['details'];
   readonly retryAfterSeconds: number | undefined;
+  readonly allow: AppErrorExtras['allow'];
 
   constructor(code: ErrorCode, message: string, extras: AppErrorExtras = {}) {
     super(message, extras.cause === undefined ? undefined : { cause: extras.cause });
@@ -91,6 +96,7 @@ export class AppError extends Error {
     this.errors = extras.errors;
     this.details = extras.details;
     this.retryAfterSeconds = extras.retryAfterSeconds;
+    this.allow = extras.allow;
   }
 }
 

@@ -1,7 +1,7 @@
 // The HTTP face of teams and members.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { roles } from '../http/access.ts';
+import { decide, roles } from '../http/access.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
@@ -149,7 +149,7 @@ export function registerTeams(
     summary: 'Create a team with its first key and its admins',
     body: teamCreate,
     guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: team, location: true, description: 'The team.' },
+    success: { status: 201, schema: team, location: 'ifReadable', description: 'The team.' },
     problems: ['slugTaken', 'isAnEngine'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({
@@ -159,7 +159,12 @@ export function registerTeams(
         load: (made) => service.getTeam(made, caller),
       });
       setEtag(reply, row.revision);
-      void reply.header('Location', `/v1/teams/${row.slug}`);
+      // An operator has no role in a team, unless it is among the admins, and still is.
+      if (
+        body.admins.includes(caller.sub) &&
+        decide(await service.locateTeam(caller, row.slug), 'team.read').kind === 'allow'
+      )
+        void reply.header('Location', `/v1/teams/${row.slug}`);
       return showTeam(row);
     },
   });

@@ -16,7 +16,7 @@ import {
   teamActions,
 } from '../../src/http/access.ts';
 import { registerAuthorization } from '../../src/http/authorize.ts';
-import type { AnyOperation } from '../../src/http/operation.ts';
+import { type AnyOperation, takesHead } from '../../src/http/operation.ts';
 import { platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { hooked } from '../helpers/hooked.ts';
 import { askTicket } from '../helpers/broker.ts';
@@ -61,13 +61,19 @@ async function startWatched(
 
 t.test('every route says its access, and is an operation or part of the docs page', async (t) => {
   const { vault, routes } = await startWatched(t);
-  const shown = routes.map(({ method, url }) => `${String(method)} ${url}`);
+  const shown = routes.flatMap(({ method, url }) =>
+    [method].flat().map((each) => `${each} ${url}`),
+  );
   t.ok(routes.length > 40, 'the routes are seen');
   for (const { method, url, config } of routes) t.ok(config?.access, `${String(method)} ${url}`);
-  const operations = vault.app.operations.map(({ method, url }) => `${method} ${url}`);
+  const operations = vault.app.operations.flatMap((operation) =>
+    (takesHead(operation) ? [operation.method, 'HEAD'] : [operation.method]).map(
+      (method) => `${method} ${operation.url}`,
+    ),
+  );
   t.same(
     shown.filter((route) => !operations.includes(route)).sort(),
-    beside.map((url) => `GET ${url}`),
+    ['GET', 'HEAD'].flatMap((method) => beside.map((url) => `${method} ${url}`)),
   );
   t.same(
     operations.filter((route) => !shown.includes(route)),

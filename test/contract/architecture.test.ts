@@ -26,7 +26,7 @@ const features = [
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
-  'main.ts': ['commands.ts', 'config.ts'],
+  'main.ts': ['commands.ts', 'config.ts', 'shared'],
   'commands.ts': ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
   'config.ts': ['config-reader.ts', 'config-values.ts', 'db', 'egress'],
   'config-reader.ts': ['config-values.ts'],
@@ -112,6 +112,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
+  'find-my-way': /^src\/http\/path-forms\.ts$/,
   kysely:
     /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,

@@ -167,6 +167,12 @@ const provocations: Record<ErrorCode, Provocation> = {
     }),
   payloadTooLarge: ({ vault }) =>
     vault.call('alice', 'POST', '/v1/teams/payments/credentials', { name: 'x'.repeat(600_000) }),
+  methodNotAllowed: ({ vault }) => vault.call('alice', 'PATCH', '/v1/whoami', {}),
+  expectationFailed: async ({ vault }) =>
+    answerTo(
+      await listening(vault),
+      'GET /healthz HTTP/1.1\r\nHost: v\r\nConnection: close\r\nExpect: a-miracle\r\n\r\n',
+    ),
   unauthenticated: ({ vault }) => vault.call(null, 'GET', '/v1/whoami'),
   forbidden: ({ vault }) => vault.call('eddie', 'GET', '/v1/teams/payments/keys'),
   notFound: ({ vault }) => vault.call('alice', 'GET', `/v1/credentials/${randomUUIDv7()}`),

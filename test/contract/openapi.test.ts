@@ -15,6 +15,7 @@ import {
   type AnyOperation,
   problemCodesOf,
   problemsOfNoOperation,
+  takesHead,
 } from '../../src/http/operation.ts';
 import { problems } from '../../src/http/problem.ts';
 import { openapiYaml } from '../../src/openapi.ts';
@@ -84,7 +85,13 @@ t.test(
     const described = operationsOf(document);
     t.same(
       described.map(({ method, path }) => `${method} ${path}`).sort(),
-      app.operations.map((each) => `${each.method} ${pathOf(each)}`).sort(),
+      app.operations
+        .flatMap((each) =>
+          (takesHead(each) ? [each.method, 'HEAD'] : [each.method]).map(
+            (method) => `${method} ${pathOf(each)}`,
+          ),
+        )
+        .sort(),
     );
     const ids = described.map(({ operation }) => operation['operationId'] as string);
     t.equal(new Set(ids).size, ids.length, 'no operationId twice');
@@ -114,7 +121,16 @@ t.test(
       t.same(operation['security'], source.access === 'public' ? [] : [{ token: [] }], at);
       checkProblems(t, source, operation);
       checkContent(t, source, operation);
+      if (takesHead(source)) checkHead(t, source);
     }
+    t.same(
+      app.operations
+        .filter(takesHead)
+        .map(({ operationId }) => operationId)
+        .sort(),
+      ['getHealth', 'getLeaseKeys', 'getReadiness'],
+      'HEAD is for probes and public documents',
+    );
   },
 );
 
@@ -179,11 +195,30 @@ function checkProblems(t: Test, source: AnyOperation, operation: Json): void {
     return listed;
   });
   t.same(described.sort(), [...codes].sort(), `${source.operationId}: every code that it can give`);
+  const otherwise = resolve(document, operation['responses']['default'] as Json);
   t.same(
-    resolve(document, operation['responses']['default'] as Json)['x-problems'],
+    otherwise['x-problems'],
     problemsOfNoOperation,
     `${source.operationId}: anything else is a problem document too`,
   );
+  t.same(
+    Object.keys(otherwise['headers'] as Json).sort(),
+    ['Allow', 'Retry-After', 'X-Request-Id'],
+    `${source.operationId}: with the headers of each`,
+  );
+}
+
+/** HEAD answers as GET does, by the headers alone. */
+function checkHead(t: Test, source: AnyOperation): void {
+  const item = document['paths'][pathOf(source)] as Json;
+  const { get, head } = item as { get: Json; head: Json };
+  t.equal(head['operationId'], source.operationId.replace(/^get/, 'head'));
+  t.same([head['tags'], head['x-action'], head['security']], [get['tags'], get['x-action'], []]);
+  t.same(Object.keys(head['responses'] as Json), Object.keys(get['responses'] as Json));
+  for (const [status, answer] of Object.entries(head['responses'] as Json) as [string, Json][]) {
+    const { content: _, ...rest } = resolve(document, get['responses'][status] as Json);
+    t.same(answer, rest, `${source.operationId}: ${status} has no content`);
+  }
 }
 
 function checkContent(t: Test, source: AnyOperation, operation: Json): void {

@@ -240,7 +240,36 @@ t.test('members that the operation does not know, or that are of the wrong kind'
     [
       'a port of 1e400',
       '{"name":"mail","type":"smtp","fields":{"host":"mail.test","port":1e400,"username":"u","password":"p"}}',
-      fault('/fields/port', 'type:string|number|boolean|null'),
+      fault('/fields/port', 'inexactNumber'),
+    ],
+    [
+      'a port whose digits would be cut off',
+      '{"name":"mail","type":"smtp","fields":{"host":"mail.test","port":25.00000000000000001,"username":"u","password":"p"}}',
+      fault('/fields/port', 'inexactNumber'),
+    ],
+    [
+      'a bound of 2^53 and a fraction',
+      text(
+        '"policy":{"delivery":[],"allowedHosts":[],"limits":{"requestBytes":9007199254740991.4}}',
+      ),
+      fault('/policy/limits/requestBytes', 'inexactNumber'),
+    ],
+    [
+      'a bound of twenty digits',
+      text(
+        '"policy":{"delivery":[],"allowedHosts":[],"limits":{"requestBytes":12345678901234567890}}',
+      ),
+      fault('/policy/limits/requestBytes', 'inexactNumber'),
+    ],
+    [
+      'a number of many digits where no number may stand',
+      text('"labels":[{"a":[0,1e999]}]'),
+      fault('/labels/0/a/1', 'inexactNumber'),
+    ],
+    [
+      'one below a name that is no plain name',
+      text(`"labels":{"${marker} <":12345678901234567890}`),
+      fault('/labels', 'inexactNumber'),
     ],
     [
       'a port with a fraction',
@@ -255,6 +284,33 @@ t.test('members that the operation does not know, or that are of the wrong kind'
     ['labels in a list', { ...good, labels: [marker] }, fault('/labels', 'type:record')],
   ] as const)
     await refused(test, what, body, refusal);
+});
+
+t.test('a number that is written in another way is the same number', async (test) => {
+  for (const port of ['465', '465.0', '4.65e2', '46500E-2', '0.465e+3']) {
+    const answer = await vault.call(
+      'alice',
+      'POST',
+      create,
+      `{"name":null,"type":"smtp","fields":{"host":"mail.test","port":${port},"username":"u","password":"p"}}`,
+    );
+    test.same(answer.json.errors, [{ pointer: '/name', rule: 'type:string' }], port);
+  }
+});
+
+t.test('a refused value is one fault', async (test) => {
+  for (const [what, fields, errors] of [
+    ['a mask', { token: '***' }, [{ pointer: '/fields/token', rule: 'mask' }]],
+    ['nothing', { token: '' }, [{ pointer: '/fields/token', rule: 'min:1' }]],
+    ['none', {}, [{ pointer: '/fields', rule: 'min:1' }]],
+    ['null', { token: null }, [{ pointer: '/fields', rule: 'min:1' }]],
+  ] as const)
+    await refused(
+      test,
+      what,
+      { name: 'c', type: 'custom', fields },
+      { status: 400, code: 'invalidRequest', errors },
+    );
 });
 
 t.test('a name is what it looks like', async (test) => {
@@ -391,3 +447,29 @@ t.test(
     );
   },
 );
+
+t.test('where a body may be left out, null is no body and no absence either', async (test) => {
+  const id = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d';
+  const all = vault.app.operations.filter(
+    ({ method, body, isBodyOptional }) =>
+      method !== 'GET' && (body === undefined || isBodyOptional === true),
+  );
+  test.ok(all.length >= 20, 'there are some');
+  const { json: own } = await vault.call('alice', 'POST', create, { ...good, name: 'nulled' });
+  for (const { method, url, operationId, access } of all) {
+    const isOperators = typeof access === 'object' && 'operator' in access;
+    const path = url
+      .replace(':team', 'payments')
+      .replace(':id', url.startsWith('/v1/credentials/') ? own.id : id)
+      .replaceAll(/:[a-z]+/gi, id);
+    const answer = await vault.call(isOperators ? 'operator' : 'alice', method, path, 'null', {
+      'if-match': '*',
+    });
+    if ([403, 404].includes(answer.status)) continue; // before a body is read
+    test.match(
+      answer,
+      { status: 400, json: { errors: [{ pointer: '', rule: 'type:object' }] } },
+      operationId,
+    );
+  }
+});

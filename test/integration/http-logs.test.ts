@@ -12,7 +12,7 @@ import { startVault } from '../helpers/vault.ts';
 const marker = `marker${randomBytes(8).toString('hex')}`;
 const everyLine = ['level', 'time', 'pid', 'hostname', 'msg', 'requestId'];
 const allowed: Readonly<Record<string, readonly string[]>> = {
-  request: ['event', 'method', 'route', 'status', 'durationMs', 'subject'],
+  request: ['event', 'method', 'route', 'status', 'durationMs', 'subject', 'isCut'],
   requestFailed: ['event', 'code', 'causes'],
 };
 

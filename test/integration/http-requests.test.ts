@@ -2,7 +2,10 @@
 // everywhere, and nothing of what was sent in it.
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
+import { z } from 'zod';
+import { testDatabase } from '../helpers/database.ts';
 import { type Answer, startVault } from '../helpers/vault.ts';
+import { subscribe } from '../helpers/webhooks.ts';
 
 const marker = `marker${randomBytes(8).toString('hex')}`;
 const vault = await startVault(t);
@@ -108,7 +111,7 @@ t.test('URLs of nothing', async (test) => {
   }
 });
 
-t.test('methods of nothing', async (test) => {
+t.test('methods that a path does not take', async (test) => {
   for (const method of [
     'HEAD',
     'OPTIONS',
@@ -123,8 +126,32 @@ t.test('methods of nothing', async (test) => {
     'MKCOL',
     'SEARCH',
   ]) {
-    for (const url of ['/v1/credentials', '/healthz', '/nothing'])
-      isProblem(test, await vault.call('alice', method, url), 404, 'notFound', `${method} ${url}`);
+    for (const [url, allow] of [
+      ['/v1/credentials', 'GET'],
+      ['/v1/teams/payments/keys?limit=1', 'GET'],
+      [`/v1/credentials/${credential.id}/restore`, 'POST'],
+      ['/v1/te%61ms/payments/key-rotations', 'GET, POST'],
+      ['/healthz', 'GET, HEAD'],
+      ['/docs/start.js', 'GET, HEAD'],
+    ] as const) {
+      const what = `${method} ${url}`;
+      if (allow.includes(method)) continue;
+      const answer = await vault.call('alice', method, url);
+      isProblem(test, answer, 405, 'methodNotAllowed', what);
+      test.equal(answer.headers['allow'], allow, what);
+      const stranger = await vault.call(null, method, url);
+      if (allow.includes('HEAD')) test.equal(stranger.headers['allow'], allow, what);
+      else isProblem(test, stranger, 401, 'unauthenticated', `${what} without a token`);
+    }
+    for (const url of ['/nothing', '/v1/teams/payments/credentials/', '/v1/teams/payments/'])
+      if (method !== 'PUT' || url !== '/v1/teams/payments/credentials/')
+        isProblem(
+          test,
+          await vault.call('alice', method, url),
+          404,
+          'notFound',
+          `${method} ${url}`,
+        );
   }
   isProblem(
     test,
@@ -133,6 +160,164 @@ t.test('methods of nothing', async (test) => {
     'notFound',
     'a body for nothing is not looked at',
   );
+});
+
+t.test('405 is the same for what exists, what is foreign and what is absent', async (test) => {
+  const database = await testDatabase(test);
+  const own = await startVault(test, { database });
+  await own.team('payments');
+  await own.team('foreign', ['otto']);
+  const { json } = await own.call('alice', 'POST', '/v1/teams/payments/credentials', {
+    name: 'a',
+    type: 'openai',
+    fields: { apiKey: 'sk-a' },
+  });
+  await own.call('mallory', 'GET', '/v1/whoami');
+  const recorded = async (): Promise<unknown[]> =>
+    own.db.selectFrom('audit_event').select('id').execute();
+  const events = await recorded();
+  const urls = [
+    '/v1/teams/payments',
+    '/v1/teams/foreign',
+    '/v1/teams/absent',
+    '/v1/teams/NO%20SLUG',
+  ];
+  const comparable = ({ status, headers, json: said }: Answer): string => {
+    const { 'x-request-id': _, date: __, ...rest } = headers;
+    const { requestId: ___, ...body } = said;
+    return JSON.stringify([status, rest, body]);
+  };
+  const ask = (as: string): Promise<string[]> =>
+    Promise.all(
+      urls.map(async (url) => comparable(await own.call(as, 'POST', url, { name: marker }))),
+    );
+  const seen = [...(await ask('alice')), ...(await ask('mallory'))];
+  test.equal(new Set(seen).size, 1);
+  test.same(await recorded(), events, 'and no event');
+  // With the database gone, whatever looks something up is no 405 any more.
+  await database.db.destroy();
+  test.equal((await own.call('alice', 'GET', '/v1/teams/payments')).status >= 500, true);
+  for (const as of ['alice', 'somebody-nobody-has-seen']) {
+    test.same(new Set(await ask(as)), new Set(seen), `${as}: nothing is asked of the database`);
+    const ofCredential = await own.call(as, 'PUT', `/v1/credentials/${json.id}`, {});
+    isProblem(test, ofCredential, 405, 'methodNotAllowed', `${as}: of a credential`);
+    test.equal(ofCredential.headers['allow'], 'DELETE, GET, PATCH');
+  }
+  test.match(own.logs.map((line) => JSON.parse(line) as object).at(-1), {
+    event: 'request',
+    status: 405,
+    subject: 'somebody-nobody-has-seen',
+  });
+});
+
+t.test('405 counts for its subject as everything else that is of no team', async (test) => {
+  const own = await startVault(test, { rateLimits: { address: 0, subject: 3 } });
+  const seen = [];
+  for (let times = 0; times < 3; times += 1)
+    seen.push((await own.call('alice', 'PUT', '/v1/teams', {})).status);
+  seen.push((await own.call('alice', 'GET', '/v1/whoami')).status);
+  seen.push((await own.call('alice', 'PUT', '/v1/teams', {})).status);
+  seen.push((await own.call('bob', 'PUT', '/v1/teams', {})).status);
+  test.same(seen, [405, 405, 405, 429, 429, 405]);
+});
+
+t.test('guards are of their form wherever an operation declares them', async (test) => {
+  const list = '/v1/teams/payments/credentials';
+  const fields = { apiKey: 'sk-y' };
+  const events = await vault.db.selectFrom('audit_event').select('id').execute();
+  for (const key of ['', ' ', 'a b', 'ä', 'x'.repeat(129), 'a, b']) {
+    for (const [method, url, body] of [
+      ['POST', list, { name: 'keyed', type: 'openai', fields }],
+      ['POST', '/v1/teams/payments/key-rotations', undefined],
+      ['POST', '/v1/teams/payments/key-rotations?dryRun=true', undefined],
+      ['POST', `/v1/credentials/${credential.id}/restore`, undefined],
+    ] as const) {
+      const answer = await vault.call('alice', method, url, body, { 'idempotency-key': key });
+      isProblem(test, answer, 400, 'invalidRequest', `${url} with ${JSON.stringify(key)}`);
+      test.same(answer.json.errors, [{ pointer: '/headers/Idempotency-Key', rule: 'pattern' }]);
+    }
+  }
+  for (const ifMatch of ['', ' ', '7', '"7', marker]) {
+    for (const [method, url, body] of [
+      ['PUT', `${list}/nobody-has-this-name`, { type: 'openai', fields }],
+      ['PUT', `${list}/nobody-has-this-name?dryRun=true`, { type: 'openai', fields }],
+      ['PUT', `${list}/openai-prod`, { type: 'openai', fields }],
+      ['PUT', '/v1/teams/payments/members/nobody', { role: 'viewer' }],
+      ['DELETE', '/v1/teams/payments/members/nobody', undefined],
+      ['PATCH', '/v1/teams/payments', { name: 'x' }],
+      ['DELETE', `/v1/credentials/${credential.id}`, undefined],
+    ] as const) {
+      const answer = await vault.call('alice', method, url, body, { 'if-match': ifMatch });
+      isProblem(test, answer, 400, 'invalidRequest', `${method} ${url} ${JSON.stringify(ifMatch)}`);
+      test.same(answer.json.errors, [{ pointer: '/headers/If-Match', rule: 'etag' }]);
+    }
+  }
+  test.same(
+    await vault.db.selectFrom('audit_event').select('id').execute(),
+    events,
+    'nothing was done',
+  );
+  const undeclared = { 'idempotency-key': '', 'if-match': '' };
+  test.equal(
+    (await vault.call('alice', 'GET', list, undefined, undeclared)).status,
+    200,
+    'where none is declared, nobody looks',
+  );
+});
+
+t.test('the cursor of the document is good for every list, and only it', async (test) => {
+  const lists = vault.app.operations.filter(
+    ({ query }) => query instanceof z.ZodObject && 'cursor' in query.shape,
+  );
+  test.ok(lists.length >= 10, 'there are lists');
+  const webhook = await subscribe(
+    vault,
+    { url: 'https://receiver.test', secret: `whsec_${randomBytes(32).toString('base64')}` },
+    ['credential.expired'],
+  );
+  for (const { url, operationId } of lists) {
+    const path = url
+      .replace(':team', 'payments')
+      .replace(':id', credential.id)
+      .replace(':credential', webhook);
+    const as = operationId === 'listEngines' ? 'operator' : 'alice';
+    const [plain, fromStart] = [
+      await vault.call(as, 'GET', path),
+      await vault.call(as, 'GET', `${path}?cursor=start&limit=200`),
+    ];
+    test.equal(fromStart.status, 200, operationId);
+    test.same(fromStart.json, plain.json, operationId);
+    isProblem(
+      test,
+      await vault.call(as, 'GET', `${path}?cursor=Start`),
+      400,
+      'invalidCursor',
+      operationId,
+    );
+  }
+});
+
+t.test('HEAD is answered as GET is, where that is a probe or a public document', async (test) => {
+  for (const url of [
+    '/healthz',
+    '/readyz',
+    '/.well-known/jwks.json',
+    '/openapi.json',
+    '/docs',
+    '/docs/swagger-ui.css',
+    '/docs/favicon-32x32.png',
+  ]) {
+    const [get, head] = [
+      await vault.call(null, 'GET', url),
+      await vault.call(null, 'HEAD', url),
+    ] as const;
+    const plain = ({ headers: { date: _, 'x-request-id': __, ...headers } }: Answer): object =>
+      headers;
+    test.equal(head.status, 200, url);
+    test.equal(head.text, '', url);
+    test.same(plain(head), plain(get), url);
+  }
+  isProblem(test, await vault.call(null, 'HEAD', '/healthz?x=1'), 400, 'invalidRequest', 'a query');
 });
 
 t.test('path parameters that nothing can have', async (test) => {
@@ -269,21 +454,17 @@ t.test('headers', async (test) => {
   isProper(test, asked, "a request's id is ours");
   for (const name of Object.keys(asked.headers))
     test.notMatch(name, /^access-control/, 'no page of another origin reads the vault');
-  isProblem(
-    test,
-    await vault.call('alice', 'OPTIONS', '/v1/whoami', undefined, {
-      origin: 'https://x.test',
-      'access-control-request-method': 'GET',
-    }),
-    404,
-    'notFound',
-    'a preflight',
-  );
+  const preflight = await vault.call(null, 'OPTIONS', '/healthz', undefined, {
+    origin: 'https://x.test',
+    'access-control-request-method': 'GET',
+  });
+  isProblem(test, preflight, 405, 'methodNotAllowed', 'a preflight');
+  for (const name of Object.keys(preflight.headers)) test.notMatch(name, /^access-control/);
   const overridden = await vault.call('alice', 'POST', '/v1/whoami', undefined, {
     'x-http-method-override': 'GET',
     'x-method-override': 'GET',
   });
-  isProblem(test, overridden, 404, 'notFound', 'a method is what the request line says');
+  isProblem(test, overridden, 405, 'methodNotAllowed', 'a method is what the request line says');
   const first = (await vault.call('alice', 'GET', '/v1/whoami')).headers['x-request-id'];
   test.not((await vault.call('alice', 'GET', '/v1/whoami')).headers['x-request-id'], first);
 });
@@ -298,8 +479,7 @@ t.test('If-Match in all its forms', async (test) => {
       { description: marker.slice(0, 5) },
       ifMatch === undefined ? {} : { 'if-match': ifMatch },
     );
-  for (const ifMatch of [undefined, '', ' '])
-    isProblem(test, await patch(ifMatch), 428, 'preconditionRequired', JSON.stringify(ifMatch));
+  isProblem(test, await patch(undefined), 428, 'preconditionRequired', 'none');
   for (const ifMatch of [
     '"2"',
     '"0"',
@@ -314,7 +494,20 @@ t.test('If-Match in all its forms', async (test) => {
     '"1 "'.replace(' ', '\u00e9'),
   ])
     isProblem(test, await patch(ifMatch), 412, 'preconditionFailed', ifMatch);
-  for (const ifMatch of ['1', marker, '"1', '1"', '"1" "2"', '**', '*, "1"', "'1'", 'w/"1"']) {
+  for (const ifMatch of [
+    '',
+    ' ',
+    ',',
+    '1',
+    marker,
+    '"1',
+    '1"',
+    '"1" "2"',
+    '**',
+    '*, "1"',
+    "'1'",
+    'w/"1"',
+  ]) {
     const answer = await patch(ifMatch);
     isProblem(test, answer, 400, 'invalidRequest', ifMatch);
     test.same(answer.json.errors, [{ pointer: '/headers/If-Match', rule: 'etag' }]);

@@ -141,20 +141,6 @@ t.test('bytes that are no request', async (test) => {
     );
   }
   test.notOk(vault.logs.join('').includes(marker), 'and nothing of it there');
-  const bodiless = [
-    await exchange(port, `GET / HTTP/1.1\r\n\r\n`),
-    await exchange(
-      port,
-      `GET /v1/whoami HTTP/1.1\r\n${host}Expect: ${marker}\r\nConnection: close\r\n\r\n`,
-    ),
-    await exchange(port, `CONNECT ${marker}:443 HTTP/1.1\r\n${host}\r\n`),
-  ];
-  test.same(
-    bodiless.map((answer) => answer.slice(0, 12)),
-    ['HTTP/1.1 400', 'HTTP/1.1 417', ''],
-    'what node answers by itself has no body',
-  );
-  test.notOk(bodiless.join('').includes(marker));
 });
 
 t.test('two Authorization headers are none', async (test) => {

@@ -259,6 +259,9 @@ t.test('a value that breaks a rule is refused, never replaced by the default', a
       '10.0.0.1/8/8',
       'true',
       '1',
+      '::ffff:0:0/96',
+      '::ffff:10.0.0.0/103',
+      'fe80::1%eth0',
     ],
     CREDVAULT_TLS_TERMINATED: ['', 'yes', 'true'],
     CREDVAULT_EGRESS_ALLOW: [

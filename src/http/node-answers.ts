@@ -1,0 +1,121 @@
+// Where Node would answer by itself, or hand over a socket and forget about it, the request becomes
+// one like any other: it meets the hooks, is counted, logged, and answered with a problem document.
+import { type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { hangUp } from './client-errors.ts';
+import { bodyBytesMax } from './limits.ts';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Answers whose request waits for leave to send its body. */
+    awaitingContinue: WeakSet<ServerResponse>;
+  }
+}
+
+/** Takes over the events for which Node has an answer of its own. */
+export function takeOverAnswers(app: FastifyInstance, logger: Logger): void {
+  const server = app.server as Server;
+  // SECURITY: all header lines are looked at, not the first thousand: a second Host could stand
+  // behind them. How long they may be together is limited.
+  server.maxHeadersCount = 0;
+  const awaiting = new WeakSet<ServerResponse>();
+  app.decorate('awaitingContinue', awaiting);
+  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    awaiting.add(response);
+    server.emit('request', request, response);
+  });
+  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+    server.emit('request', request, response);
+  });
+  const open = openExchanges(server);
+  server.on('connect', (request: IncomingMessage, socket: Socket) => {
+    answerConnect(server, request, socket, open.get(socket) ?? new Set());
+  });
+  const guard = (socket: Socket): void => {
+    // SECURITY: Node takes its own listener away from sockets that it hands over; a reset of one
+    // without any would end the process.
+    socket.on('error', () => undefined);
+  };
+  server.on('connection', guard);
+  server.on('secureConnection', guard);
+  server.on('request', (_request: IncomingMessage, response: ServerResponse) => {
+    response.on('error', () => undefined); // whoever writes to it learns by its end
+  });
+  server.on('error', (error: NodeJS.ErrnoException) => {
+    // Before it listens, the start fails by it. Afterwards a connection could not be accepted.
+    if (server.listening)
+      logger.error({ event: 'listenerFailed', code: error.code ?? null }, 'a listener failed');
+  });
+}
+
+/**
+ * Lets a caller that waits for it send its body, when the request has been let through. A body that
+ * would be too long is not sent for.
+ */
+export function addContinue(app: FastifyInstance): void {
+  app.addHook('preParsing', (request, reply, payload, done) => {
+    if (
+      app.awaitingContinue.delete(reply.raw) &&
+      !(Number(request.headers['content-length']) > bodyBytesMax)
+    )
+      reply.raw.writeContinue();
+    done(null, payload);
+  });
+}
+
+type Exchange = readonly [IncomingMessage, ServerResponse];
+
+function openExchanges(server: Server): WeakMap<Socket, Set<Exchange>> {
+  const open = new WeakMap<Socket, Set<Exchange>>();
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    const { socket } = request;
+    const ofSocket = open.get(socket) ?? new Set();
+    const exchange: Exchange = [request, response];
+    open.set(socket, ofSocket.add(exchange));
+    response.once('close', () => {
+      ofSocket.delete(exchange);
+    });
+  });
+  return open;
+}
+
+/**
+ * CONNECT is answered as a request about no path, after those that came before it on the
+ * connection.
+ */
+function answerConnect(
+  server: Server,
+  request: IncomingMessage,
+  socket: Socket,
+  before: ReadonlySet<Exchange>,
+): void {
+  // Node has let go of the connection: what it did at its end is done here. Answers that wait for
+  // their turn would otherwise never hear of it.
+  socket.once('close', () => {
+    for (const [earlier, response] of before) {
+      earlier.destroy();
+      if (response.socket === null) response.emit('close');
+    }
+  });
+  socket.setTimeout(0);
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  const answer = (): void => {
+    const [[, earlier] = []] = before;
+    if (earlier !== undefined) {
+      earlier.once('close', answer);
+      return;
+    }
+    if (socket.destroyed) return;
+    response.assignSocket(socket);
+    server.emit('request', request, response);
+    response.once('finish', () => {
+      response.detachSocket(socket);
+      hangUp(socket);
+      setImmediate(() => response.emit('close'));
+    });
+  };
+  answer();
+}
