@@ -1,8 +1,8 @@
 // The commands. The only reader of process.*: environment, arguments, signals, exit code.
 import { readFileSync } from 'node:fs';
-import { type Logger, pino } from 'pino';
 import { commands, type CommandContext, UsageError } from './commands.ts';
 import { ConfigInvalid } from './config.ts';
+import { type LogOutput, openLogOutput } from './log-output.ts';
 import { describeFailure, type Failure } from './shared/failure.ts';
 
 const [name = 'help', ...args] = process.argv.slice(2);
@@ -14,7 +14,7 @@ let askedAtMs = Number.NEGATIVE_INFINITY;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     // asked twice
-    if (stopping.signal.aborted && performance.now() - askedAtMs > echoMs) process.exit(1);
+    if (stopping.signal.aborted && performance.now() - askedAtMs > echoMs) leave(1);
     if (!stopping.signal.aborted) askedAtMs = performance.now();
     stopping.abort();
   });
@@ -23,18 +23,18 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 // The last net, under everything that nobody has caught; a rejection that nobody handles comes here
 // too. After it nobody knows what state things are in: the process stops, as in order as it can.
 const netMs = 30_000;
-const loggers: Logger[] = [];
+const outputs: LogOutput[] = [];
 let isBroken = false;
 process.on('uncaughtException', (error: unknown) => {
   // SECURITY: name and place only: the text can quote a value.
   const failure = describeFailure(error);
-  for (const logger of loggers)
+  for (const { logger } of outputs)
     logger.fatal({ event: 'uncaught', ...failure }, 'nobody has caught this; the process stops');
-  if (loggers.length === 0) tell(`credential-vault: ${inLines(failure)}\n`);
+  if (outputs.length === 0) tell(`credential-vault: ${inLines(failure)}\n`);
   if (isBroken) return;
   isBroken = true;
   process.exitCode = 1;
-  setTimeout(() => process.exit(1), netMs).unref();
+  setTimeout(leave, netMs, 1).unref();
   stopping.abort();
 });
 // Whoever read what is printed has gone: what is left to say reaches nobody.
@@ -42,9 +42,6 @@ process.stdout.on('error', () => {
   stopping.abort();
 });
 process.stderr.on('error', () => undefined);
-
-/** Of lines that cannot be written; what comes beyond is lost. */
-const logBytesMax = 16 * 1024 * 1024;
 
 const context: CommandContext = {
   args,
@@ -58,24 +55,10 @@ const context: CommandContext = {
     process.stderr.write(text);
   },
   isTerminal: process.stdout.isTTY === true,
-  // A system call for each line costs more than the line: they go out together, at the latest after
-  // a tenth of a second, and at the exit.
   makeLogger: (level) => {
-    const destination = pino.destination({
-      dest: 1,
-      sync: false,
-      minLength: 4096,
-      periodicFlush: 100,
-      maxLength: logBytesMax,
-    });
-    // A disk that is full, or a pipe that is gone, costs lines of the log and not the vault.
-    destination.on('error', () => undefined);
-    const logger = pino(
-      { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime },
-      destination,
-    );
-    loggers.push(logger);
-    return logger;
+    const output = openLogOutput(level, process.pid);
+    outputs.push(output);
+    return output.logger;
   },
   stop: stopping.signal,
   now: Date.now,
@@ -97,6 +80,13 @@ try {
     `credential-vault ${Object.hasOwn(commands, name) ? name : ''}: ${known ? (error as Error).message : `failed: ${inLines(describeFailure(error))}`}\n`,
   );
   process.exitCode = error instanceof UsageError ? 2 : 1;
+}
+for (const output of outputs) output.end();
+
+/** At once. A log that cannot be written would be waited for without end. */
+function leave(code: number): never {
+  for (const output of outputs) output.end();
+  process.exit(code);
 }
 
 function isOurs(error: unknown): boolean {

@@ -72,7 +72,7 @@ function streamOf(
         })
         .catch((error: unknown) => {
           onError(new Error('an export broke off', { cause: error }));
-          this.destroy(error as Error);
+          this.destroy(new Error('the export broke off')); // in our own words: this one is passed on
         });
     },
     destroy(error, done) {

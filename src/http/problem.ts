@@ -131,6 +131,8 @@ export function sendProblem(
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
+  // The caller has left before the answer began: nothing has failed, and there is nobody to tell.
+  if (reply.raw.destroyed && codeOf(thrown) === 'ERR_STREAM_PREMATURE_CLOSE') return reply.hijack();
   const error = loggedError(thrown, request);
   const { status } = problems[error.code];
   for (const [name, value] of Object.entries(headersOf(error))) void reply.header(name, value);
@@ -139,6 +141,12 @@ export function sendProblem(
     .type(problemMediaType)
     .serializer(JSON.stringify)
     .send(problemOf(error, request.id));
+}
+
+function codeOf(thrown: unknown): unknown {
+  return typeof thrown === 'object' && thrown !== null && 'code' in thrown
+    ? thrown.code
+    : undefined;
 }
 
 /** Logs a failure with its causes: by this alone where there is no answer. */

@@ -11,6 +11,7 @@ import fastify, {
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { describeFailure } from '../shared/failure.ts';
 import { addressFinder, rememberPeers } from './address.ts';
 import { clientErrorAnswerer } from './client-errors.ts';
 import { faultOfHead } from './head.ts';
@@ -94,7 +95,8 @@ export async function createServer({
       if (reply.getHeader(name) === undefined) void reply.header(name, value);
   };
   const app = fastify({
-    loggerInstance: logger,
+    // SECURITY: what fastify itself logs of an error has no text either.
+    loggerInstance: logger.child({}, { serializers: { err: describeFailure } }),
     logController: new LogController({
       disableRequestLogging: true,
       requestIdLogLabel: 'requestId',

@@ -26,7 +26,8 @@ const features = [
 const feature = [...features, 'audit', 'http', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
-  'main.ts': ['commands.ts', 'config.ts', 'shared'],
+  'main.ts': ['commands.ts', 'config.ts', 'log-output.ts', 'shared'],
+  'log-output.ts': [],
   'commands.ts': ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
   'config.ts': ['config-reader.ts', 'config-values.ts', 'db', 'egress'],
   'config-reader.ts': ['config-values.ts'],
@@ -117,7 +118,7 @@ const packages: Readonly<Record<string, RegExp>> = {
     /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
-  pino: /^src\/(main|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
+  pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
   jose: /^src\/(client|local|operate)\//,
   '@smithy/signature-v4': /^src\/broker\/sigv4\.ts$/,
   yaml: /^src\/openapi\.ts$/,

@@ -7,6 +7,8 @@ import pg from 'pg';
 import { pino } from 'pino';
 import t from 'tap';
 import { logBackgroundFailure } from '../../src/http/logging.ts';
+import { hooked } from '../helpers/hooked.ts';
+import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
 
 const marker = `marker${randomBytes(8).toString('hex')}`;
@@ -104,6 +106,24 @@ t.test('each answer leaves one line, and no line has more than is listed', async
     'the template, not the path',
   );
   test.notOk(vault.logs.join('').includes(marker), 'nothing that was sent');
+});
+
+t.test('what the framework says of an error by itself has no text of it either', async (test) => {
+  const vault = await hooked(
+    (app) => {
+      app.get('/late', { config: { access: 'public' } as object }, async (_request, reply) => {
+        reply.hijack();
+        reply.raw.end('sent');
+        throw new Error(`${marker}\n    at ${marker} (file:///${marker}:1:1)`);
+      });
+    },
+    () => startVault(test),
+  );
+  vault.logs.length = 0;
+  test.equal((await vault.app.inject('/late')).body, 'sent');
+  const lines = await until(() => vault.logs.find((line) => line.includes('"err"')));
+  test.match(JSON.parse(lines), { err: { name: 'Error', at: [/http-logs\.test\.ts:\d+/] } });
+  test.notOk(vault.logs.join('').includes(marker));
 });
 
 t.test('whoever is named in the log is a subject that was verified', async (test) => {
