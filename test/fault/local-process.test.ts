@@ -22,6 +22,11 @@ t.test('what was acknowledged outlives kill -9', async (test) => {
   for (let round = 0; round < 3; round += 1) {
     const vault = startProgram(test, ['local'], environment);
     const url = await vault.printed(/The vault runs on (\S+)/);
+    await vault.printed(/Keys and database are in/);
+    test.ok(
+      vault.output().includes(`Keys and database are in ${join(folder, 'data')}.`),
+      'it names the folder that it uses',
+    );
     if (round === 0) tokens = await Promise.all(['operator', 'alice'].map(tokenFor));
     const call = async (
       token: string | undefined,

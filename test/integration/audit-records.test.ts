@@ -229,3 +229,45 @@ t.test('refusals', async (t) => {
   for (let i = 0; i < 12; i += 1) await audit.denial(denial());
   t.equal((await events()).length, 25, 'after a quiet minute ten are told again');
 });
+
+t.test('a record has the address that was found, and nothing else that was sent', async (t) => {
+  const vault = await startVault(t, { trustedProxies: ['127.0.0.1'] });
+  await vault.team('payments');
+  const said = [
+    ['203.0.113.9', '203.0.113.9'],
+    ['203.0.113.8:4711', '203.0.113.8'],
+    ['unknown', '127.0.0.1'],
+    ['_hidden', '127.0.0.1'],
+    ["x'); drop table audit_event; --", '127.0.0.1'],
+    ['198.51.100.1, fe80::1%<script>', '127.0.0.1'],
+    [`${'198.51.100.1, '.repeat(500)}[2001:DB8::1]:1`, '2001:db8::1'],
+  ] as const;
+  for (const [forwarded] of said) {
+    const headers = { 'x-forwarded-for': forwarded };
+    vault.clock.ms += 61_000;
+    await vault.call('mallory', 'GET', '/v1/teams/payments', undefined, headers);
+    await vault.call(null, 'GET', '/v1/whoami', undefined, headers);
+    await vault.call('alice', 'GET', '/v1/whoami', undefined, headers);
+  }
+  const addresses = said.map(([, address]) => address);
+  const events = await sql<{ address: string }>`
+    select address from audit_address join audit_event event on event.id = event_id
+    where decision = 'deny' order by event.id`.execute(vault.db);
+  t.same(
+    events.rows.map(({ address }) => address),
+    addresses,
+  );
+  const records = await until(async () => {
+    const { rows } = await sql<{ address: string; status: number }>`
+      select address, status from access_record where action = 'authenticated' order by at, id`.execute(
+      vault.db,
+    );
+    return rows.length === 2 * said.length ? rows : undefined;
+  });
+  for (const status of [401, 200])
+    t.same(
+      records.filter((record) => record.status === status).map(({ address }) => address),
+      addresses,
+      String(status),
+    );
+});

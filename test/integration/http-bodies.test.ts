@@ -448,6 +448,24 @@ t.test(
   },
 );
 
+t.test('times are kept to the millisecond', async (test) => {
+  for (const [n, [written, kept]] of [
+    ['2099-01-31T00:00:00.1239999Z', '2099-01-31T00:00:00.123Z'],
+    ['2099-01-31T00:00:00.99999999999Z', '2099-01-31T00:00:00.999Z'],
+    ['2099-01-31T01:00:00.5+01:00', '2099-01-31T00:00:00.500Z'],
+    ['2099-01-31T00:00:00Z', '2099-01-31T00:00:00.000Z'],
+  ].entries()) {
+    const made = await vault.call('alice', 'POST', create, {
+      ...good,
+      name: `timed-${n}`,
+      expiresAt: written,
+    });
+    test.match(made, { status: 201, json: { expiresAt: kept } }, written);
+    const read = await vault.call('alice', 'GET', `/v1/credentials/${made.json.id}`);
+    test.equal(read.json.expiresAt, kept);
+  }
+});
+
 t.test('where a body may be left out, null is no body and no absence either', async (test) => {
   const id = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d';
   const all = vault.app.operations.filter(

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { z } from 'zod';
 import { testDatabase } from '../helpers/database.ts';
+import { until } from '../helpers/processes.ts';
 import { type Answer, startVault } from '../helpers/vault.ts';
 import { subscribe } from '../helpers/webhooks.ts';
 
@@ -208,6 +209,17 @@ t.test('405 is the same for what exists, what is foreign and what is absent', as
     status: 405,
     subject: 'somebody-nobody-has-seen',
   });
+});
+
+t.test('who fails to authenticate for a 405 is recorded as everywhere', async (test) => {
+  const own = await startVault(test);
+  await own.call(null, 'PUT', '/v1/teams/payments/keys', {});
+  await own.call(null, 'GET', '/nothing');
+  const records = await until(async () => {
+    const rows = await own.db.selectFrom('access_record').select(['action', 'status']).execute();
+    return rows.length > 0 ? rows : undefined;
+  });
+  test.same(records, [{ action: 'authenticated', status: 401 }]);
 });
 
 t.test('405 counts for its subject as everything else that is of no team', async (test) => {

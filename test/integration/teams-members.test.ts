@@ -25,7 +25,7 @@ t.test('teams', async (t) => {
     });
     t.equal(made.status, 201, made.text);
     t.equal(made.headers['etag'], '"1"');
-    t.equal(made.headers['location'], '/v1/teams/payments');
+    t.equal(made.headers['location'], undefined, 'who may not read it is not sent there');
     t.match(made.json, {
       slug: 'payments',
       name: 'Payments',
@@ -48,6 +48,24 @@ t.test('teams', async (t) => {
     t.match(events.rows, [
       { action: 'team.create', details: { admins: [/^[0-9a-f-]{36}$/, /^[0-9a-f-]{36}$/] } },
     ]);
+  });
+
+  t.test('201: Location is for an operator who is among the admins, and still is', async (t) => {
+    const body = { slug: 'own', name: 'Own', admins: ['operator', 'alice'] };
+    const key = { 'idempotency-key': 'own' };
+    const made = await call('operator', 'POST', '/v1/teams', body, key);
+    t.equal(made.headers['location'], '/v1/teams/own');
+    t.equal((await call('operator', 'GET', '/v1/teams/own')).status, 200);
+    t.equal(
+      (await call('operator', 'POST', '/v1/teams', body, key)).headers['location'],
+      '/v1/teams/own',
+      'a repetition',
+    );
+    await call('alice', 'DELETE', member('own', 'operator'), undefined, any);
+    const again = await call('operator', 'POST', '/v1/teams', body, key);
+    t.match(again, { status: 201, json: { slug: 'own' } });
+    t.equal(again.headers['location'], undefined, 'a repetition after the role has gone');
+    t.equal((await call('operator', 'GET', '/v1/teams/own')).status, 404);
   });
 
   t.test('400: slugs, names and subjects that are none', async (t) => {
