@@ -44,8 +44,9 @@ export function rememberPeers(server: Server): void {
   server.on('secureConnection', remember);
 }
 
-function peerOf(socket: Pick<Socket, 'remoteAddress'>): string | null {
-  const [address = ''] = (socket.remoteAddress ?? '').split('%'); // the zone names an interface here
+function peerOf({ remoteAddress = '' }: Pick<Socket, 'remoteAddress'>): string | null {
+  const zone = remoteAddress.indexOf('%'); // of this machine's interfaces: nobody else's business
+  const address = zone < 0 ? remoteAddress : remoteAddress.slice(0, zone);
   return address === '' ? null : canonical(address);
 }
 

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { hangUp } from './client-errors.ts';
+import type { UnderWay } from './exchanges.ts';
 import { bodyBytesMax } from './limits.ts';
 
 declare module 'fastify' {
@@ -15,7 +16,7 @@ declare module 'fastify' {
 }
 
 /** Takes over the events for which Node has an answer of its own. */
-export function takeOverAnswers(app: FastifyInstance, logger: Logger): void {
+export function takeOverAnswers(app: FastifyInstance, logger: Logger, underWay: UnderWay): void {
   const server = app.server as Server;
   // SECURITY: all header lines are looked at, not the first thousand: a second Host could stand
   // behind them. How long they may be together is limited.
@@ -29,9 +30,8 @@ export function takeOverAnswers(app: FastifyInstance, logger: Logger): void {
   server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
     server.emit('request', request, response);
   });
-  const open = openExchanges(server);
   server.on('connect', (request: IncomingMessage, socket: Socket) => {
-    answerConnect(server, request, socket, open.get(socket) ?? new Set());
+    answerConnect(server, request, socket, underWay);
   });
   const guard = (socket: Socket): void => {
     // SECURITY: Node takes its own listener away from sockets that it hands over; a reset of one
@@ -40,9 +40,6 @@ export function takeOverAnswers(app: FastifyInstance, logger: Logger): void {
   };
   server.on('connection', guard);
   server.on('secureConnection', guard);
-  server.on('request', (_request: IncomingMessage, response: ServerResponse) => {
-    response.on('error', () => undefined); // whoever writes to it learns by its end
-  });
   server.on('error', (error: NodeJS.ErrnoException) => {
     // Before it listens, the start fails by it. Afterwards a connection could not be accepted.
     if (server.listening)
@@ -65,22 +62,6 @@ export function addContinue(app: FastifyInstance): void {
   });
 }
 
-type Exchange = readonly [IncomingMessage, ServerResponse];
-
-function openExchanges(server: Server): WeakMap<Socket, Set<Exchange>> {
-  const open = new WeakMap<Socket, Set<Exchange>>();
-  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    const { socket } = request;
-    const ofSocket = open.get(socket) ?? new Set();
-    const exchange: Exchange = [request, response];
-    open.set(socket, ofSocket.add(exchange));
-    response.once('close', () => {
-      ofSocket.delete(exchange);
-    });
-  });
-  return open;
-}
-
 /**
  * CONNECT is answered as a request about no path, after those that came before it on the
  * connection.
@@ -89,21 +70,21 @@ function answerConnect(
   server: Server,
   request: IncomingMessage,
   socket: Socket,
-  before: ReadonlySet<Exchange>,
+  underWay: UnderWay,
 ): void {
   // Node has let go of the connection: what it did at its end is done here. Answers that wait for
   // their turn would otherwise never hear of it.
   socket.once('close', () => {
-    for (const [earlier, response] of before) {
+    for (const [answer, earlier] of underWay(socket)) {
       earlier.destroy();
-      if (response.socket === null) response.emit('close');
+      if (answer.socket === null) answer.emit('close');
     }
   });
   socket.setTimeout(0);
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
   const answer = (): void => {
-    const [[, earlier] = []] = before;
+    const [[earlier] = []] = underWay(socket);
     if (earlier !== undefined) {
       earlier.once('close', answer);
       return;

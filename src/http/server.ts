@@ -1,7 +1,6 @@
 // The bare server: limits, the one parser of bodies, headers on every answer, problems for whatever
 // goes wrong before, in and after a route. It knows no route.
 import { randomUUIDv7 } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -14,6 +13,7 @@ import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { describeFailure } from '../shared/failure.ts';
 import { addressFinder, rememberPeers } from './address.ts';
 import { clientErrorAnswerer } from './client-errors.ts';
+import { followExchanges } from './exchanges.ts';
 import { faultOfHead } from './head.ts';
 import { parseJson } from './json.ts';
 import {
@@ -21,7 +21,6 @@ import {
   connectionTimeoutMs,
   headerBytesMax,
   requestTimeoutMs,
-  stopGraceMs,
   timeoutCheckMs,
 } from './limits.ts';
 import { logRequest } from './logging.ts';
@@ -139,11 +138,10 @@ export async function createServer({
       ? { http: ofNode }
       : { https: { ...ofNode, cert: tls.cert, key: tls.key, minVersion: 'TLSv1.2' as const } }),
   }) as unknown as FastifyInstance;
-  takeOverAnswers(app, logger);
+  takeOverAnswers(app, logger, followExchanges(app));
   rememberPeers(app.server);
   const countAddress = await addAddressLimit(app, addressLimit);
   app.decorate('operations', []);
-  app.decorate('closeGently', gentleClose(app));
   app.setValidatorCompiler(validatorCompiler as never);
   app.setSerializerCompiler(serializerCompiler as never);
   app.setErrorHandler(sendProblem);
@@ -159,12 +157,10 @@ export async function createServer({
     route.schema = { ...route.schema, querystring: route.schema?.querystring ?? noQuery };
   });
   app.decorateRequest('address', null);
-  const endings = addEndings(app);
   // Hooks that wait for nothing are callbacks: a promise for each, at each request, is felt.
-  app.addHook('onRequest', (request, reply, done) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     // SECURITY: taken now, because nobody can tell it any more when the connection is reset.
     request.address = addressOf(request.raw);
-    endings(request, reply);
     const fault = faultOfHead(request.raw);
     const { isProbe = false } = request.routeOptions.config;
     const goOn = (refusal?: Error): void => {
@@ -183,32 +179,6 @@ export async function createServer({
 const stopping = (): AppError =>
   new AppError('notReady', 'The vault is stopping.', { retryAfterSeconds: 1 });
 
-/** What is done when an exchange is over; `isCut` where its connection went away before. */
-export type Ending = (request: FastifyRequest, reply: FastifyReply, isCut: boolean) => void;
-
-/** Each exchange ends once, however it ends: answered, or cut off. */
-function addEndings(app: FastifyInstance): (request: FastifyRequest, reply: FastifyReply) => void {
-  const actions: Ending[] = [];
-  app.decorate('addEnding', (action: Ending) => {
-    actions.push(action);
-  });
-  app.decorateRequest('isOver', false);
-  const end = (request: FastifyRequest, reply: FastifyReply, isCut: boolean): void => {
-    if (request.isOver) return;
-    request.isOver = true;
-    for (const action of actions) action(request, reply, isCut);
-  };
-  app.addHook('onResponse', (request, reply, done) => {
-    end(request, reply, false);
-    done();
-  });
-  return (request, reply) => {
-    reply.raw.once('close', () => {
-      end(request, reply, true);
-    });
-  };
-}
-
 declare module 'fastify' {
   interface FastifyRequest {
     /**
@@ -216,45 +186,7 @@ declare module 'fastify' {
      * into limits and the audit's erasable side row.
      */
     address: string | null;
-    isOver: boolean;
   }
-  interface FastifyInstance {
-    /** Calls at the end of each exchange, answered or not. */ addEnding(action: Ending): void;
-    /** Takes nothing new, answers what has arrived whole, for as long as the grace lasts, then closes every connection. */ closeGently(
-      graceMs?: number,
-    ): Promise<void>;
-  }
-}
-
-// Node closes connections that rest between two requests. One on which nothing, or half a request,
-// has come would hold up the stop until its time is over, and anybody can open one.
-function gentleClose(app: FastifyInstance): (graceMs?: number) => Promise<void> {
-  const running = new Map<ServerResponse, IncomingMessage>();
-  let done = (): void => {
-    /* nobody waits yet */
-  };
-  app.server.on('request', (request, response) => {
-    running.set(response, request);
-    response.once('close', () => {
-      running.delete(response);
-      if (running.size === 0) done();
-    });
-  });
-  return async (graceMs = stopGraceMs) => {
-    const closed = app.close();
-    for (const request of running.values()) if (!request.complete) request.destroy();
-    if (running.size > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, graceMs);
-        done = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-    app.server.closeAllConnections();
-    await closed;
-  };
 }
 
 const noQuery = z.strictObject({});

@@ -454,7 +454,7 @@ t.test('times are kept to the millisecond', async (test) => {
     ['2099-01-31T00:00:00.99999999999Z', '2099-01-31T00:00:00.999Z'],
     ['2099-01-31T01:00:00.5+01:00', '2099-01-31T00:00:00.500Z'],
     ['2099-01-31T00:00:00Z', '2099-01-31T00:00:00.000Z'],
-  ].entries()) {
+  ].entries() as Iterable<[number, [string, string]]>) {
     const made = await vault.call('alice', 'POST', create, {
       ...good,
       name: `timed-${n}`,

@@ -67,6 +67,11 @@ const sent: readonly (readonly [
     'malformedHttp',
   ],
   [
+    'two User-Agents',
+    `GET /${marker} HTTP/1.1\r\n${host}${close}User-Agent: a\r\nUser-Agent: ${marker}\r\n\r\n`,
+    'malformedHttp',
+  ],
+  [
     'a second Host behind a thousand lines',
     `GET /healthz HTTP/1.1\r\n${host}${close}${'a:b\r\n'.repeat(1_500)}Host: ${marker}\r\n\r\n`,
     'malformedHttp',
