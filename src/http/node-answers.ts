@@ -72,9 +72,9 @@ function answerConnect(
   socket: Socket,
   underWay: UnderWay,
 ): void {
-  // Node has let go of the connection: what it did at its end is done here. Answers that wait for
-  // their turn would otherwise never hear of it.
-  socket.once('close', () => {
+  // Node has let go of the connection: what it did at its end is done here, and before anybody is
+  // told of that end. Answers that wait for their turn would otherwise never hear of it.
+  socket.prependOnceListener('close', () => {
     for (const [answer, earlier] of underWay(socket)) {
       earlier.destroy();
       if (answer.socket === null) answer.emit('close');

@@ -131,8 +131,6 @@ export function sendProblem(
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
-  // The caller has left before the answer began: nothing has failed, and there is nobody to tell.
-  if (reply.raw.destroyed && codeOf(thrown) === 'ERR_STREAM_PREMATURE_CLOSE') return reply.hijack();
   const error = loggedError(thrown, request);
   const { status } = problems[error.code];
   for (const [name, value] of Object.entries(headersOf(error))) void reply.header(name, value);

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { sql } from 'kysely';
+import pg from 'pg';
 import t from 'tap';
 import { startBroker } from '../helpers/broker.ts';
 import { until } from '../helpers/processes.ts';
@@ -147,12 +148,54 @@ t.test('what has begun to leave is recorded, though nobody stays to its end', as
   );
 });
 
+t.test('a stream whose reader has left before it begins is no failure', async (test) => {
+  const { vault, target } = await listening(test);
+  await vault.team('payments');
+  const holder = new pg.Client({ connectionString: vault.databaseUrl });
+  await holder.connect();
+  test.teardown(() => holder.end());
+  const locked = async (): Promise<boolean> =>
+    (
+      await sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`.execute(
+        vault.db,
+      )
+    ).rows.length > 0;
+  for (const table of ['team', 'audit_event', 'credential']) {
+    vault.logs.length = 0;
+    const token = await vault.token('alice');
+    await holder.query(`begin; lock table ${table} in access exclusive mode`);
+    const socket = await rawConnect(target);
+    socket.write(head('GET', '/v1/teams/payments/export', token));
+    await until(locked);
+    socket.resetAndDestroy();
+    await until(async () => (await connections(vault.app.server)) === 0);
+    await holder.query('rollback');
+    await until(() => vault.logs.find((line) => line.includes('"isCut":true')));
+    await until(async () => !(await locked()));
+    // The next one is let in, so the one before has let go of its place.
+    await until(async () => {
+      const answer = await vault.call('alice', 'GET', '/v1/teams/payments/export');
+      return answer.status === 200;
+    });
+    test.notOk(
+      vault.logs.some((line) => /requestFailed|"level":50/.test(line)),
+      table,
+    );
+  }
+});
+
 t.test('requests that wait behind others end with their connection', async (test) => {
   const stage = await startBroker(test, (_request, response) => {
     response.writeHead(200).write('a beginning'); // and never an end
   });
   const { vault, port, ticket } = stage;
   const call = head('GET', `/broker/${ticket.id}/v1/x`, ticket.ticket);
+  let gone: boolean[] = [];
+  vault.broker.server.on('request', (request, response) => {
+    response.once('close', () => {
+      gone.push(request.destroyed);
+    });
+  });
   for (const [what, last] of [
     ['plain', ''],
     ['with CONNECT behind them', 'CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n'],
@@ -176,6 +219,8 @@ t.test('requests that wait behind others end with their connection', async (test
       return lines.length >= 3 ? lines : undefined;
     });
     test.equal(ended.length, 3, `${what}: each has ended once`);
+    test.same(gone, [true, true, true], `${what}: whoever hears of the end finds the caller gone`);
+    gone = [];
     await until(async () => (await connections(vault.broker.server)) === 0);
   }
 });
