@@ -141,12 +141,6 @@ export function sendProblem(
     .send(problemOf(error, request.id));
 }
 
-function codeOf(thrown: unknown): unknown {
-  return typeof thrown === 'object' && thrown !== null && 'code' in thrown
-    ? thrown.code
-    : undefined;
-}
-
 /** Logs a failure with its causes: by this alone where there is no answer. */
 export function logFailure(log: FastifyBaseLogger, error: AppError): void {
   // SECURITY: names, codes and places only: the text of a database or parser error can quote
