@@ -39,6 +39,7 @@ export {
   type CredentialType,
   findType,
   type Injection,
+  oauthTypeNames,
   type OAuthSettings,
   type Upstream,
 } from './types/registry.ts';

@@ -117,40 +117,97 @@ export function decideKey(
 }
 
 /** Each reference granted or refused, in their order. */
-export function decideAll(
+export const decideAll = (
   found: readonly (FoundRow | undefined)[],
   question: Question,
   keyring: Keyring,
-): (Granted | Refusal)[] {
+): (Granted | Refusal)[] => found.map(decider(question, keyring));
+
+/**
+ * Decides one reference of a request after the other, in their order; what was verified for one
+ * counts for the next.
+ */
+export function decider(
+  question: Question,
+  keyring: Keyring,
+): (row: FoundRow | undefined, position: number) => Granted | Refusal {
   const seen = new Set<CredentialId>();
-  const standings = new Map<string, Standing>();
-  // One statement read all rows, so that those of one team carry the same rights: their seals are
-  // verified once.
-  const standing: StandingOf = (rights, who) => {
-    const held = standings.get(`${who.team} ${who.subject}`) ?? standingOf(rights, who, keyring);
-    standings.set(`${who.team} ${who.subject}`, held);
-    return held;
-  };
-  return found.map((row, position) => {
-    const refuse = (rule: Rule, reason: string = rule): Refusal => ({
-      pointer: `/credentials/${position}`,
-      rule,
-      reason,
-      team: row === undefined ? undefined : { id: row.team, slug: row.slug },
-      target: { type: 'credential', id: row?.id ?? 'unknown' },
-    });
+  const rightOf = rightsOver(keyring);
+  return (row, position) => {
+    const refuse = refuserOf(row, position);
     if (row === undefined) return refuse('notFound', 'noSuchThing');
-    return decide(row, position, question, { keyring, standing, seen, refuse });
+    return decide(row, position, question, { keyring, rightOf, seen, refuse });
+  };
+}
+
+/**
+ * What the engine may not know of: a refusal where that is so, else undefined. Needs nothing of a
+ * credential's content.
+ */
+export function decideRights(
+  found: readonly (FoundRow | undefined)[],
+  caller: Caller,
+  keyring: Keyring,
+): (Refusal | undefined)[] {
+  const rightOf = rightsOver(keyring);
+  return found.map((row, position) => {
+    const refuse = refuserOf(row, position);
+    if (row === undefined) return refuse('notFound', 'noSuchThing');
+    const engine = engineRight(row, caller, rightOf);
+    return engine.isHeld ? undefined : refuse('notFound', engine.reason);
   });
 }
+
+type Refuse = (rule: Rule, reason?: string) => Refusal;
+
+const refuserOf =
+  (row: FoundRow | undefined, position: number): Refuse =>
+  (rule, reason = rule) => ({
+    pointer: `/credentials/${position}`,
+    rule,
+    reason,
+    team: row === undefined ? undefined : { id: row.team, slug: row.slug },
+    target: { type: 'credential', id: row?.id ?? 'unknown' },
+  });
 
 type Right =
   | { readonly isHeld: true; readonly way: Way | undefined; readonly actsForItself: boolean }
   | { readonly isHeld: false; readonly reason: string };
-type StandingOf = (
-  rights: RightsRow,
-  who: { team: TeamId; slug: string; subject: SubjectId; sub: string },
-) => Standing;
+/** Somebody's right to one credential: by membership or by a grant. */
+type RightOf = (
+  row: FoundRow,
+  who: { readonly subject: SubjectId; readonly sub: string },
+  held: { readonly rights: RightsRow; readonly grants: readonly GrantRow[] | null },
+  action: TeamAction,
+) => Right;
+
+function rightsOver(keyring: Keyring): RightOf {
+  const standings = new Map<string, Standing>();
+  // One statement read all rows, so that those of one team carry the same rights: their seals are
+  // verified once.
+  const standing = (
+    rights: RightsRow,
+    who: { team: TeamId; slug: string; subject: SubjectId; sub: string },
+  ): Standing => {
+    const held = standings.get(`${who.team} ${who.subject}`) ?? standingOf(rights, who, keyring);
+    standings.set(`${who.team} ${who.subject}`, held);
+    return held;
+  };
+  return (row, who, { rights, grants }, action) => {
+    const owned = { team: row.team, slug: row.slug, credential: row.id };
+    const member = standing(rights, { ...owned, subject: who.subject, sub: who.sub });
+    if (member.role !== undefined && isAllowed(member.role, action))
+      return { isHeld: true, way: undefined, actsForItself: member.actsForItself };
+    // What was deleted is nobody's but its team's.
+    const ways = row.state === 'deleted' ? noWays : waysOf(grants, owned, who, keyring);
+    const way = wayFor(ways, action);
+    if (way !== undefined) return { isHeld: true, way, actsForItself: way.actsForItself };
+    return { isHeld: false, reason: ways.isBroken ? 'sealBroken' : (member.refusal ?? 'role') };
+  };
+}
+
+const engineRight = (row: FoundRow, caller: Caller, rightOf: RightOf): Right =>
+  rightOf(row, caller, row, 'credential.lease');
 
 function decide(
   row: FoundRow,
@@ -158,37 +215,12 @@ function decide(
   { caller, onBehalfOf, delivery, knownVersions, now }: Question,
   {
     keyring,
-    standing,
+    rightOf,
     seen,
     refuse,
-  }: {
-    keyring: Keyring;
-    standing: StandingOf;
-    seen: Set<CredentialId>;
-    refuse: (rule: Rule, reason?: string) => Refusal;
-  },
+  }: { keyring: Keyring; rightOf: RightOf; seen: Set<CredentialId>; refuse: Refuse },
 ): Granted | Refusal {
-  const owned = { team: row.team, slug: row.slug, credential: row.id };
-  /** By membership or by a grant; what was deleted is nobody's but its team's. */
-  const rightOf = (
-    who: { subject: SubjectId; sub: string },
-    member: Standing,
-    grants: readonly GrantRow[] | null,
-    action: TeamAction,
-  ): Right => {
-    if (member.role !== undefined && isAllowed(member.role, action))
-      return { isHeld: true, way: undefined, actsForItself: member.actsForItself };
-    const ways = row.state === 'deleted' ? noWays : waysOf(grants, owned, who, keyring);
-    const way = wayFor(ways, action);
-    if (way !== undefined) return { isHeld: true, way, actsForItself: way.actsForItself };
-    return { isHeld: false, reason: ways.isBroken ? 'sealBroken' : (member.refusal ?? 'role') };
-  };
-  const engine = rightOf(
-    caller,
-    standing(row.rights, { ...owned, subject: caller.subject, sub: caller.sub }),
-    row.grants,
-    'credential.lease',
-  );
+  const engine = engineRight(row, caller, rightOf);
   if (!engine.isHeld) return refuse('notFound', engine.reason);
   const { content } = row;
   if (
@@ -205,11 +237,10 @@ function decide(
   } else {
     const { behalfSubject: subject } = row;
     if (subject === null) return refuse('onBehalfOfRefused', 'onBehalfOfUnknown');
-    const person = { subject, sub: onBehalfOf };
     const behalf = rightOf(
-      person,
-      standing(row.behalfRights, { ...owned, ...person }),
-      row.behalfGrants,
+      row,
+      { subject, sub: onBehalfOf },
+      { rights: row.behalfRights, grants: row.behalfGrants },
       'credential.use',
     );
     // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like

@@ -26,6 +26,8 @@ export interface Leased {
 export interface Expected {
   readonly recipient: Pick<Recipient, 'id' | 'revision' | 'kid'>;
   readonly leased: readonly Leased[];
+  /** What all of it takes while it is open, as stored. */
+  readonly bytes: number;
 }
 
 /** What is remembered of a credential that was granted. */

@@ -2,7 +2,12 @@
 // and one that records it if all of that still stands.
 import { type RawBuilder, sql } from 'kysely';
 import { recordedSql, type RecordedValues } from '../audit/event.ts';
-import { exposedSql, type Policy, type PublicFields } from '../credentials/service.ts';
+import {
+  exposedSql,
+  oauthTypeNames,
+  type Policy,
+  type PublicFields,
+} from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
@@ -19,6 +24,7 @@ import type {
 } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Expected } from './expectations.ts';
+import { storedBytesMax } from './sizes.ts';
 
 /** One credential that is asked for: by id, or by team and name. */
 export type Reference =
@@ -76,9 +82,12 @@ export interface FoundRow {
       }
     | undefined;
   readonly version: VersionRow | undefined;
+  /** How much there is to read of it, in bytes as stored: asked before anything is read. */
+  readonly size: { readonly token: number; readonly content: number };
 }
 export interface VersionRow {
-  readonly token: string;
+  /** Undefined where it was not asked for: the caller has this version already. */
+  readonly token: string | undefined;
   readonly publicFields: JsonObject;
   readonly policy: JsonObject;
   readonly isMarked: boolean;
@@ -89,6 +98,7 @@ export interface VersionRow {
 
 type Row = UseRow & {
   readonly position: number;
+  readonly is_withheld: boolean;
   readonly caller_id: EngineId | null;
   readonly caller_state: 'enabled' | 'disabled' | null;
   readonly caller_revision: number | null;
@@ -120,6 +130,9 @@ export type UseRow = RightsRow & {
   readonly revision: number;
   readonly seal: Buffer;
   readonly token: string | null;
+  /** Null where there is no current version. */
+  readonly token_bytes: number | null;
+  readonly content_bytes: number | null;
   readonly public_fields: JsonObject | null;
   readonly policy: JsonObject | null;
   readonly secret_field_names: string[] | null;
@@ -135,16 +148,21 @@ export type UseRow = RightsRow & {
 
 /**
  * All of a credential that the decision on its use reads, to be selected where `useJoins` is
- * joined.
+ * joined; `content` is what is read of its version.
  */
-export const useColumns = sql`${rightsColumns}, team.id as team, team.slug,
+const columnsWith = (
+  content: RawBuilder<unknown>,
+): RawBuilder<unknown> => sql`${rightsColumns}, team.id as team, team.slug,
     behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
     behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal, shared.grants, shared.behalf_grants,
     credential.id, credential.name, credential.type, credential.state, credential.state_before, credential.current_version, credential.expires_at, credential.revision, credential.seal,
-    version.token, version.public_fields, version.policy, version.secret_field_names, version.undecryptable_at,
+    ${content}, version.undecryptable_at,
     team.refuse_exposed_leases and ${exposedSql(sql`version.key_history`)} as is_refused_as_exposed,
     data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
     data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped`;
+export const useColumns = columnsWith(
+  sql`version.token, version.public_fields, version.policy, version.secret_field_names, 0 as token_bytes, 0 as content_bytes`,
+);
 
 /**
  * To be joined where `credential` is in the from-list: who asks, and for whom (a condition on
@@ -167,6 +185,10 @@ export interface LeaseQuery {
   readonly references: readonly Reference[];
   readonly onBehalfOf: string | undefined;
   readonly keyId: string | undefined;
+  /** Versions that the caller has already, by position: their tokens are not read. */
+  readonly knownVersions?: readonly (number | undefined)[];
+  /** Of which references the content is wanted, by position; of all where it is left out. */
+  readonly isWanted?: readonly boolean[];
 }
 
 interface LeasableParameters {
@@ -176,7 +198,29 @@ interface LeasableParameters {
   readonly names: readonly (string | null)[];
   readonly onBehalfOf: string | null;
   readonly keyId: string | null;
+  readonly knownVersions: readonly (number | null)[];
+  readonly isWanted: readonly boolean[];
+  readonly bytesMax: number;
 }
+
+// What an access token is got with is opened whatever version of it the caller has.
+const oauthTypes = sql.join(oauthTypeNames.map((name) => sql.lit(name)));
+// octet_length of text looks at the pointer to a value that lies outside of the row, and reads none
+// of it; JSON has no such length, so the server writes it out, and keeps it to itself.
+const sizes = sql`
+  cross join lateral (select
+    case when wanted.is_wanted and (wanted.known is distinct from credential.current_version or credential.type in (${oauthTypes})) then octet_length(version.token) else 0 end as token_bytes,
+    case when wanted.is_wanted then octet_length(version.public_fields::text) + octet_length(version.policy::text) else 0 end as content_bytes) size`;
+// SECURITY: the sizes of all that is asked for are known before the first byte of any of it is read
+// out: whoever asks for more than may be read gets none of it into this process.
+const fitsSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> =>
+  sql`coalesce(sum(size.token_bytes + size.content_bytes) over (), 0) <= ${bytesMax}`;
+const contentSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> => {
+  const isRead = sql`wanted.is_wanted and ${fitsSql(bytesMax)}`;
+  return sql`case when size.token_bytes > 0 and ${isRead} then version.token end as token,
+    case when ${isRead} then version.public_fields end as public_fields, case when ${isRead} then version.policy end as policy,
+    case when ${isRead} then version.secret_field_names end as secret_field_names, size.token_bytes, size.content_bytes, not ${fitsSql(bytesMax)} as is_withheld`;
+};
 
 // The arrays stand in subselects so that their length is not seen by the planner: it would plan
 // these joins anew for every lease, which takes far longer than running them. Who asks, and with
@@ -184,11 +228,12 @@ interface LeasableParameters {
 const leasableSql = (
   parameter: (name: keyof LeasableParameters) => RawBuilder<unknown>,
 ): RawBuilder<Row> => sql`
-  select wanted.position::int as position, ${useColumns},
+  select wanted.position::int as position, ${columnsWith(contentSql(parameter('bytesMax')))},
     caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
     recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal
   from unnest((select ${parameter('ids')}::uuid[]), (select ${parameter('teams')}::text[]),
-    (select ${parameter('names')}::text[])) with ordinality as wanted (id, slug, name, position)
+    (select ${parameter('names')}::text[]), (select ${parameter('knownVersions')}::int[]),
+    (select ${parameter('isWanted')}::boolean[])) with ordinality as wanted (id, slug, name, known, is_wanted, position)
   left join engine caller on caller.subject_id = ${parameter('subject')} and wanted.position = 1
   left join lateral (
     select kid, jwk, revision, seal from engine_key
@@ -202,6 +247,7 @@ const leasableSql = (
     where named.slug = wanted.slug and credential.name collate "C" = wanted.name and credential.state <> 'deleted'
   ) credential on true
   ${useJoins(parameter('subject'), sql`behalf.sub = ${parameter('onBehalfOf')}`)}
+  ${sizes}
   order by wanted.position`;
 const leasable = statement<LeasableParameters, Row>(leasableSql);
 
@@ -242,7 +288,7 @@ const leasableAndRecorded = (
       on expected.position = found.position and expected.id = found.id and expected.team = found.team and expected.revision = found.revision
       and expected.version = found.current_version and expected.data_key = found.data_key_id and found.member_revision is not distinct from expected.member_revision
       and found.behalf_subject is not distinct from expected.behalf_subject and found.behalf_revision is not distinct from expected.behalf_revision
-      and found.state = 'enabled' and found.data_key_state in ('active', 'decryptOnly') and found.undecryptable_at is null and found.is_refused_as_exposed is not true
+      and not found.is_withheld and found.state = 'enabled' and found.data_key_state in ('active', 'decryptOnly') and found.undecryptable_at is null and found.is_refused_as_exposed is not true
       and (found.expires_at is null or found.expires_at > ${parameter('now')}))
     as stands),
   ${recordedSql(parameter, { isOne, onlyIf: sql`(select stands from basis)` })}
@@ -254,27 +300,36 @@ const leasableAndRecordedSeveral = leasableAndRecorded(false);
 export interface Leasable {
   readonly recipient: RecipientRow;
   readonly found: readonly (FoundRow | undefined)[];
+  /** All of it together is larger than was to be read: of nothing is there any content. */
+  readonly isWithheld: boolean;
 }
 
 /**
  * What each reference found, in their order, and who asks: one statement, so that a token and the
- * state of its key are of one moment.
+ * state of its key are of one moment. Content is read only if all that is wanted fits together.
  */
-export async function findLeasable(db: Db, query: LeaseQuery): Promise<Leasable> {
-  return leasableOf(query, await leasable(db, parametersOf(query)));
+export async function findLeasable(
+  db: Db,
+  query: LeaseQuery,
+  bytesMax = storedBytesMax,
+): Promise<Leasable> {
+  return leasableOf(query, await leasable(db, parametersOf(query, bytesMax)));
 }
 
-/** The same, having recorded the events if what was found is what was expected. */
+/**
+ * The same, having recorded the events if what was found is what was expected, and not withheld.
+ */
 export async function findAndRecord(
   db: Db,
   query: LeaseQuery,
   { recipient, leased }: Expected,
+  bytesMax: number,
   now: Date,
   recorded: RecordedValues,
 ): Promise<Leasable & { readonly isRecorded: boolean }> {
   const run = leased.length === 1 ? leasableAndRecordedOne : leasableAndRecordedSeveral;
   const rows = await run(db, {
-    ...parametersOf(query),
+    ...parametersOf(query, bytesMax),
     ...recorded,
     now,
     count: leased.length,
@@ -293,24 +348,25 @@ export async function findAndRecord(
   return { ...leasableOf(query, rows), isRecorded: rows[0]?.is_recorded === true };
 }
 
-const parametersOf = ({
-  references,
-  subject,
-  onBehalfOf,
-  keyId,
-}: LeaseQuery): LeasableParameters => ({
+const parametersOf = (
+  { references, subject, onBehalfOf, keyId, knownVersions, isWanted }: LeaseQuery,
+  bytesMax: number,
+): LeasableParameters => ({
   subject,
   ids: references.map((each) => ('id' in each ? each.id : null)),
   teams: references.map((each) => ('id' in each ? null : each.team)),
   names: references.map((each) => ('id' in each ? null : each.name)),
   onBehalfOf: onBehalfOf ?? null,
   keyId: keyId ?? null,
+  knownVersions: references.map((_, position) => knownVersions?.[position] ?? null),
+  isWanted: references.map((_, position) => isWanted?.[position] ?? true),
+  bytesMax,
 });
 
 function leasableOf({ references }: LeaseQuery, rows: readonly Row[]): Leasable {
   const found = Array<FoundRow | undefined>(references.length).fill(undefined);
   for (const row of rows) found[row.position - 1] ??= foundOf(row);
-  return { recipient: recipientOf(rows[0]), found };
+  return { recipient: recipientOf(rows[0]), found, isWithheld: rows[0]?.is_withheld === true };
 }
 
 function recipientOf(row: Row | undefined): RecipientRow {
@@ -370,6 +426,7 @@ export function foundOf(row: UseRow): FoundRow | undefined {
     seal: row.seal,
     content: contentOf(row),
     version: versionOf(row, team),
+    size: { token: row.token_bytes ?? 0, content: row.content_bytes ?? 0 },
   };
 }
 
@@ -388,7 +445,7 @@ function contentOf({
 
 function versionOf(row: UseRow, team: TeamId): VersionRow | undefined {
   const { token, public_fields: publicFields, policy, data_key_id: id } = row;
-  if (token === null || publicFields === null || policy === null || id === null) return undefined;
+  if (publicFields === null || policy === null || id === null) return undefined;
   // SECURITY: the key is given out only in a state in which it opens: a retired one has no tokens,
   // whatever a row claims.
   if (row.data_key_state !== 'active' && row.data_key_state !== 'decryptOnly') return undefined;
@@ -401,7 +458,7 @@ function versionOf(row: UseRow, team: TeamId): VersionRow | undefined {
     wrapped: row.data_key_wrapped,
   };
   return {
-    token,
+    token: token ?? undefined,
     publicFields,
     policy,
     isMarked: row.undecryptable_at !== null,

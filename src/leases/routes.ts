@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import { type Authenticator, onBehalfOf } from '../http/authentication.ts';
+import { HangUp } from '../http/hang-up.ts';
 import {
   leaseCredentialsMax,
   leaseSecondsDefault,
@@ -164,15 +165,21 @@ export function registerLeases(
       description: 'The lease. Secrets are only inside `sealed`.',
     },
     problems: ['leaseRefused', 'subjectTokenInvalid', 'stateConflict', 'keyUnavailable'],
-    handler: async ({ body, caller, request }) => {
-      const made = await service.createLease(caller, {
-        references: body.credentials as LeaseInput['references'],
-        purpose: body.purpose,
-        runId: body.runId,
-        keyId: body.keyId,
-        ttlSeconds: body.ttlSeconds ?? leaseSecondsDefault,
-        onBehalfOf: await onBehalfOf(request, authenticator, body),
-      });
+    handler: async ({ body, caller, request, reply }) => {
+      const hangUp = new HangUp(reply.raw);
+      const made = await service.createLease(
+        caller,
+        {
+          references: body.credentials as LeaseInput['references'],
+          purpose: body.purpose,
+          runId: body.runId,
+          keyId: body.keyId,
+          ttlSeconds: body.ttlSeconds ?? leaseSecondsDefault,
+          onBehalfOf: await onBehalfOf(request, authenticator, body),
+        },
+        hangUp,
+      );
+      hangUp.afterwards(made.leave);
       return {
         id: made.id,
         expiresAt: made.expiresAt,

@@ -8,10 +8,11 @@ import {
   type SecretFields,
 } from '../crypto/index.ts';
 import type { PublicJwk } from '../engines/service.ts';
-import { AppError } from '../shared/errors.ts';
+import { AppError, type InputFault } from '../shared/errors.ts';
 import type { LeaseId } from '../shared/ids.ts';
 import { Recent } from '../shared/recent.ts';
 import type { Granted } from './decide.ts';
+import { leaseBytesMax } from './sizes.ts';
 
 /** What a lease says; `secrets` stand beside the credentials that have them, by position. */
 export interface LeaseContent {
@@ -23,8 +24,6 @@ export interface LeaseContent {
   readonly credentials: readonly (Granted & { readonly secrets: SecretFields | undefined })[];
 }
 
-/** The longest payload; an engine that needs more asks in parts. */
-export const leaseBytesMax = 8 * 1024 * 1024;
 /** Base64 twice, and the headers. */
 export const sealedLengthMax = 16 * 1024 * 1024;
 
@@ -88,9 +87,22 @@ export function payloadOf({
   const payload = Buffer.from(JSON.stringify(claims));
   if (payload.length <= leaseBytesMax) return payload;
   payload.fill(0);
-  throw new AppError(
-    'leaseRefused',
-    'The lease would be too large; ask for fewer credentials at once.',
-    { errors: [{ pointer: '/credentials', rule: 'size' }] },
-  );
+  throw tooLarge();
 }
+
+/** What opened secrets will take of a payload at the least. */
+export function lengthOf(secrets: SecretFields): number {
+  let length = 0;
+  // SECURITY: exposed to be measured: a lease that grows too large is opened no further.
+  for (const value of Object.values(secrets.expose())) length += value.length;
+  return length;
+}
+
+/** What is wrong with a lease that is too large. */
+export const sizeFault: InputFault = { pointer: '/credentials', rule: 'size' };
+
+/** A lease that nobody gets: of so much together, or with these faults beside. */
+export const tooLarge = (errors: readonly InputFault[] = [sizeFault]): AppError =>
+  new AppError('leaseRefused', 'The lease would be too large; ask for fewer credentials at once.', {
+    errors,
+  });

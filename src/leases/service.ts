@@ -3,29 +3,35 @@
 // not open after all, stands in the trail as failed.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
-import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
+import { credentialTarget } from '../audit/event.ts';
+import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
 import type { OnBehalfOf } from '../http/authentication.ts';
+import type { HangUp } from '../http/hang-up.ts';
 import { typeNamed } from '../credentials/service.ts';
 import type { AccessTokens } from '../oauth/service.ts';
+import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
-import { type GrantId, type LeaseId, newId } from '../shared/ids.ts';
+import { type LeaseId, newId, type SubjectId } from '../shared/ids.ts';
+import { inLanes } from '../shared/lanes.ts';
+import { inTurns } from '../shared/pace.ts';
 import {
-  decideAll,
   decideEngine,
   decideKey,
-  type Granted,
+  decider,
+  decideRights,
   type Recipient,
   type Refusal,
 } from './decide.ts';
 import { type Expected, Expectations, leasedOf } from './expectations.ts';
-import { markUndecryptable, openGranted } from './opening.ts';
+import { markUndecryptable, openAll, type Opened, type Unopened } from './opening.ts';
 import { deliverable } from './access-tokens.ts';
+import { action, basisOf, eventsOf, type Order } from './recording.ts';
 import * as repository from './repository.ts';
-import type { Basis, FoundRow, RecipientRow, Reference } from './repository.ts';
-import { LeaseSealer, payloadOf } from './sealed.ts';
+import type { FoundRow, RecipientRow, Reference } from './repository.ts';
+import { LeaseSealer, payloadOf, sizeFault, tooLarge } from './sealed.ts';
+import * as sizes from './sizes.ts';
 import type { UsageCounter } from './usage.ts';
 
 // What the broker's tickets rest on too.
@@ -39,6 +45,7 @@ export {
 } from './decide.ts';
 export { asOAuth } from './access-tokens.ts';
 export { markUndecryptable, openGranted } from './opening.ts';
+export { basisOf } from './recording.ts';
 export type { UsageCounter } from './usage.ts';
 export {
   type Basis,
@@ -62,6 +69,8 @@ export interface LeasesParts {
   readonly now: () => number;
   /** What leases are issued as: the vault's public URL. */
   readonly issuer: () => string;
+  /** How many bytes, as stored, one engine may have open at once, and all together. */
+  readonly openBytesMax?: { readonly engine: number; readonly all: number };
 }
 
 export interface LeaseInput {
@@ -78,42 +87,61 @@ export interface Lease {
   readonly expiresAt: Date;
   readonly sealed: string;
   readonly credentials: readonly { readonly row: FoundRow; readonly isKnown: boolean }[];
+  /** To be called when the answer has left: until then its room is taken. */
+  readonly leave: () => void;
 }
 
 /** One request for a lease. */
-interface Order {
-  readonly id: LeaseId;
-  readonly caller: Caller;
+interface LeaseRequest extends Order {
   readonly input: LeaseInput;
+  readonly hangUp: HangUp | undefined;
   readonly now: number;
+  readonly query: repository.LeaseQuery;
 }
-type Opened = Granted & { readonly secrets: SecretFields | undefined };
-type Unopened = Refusal & { readonly failed: Granted };
+
+/** What a statement found for a lease, and whether it recorded the lease. */
+type Found = repository.Leasable & { readonly isRecorded: boolean };
 
 const attemptsMax = 5;
 const faultsMax = 100;
-const action = 'credential.lease';
+/** Of how many credentials of one lease access tokens are asked for at the same time. */
+const accessTokensAtOnce = 10;
 
 /** What is asked of leases. */
 export class LeasesService {
   readonly #parts: LeasesParts;
   readonly #sealer: LeaseSealer;
   readonly #expectations = new Expectations();
+  /** What is open, or on its way to an engine. */
+  readonly #open: Budget<SubjectId>;
   constructor(parts: LeasesParts) {
     this.#parts = parts;
     this.#sealer = new LeaseSealer(parts.keyring);
+    this.#open = new Budget({
+      what: 'leased',
+      keyMax: parts.openBytesMax?.engine ?? sizes.openBytesMaxEngine,
+      max: parts.openBytesMax?.all ?? sizes.openBytesMax,
+    });
+  }
+
+  /** Bytes that are leased at this moment, and how often there was no room. */
+  get counts(): BudgetCounts {
+    return this.#open.counts;
   }
 
   /**
    * Leases every credential that is named, or none. One statement reads all that the decision rests
    * on and, where the same was leased before and nothing has changed since, records it. Otherwise a
    * second one records it if all of that still stands; when something has changed between them, it
-   * starts again. Throws forbidden for a caller who is no enabled engine, leaseRefused with a fault
-   * for each reference that is refused, keyUnavailable, stateConflict.
+   * starts again. Of a lease that is not small the first one reads sizes only. The lease has room
+   * in memory until `leave` is called. Throws forbidden for a caller who is no enabled engine,
+   * leaseRefused with a fault for each reference that is refused, rateLimited where there is no
+   * room, requestTimeout when the caller has gone, keyUnavailable, stateConflict.
    */
-  async createLease(caller: Caller, input: LeaseInput): Promise<Lease> {
+  async createLease(caller: Caller, input: LeaseInput, hangUp?: HangUp): Promise<Lease> {
     for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-      const lease = await this.#attempt(caller, input);
+      hangUp?.demand();
+      const lease = await this.#attempt(caller, input, hangUp);
       if (lease !== undefined) return lease;
     }
     throw new AppError('stateConflict', 'What was asked for keeps changing; try again.', {
@@ -121,35 +149,53 @@ export class LeasesService {
     });
   }
 
-  async #attempt(caller: Caller, input: LeaseInput): Promise<Lease | undefined> {
-    const { db, audit } = this.#parts;
-    const order = { id: newId<LeaseId>(), caller, input, now: this.#parts.now() };
-    const query = {
-      subject: caller.subject,
-      references: input.references.map(asReference),
-      onBehalfOf: input.onBehalfOf?.sub,
-      keyId: input.keyId,
+  async #attempt(
+    caller: Caller,
+    input: LeaseInput,
+    hangUp: HangUp | undefined,
+  ): Promise<Lease | undefined> {
+    const request: LeaseRequest = {
+      id: newId<LeaseId>(),
+      caller,
+      input,
+      hangUp,
+      now: this.#parts.now(),
+      query: {
+        subject: caller.subject,
+        references: input.references.map(asReference),
+        onBehalfOf: input.onBehalfOf?.sub,
+        keyId: input.keyId,
+        knownVersions: input.references.map(({ knownVersion }) => knownVersion),
+      },
     };
-    const expected = this.#expectations.find(query);
-    if (expected === undefined)
-      return this.#deliver(order, query, {
-        ...(await repository.findLeasable(db, query)),
-        isRecorded: false,
-      });
-    const events = eventsOf(order, expected);
-    const found = await repository.findAndRecord(
-      db,
-      query,
-      expected,
-      new Date(order.now),
-      audit.values(events),
-    );
+    const expected = this.#expectations.find(request.query);
+    if (expected !== undefined) return this.#again(request, expected);
+    const found = await repository.findLeasable(this.#parts.db, request.query, sizes.smallBytesMax);
+    return this.#take(request, { ...found, isRecorded: false });
+  }
+
+  /** The same was leased before: the statement that reads records it too, if all of that stands. */
+  async #again(request: LeaseRequest, expected: Expected): Promise<Lease | undefined> {
+    const { db, audit } = this.#parts;
+    const { caller, query } = request;
+    const events = eventsOf(request, expected);
+    const place = this.#open.enter(caller.subject, expected.bytes);
+    let found: Found | undefined;
     try {
-      return await this.#deliver(order, query, found);
+      found = await repository.findAndRecord(
+        db,
+        query,
+        expected,
+        sizes.smallBytesMax,
+        new Date(request.now),
+        audit.values(events),
+      );
+      if (found.isRecorded) return await this.#deliver(request, found, place);
     } catch (error) {
+      place.leave();
       this.#expectations.forget(query);
       // The trail says that it was leased; it must say too that nothing left.
-      if (found.isRecorded)
+      if (found?.isRecorded === true)
         await audit.record(
           db,
           ...events.map((event) => ({
@@ -161,38 +207,67 @@ export class LeasesService {
         );
       throw error;
     }
+    place.leave();
+    this.#expectations.forget(query);
+    return this.#take(request, found);
+  }
+
+  async #take(request: LeaseRequest, found: Found): Promise<Lease | undefined> {
+    if (found.isWithheld) return this.#large(request, found);
+    const place = this.#open.enter(request.caller.subject, 0);
+    return leaving(place, () => this.#deliver(request, found, place));
+  }
+
+  /**
+   * A lease of which only sizes were read. Who may not know of a credential learns nothing of its
+   * size: what is asked is the size of what this engine may have.
+   */
+  async #large(request: LeaseRequest, { recipient, found }: Found): Promise<Lease | undefined> {
+    const { db, keyring } = this.#parts;
+    const { caller, query } = request;
+    const engine = await this.#recipientOf(caller, recipient);
+    const hidden = decideRights(found, caller, keyring);
+    const refusals = [
+      ...('rule' in engine ? [engine] : []),
+      ...hidden.filter((refusal) => refusal !== undefined),
+    ];
+    const isWanted = hidden.map((refusal) => refusal === undefined);
+    const wanted = found.filter(
+      (row, position) => row !== undefined && isWanted[position] === true,
+    );
+    const bytes = sum(wanted.map((row) => sizes.storedBytesOf(row!)));
+    const payload = sum(wanted.map((row) => sizes.payloadBytesMin(row!)));
+    // SECURITY: nothing of it is read, and nothing opened.
+    if (bytes > sizes.storedBytesMax || payload > sizes.leaseBytesMax)
+      throw await this.#refuse(caller, refusals, true);
+    // What is refused anyway is looked at further only where that costs little.
+    if (refusals.length > 0 && bytes > sizes.smallBytesMax)
+      throw await this.#refuse(caller, refusals);
+    const place = this.#open.enter(caller.subject, bytes);
+    return leaving(place, async () => {
+      const read = await repository.findLeasable(db, { ...query, isWanted }, bytes);
+      // Something has grown, or may be known by now.
+      const isOther =
+        read.isWithheld ||
+        decideRights(read.found, caller, keyring).some(
+          (refusal, position) => refusal === undefined && isWanted[position] !== true,
+        );
+      return isOther ? undefined : this.#deliver(request, { ...read, isRecorded: false }, place);
+    });
   }
 
   /**
    * Decides, opens, seals, and records what is not recorded yet; undefined when that found
    * something changed.
    */
-  async #deliver(
-    { id, caller, input, now }: Order,
-    query: repository.LeaseQuery,
-    found: repository.Leasable & { readonly isRecorded: boolean },
-  ): Promise<Lease | undefined> {
-    const { db, keyring, audit, usage, issuer } = this.#parts;
+  async #deliver(request: LeaseRequest, found: Found, place: Place): Promise<Lease | undefined> {
+    const { db, audit, usage, issuer } = this.#parts;
+    const { id, caller, input, now, query, hangUp } = request;
     const recipient = await this.#recipientOf(caller, found.recipient);
-    const question = {
-      caller,
-      onBehalfOf: input.onBehalfOf?.sub,
-      delivery: 'lease' as const,
-      knownVersions: input.references.map(({ knownVersion }) => knownVersion),
-      now: new Date(now),
-    };
-    const decisions = decideAll(found.found, question, keyring).map((decision, position) =>
-      'rule' in decision ? decision : this.#open(decision, position),
-    );
-    const readable = decisions.filter((decision) => 'secrets' in decision);
-    if ('rule' in recipient || readable.length < decisions.length) {
-      throw await this.#refuse(caller, [
-        ...('rule' in recipient ? [recipient] : []),
-        ...decisions.filter((decision) => 'rule' in decision),
-      ]);
-    }
-    const isHeld = readable.some(({ row }) => typeNamed(row.type).oauth !== undefined);
-    const opened = isHeld ? await this.#withAccessTokens(caller, readable) : readable;
+    const opened = await this.#openFor(request, recipient, found, place);
+    if ('rule' in recipient) throw new TypeError('a refused key is a refused lease');
+    const isHeld = opened.some(({ row }) => typeNamed(row.type).oauth !== undefined);
+    const credentials = isHeld ? await this.#withAccessTokens(caller, opened, hangUp) : opened;
     const issuedAt = Math.floor(now / 1000);
     const expiresAt = issuedAt + input.ttlSeconds;
     const payload = payloadOf({
@@ -201,26 +276,28 @@ export class LeasesService {
       audience: caller.sub,
       issuedAt,
       expiresAt,
-      credentials: opened,
+      credentials,
     });
     const done = (sealed: string): Lease => {
-      for (const { row } of opened) usage.count(row.id);
+      for (const { row } of credentials) usage.count(row.id);
       return {
         id,
         expiresAt: new Date(expiresAt * 1000),
         sealed,
-        credentials: opened.map(({ row, isKnown }) => ({ row, isKnown })),
+        credentials: credentials.map(({ row, isKnown }) => ({ row, isKnown })),
+        leave: place.leave,
       };
     };
     // SECURITY: it is recorded only if what was decided on and opened here is, row by row, what its
     // events say.
     if (found.isRecorded) return done(this.#sealer.seal(payload, recipient));
-    const made = { recipient, leased: opened.map(leasedOf) };
+    const bytes = sum(credentials.map(({ row }) => sizes.storedBytesOf(row)));
+    const made = { recipient, leased: credentials.map(leasedOf), bytes };
     // Side by side; nothing is answered before both are done. A record without an answer says more
     // than happened, never less.
     const [isRecorded, sealed] = await Promise.all([
-      repository.recordIfUnchanged(db, basisOf(caller, recipient, opened), (onlyIf) =>
-        audit.parts(eventsOf({ id, caller, input, now }, made), onlyIf),
+      repository.recordIfUnchanged(db, basisOf(caller, recipient, credentials), (onlyIf) =>
+        audit.parts(eventsOf(request, made), onlyIf),
       ),
       this.#sealWhileRecording(payload, recipient),
     ]);
@@ -230,9 +307,48 @@ export class LeasesService {
     // A provider may be asked in between: of such a lease the record comes after it.
     // SECURITY: nor is one that took a grant: the statement that expects asks for memberships, not
     // for grants.
-    if (isHeld || made.leased.some(({ ways }) => ways.length > 0)) this.#expectations.forget(query);
-    else this.#expectations.remember(query, made);
+    const isExpectable =
+      !isHeld && bytes <= sizes.smallBytesMax && made.leased.every(({ ways }) => ways.length === 0);
+    if (isExpectable) this.#expectations.remember(query, made);
+    else this.#expectations.forget(query);
     return done(sealed);
+  }
+
+  /** Everything that was found, opened, once it has its room. Throws leaseRefused, rateLimited. */
+  async #openFor(
+    { caller, input, now, hangUp }: LeaseRequest,
+    recipient: Recipient | Refusal,
+    { found }: Found,
+    place: Place,
+  ): Promise<readonly Opened[]> {
+    const { keyring } = this.#parts;
+    const question = {
+      caller,
+      onBehalfOf: input.onBehalfOf?.sub,
+      delivery: 'lease' as const,
+      knownVersions: input.references.map(({ knownVersion }) => knownVersion),
+      now: new Date(now),
+    };
+    const decisions = await inTurns(found, decider(question, keyring), {
+      bytesOf: (row) => (row === undefined ? 0 : sizes.storedBytesOf(row)),
+      bytesPerTurn: sizes.bytesPerTurn,
+    });
+    const granted = decisions.filter((decision) => 'version' in decision);
+    const isRefused = 'rule' in recipient || granted.length < decisions.length;
+    const bytes = sum(granted.map(({ row }) => sizes.storedBytesOf(row)));
+    place.resize(bytes);
+    const opened =
+      isRefused && bytes > sizes.smallBytesMax
+        ? decisions.filter((decision) => 'rule' in decision)
+        : await openAll(keyring, decisions, hangUp);
+    const readable = opened.filter((each) => 'secrets' in each);
+    if (isRefused || readable.length < decisions.length) {
+      throw await this.#refuse(caller, [
+        ...('rule' in recipient ? [recipient] : []),
+        ...opened.filter((each) => 'rule' in each),
+      ]);
+    }
+    return readable;
   }
 
   /**
@@ -263,35 +379,20 @@ export class LeasesService {
   }
 
   /**
-   * Opens what has to be sent. A root key that is not configured ends the request; a token that
-   * does not open refuses the credential.
-   */
-  #open(granted: Granted, position: number): Opened | Unopened {
-    const { row, isKnown } = granted;
-    if (isKnown) return { ...granted, secrets: undefined };
-    try {
-      return { ...granted, secrets: openGranted(this.#parts.keyring, granted) };
-    } catch (error) {
-      if (!(error instanceof DecryptionFailed)) throw error;
-      return {
-        pointer: `/credentials/${position}`,
-        rule: 'undecryptable',
-        reason: 'undecryptable',
-        team: { id: row.team, slug: row.slug },
-        target: credentialTarget(row.id),
-        failed: granted,
-      };
-    }
-  }
-
-  /**
    * The same with access tokens in place of what they were got with. Nobody is asked for one before
    * all else is granted.
    */
-  async #withAccessTokens(caller: Caller, opened: readonly Opened[]): Promise<Opened[]> {
-    const answers = await Promise.all(
-      opened.map((each) => deliverable(this.#parts.accessTokens, caller, each)),
-    );
+  async #withAccessTokens(
+    caller: Caller,
+    opened: readonly Opened[],
+    hangUp: HangUp | undefined,
+  ): Promise<Opened[]> {
+    const { accessTokens } = this.#parts;
+    const asked = inLanes(opened, accessTokensAtOnce, (each) => {
+      hangUp?.demand();
+      return deliverable(accessTokens, caller, each);
+    });
+    const answers = await (hangUp?.race(asked) ?? asked);
     const refusals = answers.flatMap((answer, position): Refusal[] => {
       const { row } = opened[position]!;
       if (typeof answer !== 'string') return [];
@@ -310,7 +411,11 @@ export class LeasesService {
   }
 
   /** Records every refusal and makes the one error of all of them. */
-  async #refuse(caller: Caller, refusals: readonly (Refusal | Unopened)[]): Promise<AppError> {
+  async #refuse(
+    caller: Caller,
+    refusals: readonly (Refusal | Unopened)[],
+    isTooLarge = false,
+  ): Promise<AppError> {
     for (const refusal of refusals) {
       if ('failed' in refusal && !refusal.failed.version.isMarked)
         await markUndecryptable(this.#parts, caller, action, refusal.failed);
@@ -325,6 +430,7 @@ export class LeasesService {
         });
     }
     const errors = refusals.map(({ pointer, rule }) => ({ pointer, rule })).slice(0, faultsMax);
+    if (isTooLarge) return tooLarge([sizeFault, ...errors.slice(0, faultsMax - 1)]);
     return new AppError('leaseRefused', 'Not all of this can be leased, so nothing is.', {
       errors,
     });
@@ -334,79 +440,20 @@ export class LeasesService {
 const asReference = (each: LeaseInput['references'][number]): Reference =>
   'id' in each ? { id: each.id } : { team: each.team, name: each.name };
 
-/** Every row that was decided on, at its revision: what recording rests on. */
-export function basisOf(
-  caller: Caller,
-  { id, revision, kid }: Pick<Recipient, 'id' | 'revision' | 'kid'>,
-  opened: readonly Opened[],
-): Basis {
-  const members = new Map<string, Basis['members'][number]>();
-  for (const { row } of opened) {
-    const held = [
-      [caller.subject, row.rights.member_revision],
-      [row.behalfSubject, row.behalfRights.member_revision],
-    ] as const;
-    for (const [subject, memberRevision] of held) {
-      if (subject !== null && memberRevision !== null)
-        members.set(`${row.team} ${subject}`, {
-          team: row.team,
-          subject,
-          revision: memberRevision,
-        });
-    }
+/** Gives the room back unless there is a lease to hold it. */
+async function leaving(
+  place: Place,
+  lease: () => Promise<Lease | undefined>,
+): Promise<Lease | undefined> {
+  let isMade = false;
+  try {
+    const made = await lease();
+    isMade = made !== undefined;
+    return made;
+  } finally {
+    if (!isMade) place.leave();
   }
-  const grants = new Map<GrantId, Basis['grants'][number]>();
-  for (const { grant, revision, team, subject } of opened.flatMap(({ ways }) => ways)) {
-    grants.set(grant, { id: grant, revision });
-    if (team !== undefined)
-      members.set(`${team.id} ${subject}`, {
-        team: team.id,
-        subject,
-        revision: team.memberRevision,
-      });
-  }
-  return {
-    engine: { id, revision, kid },
-    members: [...members.values()],
-    grants: [...grants.values()],
-    credentials: opened.map(({ row, version, secrets }) => ({
-      id: row.id,
-      revision: row.revision,
-      version: row.currentVersion,
-      dataKey: version.key.id,
-      isMarked: version.isMarked && secrets !== undefined,
-    })),
-  };
 }
 
-/**
- * One event for each credential in the trail of its owner, and the same in those of the teams by
- * whose grants it was leased.
- */
-function eventsOf({ id, caller, input }: Order, { recipient, leased }: Expected): EventInput[] {
-  return leased.flatMap((each, position) =>
-    eventsThrough(
-      {
-        caller,
-        team: { id: each.team, slug: each.slug },
-        action,
-        target: credentialTarget(each.id),
-        key: each.dataKey,
-        credentialVersion: each.version,
-        details: {
-          lease: id,
-          engine: recipient.id,
-          kid: recipient.kid,
-          purpose: input.purpose,
-          ...(input.runId === undefined ? {} : { runId: input.runId }),
-          ...(each.behalfSubject === null
-            ? {}
-            : { onBehalfOf: each.behalfSubject, isProven: input.onBehalfOf?.isProven === true }),
-          isNotModified: input.references[position]?.knownVersion === each.version,
-          ttlSeconds: input.ttlSeconds,
-        },
-      },
-      each.ways,
-    ),
-  );
-}
+const sum = (amounts: readonly number[]): number =>
+  amounts.reduce((total, amount) => total + amount, 0);

@@ -139,7 +139,8 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
   'node:os': /^src\/(local|egress)\//,
   'node:child_process': /^src\/local\//,
-  'node:timers/promises': /^src\/(local|keys|leases|notifications|oauth|client|operate)\//,
+  'node:timers/promises':
+    /^src\/(shared\/pace\.ts$|(local|keys|leases|notifications|oauth|client|operate)\/)/,
 };
 
 /**
