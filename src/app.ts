@@ -15,7 +15,7 @@ import { BrokerService } from './broker/service.ts';
 import { registerConnections } from './connections/routes.ts';
 import { ConnectionsService } from './connections/service.ts';
 import { registerCredentials } from './credentials/routes.ts';
-import { registerCredentialBulk } from './credentials/bulk-routes.ts';
+import { bulkGate, registerCredentialBulk } from './credentials/bulk-routes.ts';
 import { CredentialHistory } from './credentials/history.ts';
 import { registerCredentialHistory } from './credentials/history-routes.ts';
 import { CredentialLists } from './credentials/listing.ts';
@@ -23,7 +23,7 @@ import { registerCredentialLists } from './credentials/list-routes.ts';
 import { CredentialsService } from './credentials/service.ts';
 import { CredentialUpsert } from './credentials/upsert.ts';
 import type { Keyring } from './crypto/index.ts';
-import type { Db } from './db/client.ts';
+import { type Db, waitingConnections } from './db/client.ts';
 import { Subjects } from './db/subjects.ts';
 import type { Egress } from './egress/index.ts';
 import { registerEngines } from './engines/routes.ts';
@@ -41,6 +41,7 @@ import { Cursors } from './http/paging.ts';
 import { addContinue } from './http/node-answers.ts';
 import { addSubjectLimit, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
+import { endSlowAnswers } from './http/slow-answers.ts';
 import { Traffic } from './http/traffic.ts';
 import { resealAll } from './integrity/reseal.ts';
 import { KeyLifeService } from './keys/life.ts';
@@ -69,6 +70,7 @@ import { registerGrants } from './sharing/routes.ts';
 import { SharingService } from './sharing/service.ts';
 import { registerTransfers } from './sharing/transfer-routes.ts';
 import { TransfersService } from './sharing/transfers.ts';
+import type { Waits } from './shared/waits.ts';
 import { registerTeams } from './teams/routes.ts';
 import { TeamsService } from './teams/service.ts';
 import { registerWhoami } from './teams/whoami.ts';
@@ -278,6 +280,9 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     brokerUrl: parts.brokerUrl,
   });
 
+  const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
+  const bulk = bulkGate();
+
   const authenticator = await registerAuthentication(app, parts.verification, now);
   const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
   registerAuthorization(app, {
@@ -297,6 +302,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   });
   addContinue(app);
   registerRequestLog(app);
+  endSlowAnswers(app);
   registerAccessRecords(app, audit);
 
   registerHealth(app, { checks: parts.readiness, isStopping: () => isStopping, now });
@@ -312,7 +318,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     lists: new CredentialLists({ db, keyring, audit, now }),
     cursors,
   });
-  registerCredentialBulk(app, { service: credentials });
+  registerCredentialBulk(app, { service: credentials, running: bulk });
   registerCredentialHistory(app, {
     service: credentials,
     history: new CredentialHistory({ db, keyring, audit, now }),
@@ -329,15 +335,24 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerKeys(app, { service: keys, life, cursors, now });
   registerRotations(app, { service: keys, idempotency, cursors });
   registerWebhooks(app, { service: webhooks, cursors });
-  registerRootKeys(app, { service: rootKeys });
-  registerAudit(app, { db, keyring, cursors });
-  registerExports(app, {
-    service: new ExportsService({ db, keyring, audit, now, listEvents, showEvent }),
-    onError,
+  const callLimits = new CallLimits(now, parts.brokerCallsMax);
+  const outcomes = new Outcomes({ db, audit, onError });
+  const proxy = new BrokerProxy({ egress: parts.egress, outcomes, now, onError });
+  const waits: Waits = () => ({
+    databaseConnections: waitingConnections(db),
+    tokenRefreshes: accessTokens.counts,
+    leasedBytes: leases.counts,
+    brokerCalls: callLimits.counts,
+    brokerBodyBytes: proxy.counts,
+    bulkChanges: bulk.counts,
+    transfers: transfers.counts,
+    exports: exports.counts,
   });
+  registerRootKeys(app, { service: rootKeys, waits });
+  registerAudit(app, { db, keyring, cursors });
+  registerExports(app, { service: exports, onError });
   await app.ready();
 
-  const outcomes = new Outcomes({ db, audit, onError });
   const broker = await createBrokerListener({
     logger,
     isStopping: () => isStopping,
@@ -353,11 +368,11 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       audit,
       now,
       usage,
-      limits: new CallLimits(now, parts.brokerCallsMax),
+      limits: callLimits,
       accessTokens,
       outcomes,
     }),
-    proxy: new BrokerProxy({ egress: parts.egress, outcomes, now, onError }),
+    proxy,
   });
 
   return {

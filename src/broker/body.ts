@@ -20,8 +20,10 @@ interface Counting {
 }
 
 /**
+/**
  * The body as a stream that fails with BrokerRefusal `bodyTooLarge` beyond the limit, or as its
- * guard says; `onBytes` is told of every piece. The request itself survives that.
+ * guard says; `onBytes` is told of every piece. The request itself survives that. Whoever has not
+ * read it to its end leaves it with `leaveBody`.
  */
 export function countedBody(
   request: IncomingMessage,
@@ -42,7 +44,7 @@ export function countedBody(
     },
   });
   // SECURITY: it may fail before anybody reads it (while the call is being signed), and an error
-  // without a listener ends the process. Who reads it meets the error again.
+  // without a listener ends the process. Whoever begins to read finds out by `errored`.
   counted.on('error', () => undefined);
   // Not a pipeline: that would end the connection on which the refusal is still to be answered.
   return request.pipe(counted);
@@ -59,6 +61,13 @@ function passOn(done: TransformCallback, read: () => Buffer): void {
   done(null, passed);
 }
 
+/** Ends a body that nobody goes on reading. */
+export function leaveBody(request: IncomingMessage, body: unknown): void {
+  if (!(body instanceof Transform)) return;
+  request.unpipe(body);
+  body.destroy();
+}
+
 /** The body in memory. Throws BrokerRefusal `bodyTooLarge`; rejects when the signal says so. */
 export async function wholeBody(
   request: IncomingMessage,
@@ -68,12 +77,14 @@ export async function wholeBody(
   const stop = (): void => {
     body.destroy(new Error('the call is over'));
   };
-  options.signal.addEventListener('abort', stop, { once: true });
+  if (options.signal.aborted) stop();
+  else options.signal.addEventListener('abort', stop, { once: true });
   try {
     const chunks: Buffer[] = [];
     for await (const chunk of body as AsyncIterable<Buffer>) chunks.push(chunk);
     return Buffer.concat(chunks);
   } finally {
     options.signal.removeEventListener('abort', stop);
+    leaveBody(request, body);
   }
 }

@@ -12,6 +12,7 @@ import {
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
+import type { HangUp } from '../http/hang-up.ts';
 import {
   asOAuth,
   decideAll,
@@ -62,6 +63,8 @@ export interface Call {
   readonly rawHeaders?: readonly string[];
   readonly requestId: string;
   readonly address: string | null;
+  /** Whether the caller is still there; who went away waits for nothing. */
+  readonly hangUp?: HangUp;
 }
 
 /**
@@ -99,6 +102,7 @@ type Prepared = Pick<
 /** What has to be undone of a call that fails before it goes out. */
 interface Standing {
   recorded: RecordedCall | undefined;
+  /** Gives back the place among the calls that run, once there is one. */
   leave: (() => void) | undefined;
 }
 
@@ -123,6 +127,7 @@ export class Calls {
    */
   async admit(call: Call): Promise<Admitted> {
     for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+      call.hangUp?.demand();
       const admitted = await this.#attempt(call);
       if (admitted !== undefined) return admitted;
     }
@@ -138,7 +143,9 @@ export class Calls {
       leave: early?.leave,
     };
     try {
-      return await this.#decideAndRecord(call, early, standing);
+      const admitted = await this.#decideAndRecord(call, early, standing);
+      if (admitted === undefined) standing.leave?.();
+      return admitted;
     } catch (error) {
       standing.leave?.();
       if (early !== undefined) this.#expectations.forget(call.id);
@@ -170,7 +177,13 @@ export class Calls {
     const { row: credential, version, ways } = granted;
     const team = { id: credential.team, slug: credential.slug };
     const policy = version.policy as unknown as Policy;
-    const prepared = await this.#prepare(call, row, granted, policy, caller);
+    const limits = early?.limits ?? limitsOf(policy);
+    const enter = (): (() => void) =>
+      (standing.leave ??= this.#parts.limits.enter(
+        { credential: credential.id, team: credential.team },
+        limits,
+      ));
+    const prepared = await this.#prepare(call, row, granted, policy, caller, enter);
     const done = (made: Pick<Admitted, 'limits' | 'event' | 'leave'>): Admitted => {
       this.#parts.usage.count(credential.id);
       const { slug, id } = credential;
@@ -178,8 +191,7 @@ export class Calls {
     };
     // SECURITY: it was recorded only if what was decided on here is, column by column, what its
     // event says.
-    if (early !== undefined)
-      return done({ limits: early.limits, event: early.event, leave: early.leave });
+    if (early !== undefined) return done({ limits, event: early.event, leave: early.leave });
     const { ticket, engine } = row;
     const expected: Expected = {
       basis: {
@@ -203,12 +215,7 @@ export class Calls {
       isObjectStore: prepared.isObjectStore,
       policy,
     };
-    const limits = limitsOf(policy);
-    const leave = this.#parts.limits.enter(
-      { credential: credential.id, team: credential.team },
-      limits,
-    );
-    standing.leave = leave;
+    const leave = enter();
     const event = eventOf(call, expected);
     const events = eventsThrough(event, ways);
     const recorded = { events: events.length, recorded: this.#parts.audit.values(events) };
@@ -225,10 +232,7 @@ export class Calls {
       throw error;
     }
     // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
-    if (!isRecorded) {
-      leave();
-      return undefined;
-    }
+    if (!isRecorded) return undefined;
     standing.recorded = { event, ways };
     // SECURITY: a provider may be asked in between where tokens are held: of such a call the record
     // comes after it. Nor is one that took a grant remembered: the statement that expects asks for
@@ -330,13 +334,14 @@ export class Calls {
     granted: Granted,
     policy: Policy,
     caller: Caller,
+    enter: () => () => void,
   ): Promise<Prepared> {
     const { row } = granted;
     try {
       const type = findType(row.type);
       if (type === undefined) throw refusalOf('notBrokerable');
       checkCall(policy, call);
-      const { fields, renew } = await this.#fieldsFor(type, granted, caller);
+      const { fields, renew } = await this.#fieldsFor(call, type, granted, caller, enter);
       const target = targetOf(type, fields, policy, ticket.host ?? undefined);
       const isStore = isObjectStore(type, target.origin.host);
       checkRequest(policy, { target, isObjectStore: isStore }, call);
@@ -366,15 +371,20 @@ export class Calls {
 
   /** What the call is rendered from. */
   async #fieldsFor(
+    call: Call,
     type: CredentialType,
     granted: Granted,
     caller: Caller,
+    enter: () => () => void,
   ): Promise<{ fields: AllFields; renew: Admitted['renew'] }> {
     const { accessTokens } = this.#parts;
     const secrets = await this.#open(granted, caller);
     if (type.oauth === undefined) return { fields: fieldsOf(granted, secrets), renew: undefined };
+    // Who waits for a provider has a place, like everybody whose call is under way.
+    enter();
     const use = { credential: asOAuth(granted), secrets, caller };
-    const { token, sequence } = await accessTokens.accessTokenFor(use);
+    const asked = accessTokens.accessTokenFor(use);
+    const { token, sequence } = await (call.hangUp?.race(asked) ?? asked);
     const renew = async (): Promise<Rendered | undefined> => {
       try {
         const next = await accessTokens.accessTokenFor({ ...use, rejected: sequence });

@@ -1,5 +1,6 @@
 // How much goes through the broker on this replica: for one credential at once and a minute, for
 // one team and in all at once.
+import type { BudgetCounts } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 
@@ -19,6 +20,7 @@ export class CallLimits {
   readonly #counts = new Map<CredentialId, Counts>();
   readonly #runningOf = new Map<TeamId, number>();
   #running = 0;
+  #refused = 0;
   /**
    * `callsMax` is how many calls may run at once; one team has half of them at the most, so that
    * its streams do not stop everybody else's.
@@ -26,6 +28,11 @@ export class CallLimits {
   constructor(now: () => number, callsMax: number) {
     this.#now = now;
     this.#callsMax = callsMax;
+  }
+
+  /** Calls that run, how many may, and how often one was refused. */
+  get counts(): BudgetCounts {
+    return { inUse: this.#running, max: this.#callsMax, refused: this.#refused };
   }
 
   /** Lets a call in and returns what is to be done at its end, once. Throws rateLimited. */
@@ -38,15 +45,15 @@ export class CallLimits {
   ): () => void {
     const now = this.#now();
     const counts = this.#countsOf(credential, now);
-    if (counts.running >= concurrency) throw tooMany('for this credential', 1);
+    if (counts.running >= concurrency) throw this.#tooMany('for this credential', 1);
     if (counts.started >= requestsPerMinute)
-      throw tooMany(
+      throw this.#tooMany(
         'for this credential',
         Math.max(1, Math.ceil((counts.startedAt + windowMs - now) / 1000)),
       );
     const ofTeam = this.#runningOf.get(team) ?? 0;
-    if (ofTeam >= Math.ceil(this.#callsMax / 2)) throw tooMany('for this team', 1);
-    if (this.#running >= this.#callsMax) throw tooMany('at this moment', 1);
+    if (ofTeam >= Math.ceil(this.#callsMax / 2)) throw this.#tooMany('for this team', 1);
+    if (this.#running >= this.#callsMax) throw this.#tooMany('at this moment', 1);
     this.#running += 1;
     this.#runningOf.set(team, ofTeam + 1);
     counts.running += 1;
@@ -61,6 +68,13 @@ export class CallLimits {
       if (left === 0) this.#runningOf.delete(team);
       else this.#runningOf.set(team, left);
     };
+  }
+
+  #tooMany(where: string, retryAfterSeconds: number): AppError {
+    this.#refused += 1;
+    return new AppError('rateLimited', `Too many calls ${where}; wait as Retry-After says.`, {
+      retryAfterSeconds,
+    });
   }
 
   #countsOf(credential: CredentialId, now: number): Counts {
@@ -82,8 +96,3 @@ export class CallLimits {
       if (running === 0 && now - startedAt >= windowMs) this.#counts.delete(credential);
   }
 }
-
-const tooMany = (where: string, retryAfterSeconds: number): AppError =>
-  new AppError('rateLimited', `Too many calls ${where}; wait as Retry-After says.`, {
-    retryAfterSeconds,
-  });

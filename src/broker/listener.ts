@@ -2,6 +2,7 @@
 // upstream sends is served where the vault's own pages are.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
+import { HangUp } from '../http/hang-up.ts';
 import { brokerPathLengthMax, headerTimeoutMs, lingerMs } from '../http/limits.ts';
 import { registerRequestLog } from '../http/logging.ts';
 import { logFailure } from '../http/problem.ts';
@@ -91,6 +92,7 @@ export async function createBrokerListener({
       rawHeaders: request.raw.rawHeaders,
       requestId: request.id,
       address: request.address,
+      hangUp: new HangUp(reply.raw),
     });
     request.caller = admitted.caller;
     await proxy.carry(admitted, {

@@ -1,10 +1,11 @@
 // Carries an admitted call to the upstream and its answer back, both as they come. The secret is
 // put in here, and looked for in everything that comes back.
-import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EgressFailed, egressFailure, type Egress } from '../egress/index.ts';
+import { Transform } from 'node:stream';
+import { discard, EgressFailed, egressFailure, type Egress, send } from '../egress/index.ts';
+import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
-import { bodyLength, countedBody, wholeBody } from './body.ts';
+import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
 import type { Admitted } from './call.ts';
 import { guardFor } from './form-guard.ts';
 import {
@@ -43,7 +44,7 @@ export interface Exchange {
   readonly log: (failure: AppError) => void;
 }
 
-type Upstream = Awaited<ReturnType<Awaited<ReturnType<Egress['dispatcher']>>['request']>>;
+type Upstream = Awaited<ReturnType<typeof send>>;
 type Prepared = {
   readonly headers: Record<string, string | string[]>;
   readonly body: Buffer | ReturnType<typeof countedBody> | null;
@@ -56,6 +57,8 @@ interface Tally {
   /** What of it went on to the caller, marks in the place of secrets. */
   passed: number;
   status?: number;
+  /** Room for a body in memory, until the call is over. */
+  room?: Place;
 }
 
 const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
@@ -65,13 +68,26 @@ const withoutBody: ReadonlySet<number> = new Set([204, 205, 304]);
  * whole, with its length.
  */
 const smallBodyBytes = 64 * 1024;
+/** Bodies that are in memory, because all of them has to be signed: of one team, and of all. */
+const wholeBytesMaxTeam = 32 * signedBodyBytesMax;
+const wholeBytesMax = 64 * signedBodyBytesMax;
 
 /** Carries calls. */
 export class BrokerProxy {
   readonly #parts: ProxyParts;
   readonly #redactors = new Redactors();
+  readonly #whole = new Budget<string>({
+    what: 'signed',
+    keyMax: wholeBytesMaxTeam,
+    max: wholeBytesMax,
+  });
   constructor(parts: ProxyParts) {
     this.#parts = parts;
+  }
+
+  /** Bytes of bodies in memory, and how often there was no room for one. */
+  get counts(): BudgetCounts {
+    return this.#whole.counts;
   }
 
   /**
@@ -90,8 +106,9 @@ export class BrokerProxy {
     } catch (error) {
       const refusal = this.#refusalFor(error, watch, request);
       const isOwn = isOwnFailure(refusal);
-      const isCallers = watch.stopped === 'callerGone' && !isOwn;
-      failure = isCallers ? 'callerGone' : (refusal.errors?.[0]?.rule ?? refusal.code);
+      const isCallers =
+        (watch.stopped === 'callerGone' || watch.stopped === 'callerStalled') && !isOwn;
+      failure = isCallers ? watch.stopped : (refusal.errors?.[0]?.rule ?? refusal.code);
       // What is answered is logged with its answer.
       if (!isCallers && !response.headersSent) throw refusal;
       if (isOwn) exchange.log(refusal);
@@ -99,6 +116,7 @@ export class BrokerProxy {
       response.destroy();
     } finally {
       watch.end();
+      tally.room?.leave();
       admitted.leave();
       const { caller, event } = admitted;
       this.#parts.outcomes.add({
@@ -121,72 +139,87 @@ export class BrokerProxy {
 
   async #carry(admitted: Admitted, exchange: Exchange, watch: Watch, tally: Tally): Promise<void> {
     const { request } = exchange;
-    const method = request.method ?? 'GET';
-    const dispatcher = await this.#parts.egress.dispatcher(admitted.target.origin, admitted.team);
-    const { headers, body, signed } = await this.#prepare(admitted, exchange, watch, tally);
-    const send = async (with_: typeof headers): Promise<Upstream> => {
-      const answer = await dispatcher.request({
-        // The watch is the one clock: it sees both directions, and waits as long as this
-        // credential's limits say.
-        method: method as 'GET',
-        path: admitted.path,
-        headers: with_,
-        body,
-        signal: watch.signal,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-      });
-      // SECURITY: an upstream that breaks off where nobody reads would end the process.
-      answer.body.on('error', () => undefined);
-      return answer;
-    };
-    let answer: Upstream;
+    const { target, team, credential, rendered } = admitted;
+    const dispatcher = await watch.race(this.#parts.egress.dispatcher(target.origin, team));
+    const prepared = await this.#prepare(admitted, exchange, watch, tally);
+    let answer: Upstream | undefined;
     try {
-      answer = await send(headers);
+      if (prepared.body instanceof Transform && prepared.body.errored !== null)
+        throw prepared.body.errored;
+      const ask = async (headers: Prepared['headers']): Promise<Upstream> => {
+        const asked = await send(dispatcher, watch.signal, {
+          // The watch is the one clock: it sees both directions, and waits as long as this
+          // credential's limits say.
+          method: (request.method ?? 'GET') as 'GET',
+          path: admitted.path,
+          headers,
+          body: prepared.body,
+          headersTimeout: 0,
+          bodyTimeout: 0,
+        });
+        // SECURITY: an upstream that breaks off where nobody reads would end the process.
+        asked.body.on('error', () => undefined);
+        return asked;
+      };
+      answer = await this.#askOnceMore(request, prepared, watch, ask);
+      watch.touch();
+      const sought = [this.#redactors.soughtFor(credential, rendered.sensitive)];
+      const renewed = await this.#renewed(admitted, request, prepared, watch, answer);
+      if (renewed !== undefined) {
+        discard(answer);
+        sought.push(this.#redactors.soughtFor(credential, renewed.sensitive));
+        answer = await ask({ ...prepared.headers, ...renewed.headers });
+        watch.touch();
+      }
+      tally.status = answer.statusCode;
+      await this.#answer(admitted, exchange, watch, tally, {
+        answer,
+        method: request.method ?? 'GET',
+        redactor: new Redactor(prepared.signed, sought),
+      });
+      await watch.taken('finish');
+    } finally {
+      // What was not read to its end would hold its connection for as long as the other side likes.
+      discard(answer);
+      leaveBody(request, prepared.body);
+    }
+  }
+
+  /** Asks, and once more where a kept connection was just being closed by the upstream. */
+  async #askOnceMore(
+    request: IncomingMessage,
+    { headers, body }: Prepared,
+    watch: Watch,
+    ask: (headers: Prepared['headers']) => Promise<Upstream>,
+  ): Promise<Upstream> {
+    try {
+      return await ask(headers);
     } catch (error) {
-      // A kept connection that the upstream was just closing. SECURITY: only what may be sent twice
-      // is.
+      // SECURITY: only what may be sent twice is.
       if (
         (error as { code?: unknown }).code !== 'UND_ERR_SOCKET' ||
-        body !== null ||
-        !repeatable.has(method) ||
+        !isRepeatable(request, body) ||
         watch.signal.aborted
       )
         throw error;
-      answer = await send(headers);
+      return await ask(headers);
     }
-    watch.touch();
-    const { credential, rendered } = admitted;
-    const sought = [this.#redactors.soughtFor(credential, rendered.sensitive)];
-    if (answer.statusCode === 401 && admitted.renew !== undefined) {
-      const isRepeated = body === null && repeatable.has(method);
-      const renewed = await this.#renewed(admitted.renew, isRepeated, answer);
-      if (renewed !== undefined) {
-        await answer.body.dump();
-        sought.push(this.#redactors.soughtFor(credential, renewed.sensitive));
-        answer = await send({ ...headers, ...renewed.headers });
-        watch.touch();
-      }
-    }
-    tally.status = answer.statusCode;
-    await this.#answer(admitted, exchange, watch, tally, {
-      answer,
-      method,
-      redactor: new Redactor(signed, sought),
-    });
   }
 
   /**
-   * The call with another token, where it may be sent again. A failure of it is the vault's own, and
-   * is said as that.
+   * The call with another access token, where the upstream has refused the held one and the call may
+   * be sent again. A failure to get one is the vault's own, and is said as that.
    */
   async #renewed(
-    renew: NonNullable<Admitted['renew']>,
-    isRepeated: boolean,
-    answer: Upstream,
+    { renew }: Admitted,
+    request: IncomingMessage,
+    { body }: Prepared,
+    watch: Watch,
+    { statusCode }: Upstream,
   ): Promise<Rendered | undefined> {
+    if (statusCode !== 401 || renew === undefined) return undefined;
     const renewed = renew();
-    if (!isRepeated) {
+    if (!isRepeatable(request, body)) {
       // The next call has another token then; whether this one has is known to the caller by the
       // answer.
       renewed.catch((error: unknown) => {
@@ -197,16 +230,15 @@ export class BrokerProxy {
       return undefined;
     }
     try {
-      return await renewed;
+      return await watch.race(renewed);
     } catch (error) {
-      answer.body.on('error', () => undefined).destroy();
-      throw refusalOf(error);
+      throw watch.signal.aborted ? error : refusalOf(error);
     }
   }
 
   /** Headers and body as they go out. */
   async #prepare(
-    { target, policy, rendered, path, limits, callPath }: Admitted,
+    { target, policy, rendered, path, limits, callPath, team }: Admitted,
     { request, response }: Exchange,
     watch: Watch,
     tally: Tally,
@@ -217,6 +249,7 @@ export class BrokerProxy {
       ? Math.min(limits.requestBytes, signedBodyBytesMax)
       : limits.requestBytes;
     if (length !== 'unknown' && length > bytesMax) throw new BrokerRefusal('bodyTooLarge');
+    if (isSigned) tally.room = this.#whole.enter(team, length === 'unknown' ? bytesMax : length);
     if (request.headers.expect !== undefined && request.httpVersion === '1.1' && length !== 0)
       response.writeContinue();
     const guard =
@@ -230,18 +263,12 @@ export class BrokerProxy {
       },
       signal: watch.signal,
     };
-    const body =
-      length === 0
-        ? null
-        : isSigned
-          ? await wholeBody(request, counting)
-          : countedBody(request, counting);
-    const headers = requestHeaders(
-      request.rawHeaders,
-      rendered,
-      Buffer.isBuffer(body) ? body.length : length,
-    );
-    if (rendered.sign === undefined) return { headers, body, signed: [] };
+    const whole = isSigned && length !== 0 ? await wholeBody(request, counting) : undefined;
+    // As a stream it is made when all else is done: from then on it wants to be read.
+    const body = (): Prepared['body'] =>
+      length === 0 ? null : (whole ?? countedBody(request, counting));
+    const headers = requestHeaders(request.rawHeaders, rendered, whole?.length ?? length);
+    if (rendered.sign === undefined) return { headers, body: body(), signed: [] };
     const signed = await rendered.sign({
       method: request.method ?? 'GET',
       host: hostHeader(target.origin),
@@ -250,11 +277,11 @@ export class BrokerProxy {
       headers: Object.fromEntries(
         Object.entries(headers).map(([name, value]) => [name, [value].flat().join(',')]),
       ),
-      ...(isSigned ? { body: Buffer.isBuffer(body) ? body : Buffer.alloc(0) } : {}),
+      ...(isSigned ? { body: whole ?? Buffer.alloc(0) } : {}),
     });
     return {
       headers: { ...headers, ...signed.headers },
-      body,
+      body: body(),
       signed: signed.sensitive,
     };
   }
@@ -282,10 +309,7 @@ export class BrokerProxy {
           : length !== undefined && length > limits.responseBytes
             ? tooLarge()
             : undefined;
-    if (refusal !== undefined) {
-      answer.body.destroy();
-      throw refusal;
-    }
+    if (refusal !== undefined) throw refusal;
     const headers: Record<string, string | string[]> = {
       ...answerHeaders(given, redactor, { target, brokerPath, isObjectStore }, hasBody),
       'vault-request-id': caller.requestId,
@@ -295,7 +319,7 @@ export class BrokerProxy {
       take(); // not before: what cannot be written is answered with a problem
     };
     if (!hasBody) {
-      await answer.body.dump();
+      await watch.race(answer.body.dump());
       begin();
       response.end();
       return;
@@ -327,8 +351,7 @@ export class BrokerProxy {
         if (isPiece && passed.length === 0) continue;
         begin();
       }
-      if (passed.length > 0 && !response.write(passed))
-        await once(response, 'drain', { signal: watch.signal });
+      if (passed.length > 0 && !response.write(passed)) await watch.taken('drain');
     }
     if (response.writableEnded) return;
     const rest = stream.end();
@@ -354,6 +377,9 @@ const isOwnFailure = ({ code }: AppError): boolean =>
   code === 'databaseUnavailable' ||
   code === 'commitUnknown' ||
   code === 'keyUnavailable';
+
+const isRepeatable = ({ method = 'GET' }: IncomingMessage, body: Prepared['body']): boolean =>
+  body === null && repeatable.has(method);
 
 const tooLarge = (): AppError =>
   new AppError('upstreamUnusable', "The answer is larger than the credential's limit.", {

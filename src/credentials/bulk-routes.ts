@@ -4,11 +4,14 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Role } from '../db/tables.ts';
 import type { Caller } from '../http/access.ts';
+import { HangUp } from '../http/hang-up.ts';
 import { noClaim } from '../http/idempotency.ts';
 import { bulkItemsMax } from '../http/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { problemAt } from '../http/problem.ts';
 import { id, problem, revision, teamPath } from '../http/schemas.ts';
+import { AppError } from '../shared/errors.ts';
+import { Gate } from '../shared/gate.ts';
 import * as schemas from './schemas.ts';
 import {
   type CredentialChange,
@@ -65,10 +68,17 @@ const results = z
   .meta({ id: 'CredentialBulkResults' });
 type Result = z.output<typeof result>;
 
+/** What updates of one request may open together, as it is stored. */
+export const bulkStoredBytesMax = 16 * 1024 * 1024;
+
+/** Lets requests of a team in, four at once. */
+export type BulkGate = Gate<OwningTeam['id']>;
+export const bulkGate = (): BulkGate => new Gate({ atOnce: 4, waitingMax: 200, waitMs: 10_000 });
+
 /** Adds the operation on many credentials. */
 export function registerCredentialBulk(
   app: FastifyInstance,
-  { service }: { service: CredentialsService },
+  { service, running }: { service: CredentialsService; running: BulkGate },
 ): void {
   addOperation(app, {
     method: 'POST',
@@ -79,17 +89,31 @@ export function registerCredentialBulk(
     summary: 'Change many credentials: store, change, delete',
     description:
       'Each item is a change by itself, with its own event in the trail and its own result; a refused one stops nothing. After a 5xx the rest is not tried and has the same result. ' +
+      'Updates of fields and policies open what is stored: those beyond 16 MiB together are refused with the rule `size`. Four of a team run at once on a replica. ' +
       'Takes no idempotency key: names are unique, and changes say which revision they mean.',
     params: teamPath,
     body: bulk,
     success: { status: 200, schema: results, description: 'What became of each item.' },
-    handler: async ({ scope, body, caller, request }) => ({
-      results: await runAll(
-        service,
-        { caller, team: scope.thing as OwningTeam, role: scope.role, request },
-        body.items,
-      ),
-    }),
+    handler: async ({ scope, body, caller, request, reply }) => {
+      const team = scope.thing as OwningTeam;
+      const hangUp = new HangUp(reply.raw);
+      const leave = await hangUp.race(running.enter(team.id), (late) => late?.());
+      if (leave === undefined)
+        throw new AppError('rateLimited', 'Other changes run; wait as Retry-After says.', {
+          retryAfterSeconds: 5,
+        });
+      try {
+        return {
+          results: await runAll(
+            service,
+            { caller, team, role: scope.role, request, hangUp },
+            body.items,
+          ),
+        };
+      } finally {
+        leave();
+      }
+    },
   });
 }
 
@@ -98,6 +122,7 @@ interface Context {
   readonly team: OwningTeam;
   readonly role: Role;
   readonly request: FastifyRequest;
+  readonly hangUp: HangUp;
 }
 
 async function runAll(
@@ -106,12 +131,14 @@ async function runAll(
   items: readonly Item[],
 ): Promise<Result[]> {
   const done: Result[] = [];
+  const tooLarge = await beyondSize(service, context.team, items);
   for (const [index, each] of items.entries()) {
+    context.hangUp.demand();
     const last = done.at(-1);
     if (last !== undefined && last.status >= 500) done.push(last);
     else {
       done.push(
-        await run(service, context, each).catch((error: unknown): Result => {
+        await run(service, context, each, tooLarge.has(each)).catch((error: unknown): Result => {
           const failed = problemAt(`/items/${index}`, error, context.request);
           return { status: failed.status, problem: failed as unknown as z.output<typeof problem> };
         }),
@@ -121,11 +148,44 @@ async function runAll(
   return done;
 }
 
+/**
+ * The updates for which there is no room any more: how large what they open is, is asked before
+ * any of it is opened.
+ */
+async function beyondSize(
+  service: CredentialsService,
+  team: OwningTeam,
+  items: readonly Item[],
+): Promise<ReadonlySet<Item>> {
+  const opening = items.filter(
+    (each) => each.op === 'update' && (each.fields !== undefined || each.policy !== undefined),
+  ) as Extract<Item, { op: 'update' }>[];
+  if (opening.length === 0) return new Set();
+  const sizes = await service.storedSizes(
+    team,
+    opening.map((each) => each.id),
+  );
+  let bytes = 0;
+  return new Set(
+    opening.filter((each) => {
+      bytes += sizes.get(each.id) ?? 0;
+      return bytes > bulkStoredBytesMax;
+    }),
+  );
+}
+
 async function run(
   service: CredentialsService,
   { caller, team, role }: Context,
   each: Item,
+  isTooLarge: boolean,
 ): Promise<Result> {
+  if (isTooLarge)
+    throw new AppError(
+      'invalidRequest',
+      'What these changes open is too large together: send fewer of them at once.',
+      { errors: [{ pointer: '', rule: 'size' }] },
+    );
   if (each.op === 'create') {
     const { op: _op, ...input } = each;
     const row = await service.createCredential(

@@ -32,6 +32,8 @@ export function registerCredentialHistory(
     operationId: 'listCredentialVersions',
     tag: 'credentials',
     summary: 'List the versions of a credential',
+    description:
+      'A page may hold less than its limit, where the fields are long: only `nextCursor` says whether there is more.',
     params: credentialPath,
     query: z.strictObject(pageQuery),
     problems: ['invalidCursor'],
@@ -44,13 +46,17 @@ export function registerCredentialHistory(
       const row = scope.thing as CredentialRow;
       const identity = { list: 'versions', subject: caller.sub, filters: { credential: row.id } };
       const page = cursors.page(query, identity);
-      const found = await service.listVersions(row, {
+      const { rows, end } = await service.listVersions(row, {
         limit: page.limit,
         before: page.after === undefined ? undefined : Number(page.after[0]),
       });
-      const { items, nextCursor } = cursors.cut(found, page, identity, (each) => [
-        String(each.version),
-      ]);
+      const { items, nextCursor } = cursors.cut(
+        rows,
+        page,
+        identity,
+        (each) => [String(each.version)],
+        end === undefined ? undefined : [String(end)],
+      );
       return { items: items.map((each) => schemas.showVersion(each, row.version)), nextCursor };
     },
   });

@@ -2,6 +2,7 @@
 // told of them is read. Nothing walks further than it is told to, however little the filters let
 // through.
 import { type RawBuilder, sql } from 'kysely';
+import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Executor } from '../db/client.ts';
 import { unseen } from '../db/statement.ts';
 import { type GrantRow, grantsSql } from '../http/grants.ts';
@@ -16,6 +17,8 @@ import { keyText, type Order, type Sort, type SortName, sorts } from './sorts.ts
 export type PlacedRow = CredentialRow & {
   readonly sortKey: string /** Those that concern the reader. */;
   readonly grants: readonly GrantRow[] | null;
+  /** How many rows the page has, read or not. */
+  readonly found: number;
 };
 /** What an editor's completion needs. */
 export interface NameRow {
@@ -38,6 +41,8 @@ export interface Search {
   readonly conditions: readonly Condition[];
   /** How many rows of each team are looked at, where more is asked of them than the index knows. */
   readonly walkedMax: number;
+  /** How many bytes of content are read; one row at the least. */
+  readonly bytesMax: number;
 }
 
 /**
@@ -183,10 +188,14 @@ async function readFound(
   now: Date,
 ): Promise<PlacedRow[]> {
   const few = sql.lit((search.limit <= pageItemsDefault + 1 ? pageItemsDefault : pageItemsMax) + 1);
-  const { rows } = await sql<PlacedRow>`
-    select ${columns(unseen(now, 'timestamptz'))}, ${keyText(sorts[search.sort], sql`credential.key`)} as "sortKey", ${grantsSql(sql`${search.subject}::uuid`)} as grants
-    from (select * from (${credential}) found limit ${few}) credential ${teamOf(sql`credential.team_id`)} ${joins}
-    ${ordering('credential', search)}`.execute(executor);
+  const all = sql`
+    select ${columns(unseen(now, 'timestamptz'))}, ${keyText(sorts[search.sort], sql`credential.key`)} as "sortKey", ${grantsSql(sql`${search.subject}::uuid`)} as grants,
+      credential.key, ${contentBytes('current')} as bytes
+    from (select * from (${credential}) found limit ${few}) credential ${teamOf(sql`credential.team_id`)} ${joins}`;
+  const order = sql`key ${direction(search.order)}, id ${direction(search.order)}`;
+  const { rows } = await sql<PlacedRow>`${upToBytes(all, order, search.bytesMax)}`.execute(
+    executor,
+  );
   return rows;
 }
 

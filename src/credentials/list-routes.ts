@@ -11,7 +11,7 @@ import * as schemas from './list-schemas.ts';
 import { showSeen } from './schemas.ts';
 
 const listDescription =
-  'With `shared`, what grants give. Every order can be turned round, every filter goes with every other. A page may hold less than its limit, where few of many rows pass the filters: only `nextCursor` says whether there is more.';
+  'With `shared`, what grants give. Every order can be turned round, every filter goes with every other. A page may hold less than its limit, where few of many rows pass the filters, or where the fields are long: only `nextCursor` says whether there is more.';
 
 /** Adds the lists. */
 export function registerCredentialLists(

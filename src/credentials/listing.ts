@@ -7,6 +7,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type Caller, isAllowed, type Located, type TeamRef, wayFor } from '../http/access.ts';
 import { listGrantsTo, noWays, waysOf } from '../http/grants.ts';
+import { pageBytesMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import { standingOf } from '../http/rights.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
@@ -26,8 +27,10 @@ export interface Bounds {
   readonly walkedRowsMax: number;
   /** Up to how many ids that an index found are read, instead of walking. */
   readonly fewMax: number;
+  /** How many bytes of content. */
+  readonly bytesMax: number;
 }
-const usualBounds: Bounds = { walkedRowsMax: 5_000, fewMax: 500 };
+const usualBounds: Bounds = { walkedRowsMax: 5_000, fewMax: 500, bytesMax: pageBytesMax };
 
 /** What a list is to hold, and in what order. */
 export interface Listing {
@@ -78,7 +81,7 @@ export interface ListParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly now: () => number;
-  readonly bounds?: Bounds;
+  readonly bounds?: Partial<Bounds>;
 }
 
 /** Asks for many credentials at once. */
@@ -87,7 +90,7 @@ export class CredentialLists {
   readonly #bounds: Bounds;
   constructor(parts: ListParts) {
     this.#parts = parts;
-    this.#bounds = parts.bounds ?? usualBounds;
+    this.#bounds = { ...usualBounds, ...parts.bounds };
   }
 
   /**
@@ -152,7 +155,11 @@ export class CredentialLists {
         : await this.#upToEnd(teams, search, await repository.listNames(db, teams, search));
     return shared.size === 0
       ? own
-      : merged(own, await repository.listNamesOf(db, [...shared.keys()], search), search);
+      : merged(
+          own,
+          { rows: await repository.listNamesOf(db, [...shared.keys()], search), end: undefined },
+          search,
+        );
   }
 
   /** How many living credentials a team has, and how many of them have each problem. */
@@ -174,12 +181,14 @@ export class CredentialLists {
       ? own
       : merged(
           own,
-          await repository.listCredentialsOf(
-            this.#parts.db,
-            [...shared.keys()],
-            [...new Set(shared.values())],
-            search,
-            now,
+          wholeOf(
+            await repository.listCredentialsOf(
+              this.#parts.db,
+              [...shared.keys()],
+              [...new Set(shared.values())],
+              search,
+              now,
+            ),
           ),
           search,
         );
@@ -192,12 +201,11 @@ export class CredentialLists {
     if (teams.length === 0) return nothing;
     const few = isFiltered(search) ? await this.#findFew(teams, search) : undefined;
     if (few !== undefined)
-      return {
-        rows:
-          few.length === 0 ? [] : await repository.listCredentialsOf(db, few, teams, search, now),
-        end: undefined,
-      };
-    return this.#upToEnd(teams, search, await repository.listCredentials(db, teams, search, now));
+      return few.length === 0
+        ? nothing
+        : wholeOf(await repository.listCredentialsOf(db, few, teams, search, now));
+    const rows = await repository.listCredentials(db, teams, search, now);
+    return this.#upToEnd(teams, search, rows, cutOf(rows));
   }
 
   #searchOf(
@@ -220,18 +228,20 @@ export class CredentialLists {
       isDeleted: filters.isDeleted,
       conditions: conditionsOf(filters, now),
       walkedMax,
+      bytesMax: this.#bounds.bytesMax,
     };
   }
 
-  /** What was found, up to where the search ended. */
+  /** What was found, up to where the search ended, or was cut because what it found is so long. */
   async #upToEnd<T extends Placed>(
     teams: readonly TeamId[],
     search: Search,
     rows: readonly T[],
+    cut?: readonly string[],
   ): Promise<Found<T>> {
-    const last = rows.length < search.limit ? undefined : rows.at(-1);
+    const last = rows.length < search.limit && cut === undefined ? undefined : rows.at(-1);
     if (!isFiltered(search) || (last !== undefined && teams.length === 1))
-      return { rows, end: undefined };
+      return { rows, end: cut };
     // What lies beyond the end of one team's walk may be preceded by what was not looked at there.
     const end = await repository.findEndOfWalk(
       this.#parts.db,
@@ -239,7 +249,7 @@ export class CredentialLists {
       search,
       last === undefined ? undefined : placeOf(last),
     );
-    return { rows: upTo(end, rows, search), end };
+    return { rows: upTo(end, rows, search), end: end ?? cut };
   }
 
   /**
@@ -333,14 +343,28 @@ const upTo = <T extends Placed>(
 ): readonly T[] =>
   end === undefined ? rows : rows.filter((row) => comparePlaces(placeOf(row), end, order) <= 0);
 
-/** What was found in teams, and what was found whole beside it, in one order. */
-function merged<T extends Placed>(
-  { rows: own, end }: Found<T>,
-  others: readonly T[],
-  search: Search,
-): Found<T> {
-  const rows = [...own, ...upTo(end, others, search)]
+/** Where a page ends because there is more behind it than may be read at once. */
+function cutOf(rows: readonly PlacedRow[]): readonly string[] | undefined {
+  const last = rows.at(-1);
+  return last !== undefined && rows.length < last.found ? placeOf(last) : undefined;
+}
+/** What was found whole, as far as it was read. */
+const wholeOf = (rows: readonly PlacedRow[]): Found<PlacedRow> => ({ rows, end: cutOf(rows) });
+
+/** What was found in teams, and what was found beside it, in one order, as far as both were. */
+function merged<T extends Placed>(own: Found<T>, others: Found<T>, search: Search): Found<T> {
+  const end = earlier(own.end, others.end, search);
+  const rows = [...upTo(end, own.rows, search), ...upTo(end, others.rows, search)]
     .sort((a, b) => comparePlaces(placeOf(a), placeOf(b), search.order))
     .slice(0, search.limit);
   return { rows, end: rows.length === search.limit ? undefined : end };
+}
+
+function earlier(
+  a: readonly string[] | undefined,
+  b: readonly string[] | undefined,
+  { order }: Search,
+): readonly string[] | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return comparePlaces(a, b, order) <= 0 ? a : b;
 }

@@ -3,10 +3,12 @@
 import { type RawBuilder, sql } from 'kysely';
 import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
+import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
 import { type GrantRow, grantsSql } from '../http/grants.ts';
+import { pageBytesMax } from '../http/limits.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { PublicFields } from './fields.ts';
@@ -122,19 +124,22 @@ export interface VersionRow {
   readonly createdBy: string;
 }
 
-/** Versions of one credential, newest first. */
+/** Versions of one credential, newest first, as many as may be read at once. */
 export async function listVersions(
   executor: Executor,
   team: TeamId,
   id: CredentialId,
   page: { limit: number; before: number | undefined },
-): Promise<VersionRow[]> {
-  const { rows } = await sql<VersionRow>`
+): Promise<(VersionRow & { readonly found: number })[]> {
+  const all = sql`
     select version, public_fields as "publicFields", secret_field_names as "secretFieldNames", policy, undecryptable_at is not null as "isUndecryptable",
-      credential_version.created_at as "createdAt", creator.sub as "createdBy"
+      credential_version.created_at as "createdAt", creator.sub as "createdBy", ${contentBytes('credential_version')} as bytes
     from credential_version join subject creator on creator.id = credential_version.created_by
     where team_id = ${team} and credential_id = ${id} and (${page.before ?? null}::int is null or version < ${page.before ?? null})
-    order by version desc limit ${page.limit}`.execute(executor);
+    order by version desc limit ${page.limit}`;
+  const { rows } = await sql<
+    VersionRow & { found: number }
+  >`${upToBytes(all, sql`version desc`, pageBytesMax)}`.execute(executor);
   return rows;
 }
 
@@ -358,6 +363,20 @@ export async function pruneVersions(trx: Trx, team: TeamId, id: CredentialId): P
       order by version desc offset (select versions_kept from team where id = ${team}))`.execute(
     trx,
   );
+}
+
+/** How many bytes are stored of current versions; nothing of them is read. */
+export async function findStoredSizes(
+  executor: Executor,
+  team: TeamId,
+  ids: readonly CredentialId[],
+): Promise<ReadonlyMap<string, number>> {
+  const { rows } = await sql<{ id: CredentialId; bytes: number }>`
+    select credential.id, octet_length(version.token) + ${contentBytes('version')} as bytes
+    from credential join credential_version version
+      on version.team_id = credential.team_id and version.credential_id = credential.id and version.version = credential.current_version
+    where credential.team_id = ${team} and credential.id = any(${ids}::uuid[])`.execute(executor);
+  return new Map(rows.map(({ id, bytes }) => [id, bytes]));
 }
 
 export interface HeldToken {

@@ -178,15 +178,29 @@ export class CredentialsService {
     return openForUse(this.#parts, caller, located, event, way);
   }
 
-  /** Versions, newest first; one more than the page. */
-  listVersions(
+  /** How many bytes are stored of the current versions of these credentials of the team, by id. */
+  storedSizes(team: TeamRef, ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    return repository.findStoredSizes(
+      this.#parts.db,
+      team.id,
+      ids.filter((id) => isId<CredentialId>(id)),
+    );
+  }
+
+  /**
+   * Versions, newest first; one more than the page, or fewer with the last of them in `end` where
+   * there are more than may be read at once.
+   */
+  async listVersions(
     row: CredentialRow,
     page: { limit: number; before: number | undefined },
-  ): Promise<VersionRow[]> {
-    return repository.listVersions(this.#parts.db, row.team, row.id, {
+  ): Promise<{ rows: readonly VersionRow[]; end: number | undefined }> {
+    const rows = await repository.listVersions(this.#parts.db, row.team, row.id, {
       limit: page.limit + 1,
       before: page.before,
     });
+    const last = rows.at(-1);
+    return { rows, end: last !== undefined && rows.length < last.found ? last.version : undefined };
   }
 
   /**

@@ -39,7 +39,11 @@ export interface Database {
  * The connections behind a database, for statements that need nothing of kysely: its way to them
  * takes as long as the sending.
  */
-export const connectionsOf = new WeakMap<Executor, Pick<HostPools, 'connect'>>();
+export const connectionsOf = new WeakMap<Executor, Pick<HostPools, 'connect' | 'counts'>>();
+
+/** Who waits for a connection at this moment. */
+export const waitingConnections = (db: Db): HostPools['counts'] =>
+  connectionsOf.get(db)?.counts ?? { inUse: 0, max: 0, refused: 0 };
 
 /** Throws DatabaseUrlInvalid; connection failures show at the first statement, as NoPrimary. */
 export function openDatabase(options: OpenDatabaseOptions): Database {

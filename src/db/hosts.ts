@@ -17,6 +17,8 @@ export interface HostPoolsOptions {
 }
 
 const idleTimeoutMs = 60_000;
+/** How many wait for a connection at once; each holds a request in memory meanwhile. */
+const waitingMax = 1_000;
 
 /**
  * Pools made when first needed, one per host. `connect` tries the host that answered last, then the
@@ -33,6 +35,7 @@ export class HostPools {
   #current = 0;
   #ending: Promise<unknown> | undefined;
   readonly #retired = new Map<pg.Pool, Promise<void> | undefined>();
+  #exhausted = 0;
 
   constructor(options: HostPoolsOptions) {
     this.#given = options;
@@ -42,6 +45,15 @@ export class HostPools {
   /** The host to which connections go. */
   get host(): DatabaseHost {
     return this.#given.hosts[this.#current]!;
+  }
+
+  /** How many wait for a connection, how many may, and how often none became free in time. */
+  get counts(): { readonly inUse: number; readonly max: number; readonly refused: number } {
+    return {
+      inUse: this.#pools[this.#current]?.waitingCount ?? 0,
+      max: waitingMax,
+      refused: this.#exhausted,
+    };
   }
 
   /** A verified connection. Throws NoPrimary or PoolExhausted within connectTimeoutMs per host. */
@@ -71,16 +83,22 @@ export class HostPools {
   async #connectTo(index: number): Promise<pg.PoolClient> {
     const pool = (this.#pools[index] ??= this.#open(index));
     try {
+      if (pool.waitingCount >= waitingMax) throw this.#exhaustion();
       const client = await pool.connect();
       const release = client.release.bind(client);
       client.release = (error) =>
         release(error ?? ((client as unknown as Connection).isSpent || this.#retired.has(pool)));
       return client;
     } catch (error) {
-      throw isWaitingTimeout(error) ? new PoolExhausted() : error;
+      throw isWaitingTimeout(error) ? this.#exhaustion() : error;
     } finally {
       this.#endIfUnused(pool);
     }
+  }
+
+  #exhaustion(): PoolExhausted {
+    this.#exhausted += 1;
+    return new PoolExhausted();
   }
 
   #open(index: number): pg.Pool {

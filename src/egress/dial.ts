@@ -16,6 +16,8 @@ export interface Dial {
   readonly trust: SecureContext | undefined;
   readonly protocols: readonly string[];
   readonly timeoutMs: number;
+  /** Ends what is not connected yet. */
+  readonly closed: AbortSignal;
 }
 
 /**
@@ -35,12 +37,19 @@ export function trustedAuthorities(ca: string | undefined): SecureContext {
  */
 export function secure(
   socket: Socket,
-  { host, trust, timeoutMs }: { host: string; trust: SecureContext; timeoutMs: number },
+  {
+    host,
+    trust,
+    timeoutMs,
+    closed,
+  }: Pick<Dial, 'host' | 'timeoutMs' | 'closed'> & {
+    trust: SecureContext;
+  },
 ): Promise<Socket> {
   // SECURITY: said outright, because an environment variable turns the default off.
   return settled(
     connectTls({ socket, servername: host, secureContext: trust, rejectUnauthorized: true }),
-    { ready: 'secureConnect', from: 'tls', timeoutMs },
+    { ready: 'secureConnect', from: 'tls', timeoutMs, closed },
   );
 }
 
@@ -55,6 +64,7 @@ export function dial({
   trust,
   protocols,
   timeoutMs,
+  closed,
 }: Dial): Promise<Socket> {
   // SECURITY: the answer of the check stands in for the resolver, so that a second answer of the
   // name server is never asked for.
@@ -79,6 +89,7 @@ export function dial({
     ready: trust === undefined ? 'connect' : 'secureConnect',
     from: 'connect',
     timeoutMs,
+    closed,
   });
 }
 
@@ -89,15 +100,24 @@ function settled(
     ready,
     from,
     timeoutMs,
-  }: { ready: 'connect' | 'secureConnect'; from: 'connect' | 'tls'; timeoutMs: number },
+    closed,
+  }: Pick<Dial, 'timeoutMs' | 'closed'> & {
+    ready: 'connect' | 'secureConnect';
+    from: 'connect' | 'tls';
+  },
 ): Promise<Socket> {
   // SECURITY: also between the moment when it is ready and the one when its user listens, and after
   // a failure: an error that nobody takes ends the process.
   socket.on('error', () => undefined);
   return new Promise((resolve, reject) => {
     let step: Exclude<EgressStep, 'timeout'> = from;
-    const fail = (failure: EgressStep, cause?: unknown): void => {
+    const release = (): void => {
       clearTimeout(timer);
+      closed.removeEventListener('abort', onClose);
+      socket.off('error', onError).off('close', onClose);
+    };
+    const fail = (failure: EgressStep, cause?: unknown): void => {
+      release();
       socket.destroy();
       reject(new EgressFailed(failure, { cause, during: step }));
     };
@@ -111,12 +131,12 @@ function settled(
       fail(step);
     };
     socket.once('error', onError).once('close', onClose);
+    closed.addEventListener('abort', onClose, { once: true });
     socket.once('connect', () => {
       step = 'tls';
     });
     socket.once(ready, () => {
-      clearTimeout(timer);
-      socket.off('error', onError).off('close', onClose);
+      release();
       resolve(socket);
     });
   });

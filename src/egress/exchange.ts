@@ -1,6 +1,7 @@
 // One exchange over HTTP within bounds of time and size.
 import type { Dispatcher } from 'undici';
 import { EgressFailed, egressFailure } from './failure.ts';
+import { raced } from './raced.ts';
 
 export interface Answer {
   readonly status: number;
@@ -48,8 +49,11 @@ export async function exchange({
   responseBytesMax,
 }: Exchange): Promise<Answer> {
   const signal = AbortSignal.timeout(timeoutMs);
+  let answer: Dispatcher.ResponseData | undefined;
   try {
-    const answer = await (await until(signal, dispatcher())).request({
+    // What is waited for is the name.
+    const there = await raced(signal, dispatcher(), () => new EgressFailed('name'));
+    answer = await send(there, signal, {
       method,
       path,
       signal,
@@ -67,7 +71,7 @@ export async function exchange({
     let bytes = 0;
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
-      if (bytes > responseBytesMax) throw new EgressFailed('response'); // ends the connection too
+      if (bytes > responseBytesMax) throw new EgressFailed('response');
       chunks.push(chunk);
     }
     const answered = new Headers();
@@ -76,18 +80,25 @@ export async function exchange({
     return { status: answer.statusCode, headers: answered, body: Buffer.concat(chunks) };
   } catch (error) {
     throw egressFailure(error);
+  } finally {
+    discard(answer);
   }
 }
 
-async function until<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-  const { promise: stopped, reject } = Promise.withResolvers<never>();
-  const stop = (): void => {
-    reject(new EgressFailed('name'));
-  }; // what was waited for is the name
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    return await Promise.race([promise, stopped]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
+/**
+ * Asks, and gives up as soon as the signal says so: a request that still waits for its connection
+ * doesn't heed it. An answer that comes afterwards is thrown away.
+ */
+export function send(
+  dispatcher: Dispatcher,
+  signal: AbortSignal,
+  options: Dispatcher.RequestOptions,
+): Promise<Dispatcher.ResponseData> {
+  const asked = dispatcher.request({ ...options, signal });
+  return raced(signal, asked, () => signal.reason, discard);
+}
+
+/** Ends the connection of an answer that nobody reads to its end; nothing where it was read. */
+export function discard(answer: Dispatcher.ResponseData | undefined): void {
+  answer?.body.on('error', () => undefined).destroy();
 }

@@ -14,10 +14,11 @@ import { isOwn, type OwnEndpoint } from './own.ts';
 import { NameCache, type Resolve, systemResolve } from './resolve.ts';
 
 export type { AllowRule } from './allow.ts';
-export type { Answer } from './exchange.ts';
+export { type Answer, discard, send } from './exchange.ts';
 export { EgressFailed, egressFailure, type EgressStep } from './failure.ts';
 export { hostName, type Origin, parseTarget, type Target } from './names.ts';
 export type { OwnEndpoint } from './own.ts';
+export { raced } from './raced.ts';
 export type { Resolve } from './resolve.ts';
 export type { Dispatcher } from 'undici';
 
@@ -66,7 +67,11 @@ const rememberNamesMsDefault = 5_000;
 const addressesMax = 32;
 const poolsMax = 1_000;
 const poolIdleMs = 120_000;
-const connectionsPerPool = 256;
+/** For the vault's own questions; they wait for one of these as long as they have time. */
+const ownConnectionsPerPool = 64;
+
+/** Calls of others, which may last for hours, leave the vault's own questions their connections. */
+type Purpose = 'call' | 'own';
 
 /** Checks, connects, and keeps connections. */
 export class Egress {
@@ -78,7 +83,7 @@ export class Egress {
   readonly #headersMs: number;
   readonly #pools = new Map<string, { readonly pool: Pool; usedAt: number }>();
   #trust: SecureContext | undefined;
-  #isClosed = false;
+  readonly #closed = new AbortController();
 
   constructor(parts: EgressParts) {
     this.#parts = parts;
@@ -103,17 +108,27 @@ export class Egress {
   }
 
   /**
-   * A dispatcher whose connections go to the addresses checked now. Ask for it at each use: one
-   * that was not asked for lately gets closed when it is idle.
+   * A dispatcher for calls, whose connections go to the addresses checked now. Nothing waits in it:
+   * it has as many connections as are used at once, so whoever asks bounds how many these are. Ask
+   * for it at each use: one that was not asked for lately gets closed when it is idle.
    */
-  async dispatcher(origin: Origin, team: string): Promise<Dispatcher> {
+  dispatcher(origin: Origin, team: string): Promise<Dispatcher> {
+    return this.#dispatcher(origin, team, 'call');
+  }
+
+  async #dispatcher(origin: Origin, team: string, purpose: Purpose): Promise<Dispatcher> {
     const checked = await this.check(origin, team);
     // SECURITY: teams share no connection, and a name that moves gets new ones.
-    const key = [checked.protocol, checked.host, checked.port, team, ...checked.addresses].join(
-      ' ',
-    );
+    const key = [
+      purpose,
+      checked.protocol,
+      checked.host,
+      checked.port,
+      team,
+      ...checked.addresses,
+    ].join(' ');
     const known = this.#pools.get(key);
-    const pool = known?.pool ?? this.#open(checked);
+    const pool = known?.pool ?? this.#open(checked, purpose);
     this.#pools.delete(key); // the one used last stands last
     this.#pools.set(key, { pool, usedAt: performance.now() });
     this.#closeIdle();
@@ -132,6 +147,7 @@ export class Egress {
       trust: options.tls ? this.trust : undefined,
       protocols: [],
       timeoutMs: Math.min(options.timeoutMs, this.#connectMs),
+      closed: this.#closed.signal,
     });
   }
 
@@ -144,6 +160,7 @@ export class Egress {
       host,
       trust: this.trust,
       timeoutMs: Math.min(options.timeoutMs, this.#connectMs),
+      closed: this.#closed.signal,
     });
   }
 
@@ -155,7 +172,7 @@ export class Egress {
       ...request,
       path: target.path,
       headersMs: this.#headersMs,
-      dispatcher: () => this.dispatcher(target.origin, request.team),
+      dispatcher: () => this.#dispatcher(target.origin, request.team, 'own'),
     });
   }
 
@@ -164,9 +181,10 @@ export class Egress {
     return (this.#trust ??= trustedAuthorities(this.#parts.ca));
   }
 
-  /** Ends every connection. */
+  /** Ends every connection, and everything that waits for one. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closed.abort();
+    this.#names.close();
     const pools = [...this.#pools.values()];
     this.#pools.clear();
     await Promise.all(pools.map(({ pool }) => pool.destroy()));
@@ -178,7 +196,7 @@ export class Egress {
     team: string,
   ): Promise<Omit<CheckedOrigin, 'protocol'>> {
     const host = hostName(given);
-    if (host === undefined || this.#isClosed) throw new EgressFailed('name');
+    if (host === undefined || this.#closed.signal.aborted) throw new EgressFailed('name');
     const rules = rulesFor(this.#parts.allow, { host, port, team });
     const addresses = await this.#names.find(host, { isOperators: rules.length > 0 });
     const verdicts = this.#verdicts.get(addresses) ?? new Map<string, Verdict>();
@@ -217,11 +235,11 @@ export class Egress {
     return known.every((address) => isAllowedBy(rules, address)) ? 'allowedPlain' : 'allowed';
   }
 
-  #open(checked: CheckedOrigin): Pool {
+  #open(checked: CheckedOrigin, purpose: Purpose): Pool {
     const { protocol, host, port, addresses } = checked;
     const trust = protocol === 'https:' ? this.trust : undefined;
     return new Pool(`${protocol}//${host}:${port}`, {
-      connections: connectionsPerPool,
+      connections: purpose === 'own' ? ownConnectionsPerPool : null,
       pipelining: 1,
       allowH2: false,
       headersTimeout: this.#headersMs,
@@ -235,6 +253,7 @@ export class Egress {
           trust,
           protocols: ['http/1.1'],
           timeoutMs: this.#connectMs,
+          closed: this.#closed.signal,
         }).then(
           (socket) => {
             done(null, socket);

@@ -2,6 +2,7 @@
 // domains and without the process's few threads; names that the operator chose are looked up as the
 // operating system does, hosts file included.
 import { lookup, Resolver } from 'node:dns/promises';
+import { raced } from './raced.ts';
 
 /** Every address of a name; throws or answers an empty list when there is none. */
 export type Resolve = (
@@ -24,6 +25,8 @@ export function systemResolve(): Resolve {
 }
 
 const namesMax = 5_000;
+/** Names that are being asked for at the same time; of more it is as if there were none. */
+const askingMax = 1_000;
 
 /**
  * Remembers what a name resolved to for a short while, and asks once where many ask at the same
@@ -37,6 +40,10 @@ export class NameCache {
     string,
     { readonly at: number; readonly addresses: Promise<readonly string[]> }
   >();
+  /** Questions without an answer, however long ago whoever put them stopped waiting. */
+  readonly #asking = new Map<string, Promise<readonly string[]>>();
+
+  readonly #closed = new AbortController();
 
   constructor(resolve: Resolve, { limitMs, keepMs }: { limitMs: number; keepMs: number }) {
     this.#resolve = resolve;
@@ -53,7 +60,7 @@ export class NameCache {
     const known = this.#found.get(key);
     if (known !== undefined && performance.now() - known.at < this.#keepMs) return known.addresses;
     if (this.#found.size >= namesMax) this.#found.clear();
-    const addresses = within(this.#limitMs, this.#resolve(name, options))
+    const addresses = within(this.#limitMs, this.#closed.signal, this.#ask(key, name, options))
       .then((found) => [...found])
       .catch((): readonly string[] => []); // why a name has no address is nobody's business here
     const entry = { at: performance.now(), addresses };
@@ -61,15 +68,38 @@ export class NameCache {
     if ((await addresses).length === 0 && this.#found.get(key) === entry) this.#found.delete(key);
     return addresses;
   }
+
+  /** Waits for no name any more: from now on none has an address that is not remembered. */
+  close(): void {
+    this.#closed.abort();
+  }
+
+  /** A name server that doesn't answer is asked once, not once for each who would like to know. */
+  #ask(
+    key: string,
+    name: string,
+    options: { readonly isOperators: boolean },
+  ): Promise<readonly string[]> {
+    const asking = this.#asking.get(key);
+    if (asking !== undefined) return asking;
+    if (this.#asking.size >= askingMax) return Promise.resolve([]);
+    const asked = this.#resolve(name, options).finally(() => this.#asking.delete(key));
+    this.#asking.set(key, asked);
+    return asked;
+  }
 }
 
-async function within<T>(limitMs: number, promise: Promise<T>): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
+async function within<T>(limitMs: number, closed: AbortSignal, promise: Promise<T>): Promise<T> {
+  const late = new AbortController();
   const timer = setTimeout(() => {
-    reject(new Error('the name server took too long'));
+    late.abort();
   }, limitMs);
   try {
-    return await Promise.race([promise, late]);
+    return await raced(
+      AbortSignal.any([closed, late.signal]),
+      promise,
+      () => new Error('the name server took too long'),
+    );
   } finally {
     clearTimeout(timer);
   }

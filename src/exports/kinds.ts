@@ -5,11 +5,15 @@ import { type RawBuilder, sql } from 'kysely';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import { listedSealHolds, type SealedCredential } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
+import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Trx } from '../db/client.ts';
 import { membershipSealHolds, type SealedMembership } from '../http/rights.ts';
 import type { TeamRef } from '../http/access.ts';
 import { grantSealHolds, type SealedGrant } from '../http/grants.ts';
 import { type SealedWebhook, webhookSealHolds } from '../notifications/service.ts';
+
+/** What of versions is read at once. */
+const batchBytes = 1024 * 1024;
 
 /** One line, before its schema has looked at it. */
 export type Line = { readonly kind: string } & Readonly<Record<string, unknown>>;
@@ -18,7 +22,10 @@ export type Line = { readonly kind: string } & Readonly<Record<string, unknown>>
 // biome-ignore lint/suspicious/noExplicitAny: the rows of different kinds stand in one list
 export interface Kind<Row = any> {
   readonly kind: string;
-  /** Up to `limit` rows of the team after this one, in the order of an index. */
+  /**
+   * Up to `limit` rows of the team after this one, in the order of an index; one at the least, as
+   * long as there is one.
+   */
   readonly next: (
     trx: Trx,
     team: TeamId,
@@ -138,22 +145,27 @@ const rotationFailure = kind<FailureRow>({
   line: (row) => row,
 });
 
-type CredentialRow = Omit<SealedCredential, 'team'> & { seal: Buffer; labels: object };
+/** What a page of rows that may be long is counted by. */
+type Counted = { bytes: number; found: number; before: number };
+type CredentialRow = Omit<SealedCredential, 'team'> & { seal: Buffer; labels: object } & Counted;
 const credential = kind<CredentialRow>({
   kind: 'credential',
-  next: async (trx, id, last, limit) =>
-    (
-      await sql<CredentialRow>`
+  next: async (trx, id, last, limit) => {
+    const rows = sql`
     select held.id, held.name, held.type, held.description, held.labels, held.state, held.state_before as "stateBefore", held.current_version as version,
       held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames",
-      coalesce(usage.use_count, 0) as "useCount", usage.last_used_at as "lastUsedAt", held.deleted_at as "deletedAt", ${stamps('held')}
+      coalesce(usage.use_count, 0) as "useCount", usage.last_used_at as "lastUsedAt", held.deleted_at as "deletedAt", ${stamps('held')},
+      ${contentBytes('current')} as bytes
     from credential held join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version
     left join credential_usage usage on usage.team_id = held.team_id and usage.credential_id = held.id ${stampJoins('held')}
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
-        trx,
-      )
-    ).rows,
-  line: ({ seal, publicFields, policy, secretFieldNames, ...row }, keyring, { id: team }) => ({
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`;
+    return (await sql<CredentialRow>`${upToBytes(rows, sql`id`, batchBytes)}`.execute(trx)).rows;
+  },
+  line: (
+    { seal, publicFields, policy, secretFieldNames, bytes: _, found: __, before: ___, ...row },
+    keyring,
+    { id: team },
+  ) => ({
     ...row,
     isDeleted: row.state === 'deleted',
     intact: listedSealHolds(
@@ -164,19 +176,22 @@ const credential = kind<CredentialRow>({
   }),
 });
 
-type VersionRow = { credential: CredentialId; version: number };
+type VersionRow = { credential: CredentialId; version: number } & Counted;
 const version = kind<VersionRow>({
   kind: 'version',
-  next: async (trx, id, last, limit) =>
-    (
-      await sql<VersionRow>`
+  next: async (trx, id, last, limit) => {
+    const rows = sql`
     select held.credential_id as credential, held.version, held.version = credential.current_version as "isCurrent", held.data_key_id as key, held.key_history as "keyHistory",
-      held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", creator.sub as "createdBy"
+      held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", creator.sub as "createdBy",
+      ${contentBytes('held')} as bytes
     from credential_version held join credential on credential.team_id = held.team_id and credential.id = held.credential_id join subject creator on creator.id = held.created_by
     where held.team_id = ${id} and ${after(last, (row) => sql`(held.credential_id, held.version) > (${row.credential}, ${row.version}::int)`)}
-    order by held.credential_id, held.version limit ${limit}`.execute(trx)
-    ).rows,
-  line: (row) => row,
+    order by held.credential_id, held.version limit ${limit}`;
+    return (
+      await sql<VersionRow>`${upToBytes(rows, sql`credential, version`, batchBytes)}`.execute(trx)
+    ).rows;
+  },
+  line: ({ bytes: _, found: __, before: ___, ...row }) => row,
 });
 
 type ConnectionRow = { credential: CredentialId };

@@ -5,7 +5,7 @@ import type { EventFilters, EventRow } from '../audit/schemas.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
-import { AppError } from '../shared/errors.ts';
+import { Budget, type BudgetCounts } from '../shared/budget.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { type Kind, kinds, type Line } from './kinds.ts';
 
@@ -27,7 +27,7 @@ export interface ExportsParts {
   readonly showEvent: (row: EventRow, keyring: Keyring) => object;
 }
 
-/** Rows of one statement, and lines that are in memory at a time. */
+/** Rows of one statement, and lines that are in memory at a time; fewer where they are long. */
 const batchRows = 100;
 /**
  * Each holds a connection of this replica's pool for as long as its reader takes; one of a team, so
@@ -38,9 +38,19 @@ const runningMax = 2;
 /** What is asked of exports. */
 export class ExportsService {
   readonly #parts: ExportsParts;
-  readonly #running = new Set<TeamId>();
+  readonly #running = new Budget<TeamId>({
+    what: 'exported',
+    keyMax: 1,
+    max: runningMax,
+    retryAfterSeconds: 5,
+  });
   constructor(parts: ExportsParts) {
     this.#parts = parts;
+  }
+
+  /** Exports that run, and how often one was refused. */
+  get counts(): BudgetCounts {
+    return this.#running.counts;
   }
 
   /**
@@ -53,11 +63,7 @@ export class ExportsService {
     team: TeamRef,
     { withEvents }: { withEvents: boolean },
   ): Promise<AsyncGenerator<readonly Line[], void, undefined>> {
-    if (this.#running.size >= runningMax || this.#running.has(team.id))
-      throw new AppError('rateLimited', 'Other exports run; wait as Retry-After says.', {
-        retryAfterSeconds: 5,
-      });
-    this.#running.add(team.id);
+    const place = this.#running.enter(team.id, 1);
     try {
       const { db, audit } = this.#parts;
       // Before the first line, by itself: the snapshot can only read.
@@ -75,7 +81,7 @@ export class ExportsService {
         .execute();
       const lines = this.#lines(trx, caller, team, withEvents);
       const end = async (): Promise<void> => {
-        this.#running.delete(team.id);
+        place.leave();
         await trx
           .rollback()
           .execute()
@@ -83,7 +89,7 @@ export class ExportsService {
       };
       return ending(lines, end);
     } catch (error) {
-      this.#running.delete(team.id);
+      place.leave();
       throw error;
     }
   }
@@ -112,9 +118,9 @@ export class ExportsService {
         const rows = (await kind.next(trx, team.id, last, batchRows)) as readonly object[];
         if (rows.length > 0)
           yield rows.map((row) => ({ kind: kind.kind, ...kind.line(row, keyring, team) }));
+        if (rows.length === 0) break;
         count += rows.length;
         last = rows.at(-1);
-        if (rows.length < batchRows) break;
       }
     }
     yield [{ kind: 'end', lines: count + 1 }];

@@ -18,14 +18,25 @@ export class HangUp {
     if (this.isGone) throw gone();
   }
 
-  /** What the promise comes to, or requestTimeout as soon as the caller goes. */
-  async race<T>(promise: Promise<T>): Promise<T> {
-    this.demand();
+  /**
+   * What the promise comes to, or requestTimeout as soon as the caller goes; what comes of it
+   * afterwards goes to `late`.
+   */
+  async race<T>(promise: Promise<T>, late: (value: T) => void = () => undefined): Promise<T> {
     const { promise: left, reject } = Promise.withResolvers<never>();
+    let isLost = false;
     const onClose = (): void => {
+      isLost = true;
       reject(gone());
     };
-    this.#response.once('close', onClose);
+    promise.then(
+      (value) => {
+        if (isLost) late(value);
+      },
+      () => undefined,
+    );
+    if (this.isGone) onClose();
+    else this.#response.once('close', onClose);
     try {
       return await Promise.race([promise, left]);
     } finally {
@@ -45,4 +56,6 @@ export class HangUp {
 }
 
 const gone = (): AppError =>
-  new AppError('requestTimeout', 'The caller went away before there was an answer.');
+  new AppError('requestTimeout', 'The caller went away before there was an answer.', {
+    errors: [{ pointer: '', rule: 'callerGone' }],
+  });

@@ -5,6 +5,8 @@ export const bodyBytesMax = 512 * 1024;
 export const secretFieldBytesMax = 64 * 1024;
 export const pageItemsMax = 200;
 export const pageItemsDefault = 50;
+/** A page of credentials or versions ends when its public fields and policies are as long as this. */
+export const pageBytesMax = 4 * 1024 * 1024;
 export const cursorLengthMax = 1024;
 export const nameLengthMax = 100;
 export const descriptionLengthMax = 1000;
@@ -50,5 +52,7 @@ export const brokerPathLengthMax = 16 * 1024;
 /** How often connections are looked at for requests that are past their time. */
 export const timeoutCheckMs = 1_000;
 export const connectionTimeoutMs = 60_000;
+/** For a long answer to be taken: the longest lease at half a megabit a second. */
+export const answerMs = 300_000;
 /** At the stop, for answers that are being made and sent: longer than any statement may take. */
 export const stopGraceMs = 20_000;

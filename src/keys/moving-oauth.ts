@@ -2,11 +2,13 @@
 // any time: it is moved only as it was held, and what was replaced meanwhile is under the active
 // key already.
 import { sql } from 'kysely';
+import { withinBytes } from '../db/bytes.ts';
 import type { DataKeyState, TokenFormatColumn } from '../db/tables.ts';
 import { heldPlace } from '../oauth/service.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Mover, MovedToken } from './moving.ts';
+import { batchBytesMax } from './token-tables.ts';
 
 interface Row {
   readonly credential: CredentialId;
@@ -26,6 +28,7 @@ interface Row {
   readonly to_format: TokenFormatColumn;
   readonly to_root: string;
   readonly to_wrapped: Buffer;
+  readonly bytes: number;
 }
 
 /**
@@ -34,11 +37,13 @@ interface Row {
  */
 export const oauthTokens: Mover = {
   async hold(trx, rotation, { limit, passOver }) {
-    const { rows } = await sql<Row>`
+    const { rows } = await sql<Row>`${withinBytes(
+      sql`
       select held.credential_id as credential, held.sequence, held.token, held.client, held.policy, credential.type,
         from_key.id as from_id, from_key.version as from_version, from_key.format as from_format, from_key.root_fingerprint as from_root,
         from_key.wrapped as from_wrapped, from_key.state as from_state,
-        to_key.id as to_id, to_key.version as to_version, to_key.format as to_format, to_key.root_fingerprint as to_root, to_key.wrapped as to_wrapped
+        to_key.id as to_id, to_key.version as to_version, to_key.format as to_format, to_key.root_fingerprint as to_root, to_key.wrapped as to_wrapped,
+        octet_length(held.token) + octet_length(held.client::text) + octet_length(held.policy::text) as bytes
       from key_rotation rotation
       join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
       join data_key from_key on from_key.team_id = rotation.team_id and from_key.id <> to_key.id and from_key.id <> all (${passOver}::uuid[])
@@ -51,7 +56,9 @@ export const oauthTokens: Mover = {
       ) held
       join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
       where rotation.id = ${rotation.id} and rotation.team_id = ${rotation.team} and rotation.state = 'running'
-      limit ${limit}`.execute(trx);
+      limit ${limit}`,
+      batchBytesMax,
+    )}`.execute(trx);
     return rows.map((row) => ({
       place: heldPlace({
         team: rotation.team,
@@ -62,6 +69,7 @@ export const oauthTokens: Mover = {
         policy: row.policy,
       }),
       token: row.token,
+      bytes: row.bytes,
       from: {
         id: row.from_id,
         team: rotation.team,

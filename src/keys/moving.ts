@@ -2,13 +2,19 @@
 // without one does not compile.
 import { sql } from 'kysely';
 import type { Place, WrappedDataKey } from '../crypto/index.ts';
+import { contentBytes, withinBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
 import type { DataKeyState, RotationState } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { oauthTokens } from './moving-oauth.ts';
-import { failureCountSql, type TokenTable, tokenCountBesidesSql } from './token-tables.ts';
+import {
+  batchBytesMax,
+  failureCountSql,
+  type TokenTable,
+  tokenCountBesidesSql,
+} from './token-tables.ts';
 
 /** A rotation as the worker knows it. */
 export interface RunningRotation {
@@ -31,6 +37,8 @@ export interface HeldToken {
   readonly from: WrappedDataKey;
   readonly fromState: DataKeyState;
   readonly to: WrappedDataKey;
+  /** How much of it is in memory. */
+  readonly bytes: number;
 }
 export interface MovedToken extends HeldToken {
   readonly moved: string;
@@ -56,8 +64,8 @@ export interface Quest {
 /** How tokens of one table are found and stored. */
 export interface Mover {
   /**
-   * Locks tokens that nobody else holds at this moment; none when the rotation does not run any
-   * more.
+   * Locks tokens that nobody else holds at this moment, and reads the first of them, as many as may
+   * be in memory at once; none when the rotation does not run any more.
    */
   readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<HeldToken[]>;
   /**
@@ -87,6 +95,7 @@ interface VersionRow {
   readonly from_id: DataKeyId;
   readonly from_state: DataKeyState;
   readonly to_id: DataKeyId;
+  readonly bytes: number;
 }
 
 /**
@@ -119,9 +128,12 @@ const hold = statement<
   },
   VersionRow
 >(
-  (of) => sql`
+  (of) =>
+    sql`${withinBytes(
+      sql`
   select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, credential.type,
-    from_key.id as from_id, from_key.state as from_state, to_key.id as to_id
+    from_key.id as from_id, from_key.state as from_state, to_key.id as to_id,
+    octet_length(held.token) + ${contentBytes('held')} as bytes
   from key_rotation rotation
   join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
   cross join lateral (
@@ -145,6 +157,8 @@ const hold = statement<
   join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
   where rotation.id = ${of('rotation')}::uuid and rotation.team_id = ${of('team')}::uuid and rotation.state = 'running'
   limit ${of('limit')}::int`,
+      batchBytesMax,
+    )}`,
 );
 
 /** The wrapped material of a batch's keys; their states were read with the tokens. */
@@ -205,9 +219,11 @@ const credentialVersions: Mover = {
         from_id: from,
         from_state: fromState,
         to_id: to,
+        bytes,
       }) => ({
         place: { team, credential, version, type, publicFields, policy },
         token,
+        bytes,
         from: keyOf(keys, from),
         fromState,
         to: keyOf(keys, to),

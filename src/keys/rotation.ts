@@ -22,7 +22,7 @@ import {
   type Quest,
   type RunningRotation,
 } from './moving.ts';
-import { type TokenTable, tokenTables } from './token-tables.ts';
+import { batchBytesMax, type TokenTable, tokenTables } from './token-tables.ts';
 
 export { listRunningRotations, settleTotal, type Position, type RunningRotation };
 
@@ -42,16 +42,24 @@ export interface Batch {
   readonly failed: number;
   readonly unavailable: ReadonlyMap<DataKeyId, KeyUnavailable>;
   readonly last: Position | undefined;
+  /** How many tokens as long as these may be in memory at once. */
+  readonly rowsMax: number;
 }
 
 /**
  * What is known of a batch as soon as its tokens are re-encrypted, and only the database has to do
  * with it any more.
  */
-export type Sealed = Pick<Batch, 'unavailable' | 'last'>;
+export type Sealed = Pick<Batch, 'unavailable' | 'last' | 'rowsMax'>;
 
 const uninterruptedMsMax = 0.5;
-const nothing: Batch = { moved: 0, failed: 0, unavailable: new Map(), last: undefined };
+const nothing: Batch = {
+  moved: 0,
+  failed: 0,
+  unavailable: new Map(),
+  last: undefined,
+  rowsMax: Number.POSITIVE_INFINITY,
+};
 
 /**
  * Thrown out of a batch's transaction when the rotation was cancelled meanwhile, or its key left;
@@ -141,10 +149,11 @@ async function moveBatchOf(
       const held = await mover.hold(trx, rotation, quest);
       const last = positionOf(table, held.at(-1));
       if (held.length === 0) return nothing;
+      const rowsMax = rowsWithin(batchBytesMax, held);
       const { moved, failed, unavailable } = await reencrypt(keyring, held);
-      onSealed({ unavailable, last });
+      onSealed({ unavailable, last, rowsMax });
       if (moved.length === 0 && failed.length === 0)
-        return { moved: 0, failed: 0, unavailable, last };
+        return { moved: 0, failed: 0, unavailable, last, rowsMax };
       const at = new Date(now());
       if (moved.length > 0 && !(await mover.store(trx, moved))) throw new RotationStopped();
       for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
@@ -164,7 +173,7 @@ async function moveBatchOf(
       );
       if (!(await countBatch(trx, rotation, { done: moved.length, at })))
         throw new RotationStopped();
-      return { moved: moved.length, failed: failed.length, unavailable, last };
+      return { moved: moved.length, failed: failed.length, unavailable, last, rowsMax };
     });
 }
 
@@ -196,6 +205,11 @@ async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<
     }
   }
   return result;
+}
+
+function rowsWithin(bytesMax: number, held: readonly HeldToken[]): number {
+  const bytes = held.reduce((sum, each) => sum + each.bytes, 0);
+  return Math.max(1, Math.floor((bytesMax * held.length) / Math.max(1, bytes)));
 }
 
 function positionOf(table: TokenTable, held: HeldToken | undefined): Position | undefined {

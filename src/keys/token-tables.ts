@@ -5,6 +5,9 @@ import type { Executor } from '../db/client.ts';
 import type { DataKeyId, TeamId } from '../shared/ids.ts';
 
 /** Every table with a token and the key that it is under. */
+/** How much of them is in memory at once for one batch; one token is up to some hundred KiB long. */
+export const batchBytesMax = 8 * 1024 * 1024;
+
 export const tokenTables = ['credential_version', 'oauth_token'] as const;
 export type TokenTable = (typeof tokenTables)[number];
 

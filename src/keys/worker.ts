@@ -41,6 +41,8 @@ interface Trouble {
  */
 interface Pass {
   after: Position | undefined;
+  /** More tokens as long as the last ones were would be too much at once. */
+  rowsMax: number;
   readonly passedOver: Map<DataKeyId, string>;
 }
 
@@ -146,6 +148,7 @@ export class RotationWorker {
     if (this.#isTroubled(rotation.id)) return 'idle';
     const pass = this.#passes.get(rotation.id) ?? {
       after: undefined,
+      rowsMax: Number.POSITIVE_INFINITY,
       passedOver: new Map<DataKeyId, string>(),
     };
     this.#passes.set(rotation.id, pass);
@@ -217,13 +220,18 @@ export class RotationWorker {
     pass: Pass,
   ): { sealed: Promise<boolean>; stored: Promise<Batch> } {
     const quest = {
-      limit: this.#isBusy ? Math.min(batchRowsBusy, this.#batchRows) : this.#batchRows,
+      limit: Math.min(
+        this.#isBusy ? batchRowsBusy : this.#batchRows,
+        this.#batchRows,
+        pass.rowsMax,
+      ),
       passOver: [...pass.passedOver.keys()],
       after: pass.after,
     };
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const stored = moveBatch(this.#parts, rotation, quest, ({ last, unavailable }) => {
+    const stored = moveBatch(this.#parts, rotation, quest, ({ last, unavailable, rowsMax }) => {
       pass.after = last;
+      pass.rowsMax = rowsMax;
       for (const [key, { fingerprint }] of unavailable) pass.passedOver.set(key, fingerprint);
       resolve(true);
     }).then((batch) => {

@@ -157,7 +157,7 @@ export function registerLeases(
     summary: 'Lease credentials to the engine that asks, sealed to its key',
     description:
       'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `undecryptable`, ' +
-      '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`. Takes no idempotency key: a repetition is another lease.',
+      '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`; for all of them together `size`: ask in parts. Takes no idempotency key: a repetition is another lease.',
     body: leaseCreate,
     success: {
       status: 201,

@@ -9,8 +9,9 @@ import { KeyMoved, lockActiveKey, policyJson, underActiveKey } from '../credenti
 import { DecryptionFailed, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { isForeignKeyViolation } from '../db/errors.ts';
-import type { DataKeyId } from '../shared/ids.ts';
-import { newId } from '../shared/ids.ts';
+import type { BudgetCounts } from '../shared/budget.ts';
+import { Gate } from '../shared/gate.ts';
+import { type DataKeyId, newId, type TeamId } from '../shared/ids.ts';
 import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } from './failures.ts';
 import { clientOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
@@ -59,13 +60,29 @@ const waitMs = providerTimeoutMs + 5_000;
 const youngMs = 30_000;
 const retryMsMax = 300_000;
 const storeAttempts = 3;
+/**
+ * Refreshes of one team that are under way at once on a replica, and how many of all teams wait for
+ * their turn, no longer than for the refresh of another.
+ */
+const refreshesAtOnce = 32;
+const refreshesWaitingMax = 1_000;
 
 /** Gives out access tokens. */
 export class AccessTokens {
   readonly #parts: AccessTokensParts;
   readonly #refreshing = new Map<string, Promise<AccessToken>>();
+  readonly #gate = new Gate<TeamId>({
+    atOnce: refreshesAtOnce,
+    waitingMax: refreshesWaitingMax,
+    waitMs,
+  });
   constructor(parts: AccessTokensParts) {
     this.#parts = parts;
+  }
+
+  /** Refreshes that wait for others of their team. */
+  get counts(): BudgetCounts {
+    return this.#gate.counts;
   }
 
   /** A token that is good. Throws NoAccessToken, KeyUnavailable. */
@@ -92,7 +109,18 @@ export class AccessTokens {
     return refreshing;
   }
 
+  /** In its turn: a provider that doesn't answer takes up this team's, and nobody else's. */
   async #refreshed(use: TokenUse): Promise<AccessToken> {
+    const leave = await this.#gate.enter(use.credential.team);
+    if (leave === undefined) throw new NoAccessToken('refreshUnavailable');
+    try {
+      return await this.#refreshedOnce(use);
+    } finally {
+      leave();
+    }
+  }
+
+  async #refreshedOnce(use: TokenUse): Promise<AccessToken> {
     const deadline = performance.now() + waitMs;
     for (let pauseMs = 30; ; pauseMs = Math.min(pauseMs * 2, 400)) {
       const situation = await this.#look(use);

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';
 import { count, fingerprint, line, time } from '../http/schemas.ts';
+import { type Waits, waitNames } from '../shared/waits.ts';
 import type { RootKeysService } from './service.ts';
 
 const rootKey = z
@@ -33,6 +34,14 @@ const marked = z
     teams: count.meta({ description: 'Teams whose keys were marked; each rotates.' }),
   })
   .meta({ id: 'RootKeyCompromised' });
+const wait = z
+  .strictObject({
+    name: z.enum(waitNames),
+    inUse: count.meta({ description: 'Now: what is under way, or who waits.' }),
+    max: count.meta({ description: 'What there is room for.' }),
+    refused: count.meta({ description: 'How often there was none, since the start.' }),
+  })
+  .meta({ id: 'Wait' });
 const status = z
   .strictObject({
     teams: count,
@@ -49,13 +58,17 @@ const status = z
     notificationsPending: count,
     notificationsFailed: count.meta({ description: 'Given up within the last 35 days.' }),
     receiversFailing: count,
+    waits: z.array(wait).max(waitNames.length).meta({
+      description:
+        'What is bounded on the replica that answers: `databaseConnections` and `tokenRefreshes` count who waits, the others what is under way.',
+    }),
   })
   .meta({ id: 'Status' });
 
 /** Adds the operations on root keys and the status. */
 export function registerRootKeys(
   app: FastifyInstance,
-  { service }: { service: RootKeysService },
+  { service, waits }: { service: RootKeysService; waits: Waits },
 ): void {
   addOperation(app, {
     method: 'GET',
@@ -119,6 +132,12 @@ export function registerRootKeys(
     tag: 'service',
     summary: 'Read the counts of the vault',
     success: { status: 200, schema: status, description: 'Counts; nothing of any one team.' },
-    handler: () => service.status(),
+    handler: async () => {
+      const counts = waits();
+      return {
+        ...(await service.status()),
+        waits: waitNames.map((name) => ({ name, ...counts[name] })),
+      };
+    },
   });
 }

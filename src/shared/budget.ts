@@ -21,15 +21,17 @@ export class Budget<K> {
   readonly #what: string;
   readonly #keyMax: number;
   readonly #max: number;
+  readonly #retryAfterSeconds: number;
   readonly #held = new Map<K, number>();
   #inUse = 0;
   #refused = 0;
 
   /** `what` stands in the refusal: "Too much is being … at this moment". */
-  constructor({ what, keyMax, max }: { what: string; keyMax: number; max: number }) {
-    this.#what = what;
-    this.#keyMax = keyMax;
-    this.#max = max;
+  constructor(bounds: { what: string; keyMax: number; max: number; retryAfterSeconds?: number }) {
+    this.#what = bounds.what;
+    this.#keyMax = bounds.keyMax;
+    this.#max = bounds.max;
+    this.#retryAfterSeconds = bounds.retryAfterSeconds ?? 1;
   }
 
   get counts(): BudgetCounts {
@@ -66,7 +68,7 @@ export class Budget<K> {
     throw new AppError(
       'rateLimited',
       `Too much is being ${this.#what} at this moment; wait as Retry-After says.`,
-      { retryAfterSeconds: 1 },
+      { retryAfterSeconds: this.#retryAfterSeconds },
     );
   }
 

@@ -7,6 +7,7 @@ import type { Trx } from '../db/client.ts';
 import { heldPlace } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
+import { inTurns } from '../shared/pace.ts';
 import * as repository from './transfer-repository.ts';
 
 /** A credential between two teams; `key` is the active one of the new team. */
@@ -21,13 +22,26 @@ export interface Move {
 
 // A token is up to some hundred KiB long, and a team may keep a thousand versions.
 const versionsPerBatch = 20;
+const batchBytes = 2 * 1024 * 1024;
+/** What one transaction moves. */
+export const movedBytesMax = 128 * 1024 * 1024;
+const bytesPerTurn = 64 * 1024;
 
-/** Moves every version; how many. Throws UndecryptableVersion, KeyUnavailable. */
+/**
+ * Moves every version; how many. Throws stateConflict, before anything is opened, where they are too
+ * large together; UndecryptableVersion, KeyUnavailable.
+ */
 export async function moveVersions(
   trx: Trx,
   keyring: Keyring,
   { credential, type, from, to, key }: Move,
+  bytesMax = movedBytesMax,
 ): Promise<number> {
+  if ((await repository.findHeldBytes(trx, { team: from, credential })) > bytesMax)
+    throw new AppError(
+      'stateConflict',
+      'Its versions are too large together to be moved at once: its team has to destroy earlier ones first.',
+    );
   let moved = 0;
   for (let after = 0; ; ) {
     const batch = await repository.listHeldVersions(trx, {
@@ -35,8 +49,11 @@ export async function moveVersions(
       credential,
       after,
       limit: versionsPerBatch,
+      bytesMax: batchBytes,
     });
-    const tokens = batch.map((held) => {
+    const last = batch.at(-1);
+    if (last === undefined) return moved;
+    const move = (held: repository.HeldVersion): string => {
       if (held.key === undefined) throw new UndecryptableVersion(held.version, undefined);
       try {
         return keyring.rehome(
@@ -57,19 +74,17 @@ export async function moveVersions(
           ? new UndecryptableVersion(held.version, held.key.id)
           : error;
       }
+    };
+    const tokens = await inTurns(batch, move, { bytesOf: ({ bytes }) => bytes, bytesPerTurn });
+    await repository.storeVersions(trx, {
+      from,
+      to,
+      credential,
+      key: key.id,
+      versions: batch.map(({ version }) => version),
+      tokens,
     });
-    if (batch.length > 0)
-      await repository.storeVersions(trx, {
-        from,
-        to,
-        credential,
-        key: key.id,
-        versions: batch.map(({ version }) => version),
-        tokens,
-      });
     moved += batch.length;
-    const last = batch.at(-1);
-    if (last === undefined || batch.length < versionsPerBatch) return moved;
     after = last.version;
   }
 }

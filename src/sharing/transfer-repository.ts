@@ -2,6 +2,7 @@
 import { sql } from 'kysely';
 import type { Policy, PublicFields, SealedCredential } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
+import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import type { CredentialState, GranteeKind, GrantAccess, LivingState } from '../db/tables.ts';
 import type {
@@ -249,25 +250,45 @@ export interface HeldVersion {
   readonly token: string;
   readonly publicFields: JsonObject;
   readonly policy: JsonObject;
+  /** How much of it is read and written. */
+  readonly bytes: number;
   readonly key: WrappedDataKey | undefined;
 }
 
-/** The next versions of a locked credential, as its former team has them. */
-export async function listHeldVersions(
+/** How much there is to move with a credential: its tokens, and what they are bound to. */
+export async function findHeldBytes(
   trx: Trx,
-  of: { team: TeamId; credential: CredentialId; after: number; limit: number },
-): Promise<HeldVersion[]> {
-  const { rows } = await sql<Omit<HeldVersion, 'key'> & KeyColumns>`
-    select held.version, held.token, held.public_fields as "publicFields", held.policy, ${keyColumns}
-    from credential_version held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
-    where held.team_id = ${of.team} and held.credential_id = ${of.credential} and held.version > ${of.after} order by held.version limit ${of.limit}`.execute(
+  of: { team: TeamId; credential: CredentialId },
+): Promise<number> {
+  const { rows } = await sql<{ bytes: number }>`
+    select coalesce(sum(octet_length(held.token) + ${contentBytes('held')}), 0)::bigint as bytes
+    from credential_version held where held.team_id = ${of.team} and held.credential_id = ${of.credential}`.execute(
     trx,
   );
+  return rows[0]?.bytes ?? 0;
+}
+
+/**
+ * The next versions of a locked credential, as its former team has them: up to `limit`, and no more
+ * than may be in memory at once; one at the least, as long as there is one.
+ */
+export async function listHeldVersions(
+  trx: Trx,
+  of: { team: TeamId; credential: CredentialId; after: number; limit: number; bytesMax: number },
+): Promise<HeldVersion[]> {
+  const next = sql`
+    select held.version, held.token, held.public_fields as "publicFields", held.policy, ${keyColumns}, octet_length(held.token) + ${contentBytes('held')} as bytes
+    from credential_version held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
+    where held.team_id = ${of.team} and held.credential_id = ${of.credential} and held.version > ${of.after} order by held.version limit ${of.limit}`;
+  const { rows } = await sql<
+    Omit<HeldVersion, 'key'> & KeyColumns
+  >`${upToBytes(next, sql`version`, of.bytesMax)}`.execute(trx);
   return rows.map((row) => ({
     version: row.version,
     token: row.token,
     publicFields: row.publicFields,
     policy: row.policy,
+    bytes: row.bytes,
     key: keyOf(row, of.team),
   }));
 }

@@ -136,7 +136,7 @@ export function registerTransfers(
     summary: 'Accept a credential that is offered to your team',
     description:
       "For admins of that team. The credential moves with every version and its connected account, re-encrypted under that team's key, in one transaction or not at all. Its policy stays; its grants, tickets and offers end. " +
-      'Refused while the team has a credential of its name (`nameTaken`), and while a version does not open (`undecryptable`).',
+      'Refused while the team has a credential of its name (`nameTaken`), while a version does not open (`undecryptable`), and where its versions are larger than 128 MiB together (`stateConflict`). One at a time is taken over by a team on a replica.',
     params: transferPath,
     guards: { idempotencyKey: true, etag: true },
     success: { status: 200, schema: transferAccepted, description: 'Where the credential is now.' },

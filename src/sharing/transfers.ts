@@ -20,7 +20,9 @@ import type { Claim } from '../http/idempotency.ts';
 import { transferDays } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
-import { isId, newId, type TransferId } from '../shared/ids.ts';
+import type { BudgetCounts } from '../shared/budget.ts';
+import { Gate } from '../shared/gate.ts';
+import { isId, newId, type TeamId, type TransferId } from '../shared/ids.ts';
 import { eventsOfGrant, eventsOfTransfer } from './events.ts';
 import { lockOwned } from './lock.ts';
 import { moveAccount, moveVersions } from './moving.ts';
@@ -47,8 +49,14 @@ const right = 'credential.manage';
 /** What is asked of transfers. */
 export class TransfersService {
   readonly #parts: TransfersParts;
+  readonly #gate = new Gate<TeamId>({ atOnce: 1, waitingMax: 100, waitMs: 10_000 });
   constructor(parts: TransfersParts) {
     this.#parts = parts;
+  }
+
+  /** Takings over that wait for another one of their team. */
+  get counts(): BudgetCounts {
+    return this.#gate.counts;
   }
 
   /**
@@ -142,7 +150,8 @@ export class TransfersService {
   /**
    * Takes an offered credential over. Ends its grants, tickets and offers; every version and the
    * held tokens are re-encrypted under the key of the new team, or nothing changes. Throws
-   * notFound, forbidden, nameTaken, undecryptable, keyUnavailable, keyBusy, stateConflict.
+   * notFound, forbidden, nameTaken, undecryptable, keyUnavailable, keyBusy, rateLimited while others
+   * of the team are, stateConflict.
    */
   async acceptTransfer(caller: Caller, id: string, claim: Claim): Promise<CredentialRow> {
     const { row: offer, target } = await this.#authorise(
@@ -152,6 +161,14 @@ export class TransfersService {
     );
     const { db } = this.#parts;
     const source = { id: offer.team, slug: offer.slug };
+    // Each holds a connection for as long as the credential is large.
+    const leave = await this.#gate.enter(target.id);
+    if (leave === undefined)
+      throw new AppError(
+        'rateLimited',
+        'Other credentials are being taken over; wait as Retry-After says.',
+        { retryAfterSeconds: 5 },
+      );
     try {
       return await underActiveKey(() =>
         db.transaction().execute((trx) => this.#accept(trx, caller, { offer, target, claim })),
@@ -171,6 +188,8 @@ export class TransfersService {
         'A version does not open: its team has to repair or destroy it first.',
         { cause },
       );
+    } finally {
+      leave();
     }
   }
 

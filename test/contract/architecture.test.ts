@@ -133,7 +133,6 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:dns/promises': /^src\/egress\//,
   'node:http': /^src\/((http|local)\/|broker\/(body|proxy|watch)\.ts$)/,
   'node:stream': /^src\/(broker|exports)\//,
-  'node:events': /^src\/broker\//,
   'node:fs': /^src\/(main\.ts$|db\/|local\/|http\/docs\.ts$|operate\/output\.ts$)/,
   'node:path': /^src\/(db|local|http|operate)\//,
   'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,

@@ -6,7 +6,12 @@ import { join } from 'node:path';
 import { sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';
-import { type Database, openDatabase, type OpenDatabaseOptions } from '../../src/db/client.ts';
+import {
+  type Database,
+  openDatabase,
+  type OpenDatabaseOptions,
+  waitingConnections,
+} from '../../src/db/client.ts';
 import {
   CommitUnknown,
   isDatabaseDown,
@@ -228,6 +233,27 @@ t.test('a full pool is an overload: one waits for the time given, and no longer'
     t.ok(isDatabaseDown(error));
   });
   t.same((await one.execute(db)).rows, [{ n: 1 }]);
+});
+
+t.test('whoever finds a thousand waiting before them does not wait', async (t) => {
+  const { url } = await testDatabase(t, { empty: true });
+  const { db } = opened(t, url, { poolMax: 1, connectTimeoutMs: 60_000 });
+  const held = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const holding = db.transaction().execute(async (trx) => {
+    await one.execute(trx);
+    begun.resolve();
+    await held.promise;
+  });
+  await begun.promise;
+  const waiting = Array.from({ length: 1_000 }, () => one.execute(db));
+  await until(() => waitingConnections(db).inUse === 1_000);
+  t.type(await failure(one.execute(db)), PoolExhausted, 'one more is told at once');
+  t.match(waitingConnections(db), { inUse: 1_000, max: 1_000, refused: 1 });
+  held.resolve();
+  await holding;
+  for (const { rows } of await Promise.all(waiting)) if (rows[0]?.n !== 1) t.fail('not answered');
+  t.equal(waitingConnections(db).inUse, 0);
 });
 
 t.test(

@@ -1,25 +1,23 @@
 // How much a lease can make a replica do: sizes are asked before anything is read or opened, what is
 // open at once is bounded, and while much is opened everybody else is answered.
-import { randomBytes } from 'node:crypto';
+import { request as httpRequest } from 'node:http';
 import t from 'tap';
+import { AuditLog } from '../../src/audit/record.ts';
 import type { Caller } from '../../src/http/access.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
+import { largeBytes, storeMany, storeWide, watchKeyring } from '../helpers/large.ts';
 import {
   askLease,
-  demand,
   openAnswer,
   registerEngine,
   rulesOf,
   storeOpenai,
   vaultIssuer,
 } from '../helpers/leases.ts';
+import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
-import { AuditLog } from '../../src/audit/record.ts';
-
-const fieldBytes = 64 * 1024;
-const fieldsOfLarge = 7;
-const largeBytes = fieldsOfLarge * fieldBytes;
+import { waitOf } from '../helpers/waits.ts';
 
 t.test('leases of much', async (t) => {
   const vault = await startVault(t);
@@ -29,7 +27,7 @@ t.test('leases of much', async (t) => {
   await registerEngine(vault, 'other');
   await vault.member('payments', 'n8n', 'engine');
   await vault.member('payments', 'other', 'engine');
-  const large = await storeMany(vault, 'payments', 100, largeBytes);
+  const large = await storeMany(vault, 'payments', 100);
   const small = await storeOpenai(vault, 'payments', 'small', 'sk-small-one');
   const work = watchKeyring(vault);
 
@@ -73,7 +71,7 @@ t.test('leases of much', async (t) => {
     async (t) => {
       const most = 18 * largeBytes;
       const rest = 8 * 1024 * 1024 - most + 4_000;
-      const [filler] = await storeMany(vault, 'payments', 1, rest, 'filler');
+      const [filler] = await storeMany(vault, 'payments', 1, rest, { name: 'filler' });
       work.reset();
       const answer = await askLease(
         vault,
@@ -109,7 +107,7 @@ t.test('leases of much', async (t) => {
   });
 
   await t.test('sizes say nothing of what the engine may not know of', async (t) => {
-    const foreign = await storeMany(vault, 'secretive', 40, largeBytes, 'foreign', 'mallory');
+    const foreign = await storeMany(vault, 'secretive', 40, largeBytes, { by: 'mallory' });
     const tiny = await storeOpenai(vault, 'secretive', 'tiny', 'sk-tiny-one', {}, 'mallory');
     const brokerOnly = await storeOpenai(vault, 'payments', 'broker-only', 'sk-broker-only', {
       policy: { delivery: ['broker'], allowedHosts: [] },
@@ -142,7 +140,7 @@ t.test('leases of much', async (t) => {
   });
 
   await t.test('public fields count like secrets: they are read and compared too', async (t) => {
-    const wide = await storeWide(vault, 45);
+    const wide = await storeWide(vault, 'payments', 45);
     work.reset();
     t.strictSame(rulesOf(await askLease(vault, 'n8n', wide)), ['/credentials size']);
     t.equal(work.rows, 0, 'none of them was made canonical');
@@ -184,102 +182,40 @@ t.test('leases of much', async (t) => {
     await t.rejects(lease(first, large), { code: 'leaseRefused' });
     t.ok(service.counts.inUse < 4_096, 'a refused one holds nothing');
   });
+
+  await t.test('the room is taken until the answer has left, or the engine has', async (t) => {
+    const url = new URL(await vault.app.listen({ host: '127.0.0.1', port: 0 }));
+    const body = JSON.stringify({
+      credentials: large.slice(0, 18),
+      purpose: 'a test',
+      onBehalfOf: 'alice',
+    });
+    const request = httpRequest({
+      host: url.hostname,
+      port: url.port,
+      method: 'POST',
+      path: '/v1/leases',
+      agent: false,
+      headers: {
+        authorization: `Bearer ${await vault.token('n8n')}`,
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(body),
+      },
+    });
+    request.on('error', () => undefined).end(body);
+    const status = await new Promise<number | undefined>((resolve) => {
+      request.on('response', (response) => {
+        response.pause();
+        resolve(response.statusCode);
+      });
+    });
+    t.equal(status, 201);
+    t.ok((await waitOf(vault, 'leasedBytes')).inUse > 8_000_000, 'nobody has read it');
+    request.destroy();
+    await until(async () => (await waitOf(vault, 'leasedBytes')).inUse === 0);
+    t.pass('who went away holds nothing');
+  });
 });
-
-/** What the keyring is asked to do: the turn of each opening, and how many rows are verified. */
-function watchKeyring({ keyring }: TestVault): {
-  readonly openings: readonly number[];
-  readonly rows: number;
-  reset(): void;
-} {
-  let turn = 0;
-  let openings: number[] = [];
-  let rows = 0;
-  const [open, verifyRow] = [keyring.open.bind(keyring), keyring.verifyRow.bind(keyring)];
-  keyring.open = (...given) => {
-    openings.push(turn);
-    return open(...given);
-  };
-  keyring.verifyRow = (...given) => {
-    if (given[0] === 'credential') rows += 1;
-    return verifyRow(...given);
-  };
-  const count = (): void => {
-    turn += 1;
-    setImmediate(count).unref();
-  };
-  count();
-  return {
-    get openings() {
-      return openings;
-    },
-    get rows() {
-      return rows;
-    },
-    reset: () => {
-      openings = [];
-      rows = 0;
-    },
-  };
-}
-
-/** Credentials with so many bytes of secrets each. */
-async function storeMany(
-  vault: TestVault,
-  team: string,
-  count: number,
-  bytes: number,
-  name = 'large',
-  by = 'alice',
-): Promise<{ id: string }[]> {
-  const fields = Object.fromEntries(
-    Array.from({ length: Math.ceil(bytes / fieldBytes) }, (_, index) => [
-      `f${index}`,
-      'x'.repeat(Math.min(fieldBytes, bytes - index * fieldBytes)),
-    ]),
-  );
-  return inFours(count, (index) =>
-    demand(
-      vault.call(by, 'POST', `/v1/teams/${team}/credentials`, {
-        name: `${name} ${index}`,
-        type: 'custom',
-        fields,
-      }),
-      201,
-    ),
-  );
-}
-
-/** Credentials with some 390 KB of public fields each, in characters of three bytes. */
-function storeWide(vault: TestVault, count: number): Promise<{ id: string }[]> {
-  const publicFieldNames = Array.from({ length: 63 }, (_, index) => `p${index}`);
-  const fields = Object.fromEntries(publicFieldNames.map((name) => [name, '漢'.repeat(2_048)]));
-  return inFours(count, (index) =>
-    demand(
-      vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
-        name: `wide ${index}`,
-        type: 'custom',
-        publicFieldNames,
-        fields: { ...fields, secret: randomBytes(20).toString('hex') },
-      }),
-      201,
-    ),
-  );
-}
-
-async function inFours(
-  count: number,
-  make: (index: number) => Promise<{ id: string }>,
-): Promise<{ id: string }[]> {
-  const made: { id: string }[] = [];
-  for (let index = 0; index < count; index += 4)
-    made.push(
-      ...(await Promise.all(
-        Array.from({ length: Math.min(4, count - index) }, (_, more) => make(index + more)),
-      )),
-    );
-  return made.map(({ id }) => ({ id }));
-}
 
 async function serviceOf(
   { db, keyring, clock }: TestVault,

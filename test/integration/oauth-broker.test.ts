@@ -1,6 +1,6 @@
 // Calls through the broker with a credential whose tokens are held: the token of now, another one
 // when the upstream refuses it, and nothing of either in what comes back.
-import type { IncomingMessage } from 'node:http';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
@@ -15,6 +15,7 @@ import { MovedEgress, tlsUpstream } from '../helpers/egress.ts';
 import { demand } from '../helpers/leases.ts';
 import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
+import { waitOf } from '../helpers/waits.ts';
 
 const hour = 3_600_000;
 
@@ -22,16 +23,28 @@ const hour = 3_600_000;
  * A vault whose broker listens, a provider, an API that both are for, and a ticket for a credential
  * that is not connected yet.
  */
-async function setStage(t: Test, ttlSeconds: number) {
+async function setStage(
+  t: Test,
+  ttlSeconds: number,
+  { limits, refusalBody }: { limits?: object; refusalBody?: 'never ends' } = {},
+) {
   const server = await startAuthorizationServer(t, { ttlSeconds });
   const refused = new Set<string>();
   const behaviour: { onCall?: () => Promise<unknown> } = {};
   const seen: { token: string; method: string; headers: IncomingMessage['headers'] }[] = [];
+  let refusalsEnded = 0;
   const api = await tlsUpstream(t, 'api.test', (request, response) => {
     const token = String(request.headers.authorization).replace(/^Bearer /, '');
     seen.push({ token, method: request.method ?? '', headers: request.headers });
     request.resume();
     void (behaviour.onCall?.() ?? Promise.resolve()).then(() => {
+      if (refused.has(token) && refusalBody !== undefined) {
+        response.on('close', () => {
+          refusalsEnded += 1;
+        });
+        response.writeHead(401).write('a beginning');
+        return;
+      }
       response
         .writeHead(refused.has(token) ? 401 : 200, { 'content-type': 'application/json' })
         .end(JSON.stringify({ echo: request.headers }));
@@ -63,7 +76,13 @@ async function setStage(t: Test, ttlSeconds: number) {
     stage,
     'sheets',
     {},
-    { policy: { delivery: ['broker'], allowedHosts: ['api.test'] } },
+    {
+      policy: {
+        delivery: ['broker'],
+        allowedHosts: ['api.test'],
+        ...(limits === undefined ? {} : { limits }),
+      },
+    },
   );
   const ticket = await demand(askTicket(vault, 'n8n', { id }, { ttlSeconds: 3600 }), 201);
   const call = (method = 'GET', body?: string): Promise<BrokerAnswer> =>
@@ -76,7 +95,20 @@ async function setStage(t: Test, ttlSeconds: number) {
     );
   const latest = (): string => server.given.accessTokens.at(-1)!;
 
-  return { server, refused, behaviour, seen, stage, vault, id, port, ticket, call, latest };
+  return {
+    server,
+    refused,
+    refusalsEnded: () => refusalsEnded,
+    behaviour,
+    seen,
+    stage,
+    vault,
+    id,
+    port,
+    ticket,
+    call,
+    latest,
+  };
 }
 
 t.test('the broker puts the held token in, and another one when it is refused', async (t) => {
@@ -222,3 +254,50 @@ t.test(
     t.equal((await call()).status, 200, 'and when it can again, it does');
   },
 );
+
+t.test(
+  'who waits for a provider has a place, and who hangs up meanwhile gives it back',
+  async (t) => {
+    const { server, stage, vault, id, port, ticket, call } = await setStage(t, 120, {
+      limits: { concurrency: 1 },
+    });
+    await connect(stage, id);
+    vault.clock.ms += 180_000;
+    const asked = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    server.behaviour.onToken = () => {
+      asked.resolve();
+      return answer.promise;
+    };
+    const request = httpRequest({
+      host: '127.0.0.1',
+      port,
+      path: `/broker/${ticket.id}/v1/values`,
+      headers: { authorization: `Bearer ${ticket.ticket}` },
+      agent: false,
+    });
+    request.on('error', () => undefined).end();
+    await asked.promise;
+    t.match((await call()).json, { code: 'rateLimited' }, 'another call is one too many');
+    request.destroy();
+    await until(async () => (await waitOf(vault, 'brokerCalls')).inUse === 0);
+    const next = call();
+    await until(async () => (await waitOf(vault, 'brokerCalls')).inUse === 1);
+    answer.resolve();
+    t.equal((await next).status, 200, 'the next one has waited for the same refresh');
+    t.equal(server.asked['refresh_token'], 1);
+  },
+);
+
+t.test('a refusal whose body never ends is left, and its connection closed', async (t) => {
+  const { refused, refusalsEnded, stage, vault, id, call, latest } = await setStage(t, 3600, {
+    refusalBody: 'never ends',
+    limits: { idleSeconds: 3_600 },
+  });
+  await connect(stage, id);
+  refused.add(latest());
+  vault.clock.ms += 60_000;
+  t.equal((await call()).status, 200, 'asked again with another token');
+  await until(() => refusalsEnded() === 1);
+  t.pass('nobody waits for the end of the first answer');
+});

@@ -4,7 +4,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
-import { CredentialLists, type Listing } from '../../src/credentials/listing.ts';
+import { type Bounds, CredentialLists, type Listing } from '../../src/credentials/listing.ts';
 import type { CredentialFilters } from '../../src/credentials/filters.ts';
 import { type ProblemName, problemNames } from '../../src/credentials/health.ts';
 import { orders, type SortName, sortNames } from '../../src/credentials/sorts.ts';
@@ -119,8 +119,7 @@ t.test('lists', async (t) => {
     requestId: newId(),
     address: null,
   };
-  const listsWith = (bounds?: { walkedRowsMax: number; fewMax: number }): CredentialLists =>
-    listsOf(vault, bounds);
+  const listsWith = (bounds?: Partial<Bounds>): CredentialLists => listsOf(vault, bounds);
   const walk = (
     lists: CredentialLists,
     asked: Asked,
@@ -165,6 +164,8 @@ t.test('lists', async (t) => {
       undefined,
       { walkedRowsMax: 9, fewMax: 0 },
       { walkedRowsMax: 40, fewMax: 10 },
+      { bytesMax: 1_000 },
+      { walkedRowsMax: 40, fewMax: 10, bytesMax: 300 },
     ]) {
       const lists = listsWith(bounds);
       for (const filters of each) {
@@ -199,10 +200,12 @@ t.test('lists', async (t) => {
     await fc.assert(
       fc.asyncProperty(
         listingOf,
-        fc.constantFrom(
+        fc.constantFrom<Partial<Bounds> | undefined>(
           undefined,
           { walkedRowsMax: 3, fewMax: 4 },
           { walkedRowsMax: 25, fewMax: 0 },
+          { bytesMax: 1 },
+          { walkedRowsMax: 9, fewMax: 4, bytesMax: 250 },
         ),
         async (asked, bounds) => {
           const [found, expected] = [await walk(listsWith(bounds), asked), naive(rows, asked)];
@@ -279,10 +282,7 @@ t.test('lists', async (t) => {
   );
 });
 
-const listsOf = (
-  { db, keyring }: TestVault,
-  bounds?: { walkedRowsMax: number; fewMax: number },
-): CredentialLists => {
+const listsOf = ({ db, keyring }: TestVault, bounds?: Partial<Bounds>): CredentialLists => {
   const fail = (): never => {
     throw new Error('a seal does not hold');
   };
