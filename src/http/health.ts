@@ -38,8 +38,9 @@ export function registerHealth(
     now,
   }: { checks: readonly ReadinessCheck[]; isStopping: () => boolean; now: () => number },
 ): void {
+  const questions = checks.map(({ check }) => oneAtATime(check));
   const failing = remembered(async () => {
-    const passed = await Promise.all(checks.map(({ check }) => passes(check)));
+    const passed = await Promise.all(questions.map(passes));
     return checks.flatMap(({ name }, index) => (passed[index] === true ? [] : [name]));
   }, now);
   addOperation(app, {
@@ -97,6 +98,15 @@ function remembered<T>(question: () => Promise<T>, now: () => number): () => Pro
     }
     return answer;
   };
+}
+
+/** A question that has not been answered yet is not put again: what it asks is slow enough. */
+function oneAtATime<T>(question: () => Promise<T>): () => Promise<T> {
+  let asked: Promise<T> | undefined;
+  return () =>
+    (asked ??= question().finally(() => {
+      asked = undefined;
+    }));
 }
 
 async function passes(check: () => Promise<boolean>): Promise<boolean> {

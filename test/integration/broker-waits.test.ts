@@ -117,6 +117,48 @@ t.test('who hangs up is let go at once, whatever is being waited for', async (t)
   });
 });
 
+t.test('an answer that is not passed on ends with its connection', async (t) => {
+  const stage = await stageOf(t, {
+    policy: { limits: { responseBytes: 100_000, idleSeconds: 3_600 } },
+  });
+  const refused: readonly [what: string, head: Record<string, string | number>, piece: string][] = [
+    ['in an encoding in which no secret can be looked for', { 'content-encoding': 'br' }, 'x'],
+    ['that says it is too large', { 'content-length': 200_000 }, 'x'],
+    ['that is too large', {}, 'x'.repeat(150_000)],
+  ];
+  for (const [what, head, piece] of refused) {
+    let isClosed = false;
+    stage.on((_request, response) => {
+      response.on('close', () => {
+        isClosed = true;
+      });
+      response.writeHead(200, head).write(piece); // and never ends it
+    });
+    const status = await stage.call('GET', '/x').then(
+      (answer) => answer.status,
+      () => 'cut off',
+    );
+    t.ok(status === 502 || status === 'cut off', what);
+    await until(() => isClosed);
+  }
+  const gone = stage.begin('GET', '/x');
+  let isClosed = false;
+  const isThere = new Promise<void>((resolve) => {
+    stage.on((_request, response) => {
+      response.on('close', () => {
+        isClosed = true;
+      });
+      response.writeHead(200).write('a beginning');
+      resolve();
+    });
+  });
+  gone.on('error', () => undefined).end();
+  await isThere;
+  gone.destroy();
+  await until(() => isClosed);
+  t.pass('so does one whose caller has gone');
+});
+
 t.test('a caller who takes nothing of their answers is let go', async (t) => {
   const stage = await stageOf(t, {
     plain: true,

@@ -9,11 +9,12 @@ import { endSlowAnswers } from '../../src/http/slow-answers.ts';
 import { until } from '../helpers/processes.ts';
 
 t.test('an answer has its time to be taken', async (t) => {
-  const app = createServer({
+  const app = await createServer({
     logger: pino({ level: 'silent' }),
     trustedProxies: [],
     tls: undefined,
     isStopping: () => false,
+    addressLimit: 0,
   });
   endSlowAnswers(app, { answerMs: 300, everyMs: 20 });
   const long = 'x'.repeat(32 * 1024 * 1024);

@@ -10,6 +10,8 @@ import { bulkStoredBytesMax } from '../../src/credentials/bulk-routes.ts';
 import { ExportsService } from '../../src/exports/service.ts';
 import { listRunningRotations, moveBatch, type Position } from '../../src/keys/rotation.ts';
 import { findActiveKey } from '../../src/credentials/service.ts';
+import { type Report, storeAll } from '../../src/operate/import/store.ts';
+import type { VaultCall } from '../../src/operate/target.ts';
 import type { CredentialId, SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { moveVersions } from '../../src/sharing/moving.ts';
 import { storeMany, storeWide, watchKeyring, wideFields } from '../helpers/large.ts';
@@ -173,6 +175,44 @@ t.test('large credentials', async (t) => {
       t.equal(work.openings.length, fit);
     },
   );
+
+  await t.test('an import that updates them sends what is beyond in another request', async (t) => {
+    const reports: Report[] = [];
+    const call: VaultCall = async (method, path, body) => {
+      const { status, json } = await vault.call('alice', method, path, body);
+      if (status >= 400) throw new Error(`${status} ${json.code}`);
+      return { status, body: json };
+    };
+    for (const [index, { id }] of large.entries())
+      await demand(
+        vault.call(
+          'alice',
+          'PATCH',
+          `/v1/credentials/${id}`,
+          { labels: { 'import/n8n': `id ${index}` } },
+          { 'if-match': '*' },
+        ),
+        200,
+      );
+    await storeAll(
+      call,
+      { team: 'payments', system: 'n8n', isUpdate: true, isDryRun: false },
+      large.map((_, index) => ({
+        id: `id ${index}`,
+        name: `large ${index}`,
+        type: 'custom',
+        fields: { f0: 'imported' },
+        notes: [],
+      })),
+      (report) => {
+        reports.push(report);
+      },
+    );
+    t.strictSame(
+      reports.map(({ id, action, reason }) => [id, action, reason]),
+      large.map((_, index) => [`id ${index}`, 'updated', undefined]),
+    );
+  });
 
   await t.test('four of a team run at once, the others wait their turn', async (t) => {
     const running = Array.from({ length: 8 }, (_, request) =>

@@ -173,8 +173,35 @@ async function send(call: VaultCall, order: Order, batch: readonly Wanted[]): Pr
       ...(await send(call, order, batch.slice(half))),
     ];
   }
-  const reports: Report[] = [];
+  // Together they open more than one request may: those beyond go into one of their own.
+  const beyond = batch.flatMap((_, index) => (isBeyondSize(results[index]) ? [index] : []));
+  if (beyond.length > 0 && beyond.length < batch.length) {
+    const others = await send(
+      call,
+      order,
+      beyond.map((index) => batch[index]!),
+    );
+    const within = await reportsOf(call, batch, results, new Set(beyond));
+    return batch.map((_, index) =>
+      beyond.includes(index) ? others[beyond.indexOf(index)]! : within.get(index)!,
+    );
+  }
+  return [...(await reportsOf(call, batch, results, new Set())).values()];
+}
+
+const isBeyondSize = (result: Result | undefined): boolean =>
+  result?.problem?.errors?.some(({ rule }) => rule === 'size') === true;
+
+/** What became of each item but those that are sent again, by its index. */
+async function reportsOf(
+  call: VaultCall,
+  batch: readonly Wanted[],
+  results: readonly Result[],
+  leftOut: ReadonlySet<number>,
+): Promise<ReadonlyMap<number, Report>> {
+  const reports = new Map<number, Report>();
   for (const [index, { one, known }] of batch.entries()) {
+    if (leftOut.has(index)) continue;
     const { credential, problem = credential === undefined ? { code: 'unknown' } : undefined } =
       results[index] ?? {};
     if (credential !== undefined && one.isDisabled !== undefined)
@@ -182,7 +209,8 @@ async function send(call: VaultCall, order: Order, batch: readonly Wanted[]): Pr
     const faults = (problem?.errors ?? []).map(
       ({ pointer, rule }) => `${pointer.replace(/^\/items\/\d+/, '')} ${rule}`,
     );
-    reports.push(
+    reports.set(
+      index,
       credential !== undefined
         ? {
             ...reportOf(one, known === undefined ? 'created' : 'updated'),
