@@ -75,7 +75,7 @@ export async function wholeBody(
 ): Promise<Buffer> {
   const body = countedBody(request, options);
   const stop = (): void => {
-    body.destroy(new Error('the call is over'));
+    body.destroy(options.signal.reason as Error);
   };
   if (options.signal.aborted) stop();
   else options.signal.addEventListener('abort', stop, { once: true });
