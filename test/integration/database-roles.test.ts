@@ -1,8 +1,6 @@
 // The SQL of docs/operations.md as it stands there: a vault under the role that it makes does all
 // its work, and cannot change the audit.
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { sql } from 'kysely';
 import t from 'tap';
 import { openDatabase } from '../../src/db/client.ts';
@@ -12,19 +10,9 @@ import { Retention } from '../../src/retention/service.ts';
 import { AuditLog } from '../../src/audit/record.ts';
 import { command, testDatabase, withDatabase } from '../helpers/database.ts';
 import { askLease, demand, openAnswer, registerEngine, storeOpenai } from '../helpers/leases.ts';
+import { statementsWith } from '../helpers/operations-page.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
-
-const page = readFileSync(join(import.meta.dirname, '../../docs/operations.md'), 'utf8');
-const blocks = [...page.matchAll(/^ *```sql\n([\s\S]*?)^ *```$/gm)].map((match) => match[1]!);
-const blockWith = (text: string): string[] => {
-  const found = blocks.filter((block) => block.includes(text));
-  if (found.length !== 1) throw new Error(`one block has ${text}`);
-  return found[0]!
-    .split(';')
-    .map((statement) => statement.trim())
-    .filter((statement) => statement !== '');
-};
 
 t.test('the roles of the operations page', async (t) => {
   // Roles belong to the whole server, which other tests use at the same time: their names get a
@@ -49,10 +37,10 @@ t.test('the roles of the operations page', async (t) => {
     ])
       await command(server, text);
   });
-  for (const statement of blockWith('create role')) await command(server, named(statement));
+  for (const statement of statementsWith('create role')) await command(server, named(statement));
   await migrate(as('credvault_owner'));
   for (const _ of [1, 2])
-    for (const statement of blockWith('grant usage'))
+    for (const statement of statementsWith('grant usage'))
       await command(as('credvault_owner'), named(statement));
 
   const { db, close } = openDatabase({
@@ -228,7 +216,7 @@ t.test('the roles of the operations page', async (t) => {
     const { rows } = await sql<{
       root_fingerprint: string;
       count: number;
-    }>`${sql.raw(blockWith('union all')[0]!)}`.execute(db);
+    }>`${sql.raw(statementsWith('union all')[0]!)}`.execute(db);
     const { rows: keys } = await sql<{
       fingerprint: string;
     }>`select fingerprint from root_key where compromised_at is null`.execute(db);

@@ -1,0 +1,160 @@
+// npm run test:rig -- --minutes N --seed S: a healthy setting, a workload on it, a nemesis in it;
+// then everything is healed, and the checker says what does not hold. Prints the seed first and one
+// line of JSON last; exit status 1 where an invariant broke.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { check, type Violation } from './check/check.ts';
+import { find } from './check/find.ts';
+import { readHistory } from './check/history.ts';
+import { Client } from './client.ts';
+import { Journal } from './journal.ts';
+import { databaseActs, heal, playDeck, replicaActs } from './nemesis.ts';
+import { Random } from './random.ts';
+import type { LogLine } from './replica.ts';
+import { makeSetting, missingParts } from './setting.ts';
+import { summaryOf, timelineOf } from './report.ts';
+import { runLanes } from './workload/lanes.ts';
+import type { Stage } from './workload/lane.ts';
+import { makeTeams } from './workload/stage.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '2' },
+    seed: { type: 'string' },
+    out: { type: 'string' },
+    /** Acts that are drawn, with commas between; all of them otherwise. */
+    acts: { type: 'string' },
+  },
+});
+const minutes = Number(options.minutes);
+const seed = Number(options.seed ?? Math.floor(Math.random() * 1e9));
+if (!(minutes > 0) || !Number.isSafeInteger(seed)) {
+  console.error('npm run test:rig -- [--minutes N] [--seed S] [--out FOLDER] [--acts A,B]');
+  process.exit(2);
+}
+const missing = missingParts();
+if (missing.length > 0) {
+  console.error(`the rig needs Debian's ${missing.join(', ')}`);
+  process.exit(2);
+}
+const elapsed = (since: number): number => Math.round((performance.now() - since) / 1000);
+process.exitCode = await run();
+
+async function run(): Promise<number> {
+  const out = options.out ?? join('/tmp', `vault-rig-${seed}`);
+  mkdirSync(out, { recursive: true });
+  const journalFile = join(out, 'journal.jsonl');
+  writeFileSync(journalFile, '');
+  console.log(`seed ${seed}, ${minutes} minutes; journal in ${out}`);
+  const begun = performance.now();
+  const journal = new Journal(journalFile);
+  const random = new Random(seed);
+  const logs = new Map<string, string[]>();
+  const setting = await makeSetting({
+    onLog: (replica, line) => watchLog(journal, replica, line, logs),
+    onExit: (replica, ended) => {
+      journal.write({ kind: 'process', replica, event: 'ended', ...ended });
+    },
+  });
+  let interrupted = false;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      interrupted = true;
+    });
+  try {
+    const client = new Client({
+      stations: setting.stations,
+      secret: setting.secret,
+      journal,
+      random: random.fork('client'),
+    });
+    const { teams, engines } = await makeTeams(client, 3);
+    client.watch();
+    console.log(`ready after ${elapsed(begun)} s`);
+    const end = performance.now() + minutes * 60_000;
+    let isHealed = false;
+    const isOver = (): boolean => interrupted || performance.now() > end;
+    const stage: Stage = {
+      client,
+      journal,
+      peers: setting.peers,
+      teams,
+      engines,
+      seed,
+      isOver,
+      isHealed: () => isHealed,
+    };
+    const lanes = runLanes(stage, random.fork('lanes'), 60);
+    const decks = Promise.all(
+      [
+        { name: 'database', acts: databaseActs },
+        { name: 'replicas', acts: replicaActs },
+      ].map(({ name, acts }) =>
+        playDeck({ acts: chosen(acts), setting, journal, random: random.fork(name), isOver }),
+      ),
+    );
+    const [databasePlayed = 0, replicasPlayed = 0] = await Promise.race([
+      decks,
+      lanes.then(() => decks),
+    ]);
+    await heal(setting);
+    isHealed = true;
+    console.log(`healed after ${elapsed(begun)} s; ${databasePlayed + replicasPlayed} acts`);
+    await lanes;
+    await client.settle();
+    await delay(2_000); // what is written within a second is written
+    for (const { replica } of setting.stations) await replica.stop();
+    const { byThing } = readHistory(journal.lines);
+    const found = await find(setting, [...byThing.keys()]);
+    const violations = check(journal.lines, found);
+    report(out, violations, journal);
+    const summary = summaryOf({ seed, minutes, journal, violations, found });
+    console.log(JSON.stringify(summary));
+    await client.close();
+    return violations.length === 0 ? 0 : 1;
+  } finally {
+    await setting.stop();
+  }
+}
+
+function chosen<T>(acts: Readonly<Record<string, T>>): Readonly<Record<string, T>> {
+  const wanted = options.acts?.split(',');
+  if (wanted === undefined) return acts;
+  return Object.fromEntries(Object.entries(acts).filter(([name]) => wanted.includes(name)));
+}
+
+/** What a replica logs that it must not log, whatever is broken around it. */
+function watchLog(
+  journal: Journal,
+  replica: string,
+  line: LogLine,
+  logs: Map<string, string[]>,
+): void {
+  const kept = logs.get(replica) ?? [];
+  kept.push(typeof line === 'string' ? line : JSON.stringify(line));
+  if (kept.length > 200) kept.shift();
+  logs.set(replica, kept);
+  if (typeof line === 'string') {
+    if (line.trim() !== '') journal.fault('unformattedLog', `${replica}: ${line.slice(0, 300)}`);
+    return;
+  }
+  if (line['code'] === 'internal')
+    journal.fault('failedInside', `${replica}: ${JSON.stringify(line['causes'])}`);
+}
+
+function report(out: string, violations: readonly Violation[], journal: Journal): void {
+  writeFileSync(join(out, 'violations.json'), `${JSON.stringify(violations, null, 2)}\n`);
+  if (violations.length === 0) return;
+  console.log('\nwhat was done:');
+  for (const line of timelineOf(journal)) console.log(`  ${line}`);
+  console.log('\nwhat does not hold:');
+  const byRule = Map.groupBy(violations, ({ rule }) => rule);
+  for (const [rule, found] of byRule) {
+    console.log(`  ${rule}: ${found.length}`);
+    for (const { detail, n } of found.slice(0, 5))
+      console.log(`    ${n === undefined ? '' : `[${n}] `}${detail.slice(0, 600)}`);
+  }
+  console.log(`\nseed ${seed}: npm run test:rig -- --minutes ${minutes} --seed ${seed}`);
+}

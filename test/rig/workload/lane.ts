@@ -1,0 +1,336 @@
+// One caller who does one thing after the other on things that are its own. It writes down what it
+// means before it asks, and what became of it afterwards; where it was not told, it asks again, if
+// asking again is safe.
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Answered, type Call, type Client, passingCodes } from '../client.ts';
+import type { Journal, State, Verdict } from '../journal.ts';
+import type { Random } from '../random.ts';
+import type { Peers } from '../peers.ts';
+
+/** What every lane has in common. */
+export interface Stage {
+  readonly client: Client;
+  readonly journal: Journal;
+  readonly peers: Peers;
+  readonly teams: readonly TeamOfRig[];
+  readonly seed: number;
+  /** Engines' private keys by subject. */
+  readonly engines: Map<string, EngineOfRig>;
+  /** When nothing more is begun. */
+  isOver(): boolean;
+  /** When nothing is broken any more: what is still open is asked to its end. */
+  isHealed(): boolean;
+}
+
+export interface TeamOfRig {
+  readonly slug: string;
+  readonly admin: string;
+  readonly editor: string;
+  readonly viewer: string;
+  readonly auditor: string;
+  readonly engine: string;
+}
+
+export interface EngineOfRig {
+  readonly id: string;
+  readonly subject: string;
+  readonly privateJwk: any;
+}
+
+/** A change as a lane asks for it. */
+export interface ChangeInput extends Call {
+  readonly effects: Readonly<Record<string, State>>;
+  readonly events?: Readonly<Record<string, number>>;
+  readonly race?: number;
+  /** With an Idempotency-Key it is repeated until the answer is definite. */
+  readonly isKeyed?: boolean;
+  /**
+   * After an attempt without an answer: whether this refusal says that the attempt succeeded. What
+   * has it is repeated like what has a key.
+   */
+  readonly happened?: (answer: Answered) => boolean;
+  /** Refusals that are no fault although nobody else changes these things. */
+  readonly expected?: readonly string[];
+  /** What of the answer does not fit what was meant. */
+  readonly mismatch?: (json: any) => string | undefined;
+  /** Members of the effects that only the answer tells. */
+  readonly learn?: (json: any) => Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
+export interface Changed {
+  readonly verdict: Verdict;
+  readonly answer: Answered | undefined;
+  /** An attempt of it may still be under way somewhere: its things are not to be made anew. */
+  readonly isLoose: boolean;
+  readonly n: number;
+}
+
+const attemptsMax = 400;
+
+/** The lane's own part of a run. */
+export class Lane {
+  readonly name: string;
+  readonly random: Random;
+  readonly stage: Stage;
+  #made = 0;
+
+  constructor(name: string, stage: Stage, random: Random) {
+    this.name = name;
+    this.stage = stage;
+    this.random = random;
+  }
+
+  /** A name that nobody else has, and that says where it came from. */
+  fresh(prefix = 'x'): string {
+    this.#made += 1;
+    return `${prefix}-${this.name}-${this.#made}`;
+  }
+
+  /** Notes what is there without this lane's doing. */
+  given(thing: string, state: State): void {
+    const { journal } = this.stage;
+    const n = journal.next();
+    const of = { lane: this.name, operation: 'given', effects: { [thing]: state }, events: {} };
+    journal.write({ kind: 'change', n, ...of });
+    journal.write({ kind: 'verdict', n, verdict: 'done' });
+  }
+
+  /** Asks for a change until it is known what became of it, or cannot be known. */
+  async change(input: ChangeInput): Promise<Changed> {
+    const { journal } = this.stage;
+    const n = journal.next();
+    const { operation, effects, events = {}, race } = input;
+    journal.write({
+      kind: 'change',
+      n,
+      lane: this.name,
+      operation,
+      effects,
+      events,
+      ...(race === undefined ? {} : { race }),
+    });
+    const headers = input.isKeyed ? { 'idempotency-key': `rig-${this.stage.seed}-${n}` } : {};
+    const isRepeatable = input.isKeyed === true || input.happened !== undefined;
+    let isOpen = false; // an attempt may have happened
+    let isLoose = false;
+    for (let attempt = 1; attempt <= attemptsMax; attempt += 1) {
+      const answer = await this.#attempt(n, attempt, input, headers);
+      const outcome = outcomeOf(answer);
+      if (outcome === 'done') {
+        const mismatch = input.mismatch?.(answer.json);
+        if (mismatch !== undefined) journal.fault('wrongAnswer', `${operation}: ${mismatch}`, n);
+        return this.#conclude(n, 'done', answer, isLoose, input);
+      }
+      if (outcome === 'refused' && isOpen && input.happened?.(answer) === true)
+        return this.#conclude(n, 'done', answer, isLoose, input, true);
+      if (outcome === 'refused') {
+        if (!isPassing(answer)) {
+          // After an attempt of which nothing is known, a refusal that does not say so either way
+          // leaves it unknown.
+          if (isOpen && input.isKeyed !== true) return this.#conclude(n, 'unknown', answer, isLoose);
+          if (input.expected?.includes(answer.code ?? '') !== true && race === undefined)
+            journal.fault(
+              'unexpectedRefusal',
+              `${operation} as ${input.as} at ${answer.replica}: ${answer.status} ${answer.code} ${JSON.stringify(answer.json?.errors ?? '')}`,
+              n,
+            );
+          return this.#conclude(n, 'refused', answer, isLoose);
+        }
+        if (!isOpen) return this.#conclude(n, 'refused', answer, isLoose);
+      } else {
+        isOpen = true;
+        if (answer.outcome === 'none') isLoose = true;
+      }
+      if (!isRepeatable || (this.stage.isOver() && !this.stage.isHealed() && attempt > 60))
+        return this.#conclude(n, 'unknown', answer, isLoose);
+      await delay(this.random.integer(20, 400));
+    }
+    journal.fault('noDefiniteAnswer', `${operation} in ${attemptsMax} attempts`, n);
+    return this.#conclude(n, 'unknown', undefined, isLoose);
+  }
+
+  /**
+   * Several changes by one request, each with its own result. What has no result is asked again, it
+   * alone.
+   */
+  async several(
+    call: Call,
+    parts: readonly Pick<ChangeInput, 'effects' | 'events' | 'happened'>[],
+  ): Promise<(Changed & { readonly isPassing: boolean })[]> {
+    const { client, journal } = this.stage;
+    const { operation, as } = call;
+    const { items } = call.body as { items: readonly unknown[] };
+    const open = parts.map(({ effects, events = {} }, at) => {
+      const n = journal.next();
+      journal.write({ kind: 'change', n, lane: this.name, operation, effects, events });
+      return { n, at, isOpen: false, isLoose: false };
+    });
+    const results: (Changed & { isPassing: boolean })[] = [];
+    for (let attempt = 1; open.length > 0; attempt += 1) {
+      const replica = client.choose();
+      const of = { attempt, replica: replica.name, start: replica.starts, as: String(as) };
+      for (const { n } of open) journal.write({ kind: 'attempt', n, ...of });
+      const asked = [...open];
+      const body = { items: asked.map(({ at }) => items[at]) };
+      const whole = await client.send({ ...call, body }, replica);
+      for (const [place, each] of asked.entries()) {
+        const answer = partOf(whole, place);
+        const { status, code, requestId, error, ms } = answer;
+        journal.write({
+          kind: 'answer',
+          n: each.n,
+          attempt,
+          ...(status === undefined ? {} : { status }),
+          ...(code === undefined ? {} : { code }),
+          ...(requestId === undefined ? {} : { requestId }),
+          ...(error === undefined ? {} : { error }),
+          ms,
+        });
+        const { happened } = parts[each.at]!;
+        const outcome = outcomeOf(answer);
+        const isReported = outcome === 'refused' && each.isOpen && happened?.(answer) === true;
+        let verdict: Verdict | undefined = outcome === 'done' || isReported ? 'done' : undefined;
+        if (outcome === 'refused' && verdict === undefined) {
+          if (!each.isOpen) verdict = 'refused';
+          else if (!isPassing(answer)) verdict = 'unknown';
+        }
+        if (outcome === 'open') each.isOpen = true;
+        if (answer.outcome === 'none') each.isLoose = true;
+        if (attempt >= attemptsMax || (happened === undefined && each.isOpen))
+          verdict ??= 'unknown';
+        if (this.stage.isOver() && !this.stage.isHealed() && attempt > 60) verdict ??= 'unknown';
+        if (verdict === undefined) continue;
+        open.splice(open.indexOf(each), 1);
+        if (verdict === 'refused' && !isPassing(answer))
+          journal.fault('unexpectedRefusal', `${operation}: ${status} ${code}`, each.n);
+        const changed = this.#conclude(each.n, verdict, answer, each.isLoose, undefined, isReported);
+        results[each.at] = { ...changed, isPassing: isPassing(answer) };
+      }
+      if (open.length > 0) await delay(this.random.integer(20, 400));
+    }
+    return results;
+  }
+
+  async #attempt(
+    n: number,
+    attempt: number,
+    input: ChangeInput,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<Answered> {
+    const { client, journal } = this.stage;
+    const replica = client.choose();
+    journal.write({
+      kind: 'attempt',
+      n,
+      attempt,
+      replica: replica.name,
+      start: replica.starts,
+      as: String(input.as),
+    });
+    const note = (answer: Answered, isLate = false): void => {
+      const { status, code, requestId, error, ms } = answer;
+      journal.write({
+        kind: 'answer',
+        n,
+        attempt,
+        ...(status === undefined ? {} : { status }),
+        ...(code === undefined ? {} : { code }),
+        ...(requestId === undefined ? {} : { requestId }),
+        ...(error === undefined ? {} : { error }),
+        ms,
+        ...(isLate ? { isLate } : {}),
+      });
+    };
+    const answer = await client.send(
+      { ...input, headers: { ...input.headers, ...headers } },
+      replica,
+      (late) => note(late, true),
+    );
+    note(answer);
+    return answer;
+  }
+
+  #conclude(
+    n: number,
+    verdict: Verdict,
+    answer: Answered | undefined,
+    isLoose: boolean,
+    input?: ChangeInput,
+    isReported = false,
+  ): Changed {
+    const learned = verdict === 'done' && !isReported ? input?.learn?.(answer?.json) : undefined;
+    this.stage.journal.write({
+      kind: 'verdict',
+      n,
+      verdict,
+      ...(isReported ? { isReported } : {}),
+      ...(learned === undefined ? {} : { learned }),
+    });
+    return { verdict, answer, isLoose, n };
+  }
+
+  /** Reads; `see` says what the answer shows of which things. Null where there is no good answer. */
+  async read(
+    call: Call,
+    see: (json: any, answer: Answered) => Readonly<Record<string, State>> | Promise<Readonly<Record<string, State>>> = () => ({}),
+    { expected = [] as readonly string[] } = {},
+  ): Promise<Answered | null> {
+    const { client, journal } = this.stage;
+    const replica = client.choose();
+    const n = journal.next();
+    journal.write({
+      kind: 'read',
+      n,
+      lane: this.name,
+      operation: call.operation,
+      replica: replica.name,
+      start: replica.starts,
+    });
+    const answer = await client.send(call, replica);
+    const { status, code, requestId, error, ms } = answer;
+    const isGood = status !== undefined && status < 400;
+    const isExpected = code !== undefined && expected.includes(code);
+    const seen = isGood || isExpected ? await see(answer.json, answer) : {};
+    journal.write({
+      kind: 'seen',
+      n,
+      ...(status === undefined ? {} : { status }),
+      ...(code === undefined ? {} : { code }),
+      ...(requestId === undefined ? {} : { requestId }),
+      ...(error === undefined ? {} : { error }),
+      ms,
+      seen,
+    });
+    if (!isGood && !isExpected && answer.outcome === 'answer' && outcomeOf(answer) === 'refused' && !isPassing(answer))
+      journal.fault(
+        'unexpectedRefusal',
+        `${call.operation} as ${call.as} at ${answer.replica}: ${status} ${code}`,
+        n,
+      );
+    return isGood || isExpected ? answer : null;
+  }
+}
+
+/** What an answer says of the change that was asked for. */
+export function outcomeOf({ outcome, status = 0, code }: Answered): 'done' | 'refused' | 'open' {
+  if (outcome === 'notSent') return 'refused';
+  if (outcome === 'none') return 'open';
+  if (status < 400) return 'done';
+  // 500 says nothing of what happened; it is a fault by itself.
+  return code === 'commitUnknown' || status === 500 ? 'open' : 'refused';
+}
+
+/** The result of one part of a request, as if it had been asked by itself. */
+function partOf(whole: Answered, place: number): Answered {
+  if (whole.status !== 200) return whole;
+  const result = whole.json?.results?.[place];
+  const code = result?.problem?.code;
+  const json = { results: [result] };
+  return { ...whole, json, status: Number(result?.status), ...(code === undefined ? {} : { code }) };
+}
+
+/** Whether the refusal is about the moment and not about the request. */
+export function isPassing({ outcome, code, status }: Answered): boolean {
+  // 401: the replica's clock jumped between the making of the token and its reading.
+  return outcome === 'notSent' || status === 401 || passingCodes.includes(code ?? '');
+}
