@@ -35,7 +35,7 @@ const guard = `
   exec 4<&0
   setsid "$@" </dev/null 3>&- 4<&- & c=$!
   echo $c >&3
-  exec 3>&-
+  exec 3>&- 2>/dev/null
   ( trap "" INT TERM HUP
     cat <&4 >/dev/null
     for p in $(cat /proc/$c/task/$c/children) $c; do kill -KILL $p; done ) 2>/dev/null &

@@ -29,7 +29,7 @@ export interface Answered {
   readonly error?: string;
   readonly ms: number;
   readonly etag?: string;
-  // biome-ignore lint: bodies are looked at member by member
+  /** Bodies are looked at member by member. */
   readonly json?: any;
 }
 
@@ -238,7 +238,6 @@ export class Client {
   }
 }
 
-// biome-ignore lint: bodies are looked at member by member
 function jsonOf(text: string): any {
   if (text === '') return undefined;
   try {

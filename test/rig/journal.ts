@@ -80,6 +80,8 @@ export interface SeenLine {
   readonly error?: string;
   readonly ms: number;
   readonly seen: Readonly<Record<string, State>>;
+  /** The events of what was allowed, by action. */
+  readonly events?: Readonly<Record<string, number>>;
 }
 
 /** Something is wrong by itself, whatever comes later. */

@@ -147,7 +147,16 @@ const dayMs = 24 * hourMs;
 
 /** The wall clock of a running replica goes elsewhere and comes back. */
 const skewClock: Act = async ({ station: { replica }, wait, random, tell }) => {
-  const skewMs = random.pick([-3_000, 10_000, -40_000, hourMs, -hourMs, 2 * dayMs, -100 * dayMs, 150 * dayMs]);
+  const skewMs = random.pick([
+    -3_000,
+    10_000,
+    -40_000,
+    hourMs,
+    -hourMs,
+    2 * dayMs,
+    -100 * dayMs,
+    150 * dayMs,
+  ]);
   tell({ skewMs });
   replica.clock.set(skewMs);
   await wait(seconds(random, 5, 9));
@@ -298,7 +307,8 @@ export async function heal({ pair, stations, peers }: Setting): Promise<void> {
   await pair.untilSynchronous();
   const deadline = performance.now() + 90_000;
   while (!(await Promise.all(stations.map(({ replica }) => replica.isReady()))).every(Boolean)) {
-    if (performance.now() > deadline) throw new Error('a replica is not ready though all is healed');
+    if (performance.now() > deadline)
+      throw new Error('a replica is not ready though all is healed');
     await delay(200);
   }
 }

@@ -1,7 +1,9 @@
 // The services that credentials are for, on one port of loopback: an API that wants a key, a
 // provider of OAuth 2.0, and a receiver of webhooks. What they saw is what the checker compares.
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { testCertificate } from '../helpers/certificate.ts';
 
 /** How the API and the provider answer. */
 export type PeerMode = 'ok' | 'hanging' | 'failing' | 'slow';
@@ -16,12 +18,16 @@ export class Peers {
   /** Ids of the webhook messages that came. */
   readonly messages = new Map<string, number>();
   mode: PeerMode = 'ok';
+  /** What callers have to trust, in PEM. */
+  readonly certificate: string;
   readonly #server: Server;
-  readonly #refreshTokens = new Map<string, 'good' | 'used'>();
+  readonly #goodTokens = new Set<string>();
   #tokens = 0;
 
   private constructor() {
-    this.#server = createServer((request, response) => {
+    const { certificate, key } = testCertificate(['localhost']);
+    this.certificate = certificate;
+    this.#server = createServer({ cert: certificate, key }, (request, response) => {
       void this.#answer(request, response);
     });
     this.#server.keepAliveTimeout = 2_000;
@@ -40,7 +46,7 @@ export class Peers {
   }
 
   get url(): string {
-    return `http://localhost:${this.port}`;
+    return `https://localhost:${this.port}`;
   }
 
   /** Cuts every connection, those that hang among them. */
@@ -84,15 +90,14 @@ export class Peers {
 
   // Refresh tokens rotate and are good once, as OAuth 2.1 wants.
   #token(asked: URLSearchParams, response: ServerResponse): void {
-    const old = asked.get('refresh_token');
-    if (asked.get('grant_type') === 'refresh_token') {
-      if (old === null || this.#refreshTokens.get(old) !== 'good')
-        return json(response, 400, { error: 'invalid_grant' });
-      this.#refreshTokens.set(old, 'used');
+    const old = asked.get('refresh_token') ?? '';
+    if (asked.get('grant_type') === 'refresh_token' && !this.#goodTokens.delete(old)) {
+      json(response, 400, { error: 'invalid_grant' });
+      return;
     }
     this.#tokens += 1;
     const refreshToken = `rt-${this.#tokens}`;
-    this.#refreshTokens.set(refreshToken, 'good');
+    this.#goodTokens.add(refreshToken);
     json(response, 200, {
       access_token: `at-${this.#tokens}`,
       token_type: 'Bearer',
@@ -103,7 +108,5 @@ export class Peers {
 }
 
 function json(response: ServerResponse, status: number, value: unknown): void {
-  response
-    .writeHead(status, { 'content-type': 'application/json' })
-    .end(JSON.stringify(value));
+  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
 }

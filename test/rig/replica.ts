@@ -37,6 +37,7 @@ export class Replica {
   #isEndExpected = false;
   #isFrozen = false;
   #starts = 0;
+  #starting: Promise<void> | undefined;
 
   constructor(parts: ReplicaParts) {
     this.name = parts.name;
@@ -106,8 +107,19 @@ export class Replica {
     return isUp === true;
   }
 
-  /** Starts it, again and again while its database is away. */
-  async start(timeoutMs = 120_000): Promise<void> {
+  /**
+   * Starts it, again and again while its database is away; whoever asks meanwhile waits for the same
+   * start.
+   */
+  start(): Promise<void> {
+    this.#starting ??= this.#startUntilUp(120_000).finally(() => {
+      this.#starting = undefined;
+    });
+    return this.#starting;
+  }
+
+  async #startUntilUp(timeoutMs: number): Promise<void> {
+    if (this.isAlive) return;
     const deadline = performance.now() + timeoutMs;
     while (!(await this.tryStart())) {
       if (performance.now() > deadline) throw new Error(`${this.name} does not start`);

@@ -16,7 +16,6 @@ export interface Summary {
   readonly acts: Readonly<Record<string, number>>;
   readonly exits: number;
   readonly operations: number;
-  readonly neverDone: readonly string[];
   readonly violations: Readonly<Record<string, number>>;
 }
 
@@ -32,11 +31,7 @@ export function summaryOf(of: {
   const own = changes.filter(({ operation }) => operation !== 'given');
   const count = (verdict: string): number =>
     own.filter((change) => change.verdict === verdict).length;
-  const good = new Set([
-    ...own.filter(({ verdict }) => verdict === 'done').map(({ operation }) => operation),
-    ...reads.filter(({ status = 500 }) => status < 400).map(({ operation }) => operation),
-  ]);
-  const asked = new Set([...own, ...reads].map(({ operation }) => operation));
+  const good = doneIn(journal);
   return {
     seed,
     minutes,
@@ -52,9 +47,17 @@ export function summaryOf(of: {
     ),
     exits: journal.lines.filter((line) => line.kind === 'process' && line.event === 'ended').length,
     operations: good.size,
-    neverDone: [...asked].filter((operation) => !good.has(operation)),
     violations: countsOf(violations.map(({ rule }) => rule)),
   };
+}
+
+/** The operations that came to a good end at least once. */
+export function doneIn({ lines }: Journal): ReadonlySet<string> {
+  const { changes, reads } = readHistory(lines);
+  return new Set([
+    ...changes.filter(({ verdict }) => verdict === 'done').map(({ operation }) => operation),
+    ...reads.filter(({ status = 500 }) => status < 400).map(({ operation }) => operation),
+  ]);
 }
 
 /** What was done to the setting, and when. */

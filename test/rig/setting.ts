@@ -90,6 +90,7 @@ export async function makeSetting(watch: {
       CREDVAULT_BROKER_PORT: '0',
       CREDVAULT_OAUTH_REDIRECT_URI: platformPage,
       CREDVAULT_EGRESS_ALLOW: `localhost:${peers.port}=127.0.0.0/8`,
+      CREDVAULT_EGRESS_CA_FILE: file('peers.pem', peers.certificate),
       CREDVAULT_RATE_LIMIT_ADDRESS: '0',
       CREDVAULT_RATE_LIMIT_SUBJECT: '0',
       CREDVAULT_POOL_SIZE: '8',

@@ -1,6 +1,8 @@
 // What must hold after a run, whatever was broken in it. Pure: the journal and what was found in
 // the healed vault go in, what does not hold comes out.
+import { documentOperations } from '../../helpers/documented-answers.ts';
 import type { State, Written } from '../journal.ts';
+import { databaseActs } from '../nemesis.ts';
 import {
   agrees,
   type Change,
@@ -56,13 +58,15 @@ export function check(lines: readonly Written[], found: Found): Violation[] {
     ...states(history, found),
     ...races(history),
     ...reads(history),
-    ...eventsOfChanges(history, found),
+    ...eventsByRequest(history, found),
     ...eventsOfThings(history, found),
     ...accessRecords(lines, history, found),
     ...found.underRetiredKeys.map((detail) => ({ rule: 'underRetiredKey', detail })),
     ...(found.verify === undefined ? [] : [{ rule: 'verify', detail: found.verify }]),
     ...[...found.calls].flatMap(([mark, count]) =>
-      count > 1 ? [{ rule: 'calledTwice', detail: `the call ${mark} went out ${count} times` }] : [],
+      count > 1
+        ? [{ rule: 'calledTwice', detail: `the call ${mark} went out ${count} times` }]
+        : [],
     ),
     ...found.events
       .filter(({ action }) => eventsOfAge.includes(action))
@@ -152,29 +156,42 @@ function reads({ reads: all, byThing }: History): Violation[] {
   );
 }
 
-/** By request: an acknowledged change has its events, a refused one none. */
-function eventsOfChanges({ changes }: History, { events }: Found): Violation[] {
+/** By request: an acknowledged change or use has its events, a refused one none. */
+function eventsByRequest({ changes, reads: all }: History, { events }: Found): Violation[] {
   const byRequest = Map.groupBy(
     events.filter(({ decision }) => decision === 'allow'),
     ({ requestId }) => requestId,
   );
-  return changes.flatMap((change) =>
-    Object.entries(change.events).flatMap(([action, expected]) => {
-      const requests = new Set(change.attempts.flatMap(({ requestId }) => requestId ?? []));
-      const count = [...requests]
-        .flatMap((request) => byRequest.get(request) ?? [])
-        .filter((event) => event.action === action).length;
-      // An attempt without an answer has a request id that nobody was told.
-      const isWhole = change.attempts.every(({ requestId }) => requestId !== undefined);
-      const detail = `${told(change)} has ${count} events ${action} and not ${expected}`;
-      if (change.verdict === 'refused')
-        return count === 0 ? [] : [{ rule: 'eventOfARefusal', n: change.n, detail }];
-      if (count > expected) return [{ rule: 'eventTwice', n: change.n, detail }];
-      return change.verdict === 'done' && isWhole && count < expected
-        ? [{ rule: 'eventMissing', n: change.n, detail }]
-        : [];
+  const uses = all.flatMap(({ operation, n, requestId, events: expected }) =>
+    Object.entries(expected).flatMap(([action, least]) => {
+      const count = (byRequest.get(requestId ?? '') ?? []).filter(
+        (event) => event.action === action,
+      ).length;
+      const detail = `${operation} ${n} has ${count} events ${action} and not ${least}`;
+      return count === least
+        ? []
+        : [{ rule: count < least ? 'eventMissing' : 'eventTwice', n, detail }];
     }),
   );
+  return changes
+    .flatMap((change) =>
+      Object.entries(change.events).flatMap(([action, expected]) => {
+        const requests = new Set(change.attempts.flatMap(({ requestId }) => requestId ?? []));
+        const count = [...requests]
+          .flatMap((request) => byRequest.get(request) ?? [])
+          .filter((event) => event.action === action).length;
+        // An attempt without an answer has a request id that nobody was told.
+        const isWhole = change.attempts.every(({ requestId }) => requestId !== undefined);
+        const detail = `${told(change)} has ${count} events ${action} and not ${expected}`;
+        if (change.verdict === 'refused')
+          return count === 0 ? [] : [{ rule: 'eventOfARefusal', n: change.n, detail }];
+        if (count > expected) return [{ rule: 'eventTwice', n: change.n, detail }];
+        return change.verdict === 'done' && isWhole && count < expected
+          ? [{ rule: 'eventMissing', n: change.n, detail }]
+          : [];
+      }),
+    )
+    .concat(uses);
 }
 
 /** By thing: as many events as changes, also of those whose requests nobody can name. */
@@ -212,21 +229,29 @@ function accessRecords(
   { reads: all }: History,
   { accessRecords: records }: Found,
 ): Violation[] {
-  // What a replica had in memory when it was killed is lost, and it is not more than this old.
+  const outages = actsOf(lines, isOutage);
+  // What a replica had in memory when it was killed is lost: a few seconds' worth, and whatever it
+  // could not write while it had no database.
   const graceMs = 5_000;
-  const kills = lines.flatMap((line) =>
-    line.kind === 'process' && line.event === 'ended' && line.how !== 0
-      ? [{ key: `${line.replica}/${line.start}`, at: line.at }]
-      : [],
-  );
+  const kills = lines.flatMap((line) => {
+    if (line.kind !== 'process' || line.event !== 'ended' || line.how === 0) return [];
+    let from = line.at - graceMs;
+    for (const outage of outages.toReversed())
+      if (outage.from < line.at && outage.to + graceMs > from) from = Math.min(from, outage.from);
+    return [{ key: `${line.replica}/${line.start}`, from }];
+  });
+  // They are written without waiting for the standby: a primary that dies while it is alone takes
+  // them along.
+  const alone = actsOf(lines, (act) => act === 'failOverFromAlone');
   const isLost = ({ replica, start, at }: Read): boolean =>
-    kills.some((kill) => kill.key === `${replica}/${start}` && at > kill.at - graceMs);
+    kills.some(({ key, from }) => key === `${replica}/${start}` && at > from) ||
+    alone.some(({ from, to }) => at > from - graceMs && at < to);
   const missing = Map.groupBy(
     all.filter(
       (read) =>
         read.status === 200 &&
         read.requestId !== undefined &&
-        !unrecorded.includes(read.operation) &&
+        isRecorded(read.operation) &&
         !isLost(read) &&
         !records.has(read.requestId),
     ),
@@ -238,8 +263,28 @@ function accessRecords(
   }));
 }
 
-/** Reads of nobody in particular, and dry runs. */
-const unrecorded = ['getHealth', 'getReadiness', 'getLeaseKeys', 'putCredential', 'startRotation'];
+const isOutage = (act: string): boolean =>
+  Object.hasOwn(databaseActs, act) || /Line|Bouncer/.test(act);
+
+/** From when to when something of the kind was done. */
+function actsOf(
+  lines: readonly Written[],
+  isOfKind: (act: string) => boolean,
+): { from: number; to: number }[] {
+  return lines.flatMap((line, at) => {
+    if (line.kind !== 'nemesis' || line.phase !== 'begin' || !isOfKind(line.act)) return [];
+    const end = lines
+      .slice(at)
+      .find((later) => later.kind === 'nemesis' && later.phase === 'end' && later.act === line.act);
+    return [{ from: line.at, to: end?.at ?? Number.POSITIVE_INFINITY }];
+  });
+}
+
+/** Only what is read by somebody is recorded as a read. */
+function isRecorded(operation: string): boolean {
+  const found = documentOperations.get(operation);
+  return found?.method === 'GET' && found.operation['x-action'] !== 'public';
+}
 
 const show = (state: State): string => (state === null ? 'gone' : JSON.stringify(state));
 const told = ({ operation, n, verdict }: Change): string => `${operation} ${n} (${verdict})`;

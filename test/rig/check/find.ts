@@ -106,7 +106,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   key: rowsOf(sql`
     select 'key/' || id as thing, id as target, state, compromised_at is not null as compromised from data_key`),
   rotation: rowsOf(sql`
-    select 'rotation/' || id as thing, id as target, state <> 'running' as ended, state from key_rotation`),
+    select 'rotation/' || id as thing, state <> 'running' as ended, state from key_rotation`),
   // How often somebody asked for a rotation of the team: one that was asked for once is there once.
   rotations: rowsOf(sql`
     select 'rotations/' || slug as thing, count(key_rotation.id)::int as requested

@@ -36,6 +36,7 @@ export interface Read {
   readonly seen: Readonly<Record<string, State>>;
   readonly status: number | undefined;
   readonly requestId: string | undefined;
+  readonly events: Readonly<Record<string, number>>;
   readonly at: number;
 }
 
@@ -147,7 +148,7 @@ function changeOf({ line, attempts, verdict, isReported, ended, learned }: Build
 
 const readOf = (
   { n, lane, operation, replica, start, index }: Extract<Written, { kind: 'read' }>,
-  { seen, status, requestId, index: ended, at }: Written<SeenLine>,
+  { seen, status, requestId, events = {}, index: ended, at }: Written<SeenLine>,
 ): Read => ({
   n,
   lane,
@@ -159,6 +160,7 @@ const readOf = (
   seen,
   status,
   requestId,
+  events,
   at,
 });
 
@@ -226,11 +228,17 @@ export function fits(meant: State, found: State): boolean {
   return Object.entries(meant).every(([name, value]) => same(value, found[name]));
 }
 
-/** Whether what was seen, which may be less than all, is of the state. */
+/**
+ * Whether what was seen, which may be less than all, is of the state. A `secret` is that of the
+ * current version.
+ */
 export function agrees(meant: State, seen: State): boolean {
   if (meant === null || seen === null) return meant === seen;
-  return Object.entries(seen).every(
-    ([name, value]) => !Object.hasOwn(meant, name) || same(value, meant[name]),
+  const secrets = meant['secrets'] as Readonly<Record<string, unknown>> | undefined;
+  return Object.entries(seen).every(([name, value]) =>
+    name === 'secret'
+      ? same(value, secrets?.[String(meant['version'])])
+      : !Object.hasOwn(meant, name) || same(value, meant[name]),
   );
 }
 

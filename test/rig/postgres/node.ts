@@ -31,7 +31,9 @@ export function debianBinaries(): string | undefined {
   const versions = existsSync(root) ? readdirSync(root).sort((a, b) => Number(b) - Number(a)) : [];
   return versions
     .map((version) => join(root, version, 'bin'))
-    .find((bin) => ['postgres', 'initdb', 'pg_basebackup'].every((name) => existsSync(join(bin, name))));
+    .find((bin) =>
+      ['postgres', 'initdb', 'pg_basebackup'].every((name) => existsSync(join(bin, name))),
+    );
 }
 
 /** A server, its folder and its process. */

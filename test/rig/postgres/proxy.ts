@@ -179,23 +179,22 @@ class Pair {
   #forward(message: Message): void {
     if (this.#isEnded) return;
     const point = this.#pointOf(message);
-    if (point !== undefined) {
-      if (this.#line.takeCut(point)) return this.cut();
-      if (point !== 'inTransaction') {
-        if (this.#line.takeCut(`${point}InFlight`)) {
-          // The server has it; it is not told that nobody waits.
-          this.#isEnded = true;
-          this.#far.write(message.bytes);
-          if (message.type === 'E') this.#far.write(sync);
-          this.#near.resetAndDestroy();
-          this.#far.end();
-          this.onEnd();
-          return;
-        }
-        if (this.#line.takeCut(`${point}Answer`)) this.#isDoomed = true;
-      }
+    if (point !== undefined && this.#line.takeCut(point)) this.cut();
+    else if (isCommitting(point) && this.#line.takeCut(`${point}InFlight`)) this.#abandon(message);
+    else {
+      if (isCommitting(point) && this.#line.takeCut(`${point}Answer`)) this.#isDoomed = true;
+      this.#far.write(message.bytes);
     }
-    this.#far.write(message.bytes);
+  }
+
+  /** The server gets it; it is not told that nobody waits. */
+  #abandon({ type, bytes }: Message): void {
+    this.#isEnded = true;
+    this.#far.write(bytes);
+    if (type === 'E') this.#far.write(sync);
+    this.#near.resetAndDestroy();
+    this.#far.end();
+    this.onEnd();
   }
 
   #pointOf(message: Message): 'commit' | 'statement' | 'inTransaction' | undefined {
@@ -244,7 +243,10 @@ class Slow {
   }
 
   take(act: () => void): void {
-    if (this.#line.delayMs === 0 && this.#waiting.length === 0) return act();
+    if (this.#line.delayMs === 0 && this.#waiting.length === 0) {
+      act();
+      return;
+    }
     this.#waiting.push({ act, dueAt: performance.now() + this.#line.delayMs });
     if (this.#waiting.length === 1) this.#wait();
   }
@@ -259,5 +261,8 @@ class Slow {
     }, next.dueAt - performance.now());
   }
 }
+
+const isCommitting = (point: string | undefined): point is 'commit' | 'statement' =>
+  point === 'commit' || point === 'statement';
 
 const sync = Buffer.from([0x53, 0, 0, 0, 4]);

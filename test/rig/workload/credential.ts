@@ -151,7 +151,10 @@ export const readOwned = (lane: Lane, owned: Owned, as: string): Promise<unknown
   lane.read(
     { operation: 'getCredential', as, params: { id: owned.id } } satisfies Call,
     (json, { status }) => ({
-      [thingOf(owned)]: status === 200 ? { ...shown(json), state: json.health === 'disabled' ? 'disabled' : 'enabled' } : { state: 'deleted' },
+      [thingOf(owned)]:
+        status === 200
+          ? { ...shown(json), state: json.health === 'disabled' ? 'disabled' : 'enabled' }
+          : { state: 'deleted' },
     }),
     { expected: owned.state === 'deleted' ? ['notFound'] : [] },
   );

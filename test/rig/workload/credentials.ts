@@ -112,7 +112,8 @@ async function putCredential(of: CredentialsLane): Promise<boolean> {
     happened: ({ code }) => code === (isNew ? 'preconditionRequired' : 'preconditionFailed'),
     isShown: false,
   });
-  if (!isNew || after === undefined) return of.put(isNew && changed.verdict !== 'done' ? undefined : after);
+  if (!isNew || after === undefined)
+    return of.put(isNew && changed.verdict !== 'done' ? undefined : after);
   const id = changed.answer?.json?.credential?.id ?? (await idOf(of.lane, after, of.team.editor));
   return of.put(id === undefined ? undefined : { ...after, id });
 }
@@ -301,11 +302,16 @@ async function changeCredentials(of: CredentialsLane): Promise<boolean> {
 async function getCredential(of: CredentialsLane): Promise<boolean> {
   const known = [...of.living, ...of.deleted];
   if (known.length === 0) return false;
-  await readOwned(of.lane, of.random.pick(known), of.random.pick([of.team.viewer, of.team.auditor]));
+  await readOwned(
+    of.lane,
+    of.random.pick(known),
+    of.random.pick([of.team.viewer, of.team.auditor]),
+  );
   return true;
 }
 
-const list = (operation: string, params: (of: CredentialsLane) => Record<string, string>) =>
+const list =
+  (operation: string, params: (of: CredentialsLane) => Record<string, string>) =>
   async (of: CredentialsLane): Promise<boolean> => {
     if (of.living.length === 0) return false;
     const owned = of.random.pick(of.living);
@@ -338,11 +344,12 @@ async function listCredentialVersions(of: CredentialsLane): Promise<boolean> {
   return true;
 }
 
-const plainRead = (
-  operation: string,
-  as: (of: CredentialsLane) => string,
-  params: (of: CredentialsLane) => Record<string, string> = () => ({}),
-) =>
+const plainRead =
+  (
+    operation: string,
+    as: (of: CredentialsLane) => string,
+    params: (of: CredentialsLane) => Record<string, string> = () => ({}),
+  ) =>
   async (of: CredentialsLane): Promise<boolean> => {
     await of.lane.read({ operation, as: as(of), params: params(of) });
     return true;
@@ -371,10 +378,17 @@ export const credentialsWork: Work<CredentialsLane> = {
   listTeamCredentials: { weight: 2, run: list('listTeamCredentials', ofTeam) },
   listCredentials: { weight: 1, run: list('listCredentials', () => ({})) },
   listCredentialVersions: { weight: 1, run: listCredentialVersions },
-  listCredentialTypes: { weight: 1, run: plainRead('listCredentialTypes', ({ team }) => team.viewer) },
+  listCredentialTypes: {
+    weight: 1,
+    run: plainRead('listCredentialTypes', ({ team }) => team.viewer),
+  },
   getCredentialType: {
     weight: 1,
-    run: plainRead('getCredentialType', ({ team }) => team.viewer, () => ({ type: 'openai' })),
+    run: plainRead(
+      'getCredentialType',
+      ({ team }) => team.viewer,
+      () => ({ type: 'openai' }),
+    ),
   },
   countTeamProblems: {
     weight: 1,

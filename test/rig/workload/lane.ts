@@ -16,6 +16,8 @@ export interface Stage {
   readonly seed: number;
   /** Engines' private keys by subject. */
   readonly engines: Map<string, EngineOfRig>;
+  /** Lanes that stay away, by the beginnings of their names. */
+  readonly without: readonly string[];
   /** When nothing more is begun. */
   isOver(): boolean;
   /** When nothing is broken any more: what is still open is asked to its end. */
@@ -49,6 +51,8 @@ export interface ChangeInput extends Call {
    * has it is repeated like what has a key.
    */
   readonly happened?: (answer: Answered) => boolean;
+  /** In a race: whether this refusal says that another of it was done. */
+  readonly tellsOfAnother?: (answer: Answered) => boolean;
   /** Refusals that are no fault although nobody else changes these things. */
   readonly expected?: readonly string[];
   /** What of the answer does not fit what was meant. */
@@ -66,6 +70,8 @@ export interface Changed {
 }
 
 const attemptsMax = 400;
+const twinOffset = 1_000;
+const twinAttemptsMax = 40;
 
 /** The lane's own part of a run. */
 export class Lane {
@@ -114,6 +120,11 @@ export class Lane {
     let isOpen = false; // an attempt may have happened
     let isLoose = false;
     for (let attempt = 1; attempt <= attemptsMax; attempt += 1) {
+      // A caller that lost its patience and asked twice at once: one effect, two good answers.
+      if (input.isKeyed === true && this.random.chance(0.1)) {
+        void this.#attempt(n, twinOffset + attempt, input, headers);
+        isOpen = true;
+      }
       const answer = await this.#attempt(n, attempt, input, headers);
       const outcome = outcomeOf(answer);
       if (outcome === 'done') {
@@ -123,11 +134,17 @@ export class Lane {
       }
       if (outcome === 'refused' && isOpen && input.happened?.(answer) === true)
         return this.#conclude(n, 'done', answer, isLoose, input, true);
-      if (outcome === 'refused') {
+      if (outcome === 'refused' && input.tellsOfAnother?.(answer) === true)
+        return this.#conclude(n, 'refused', answer, isLoose, input, true);
+      // While an attempt with the same key is still worked on, another one may be refused.
+      const isTwin =
+        input.isKeyed === true && isOpen && attempt < twinAttemptsMax && answer.status === 409;
+      if (outcome === 'refused' && !isTwin) {
         if (!isPassing(answer)) {
           // After an attempt of which nothing is known, a refusal that does not say so either way
           // leaves it unknown.
-          if (isOpen && input.isKeyed !== true) return this.#conclude(n, 'unknown', answer, isLoose);
+          if (isOpen && input.isKeyed !== true)
+            return this.#conclude(n, 'unknown', answer, isLoose);
           if (input.expected?.includes(answer.code ?? '') !== true && race === undefined)
             journal.fault(
               'unexpectedRefusal',
@@ -137,7 +154,7 @@ export class Lane {
           return this.#conclude(n, 'refused', answer, isLoose);
         }
         if (!isOpen) return this.#conclude(n, 'refused', answer, isLoose);
-      } else {
+      } else if (outcome === 'open') {
         isOpen = true;
         if (answer.outcome === 'none') isLoose = true;
       }
@@ -203,7 +220,14 @@ export class Lane {
         open.splice(open.indexOf(each), 1);
         if (verdict === 'refused' && !isPassing(answer))
           journal.fault('unexpectedRefusal', `${operation}: ${status} ${code}`, each.n);
-        const changed = this.#conclude(each.n, verdict, answer, each.isLoose, undefined, isReported);
+        const changed = this.#conclude(
+          each.n,
+          verdict,
+          answer,
+          each.isLoose,
+          undefined,
+          isReported,
+        );
         results[each.at] = { ...changed, isPassing: isPassing(answer) };
       }
       if (open.length > 0) await delay(this.random.integer(20, 400));
@@ -272,8 +296,14 @@ export class Lane {
   /** Reads; `see` says what the answer shows of which things. Null where there is no good answer. */
   async read(
     call: Call,
-    see: (json: any, answer: Answered) => Readonly<Record<string, State>> | Promise<Readonly<Record<string, State>>> = () => ({}),
-    { expected = [] as readonly string[] } = {},
+    see: (
+      json: any,
+      answer: Answered,
+    ) => Readonly<Record<string, State>> | Promise<Readonly<Record<string, State>>> = () => ({}),
+    {
+      expected = [],
+      events,
+    }: { expected?: readonly string[]; events?: Readonly<Record<string, number>> } = {},
   ): Promise<Answered | null> {
     const { client, journal } = this.stage;
     const replica = client.choose();
@@ -300,8 +330,15 @@ export class Lane {
       ...(error === undefined ? {} : { error }),
       ms,
       seen,
+      ...(events === undefined || !isGood ? {} : { events }),
     });
-    if (!isGood && !isExpected && answer.outcome === 'answer' && outcomeOf(answer) === 'refused' && !isPassing(answer))
+    if (
+      !isGood &&
+      !isExpected &&
+      answer.outcome === 'answer' &&
+      outcomeOf(answer) === 'refused' &&
+      !isPassing(answer)
+    )
       journal.fault(
         'unexpectedRefusal',
         `${call.operation} as ${call.as} at ${answer.replica}: ${status} ${code}`,
@@ -326,7 +363,12 @@ function partOf(whole: Answered, place: number): Answered {
   const result = whole.json?.results?.[place];
   const code = result?.problem?.code;
   const json = { results: [result] };
-  return { ...whole, json, status: Number(result?.status), ...(code === undefined ? {} : { code }) };
+  return {
+    ...whole,
+    json,
+    status: Number(result?.status),
+    ...(code === undefined ? {} : { code }),
+  };
 }
 
 /** Whether the refusal is about the moment and not about the request. */

@@ -2,22 +2,65 @@
 // never done yet, otherwise by their weight.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Random } from '../random.ts';
+import type { Owned } from './credential.ts';
 import { CredentialsLane, credentialsWork } from './credentials.ts';
+import { KeysLane, keysWork } from './keys.ts';
 import { Lane, type Stage } from './lane.ts';
+import { OperatorLane, operatorWork } from './operator.ts';
+import { MembersLane, membersWork, TeamsLane, teamsWork } from './people.ts';
+import { race } from './races.ts';
+import { beRude } from './rude.ts';
+import { ServicesLane, servicesWork } from './services.ts';
+import { SharingLane, sharingWork } from './sharing.ts';
+import { callsWork, UsesLane, usesWork } from './uses.ts';
 import type { Work } from './work.ts';
 
-/** Every operation of the document that the workload does, and how often it was done to its end. */
-export const allWork = { ...credentialsWork };
+/**
+ * What the workload does of each operation of the document. An operation that is added gets its
+ * line in the lane that owns its things.
+ */
+export const allWork: Readonly<Record<string, Work<never>[string]>> = {
+  ...credentialsWork,
+  ...keysWork,
+  ...membersWork,
+  ...teamsWork,
+  ...sharingWork,
+  ...operatorWork,
+  ...usesWork,
+  ...servicesWork,
+};
 
 /** Runs every lane until the run is over. */
 export async function runLanes(stage: Stage, random: Random, paceMs: number): Promise<void> {
-  const lane = (name: string): Lane => new Lane(name, stage, random.fork(name));
   const running: Promise<void>[] = [];
-  for (const team of stage.teams)
-    for (const at of ['a', 'b']) {
-      const own = lane(`${team.slug.replace('team-', 't')}${at}`);
-      running.push(go(new CredentialsLane(own, team), own, credentialsWork, paceMs));
-    }
+  const begin = <L>(name: string, make: (lane: Lane) => L, work: Work<L>, pace = paceMs): L => {
+    const lane = new Lane(name, stage, random.fork(name));
+    const made = make(lane);
+    if (!stage.without.some((beginning) => name.startsWith(beginning)))
+      running.push(go(made, lane, work, pace));
+    return made;
+  };
+  for (const [at, team] of stage.teams.entries()) {
+    const owners = ['a', 'b'].map((letter) =>
+      begin(`t${at}${letter}`, (lane) => new CredentialsLane(lane, team), credentialsWork),
+    );
+    const candidates = (): readonly Owned[] => owners.flatMap(({ living }) => living);
+    begin(`t${at}k`, (lane) => new KeysLane(lane, team), keysWork, 3 * paceMs);
+    begin(`t${at}m`, (lane) => new MembersLane(lane, team), membersWork, 2 * paceMs);
+    begin(`t${at}u`, (lane) => new UsesLane(lane, team, candidates), { ...usesWork, ...callsWork });
+    begin(
+      `t${at}r`,
+      (lane) => lane,
+      { race: { weight: 1, run: (lane) => race(lane, team) } },
+      5 * paceMs,
+    );
+    begin(`t${at}v`, (lane) => new ServicesLane(lane, team), servicesWork, 2 * paceMs);
+  }
+  const [first, ...others] = stage.teams;
+  begin('share', (lane) => new SharingLane(lane, first!, others), sharingWork);
+  begin('op', (lane) => new OperatorLane(lane), operatorWork, 2 * paceMs);
+  begin('teams', (lane) => new TeamsLane(lane), teamsWork, 4 * paceMs);
+  begin('rude', (lane) => lane, { rude: { weight: 1, run: beRude } });
   await Promise.all(running);
 }
 

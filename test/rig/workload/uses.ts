@@ -1,0 +1,243 @@
+// What an engine does: leases, tickets, calls through the broker. What it is handed has to be what
+// the credential's own lane stored, and of the version of that moment.
+import { request as httpRequest } from 'node:http';
+import { openLease } from '../../../src/client/index.ts';
+import type { Answered } from '../client.ts';
+import type { State } from '../journal.ts';
+import { vaultUrl } from '../setting.ts';
+import { bodyOf, create, type Owned, planned, thingOf } from './credential.ts';
+import type { Lane, TeamOfRig } from './lane.ts';
+import type { Work } from './work.ts';
+
+export class UsesLane {
+  readonly lane: Lane;
+  readonly team: TeamOfRig;
+  /** The credentials of the lanes that own some. */
+  readonly candidates: () => readonly Owned[];
+  readonly tickets: { id: string; ticket: string }[] = [];
+  brokered: Owned | undefined;
+  keys: any;
+
+  constructor(lane: Lane, team: TeamOfRig, candidates: () => readonly Owned[]) {
+    this.lane = lane;
+    this.team = team;
+    this.candidates = candidates;
+  }
+}
+
+const refusals = ['leaseRefused', 'ticketRefused', 'stateConflict'];
+
+async function getLeaseKeys(of: UsesLane): Promise<boolean> {
+  const answer = await of.lane.read({ operation: 'getLeaseKeys', as: null });
+  of.keys = answer?.json ?? of.keys;
+  return answer !== null;
+}
+
+async function createLease(of: UsesLane): Promise<boolean> {
+  const { random } = of.lane;
+  if (of.keys === undefined) return getLeaseKeys(of);
+  const wanted = random.shuffle(of.candidates()).slice(0, random.integer(1, 4));
+  if (wanted.length === 0) return false;
+  const answer = await of.lane.read(
+    {
+      operation: 'createLease',
+      as: of.team.engine,
+      body: {
+        credentials: wanted.map(({ id, team, name }) =>
+          random.chance(0.7) ? { id } : { team, name },
+        ),
+        purpose: 'the rig',
+        onBehalfOf: of.team.editor,
+      },
+    },
+    (json, { status }) => (status === 201 ? openedStates(of, wanted, json) : {}),
+    { expected: refusals, events: { 'credential.lease': wanted.length } },
+  );
+  return answer?.status === 201;
+}
+
+/** What the sealed part holds of each credential. */
+async function openedStates(
+  of: UsesLane,
+  wanted: readonly Owned[],
+  json: any,
+): Promise<Record<string, State>> {
+  const { stage } = of.lane;
+  const engine = stage.engines.get(of.team.engine)!;
+  const open = () =>
+    openLease(json.sealed, {
+      privateKeys: [engine.privateJwk],
+      audience: engine.subject,
+      vault: { issuer: vaultUrl, keys: of.keys },
+      // The clock of the replica that made it may be any; here the content counts.
+      now: () => Date.parse(json.expiresAt) - 1_000,
+    });
+  const opened = await open()
+    .catch(async () => {
+      const replica = stage.client.choose();
+      const keys = await stage.client.send({ operation: 'getLeaseKeys', as: null }, replica);
+      of.keys = keys.json ?? of.keys;
+      return open();
+    })
+    .catch((error: Error) => {
+      stage.journal.fault('leaseDoesNotOpen', `${error.name}: ${error.message}`);
+      return undefined;
+    });
+  return Object.fromEntries(
+    (opened?.credentials ?? []).flatMap((leased) => {
+      const owned = wanted.find(({ id }) => id === leased.id);
+      if (owned === undefined || leased.notModified) return [];
+      const { version, fields } = leased;
+      return [[thingOf(owned), { version, secret: fields['apiKey'], state: 'enabled' }]];
+    }),
+  );
+}
+
+async function createBrokerTicket(of: UsesLane): Promise<boolean> {
+  if (of.brokered === undefined) {
+    const plan = planned(of.lane, of.team);
+    const fields = { apiKey: plan.secrets[1], baseUrl: of.lane.stage.peers.url };
+    const body = bodyOf(plan, fields, { policy: { delivery: ['broker'], allowedHosts: [] } });
+    of.brokered = await create(of.lane, plan, of.team.admin, body);
+  }
+  const { brokered } = of;
+  if (brokered === undefined) return false;
+  const answer = await of.lane.read(
+    {
+      operation: 'createBrokerTicket',
+      as: of.team.engine,
+      body: {
+        credential: { id: brokered.id },
+        purpose: 'the rig',
+        onBehalfOf: of.team.editor,
+        ttlSeconds: 3_600,
+      },
+    },
+    () => ({}),
+    { expected: refusals, events: { 'ticket.create': 1 } },
+  );
+  if (answer?.status !== 201) return false;
+  const { id, ticket } = answer.json;
+  of.tickets.push({ id, ticket });
+  of.lane.given(`ticket/${id}`, {});
+  return true;
+}
+
+async function deleteBrokerTicket(of: UsesLane): Promise<boolean> {
+  const ticket = of.tickets.length > 2 ? of.tickets.shift() : undefined;
+  if (ticket === undefined) return false;
+  const { verdict, answer } = await of.lane.change({
+    operation: 'deleteBrokerTicket',
+    as: of.team.engine,
+    params: { id: ticket.id },
+    effects: { [`ticket/${ticket.id}`]: null },
+    events: { 'ticket.delete': 1 },
+    happened: ({ code }) => code === 'notFound',
+  });
+  if (verdict === 'refused' && answer?.code !== 'notFound') of.tickets.push(ticket);
+  if (verdict === 'done') await callBroker(of, ticket, 'ended');
+  return verdict === 'done';
+}
+
+/** A POST goes out once, whatever happens on the way, and with the key that is stored. */
+async function call(of: UsesLane): Promise<boolean> {
+  const ticket = of.tickets.at(-1);
+  if (ticket === undefined) return false;
+  const { stage, random } = of.lane;
+  // While the other side hangs, more calls than its connections take.
+  const many = stage.peers.mode === 'hanging' && random.chance(0.3) ? 300 : 1;
+  await Promise.all(Array.from({ length: many }, () => callBroker(of, ticket, 'good')));
+  return true;
+}
+
+const brokerAnswerMsMax = 60_000;
+
+async function callBroker(
+  of: UsesLane,
+  { id, ticket }: { id: string; ticket: string },
+  kind: 'good' | 'ended',
+): Promise<void> {
+  const { stage, name } = of.lane;
+  const { client, journal, peers } = stage;
+  const replica = client.choose();
+  const n = journal.next();
+  const start = replica.starts;
+  journal.write({ kind: 'read', n, lane: name, operation: 'broker', replica: replica.name, start });
+  const mark = `${stage.seed}-${n}`;
+  const begun = performance.now();
+  const answer = await post(`${replica.brokerUrl}/broker/${id}/v1/echo`, {
+    authorization: `Bearer ${ticket}`,
+    'x-mark': mark,
+  });
+  const ms = Math.round(performance.now() - begun);
+  const isUp = replica.isAlive && !replica.isFrozen && replica.starts === start;
+  if (answer.outcome === 'none' && ms >= brokerAnswerMsMax && isUp)
+    journal.fault('noAnswer', `a call through the broker of ${replica.name} in ${ms} ms`, n);
+  if (answer.status === 500 && answer.code !== undefined)
+    journal.fault('internalError', `a call through the broker of ${replica.name}`, n);
+  const isThrough = answer.status === 200;
+  const { brokered } = of;
+  const seen =
+    isThrough && brokered !== undefined
+      ? { [thingOf(brokered)]: { secret: peers.keys.get(mark) ?? null } }
+      : {};
+  if (isThrough && kind === 'ended')
+    journal.fault('notGone', `a deleted ticket was taken at ${replica.name}`, n);
+  const { status, code, error } = answer;
+  journal.write({
+    kind: 'seen',
+    n,
+    ...(status === undefined ? {} : { status }),
+    ...(code === undefined ? {} : { code }),
+    ...(error === undefined ? {} : { error }),
+    ms,
+    seen,
+  });
+}
+
+/** One request on a connection of its own. */
+function post(
+  url: string,
+  headers: Record<string, string>,
+): Promise<Pick<Answered, 'outcome' | 'status' | 'code' | 'error'>> {
+  return new Promise((resolve) => {
+    const lost = (error: NodeJS.ErrnoException): void =>
+      resolve({ outcome: 'none', error: error.code ?? error.name });
+    if (!URL.canParse(url)) return lost(new Error('notListening'));
+    const request = httpRequest(url, {
+      method: 'POST',
+      headers: { ...headers, 'content-length': '2', 'content-type': 'application/json' },
+      agent: false,
+    });
+    const timer = setTimeout(() => request.destroy(new Error('timeout')), brokerAnswerMsMax);
+    request.once('error', (error) => {
+      clearTimeout(timer);
+      lost(error);
+    });
+    request.once('response', (response) => {
+      let text = '';
+      response.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      response.once('error', lost);
+      response.once('close', () => {
+        clearTimeout(timer);
+        const isOwn = response.headers['vault-error'] === 'true';
+        const code = isOwn ? String(/"code":"(\w+)"/.exec(text)?.[1]) : undefined;
+        const status = response.statusCode ?? 0;
+        resolve({ outcome: 'answer', status, ...(code === undefined ? {} : { code }) });
+      });
+    });
+    request.end('{}');
+  });
+}
+
+export const usesWork: Work<UsesLane> = {
+  createLease: { weight: 5, run: createLease },
+  getLeaseKeys: { weight: 1, run: getLeaseKeys },
+  createBrokerTicket: { weight: 1, run: createBrokerTicket },
+  deleteBrokerTicket: { weight: 1, run: deleteBrokerTicket },
+};
+
+/** Not an operation of the document: the broker has its own listener. */
+export const callsWork: Work<UsesLane> = { broker: { weight: 4, run: call } };
