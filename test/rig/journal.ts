@@ -95,6 +95,7 @@ export interface FaultLine {
 /** What was done to the setting. */
 export interface NemesisLine {
   readonly kind: 'nemesis';
+  readonly deck: 'database' | 'replicas';
   readonly act: string;
   readonly phase: 'begin' | 'end';
   readonly detail: Readonly<Record<string, unknown>>;

@@ -2,7 +2,7 @@
 // one deck for the database, one for replicas and their lines; one act of each at a time. Every act
 // ends with everything that it broke mended.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Journal } from './journal.ts';
+import type { Journal, NemesisLine } from './journal.ts';
 import { type CutPoint, cutPoints } from './postgres/proxy.ts';
 import type { Random } from './random.ts';
 import type { Setting, Station } from './setting.ts';
@@ -251,19 +251,16 @@ export const replicaActs: Readonly<Record<string, Act>> = {
 
 /** Plays one deck until the run is over. */
 export async function playDeck(parts: {
+  deck: NemesisLine['deck'];
   acts: Readonly<Record<string, Act>>;
   setting: Setting;
   journal: Journal;
   random: Random;
   isOver: () => boolean;
-  /** What is played first, whatever was drawn. */
-  first?: readonly string[];
 }): Promise<number> {
-  const { acts, setting, journal, random, isOver, first = [] } = parts;
+  const { deck: name, acts, setting, journal, random, isOver } = parts;
   const names = Object.keys(acts);
-  let deck = [...random.shuffle(names)].sort(
-    (a, b) => Number(first.includes(b)) - Number(first.includes(a)),
-  );
+  let deck = random.shuffle(names);
   let played = 0;
   const wait = async (ms: number): Promise<void> => {
     const end = performance.now() + ms;
@@ -279,12 +276,12 @@ export async function playDeck(parts: {
     const station = random.pick(setting.stations);
     const own = random.fork(`${played} ${act}`);
     const detail: Record<string, unknown> = { replica: station.replica.name };
-    journal.write({ kind: 'nemesis', act, phase: 'begin', detail });
+    journal.write({ kind: 'nemesis', deck: name, act, phase: 'begin', detail });
     const tell = (more: Readonly<Record<string, unknown>>): void => {
       Object.assign(detail, more);
     };
     await acts[act]!({ setting, random: own, tell, wait, station });
-    journal.write({ kind: 'nemesis', act, phase: 'end', detail });
+    journal.write({ kind: 'nemesis', deck: name, act, phase: 'end', detail });
     played += 1;
   }
   return played;

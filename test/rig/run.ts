@@ -9,8 +9,8 @@ import { check, type Violation } from './check/check.ts';
 import { find } from './check/find.ts';
 import { readHistory } from './check/history.ts';
 import { Client } from './client.ts';
-import { Journal } from './journal.ts';
-import { databaseActs, heal, playDeck, replicaActs } from './nemesis.ts';
+import { Journal, type NemesisLine } from './journal.ts';
+import { type Act, databaseActs, heal, playDeck, replicaActs } from './nemesis.ts';
 import { Random } from './random.ts';
 import type { LogLine } from './replica.ts';
 import { makeSetting, missingParts, type Station } from './setting.ts';
@@ -100,14 +100,9 @@ async function run(): Promise<number> {
       isHealed: () => isHealed,
     };
     const lanes = runLanes(stage, random.fork('lanes'), paceMs);
-    const decks = Promise.all(
-      [
-        { name: 'database', acts: databaseActs },
-        { name: 'replicas', acts: replicaActs },
-      ].map(({ name, acts }) =>
-        playDeck({ acts: chosen(acts), setting, journal, random: random.fork(name), isOver }),
-      ),
-    );
+    const play = (deck: NemesisLine['deck'], acts: Readonly<Record<string, Act>>) =>
+      playDeck({ deck, acts: chosen(acts), setting, journal, random: random.fork(deck), isOver });
+    const decks = Promise.all([play('database', databaseActs), play('replicas', replicaActs)]);
     const [databasePlayed = 0, replicasPlayed = 0] = await Promise.race([
       decks,
       lanes.then(() => decks),

@@ -1,8 +1,7 @@
 // What must hold after a run, whatever was broken in it. Pure: the journal and what was found in
 // the healed vault go in, what does not hold comes out.
 import { documentOperations } from '../../helpers/documented-answers.ts';
-import type { State, Written } from '../journal.ts';
-import { databaseActs } from '../nemesis.ts';
+import type { NemesisLine, State, Written } from '../journal.ts';
 import {
   agrees,
   type Change,
@@ -242,7 +241,7 @@ function accessRecords(
   });
   // They are written without waiting for the standby: a primary that dies while it is alone takes
   // them along.
-  const alone = actsOf(lines, (act) => act === 'failOverFromAlone');
+  const alone = actsOf(lines, ({ act }) => act === 'failOverFromAlone');
   const isLost = ({ replica, start, at }: Read): boolean =>
     kills.some(({ key, from }) => key === `${replica}/${start}` && at > from) ||
     alone.some(({ from, to }) => at > from - graceMs && at < to);
@@ -263,16 +262,17 @@ function accessRecords(
   }));
 }
 
-const isOutage = (act: string): boolean =>
-  Object.hasOwn(databaseActs, act) || /Line|Bouncer/.test(act);
+/** While it lasts, some replica may have no database. */
+const isOutage = ({ deck, act }: NemesisLine): boolean =>
+  deck === 'database' || /Line|Bouncer/.test(act);
 
 /** From when to when something of the kind was done. */
 function actsOf(
   lines: readonly Written[],
-  isOfKind: (act: string) => boolean,
+  isOfKind: (line: NemesisLine) => boolean,
 ): { from: number; to: number }[] {
   return lines.flatMap((line, at) => {
-    if (line.kind !== 'nemesis' || line.phase !== 'begin' || !isOfKind(line.act)) return [];
+    if (line.kind !== 'nemesis' || line.phase !== 'begin' || !isOfKind(line)) return [];
     const end = lines
       .slice(at)
       .find((later) => later.kind === 'nemesis' && later.phase === 'end' && later.act === line.act);

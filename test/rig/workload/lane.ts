@@ -116,54 +116,64 @@ export class Lane {
       ...(race === undefined ? {} : { race }),
     });
     const headers = input.isKeyed ? { 'idempotency-key': `rig-${this.stage.seed}-${n}` } : {};
-    const isRepeatable = input.isKeyed === true || input.happened !== undefined;
-    let isOpen = false; // an attempt may have happened
-    let isLoose = false;
-    for (let attempt = 1; attempt <= attemptsMax; attempt += 1) {
+    const asked = { n, attempt: 0, isOpen: false, isLoose: false };
+    while (asked.attempt < attemptsMax) {
+      asked.attempt += 1;
       // A caller that lost its patience and asked twice at once: one effect, two good answers.
       if (input.isKeyed === true && this.random.chance(0.1)) {
-        void this.#attempt(n, twinOffset + attempt, input, headers);
-        isOpen = true;
+        void this.#attempt(n, twinOffset + asked.attempt, input, headers);
+        asked.isOpen = true;
       }
-      const answer = await this.#attempt(n, attempt, input, headers);
-      const outcome = outcomeOf(answer);
-      if (outcome === 'done') {
-        const mismatch = input.mismatch?.(answer.json);
-        if (mismatch !== undefined) journal.fault('wrongAnswer', `${operation}: ${mismatch}`, n);
-        return this.#conclude(n, 'done', answer, isLoose, input);
-      }
-      if (outcome === 'refused' && isOpen && input.happened?.(answer) === true)
-        return this.#conclude(n, 'done', answer, isLoose, input, true);
-      if (outcome === 'refused' && input.tellsOfAnother?.(answer) === true)
-        return this.#conclude(n, 'refused', answer, isLoose, input, true);
-      // While an attempt with the same key is still worked on, another one may be refused.
-      const isTwin =
-        input.isKeyed === true && isOpen && attempt < twinAttemptsMax && answer.status === 409;
-      if (outcome === 'refused' && !isTwin) {
-        if (!isPassing(answer)) {
-          // After an attempt of which nothing is known, a refusal that does not say so either way
-          // leaves it unknown.
-          if (isOpen && input.isKeyed !== true)
-            return this.#conclude(n, 'unknown', answer, isLoose);
-          if (input.expected?.includes(answer.code ?? '') !== true && race === undefined)
-            journal.fault(
-              'unexpectedRefusal',
-              `${operation} as ${input.as} at ${answer.replica}: ${answer.status} ${answer.code} ${JSON.stringify(answer.json?.errors ?? '')}`,
-              n,
-            );
-          return this.#conclude(n, 'refused', answer, isLoose);
-        }
-        if (!isOpen) return this.#conclude(n, 'refused', answer, isLoose);
-      } else if (outcome === 'open') {
-        isOpen = true;
-        if (answer.outcome === 'none') isLoose = true;
-      }
-      if (!isRepeatable || (this.stage.isOver() && !this.stage.isHealed() && attempt > 60))
-        return this.#conclude(n, 'unknown', answer, isLoose);
+      const answer = await this.#attempt(n, asked.attempt, input, headers);
+      const verdict = this.#judge(input, answer, asked);
+      if (verdict !== undefined)
+        return this.#conclude(n, verdict.verdict, answer, asked.isLoose, input, verdict.isReported);
+      const isLate = this.stage.isOver() && !this.stage.isHealed() && asked.attempt > 60;
+      if (isLate || (input.isKeyed !== true && input.happened === undefined))
+        return this.#conclude(n, 'unknown', answer, asked.isLoose);
       await delay(this.random.integer(20, 400));
     }
     journal.fault('noDefiniteAnswer', `${operation} in ${attemptsMax} attempts`, n);
-    return this.#conclude(n, 'unknown', undefined, isLoose);
+    return this.#conclude(n, 'unknown', undefined, asked.isLoose);
+  }
+
+  /** What is known after an answer; undefined where it is to be asked again. */
+  #judge(
+    input: ChangeInput,
+    answer: Answered,
+    asked: { n: number; attempt: number; isOpen: boolean; isLoose: boolean },
+  ): { verdict: Verdict; isReported?: true } | undefined {
+    const { journal } = this.stage;
+    const { operation, isKeyed = false } = input;
+    const outcome = outcomeOf(answer);
+    if (outcome === 'done') {
+      const mismatch = input.mismatch?.(answer.json);
+      if (mismatch !== undefined)
+        journal.fault('wrongAnswer', `${operation}: ${mismatch}`, asked.n);
+      return { verdict: 'done' };
+    }
+    if (outcome === 'open') {
+      asked.isOpen = true;
+      if (answer.outcome === 'none') asked.isLoose = true;
+      return undefined;
+    }
+    if (asked.isOpen && input.happened?.(answer) === true)
+      return { verdict: 'done', isReported: true };
+    if (input.tellsOfAnother?.(answer) === true) return { verdict: 'refused', isReported: true };
+    if (isPassing(answer)) return asked.isOpen ? undefined : { verdict: 'refused' };
+    const isFault =
+      input.expected?.includes(answer.code ?? '') !== true && input.race === undefined;
+    const what = `${operation} as ${input.as} at ${answer.replica}: ${answer.status} ${answer.code} ${JSON.stringify(answer.json?.errors ?? '')}`;
+    if (asked.isOpen && isKeyed && asked.attempt < twinAttemptsMax) {
+      // While another attempt with the key is worked on, this one waits or is told 409; as soon as
+      // that has ended, it is answered as that was.
+      if (answer.status !== 409 && isFault) journal.fault('twinRefused', what, asked.n);
+      return undefined;
+    }
+    // After an attempt of which nothing is known, a refusal that does not say so leaves it unknown.
+    if (asked.isOpen && !isKeyed) return { verdict: 'unknown' };
+    if (isFault) journal.fault('unexpectedRefusal', what, asked.n);
+    return { verdict: 'refused' };
   }
 
   /**
@@ -280,14 +290,15 @@ export class Lane {
     answer: Answered | undefined,
     isLoose: boolean,
     input?: ChangeInput,
-    isReported = false,
+    isReported?: boolean,
   ): Changed {
-    const learned = verdict === 'done' && !isReported ? input?.learn?.(answer?.json) : undefined;
+    const learned =
+      verdict === 'done' && isReported !== true ? input?.learn?.(answer?.json) : undefined;
     this.stage.journal.write({
       kind: 'verdict',
       n,
       verdict,
-      ...(isReported ? { isReported } : {}),
+      ...(isReported === true ? { isReported } : {}),
       ...(learned === undefined ? {} : { learned }),
     });
     return { verdict, answer, isLoose, n };
