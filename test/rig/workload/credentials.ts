@@ -112,8 +112,8 @@ async function putCredential(of: CredentialsLane): Promise<boolean> {
     happened: ({ code }) => code === (isNew ? 'preconditionRequired' : 'preconditionFailed'),
     isShown: false,
   });
-  if (!isNew || after === undefined)
-    return of.put(isNew && changed.verdict !== 'done' ? undefined : after);
+  if (!isNew) return of.put(after);
+  if (changed.verdict !== 'done' || after === undefined) return true;
   const id = changed.answer?.json?.credential?.id ?? (await idOf(of.lane, after, of.team.editor));
   return of.put(id === undefined ? undefined : { ...after, id });
 }
