@@ -163,7 +163,7 @@ export class Client {
     path: string,
   ): Promise<Answered> {
     const begun = performance.now();
-    const { name, starts: start, url } = replica;
+    const { name, starts: start, freezes, url } = replica;
     const of = { replica: name, start };
     const ms = (): number => Math.round(performance.now() - begun);
     if (url === '') return { ...of, outcome: 'notSent', error: 'notListening', ms: 0 };
@@ -206,7 +206,8 @@ export class Client {
       const { code, name: kind } = error as NodeJS.ErrnoException;
       const isUnsent =
         code === 'ECONNREFUSED' || error instanceof errors.ConnectTimeoutError || kind === 'unsent';
-      if (ms() >= answerMsMax && replica.isAlive && !replica.isFrozen && replica.starts === start)
+      const ranOn = replica.isAlive && replica.starts === start && replica.freezes === freezes;
+      if (ms() >= answerMsMax && ranOn)
         this.#journal.fault('noAnswer', `${operation} at ${name} in ${ms()} ms`);
       return {
         ...of,

@@ -79,6 +79,7 @@ export class Peers {
     if (this.mode === 'slow') await new Promise((resolve) => setTimeout(resolve, slowMs));
     if (this.mode === 'failing') return void response.writeHead(500).end();
     const { pathname } = new URL(request.url ?? '/', this.url);
+    if (pathname === '/v1/stream') return this.#stream(response);
     if (pathname === '/token') return this.#token(new URLSearchParams(body), response);
     if (pathname === '/hook') {
       const id = String(request.headers['webhook-id']);
@@ -86,6 +87,13 @@ export class Peers {
       return void response.writeHead(204).end();
     }
     json(response, 200, { data: [], mark: mark ?? null });
+  }
+
+  // An answer that never ends.
+  #stream(response: ServerResponse): void {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const timer = setInterval(() => response.write('data: 1\n\n'), 1_000);
+    response.once('close', () => clearInterval(timer));
   }
 
   // Refresh tokens rotate and are good once, as OAuth 2.1 wants.

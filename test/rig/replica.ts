@@ -37,6 +37,7 @@ export class Replica {
   #isEndExpected = false;
   #isFrozen = false;
   #starts = 0;
+  #freezes = 0;
   #starting: Promise<void> | undefined;
 
   constructor(parts: ReplicaParts) {
@@ -64,6 +65,11 @@ export class Replica {
 
   get pid(): number | undefined {
     return this.#process?.pid;
+  }
+
+  /** How often it was frozen: what it was asked meanwhile had to wait. */
+  get freezes(): number {
+    return this.#freezes;
   }
 
   /** Which start this is: what was asked of an earlier one is not answered by this one. */
@@ -142,6 +148,7 @@ export class Replica {
   }
 
   freeze(): void {
+    this.#freezes += 1;
     this.#isFrozen = true;
     this.#process?.signal('SIGSTOP');
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { check, type Violation } from './check/check.ts';
-import { find } from './check/find.ts';
+import { find, findCredentials } from './check/find.ts';
 import { readHistory } from './check/history.ts';
 import { Client } from './client.ts';
 import { Journal, type NemesisLine } from './journal.ts';
@@ -18,6 +18,7 @@ import { doneIn, summaryOf, timelineOf } from './report.ts';
 import { allWork, runLanes } from './workload/lanes.ts';
 import type { Stage } from './workload/lane.ts';
 import { makeTeams } from './workload/stage.ts';
+import { sweep } from './workload/sweep.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -95,6 +96,7 @@ async function run(): Promise<number> {
       teams,
       engines,
       seed,
+      isLong: minutes >= 4,
       without: options.without.split(',').filter((name) => name !== ''),
       isOver,
       isHealed: () => isHealed,
@@ -111,6 +113,7 @@ async function run(): Promise<number> {
     isHealed = true;
     console.log(`healed after ${elapsed(begun)} s; ${databasePlayed + replicasPlayed} acts`);
     await lanes;
+    await sweep(stage, random.fork('sweep'), await findCredentials(setting));
     await client.settle();
     await delay(2_000); // what is written within a second is written
     for (const { replica } of setting.stations) await replica.stop();

@@ -54,6 +54,7 @@ export function missingParts(): string[] {
 
 const database = 'credvault';
 const replicaCount = 3;
+const subjectCount = 100_000;
 
 /** Makes all of it; the replicas run when it returns. */
 export async function makeSetting(watch: {
@@ -170,6 +171,11 @@ async function makeDatabase(pair: PostgresPair): Promise<void> {
   const asOwner = pair.primary.url({ user: 'credvault_owner', database });
   await migrate(asOwner);
   for (const statement of statementsWith('grant usage')) await command(asOwner, statement);
+  // As many people as a large platform has: what reads all of them for each row shows.
+  await command(
+    asOwner,
+    `insert into subject (id, sub) select gen_random_uuid(), 'person-' || n from generate_series(1, ${subjectCount}) n`,
+  );
 }
 
 /** Makes a folder for what a run leaves behind. */

@@ -13,6 +13,7 @@ interface Run {
   readonly accessRecords: Map<string, number>;
   readonly calls: Map<string, number>;
   retired: string[];
+  undelivered: string[];
   verify: string | undefined;
 }
 
@@ -38,6 +39,7 @@ function emptyRun(): Run {
     accessRecords: new Map(),
     calls: new Map(),
     retired: [],
+    undelivered: [],
     verify: undefined,
   };
 }
@@ -83,7 +85,7 @@ function happen(run: Run, told: Told, target?: string): void {
   if (first !== undefined && target !== undefined) run.targets.set(first, target);
 }
 
-function read(run: Run, thing: string, seen: State, { isRecorded = true } = {}): void {
+function read(run: Run, thing: string, seen: State, { isRecorded = true, ms = 1 } = {}): void {
   const n = run.journal.next();
   const of = { n, lane: 'a', operation: 'getCredential', replica: 'r0', start: 1 } as const;
   run.journal.write({ kind: 'read', ...of });
@@ -93,7 +95,7 @@ function read(run: Run, thing: string, seen: State, { isRecorded = true } = {}):
     n,
     status: 200,
     requestId,
-    ms: 1,
+    ms,
     seen: { [thing]: seen },
   });
   if (isRecorded) run.accessRecords.set(requestId, 1);
@@ -160,6 +162,7 @@ function rulesOf(run: Run): string[] {
     events: run.events,
     accessRecords: run.accessRecords,
     underRetiredKeys: run.retired,
+    undelivered: run.undelivered,
     verify: run.verify,
     calls: run.calls,
   };
@@ -285,10 +288,15 @@ const planted: Readonly<Record<string, readonly [rules: string[], plant: (run: R
     ['accessRecordLost'],
     (run) => read(run, 'credential/b', { revision: 1 }, { isRecorded: false }),
   ],
+  'a read that takes long though nothing is broken': [
+    ['slow'],
+    (run) => read(run, 'credential/b', { revision: 1 }, { ms: 12_000 }),
+  ],
   'a row under a retired key': [
     ['underRetiredKey'],
     (run) => run.retired.push('credential_version x under retired'),
   ],
+  'a message that nobody got': [['notDelivered'], (run) => run.undelivered.push('the message 1')],
   'what verify finds': [
     ['verify'],
     (run) => {

@@ -34,6 +34,8 @@ export interface Found {
   readonly underRetiredKeys: readonly string[];
   /** What `verify` found, where it found something. */
   readonly verify: string | undefined;
+  /** Messages that the vault says were delivered and that no receiver saw. */
+  readonly undelivered: readonly string[];
   /** How often each marked call was seen by the service it went to. */
   readonly calls: ReadonlyMap<string, number>;
 }
@@ -60,7 +62,9 @@ export function check(lines: readonly Written[], found: Found): Violation[] {
     ...eventsByRequest(history, found),
     ...eventsOfThings(history, found),
     ...accessRecords(lines, history, found),
+    ...slowReads(lines, history),
     ...found.underRetiredKeys.map((detail) => ({ rule: 'underRetiredKey', detail })),
+    ...found.undelivered.map((detail) => ({ rule: 'notDelivered', detail })),
     ...(found.verify === undefined ? [] : [{ rule: 'verify', detail: found.verify }]),
     ...[...found.calls].flatMap(([mark, count]) =>
       count > 1
@@ -261,6 +265,20 @@ function accessRecords(
     detail: `${lost.length} reads at ${where} are not recorded, the first at ${lost[0]!.at} ms`,
   }));
 }
+
+/** A read that takes so long while nothing is broken reads too much, however busy the machine is. */
+function slowReads(lines: readonly Written[], { reads: all }: History): Violation[] {
+  const settleMs = 5_000;
+  const acts = actsOf(lines, () => true);
+  return all.flatMap(({ operation, n, at, ms }) => {
+    const isDisturbed = acts.some(({ from, to }) => at > from && at - ms < to + settleMs);
+    return ms < slowMs || isDisturbed
+      ? []
+      : [{ rule: 'slow', n, detail: `${operation} took ${ms} ms while nothing was broken` }];
+  });
+}
+
+const slowMs = 10_000;
 
 /** While it lasts, some replica may have no database. */
 const isOutage = ({ deck, act }: NemesisLine): boolean =>

@@ -8,6 +8,8 @@ import { type Db, openDatabase } from '../../../src/db/client.ts';
 import { loadKeyring } from '../../../src/keys/system-keys.ts';
 import type { State } from '../journal.ts';
 import type { Setting } from '../setting.ts';
+import type { Standing } from '../workload/sweep.ts';
+import type pg from 'pg';
 import type { Found, FoundEvent } from './check.ts';
 
 /** Things are named `kind/…`; each kind is found by one statement. */
@@ -115,6 +117,19 @@ const kinds: Readonly<Record<string, Kind>> = {
     select 'rootKey/' || fingerprint as thing, compromised_at is not null as compromised from root_key`),
 };
 
+/** The credentials that the rig made, as they are now. */
+export async function findCredentials(setting: Setting): Promise<Standing[]> {
+  return setting.pair.primary.query<Standing & pg.QueryResultRow>(
+    `select credential.id, credential.labels ->> 'rig' as label, team.slug as team, credential.type, credential.state,
+       array(select jsonb_array_elements_text(held.policy -> 'delivery')) as delivery
+     from credential join team on team.id = credential.team_id
+     join credential_version held on held.credential_id = credential.id and held.version = credential.current_version
+     where credential.labels ? 'rig'`,
+    [],
+    'credvault',
+  );
+}
+
 /** Looks for all of it. */
 export async function find(setting: Setting, names: readonly string[]): Promise<Found> {
   const database = openDatabase({
@@ -142,6 +157,7 @@ export async function find(setting: Setting, names: readonly string[]): Promise<
       events: await findEvents(db),
       accessRecords: await findAccessRecords(db),
       underRetiredKeys: await findUnderRetiredKeys(db),
+      undelivered: await findUndelivered(db, setting),
       verify: verifyOf(setting),
       calls: setting.peers.calls,
     };
@@ -174,6 +190,12 @@ async function findUnderRetiredKeys(db: Db): Promise<string[]> {
     select 'oauth_token ' || credential_id || ' under ' || key.state from oauth_token held join data_key key on key.id = held.data_key_id
       where key.state not in ('active', 'decryptOnly')`.execute(db);
   return rows.map(({ what }) => what);
+}
+
+async function findUndelivered(db: Db, { peers }: Setting): Promise<string[]> {
+  const { rows } = await sql<{ id: string }>`
+    select id from notification where state = 'delivered'`.execute(db);
+  return rows.flatMap(({ id }) => (peers.messages.has(id) ? [] : [`the message ${id}`]));
 }
 
 /** The command, as an operator runs it. */

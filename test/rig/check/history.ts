@@ -38,6 +38,7 @@ export interface Read {
   readonly requestId: string | undefined;
   readonly events: Readonly<Record<string, number>>;
   readonly at: number;
+  readonly ms: number;
 }
 
 export interface History {
@@ -148,7 +149,7 @@ function changeOf({ line, attempts, verdict, isReported, ended, learned }: Build
 
 const readOf = (
   { n, lane, operation, replica, start, index }: Extract<Written, { kind: 'read' }>,
-  { seen, status, requestId, events = {}, index: ended, at }: Written<SeenLine>,
+  { seen, status, requestId, events = {}, index: ended, at, ms }: Written<SeenLine>,
 ): Read => ({
   n,
   lane,
@@ -162,6 +163,7 @@ const readOf = (
   requestId,
   events,
   at,
+  ms,
 });
 
 /** Every state in which the thing may be when everything has ended; null where there may be none. */

@@ -139,9 +139,13 @@ export class PostgresNode {
   }
 
   /** One statement as the superuser, on a connection of its own. */
-  async query<T extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<T[]> {
+  async query<T extends pg.QueryResultRow>(
+    text: string,
+    values: unknown[] = [],
+    database = 'postgres',
+  ): Promise<T[]> {
     const client = new pg.Client({
-      connectionString: this.url(),
+      connectionString: this.url({ database }),
       connectionTimeoutMillis: 2_000,
     });
     client.on('error', () => undefined); // the statement reports it

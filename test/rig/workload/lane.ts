@@ -18,6 +18,8 @@ export interface Stage {
   readonly engines: Map<string, EngineOfRig>;
   /** Lanes that stay away, by the beginnings of their names. */
   readonly without: readonly string[];
+  /** Whether there is time for what takes a minute by itself. */
+  readonly isLong: boolean;
   /** When nothing more is begun. */
   isOver(): boolean;
   /** When nothing is broken any more: what is still open is asked to its end. */
@@ -71,6 +73,7 @@ export interface Changed {
 
 const attemptsMax = 400;
 const twinOffset = 1_000;
+const lateOffset = 2_000;
 const twinAttemptsMax = 40;
 
 /** The lane's own part of a run. */
@@ -126,6 +129,8 @@ export class Lane {
       }
       const answer = await this.#attempt(n, asked.attempt, input, headers);
       const verdict = this.#judge(input, answer, asked);
+      if (verdict?.verdict === 'done' && input.isKeyed === true && this.random.chance(0.1))
+        void this.#repeatLate(n, input, headers);
       if (verdict !== undefined)
         return this.#conclude(n, verdict.verdict, answer, asked.isLoose, input, verdict.isReported);
       const isLate = this.stage.isOver() && !this.stage.isHealed() && asked.attempt > 60;
@@ -135,6 +140,17 @@ export class Lane {
     }
     journal.fault('noDefiniteAnswer', `${operation} in ${attemptsMax} attempts`, n);
     return this.#conclude(n, 'unknown', undefined, asked.isLoose);
+  }
+
+  /** A day is what a key is remembered for: asked again a while later, nothing happens again. */
+  async #repeatLate(
+    n: number,
+    input: ChangeInput,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const until = performance.now() + this.random.integer(1_000, 30_000);
+    while (performance.now() < until && !this.stage.isOver()) await delay(500);
+    if (!this.stage.isOver()) await this.#attempt(n, lateOffset, input, headers);
   }
 
   /** What is known after an answer; undefined where it is to be asked again. */

@@ -2,7 +2,9 @@
 // never done yet, otherwise by their weight.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Random } from '../random.ts';
+import { callsWork } from './calls.ts';
 import type { Owned } from './credential.ts';
+import { AuditLane, auditWork } from './audit.ts';
 import { CredentialsLane, credentialsWork } from './credentials.ts';
 import { KeysLane, keysWork } from './keys.ts';
 import { Lane, type Stage } from './lane.ts';
@@ -12,7 +14,7 @@ import { race } from './races.ts';
 import { beRude } from './rude.ts';
 import { ServicesLane, servicesWork } from './services.ts';
 import { SharingLane, sharingWork } from './sharing.ts';
-import { callsWork, UsesLane, usesWork } from './uses.ts';
+import { UsesLane, usesWork } from './uses.ts';
 import type { Work } from './work.ts';
 
 /**
@@ -28,6 +30,7 @@ export const allWork: Readonly<Record<string, Work<never>[string]>> = {
   ...operatorWork,
   ...usesWork,
   ...servicesWork,
+  ...auditWork,
 };
 
 /** Runs every lane until the run is over. */
@@ -60,6 +63,7 @@ export async function runLanes(stage: Stage, random: Random, paceMs: number): Pr
   begin('share', (lane) => new SharingLane(lane, first!, others), sharingWork);
   begin('op', (lane) => new OperatorLane(lane), operatorWork, 2 * paceMs);
   begin('teams', (lane) => new TeamsLane(lane), teamsWork, 4 * paceMs);
+  begin('audit', (lane) => new AuditLane(lane, first!), auditWork, 10 * paceMs);
   begin('rude', (lane) => lane, { rude: { weight: 1, run: beRude } });
   await Promise.all(running);
 }

@@ -1,5 +1,4 @@
-// What credentials are connected to: providers of OAuth 2.0, tests of connections, webhooks; and
-// what is read about all of it: the audit log, exports, probes.
+// What credentials are connected to: providers of OAuth 2.0, tests of connections, webhooks.
 import { randomBytes } from 'node:crypto';
 import { bodyOf, create, type Owned, planned } from './credential.ts';
 import type { Lane, TeamOfRig } from './lane.ts';
@@ -186,35 +185,6 @@ async function listWebhooks(of: ServicesLane): Promise<boolean> {
   return answer !== null;
 }
 
-// ── what is read about all of it ──────────────────────────────────────────────────────────────────
-
-async function listAuditEvents(of: ServicesLane): Promise<boolean> {
-  const answer = await of.lane.read({
-    operation: 'listAuditEvents',
-    as: of.team.auditor,
-    params: { team: of.team.slug },
-    query: { limit: '50' },
-  });
-  const bent = answer?.json.items.filter(({ intact }: { intact: boolean }) => !intact) ?? [];
-  if (bent.length > 0)
-    of.lane.stage.journal.fault('eventTampered', `${bent.length} events, the first ${bent[0].id}`);
-  return answer !== null;
-}
-
-async function exportTeam(of: ServicesLane): Promise<boolean> {
-  const answer = await of.lane.read(
-    {
-      operation: 'exportTeam',
-      as: of.team.auditor,
-      params: { team: of.team.slug },
-      query: { events: of.lane.random.pick(['true', 'false']) },
-    },
-    () => ({}),
-    { events: { 'team.export': 1 } },
-  );
-  return answer !== null;
-}
-
 const probe = (operation: string) => async (of: ServicesLane) =>
   (await of.lane.read({ operation, as: null }, () => ({}), { expected: ['notReady'] }))?.status ===
   200;
@@ -236,8 +206,6 @@ export const servicesWork: Work<ServicesLane> = {
     }),
   },
   listWebhookDeliveries: { weight: 1, run: ofWebhook('listWebhookDeliveries') },
-  listAuditEvents: { weight: 2, run: listAuditEvents },
-  exportTeam: { weight: 1, run: exportTeam },
   getHealth: { weight: 1, run: probe('getHealth') },
   getReadiness: { weight: 1, run: probe('getReadiness') },
 };

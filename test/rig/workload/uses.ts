@@ -1,15 +1,14 @@
 // What an engine does: leases, tickets, calls through the broker. What it is handed has to be what
 // the credential's own lane stored, and of the version of that moment.
-import { request as httpRequest } from 'node:http';
 import { openLease } from '../../../src/client/index.ts';
-import type { Answered } from '../client.ts';
 import type { State } from '../journal.ts';
 import { vaultUrl } from '../setting.ts';
+import { callBroker, type Caller } from './calls.ts';
 import { bodyOf, create, type Owned, planned, thingOf } from './credential.ts';
 import type { Lane, TeamOfRig } from './lane.ts';
 import type { Work } from './work.ts';
 
-export class UsesLane {
+export class UsesLane implements Caller {
   readonly lane: Lane;
   readonly team: TeamOfRig;
   /** The credentials of the lanes that own some. */
@@ -35,16 +34,21 @@ async function getLeaseKeys(of: UsesLane): Promise<boolean> {
 
 async function createLease(of: UsesLane): Promise<boolean> {
   const { random } = of.lane;
-  if (of.keys === undefined) return getLeaseKeys(of);
   const wanted = random.shuffle(of.candidates()).slice(0, random.integer(1, 4));
-  if (wanted.length === 0) return false;
+  return wanted.length > 0 && leaseOf(of, wanted);
+}
+
+/** Leases these and opens what comes. */
+export async function leaseOf(of: UsesLane, wanted: readonly Owned[]): Promise<boolean> {
+  const { random } = of.lane;
+  if (of.keys === undefined && !(await getLeaseKeys(of))) return false;
   const answer = await of.lane.read(
     {
       operation: 'createLease',
       as: of.team.engine,
       body: {
         credentials: wanted.map(({ id, team, name }) =>
-          random.chance(0.7) ? { id } : { team, name },
+          name === undefined || random.chance(0.7) ? { id } : { team, name },
         ),
         purpose: 'the rig',
         onBehalfOf: of.team.editor,
@@ -135,101 +139,8 @@ async function deleteBrokerTicket(of: UsesLane): Promise<boolean> {
     happened: ({ code }) => code === 'notFound',
   });
   if (verdict === 'refused' && answer?.code !== 'notFound') of.tickets.push(ticket);
-  if (verdict === 'done') await callBroker(of, ticket, 'ended');
+  if (verdict === 'done') await callBroker(of, ticket, { isEnded: true });
   return verdict === 'done';
-}
-
-/** A POST goes out once, whatever happens on the way, and with the key that is stored. */
-async function call(of: UsesLane): Promise<boolean> {
-  const ticket = of.tickets.at(-1);
-  if (ticket === undefined) return false;
-  const { stage, random } = of.lane;
-  // While the other side hangs, more calls than its connections take.
-  const many = stage.peers.mode === 'hanging' && random.chance(0.3) ? 300 : 1;
-  await Promise.all(Array.from({ length: many }, () => callBroker(of, ticket, 'good')));
-  return true;
-}
-
-const brokerAnswerMsMax = 60_000;
-
-async function callBroker(
-  of: UsesLane,
-  { id, ticket }: { id: string; ticket: string },
-  kind: 'good' | 'ended',
-): Promise<void> {
-  const { stage, name } = of.lane;
-  const { client, journal, peers } = stage;
-  const replica = client.choose();
-  const n = journal.next();
-  const start = replica.starts;
-  journal.write({ kind: 'read', n, lane: name, operation: 'broker', replica: replica.name, start });
-  const mark = `${stage.seed}-${n}`;
-  const begun = performance.now();
-  const answer = await post(`${replica.brokerUrl}/broker/${id}/v1/echo`, {
-    authorization: `Bearer ${ticket}`,
-    'x-mark': mark,
-  });
-  const ms = Math.round(performance.now() - begun);
-  const isUp = replica.isAlive && !replica.isFrozen && replica.starts === start;
-  if (answer.outcome === 'none' && ms >= brokerAnswerMsMax && isUp)
-    journal.fault('noAnswer', `a call through the broker of ${replica.name} in ${ms} ms`, n);
-  if (answer.status === 500 && answer.code !== undefined)
-    journal.fault('internalError', `a call through the broker of ${replica.name}`, n);
-  const isThrough = answer.status === 200;
-  const { brokered } = of;
-  const seen =
-    isThrough && brokered !== undefined
-      ? { [thingOf(brokered)]: { secret: peers.keys.get(mark) ?? null } }
-      : {};
-  if (isThrough && kind === 'ended')
-    journal.fault('notGone', `a deleted ticket was taken at ${replica.name}`, n);
-  const { status, code, error } = answer;
-  journal.write({
-    kind: 'seen',
-    n,
-    ...(status === undefined ? {} : { status }),
-    ...(code === undefined ? {} : { code }),
-    ...(error === undefined ? {} : { error }),
-    ms,
-    seen,
-  });
-}
-
-/** One request on a connection of its own. */
-function post(
-  url: string,
-  headers: Record<string, string>,
-): Promise<Pick<Answered, 'outcome' | 'status' | 'code' | 'error'>> {
-  return new Promise((resolve) => {
-    const lost = (error: NodeJS.ErrnoException): void =>
-      resolve({ outcome: 'none', error: error.code ?? error.name });
-    if (!URL.canParse(url)) return lost(new Error('notListening'));
-    const request = httpRequest(url, {
-      method: 'POST',
-      headers: { ...headers, 'content-length': '2', 'content-type': 'application/json' },
-      agent: false,
-    });
-    const timer = setTimeout(() => request.destroy(new Error('timeout')), brokerAnswerMsMax);
-    request.once('error', (error) => {
-      clearTimeout(timer);
-      lost(error);
-    });
-    request.once('response', (response) => {
-      let text = '';
-      response.on('data', (chunk: Buffer) => {
-        text += chunk.toString();
-      });
-      response.once('error', lost);
-      response.once('close', () => {
-        clearTimeout(timer);
-        const isOwn = response.headers['vault-error'] === 'true';
-        const code = isOwn ? String(/"code":"(\w+)"/.exec(text)?.[1]) : undefined;
-        const status = response.statusCode ?? 0;
-        resolve({ outcome: 'answer', status, ...(code === undefined ? {} : { code }) });
-      });
-    });
-    request.end('{}');
-  });
 }
 
 export const usesWork: Work<UsesLane> = {
@@ -238,6 +149,3 @@ export const usesWork: Work<UsesLane> = {
   createBrokerTicket: { weight: 1, run: createBrokerTicket },
   deleteBrokerTicket: { weight: 1, run: deleteBrokerTicket },
 };
-
-/** Not an operation of the document: the broker has its own listener. */
-export const callsWork: Work<UsesLane> = { broker: { weight: 4, run: call } };
