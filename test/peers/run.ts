@@ -100,7 +100,7 @@ async function run(): Promise<number> {
         ...['--config-file', config, 'run', document, '--url', vault.url],
         ...['--header', `Authorization: Bearer ${deployment.token(subjectOf(role))}`],
         ...['--checks', checks.join(','), '--phases', options.phases, '--seed', options.seed],
-        ...['--max-examples', options.examples, '--workers', '2', '--no-color'],
+        ...['--max-examples', options.examples, '--workers', '1', '--no-color'],
         ...['--report', 'ndjson', '--report-ndjson-path', report, '--warnings', 'off'],
         ...['--generation-database', 'none', '--no-shrink'],
       ]);

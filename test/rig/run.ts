@@ -10,13 +10,16 @@ import { find, findCredentials } from './check/find.ts';
 import { readHistory } from './check/history.ts';
 import { Client } from './client.ts';
 import { Journal, type NemesisLine } from './journal.ts';
-import { type Act, databaseActs, heal, playDeck, replicaActs } from './nemesis.ts';
+import { databaseActs } from './nemesis/database-acts.ts';
+import { heal, playDeck } from './nemesis/play.ts';
+import { replicaActs } from './nemesis/replica-acts.ts';
+import type { Act } from './nemesis/scene.ts';
 import { Random } from './random.ts';
 import type { LogLine } from './replica.ts';
 import { makeSetting, missingParts, type Station } from './setting.ts';
 import { doneIn, summaryOf, timelineOf } from './report.ts';
 import { allWork, runLanes } from './workload/lanes.ts';
-import type { Stage } from './workload/lane.ts';
+import type { Stage } from './workload/types.ts';
 import { makeTeams } from './workload/stage.ts';
 import { sweep } from './workload/sweep.ts';
 

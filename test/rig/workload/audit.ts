@@ -1,5 +1,6 @@
 // What is read about everything that was done: the audit log and exports.
-import type { Lane, TeamOfRig } from './lane.ts';
+import type { Lane } from './lane.ts';
+import type { TeamOfRig } from './types.ts';
 import type { Work } from './work.ts';
 
 export class AuditLane {
@@ -19,9 +20,12 @@ async function listAuditEvents(of: AuditLane): Promise<boolean> {
     params: { team: of.team.slug },
     query: { limit: '200' },
   });
-  const bent = answer?.json.items.filter(({ intact }: { intact: boolean }) => !intact) ?? [];
-  if (bent.length > 0)
-    of.lane.stage.journal.fault('eventTampered', `${bent.length} events, the first ${bent[0].id}`);
+  const tampered = answer?.json.items.filter(({ intact }: { intact: boolean }) => !intact) ?? [];
+  if (tampered.length > 0)
+    of.lane.stage.journal.fault(
+      'eventTampered',
+      `${tampered.length} events, the first ${tampered[0].id}`,
+    );
   return answer !== null;
 }
 

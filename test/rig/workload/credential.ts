@@ -1,7 +1,9 @@
 // A credential as the lane that owns it knows it, and the changes of it that several lanes make.
 import type { Call } from '../client.ts';
 import type { State } from '../journal.ts';
-import { type Changed, type ChangeInput, isPassing, type Lane, type TeamOfRig } from './lane.ts';
+import { isPassing } from './answers.ts';
+import type { Lane } from './lane.ts';
+import type { Changed, ChangeInput, TeamOfRig } from './types.ts';
 
 export interface Owned {
   /** Never changes: by it the checker finds the credential. */

@@ -1,5 +1,4 @@
-// Storing, changing, deleting and reading credentials, and their versions.
-import type { Random } from '../random.ts';
+// Storing, changing, deleting and restoring credentials, and their versions.
 import {
   bodyOf,
   changeOwned,
@@ -8,49 +7,19 @@ import {
   type Owned,
   planned,
   readOwned,
-  shown,
   stateOf,
   thingOf,
   idOf,
 } from './credential.ts';
-import type { Lane, TeamOfRig } from './lane.ts';
+import {
+  getCredential,
+  list,
+  listCredentialVersions,
+  ofTeam,
+  plainRead,
+} from './credential-reads.ts';
+import { CredentialsLane } from './credentials-lane.ts';
 import type { Work } from './work.ts';
-
-/** The credentials of one lane. */
-export class CredentialsLane {
-  readonly lane: Lane;
-  readonly team: TeamOfRig;
-  readonly living: Owned[] = [];
-  readonly deleted: Owned[] = [];
-
-  constructor(lane: Lane, team: TeamOfRig) {
-    this.lane = lane;
-    this.team = team;
-  }
-
-  get random(): Random {
-    return this.lane.random;
-  }
-
-  /** One that lives, or undefined; it is taken out until it is put back. */
-  take(isFit: (owned: Owned) => boolean = () => true): Owned | undefined {
-    const fit = this.living.filter(isFit);
-    if (fit.length === 0) return undefined;
-    const taken = this.random.pick(fit);
-    this.living.splice(this.living.indexOf(taken), 1);
-    return taken;
-  }
-
-  put(owned: Owned | undefined): boolean {
-    if (owned === undefined) return true;
-    (owned.state === 'deleted' ? this.deleted : this.living).push(owned);
-    return true;
-  }
-
-  /** Of versions that are kept: below the number that a team keeps by itself. */
-  static readonly versionsMax = 8;
-  static readonly livingMax = 12;
-}
 
 const match = ({ revision }: Owned): Record<string, string> => ({ 'if-match': `"${revision}"` });
 const isStale = ({ code }: { code?: string }): boolean => code === 'preconditionFailed';
@@ -296,66 +265,6 @@ async function changeCredentials(of: CredentialsLane): Promise<boolean> {
   else if (update?.verdict === 'refused' && update.isPassing) of.put(taken);
   return true;
 }
-
-// ── reads ─────────────────────────────────────────────────────────────────────────────────────────
-
-async function getCredential(of: CredentialsLane): Promise<boolean> {
-  const known = [...of.living, ...of.deleted];
-  if (known.length === 0) return false;
-  await readOwned(
-    of.lane,
-    of.random.pick(known),
-    of.random.pick([of.team.viewer, of.team.auditor]),
-  );
-  return true;
-}
-
-const list =
-  (operation: string, params: (of: CredentialsLane) => Record<string, string>) =>
-  async (of: CredentialsLane): Promise<boolean> => {
-    if (of.living.length === 0) return false;
-    const owned = of.random.pick(of.living);
-    await of.lane.read(
-      {
-        operation,
-        as: of.team.viewer,
-        params: params(of),
-        query: { namePrefix: owned.name, limit: '200' },
-      },
-      (json) => {
-        const found = json.items.find(({ id }: { id: string }) => id === owned.id);
-        return { [thingOf(owned)]: found === undefined ? null : shown(found) };
-      },
-    );
-    return true;
-  };
-
-async function listCredentialVersions(of: CredentialsLane): Promise<boolean> {
-  if (of.living.length === 0) return false;
-  const owned = of.random.pick(of.living);
-  await of.lane.read(
-    { operation: 'listCredentialVersions', as: of.team.viewer, params: { id: owned.id } },
-    (json) => ({
-      [thingOf(owned)]: {
-        version: json.items.find(({ isCurrent }: { isCurrent: boolean }) => isCurrent)?.version,
-      },
-    }),
-  );
-  return true;
-}
-
-const plainRead =
-  (
-    operation: string,
-    as: (of: CredentialsLane) => string,
-    params: (of: CredentialsLane) => Record<string, string> = () => ({}),
-  ) =>
-  async (of: CredentialsLane): Promise<boolean> => {
-    await of.lane.read({ operation, as: as(of), params: params(of) });
-    return true;
-  };
-
-const ofTeam = (of: CredentialsLane): Record<string, string> => ({ team: of.team.slug });
 
 export const credentialsWork: Work<CredentialsLane> = {
   createCredential: { weight: 4, run: createCredential },

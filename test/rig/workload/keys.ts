@@ -1,6 +1,7 @@
 // The keys of one team: rotations, and the life of keys that seal no more. Rotations are begun by
 // nobody else but by the vault itself, where a key is compromised.
-import type { Lane, TeamOfRig } from './lane.ts';
+import type { Lane } from './lane.ts';
+import type { TeamOfRig } from './types.ts';
 import type { Work } from './work.ts';
 
 interface KeySeen {

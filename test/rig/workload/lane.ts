@@ -2,74 +2,11 @@
 // means before it asks, and what became of it afterwards; where it was not told, it asks again, if
 // asking again is safe.
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Answered, type Call, type Client, passingCodes } from '../client.ts';
-import type { Journal, State, Verdict } from '../journal.ts';
+import type { Answered, Call } from '../client.ts';
+import type { State, Verdict } from '../journal.ts';
 import type { Random } from '../random.ts';
-import type { Peers } from '../peers.ts';
-
-/** What every lane has in common. */
-export interface Stage {
-  readonly client: Client;
-  readonly journal: Journal;
-  readonly peers: Peers;
-  readonly teams: readonly TeamOfRig[];
-  readonly seed: number;
-  /** Engines' private keys by subject. */
-  readonly engines: Map<string, EngineOfRig>;
-  /** Lanes that stay away, by the beginnings of their names. */
-  readonly without: readonly string[];
-  /** Whether there is time for what takes a minute by itself. */
-  readonly isLong: boolean;
-  /** When nothing more is begun. */
-  isOver(): boolean;
-  /** When nothing is broken any more: what is still open is asked to its end. */
-  isHealed(): boolean;
-}
-
-export interface TeamOfRig {
-  readonly slug: string;
-  readonly admin: string;
-  readonly editor: string;
-  readonly viewer: string;
-  readonly auditor: string;
-  readonly engine: string;
-}
-
-export interface EngineOfRig {
-  readonly id: string;
-  readonly subject: string;
-  readonly privateJwk: any;
-}
-
-/** A change as a lane asks for it. */
-export interface ChangeInput extends Call {
-  readonly effects: Readonly<Record<string, State>>;
-  readonly events?: Readonly<Record<string, number>>;
-  readonly race?: number;
-  /** With an Idempotency-Key it is repeated until the answer is definite. */
-  readonly isKeyed?: boolean;
-  /**
-   * After an attempt without an answer: whether this refusal says that the attempt succeeded. What
-   * has it is repeated like what has a key.
-   */
-  readonly happened?: (answer: Answered) => boolean;
-  /** In a race: whether this refusal says that another of it was done. */
-  readonly tellsOfAnother?: (answer: Answered) => boolean;
-  /** Refusals that are no fault although nobody else changes these things. */
-  readonly expected?: readonly string[];
-  /** What of the answer does not fit what was meant. */
-  readonly mismatch?: (json: any) => string | undefined;
-  /** Members of the effects that only the answer tells. */
-  readonly learn?: (json: any) => Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-}
-
-export interface Changed {
-  readonly verdict: Verdict;
-  readonly answer: Answered | undefined;
-  /** An attempt of it may still be under way somewhere: its things are not to be made anew. */
-  readonly isLoose: boolean;
-  readonly n: number;
-}
+import { isPassing, outcomeOf, partOf } from './answers.ts';
+import type { Changed, ChangeInput, Stage } from './types.ts';
 
 const attemptsMax = 400;
 const twinOffset = 1_000;
@@ -373,33 +310,4 @@ export class Lane {
       );
     return isGood || isExpected ? answer : null;
   }
-}
-
-/** What an answer says of the change that was asked for. */
-export function outcomeOf({ outcome, status = 0, code }: Answered): 'done' | 'refused' | 'open' {
-  if (outcome === 'notSent') return 'refused';
-  if (outcome === 'none') return 'open';
-  if (status < 400) return 'done';
-  // 500 says nothing of what happened; it is a fault by itself.
-  return code === 'commitUnknown' || status === 500 ? 'open' : 'refused';
-}
-
-/** The result of one part of a request, as if it had been asked by itself. */
-function partOf(whole: Answered, place: number): Answered {
-  if (whole.status !== 200) return whole;
-  const result = whole.json?.results?.[place];
-  const code = result?.problem?.code;
-  const json = { results: [result] };
-  return {
-    ...whole,
-    json,
-    status: Number(result?.status),
-    ...(code === undefined ? {} : { code }),
-  };
-}
-
-/** Whether the refusal is about the moment and not about the request. */
-export function isPassing({ outcome, code, status }: Answered): boolean {
-  // 401: the replica's clock jumped between the making of the token and its reading.
-  return outcome === 'notSent' || status === 401 || passingCodes.includes(code ?? '');
 }

@@ -1,5 +1,6 @@
 // The members and the settings of one team, and teams that come and go.
-import type { Lane, TeamOfRig } from './lane.ts';
+import type { Lane } from './lane.ts';
+import type { TeamOfRig } from './types.ts';
 import type { Work } from './work.ts';
 
 interface Member {

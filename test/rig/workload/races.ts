@@ -1,7 +1,8 @@
 // Several callers at once on one state of one thing: one of them is acknowledged, and who is told
 // that another was faster is told the truth.
 import { bodyOf, newSecret, planned, stateOf, thingOf } from './credential.ts';
-import type { Lane, TeamOfRig } from './lane.ts';
+import type { Lane } from './lane.ts';
+import type { TeamOfRig } from './types.ts';
 
 /** Runs races until the run is over; each on a fresh credential or a fresh member. */
 export async function race(lane: Lane, team: TeamOfRig): Promise<boolean> {

@@ -1,7 +1,8 @@
 // What credentials are connected to: providers of OAuth 2.0, tests of connections, webhooks.
 import { randomBytes } from 'node:crypto';
 import { bodyOf, create, type Owned, planned } from './credential.ts';
-import type { Lane, TeamOfRig } from './lane.ts';
+import type { Lane } from './lane.ts';
+import type { TeamOfRig } from './types.ts';
 import type { Work } from './work.ts';
 
 export class ServicesLane {

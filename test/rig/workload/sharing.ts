@@ -1,6 +1,7 @@
 // Credentials that a team shares and gives away.
 import { bodyOf, create, type Owned, planned, stateOf, thingOf } from './credential.ts';
-import type { Lane, TeamOfRig } from './lane.ts';
+import type { Lane } from './lane.ts';
+import type { TeamOfRig } from './types.ts';
 import type { Work } from './work.ts';
 
 interface Grant {

@@ -1,7 +1,7 @@
 // What is there before the first act: teams with somebody in every role, and an engine each.
 import { generateEngineKey } from '../../../src/client/index.ts';
 import type { Answered, Call, Client } from '../client.ts';
-import type { EngineOfRig, TeamOfRig } from './lane.ts';
+import type { EngineOfRig, TeamOfRig } from './types.ts';
 
 /** Makes them; nothing is broken yet, so everything has to succeed at once. */
 export async function makeTeams(

@@ -1,6 +1,7 @@
 // A last look at everything through the API, when nothing is broken and nobody changes anything any
 // more: each credential read by its team, and leased where it may be.
-import { Lane, type Stage } from './lane.ts';
+import { Lane } from './lane.ts';
+import type { Stage } from './types.ts';
 import type { Random } from '../random.ts';
 import type { Owned } from './credential.ts';
 import { leaseOf, UsesLane } from './uses.ts';

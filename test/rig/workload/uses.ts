@@ -5,7 +5,8 @@ import type { State } from '../journal.ts';
 import { vaultUrl } from '../setting.ts';
 import { callBroker, type Caller } from './calls.ts';
 import { bodyOf, create, type Owned, planned, thingOf } from './credential.ts';
-import type { Lane, TeamOfRig } from './lane.ts';
+import type { Lane } from './lane.ts';
+import type { TeamOfRig } from './types.ts';
 import type { Work } from './work.ts';
 
 export class UsesLane implements Caller {
