@@ -46,10 +46,11 @@ export class PostgresPair {
   async addStandby(): Promise<void> {
     if (this.standby.isAlive) await this.standby.kill();
     this.replicationLine.setMode('open');
-    await this.standby.copyFrom(this.primary, this.replicationLine.port);
-    await this.standby.start();
+    // Before the copy, which takes it along: a standby that is promoted acknowledges nothing alone.
     await this.primary.query(`alter system set synchronous_standby_names = '*'`);
     await this.primary.query('select pg_reload_conf()');
+    await this.standby.copyFrom(this.primary, this.replicationLine.port);
+    await this.standby.start();
     await this.untilSynchronous();
   }
 
