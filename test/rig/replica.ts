@@ -24,6 +24,8 @@ export interface Ended {
   readonly isExpected: boolean;
 }
 
+/** More than a replica gives what it has begun. */
+const stopMsMax = 60_000;
 const main = join(import.meta.dirname, '../../src/main.ts');
 
 /** A replica that can be ended in every way and started again; its ports change with each start. */
@@ -140,11 +142,19 @@ export class Replica {
     await this.#process?.ended;
   }
 
-  /** Asks it to stop; how it ended. */
+  /** Asks it to stop; how it ended. One that does not is killed, and that was not expected of it. */
   async stop(): Promise<number | NodeJS.Signals> {
+    const child = this.#process;
+    if (child === undefined) return 0;
     this.#isEndExpected = true;
-    this.#process?.signal('SIGTERM');
-    return (await this.#process?.ended) ?? 0;
+    child.signal('SIGTERM');
+    const timer = setTimeout(() => {
+      this.#isEndExpected = false;
+      child.signal('SIGKILL');
+    }, stopMsMax);
+    const how = await child.ended;
+    clearTimeout(timer);
+    return how;
   }
 
   freeze(): void {

@@ -254,11 +254,14 @@ class Slow {
   #wait(): void {
     const next = this.#waiting[0];
     if (next === undefined) return;
-    setTimeout(() => {
-      this.#waiting.shift();
-      next.act();
-      this.#wait();
-    }, next.dueAt - performance.now());
+    setTimeout(
+      () => {
+        this.#waiting.shift();
+        next.act();
+        this.#wait();
+      },
+      Math.max(0, next.dueAt - performance.now()),
+    );
   }
 }
 
