@@ -50,7 +50,7 @@ export async function runLanes(stage: Stage, random: Random, paceMs: number): Pr
       begin(`t${at}${letter}`, (lane) => new CredentialsLane(lane, team), credentialsWork),
     );
     const candidates = (): readonly Owned[] => owners.flatMap(({ living }) => living);
-    begin(`t${at}k`, (lane) => new KeysLane(lane, team), keysWork, 3 * paceMs);
+    begin(`t${at}k`, (lane) => new KeysLane(lane, team), keysWork);
     begin(`t${at}m`, (lane) => new MembersLane(lane, team), membersWork, 2 * paceMs);
     begin(`t${at}u`, (lane) => new UsesLane(lane, team, candidates), { ...usesWork, ...callsWork });
     begin(
