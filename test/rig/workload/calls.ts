@@ -75,10 +75,31 @@ async function callStreams(of: Caller & { hasStreamed?: boolean }): Promise<bool
   const ticket = tickets.at(-1);
   if (ticket === undefined || !lane.stage.isLong || of.hasStreamed === true) return false;
   of.hasStreamed = true;
+  const { journal } = lane.stage;
   const replica = lane.stage.client.choose();
-  const open = Array.from({ length: manyCalls }, () => post(replica, ticket, '/v1/stream'));
-  await Promise.all(open.map(async ({ called }) => noteLateness(lane, replica, await called)));
+  const n = journal.next();
+  const on = { replica: replica.name, start: replica.starts };
+  journal.write({ kind: 'read', n, lane: lane.name, operation: 'brokerStreams', ...on });
+  const begun = performance.now();
+  const open: ReturnType<typeof post>[] = [];
+  while (open.length < manyCalls) {
+    // A few at a time, so that it is the other side's connections that there are too few of.
+    const more = Array.from({ length: 10 }, () => post(replica, ticket, '/v1/stream'));
+    open.push(...more);
+    await Promise.race([Promise.all(more.map(({ called }) => called)), delay(2_000)]);
+  }
+  const answers = await Promise.all(
+    open.map(async ({ called }) => {
+      const answer = await called;
+      noteLateness(lane, replica, answer);
+      return String(answer.status ?? answer.error);
+    }),
+  );
   for (const { request } of open) request?.destroy();
+  const counts = Object.entries(Object.groupBy(answers, (each) => each));
+  const error = counts.map(([what, each]) => `${what}: ${each?.length}`).join(', ');
+  const ms = Math.round(performance.now() - begun);
+  journal.write({ kind: 'seen', n, error, ms, seen: {} });
   await delay(1_000);
   await callBroker(of, ticket, { replica });
   return true;

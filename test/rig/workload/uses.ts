@@ -102,7 +102,11 @@ async function createBrokerTicket(of: UsesLane): Promise<boolean> {
   if (of.brokered === undefined) {
     const plan = planned(of.lane, of.team);
     const fields = { apiKey: plan.secrets[1], baseUrl: of.lane.stage.peers.url };
-    const body = bodyOf(plan, fields, { policy: { delivery: ['broker'], allowedHosts: [] } });
+    // More calls at once than the connections that one origin gets.
+    const limits = { concurrency: 1_000, requestsPerMinute: 100_000 };
+    const body = bodyOf(plan, fields, {
+      policy: { delivery: ['broker'], allowedHosts: [], limits },
+    });
     of.brokered = await create(of.lane, plan, of.team.admin, body);
   }
   const { brokered } = of;
