@@ -96,7 +96,7 @@ async function run(): Promise<number> {
       const config = join(folder, `${role}.toml`);
       writeFileSync(config, await configFor(vault, role));
       const report = join(folder, `${role}.ndjson`);
-      const ended = await show(schemathesis, [
+      const ended = await show(schemathesis, folder, [
         ...['--config-file', config, 'run', document, '--url', vault.url],
         ...['--header', `Authorization: Bearer ${deployment.token(subjectOf(role))}`],
         ...['--checks', checks.join(','), '--phases', options.phases, '--seed', options.seed],
@@ -201,9 +201,10 @@ function installed(): string {
   return program;
 }
 
-function show(program: string, args: readonly string[]): Promise<number> {
+/** Runs it in a folder where it may leave files. */
+function show(program: string, cwd: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    const child = spawn(program, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'] });
     for (const signal of ['SIGINT', 'SIGTERM'] as const)
       process.once(signal, () => child.kill(signal));
     child.once('error', reject).once('exit', (code) => resolve(code ?? 1));
