@@ -28,11 +28,15 @@ const requiredHeaders = ['etag', 'x-request-id', 'www-authenticate'];
 
 /** What of the answer the document does not promise; empty where all of it is. */
 export function undocumented(operationId: string, answer: AnyAnswer): string[] {
-  const responses = byId.get(operationId)?.operation['responses'] as Json | undefined;
-  if (responses === undefined) return [`there is no operation ${operationId}`];
+  const found = byId.get(operationId);
+  const responses = found?.operation['responses'] as Json | undefined;
+  if (found === undefined || responses === undefined)
+    return [`there is no operation ${operationId}`];
   const own = responses[String(answer.status)] as Json | undefined;
   const response = resolve(committedDocument, own ?? (responses['default'] as Json));
   if (own === undefined && answer.status < 400) return [`status ${answer.status}`];
+  if (found.method.toUpperCase() === 'HEAD')
+    return [...headerFaults(response, answer), ...(answer.text === '' ? [] : ['a body'])];
   return [
     ...headerFaults(response, answer),
     ...(answer.status < 400 ? bodyFaults(response, answer) : problemFaults(responses, answer)),

@@ -209,4 +209,7 @@ export const servicesWork: Work<ServicesLane> = {
   listWebhookDeliveries: { weight: 1, run: ofWebhook('listWebhookDeliveries') },
   getHealth: { weight: 1, run: probe('getHealth') },
   getReadiness: { weight: 1, run: probe('getReadiness') },
+  headHealth: { weight: 1, run: probe('headHealth') },
+  headReadiness: { weight: 1, run: probe('headReadiness') },
+  headLeaseKeys: { weight: 1, run: probe('headLeaseKeys') },
 };
