@@ -60,7 +60,7 @@ t.test('how a process ended is told as it was', { skip }, async (t) => {
     });
   t.equal(await (await start('echo out; echo err >&2; exit 7')).ended, 7);
   t.same(lines.toSorted(), ['err', 'out']);
-  const killed = await start('sleep 600');
+  const killed = await start('exec sleep 600');
   t.equal(killed.isAlive, true);
   killed.signal('SIGKILL');
   t.equal(await killed.ended, 'SIGKILL');
