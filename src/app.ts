@@ -131,7 +131,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const onError = (error: Error): void => {
     logBackgroundFailure(logger, error);
   };
-  const outbox = new Outbox({ keyring, now });
+  const outbox = new Outbox({ keyring, now, onError });
   const lookout = new Lookout({ db, outbox, now, onError });
   const audit = new AuditLog({
     db,

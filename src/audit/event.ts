@@ -174,8 +174,8 @@ export type RecordedValues = Readonly<Record<`audit_${'event' | 'address'}.${str
 export function recordedValues(
   events: readonly AuditEvent[],
   addresses: readonly AuditAddress[],
+  { isOne }: { isOne: boolean },
 ): RecordedValues {
-  const isOne = events.length === 1;
   return {
     ...valuesOf('audit_event', eventColumns, events, isOne),
     ...valuesOf('audit_address', addressColumns, addresses, isOne),
@@ -185,16 +185,21 @@ export function recordedValues(
 /**
  * `recorded as (…), recorded_address as (…)`: the inserts as common table expressions of a larger
  * statement. `place` puts in the value of a column; `onlyIf` is a condition in SQL without which
- * nothing is inserted.
+ * nothing is inserted; `isRepeatable` leaves what is there as it is.
  */
 export function recordedSql(
   place: (name: keyof RecordedValues) => RawBuilder<unknown>,
-  { isOne, onlyIf }: { isOne: boolean; onlyIf: RawBuilder<unknown> },
+  {
+    isOne,
+    onlyIf,
+    isRepeatable,
+  }: { isOne: boolean; onlyIf: RawBuilder<unknown>; isRepeatable?: true },
 ): RawBuilder<unknown> {
   // One event stands by its values, and may have no address.
   const hasAddress = isOne ? sql`${place('audit_address.address')}::text is not null and` : sql``;
-  return sql`recorded as (${insertSql('audit_event', eventColumns, place, isOne)} where ${onlyIf} returning id),
-    recorded_address as (${insertSql('audit_address', addressColumns, place, isOne)} where ${hasAddress} ${onlyIf})`;
+  const unlessThere = isRepeatable === true ? sql`on conflict do nothing` : sql``;
+  return sql`recorded as (${insertSql('audit_event', eventColumns, place, isOne)} where ${onlyIf} ${unlessThere} returning id),
+    recorded_address as (${insertSql('audit_address', addressColumns, place, isOne)} where ${hasAddress} ${onlyIf} ${unlessThere})`;
 }
 
 function valuesOf<Row>(

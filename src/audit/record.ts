@@ -3,6 +3,7 @@
 // within a second.
 import { sql, type RawBuilder } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
+import { type Apart, isWithoutPartition, writeApart } from '../db/batches.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
 import type { Denial } from '../http/authorize.ts';
@@ -36,7 +37,7 @@ export interface AuditParts {
   readonly now: () => number;
   /**
    * Told when access records cannot be written any more (they are kept up to a bound and tried
-   * again), and how many were lost.
+   * again), and how many were lost. Told again every minute as long as it lasts.
    */
   readonly onError: (error: Error) => void;
   /**
@@ -55,13 +56,27 @@ const flushMs = 500;
 const batchRows = 1_000;
 const pendingMax = 20_000;
 const summaryMs = 60_000;
+const tellAgainMs = 60_000;
+/** Months of the trail that are there before they are needed. */
+const monthsAhead = 3;
 
-const recording = (isOne: boolean): Statement<RecordedValues, unknown> =>
+const recording = (of: {
+  isOne: boolean;
+  isRepeatable?: true;
+}): Statement<RecordedValues, unknown> =>
   statement(
-    (parameter) => sql`with ${recordedSql(parameter, { isOne, onlyIf: sql`true` })} select 1`,
+    (parameter) => sql`with ${recordedSql(parameter, { ...of, onlyIf: sql`true` })} select 1`,
   );
-const recordOne = recording(true);
-const recordSeveral = recording(false);
+const recordOne = recording({ isOne: true });
+const recordSeveral = recording({ isOne: false });
+const recordRepeatedly = recording({ isOne: false, isRepeatable: true });
+
+/** An event as it will stand in the trail, and what it was made of. */
+export interface MadeEvent {
+  readonly input: EventInput;
+  readonly event: AuditEvent;
+  readonly address: AuditAddress | null;
+}
 
 /** Writes the trail. */
 export class AuditLog {
@@ -72,7 +87,9 @@ export class AuditLog {
   #flushing: Promise<void> | undefined;
   #summaryTimer: NodeJS.Timeout | undefined;
   #dropped = 0;
-  #isFailing = false;
+  /** Since when access records cannot be written, as it was told last. */
+  #toldAt: number | undefined;
+  #makingMonths: Promise<void> | undefined;
 
   constructor(parts: AuditParts) {
     this.#parts = parts;
@@ -82,8 +99,85 @@ export class AuditLog {
   /** Writes events inside the operation's transaction. */
   async record(executor: Executor, ...inputs: readonly EventInput[]): Promise<void> {
     if (inputs.length === 0) return;
-    await (inputs.length === 1 ? recordOne : recordSeveral)(executor, this.values(inputs));
+    try {
+      await (inputs.length === 1 ? recordOne : recordSeveral)(executor, this.values(inputs));
+    } catch (error) {
+      this.notice(error);
+      throw error;
+    }
     await this.#parts.onRecorded?.(executor, inputs);
+  }
+
+  /** Makes an event that is written later, with the time and the id that it has from now on. */
+  make(input: EventInput): MadeEvent {
+    return { input, ...makeEvent(input, this.#parts) };
+  }
+
+  /**
+   * Writes events that were made before, as one statement. Those that stand there already stay as
+   * they are, so that it can be repeated when its answer was lost.
+   */
+  async recordMade(executor: Executor, made: readonly MadeEvent[]): Promise<void> {
+    await recordRepeatedly(
+      executor,
+      recordedValues(
+        made.map(({ event }) => event),
+        made.flatMap(({ address }) => address ?? []),
+        { isOne: false },
+      ),
+    );
+    await this.#parts.onRecorded?.(
+      executor,
+      made.map(({ input }) => input),
+    );
+  }
+
+  /**
+   * Takes what a statement threw that recorded something. Where it found no month the months are
+   * made; nobody waits for that, because the transaction that failed holds what the making needs.
+   */
+  notice(error: unknown): void {
+    if (!isWithoutPartition(error)) return;
+    void this.makeMonths().catch((cause: unknown) => {
+      this.#parts.onError(new Error('the months of the trail cannot be made', { cause }));
+    });
+  }
+
+  /** Makes the month of today and those to come, where they are not there. One at a time. */
+  makeMonths(): Promise<void> {
+    this.#makingMonths ??= sql`select audit_make_months(${monthsAhead})`
+      .execute(this.#parts.db)
+      .then(() => undefined)
+      .finally(() => {
+        this.#makingMonths = undefined;
+      });
+    return this.#makingMonths;
+  }
+
+  /**
+   * Writes rows of the trail: where their month is missing it is made, what still does not fit is
+   * lost alone. Never throws.
+   */
+  writeApart<T>(
+    rows: readonly T[],
+    write: (rows: readonly T[]) => Promise<unknown>,
+  ): Promise<Apart<T>> {
+    let isMade = false;
+    return writeApart(rows, async (some) => {
+      try {
+        await write(some);
+      } catch (error) {
+        if (isMade || !isWithoutPartition(error)) throw error;
+        isMade = true;
+        try {
+          await this.makeMonths();
+        } catch (cause) {
+          this.#parts.onError(new Error('the months of the trail cannot be made', { cause }));
+          throw error;
+        }
+        await write(some);
+      }
+    });
   }
 
   /**
@@ -98,7 +192,7 @@ export class AuditLog {
       events.push(event);
       if (address !== null) addresses.push(address);
     }
-    return recordedValues(events, addresses);
+    return recordedValues(events, addresses, { isOne: events.length === 1 });
   }
 
   /**
@@ -137,18 +231,24 @@ export class AuditLog {
   async #summarise({ all }: { all: boolean }): Promise<void> {
     clearTimeout(this.#summaryTimer);
     this.#summaryTimer = undefined;
-    try {
-      for (const suppressed of this.#ceiling.overdue({ all })) {
-        await this.record(this.#parts.db, {
+    for (const suppressed of this.#ceiling.overdue({ all })) {
+      const { left, lost, cause } = await this.writeApart([suppressed], () =>
+        this.record(this.#parts.db, {
           ...eventOf(suppressed.last),
           details: { count: suppressed.count },
-        });
-        this.#ceiling.settle(suppressed);
-      }
-    } catch (error) {
-      this.#parts.onError(
-        new Error('refusals are counted and cannot be written', { cause: error }),
+        }),
       );
+      if (lost.length > 0)
+        this.#parts.onError(
+          new Error(`${suppressed.count} refusals do not fit into the trail and were lost`, {
+            cause,
+          }),
+        );
+      if (left.length > 0) {
+        this.#parts.onError(new Error('refusals are counted and cannot be written', { cause }));
+        break;
+      }
+      this.#ceiling.settle(suppressed);
     }
     if (!all && this.#ceiling.isWaiting)
       this.#summaryTimer ??= setTimeout(() => {
@@ -189,28 +289,35 @@ export class AuditLog {
   }
 
   async #write(): Promise<void> {
+    const { db, onError } = this.#parts;
     while (this.#pending.length > 0) {
       const batch = this.#pending.slice(0, batchRows);
-      try {
-        await insertAccessRecords(this.#parts.db, batch);
-      } catch (error) {
-        if (!this.#isFailing)
-          this.#parts.onError(
-            new Error('access records cannot be written; they wait, up to a bound', {
-              cause: error,
-            }),
-          );
-        this.#isFailing = true;
+      const { lost, left, cause } = await this.writeApart(batch, (some) =>
+        insertAccessRecords(db, some),
+      );
+      this.#pending.splice(0, batch.length, ...left);
+      if (lost.length > 0)
+        onError(new Error(`${lost.length} access records do not fit and were lost`, { cause }));
+      if (left.length > 0) {
+        this.#tellOfFailure(cause);
         return;
       }
-      this.#pending.splice(0, batch.length);
     }
-    this.#isFailing = false;
+    this.#toldAt = undefined;
     if (this.#dropped === 0) return;
-    this.#parts.onError(
-      new Error(`${this.#dropped} access records were lost while they could not be written`),
-    );
+    onError(new Error(`${this.#dropped} access records were lost while they could not be written`));
     this.#dropped = 0;
+  }
+
+  #tellOfFailure(cause: unknown): void {
+    if (this.#toldAt !== undefined && performance.now() - this.#toldAt < tellAgainMs) return;
+    this.#toldAt = performance.now();
+    this.#parts.onError(
+      new Error(
+        `access records cannot be written; they wait, up to a bound (${this.#pending.length})`,
+        { cause },
+      ),
+    );
   }
 }
 

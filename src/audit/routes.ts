@@ -78,9 +78,14 @@ export function registerAudit(
 
 /**
  * Leaves an access record for every authenticated read of which anything has left the vault,
- * whether or not the caller stayed to the end.
+ * whether or not the caller stayed to the end. A request whose event found no month has the months
+ * made, so that the next one finds it.
  */
 export function registerAccessRecords(app: FastifyInstance, audit: AuditLog): void {
+  app.addHook('onError', (_request, _reply, error, done) => {
+    audit.notice(error);
+    done();
+  });
   app.addEnding((request, reply) => {
     if (reply.raw.headersSent) recordRead(audit, request, reply);
   });

@@ -1,7 +1,7 @@
 // What became of calls: written to the trail in batches, within a second. That a call was let out
 // stands there before it goes; this is what came back, as numbers.
 import type { EventInput } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
+import type { AuditLog, MadeEvent } from '../audit/record.ts';
 import type { Db } from '../db/client.ts';
 
 const flushMs = 500;
@@ -15,7 +15,7 @@ export class Outcomes {
     readonly audit: AuditLog;
     readonly onError: (error: Error) => void;
   };
-  #pending: EventInput[] = [];
+  readonly #pending: MadeEvent[] = [];
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
   #dropped = 0;
@@ -34,7 +34,14 @@ export class Outcomes {
       this.#dropped += 1;
       return;
     }
-    this.#pending.push(outcome);
+    try {
+      this.#pending.push(this.#parts.audit.make(outcome));
+    } catch (cause) {
+      this.#parts.onError(
+        new Error('the outcome of a call does not fit into the trail and was lost', { cause }),
+      );
+      return;
+    }
     this.#timer ??= setTimeout(() => {
       void this.flush();
     }, flushMs).unref();
@@ -58,17 +65,24 @@ export class Outcomes {
     const { db, audit, onError } = this.#parts;
     while (this.#pending.length > 0) {
       const batch = this.#pending.slice(0, batchRows);
-      try {
-        await audit.record(db, ...batch);
-      } catch (error) {
+      const { lost, left, cause } = await audit.writeApart(batch, (some) =>
+        audit.recordMade(db, some),
+      );
+      this.#pending.splice(0, batch.length, ...left);
+      if (lost.length > 0)
+        onError(
+          new Error(`${lost.length} outcomes of calls do not fit into the trail and were lost`, {
+            cause,
+          }),
+        );
+      if (left.length > 0) {
         onError(
           new Error(`outcomes of calls cannot be written; they wait (${this.#pending.length})`, {
-            cause: error,
+            cause,
           }),
         );
         return;
       }
-      this.#pending.splice(0, batch.length);
     }
     if (this.#dropped === 0) return;
     onError(

@@ -1,6 +1,7 @@
 // What each layer below throws, as one of the domain's errors. Fastify's own errors are known by
 // their codes.
 import { DecryptionFailed, KeyUnavailable } from '../crypto/index.ts';
+import { isWithoutPartition } from '../db/batches.ts';
 import { CommitUnknown, isDatabaseDown, isLockTimeout, isRetryable } from '../db/errors.ts';
 import { AppError, type ErrorCode, notFound } from '../shared/errors.ts';
 import { JsonRefused } from './json.ts';
@@ -50,7 +51,8 @@ export function appErrorFrom(thrown: unknown): AppError {
   }
   const ofRequest = refusalOfFastify(thrown);
   if (ofRequest !== undefined) return ofRequest;
-  if (isDatabaseDown(thrown)) {
+  // The months of the trail are made ahead; where one is missing it is made for the next request.
+  if (isDatabaseDown(thrown) || isWithoutPartition(thrown)) {
     return new AppError('databaseUnavailable', 'The database does not answer.', {
       cause: thrown,
       retryAfterSeconds: 1,

@@ -1,8 +1,8 @@
 // How often credentials are used: counted in memory, added to the table about every second. A hint:
 // a replica that dies loses its last second, and the audit is the truth.
 import { sql } from 'kysely';
+import { writeApart } from '../db/batches.ts';
 import type { Db } from '../db/client.ts';
-import { isForeignKeyViolation } from '../db/errors.ts';
 import type { CredentialId } from '../shared/ids.ts';
 
 const flushMs = 1_000;
@@ -21,10 +21,11 @@ export class UsageCounter {
   #deltas = new Map<CredentialId, Delta>();
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
+  #dropped = 0;
 
   /**
-   * `onError` is told when counts could not be written; they are kept up to a bound and tried
-   * again.
+   * `onError` is told when counts could not be written (they are kept up to a bound and tried
+   * again), and of how many credentials they were lost.
    */
   constructor({
     db,
@@ -68,14 +69,17 @@ export class UsageCounter {
     if (this.#deltas.size === 0) return;
     const deltas = this.#deltas;
     this.#deltas = new Map();
-    try {
-      await addUsage(this.#db, deltas);
-    } catch (error) {
-      for (const [credential, delta] of deltas) this.#add(credential, delta);
-      // A credential was purged under our hands: the next attempt passes over it.
-      if (!isForeignKeyViolation(error))
-        this.#onError(new Error(`use counts are waiting (${this.#deltas.size})`, { cause: error }));
-    }
+    const { lost, left, cause } = await writeApart([...deltas], (some) => addUsage(this.#db, some));
+    for (const [credential, delta] of left) this.#add(credential, delta);
+    if (lost.length > 0)
+      this.#onError(
+        new Error(`use counts of ${lost.length} credentials do not fit and were lost`, { cause }),
+      );
+    if (left.length > 0)
+      this.#onError(new Error(`use counts are waiting (${this.#deltas.size})`, { cause }));
+    if (this.#dropped === 0) return;
+    this.#onError(new Error(`${this.#dropped} uses were not counted: too many credentials wait`));
+    this.#dropped = 0;
   }
 
   #add(credential: CredentialId, { count, lastAt }: Delta): void {
@@ -85,7 +89,7 @@ export class UsageCounter {
       held.lastAt = Math.max(held.lastAt, lastAt);
     } else if (this.#deltas.size < credentialsMax) {
       this.#deltas.set(credential, { count, lastAt });
-    }
+    } else this.#dropped += count;
   }
 }
 
@@ -93,8 +97,10 @@ export class UsageCounter {
  * Rows are taken in the order of their ids, so that replicas that write the same ones wait for each
  * other and do not lock each other up.
  */
-async function addUsage(db: Db, deltas: ReadonlyMap<CredentialId, Delta>): Promise<void> {
-  const entries = [...deltas];
+async function addUsage(
+  db: Db,
+  entries: readonly (readonly [CredentialId, Delta])[],
+): Promise<void> {
   await sql`
     insert into credential_usage (credential_id, team_id, made_at, use_count, last_used_at)
     select delta.id, credential.team_id, credential.created_at, delta.count, delta.last_at

@@ -49,11 +49,13 @@ export async function tellWhatIsDue(
   let made = 0;
   for (const look of looks) {
     try {
-      for (;;) {
-        const notices = isStopping() ? [] : await look(db, at);
+      while (!isStopping()) {
+        const { seen, notices, unreadable } = await look(db, at);
         const put = await outbox.put(db, notices);
         made += put;
-        if (notices.length < batchRows || put === 0) break;
+        if (seen === batchRows && put > 0) continue;
+        failures.push(...unreadable);
+        break;
       }
     } catch (error) {
       failures.push(error);
@@ -64,7 +66,27 @@ export async function tellWhatIsDue(
   return made;
 }
 
-type Look = (executor: Executor, at: Date) => Promise<Notice[]>;
+type Look = (executor: Executor, at: Date) => Promise<Seen>;
+
+interface Seen {
+  readonly seen: number;
+  readonly notices: readonly Notice[];
+  /** What reading a row threw: it is passed over, and keeps no other from being told of. */
+  readonly unreadable: readonly unknown[];
+}
+
+function noticesOf<Row>(rows: readonly Row[], read: (row: Row) => Notice): Seen {
+  const notices: Notice[] = [];
+  const unreadable: unknown[] = [];
+  for (const row of rows) {
+    try {
+      notices.push(read(row));
+    } catch (error) {
+      unreadable.push(error);
+    }
+  }
+  return { seen: rows.length, notices, unreadable };
+}
 
 /** Webhooks that ask for it and have room: what finds none is found again. */
 const open = (type: EventType): RawBuilder<unknown> => sql`
@@ -99,7 +121,7 @@ const credentialsAt =
     where ${isUntold(type, sql`credential.id`, time)} order by "dueAt" limit ${batchRows}`.execute(
       executor,
     );
-    return rows.map(({ team, slug, id, name, type: of, dueAt }) => ({
+    return noticesOf(rows, ({ team, slug, id, name, type: of, dueAt }) => ({
       team: { id: team, slug },
       type,
       subject: { type: 'credential', id },
@@ -124,7 +146,7 @@ const endedTokens: Look = async (executor, at) => {
     where ${isUntold(type, sql`credential.id`, sql`held.expires_at`)} order by "dueAt" limit ${batchRows}`.execute(
     executor,
   );
-  return rows.map(({ team, slug, id, name, type: of, dueAt }) => ({
+  return noticesOf(rows, ({ team, slug, id, name, type: of, dueAt }) => ({
     team: { id: team, slug },
     type,
     subject: { type: 'credential', id },
@@ -142,7 +164,7 @@ const overdueKeys: Look = async (executor, at) => {
     join data_key key on key.team_id = team.id and key.state = 'active'
     where ${dueAt} <= ${at}::timestamptz - make_interval(hours => ${overdueHours}) and ${isUntold('key.overdue', sql`key.id`, dueAt)}
     order by "dueAt" limit ${batchRows}`.execute(executor);
-  return rows.map(({ team, slug, id, version, dueAt: due }) => ({
+  return noticesOf(rows, ({ team, slug, id, version, dueAt: due }) => ({
     team: { id: team, slug },
     type: 'key.overdue',
     subject: { type: 'key', id },

@@ -2,7 +2,9 @@
 // tells of, and sent later by whichever replica comes to it. What happened is learnt from the
 // trail's own door: nothing is told that does not stand there.
 import type { EventInput } from '../audit/event.ts';
+import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
+import { writeApart } from '../db/batches.ts';
 import type { Executor } from '../db/client.ts';
 import { newId, type NotificationId } from '../shared/ids.ts';
 import { describe, noticeOf } from './happenings.ts';
@@ -12,13 +14,22 @@ import { type Notice, sealNotification } from './types.ts';
 /** So many messages wait for one webhook at the most. */
 export const pendingMax = 1_000;
 
+export interface OutboxParts {
+  readonly keyring: Keyring;
+  readonly now: () => number;
+  /** Told how many messages do not fit and were lost. */
+  readonly onError: (error: Error) => void;
+}
+
 /** Writes what is to be sent. */
 export class Outbox {
   readonly #keyring: Keyring;
   readonly #now: () => number;
-  constructor({ keyring, now }: { keyring: Keyring; now: () => number }) {
+  readonly #onError: (error: Error) => void;
+  constructor({ keyring, now, onError }: OutboxParts) {
     this.#keyring = keyring;
     this.#now = now;
+    this.#onError = onError;
   }
 
   /**
@@ -68,7 +79,7 @@ export class Outbox {
 
   /**
    * What happens once and finds no room is kept as failed, to be seen; what comes by time is found
-   * again.
+   * again. A message that does not fit is lost alone: it undoes nothing of what it tells of.
    */
   async #write(
     executor: Executor,
@@ -76,14 +87,25 @@ export class Outbox {
     subscribed: readonly repository.SubscribedRow[],
     { isRefusalKept }: { isRefusalKept: boolean },
   ): Promise<number> {
-    const rows = subscribed
+    const wanted = subscribed
       .flatMap(({ webhook, team, events, pending }) =>
         notices
           .filter((notice) => notice.team.id === team && events.includes(notice.type))
-          .map((notice, index) => this.#sealed(notice, webhook, pending + index >= pendingMax)),
+          .map((notice, index) => ({ notice, webhook, isRefused: pending + index >= pendingMax })),
       )
       .filter(({ isRefused }) => !isRefused || isRefusalKept);
-    return rows.length === 0 ? 0 : repository.insertNotifications(executor, rows);
+    if (wanted.length === 0) return 0;
+    let made = 0;
+    const { lost, left, cause } = await writeApart(wanted, async (some) => {
+      const rows = some.map(({ notice, webhook, isRefused }) =>
+        this.#sealed(notice, webhook, isRefused),
+      );
+      made += await apart(executor, () => repository.insertNotifications(executor, rows));
+    });
+    if (lost.length > 0)
+      this.#onError(new Error(`${lost.length} messages do not fit and were lost`, { cause }));
+    if (left.length > 0) throw cause;
+    return made;
   }
 
   #sealed(
@@ -105,5 +127,19 @@ export class Outbox {
     // SECURITY: without its seal whoever writes to the database would have the vault sign messages
     // of his own.
     return { ...row, seal: sealNotification(this.#keyring, row), isRefused };
+  }
+}
+
+/** Runs a statement that may fail in a transaction that goes on all the same. */
+async function apart<T>(executor: Executor, run: () => Promise<T>): Promise<T> {
+  if (!executor.isTransaction) return run();
+  await sql`savepoint outbox`.execute(executor);
+  try {
+    const result = await run();
+    await sql`release savepoint outbox`.execute(executor);
+    return result;
+  } catch (error) {
+    await sql`rollback to savepoint outbox`.execute(executor);
+    throw error;
   }
 }

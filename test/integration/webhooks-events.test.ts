@@ -21,6 +21,9 @@ import { eventTypes } from '../../src/notifications/types.ts';
 t.setTimeout(120_000);
 const any = { 'if-match': '*' };
 const day = 86_400_000;
+const raise = (error: Error): never => {
+  throw error;
+};
 
 async function setStage(
   t: Tap,
@@ -35,10 +38,8 @@ async function setStage(
   const lookout = new Lookout({
     db: vault.db,
     now,
-    outbox: new Outbox({ keyring: vault.keyring, now }),
-    onError: (error) => {
-      throw error;
-    },
+    outbox: new Outbox({ keyring: vault.keyring, now, onError: raise }),
+    onError: raise,
   });
   return { vault, receiver, id, lookout };
 }
@@ -149,8 +150,11 @@ t.test('a compromised key is told, in the transaction that marks it', async (t) 
   const [message] = await arrived(receiver, 'credential.exposed');
   t.strictSame(message.data, { team: 'payments', key: { id: key, version: 1 } });
   await vault.team('others');
-  // What cannot be told is not done: both or neither.
-  await sql`alter table notification add constraint never check (type <> 'credential.exposed') not valid`.execute(
+  // While messages cannot be written at all, what they tell of is not done: both or neither.
+  await sql`create function full_up() returns trigger language plpgsql as $$ begin raise exception 'no' using errcode = '53100'; end $$`.execute(
+    vault.db,
+  );
+  await sql`create trigger full_up before insert on notification for each row execute function full_up()`.execute(
     vault.db,
   );
   const {
@@ -162,7 +166,7 @@ t.test('a compromised key is told, in the transaction that marks it', async (t) 
         reason: 'x',
       })
     ).status,
-    500,
+    503,
   );
   t.match(await demand(vault.call('alice', 'GET', `/v1/teams/payments/keys/${next}`), 200), {
     compromised: false,
@@ -179,6 +183,50 @@ t.test('a compromised key is told, in the transaction that marks it', async (t) 
     200,
     'a team without webhooks is not held up',
   );
+});
+
+t.test('a message that does not fit is lost alone, and is told of', async (t) => {
+  const { vault, receiver, id } = await setStage(t);
+  const second = await startReceiver(t, 'second.test');
+  const other = await subscribe(vault, second, ['credential.exposed']);
+  await sql
+    .raw(`alter table notification add constraint no_room check (webhook_id <> '${id}')`)
+    .execute(vault.db);
+  const {
+    items: [{ id: key }],
+  } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+  await demand(
+    vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, {
+      reason: 'x',
+    }),
+    200,
+  );
+  t.match(await demand(vault.call('alice', 'GET', `/v1/teams/payments/keys/${key}`), 200), {
+    compromised: true,
+  });
+  const rows = await sql<{ webhook: string }>`
+    select webhook_id as webhook from notification where type = 'credential.exposed'`.execute(
+    vault.db,
+  );
+  t.same(rows.rows, [{ webhook: other }]);
+  t.ok(vault.logs.some((line) => line.includes('1 messages do not fit and were lost')));
+  t.same(receiver.received, []);
+});
+
+t.test('a bent row keeps none of the others from being told of', async (t) => {
+  const { vault, id, lookout } = await setStage(t, { isStarted: false });
+  await vault.team('others');
+  const receiver = await startReceiver(t, 'others.test');
+  await subscribe(vault, receiver, ['key.overdue'], { team: 'others' });
+  await sql`update team set rotate_every_days = 1`.execute(vault.db);
+  await intrude(
+    vault.db,
+    `update data_key set created_at = now() - interval '3 days'`,
+    `update data_key set created_at = '-infinity' where team_id = (select id from team where slug = 'payments')`,
+  );
+  await t.rejects(lookout.run(), AggregateError);
+  t.equal((await waiting(vault, 'key.overdue')).length, 1);
+  t.ok(id);
 });
 
 t.test(
@@ -336,10 +384,8 @@ t.test('a refresh that the provider refuses is told; one that fails for now is n
   const lookout = new Lookout({
     db: vault.db,
     now,
-    outbox: new Outbox({ keyring: vault.keyring, now }),
-    onError: (error) => {
-      throw error;
-    },
+    outbox: new Outbox({ keyring: vault.keyring, now, onError: raise }),
+    onError: raise,
   });
   t.same([await lookout.run(), await lookout.run()], [1, 0]);
   t.match(
