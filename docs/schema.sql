@@ -117,8 +117,10 @@ create unique index credential_living_name ON credential USING btree (team_id, n
 create index credential_purge ON credential USING btree (deleted_at) WHERE state = 'deleted'::text;
 create index credential_rotation ON credential USING btree (team_id, rotate_after) WHERE rotate_after IS NOT NULL AND state <> 'deleted'::text;
 create index credential_updated ON credential USING btree (team_id, updated_at, id) INCLUDE (type, current_version, label_bits) WHERE state <> 'deleted'::text;
+create trigger credential_deleted_at BEFORE UPDATE OF deleted_at ON credential FOR EACH ROW WHEN (new.deleted_at IS NOT NULL) EXECUTE FUNCTION deleted_at_is_the_databases();
 create trigger credential_moves_by_offer BEFORE UPDATE ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id OR new.id <> old.id) EXECUTE FUNCTION credential_moves_by_offer();
 create trigger credential_usage_follows AFTER DELETE OR UPDATE OF team_id ON credential FOR EACH ROW EXECUTE FUNCTION credential_usage_follows();
+create trigger credential_waits_for_its_purge BEFORE DELETE ON credential FOR EACH ROW EXECUTE FUNCTION credential_waits_for_its_purge();
 create trigger team_receives AFTER UPDATE OF team_id ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id) EXECUTE FUNCTION team_receives();
 
 -- tenant-data, sealed: what a team or a subject may do with a credential of another team
@@ -566,6 +568,7 @@ create table team (
   constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text])),
   constraint team_versions_kept_range CHECK (versions_kept >= 1 AND versions_kept <= 1000)
 );
+create trigger team_deleted_at BEFORE UPDATE OF deleted_at ON team FOR EACH ROW WHEN (new.deleted_at IS NOT NULL) EXECUTE FUNCTION deleted_at_is_the_databases();
 
 -- tenant-data, sealed: of what a team is told, and with which credential of type webhook; beside the seal the state of deliveries
 create table webhook (
@@ -717,6 +720,18 @@ begin
   return new;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.credential_waits_for_its_purge()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if (old.state = 'deleted' and old.deleted_at <= vault_now() - interval '30 days')
+    or exists (select 1 from team where id = old.team_id and deleted_at <= vault_now() - interval '7 days') then
+    return old;
+  end if;
+  raise exception 'a credential waits for its purge' using errcode = 'check_violation', constraint = 'credential_waits_for_its_purge';
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.data_key_queue(key uuid)
  RETURNS bigint
  LANGUAGE sql
@@ -728,7 +743,8 @@ CREATE OR REPLACE FUNCTION public.data_key_state_machine()
  LANGUAGE plpgsql
 AS $function$
 declare
-  is_shred boolean := new.state = 'destroyed' and exists (select 1 from team where id = old.team_id and deleted_at is not null);
+  is_shred boolean := new.state = 'destroyed'
+    and exists (select 1 from team where id = old.team_id and deleted_at <= vault_now() - interval '7 days');
 begin
   if (new.id, new.team_id, new.version, new.format, new.fingerprint, new.created_at, new.created_by)
     is distinct from (old.id, old.team_id, old.version, old.format, old.fingerprint, old.created_at, old.created_by)
@@ -739,15 +755,20 @@ begin
     or not (new.root_fingerprint = any (new.root_history)) then
     raise exception 'a key keeps what it was' using errcode = 'check_violation', constraint = 'data_key_keeps_its_past';
   end if;
-  -- The waiting time is neither cut short nor dated back; an hour is what clocks may differ by.
+  -- The waiting time is neither cut short nor dated back. An hour is what the clock of a writer may be behind; its time is not kept.
   if (new.state = 'destroyPending' and old.state = 'destroyPending'
       and (new.destroy_scheduled_at, new.destroy_at) is distinct from (old.destroy_scheduled_at, old.destroy_at))
-    or (new.state = 'destroyPending' and old.state <> 'destroyPending' and new.destroy_scheduled_at < now() - interval '1 hour')
+    or (new.state = 'destroyPending' and old.state <> 'destroyPending' and new.destroy_scheduled_at < vault_now() - interval '1 hour')
     or (new.state = 'destroyed' and not is_shred
-      and ((new.destroy_scheduled_at, new.destroy_at) is distinct from (old.destroy_scheduled_at, old.destroy_at) or new.destroyed_at < old.destroy_at)) then
+      and ((new.destroy_scheduled_at, new.destroy_at) is distinct from (old.destroy_scheduled_at, old.destroy_at) or vault_now() < old.destroy_at)) then
     raise exception 'a key waits for its destruction' using errcode = 'check_violation', constraint = 'data_key_destroy_waits';
   end if;
   if new.state = old.state then return new; end if;
+  if new.state = 'destroyPending' and new.destroy_scheduled_at is not null then
+    new.destroy_at := vault_now() + (new.destroy_at - new.destroy_scheduled_at);
+    new.destroy_scheduled_at := vault_now();
+  end if;
+  if new.state = 'destroyed' then new.destroyed_at := vault_now(); end if;
   -- At REPEATABLE READ the count below would not see what the key's last writers committed while we waited for them.
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'a key changes its state at READ COMMITTED only' using errcode = 'check_violation', constraint = 'data_key_read_committed';
@@ -770,6 +791,15 @@ CREATE OR REPLACE FUNCTION public.data_key_tombstone_stays()
 AS $function$
 begin
   raise exception 'keys are never deleted' using errcode = 'check_violation', constraint = 'data_key_tombstone_stays';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.deleted_at_is_the_databases()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  new.deleted_at := coalesce(old.deleted_at, vault_now());
+  return new;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.engine_subject_is_no_person()
@@ -882,3 +912,9 @@ begin
   end if;
   return new;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.vault_now()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$ select statement_timestamp() $function$;

@@ -24,6 +24,8 @@ import { CredentialsService } from './credentials/service.ts';
 import { CredentialUpsert } from './credentials/upsert.ts';
 import type { Keyring } from './crypto/index.ts';
 import { type Db, waitingConnections } from './db/client.ts';
+import type { DatabaseClock } from './db/clock.ts';
+import { ClockWatch } from './db/clock-watch.ts';
 import { Subjects } from './db/subjects.ts';
 import type { Egress } from './egress/index.ts';
 import { registerEngines } from './engines/routes.ts';
@@ -82,8 +84,8 @@ export interface AppParts {
   /** The fingerprints of the configured root keys, the primary one first. */
   readonly rootKeys: readonly string[];
   readonly logger: Logger;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
+  /** The database's time, by which everything goes. */
+  readonly clock: DatabaseClock;
   readonly verification: TokenVerification;
   readonly operators: readonly string[];
   readonly tokenFormat: 'fernet' | 'fernet-256';
@@ -119,7 +121,8 @@ export interface Vault {
 
 /** Composes the vault. */
 export async function buildApp(parts: AppParts): Promise<Vault> {
-  const { db, keyring, logger, now } = parts;
+  const { db, keyring, logger, clock } = parts;
+  const { now } = clock;
   let isStopping = false;
   const app = await createServer({
     logger,
@@ -131,6 +134,18 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const onError = (error: Error): void => {
     logBackgroundFailure(logger, error);
   };
+  const clockWatch = new ClockWatch({
+    clock,
+    onDifference: (aheadMs) => {
+      logger.error(
+        { event: 'clockDiffers', aheadMs },
+        "this replica's clock differs from the database's: nothing is destroyed, purged or forgotten here",
+      );
+    },
+    onAgreement: () => {
+      logger.info({ event: 'clockAgrees' }, 'the clocks agree again');
+    },
+  });
   const outbox = new Outbox({ keyring, now, onError });
   const lookout = new Lookout({ db, outbox, now, onError });
   const audit = new AuditLog({
@@ -153,7 +168,6 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     },
   });
   const subjects = new Subjects();
-  const idempotency = new Idempotency({ db, keyring, now });
   const cursors = new Cursors(keyring);
   const usage = new UsageCounter({ db, now, onError });
   const traffic = new Traffic();
@@ -166,18 +180,18 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     onError,
     isForegroundBusy: () => traffic.isBusy(),
   });
-  const retention = new Retention({ db, audit, now, onError });
+  const retention = new Retention({ db, audit, clock, onError });
 
   const wake = (): void => {
     worker.wake();
   };
   const keys = new KeysService({ db, keyring, audit, now, wake });
-  const life = new KeyLifeService({ db, keyring, audit, now, wake });
-  const scheduler = new KeyScheduler({ db, keyring, audit, now, wake, life, onError });
+  const life = new KeyLifeService({ db, keyring, audit, now, clock, wake });
+  const scheduler = new KeyScheduler({ db, keyring, audit, now, clock, wake, life, onError });
   const keeper = new SystemKeyKeeper({
     db,
     keyring,
-    now,
+    clock,
     onError,
     reseal: (isStopping) => resealAll(db, keyring, isStopping),
   });
@@ -226,6 +240,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     keyring,
     audit,
     now,
+    isClockAgreed: () => clock.isAgreed,
     onError,
     credentials,
     egress: parts.egress,
@@ -285,6 +300,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
 
   const authenticator = await registerAuthentication(app, parts.verification, now);
   const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
+  const idempotency = new Idempotency({ db, keyring, clock });
   registerAuthorization(app, {
     authenticator,
     operators: new Set(parts.operators),
@@ -379,6 +395,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     app,
     broker,
     start: () => {
+      clockWatch.start();
       worker.start();
       scheduler.start();
       keeper.start();
@@ -400,6 +417,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
         deliverer.stop(),
         usage.stop(),
         accessTokens.stop(),
+        clockWatch.stop(),
       ]);
       await audit.stop();
     },

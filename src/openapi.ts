@@ -5,6 +5,7 @@ import { Document, visit } from 'yaml';
 import { buildApp } from './app.ts';
 import { generateRootKey, Keyring, parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
+import { DatabaseClock } from './db/clock.ts';
 import { Egress } from './egress/index.ts';
 import { openapiDocument } from './http/document.ts';
 
@@ -19,7 +20,7 @@ export async function openapiYaml(): Promise<string> {
     keyring: new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now }),
     rootKeys: [],
     logger: pino({ level: 'silent' }),
-    now: Date.now,
+    clock: new DatabaseClock({ db: database.db }),
     verification: {
       issuer: 'document',
       audience: 'document',

@@ -4,6 +4,7 @@ import { buildApp } from './app.ts';
 import type { LocalConfig, ServeConfig } from './config.ts';
 import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
+import { DatabaseClock } from './db/clock.ts';
 import { schemaState } from './db/migrate.ts';
 import { parseDatabaseUrl } from './db/url.ts';
 import { Egress, type OwnEndpoint } from './egress/index.ts';
@@ -54,7 +55,6 @@ export class SchemaUnfit extends Error {
  */
 export async function startVault(settings: VaultSettings): Promise<RunningVault> {
   const { config, logger } = settings;
-  const now = Date.now;
   const database = openDatabase({
     url: settings.databaseUrl,
     poolMax: config.poolMax,
@@ -73,8 +73,10 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
   try {
     const state = await schemaState(database.db);
     if (state !== 'current') throw new SchemaUnfit(state);
+    const clock = new DatabaseClock({ db: database.db });
+    await clock.measure();
     const roots = parseRootKeys(settings.rootKeys);
-    const keyring = await openKeyring({ db: database.db, roots, now });
+    const keyring = await openKeyring({ db: database.db, roots, now: clock.now });
     let url = config.publicUrl ?? '';
     let brokerUrl = config.broker?.publicUrl;
     let brokerListens: string | undefined;
@@ -97,7 +99,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       keyring,
       rootKeys: roots.fingerprints,
       logger,
-      now,
+      clock,
       verification: settings.verification,
       operators: settings.operators,
       tokenFormat: config.tokenFormat,
@@ -117,6 +119,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
         },
         { name: 'schema', check: async () => (await schemaState(database.db)) === 'current' },
         { name: 'rootKeys', check: () => checkCanaries(database.db, roots) },
+        { name: 'clock', check: () => clock.isNearEnough() },
       ],
       egress,
       oauthRedirectUri: config.oauthRedirectUri,

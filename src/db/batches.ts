@@ -1,5 +1,6 @@
 // Rows that are written together and have nothing to do with each other: the one that does not fit
 // is lost alone, and keeps no other from being written.
+import { ClockDiffers, ClockUncertain } from './clock.ts';
 import { isDatabaseDown, sqlState } from './errors.ts';
 
 /** What became of rows that did not all fit. */
@@ -50,6 +51,7 @@ export function isWithoutPartition(error: unknown): boolean {
  * making of them threw. Not a database that is away, busy, full, or that refuses the statement.
  */
 export function isAboutRows(error: unknown): boolean {
+  if (error instanceof ClockDiffers || error instanceof ClockUncertain) return false;
   const state = sqlState(error);
   if (state === undefined) return !isDatabaseDown(error);
   return /^(22|23|54|P0)/.test(state);

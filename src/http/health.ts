@@ -7,7 +7,7 @@ import { addOperation } from './operation.ts';
 
 /** One part that has to be ready; false or a throw means that it is not. */
 export interface ReadinessCheck {
-  readonly name: 'database' | 'schema' | 'rootKeys';
+  readonly name: 'database' | 'schema' | 'rootKeys' | 'clock';
   readonly check: () => Promise<boolean>;
 }
 
@@ -23,10 +23,11 @@ const readiness = z
     database: partState,
     schema: partState,
     rootKeys: partState,
+    clock: partState,
   })
   .meta({
     id: 'Readiness',
-    examples: [{ status: 'ok', database: 'ok', schema: 'ok', rootKeys: 'ok' }],
+    examples: [{ status: 'ok', database: 'ok', schema: 'ok', rootKeys: 'ok', clock: 'ok' }],
   });
 
 /** Adds /healthz and /readyz. */
@@ -63,7 +64,7 @@ export function registerHealth(
     summary: 'Say whether requests can be served',
     isProbe: true,
     description:
-      'The database answers, its schema is the one that this version knows, and every root key opens its canary.',
+      "The database answers, its schema is the one that this version knows, every root key opens its canary, and the clock differs from the database's by no more than 30 s.",
     success: { status: 200, schema: readiness, description: 'Ready.' },
     problems: ['notReady'],
     handler: async () => {
@@ -75,6 +76,7 @@ export function registerHealth(
         database: 'ok' as const,
         schema: 'ok' as const,
         rootKeys: 'ok' as const,
+        clock: 'ok' as const,
       };
     },
   });

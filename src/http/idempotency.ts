@@ -3,9 +3,10 @@
 // when there is a resource.
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
+import { agreementMs, type DatabaseClock, vaultAgo, vaultNow } from '../db/clock.ts';
 import { AppError, invalid } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Caller } from './access.ts';
@@ -31,15 +32,17 @@ export const isNoClaim = (claim: Claim): boolean => claim === noClaim;
 /** What an Idempotency-Key is made of. */
 export const keyForm = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);
 
+export interface IdempotencyParts {
+  readonly db: Db;
+  readonly keyring: Keyring;
+  readonly clock: Pick<DatabaseClock, 'isAgreed' | 'own'>;
+}
+
 /** Runs operations at most once per caller, method, route and key. */
 export class Idempotency {
-  readonly #db: Db;
-  readonly #keyring: Keyring;
-  readonly #now: () => number;
-  constructor({ db, keyring, now }: { db: Db; keyring: Keyring; now: () => number }) {
-    this.#db = db;
-    this.#keyring = keyring;
-    this.#now = now;
+  readonly #parts: IdempotencyParts;
+  constructor(parts: IdempotencyParts) {
+    this.#parts = parts;
   }
 
   /**
@@ -85,7 +88,8 @@ export class Idempotency {
   }
 
   async #find(slot: Slot, content: string): Promise<string | undefined> {
-    const row = await this.#db
+    const { db, keyring } = this.#parts;
+    const row = await db
       .selectFrom('idempotency_record')
       .select(['target_id', 'body_mac', 'body_mac_version'])
       .where('subject_id', '=', slot.subject)
@@ -96,7 +100,7 @@ export class Idempotency {
       .executeTakeFirst();
     if (row === undefined) return undefined;
     if (
-      !this.#keyring.verifyMac('idempotency', content, {
+      !keyring.verifyMac('idempotency', content, {
         version: row.body_mac_version,
         mac: row.body_mac,
       })
@@ -111,10 +115,10 @@ export class Idempotency {
    * time is taken over.
    */
   async #claim(executor: Executor, slot: Slot, content: string, targetId: string): Promise<void> {
-    const { version, mac } = this.#keyring.mac('idempotency', content);
+    const { version, mac } = this.#parts.keyring.mac('idempotency', content);
     const { rows } = await sql`
       insert into idempotency_record (subject_id, method, route, key_hash, body_mac_version, body_mac, target_id, created_at)
-      values (${slot.subject}, ${slot.method}, ${slot.route}, ${slot.keyHash}, ${version}, ${mac}, ${targetId}, ${new Date(this.#now())})
+      values (${slot.subject}, ${slot.method}, ${slot.route}, ${slot.keyHash}, ${version}, ${mac}, ${targetId}, ${vaultNow})
       on conflict on constraint idempotency_record_pkey do update
         set body_mac_version = excluded.body_mac_version, body_mac = excluded.body_mac, target_id = excluded.target_id, created_at = excluded.created_at
         where idempotency_record.created_at <= ${this.#horizon()}
@@ -122,8 +126,15 @@ export class Idempotency {
     if (rows.length === 0) throw new ClaimTaken();
   }
 
-  #horizon(): Date {
-    return new Date(this.#now() - idempotencyHours * 3_600_000);
+  /**
+   * Records of before are forgotten: those that are past their time by the database's clock, and by
+   * this replica's own. Where the two differ, none is.
+   */
+  #horizon(): RawBuilder<Date> {
+    const { clock } = this.#parts;
+    if (!clock.isAgreed) return sql<Date>`'-infinity'::timestamptz`;
+    const latest = new Date(clock.own() + agreementMs);
+    return sql<Date>`least(${vaultAgo({ hours: idempotencyHours })}, ${latest}::timestamptz - make_interval(hours => ${idempotencyHours}::int))`;
   }
 }
 

@@ -2,10 +2,12 @@
 // under `for update` on the key's row, taken in a statement of its own at READ COMMITTED: writers
 // of tokens hold the share lock, so what they wrote is committed, and counted, before the state
 // changes. The database's trigger knows the same arrows.
+import { sql } from 'kysely';
 import type { AuditLog } from '../audit/record.ts';
 import type { EventInput } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
+import { type DatabaseClock, vaultNow } from '../db/clock.ts';
 import type { DataKeyState } from '../db/tables.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
 import { AppError, notFound } from '../shared/errors.ts';
@@ -20,13 +22,14 @@ export interface KeyLifeParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly now: () => number;
+  /** Asked before anything is destroyed. */
+  readonly clock: Pick<DatabaseClock, 'demandAgreement'>;
   /** Called when a rotation was started, so that this replica begins at once. */
   readonly wake: () => void;
 }
 
 export const destroyDaysMin = 7;
 export const destroyDaysMax = 90;
-const dayMs = 86_400_000;
 const destroyBatch = 100;
 
 /** Moves keys along the arrows of their life. */
@@ -78,10 +81,10 @@ export class KeyLifeService {
         reason,
         details: { days },
       },
-      async (_trx, at) => ({
+      async () => ({
         state: 'destroyPending',
-        destroy_scheduled_at: at,
-        destroy_at: new Date(at.getTime() + days * dayMs),
+        destroy_scheduled_at: vaultNow,
+        destroy_at: sql<Date>`${vaultNow} + make_interval(days => ${days}::int)`,
       }),
     );
   }
@@ -139,19 +142,18 @@ export class KeyLifeService {
   }
 
   /**
-   * Destroys the keys whose time has come; each in a transaction of its own, once, whichever
-   * replica is first. A key that cannot be destroyed keeps no other from it; of such an
-   * AggregateError tells in the end.
+   * Destroys the keys whose time has come by the database's clock; each in a transaction of its own,
+   * once, whichever replica is first. A key that cannot be destroyed keeps no other from it; of such
+   * an AggregateError tells in the end. Throws ClockDiffers where something is due and the clocks do
+   * not agree.
    */
   async destroyDue(): Promise<number> {
-    const { db, now } = this.#parts;
+    const { db, clock } = this.#parts;
     let destroyed = 0;
     const failures: unknown[] = [];
-    for (const { id, team, slug } of await repository.listDestroyDue(
-      db,
-      new Date(now()),
-      destroyBatch,
-    )) {
+    const due = await repository.listDestroyDue(db, destroyBatch);
+    if (due.length > 0) await clock.demandAgreement();
+    for (const { id, team, slug } of due) {
       try {
         if (await this.#destroy({ id: team, slug }, id)) destroyed += 1;
       } catch (error) {
@@ -167,15 +169,15 @@ export class KeyLifeService {
     return withKeyLock(this.#parts.db, async (trx) => {
       await setLockTimeout(trx);
       const key = await repository.lockKey(trx, team.id, id);
-      const at = new Date(this.#parts.now());
       // It may have been cancelled since it was listed, and scheduled anew.
-      if (key?.state !== 'destroyPending' || key.destroyAt === null || key.destroyAt > at)
-        return false;
+      if (key?.state !== 'destroyPending' || !key.isDestroyDue) return false;
+      // With this server, not with the one that was asked before: it may have lost its place.
+      await this.#parts.clock.demandAgreement(trx);
       await refuseWhileInUse(trx, team, id);
       await repository.updateKey(trx, team.id, id, {
         state: 'destroyed',
         wrapped: null,
-        destroyed_at: at,
+        destroyed_at: vaultNow,
       });
       await this.#parts.audit.record(trx, {
         caller: itself,

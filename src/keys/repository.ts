@@ -1,8 +1,9 @@
 // Data keys and key rotations in SQL, but for the moving of tokens. Every function about a team's
 // things takes the team.
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
+import { vaultNow } from '../db/clock.ts';
 import type {
   DataKeyState,
   RotationCause,
@@ -150,7 +151,11 @@ export async function lockKey(
   await sql`select pg_advisory_xact_lock(data_key_queue(${id}))`.execute(trx);
   return trx
     .selectFrom('data_key')
-    .select(['state', 'compromised_at as compromisedAt', 'destroy_at as destroyAt'])
+    .select([
+      'state',
+      'compromised_at as compromisedAt',
+      sql<boolean>`coalesce(destroy_at <= ${vaultNow}, false)`.as('isDestroyDue'),
+    ])
     .where('team_id', '=', team)
     .where('id', '=', id)
     .forUpdate()
@@ -159,16 +164,17 @@ export async function lockKey(
 export interface LockedKey {
   readonly state: DataKeyState;
   readonly compromisedAt: Date | null;
-  readonly destroyAt: Date | null;
+  /** By the database's clock, its waiting time is over. */
+  readonly isDestroyDue: boolean;
 }
 
 /** What a change of a locked key's life sets; the trigger knows which arrows there are. */
 export interface KeyChange {
   readonly state?: DataKeyState;
   readonly retired_at?: Date | null;
-  readonly destroy_scheduled_at?: Date | null;
-  readonly destroy_at?: Date | null;
-  readonly destroyed_at?: Date;
+  readonly destroy_scheduled_at?: RawBuilder<Date> | null;
+  readonly destroy_at?: RawBuilder<Date> | null;
+  readonly destroyed_at?: RawBuilder<Date>;
   readonly wrapped?: null;
   readonly compromised_at?: Date;
   readonly compromised_by?: SubjectId | null;
@@ -193,7 +199,6 @@ export async function updateKey(
 /** Keys whose time to be destroyed has come, of any team. */
 export async function listDestroyDue(
   executor: Executor,
-  at: Date,
   limit: number,
 ): Promise<{ id: DataKeyId; team: TeamId; slug: string }[]> {
   return executor
@@ -201,7 +206,7 @@ export async function listDestroyDue(
     .innerJoin('team', 'team.id', 'data_key.team_id')
     .select(['data_key.id', 'team.id as team', 'team.slug'])
     .where('data_key.state', '=', 'destroyPending')
-    .where('destroy_at', '<=', at)
+    .where('destroy_at', '<=', vaultNow)
     .orderBy('destroy_at')
     .limit(limit)
     .execute();
@@ -210,23 +215,22 @@ export async function listDestroyDue(
 /** Teams whose policy asks for a rotation and that have none running. */
 export async function listPolicyDue(
   executor: Executor,
-  at: Date,
   limit: number,
 ): Promise<{ team: TeamId; slug: string }[]> {
   return (
     await sql<{ team: TeamId; slug: string }>`
     select team.id as team, team.slug from team join data_key key on key.team_id = team.id and key.state = 'active'
-    where team.deleted_at is null and team.rotate_every_days is not null and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}
+    where team.deleted_at is null and team.rotate_every_days is not null and key.created_at + make_interval(days => team.rotate_every_days) <= ${vaultNow}
       and not exists (select 1 from key_rotation where key_rotation.team_id = team.id and key_rotation.state = 'running')
     order by key.created_at limit ${limit}`.execute(executor)
   ).rows;
 }
 
 /** Whether the policy still asks for it, once the active key is locked. */
-export async function isPolicyDue(trx: Trx, team: TeamId, at: Date): Promise<boolean> {
+export async function isPolicyDue(trx: Trx, team: TeamId): Promise<boolean> {
   const { rows } = await sql`
     select 1 from team join data_key key on key.team_id = team.id and key.state = 'active'
-    where team.id = ${team} and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}`.execute(
+    where team.id = ${team} and key.created_at + make_interval(days => team.rotate_every_days) <= ${vaultNow}`.execute(
     trx,
   );
   return rows.length > 0;

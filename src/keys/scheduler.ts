@@ -62,7 +62,7 @@ export class KeyScheduler {
    * what failed, when the rest is done.
    */
   async run(): Promise<{ rotations: number; destroyed: number }> {
-    const { db, life, now } = this.#parts;
+    const { db, life } = this.#parts;
     const failures: unknown[] = [];
     const attempt = async <T>(act: () => Promise<T>, otherwise: T): Promise<T> =>
       act().catch((error: unknown) => {
@@ -77,12 +77,12 @@ export class KeyScheduler {
           attempt(() => this.#moveOff({ id: team, slug }, isActive, running), false),
       )) +
       (await this.#drain(
-        () => attempt(() => repository.listPolicyDue(db, new Date(now()), teamsPerPage), []),
+        () => attempt(() => repository.listPolicyDue(db, teamsPerPage), []),
         ({ team, slug }) =>
           attempt(
             () =>
-              this.#rotate({ id: team, slug }, 'policy', (trx, at) =>
-                repository.isPolicyDue(trx, team, at),
+              this.#rotate({ id: team, slug }, 'policy', (trx) =>
+                repository.isPolicyDue(trx, team),
               ),
             false,
           ),
@@ -143,7 +143,7 @@ export class KeyScheduler {
   async #rotate(
     team: TeamRef,
     cause: RotationCause,
-    isDue: (trx: Trx, at: Date) => Promise<boolean>,
+    isDue: (trx: Trx) => Promise<boolean>,
   ): Promise<boolean> {
     const at = new Date(this.#parts.now());
     try {
@@ -156,7 +156,7 @@ export class KeyScheduler {
             caller: itself,
             cause,
             at,
-            onceLocked: () => isDue(trx, at),
+            onceLocked: () => isDue(trx),
           })) !== undefined,
       );
     } catch (error) {

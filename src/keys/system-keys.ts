@@ -10,6 +10,7 @@ import {
   type WrappedSystemKey,
 } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
+import { vaultNow } from '../db/clock.ts';
 import { newId, type SystemKeyId } from '../shared/ids.ts';
 
 /**
@@ -74,7 +75,7 @@ export async function openKeyring({
       );
       const canaries = await checkRoots(trx, roots);
       const keyring = new Keyring({ roots, now });
-      const held = await listSystemKeys(trx, new Date(now()));
+      const held = await listSystemKeys(trx);
       if (held.length === 0 && (await holdsData(trx))) {
         throw new KeyringRefused(
           'the database holds data but no system keys: they were deleted, and new ones would not verify what is there',
@@ -114,7 +115,7 @@ export async function loadKeyring({
   await checkCanariesOf(db, roots);
   refuseMissing(roots, await listNeededRootKeys(db, { isForSystemKeysOnly: true }));
   const keyring = new Keyring({ roots, now });
-  load(keyring, await listSystemKeys(db, new Date(now())));
+  load(keyring, await listSystemKeys(db));
   return keyring;
 }
 
@@ -184,7 +185,7 @@ async function listNeededRootKeys(
   return rows.map(({ fingerprint }) => fingerprint);
 }
 
-async function listSystemKeys(executor: Executor, at: Date): Promise<WrappedSystemKey[]> {
+async function listSystemKeys(executor: Executor): Promise<WrappedSystemKey[]> {
   const rows = await executor
     .selectFrom('system_key')
     .select([
@@ -193,7 +194,7 @@ async function listSystemKeys(executor: Executor, at: Date): Promise<WrappedSyst
       'version',
       'root_fingerprint as rootFingerprint',
       'wrapped',
-      'usable_from as usableFrom',
+      sql<boolean>`usable_from <= ${vaultNow}`.as('isUsable'),
     ])
     .where('retired_at', 'is', null)
     .orderBy('purpose')
@@ -201,8 +202,8 @@ async function listSystemKeys(executor: Executor, at: Date): Promise<WrappedSyst
     .execute();
   // The newest usable version of a purpose makes; those to come and those before it verify.
   const signing = new Set<SystemPurpose>();
-  return rows.map(({ usableFrom, ...row }) => {
-    const active = usableFrom.getTime() <= at.getTime() && !signing.has(row.purpose);
+  return rows.map(({ isUsable, ...row }) => {
+    const active = isUsable && !signing.has(row.purpose);
     if (active) signing.add(row.purpose);
     return { ...row, active };
   });
@@ -212,12 +213,8 @@ async function listSystemKeys(executor: Executor, at: Date): Promise<WrappedSyst
  * Loads the system keys as they are now: versions that others made, and the turn of a version whose
  * time has come.
  */
-export async function reloadSystemKeys(
-  executor: Executor,
-  keyring: Keyring,
-  now: number,
-): Promise<void> {
-  load(keyring, await listSystemKeys(executor, new Date(now)));
+export async function reloadSystemKeys(executor: Executor, keyring: Keyring): Promise<void> {
+  load(keyring, await listSystemKeys(executor));
 }
 
 /**

@@ -30,6 +30,8 @@ export interface DeliveryParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly now: () => number;
+  /** Whether this replica's clock is known to agree with the database's: else nothing is given up. */
+  readonly isClockAgreed: () => boolean;
   readonly egress: Pick<Egress, 'request'>;
   readonly credentials: Pick<CredentialsService, 'openForUse'>;
   /** Told of each use of a credential. */
@@ -70,7 +72,7 @@ export async function deliverNext(parts: DeliveryParts, claimed: Claimed): Promi
       : undefined;
   if (broken !== undefined)
     parts.onAlarm({ table: broken, id: broken === 'webhook' ? claimed.credential : message.id });
-  const isTooLate = message.at.getTime() + tooLateMs < now();
+  const isTooLate = parts.isClockAgreed() && message.at.getTime() + tooLateMs < now();
   const attempted: Attempted =
     broken !== undefined
       ? { outcome: 'sealBroken', wasUsed: false, reason: 'sealBroken' }

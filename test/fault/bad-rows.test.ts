@@ -1,12 +1,13 @@
 // What is written in batches, with one row among it that does not fit: it loses itself and no
 // other, is counted, and nothing waits behind it.
 import { sql } from 'kysely';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { Outcomes } from '../../src/broker/outcomes.ts';
 import { writeApart } from '../../src/db/batches.ts';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { UsageCounter } from '../../src/leases/usage.ts';
+import { Retention } from '../../src/retention/service.ts';
 import type { EventInput } from '../../src/audit/event.ts';
 import type { CredentialId } from '../../src/shared/ids.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
@@ -255,6 +256,85 @@ t.test('refusals that were only counted: one that does not fit', async (t) => {
     1,
   );
   t.match(told, [/^2 refusals do not fit/]);
+});
+
+interface Housekeeping {
+  readonly vault: Awaited<ReturnType<typeof startVault>>;
+  run(): Promise<void>;
+}
+
+async function housekeeping(t: Test): Promise<Housekeeping> {
+  const vault = await startVault(t);
+  const { audit } = auditOf(vault);
+  return {
+    vault,
+    run: () =>
+      new Retention({
+        db: vault.db,
+        audit,
+        clock: vault.databaseClock,
+        onError: () => undefined,
+        batchRows: 4,
+      }).run(),
+  };
+}
+
+t.test('housekeeping: a credential that cannot be destroyed, among those that can', async (t) => {
+  const { vault, run } = await housekeeping(t);
+  await vault.team('payments');
+  const ids: string[] = [];
+  for (let n = 0; n < 11; n += 1) {
+    const { id } = await storeOpenai(vault, 'payments', `c${n}`, 'sk-test');
+    await demand(
+      vault.call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, { 'if-match': '*' }),
+      204,
+    );
+    ids.push(id);
+  }
+  const stuck = [ids[0]!, ids[5]!];
+  await sql`create function stuck() returns trigger language plpgsql as $$ begin raise exception 'stuck'; end $$`.execute(
+    vault.db,
+  );
+  await sql
+    .raw(
+      `create trigger stuck before delete on credential for each row when (old.id in ('${stuck.join("','")}')) execute function stuck()`,
+    )
+    .execute(vault.db);
+  vault.clock.ms = 31 * dayMs;
+  await t.rejects(run(), { errors: [{ message: '2 deleted credentials cannot be destroyed' }] });
+  const { rows } = await sql<{ id: string }>`select id from credential order by id`.execute(
+    vault.db,
+  );
+  t.same(
+    rows.map(({ id }) => id),
+    [...stuck].sort(),
+  );
+  t.equal(await countOf(vault.db, `audit_event where action = 'credential.purge'`), 9);
+});
+
+t.test('housekeeping: a team that cannot be destroyed holds up no other', async (t) => {
+  const { vault, run } = await housekeeping(t);
+  for (const slug of ['team-a', 'team-b', 'team-c']) {
+    await vault.team(slug);
+    await demand(
+      vault.call('alice', 'DELETE', `/v1/teams/${slug}`, undefined, { 'if-match': '*' }),
+      204,
+    );
+  }
+  await sql`create function stuck() returns trigger language plpgsql as $$ begin raise exception 'stuck'; end $$`.execute(
+    vault.db,
+  );
+  const {
+    rows: [first],
+  } = await sql<{ id: string }>`select id from team where slug = 'team-a'`.execute(vault.db);
+  await sql
+    .raw(
+      `create trigger stuck before update on data_key for each row when (new.team_id = '${first!.id}' and new.state = 'destroyed') execute function stuck()`,
+    )
+    .execute(vault.db);
+  vault.clock.ms = 8 * dayMs;
+  await t.rejects(run(), { errors: [{ message: /team-a cannot be destroyed/ }] });
+  t.equal(await countOf(vault.db, 'data_key where wrapped is not null'), 1);
 });
 
 t.test('writing apart: what is lost, what is left, and how often is asked', async (t) => {

@@ -40,8 +40,8 @@ t.test(
     const of = await makeTeam(vault, 'payments');
     await addCredentials(vault, of, 3);
     const id = await withRetiredKey(vault, of);
-    const clock = { ms: 0 };
-    const replicas = await threeReplicas(t, vault, clock);
+    const clock = vault.time;
+    const replicas = await threeReplicas(t, vault);
     await vault.life.scheduleDestroy(of.admin, of.team, id, 7);
     const destroy = async (): Promise<number> =>
       (await Promise.all(replicas.map(({ life }) => life.destroyDue()))).reduce(
@@ -78,8 +78,8 @@ t.test(
     const vault = await tokenVault(t);
     const of = await makeTeam(vault, 'payments');
     const id = await withRetiredKey(vault, of);
-    const clock = { ms: 0 };
-    const replica = await replicaOf(t, vault, { clock });
+    const clock = vault.time;
+    const replica = await replicaOf(t, vault);
     await replica.life.scheduleDestroy(of.admin, of.team, id, 7);
     clock.ms = 8 * dayMs;
     let destroyed: Promise<number> | undefined;
@@ -125,7 +125,8 @@ t.test(
     await sql`update credential_version set data_key_id = ${inUse} where team_id = ${of.team.id}`.execute(
       vault.db,
     );
-    const replica = await replicaOf(t, vault, { clock: { ms: 8 * dayMs } });
+    vault.time.ms = 8 * dayMs;
+    const replica = await replicaOf(t, vault);
     await t.rejects(replica.life.destroyDue(), {
       name: 'AggregateError',
       errors: [{ message: `key ${inUse} cannot be destroyed`, cause: { code: 'keyInUse' } }],

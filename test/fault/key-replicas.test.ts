@@ -183,8 +183,8 @@ t.test('a rotation policy is carried out once, though three replicas look at onc
     await makeTeam(vault, 'team-c'),
   ];
   await vault.db.updateTable('team').set({ rotate_every_days: 30 }).execute();
-  const clock = { ms: 0 };
-  const replicas = await threeReplicas(t, vault, clock);
+  const clock = vault.time;
+  const replicas = await threeReplicas(t, vault);
   const look = async (): Promise<number> =>
     (await Promise.all(replicas.map(({ scheduler }) => scheduler.run()))).reduce(
       (sum, { rotations }) => sum + rotations,
@@ -226,8 +226,8 @@ t.test(
         `create trigger refuse before insert on key_rotation for each row when (new.team_id = '${broken.id}') execute function refuse()`,
       )
       .execute(vault.db);
-    const clock = { ms: 31 * dayMs };
-    const { scheduler } = await replicaOf(t, vault, { clock });
+    vault.time.ms = 31 * dayMs;
+    const { scheduler } = await replicaOf(t, vault);
     await t.rejects(scheduler.run(), AggregateError);
     const { n } = await vault.db
       .selectFrom('key_rotation')

@@ -62,6 +62,13 @@ export async function makeTemplate(server: string): Promise<void> {
   await migrate(withDatabase(server, templateName));
 }
 
+/** Runs one statement as the owner, in a database of the run's server. */
+export async function asOwner(database: string, text: string): Promise<void> {
+  const server = process.env['TEST_DATABASE_URL'] ?? (await lonely);
+  if (server === undefined) throw new Error('no server was started');
+  await command(withDatabase(server, database), text);
+}
+
 /** The same server, another database. */
 export function withDatabase(url: string, name: string): string {
   return url.replace(/^([^:]+:\/\/[^/]+)\/[^?]*/, `$1/${name}`);

@@ -15,6 +15,15 @@ export async function intrude(db: Db, ...statements: readonly string[]): Promise
   });
 }
 
+/** Destroys a credential at once, as the housekeeping does when its time is over. */
+export async function purge(db: Db, credential: string): Promise<void> {
+  await intrude(
+    db,
+    `update credential set state = 'deleted', deleted_at = now() - interval '40 days' where id = '${credential}'`,
+  );
+  await sql`delete from credential where id = ${credential}`.execute(db);
+}
+
 /** Runs one statement that must touch one row, then `act`, and puts the table back as it was. */
 export async function bent(
   db: Db,

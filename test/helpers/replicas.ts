@@ -16,11 +16,9 @@ import { KeyScheduler } from '../../src/keys/scheduler.ts';
 import { KeysService } from '../../src/keys/service.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
 import type { TeamId } from '../../src/shared/ids.ts';
+import { clockOf, type MovedTime } from './clock.ts';
 import type { TokenVault } from './tokens.ts';
 
-export interface Clock {
-  ms: number;
-}
 export interface Replica {
   readonly db: Db;
   readonly keyring: Keyring;
@@ -37,28 +35,30 @@ interface Teardown {
 }
 
 /**
- * A replica on the vault's database. A stale one learns which key is active one question too late.
+ * A replica on the vault's database, whose time it keeps to. A stale one learns which key is active
+ * one question too late; `skew` is what its own clock is ahead.
  */
 export async function replicaOf(
   t: Teardown,
   vault: TokenVault,
-  { clock = { ms: 0 }, isStale = false }: { clock?: Clock; isStale?: boolean } = {},
+  { skew = { ms: 0 }, isStale = false }: { skew?: MovedTime; isStale?: boolean } = {},
 ): Promise<Replica> {
   const { db, close } = openDatabase({ url: vault.url, poolMax: 6, onError: () => undefined });
   t.teardown(close);
-  const now = (): number => Date.now() + clock.ms;
+  const { clock } = await clockOf(db, { skew });
+  const { now } = clock;
   const keyring = await openKeyring({ db, roots: parseRootKeys(vault.rootKeys), now });
   const audit = new AuditLog({ db, keyring, now, onError: raise, onAlarm: () => undefined });
   const parts = { db, keyring, audit, now };
   const wake = (): void => undefined;
-  const life = new KeyLifeService({ ...parts, wake });
+  const life = new KeyLifeService({ ...parts, clock, wake });
   return {
     db,
     keyring,
     parts,
     life,
     keys: new KeysService({ ...parts, wake }),
-    scheduler: new KeyScheduler({ ...parts, wake, life, onError: raise }),
+    scheduler: new KeyScheduler({ ...parts, clock, wake, life, onError: raise }),
     credentials: new CredentialsService({
       ...parts,
       db: isStale ? db.withPlugin(new LateActiveKey()) : db,
@@ -78,16 +78,8 @@ export async function replicaOf(
 }
 
 /** Three of them. */
-export const threeReplicas = async (
-  t: Teardown,
-  vault: TokenVault,
-  clock: Clock = { ms: 0 },
-): Promise<Replica[]> =>
-  Promise.all([
-    replicaOf(t, vault, { clock }),
-    replicaOf(t, vault, { clock }),
-    replicaOf(t, vault, { clock }),
-  ]);
+export const threeReplicas = async (t: Teardown, vault: TokenVault): Promise<Replica[]> =>
+  Promise.all([replicaOf(t, vault), replicaOf(t, vault), replicaOf(t, vault)]);
 
 /** Answers the question for a team's active key with what the answer was the time before. */
 class LateActiveKey implements KyselyPlugin {

@@ -29,6 +29,7 @@ import {
 } from '../../src/shared/ids.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
 import { sealMembership } from '../../src/http/rights.ts';
+import { clockOf, type MovedTime } from './clock.ts';
 import { testDatabase } from './database.ts';
 import { until } from './processes.ts';
 
@@ -39,6 +40,8 @@ interface Teardown {
 export interface TokenVault {
   readonly url: string;
   readonly db: Db;
+  /** The database's time. */
+  readonly time: MovedTime;
   readonly rootKeys: string;
   readonly keyring: Keyring;
   readonly audit: AuditLog;
@@ -71,6 +74,7 @@ const policy = { delivery: ['lease'], allowedHosts: [] };
 /** A vault with a database of its own. */
 export async function tokenVault(t: Teardown): Promise<TokenVault> {
   const { url, db } = await testDatabase(t);
+  const { clock, time } = await clockOf(db);
   const rootKeys = generateRootKey();
   const keyring = await openKeyring({ db, roots: parseRootKeys(rootKeys), now: Date.now });
   const audit = new AuditLog({
@@ -81,7 +85,14 @@ export async function tokenVault(t: Teardown): Promise<TokenVault> {
     onAlarm: () => undefined,
   });
   const keys = new KeysService({ db, keyring, audit, now: Date.now, wake: () => undefined });
-  const life = new KeyLifeService({ db, keyring, audit, now: Date.now, wake: () => undefined });
+  const life = new KeyLifeService({
+    db,
+    keyring,
+    audit,
+    now: clock.now,
+    clock,
+    wake: () => undefined,
+  });
   const worker = (options: Partial<RotationWorkerParts> = {}): RotationWorker => {
     const made = new RotationWorker({
       db,
@@ -95,7 +106,7 @@ export async function tokenVault(t: Teardown): Promise<TokenVault> {
     t.teardown(() => made.stop());
     return made;
   };
-  return { url, db, rootKeys, keyring, audit, keys, life, worker };
+  return { url, db, time, rootKeys, keyring, audit, keys, life, worker };
 }
 
 /** A team with its first key and one admin. */

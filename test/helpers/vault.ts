@@ -8,6 +8,7 @@ import type { FastifyInstance, InjectOptions } from 'fastify';
 import { buildApp } from '../../src/app.ts';
 import { generateRootKey, type Keyring, parseRootKeys } from '../../src/crypto/index.ts';
 import type { Db } from '../../src/db/client.ts';
+import type { DatabaseClock } from '../../src/db/clock.ts';
 import { Egress } from '../../src/egress/index.ts';
 import type { TokenVerification } from '../../src/http/authentication.ts';
 import type { ReadinessCheck } from '../../src/http/health.ts';
@@ -18,6 +19,7 @@ import {
   problemsOfNoOperation,
 } from '../../src/http/operation.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
+import { clockOf, type MovedTime } from './clock.ts';
 import { testDatabase } from './database.ts';
 import { hooked } from './hooked.ts';
 
@@ -44,8 +46,9 @@ export interface TestVault {
   readonly logs: string[];
   /** Every answer so far, whole: what the canary is sought in. */
   readonly answers: string[];
-  /** The clock; add to `ms` to travel. */
-  readonly clock: { ms: number };
+  /** The time, the database's and the vault's; add to `ms` to travel. */
+  readonly clock: MovedTime;
+  readonly databaseClock: DatabaseClock;
   token(sub: string, claims?: Record<string, unknown>): Promise<string>;
   /** Calls as a subject; `null` sends no token. A body is sent as JSON. */
   call(
@@ -81,6 +84,8 @@ interface Options {
   /** What the vault dials through; without it, it reaches nothing private. */
   egress?: Egress;
   oauthRedirectUri?: string;
+  /** What the replica's own clock is ahead of the database's. */
+  skew?: MovedTime;
 }
 interface Teardown {
   teardown(action: () => unknown): unknown;
@@ -90,8 +95,11 @@ interface Teardown {
 export async function startVault(t: Teardown, options: Options = {}): Promise<TestVault> {
   const database = options.database ?? (await testDatabase(t));
   const rootKey = options.rootKey ?? generateRootKey();
-  const clock = { ms: 0 };
-  const now = (): number => Date.now() + clock.ms;
+  const { clock, time } = await clockOf(
+    database.db,
+    options.skew === undefined ? {} : { skew: options.skew },
+  );
+  const { now } = clock;
   const keyring = await openKeyring({ db: database.db, roots: parseRootKeys(rootKey), now });
   const egress = options.egress ?? new Egress({ allow: [], own: () => [] });
   const logs: string[] = [];
@@ -113,7 +121,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
         keyring,
         rootKeys: parseRootKeys(rootKey).fingerprints,
         logger: pino({ level: 'trace' }, stream),
-        now,
+        clock,
         verification: options.verification ?? { issuer, audience, source: { secret } },
         operators: options.operators ?? ['operator'],
         tokenFormat: options.tokenFormat ?? 'fernet',
@@ -184,7 +192,8 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
     rootKey,
     logs,
     answers,
-    clock,
+    clock: time,
+    databaseClock: clock,
     token,
     call,
     start: () => {

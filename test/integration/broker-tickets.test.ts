@@ -401,7 +401,7 @@ t.test('housekeeping takes expired tickets and no others', async (t) => {
       onError: raise,
       onAlarm: () => undefined,
     }),
-    now,
+    clock: vault.databaseClock,
     onError: raise,
     batchRows: 1,
   }).run();

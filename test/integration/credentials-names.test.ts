@@ -333,9 +333,7 @@ t.test('names, counts, refusals', async (t) => {
       ),
     );
     await call('alice', 'DELETE', `/v1/credentials/${moving}`, undefined, any);
-    await sql`update credential set deleted_at = deleted_at - interval '40 days' where id = ${moving}`.execute(
-      db,
-    );
+    vault.clock.ms += 40 * 86_400_000;
     await new Retention({
       db,
       audit: new AuditLog({
@@ -345,7 +343,7 @@ t.test('names, counts, refusals', async (t) => {
         onError: () => undefined,
         onAlarm: () => undefined,
       }),
-      now: Date.now,
+      clock: vault.databaseClock,
       onError: () => undefined,
     }).run();
     t.strictSame(

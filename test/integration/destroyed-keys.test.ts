@@ -110,7 +110,7 @@ async function later(
     database: { url: before.databaseUrl, db: before.db },
     rootKey,
   });
-  vault.clock.ms += days * day;
+  vault.clock.ms = days * day;
   vault.start();
   await until(
     async () =>
@@ -234,11 +234,11 @@ t.test('of a deleted team tombstones stay, its slug and its trail, and nothing e
 
   await first.stop();
 
-  const now = (): number => Date.now() + 6 * day;
+  first.clock.ms = 6 * day;
   const audit = new AuditLog({
     db: database.db,
     keyring: first.keyring,
-    now,
+    now: first.databaseClock.now,
     onError: (error) => {
       throw error;
     },
@@ -247,7 +247,7 @@ t.test('of a deleted team tombstones stay, its slug and its trail, and nothing e
   await new Retention({
     db: database.db,
     audit,
-    now,
+    clock: first.databaseClock,
     onError: (error) => {
       throw error;
     },
@@ -326,7 +326,7 @@ t.test(
       /does not go from active to destroyed/,
     );
     await store(vault, 'payments', 'one');
-    await intrude(vault.db, 'update team set deleted_at = now()');
+    await intrude(vault.db, "update team set deleted_at = now() - interval '8 days'");
     await t.rejects(
       sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = now()`.execute(
         vault.db,

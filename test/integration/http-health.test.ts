@@ -7,6 +7,7 @@ import t from 'tap';
 import { readConfig } from '../../src/config.ts';
 import { generateRootKey } from '../../src/crypto/index.ts';
 import { startVault as serve, verificationOf } from '../../src/serve.ts';
+import { timeOf } from '../helpers/clock.ts';
 import { command, testDatabase } from '../helpers/database.ts';
 import { audience, forge, issuer, sharedSecret } from '../helpers/identity.ts';
 import { until } from '../helpers/processes.ts';
@@ -66,7 +67,7 @@ t.test('each part that fails is named, and the process stays alive', async (test
   const isReady = async (): Promise<boolean> => (await get('/readyz')).status === 200;
   test.match(await get('/readyz'), {
     status: 200,
-    json: { status: 'ok', database: 'ok', schema: 'ok', rootKeys: 'ok' },
+    json: { status: 'ok', database: 'ok', schema: 'ok', rootKeys: 'ok', clock: 'ok' },
   });
 
   const faults: [string, string[], string[]][] = [
@@ -105,6 +106,25 @@ t.test('each part that fails is named, and the process stays alive', async (test
     await until(isReady);
   }
 });
+
+t.test(
+  'a replica whose clock is half a minute off is not ready, one that is five seconds off is',
+  async (test) => {
+    const { url, db } = await testDatabase(test);
+    const time = await timeOf(db);
+    const { get } = await serving(test, url);
+    for (const sign of [1, -1]) {
+      time.ms = sign * 32_000;
+      const answer = await until(async () => {
+        const asked = await get('/readyz');
+        return asked.status === 503 && asked;
+      });
+      test.match(answer.json, { code: 'notReady', detail: 'Not ready: clock.' });
+      time.ms = sign * 5_000;
+      await until(async () => (await get('/readyz')).status === 200);
+    }
+  },
+);
 
 t.test('a database that is gone is 503 and comes back', async (test) => {
   const { url } = await testDatabase(test);

@@ -488,23 +488,25 @@ t.test('versions put back, credentials destroyed, authorizations never answered'
   const { id: other } = await storeOAuth(stage, 'other');
   await begin(stage, other);
   await demand(vault.call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, any), 204);
-  const clean = (ms: number): Promise<void> =>
-    new Retention({
+  const clean = (ms: number): Promise<void> => {
+    vault.clock.ms = ms;
+    return new Retention({
       db: vault.db,
       audit: new AuditLog({
         db: vault.db,
         keyring: vault.keyring,
-        now: () => Date.now() + ms,
+        now: vault.databaseClock.now,
         onError: (error) => {
           throw error;
         },
         onAlarm: () => undefined,
       }),
-      now: () => Date.now() + ms,
+      clock: vault.databaseClock,
       onError: (error) => {
         throw error;
       },
     }).run();
+  };
   const counts = async (): Promise<number[]> =>
     Promise.all(
       (['oauth_token', 'oauth_authorization'] as const).map(

@@ -17,7 +17,7 @@ import {
 } from '../helpers/commands.ts';
 import { backUp } from '../helpers/copies.ts';
 import { testDatabase, type TestDatabase } from '../helpers/database.ts';
-import { intrude } from '../helpers/intruder.ts';
+import { intrude, purge } from '../helpers/intruder.ts';
 import { until } from '../helpers/processes.ts';
 import { checkAnswers, scriptOf, stepsIn } from '../helpers/session.ts';
 
@@ -336,7 +336,7 @@ t.test('a backup that needs an older key: all of it, and one credential of it', 
     { code: 0 },
   );
   await walk.call('alice', 'DELETE', `/v1/credentials/${walk.id}`);
-  await sql`delete from credential where id = ${walk.id}`.execute(walk.database.db);
+  await purge(walk.database.db, walk.id);
   t.equal(
     (await walk.call('alice', 'POST', `/v1/teams/payments/keys/${old.id}/retire`)).status,
     200,

@@ -161,11 +161,10 @@ t.test(
       );
     const { SystemKeyKeeper } = await import('../../src/keys/system-key-keeper.ts');
     const { resealAll } = await import('../../src/integrity/reseal.ts');
-    const now = (): number => Date.now() + vault.clock.ms;
     const keeper = new SystemKeyKeeper({
       db: vault.db,
       keyring: vault.keyring,
-      now,
+      clock: vault.databaseClock,
       onError: (error) => {
         throw error;
       },

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import t, { type Test } from 'tap';
 import { startAuthorizationServer } from '../helpers/authorization-server.ts';
 import { askTicket } from '../helpers/broker.ts';
-import { intrude } from '../helpers/intruder.ts';
+import { intrude, purge } from '../helpers/intruder.ts';
 import {
   askLease,
   demand,
@@ -260,7 +260,7 @@ t.test(
       vault.clock.ms += 7_200_000;
       server.behaviour.onToken = async () => {
         server.behaviour.onToken = undefined;
-        await sql`delete from credential where id = ${gone}`.execute(vault.db);
+        await purge(vault.db, gone);
       };
       t.same(rulesOf(await askLease(vault, 'n8n', [{ id: gone }])), [
         '/credentials/0 notConnected',

@@ -202,7 +202,7 @@ t.test('offers that nobody answered are purged', async (t) => {
     new Retention({
       db: vault.db,
       audit,
-      now,
+      clock: vault.databaseClock,
       onError: (error) => {
         throw error;
       },

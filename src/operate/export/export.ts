@@ -5,6 +5,7 @@ import { AuditLog } from '../../audit/record.ts';
 import { credentialTarget } from '../../audit/event.ts';
 import { type Keyring, parseRootKeys, Secret } from '../../crypto/index.ts';
 import { type Db, openDatabase } from '../../db/client.ts';
+import { DatabaseClock } from '../../db/clock.ts';
 import { schemaState } from '../../db/migrate.ts';
 import type { TeamRef } from '../../http/access.ts';
 import { loadKeyring } from '../../keys/system-keys.ts';
@@ -48,12 +49,11 @@ export async function exportSecrets(context: OperateContext): Promise<number> {
   try {
     const state = await schemaState(database.db);
     if (state !== 'current') throw new SchemaUnfit(state);
-    const keyring = await loadKeyring({
-      db: database.db,
-      roots: parseRootKeys(rootKeys),
-      now: context.now,
-    });
-    return await write(context, order, database.db, keyring);
+    const clock = new DatabaseClock({ db: database.db, wallMs: context.now });
+    await clock.measure();
+    const { now } = clock;
+    const keyring = await loadKeyring({ db: database.db, roots: parseRootKeys(rootKeys), now });
+    return await write({ ...context, now }, order, database.db, keyring);
   } finally {
     await database.close();
   }
