@@ -36,6 +36,7 @@ import { registerExports } from './exports/routes.ts';
 import { ExportsService } from './exports/service.ts';
 import { registerDocs } from './http/docs.ts';
 import { openapiDocument } from './http/document.ts';
+import { registerDurability } from './http/durability.ts';
 import { type ReadinessCheck, registerHealth } from './http/health.ts';
 import { Idempotency } from './http/idempotency.ts';
 import { logBackgroundFailure, registerRequestLog } from './http/logging.ts';
@@ -298,6 +299,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
   const bulk = bulkGate();
 
+  registerDurability(app);
   const authenticator = await registerAuthentication(app, parts.verification, now);
   const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
   const idempotency = new Idempotency({ db, keyring, clock });

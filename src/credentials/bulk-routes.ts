@@ -8,7 +8,7 @@ import { HangUp } from '../http/hang-up.ts';
 import { noClaim } from '../http/idempotency.ts';
 import { bulkItemsMax } from '../http/limits.ts';
 import { addOperation } from '../http/operation.ts';
-import { problemAt } from '../http/problem.ts';
+import { problemAt, problemOfUntried } from '../http/problem.ts';
 import { id, problem, revision, teamPath } from '../http/schemas.ts';
 import { AppError } from '../shared/errors.ts';
 import { Gate } from '../shared/gate.ts';
@@ -135,18 +135,27 @@ async function runAll(
   for (const [index, each] of items.entries()) {
     context.hangUp.demand();
     const last = done.at(-1);
-    if (last !== undefined && last.status >= 500) done.push(last);
-    else {
+    if (last !== undefined && last.status >= 500) {
+      // What is not known of one is known of those that were not tried: nothing was changed.
+      const isUnknown = last.problem?.code === 'commitUnknown';
+      done.push(isUnknown ? refusalOf(problemOfUntried(context.request)) : last);
+    } else {
+      const effects = context.request.effects?.part();
+      const one = (): Promise<Result> => run(service, context, each, tooLarge.has(each));
       done.push(
-        await run(service, context, each, tooLarge.has(each)).catch((error: unknown): Result => {
-          const failed = problemAt(`/items/${index}`, error, context.request);
-          return { status: failed.status, problem: failed as unknown as z.output<typeof problem> };
-        }),
+        await (effects === undefined ? one() : effects.run(one)).catch((error: unknown) =>
+          refusalOf(problemAt(`/items/${index}`, error, context.request, effects)),
+        ),
       );
     }
   }
   return done;
 }
+
+const refusalOf = (failed: ReturnType<typeof problemAt>): Result => ({
+  status: failed.status,
+  problem: failed as unknown as z.output<typeof problem>,
+});
 
 /**
  * The updates for which there is no room any more: how large what they open is, is asked before

@@ -1,8 +1,9 @@
 // One connection: pg's client with a time limit that the server and this process both keep, named
-// statements, and an honest COMMIT. It sends no start-up parameter but application_name, so that a
-// transaction-pooling proxy can stand in between.
+// statements, and an honest word about what was kept. It sends no start-up parameter but
+// application_name, so that a transaction-pooling proxy can stand in between.
 import pg from 'pg';
-import { CommitUnknown, isServerGone, sqlState, StatementTimeout } from './errors.ts';
+import { currentEffects, type Effects, kindOf } from './effects.ts';
+import { CommitUnknown, endsSession, isServerGone, sqlState, StatementTimeout } from './errors.ts';
 
 /** How connections of one database behave. */
 export interface ConnectionSettings {
@@ -34,6 +35,25 @@ export class StatementNames {
   }
 }
 
+/** What is known of a statement before its answer. */
+interface Sent {
+  readonly text: string;
+  readonly isCommit: boolean;
+  readonly isAlone: boolean;
+  readonly isIntoTheVoid: boolean;
+  readonly at: number;
+}
+
+interface WithStatus {
+  /** What the server said last: idle, in a transaction, in one that failed. */
+  getTransactionStatus(): 'I' | 'T' | 'E' | null;
+}
+
+const isOpen = (status: 'I' | 'T' | 'E' | null): boolean => status === 'T' || status === 'E';
+
+/** What opens, divides or gives up a transaction says nothing of what is stored. */
+const framing = /^(begin|start transaction|rollback|savepoint|release)\b/;
+
 // The server's limit comes first and leaves the connection usable; the client's is for a server
 // that does not answer at all.
 const answerGraceMs = 2_000;
@@ -51,6 +71,9 @@ export class Connection extends pg.Client {
   #isGone = false;
   #isCommitting = false;
   #isNotAwaited = false;
+  /** Of the open transaction: whether something in it may have written, and whether it did. */
+  #mayHaveWritten = false;
+  #hasTakenPart = false;
 
   constructor(config: pg.ClientConfig, settings: ConnectionSettings) {
     super(config);
@@ -83,8 +106,17 @@ export class Connection extends pg.Client {
   }
 
   async #run(text: string, values: unknown[]): Promise<pg.QueryResult> {
-    const isCommit = text === 'commit';
-    this.#isCommitting = isCommit;
+    const effects = currentEffects();
+    const sent: Sent = {
+      text,
+      isCommit: text === 'commit',
+      // Outside a transaction a statement commits by itself.
+      isAlone: !isOpen((this as unknown as WithStatus).getTransactionStatus()),
+      // What a connection is given that is gone already reaches nobody.
+      isIntoTheVoid: this.#isDead,
+      at: effects?.mark() ?? 0,
+    };
+    this.#isCommitting = sent.isCommit;
     this.#isNotAwaited = false;
     const timer = setTimeout(
       () => this.#abandon(),
@@ -93,13 +125,46 @@ export class Connection extends pg.Client {
     try {
       const result = await this.#send(text, values);
       if (this.#isNotAwaited) throw new CommitUnknown();
+      if (effects !== undefined) this.#note(effects, sent, result);
       return result;
     } catch (error) {
-      throw this.#judge(error, isCommit);
+      const judged = this.#judge(error, sent);
+      if (effects !== undefined) {
+        effects.saw();
+        if (judged instanceof CommitUnknown) effects.wrote();
+      }
+      throw judged;
     } finally {
       clearTimeout(timer);
       this.#isCommitting = false;
     }
+  }
+
+  /** Tells the request what this statement did. */
+  #note(
+    effects: Effects,
+    { text, isCommit, isAlone, at }: Sent,
+    { rowCount, rows }: pg.QueryResult,
+  ): void {
+    if (isCommit) {
+      if (this.#mayHaveWritten) effects.wrote();
+      if (this.#hasTakenPart) effects.covered(at);
+    }
+    if (isAlone || isCommit) this.#mayHaveWritten = this.#hasTakenPart = false;
+    if (isCommit || framing.test(text)) return;
+    const kind = kindOf(text);
+    // A statement that comes back with rows even where it wrote nothing says so itself.
+    const isDone = (rows[0] as { is_recorded?: boolean } | undefined)?.is_recorded !== false;
+    const hasTakenPart = kind.writesWhereItFinds && (rowCount ?? 0) > 0 && isDone;
+    if (!isAlone) {
+      this.#mayHaveWritten ||= kind.mayWrite;
+      this.#hasTakenPart ||= hasTakenPart;
+      effects.saw();
+      return;
+    }
+    if (kind.mayWrite) effects.wrote();
+    if (hasTakenPart) effects.covered(at);
+    else effects.saw();
   }
 
   async #send(text: string, values: unknown[]): Promise<pg.QueryResult> {
@@ -127,16 +192,26 @@ export class Connection extends pg.Client {
     });
   }
 
-  #judge(error: unknown, isCommit: boolean): unknown {
-    if (this.#isDead) {
-      const cause = this.#lost ?? error;
-      this.#lost = isCommit ? new CommitUnknown({ cause }) : (cause as Error);
-      return this.#lost;
+  /** The error that says what is known of the statement: that it failed, or nothing. */
+  #judge(error: unknown, sent: Sent): unknown {
+    const isDead = this.#isDead;
+    if (!isDead && isServerGone(error)) {
+      this.#isGone = true;
+      this.#settings.onServerGone();
     }
-    if (!isServerGone(error) || sqlState(error) === undefined) return error;
+    const isEnding = endsSession(error);
+    if (!isDead && !isEnding) return error;
+    const cause = (isDead ? this.#lost : undefined) ?? error;
+    // What the server has refused, it has undone.
+    const isRefused = sqlState(error) !== undefined && !isEnding;
+    const isUnknown =
+      !isRefused &&
+      !sent.isIntoTheVoid &&
+      !(cause instanceof CommitUnknown) &&
+      (sent.isCommit || (sent.isAlone && kindOf(sent.text).mayWrite));
+    this.#lost = (isUnknown ? new CommitUnknown({ cause }) : cause) as Error;
     this.#isGone = true;
-    this.#settings.onServerGone();
-    return isCommit ? new CommitUnknown({ cause: error }) : error;
+    return this.#lost;
   }
 
   #abandon(): void {

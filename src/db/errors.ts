@@ -2,13 +2,13 @@
 // depend on its language.
 
 /**
- * Whether the commit took effect is not known: the answer was lost, or the server did not wait for
- * its synchronous standby.
+ * Whether a change took effect and is kept is not known: the answer was lost, or the server did not
+ * wait for its synchronous standby.
  */
 export class CommitUnknown extends Error {
   override name = 'CommitUnknown';
   constructor(options?: ErrorOptions) {
-    super('it is not known whether the transaction is durable', options);
+    super('it is not known whether the change is durable', options);
   }
 }
 
@@ -109,6 +109,16 @@ export function isServerGone(error: unknown): boolean {
     state === '57P03' ||
     state === '57P05'
   );
+}
+
+/**
+ * After this the server ends the session, and says nothing more of the statement: every other error
+ * undoes it. The severity is in the server's language; what cannot be read counts by its code.
+ */
+export function endsSession(error: unknown): boolean {
+  const { severity } = fieldsOf(error);
+  if (severity === 'ERROR') return false;
+  return severity === 'FATAL' || severity === 'PANIC' || isServerGone(error);
 }
 
 /**

@@ -26,6 +26,21 @@ const ofJson: Readonly<Record<JsonRefused['rule'], readonly [ErrorCode, string]>
   inexactNumber: ['invalidRequest', 'The request breaks a rule.'],
 };
 
+/** Nothing was changed by the request. */
+export const databaseUnavailable = (extras: { cause?: unknown }): AppError =>
+  new AppError('databaseUnavailable', 'The database does not answer.', {
+    ...extras,
+    retryAfterSeconds: 1,
+  });
+
+/** Something may have been changed by the request, or the change it reports may not stay. */
+export const commitUnknown = (extras: { cause?: unknown }): AppError =>
+  new AppError(
+    'commitUnknown',
+    'The database did not confirm that the change is kept: repeat the request to find out.',
+    { ...extras, retryAfterSeconds: 5 },
+  );
+
 /** The domain error behind whatever was thrown; `internal` with its cause when there is none. */
 export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown;
@@ -42,22 +57,12 @@ export function appErrorFrom(thrown: unknown): AppError {
   }
   if (thrown instanceof DecryptionFailed)
     return new AppError('undecryptable', 'The stored value does not open.', { cause: thrown });
-  if (thrown instanceof CommitUnknown) {
-    return new AppError(
-      'commitUnknown',
-      'The database did not confirm that the change is replicated.',
-      { cause: thrown },
-    );
-  }
+  if (thrown instanceof CommitUnknown) return commitUnknown({ cause: thrown });
   const ofRequest = refusalOfFastify(thrown);
   if (ofRequest !== undefined) return ofRequest;
   // The months of the trail are made ahead; where one is missing it is made for the next request.
-  if (isDatabaseDown(thrown) || isWithoutPartition(thrown)) {
-    return new AppError('databaseUnavailable', 'The database does not answer.', {
-      cause: thrown,
-      retryAfterSeconds: 1,
-    });
-  }
+  if (isDatabaseDown(thrown) || isWithoutPartition(thrown))
+    return databaseUnavailable({ cause: thrown });
   if (isLockTimeout(thrown) || isRetryable(thrown)) {
     return new AppError(
       'databaseUnavailable',

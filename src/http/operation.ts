@@ -273,7 +273,8 @@ export function problemCodesOf(operation: AnyOperation): ErrorCode[] {
     for (const code of more) codes.add(code);
   };
   if (access !== 'public')
-    add('unauthenticated', 'databaseUnavailable', 'commitUnknown', 'identityProviderUnavailable');
+    add('unauthenticated', 'databaseUnavailable', 'identityProviderUnavailable');
+  if (access !== 'public' && method !== 'GET') add('commitUnknown');
   if (typeof access === 'object') add('forbidden');
   if (typeof access === 'object' && 'team' in access) add('notFound');
   if (method !== 'GET') add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType');

@@ -2,9 +2,10 @@
 // answer, and nothing unnamed leaves with more than `internal`.
 import { STATUS_CODES } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
+import type { Effects } from '../db/effects.ts';
 import type { AppError, ErrorCode } from '../shared/errors.ts';
 import { describeFailure, type Failure } from '../shared/failure.ts';
-import { appErrorFrom } from './error-sources.ts';
+import { appErrorFrom, commitUnknown, databaseUnavailable } from './error-sources.ts';
 import { ResponseDoesNotFit } from './validation.ts';
 
 /** Code → status and title. A code without a line here does not compile. */
@@ -99,27 +100,60 @@ export function headersOf({ code, allow, retryAfterSeconds }: AppError): Record<
 }
 
 /** The domain error behind whatever was thrown. `internal` and 503 are logged, once, by this. */
-function loggedError(thrown: unknown, request: FastifyRequest): AppError {
-  const error = appErrorFrom(thrown);
+function loggedError(
+  thrown: unknown,
+  request: FastifyRequest,
+  effects: Effects | undefined = request.effects,
+): AppError {
+  const error = asAnswerTo(request, effects, appErrorFrom(thrown));
   // What is not implemented is no failure: anybody could fill the log with it.
   if (problems[error.code].status >= 500 && error.code !== 'unsupportedCall')
     logFailure(request.log, error);
   return error;
 }
 
-/** The problem of one thing among several that a request is about; `place` is where it stands. */
+/**
+ * Whether a change was kept is asked where something may have been changed, and there whatever
+ * failed: a database that goes away after the change leaves it as unknown as one that goes away
+ * under it.
+ */
+function asAnswerTo(
+  request: FastifyRequest,
+  effects: Effects | undefined,
+  error: AppError,
+): AppError {
+  const isRead = request.routeOptions.config?.operation?.method === 'GET';
+  if (error.code === 'commitUnknown' && isRead) return databaseUnavailable({ cause: error.cause });
+  if (error.code === 'databaseUnavailable' && effects?.hasWritten === true)
+    return commitUnknown({ cause: error.cause });
+  return error;
+}
+
+/**
+ * The problem of one thing among several that a request is about; `place` is where it stands,
+ * `effects` what was done for it.
+ */
 export function problemAt(
   place: string,
   thrown: unknown,
   request: FastifyRequest,
+  effects?: Effects,
 ): Record<string, unknown> & { readonly status: number } {
-  const error = loggedError(thrown, request);
+  const error = loggedError(thrown, request, effects);
   const errors = error.errors?.map((fault) => ({ ...fault, pointer: `${place}${fault.pointer}` }));
   return {
     ...problemOf(error, request.id),
     ...(errors === undefined ? {} : { errors }),
     status: problems[error.code].status,
   };
+}
+
+/** The problem of a thing that was not tried any more, because the database went before. */
+export function problemOfUntried(
+  request: FastifyRequest,
+): Record<string, unknown> & { readonly status: number } {
+  const error = databaseUnavailable({});
+  return { ...problemOf(error, request.id), status: problems[error.code].status };
 }
 
 /**

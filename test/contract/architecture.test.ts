@@ -125,6 +125,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   oauth4webapi: /^src\/oauth\/provider\.ts$/,
   undici: /^src\/egress\//,
   'nodemailer/lib/smtp-connection': /^src\/connections\/smtp\.ts$/,
+  'node:async_hooks': /^src\/db\/effects\.ts$/,
   'node:buffer': /^src\/http\//,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
   'node:util': /^src\/(crypto|operate)\//,

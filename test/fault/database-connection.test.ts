@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import {
@@ -132,6 +132,108 @@ t.test('a line cut before COMMIT is a plain failure', async (t) => {
   );
   t.notOk(error instanceof CommitUnknown);
   t.ok(isDatabaseDown(error));
+  t.same((await sql`select n from kept`.execute(direct)).rows, []);
+});
+
+t.test(
+  'a statement of its own that may have written is unknown when its line is cut, a read is not',
+  async (t) => {
+    const { url, db: direct } = await testDatabase(t, { empty: true });
+    await sql`create table kept (n int)`.execute(direct);
+    await sql`create function keep(n int) returns int language sql as $$ insert into kept values (n) returning n $$`.execute(
+      direct,
+    );
+    const proxy = await databaseProxy(t, url);
+    const { db } = opened(t, through(url, proxy.port));
+    const lost: readonly (readonly [string, RawBuilder<unknown>, boolean])[] = [
+      ['insert', sql`insert into kept values (${1}::int)`, true],
+      [
+        'cte',
+        sql`with made as (insert into kept values (2) returning n) select n as cte from made`,
+        true,
+      ],
+      ['keep', sql`select keep(3)`, true],
+      ['update', sql`/* n = 3 */ update kept set n = 4 where n = 3`, true],
+      ['do $$', sql`do $$ begin perform keep(5); end $$`, true],
+      ['count(', sql`select count(*) as "update" from kept where n > ${0}::int`, false],
+      ['for update', sql`select n from kept where n = 1 for update`, false],
+      ["'insert'", sql`select 'insert' as word`, false],
+    ];
+    for (const [word, statement, isWrite] of lost) {
+      await one.execute(db);
+      proxy.cutAnswerTo(word);
+      const error = await failure(statement.execute(db));
+      t.equal(error instanceof CommitUnknown, isWrite, word);
+      t.ok(isDatabaseDown(error), word);
+    }
+    await until(async () => (await sql`select n from kept`.execute(direct)).rows.length === 4);
+    t.same(
+      (await sql<{ n: number }>`select n from kept order by n`.execute(direct)).rows.map(
+        ({ n }) => n,
+      ),
+      [1, 2, 4, 5],
+      'what was called unknown had happened',
+    );
+  },
+);
+
+t.test(
+  'a server that goes, or says nothing, under a writing statement leaves it unknown; what it refuses it has undone',
+  async (t) => {
+    const { url, db: direct } = await testDatabase(t, { empty: true });
+    await sql`create table kept (n int primary key)`.execute(direct);
+    const look = await aside(t, url);
+    const holder = await aside(t, url);
+    const { db } = opened(t, url);
+    const write = sql`insert into kept values (1)`;
+    const waiting = async (): Promise<number> =>
+      (
+        await until(async () => {
+          const { rows } = await look.query<{ pid: number }>(
+            `select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+          );
+          return rows.length > 0 && rows;
+        })
+      )[0]!.pid;
+    await holder.query('begin; lock table kept in access exclusive mode');
+    const killed = failure(write.execute(db));
+    await look.query('select pg_terminate_backend($1)', [await waiting()]);
+    t.match(await killed, { name: 'CommitUnknown', cause: { code: '57P01' } });
+    const inTransaction = failure(db.transaction().execute((trx) => write.execute(trx)));
+    await look.query('select pg_terminate_backend($1)', [await waiting()]);
+    t.match(await inTransaction, { code: '57P01' }, 'its transaction is gone with it');
+    const cancelled = failure(write.execute(db));
+    await look.query('select pg_cancel_backend($1)', [await waiting()]);
+    t.match(await cancelled, { code: '57014' }, 'refused, and so undone');
+    const { db: impatient } = opened(t, url, { statementTimeoutMs: 50 });
+    t.match(
+      await failure(write.execute(impatient)),
+      { name: 'CommitUnknown', cause: { name: 'StatementTimeout' } },
+      'given up by this process',
+    );
+    await holder.query('rollback');
+    await write.execute(db);
+    t.match(await failure(write.execute(db)), { code: '23505' });
+    const { db: readOnly } = opened(t, url, { poolMax: 1 });
+    await sql`set session characteristics as transaction read only`.execute(readOnly);
+    t.match(await failure(write.execute(readOnly)), { code: '25006' });
+  },
+);
+
+t.test('a COMMIT that is given to a line that is dead already has reached nobody', async (t) => {
+  const { url, db: direct } = await testDatabase(t, { empty: true });
+  await sql`create table kept (n int)`.execute(direct);
+  const proxy = await databaseProxy(t, url);
+  const { db } = opened(t, through(url, proxy.port));
+  const error = await failure(
+    db.transaction().execute(async (trx) => {
+      await sql`insert into kept values (${1}::int)`.execute(trx);
+      proxy.cutAnswerTo('look');
+      await failure(sql`select 'look'`.execute(trx));
+    }),
+  );
+  t.ok(isDatabaseDown(error));
+  t.notOk(error instanceof CommitUnknown);
   t.same((await sql`select n from kept`.execute(direct)).rows, []);
 });
 

@@ -9,11 +9,18 @@ export interface DatabaseProxy {
   readonly port: number;
   /** What the clients sent, startup packets included. */
   sent(): string;
+  /** The texts of the statements among it, but of those that were prepared before. */
+  statements(): readonly string[];
   /**
    * The next statement that holds the word reaches the server; its answer is dropped and the line
    * cut.
    */
   cutAnswerTo(word: string): void;
+  /**
+   * The nth statement from now on, on whichever line, reaches the server; its answer is dropped and
+   * the line cut. Whether that has happened is what it returns; asked, it is given up.
+   */
+  cutNthAnswer(nth: number): () => boolean;
   /** The word's statement reaches nobody, and nothing more is answered on that line. */
   swallow(word: string): void;
 }
@@ -23,6 +30,8 @@ interface ProxyOptions {
   readonly isTlsRefused?: boolean;
 }
 
+/** A simple query, or the beginning of an extended one, which pg sends whole. */
+const isStatement = (chunk: Buffer): boolean => 'QPB'.includes(String.fromCharCode(chunk[0] ?? 0));
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 
 /** Listens on 127.0.0.1 and forwards to the unix socket of the URL. Closed at teardown. */
@@ -34,8 +43,11 @@ export async function databaseProxy(
   const { host, port } = parseDatabaseUrl(url).hosts[0]!;
   const sockets = new Set<Socket>();
   let sent = '';
+  const statements: string[] = [];
   let cutAt: string | undefined;
   let swallowAt: string | undefined;
+  /** How many statements are still let through before one loses its answer. */
+  let statementsLeft: number | undefined;
 
   const relay = (near: Socket, first?: Buffer): void => {
     const far = createConnection(`${host}/.s.PGSQL.${port}`);
@@ -44,6 +56,8 @@ export async function databaseProxy(
     const forward = (chunk: Buffer): void => {
       const text = chunk.toString('latin1');
       sent += text;
+      const statement = /^(?:Q[\s\S]{4}|P[\s\S]{4}[^\0]*\0)([^\0]+)\0/.exec(text)?.[1];
+      if (statement !== undefined) statements.push(statement);
       if (swallowAt !== undefined && text.includes(swallowAt)) {
         isSwallowed = true;
         swallowAt = undefined;
@@ -51,6 +65,13 @@ export async function databaseProxy(
       if (cutAt !== undefined && text.includes(cutAt)) {
         isCut = true;
         cutAt = undefined;
+      }
+      if (statementsLeft !== undefined && isStatement(chunk)) {
+        statementsLeft -= 1;
+        if (statementsLeft === 0) {
+          isCut = true;
+          statementsLeft = undefined;
+        }
       }
       if (!isSwallowed) far.write(chunk);
     };
@@ -94,8 +115,17 @@ export async function databaseProxy(
   return {
     port: (server.address() as { port: number }).port,
     sent: () => sent,
+    statements: () => statements,
     cutAnswerTo: (word) => {
       cutAt = word;
+    },
+    cutNthAnswer: (nth) => {
+      statementsLeft = nth;
+      return () => {
+        const isCut = statementsLeft === undefined;
+        statementsLeft = undefined;
+        return isCut;
+      };
     },
     swallow: (word) => {
       swallowAt = word;

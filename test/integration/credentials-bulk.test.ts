@@ -170,4 +170,22 @@ t.test('many in one request', async (t) => {
       before + 1,
     );
   });
+
+  t.test(
+    'when it goes under one, that one is unknown, and of the rest nothing was changed',
+    async (t) => {
+      await sql`create function end_it() returns trigger language plpgsql as $$ begin if new.name = 'fifth' then perform pg_terminate_backend(pg_backend_pid()); end if; return new; end $$`.execute(
+        db,
+      );
+      await sql`create trigger end_it before insert on credential for each row execute function end_it()`.execute(
+        db,
+      );
+      const answer = await bulk([create('fourth'), create('fifth'), create('sixth')]);
+      t.strictSame(outcomes(answer), ['201', '503 commitUnknown', '503 databaseUnavailable']);
+      await sql`drop trigger end_it on credential`.execute(db);
+      const { rows } = await sql<{ name: string }>`
+      select name from credential where name in ('fourth', 'fifth', 'sixth')`.execute(db);
+      t.strictSame(rows, [{ name: 'fourth' }]);
+    },
+  );
 });

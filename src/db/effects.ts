@@ -1,0 +1,109 @@
+// What the statements of one request did, as far as its answer must know: whether something may
+// have been written before something else failed, and whether the answer rests on what it saw
+// after its own last commit. The statements of a request are told from those of others by the
+// asynchronous context in which they run.
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { Recent } from '../shared/recent.ts';
+import { mayWrite, writesWhereItFinds } from './writing.ts';
+
+const storage = new AsyncLocalStorage<Effects | undefined>();
+const kinds = new Recent<string, Kind>(1_000);
+
+interface Kind {
+  readonly mayWrite: boolean;
+  readonly writesWhereItFinds: boolean;
+}
+
+/** The effects of the request in whose context this runs, if anybody keeps them. */
+export const currentEffects = (): Effects | undefined => storage.getStore();
+
+/** Kept while a request is worked on that may change something. */
+export class Effects {
+  readonly #whole: Effects | undefined;
+  #step = 0;
+  #seenAt = 0;
+  #coveredUpTo = 0;
+  #isSettled = false;
+  #hasWritten = false;
+  #isOperating = false;
+
+  constructor(whole?: Effects) {
+    this.#whole = whole;
+  }
+
+  /**
+   * The effects of one of several things that the request is about: what it saw and did counts for
+   * the request too, what it has written is its own.
+   */
+  part(): Effects {
+    return new Effects(this);
+  }
+
+  /** Runs what belongs to the request. */
+  run<T>(run: () => T): T {
+    return storage.run(this, run);
+  }
+
+  /** Whether a statement that may have written was carried out, or may have been. */
+  get hasWritten(): boolean {
+    return this.#hasWritten;
+  }
+
+  /**
+   * Whether the request saw something that no commit of its own came after. A commit that waits for
+   * the synchronous standby waits for all that was written before it, whoever wrote it.
+   */
+  get isUncovered(): boolean {
+    return !this.#isSettled && this.#seenAt > this.#coveredUpTo;
+  }
+
+  /** Whether the request was let through to its operation. */
+  get isOperating(): boolean {
+    return this.#isOperating;
+  }
+
+  /** What was written before the operation itself begins is not what its caller asks after. */
+  beginOperation(): void {
+    this.#isOperating = true;
+    this.#hasWritten = false;
+  }
+
+  /** Everything that the answer reports is known to be where it has to be. */
+  settle(): void {
+    this.#isSettled = true;
+  }
+
+  /** A moment, to be handed back to `covered`. */
+  mark(): number {
+    if (this.#whole !== undefined) return this.#whole.mark();
+    this.#step += 1;
+    return this.#step;
+  }
+
+  /** A statement came back, or was refused because of what is there. */
+  saw(): void {
+    if (this.#whole !== undefined) this.#whole.saw();
+    else this.#seenAt = this.mark();
+  }
+
+  /** Something that may have written is being carried out, or may have been. */
+  wrote(): void {
+    this.#hasWritten = true;
+    this.#whole?.wrote();
+  }
+
+  /** A commit that was sent at that moment took effect, and waited as commits wait. */
+  covered(since: number): void {
+    if (this.#whole !== undefined) this.#whole.covered(since);
+    else this.#coveredUpTo = Math.max(this.#coveredUpTo, since);
+  }
+}
+
+/** The kind of a statement; texts come again. */
+export function kindOf(text: string): Kind {
+  const known = kinds.get(text);
+  if (known !== undefined) return known;
+  const kind = { mayWrite: mayWrite(text), writesWhereItFinds: writesWhereItFinds(text) };
+  kinds.set(text, kind);
+  return kind;
+}
