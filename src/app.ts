@@ -26,6 +26,7 @@ import type { Keyring } from './crypto/index.ts';
 import { type Db, waitingConnections } from './db/client.ts';
 import type { DatabaseClock } from './db/clock.ts';
 import { ClockWatch } from './db/clock-watch.ts';
+import { Standby } from './db/standby.ts';
 import { Subjects } from './db/subjects.ts';
 import type { Egress } from './egress/index.ts';
 import { registerEngines } from './engines/routes.ts';
@@ -299,7 +300,10 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
   const bulk = bulkGate();
 
-  registerDurability(app);
+  const standby = new Standby({ db });
+  // Where the database is away, the first answer that has to be confirmed is `commitUnknown`.
+  await standby.look().catch(() => undefined);
+  registerDurability(app, standby);
   const authenticator = await registerAuthentication(app, parts.verification, now);
   const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
   const idempotency = new Idempotency({ db, keyring, clock });

@@ -17,13 +17,16 @@ interface Kind {
 /** The effects of the request in whose context this runs, if anybody keeps them. */
 export const currentEffects = (): Effects | undefined => storage.getStore();
 
+/** Runs what serves several requests, and counts as an effect of none. */
+export const outsideRequests = <T>(run: () => T): T => storage.run(undefined, run);
+
 /** Kept while a request is worked on that may change something. */
 export class Effects {
   readonly #whole: Effects | undefined;
-  #step = 0;
-  #seenAt = 0;
+  // Whatever a request is answered, it rests on something: what others looked up for it counts too.
+  #step = 1;
+  #seenAt = 1;
   #coveredUpTo = 0;
-  #isSettled = false;
   #hasWritten = false;
   #isOperating = false;
 
@@ -50,11 +53,11 @@ export class Effects {
   }
 
   /**
-   * Whether the request saw something that no commit of its own came after. A commit that waits for
-   * the synchronous standby waits for all that was written before it, whoever wrote it.
+   * Whether no commit of the request's own came after what it saw last. A commit that waits for the
+   * synchronous standby waits for all that was written before it, whoever wrote it.
    */
   get isUncovered(): boolean {
-    return !this.#isSettled && this.#seenAt > this.#coveredUpTo;
+    return this.#seenAt > this.#coveredUpTo;
   }
 
   /** Whether the request was let through to its operation. */
@@ -66,11 +69,6 @@ export class Effects {
   beginOperation(): void {
     this.#isOperating = true;
     this.#hasWritten = false;
-  }
-
-  /** Everything that the answer reports is known to be where it has to be. */
-  settle(): void {
-    this.#isSettled = true;
   }
 
   /** A moment, to be handed back to `covered`. */

@@ -1,17 +1,29 @@
 // Keeps what the statements of a request did, where the request may change something: so that a
-// failure after the change is not taken for one before it.
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+// failure after the change is not taken for one before it, and no answer reports an earlier change
+// that may still be lost.
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Effects } from '../db/effects.ts';
+import type { Standby, Timeline } from '../db/standby.ts';
+import { problemInstead } from './problem.ts';
 
-/** Keeps the effects of requests that may change something. */
-export function registerDurability(app: FastifyInstance): void {
+/**
+ * Keeps the effects of requests that may change something. What they are answered waits until the
+ * synchronous standby has what it rests on; where it does not come to that, the answer is
+ * `commitUnknown`.
+ */
+export function registerDurability(
+  app: FastifyInstance,
+  standby: Pick<Standby, 'timeline' | 'confirm'>,
+): void {
   app.decorateRequest('effects', undefined);
+  app.decorateRequest('timeline', undefined);
   app.addHook('onRequest', (request, _reply, done) => {
     if (isSafe(request)) {
       done();
       return;
     }
     request.effects = new Effects();
+    request.timeline = standby.timeline;
     request.effects.run(done);
   });
   // The body comes in the context of its socket.
@@ -27,6 +39,30 @@ export function registerDurability(app: FastifyInstance): void {
     request.effects?.beginOperation();
     done();
   });
+  app.addHook('onSend', (request, reply, payload, done) => {
+    const { effects } = request;
+    if (effects?.isUncovered !== true || !reportsSomething(request, reply)) {
+      done();
+      return;
+    }
+    standby.confirm(request.timeline).then(
+      () => done(null, payload),
+      (error: unknown) => done(null, problemInstead(error, request, reply)),
+    );
+  });
+}
+
+/**
+ * Whether the answer tells a caller who is known what was stored before: one that the operation
+ * gave, or a refusal by rights. What is wrong with the request itself, a failure, and that somebody
+ * asks too often say nothing of it.
+ */
+function reportsSomething(
+  { caller, effects }: FastifyRequest,
+  { statusCode }: FastifyReply,
+): boolean {
+  if (caller === undefined || statusCode >= 500 || statusCode === 429) return false;
+  return effects?.isOperating === true || statusCode === 403 || statusCode === 404;
 }
 
 /** Whether the request cannot change anything: what is said of it says nothing of a change. */
@@ -37,5 +73,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** What the request's statements did; undefined where it cannot change anything. */
     effects: Effects | undefined;
+    /** The primary's timeline when the request began. */
+    timeline: Timeline;
   }
 }

@@ -79,7 +79,11 @@ export class Idempotency {
           this.#claim(executor, slot, content, targetId),
         );
       } catch (error) {
-        if (!(error instanceof ClaimTaken)) throw error;
+        if (error instanceof ClaimTaken) continue;
+        // What a twin did while this one looked stands in its way: then that is the answer.
+        const twins = error instanceof AppError ? await this.#find(slot, content) : undefined;
+        if (twins === undefined) throw error;
+        return load(twins);
       }
     }
     throw new AppError('stateConflict', 'A request with this idempotency key is being worked on.', {

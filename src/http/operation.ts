@@ -279,6 +279,7 @@ export function problemCodesOf(operation: AnyOperation): ErrorCode[] {
   if (typeof access === 'object' && 'team' in access) add('notFound');
   if (method !== 'GET') add('malformedJson', 'payloadTooLarge', 'unsupportedMediaType');
   if (guards?.ifMatch) add('preconditionRequired', 'preconditionFailed');
-  if (guards?.idempotencyKey) add('idempotencyKeyReused', 'stateConflict');
+  // Repeated after the thing was deleted, it finds nothing.
+  if (guards?.idempotencyKey) add('idempotencyKeyReused', 'stateConflict', 'notFound');
   return [...codes].sort((a, b) => problems[a].status - problems[b].status || (a < b ? -1 : 1));
 }

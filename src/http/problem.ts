@@ -175,6 +175,19 @@ export function sendProblem(
     .send(problemOf(error, request.id));
 }
 
+/** The problem in the place of an answer that is made and not sent yet; returns its text. */
+export function problemInstead(
+  thrown: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): string {
+  const error = loggedError(thrown, request);
+  for (const name of ['etag', 'location', 'allow', 'content-length']) void reply.removeHeader(name);
+  for (const [name, value] of Object.entries(headersOf(error))) void reply.header(name, value);
+  void reply.code(problems[error.code].status).type(problemMediaType);
+  return JSON.stringify(problemOf(error, request.id));
+}
+
 /** Logs a failure with its causes: by this alone where there is no answer. */
 export function logFailure(log: FastifyBaseLogger, error: AppError): void {
   // SECURITY: names, codes and places only: the text of a database or parser error can quote
