@@ -6,6 +6,7 @@ import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import { writeApart } from '../db/batches.ts';
 import type { Executor } from '../db/client.ts';
+import { isForeignKeyViolation } from '../db/errors.ts';
 import { newId, type NotificationId } from '../shared/ids.ts';
 import { describe, noticeOf } from './happenings.ts';
 import * as repository from './repository.ts';
@@ -100,7 +101,12 @@ export class Outbox {
       const rows = some.map(({ notice, webhook, isRefused }) =>
         this.#sealed(notice, webhook, isRefused),
       );
-      made += await apart(executor, () => repository.insertNotifications(executor, rows));
+      try {
+        made += await apart(executor, () => repository.insertNotifications(executor, rows));
+      } catch (error) {
+        // Its webhook was removed meanwhile, and what waits for it ends with it.
+        if (some.length > 1 || !isForeignKeyViolation(error)) throw error;
+      }
     });
     if (lost.length > 0)
       this.#onError(new Error(`${lost.length} messages do not fit and were lost`, { cause }));

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
+import pg from 'pg';
 import { parse } from 'yaml';
 import t, { type Test as Tap } from 'tap';
 import { startAuthorizationServer } from '../helpers/authorization-server.ts';
@@ -211,6 +212,32 @@ t.test('a message that does not fit is lost alone, and is told of', async (t) =>
   t.same(rows.rows, [{ webhook: other }]);
   t.ok(vault.logs.some((line) => line.includes('1 messages do not fit and were lost')));
   t.same(receiver.received, []);
+});
+
+t.test('a webhook that is removed while it is written to fails nothing', async (t) => {
+  const { vault, id } = await setStage(t, { isStarted: false });
+  const holder = new pg.Client({ connectionString: vault.databaseUrl });
+  await holder.connect();
+  t.teardown(() => holder.end());
+  const {
+    items: [{ id: key }],
+  } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
+  await holder.query('begin');
+  await holder.query('delete from webhook where credential_id = $1', [id]);
+  const marked = vault.call('alice', 'POST', `/v1/teams/payments/keys/${key}/mark-compromised`, {
+    reason: 'x',
+  });
+  await until(async () => {
+    const { rows } = await sql`
+      select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%notification%'`.execute(
+      vault.db,
+    );
+    return rows.length > 0 || undefined;
+  });
+  await holder.query('commit');
+  t.match(await demand(marked, 200), { compromised: true });
+  t.same(await waiting(vault, 'credential.exposed'), []);
+  t.notOk(vault.logs.some((line) => line.includes('messages do not fit')));
 });
 
 t.test('a bent row keeps none of the others from being told of', async (t) => {
