@@ -119,6 +119,41 @@ t.test('a line cut after COMMIT says that the outcome is unknown; the row is the
   await until(async () => (await sql`select n from kept`.execute(direct)).rows.length === 1);
 });
 
+/** What pgbouncer tells its client when the server's connection dies under a statement. */
+function poolersWord(): Buffer {
+  const fields = ['SFATAL', 'C08P01', 'Mserver conn crashed?', '', ''].join('\0');
+  const head = Buffer.from('E\0\0\0\0', 'latin1');
+  head.writeInt32BE(4 + Buffer.byteLength(fields), 1);
+  return Buffer.concat([head, Buffer.from(fields)]);
+}
+
+t.test('a pooler that loses the server says so, and that is no refusal', async (t) => {
+  const { url, db: direct } = await testDatabase(t, { empty: true });
+  await sql`create table kept (n int)`.execute(direct);
+  const proxy = await databaseProxy(t, url);
+  const { db } = opened(t, through(url, proxy.port));
+  const inTransaction = (word: string, n: number): Promise<unknown> =>
+    failure(
+      db.transaction().execute(async (trx) => {
+        proxy.cutAnswerTo(word, poolersWord());
+        await sql`insert into kept values (${n}::int)`.execute(trx);
+      }),
+    );
+  t.match(await inTransaction('commit', 1), { name: 'CommitUnknown', cause: { code: '08P01' } });
+  t.match(await inTransaction('insert', 2), { name: 'error', code: '08P01' });
+  proxy.cutAnswerTo('insert', poolersWord());
+  t.match(await failure(sql`insert into kept values (${3}::int)`.execute(db)), {
+    name: 'CommitUnknown',
+    cause: { code: '08P01' },
+  });
+  t.same(
+    (await sql<{ n: number }>`select n from kept order by n`.execute(direct)).rows.map(
+      ({ n }) => n,
+    ),
+    [1, 3],
+  );
+});
+
 t.test('a line cut before COMMIT is a plain failure', async (t) => {
   const { url, db: direct } = await testDatabase(t, { empty: true });
   await sql`create table kept (n int)`.execute(direct);
@@ -207,7 +242,8 @@ t.test(
     t.match(await cancelled, { code: '57014' }, 'refused, and so undone');
     const { db: impatient } = opened(t, url, { statementTimeoutMs: 50 });
     t.match(
-      await failure(write.execute(impatient)),
+      // Of another row: whether the server hears of it before the lock is free, nobody knows.
+      await failure(sql`insert into kept values (2)`.execute(impatient)),
       { name: 'CommitUnknown', cause: { name: 'StatementTimeout' } },
       'given up by this process',
     );

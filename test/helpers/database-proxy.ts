@@ -13,9 +13,9 @@ export interface DatabaseProxy {
   statements(): readonly string[];
   /**
    * The next statement that holds the word reaches the server; its answer is dropped and the line
-   * cut.
+   * cut, after the last words if there are any.
    */
-  cutAnswerTo(word: string): void;
+  cutAnswerTo(word: string, lastWords?: Buffer): void;
   /**
    * The nth statement from now on, on whichever line, reaches the server; its answer is dropped and
    * the line cut. Whether that has happened is what it returns; asked, it is given up.
@@ -45,6 +45,7 @@ export async function databaseProxy(
   let sent = '';
   const statements: string[] = [];
   let cutAt: string | undefined;
+  let lastWords: Buffer | undefined;
   let swallowAt: string | undefined;
   /** How many statements are still let through before one loses its answer. */
   let statementsLeft: number | undefined;
@@ -78,7 +79,9 @@ export async function databaseProxy(
     near.on('data', forward);
     far.on('data', (chunk: Buffer) => {
       if (isCut) {
-        near.destroy();
+        if (lastWords === undefined) near.destroy();
+        else near.end(lastWords);
+        lastWords = undefined;
         far.end();
       } else near.write(chunk);
     });
@@ -116,8 +119,9 @@ export async function databaseProxy(
     port: (server.address() as { port: number }).port,
     sent: () => sent,
     statements: () => statements,
-    cutAnswerTo: (word) => {
+    cutAnswerTo: (word, words) => {
       cutAt = word;
+      lastWords = words;
     },
     cutNthAnswer: (nth) => {
       statementsLeft = nth;
