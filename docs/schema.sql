@@ -11,7 +11,10 @@ create table access_record (
   status integer not null,
   request_id text not null,
   address text,
-  constraint access_record_pkey PRIMARY KEY (at, id)
+  reason text, -- why a log-in failed
+  count integer not null default 1, -- how many failed log-ins it stands for
+  constraint access_record_pkey PRIMARY KEY (at, id),
+  constraint access_record_count_positive CHECK (count > 0) NOT VALID
 ) partition by RANGE (at);
 
 -- tenant-data: the address behind an event's address_hash = SHA-256(salt, address); erasable without touching the event

@@ -3,7 +3,7 @@
 
 const windowMs = 60_000;
 const admittedPerWindow = 10;
-const keysMax = 10_000;
+const keysMaxDefault = 10_000;
 
 interface Window<T> {
   readonly startedAt: number;
@@ -22,33 +22,55 @@ export interface Suppressed<T> {
 /** Decides which refusals become an event. */
 export class DenialCeiling<T> {
   readonly #now: () => number;
+  readonly #keysMax: number;
+  readonly #otherwise: string | undefined;
   readonly #windows = new Map<string, Window<T>>();
-  constructor(now: () => number) {
+
+  /**
+   * `otherwise` is the key of all that there is no room for; without it there is room for whatever
+   * is counted.
+   */
+  constructor(
+    now: () => number,
+    { keysMax = keysMaxDefault, otherwise }: { keysMax?: number; otherwise?: string } = {},
+  ) {
     this.#now = now;
+    this.#keysMax = keysMax;
+    this.#otherwise = otherwise;
   }
 
-  /** Whether this refusal becomes an event of its own; otherwise it is counted. */
-  admit(key: string, denial: T): boolean {
+  /**
+   * Whether this refusal becomes an event of its own; otherwise it is counted, as it always is
+   * where there is no room for events.
+   */
+  admit(key: string, denial: T, { hasRoom = true } = {}): boolean {
     const now = this.#now();
-    const window = this.#windows.get(key);
+    const name = this.#nameFor(key);
+    const window = this.#windows.get(name);
     const isOpen = window !== undefined && now - window.startedAt < windowMs;
     if (
       window !== undefined &&
-      (window.suppressed > 0 || (isOpen && window.admitted >= admittedPerWindow))
+      (!hasRoom || window.suppressed > 0 || (isOpen && window.admitted >= admittedPerWindow))
     ) {
       window.suppressed += 1;
       window.last = denial;
       return false;
     }
-    this.#windows.delete(key);
-    if (this.#windows.size >= keysMax) this.#dropQuiet();
-    this.#windows.set(key, {
+    this.#windows.delete(name);
+    this.#windows.set(name, {
       startedAt: isOpen ? window.startedAt : now,
-      admitted: (isOpen ? window.admitted : 0) + 1,
-      suppressed: 0,
+      admitted: hasRoom ? (isOpen ? window.admitted : 0) + 1 : admittedPerWindow,
+      suppressed: hasRoom ? 0 : 1,
       last: denial,
     });
-    return true;
+    return hasRoom;
+  }
+
+  /** The key itself where it is known, or room can be made for it. */
+  #nameFor(key: string): string {
+    if (this.#windows.has(key) || this.#windows.size < this.#keysMax) return key;
+    this.#dropQuiet();
+    return this.#windows.size < this.#keysMax ? key : (this.#otherwise ?? key);
   }
 
   /** What was only counted in windows that are over; with `all`, in the others too. */

@@ -19,6 +19,9 @@ import {
   recordedValues,
 } from './event.ts';
 import { DenialCeiling } from './denial-ceiling.ts';
+import { type CountedLogIn, type FailedLogIn, FailedLogIns } from './failed-log-ins.ts';
+
+export type { CountedLogIn, FailedLogIn } from './failed-log-ins.ts';
 
 /** A read, a list or a failed authentication. */
 export interface AccessRecord {
@@ -29,6 +32,9 @@ export interface AccessRecord {
   readonly status: number;
   readonly requestId: string;
   readonly address: string | null;
+  /** Why a log-in failed, and for how many it stands. */
+  readonly reason?: string | null;
+  readonly count?: number;
 }
 
 export interface AuditParts {
@@ -45,6 +51,8 @@ export interface AuditParts {
    * service.
    */
   readonly onAlarm: (denial: Denial) => void;
+  /** Told of failed log-ins as they are written: one by one, or counted. */
+  readonly onFailedLogIn?: (failed: CountedLogIn) => void;
   /**
    * Told of events on the executor on which they were recorded, right after: what it writes commits
    * with them, and what it throws undoes them.
@@ -82,6 +90,7 @@ export interface MadeEvent {
 export class AuditLog {
   readonly #parts: AuditParts;
   readonly #ceiling: DenialCeiling<Denial>;
+  readonly #failedLogIns: FailedLogIns;
   readonly #pending: (AccessRecord & { id: EventId; at: Date })[] = [];
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
@@ -94,6 +103,13 @@ export class AuditLog {
   constructor(parts: AuditParts) {
     this.#parts = parts;
     this.#ceiling = new DenialCeiling(parts.now);
+    this.#failedLogIns = new FailedLogIns({
+      now: parts.now,
+      write: (failed) => {
+        parts.onFailedLogIn?.(failed);
+        this.access({ ...failed, subject: null, team: null, target: null, status: 401 });
+      },
+    });
   }
 
   /** Writes events inside the operation's transaction. */
@@ -256,6 +272,14 @@ export class AuditLog {
       }, summaryMs).unref();
   }
 
+  /**
+   * Takes a failed log-in, which becomes an access record; above ten a minute of one origin and
+   * reason they become one a minute with their count.
+   */
+  failedLogIn(failed: FailedLogIn): void {
+    this.#failedLogIns.take(failed);
+  }
+
   /** Takes an access record; it is in the database within a second. */
   access(record: AccessRecord): void {
     if (this.#pending.length >= pendingMax) {
@@ -284,6 +308,7 @@ export class AuditLog {
 
   /** Writes all that waits in memory; the last call before the database closes. */
   async stop(): Promise<void> {
+    this.#failedLogIns.stop();
     await this.flush();
     await this.#summarise({ all: true });
   }
@@ -336,9 +361,10 @@ async function insertAccessRecords(
   records: readonly (AccessRecord & { id: EventId; at: Date })[],
 ): Promise<void> {
   const column = <T>(of: (record: (typeof records)[number]) => T): T[] => records.map(of);
-  await sql`insert into access_record (id, at, subject_id, team_id, action, target_id, status, request_id, address)
+  await sql`insert into access_record (id, at, subject_id, team_id, action, target_id, status, request_id, address, reason, count)
     select * from unnest(${column((r) => r.id)}::uuid[], ${column((r) => r.at)}::timestamptz[], ${column((r) => r.subject)}::uuid[],
       ${column((r) => r.team)}::uuid[], ${column((r) => r.action)}::text[], ${column((r) => r.target)}::text[],
-      ${column((r) => r.status)}::int[], ${column((r) => r.requestId)}::text[], ${column((r) => r.address)}::text[])
+      ${column((r) => r.status)}::int[], ${column((r) => r.requestId)}::text[], ${column((r) => r.address)}::text[],
+      ${column((r) => r.reason ?? null)}::text[], ${column((r) => r.count ?? 1)}::int[])
     on conflict do nothing`.execute(db);
 }

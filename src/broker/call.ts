@@ -257,14 +257,11 @@ export class Calls {
   ): Promise<TicketRow> {
     const { keyring, audit, now } = this.#parts;
     const refuse = (): AppError => {
-      audit.access({
-        subject: null,
-        team: null,
+      audit.failedLogIn({
         action,
-        target: null,
-        status: 401,
         requestId,
         address,
+        reason: text === undefined ? null : 'ticket',
       });
       return new AppError('ticketInvalid', 'Send a valid ticket as the API key.');
     };

@@ -249,6 +249,8 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     status: operational,
     request_id: operational,
     address: tenantData,
+    reason: operational,
+    count: operational,
   },
   idempotency_record: {
     subject_id: tenantData,

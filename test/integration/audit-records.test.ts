@@ -2,6 +2,7 @@
 // refusals beyond ten a minute (counted).
 import t from 'tap';
 import { sql } from 'kysely';
+import { type CountedLogIn, FailedLogIns } from '../../src/audit/failed-log-ins.ts';
 import { AuditLog } from '../../src/audit/record.ts';
 import type { Denial } from '../../src/http/authorize.ts';
 import { newId, type SubjectId, type TeamId } from '../../src/shared/ids.ts';
@@ -80,6 +81,99 @@ t.test('access records', async (t) => {
     'only what was found is named',
   );
   t.equal(found.length, 7, 'a write leaves an event, not a record');
+});
+
+t.test('failed log-ins are counted above ten a minute of one origin and reason', async (t) => {
+  const vault = await startVault(t);
+  const { app, db } = vault;
+  interface Row {
+    address: string | null;
+    reason: string | null;
+    count: number;
+  }
+  const stored = async (): Promise<Row[]> =>
+    (
+      await sql<Row>`select address, reason, count from access_record where status = 401 order by at, id`.execute(
+        db,
+      )
+    ).rows;
+  const fail = async (remoteAddress: string, token: string | null = 'x'): Promise<void> => {
+    const { statusCode } = await app.inject({
+      url: '/v1/whoami',
+      remoteAddress,
+      headers: token === null ? {} : { authorization: `Bearer ${token}` },
+    });
+    t.equal(statusCode, 401);
+  };
+  const lines = (): Record<string, unknown>[] =>
+    vault.logs.map((line) => JSON.parse(line)).filter(({ event }) => event === 'tokenRefused');
+
+  for (let i = 0; i < 40; i += 1) await fail('192.0.2.7');
+  for (let i = 0; i < 5; i += 1) await fail('::ffff:192.0.2.7');
+  for (let i = 0; i < 12; i += 1) await fail('192.0.2.8');
+  for (let i = 0; i < 40; i += 1) await fail(`2001:db8:1:2:${i.toString(16)}::${i}`);
+  for (let i = 0; i < 3; i += 1) await fail('2001:db8:1:3::1');
+  for (let i = 0; i < 20; i += 1) await fail('192.0.2.7', null);
+  const expired = await vault.token('alice', { exp: 1 });
+  for (let i = 0; i < 11; i += 1) await fail('192.0.2.7', expired);
+  t.equal(lines().length, 10 + 10 + 10 + 3 + 10, 'the log keeps the same ceiling');
+  await vault.stop();
+  const rows = await stored();
+  t.equal(
+    rows.filter(({ count }) => count === 1).length,
+    10 + 10 + 10 + 3 + 10 + 10 + 1,
+    'ten of each are written one by one',
+  );
+  t.strictSame(
+    rows
+      .filter(({ count }) => count > 1)
+      .map(({ reason, count }) => `${reason} ${count}`)
+      .sort(),
+    ['form 2', 'form 30', 'form 35', 'null 10'],
+    'the others as counts, nobody forgotten',
+  );
+  t.equal(
+    rows.reduce((sum, { count }) => sum + count, 0),
+    40 + 5 + 12 + 40 + 3 + 20 + 11,
+  );
+});
+
+t.test('failed log-ins from everywhere have a ceiling too', (t) => {
+  const clock = { now: 1_000_000 };
+  const written: CountedLogIn[] = [];
+  const failed = new FailedLogIns({
+    now: () => clock.now,
+    write: (each) => {
+      written.push(each);
+    },
+  });
+  const take = (n: number): void =>
+    failed.take({
+      action: 'authenticated',
+      requestId: `r${n}`,
+      address: `2001:db8:${(n >> 8).toString(16)}:${(n & 255).toString(16)}::1`,
+      reason: 'form',
+    });
+  for (let n = 0; n < 50_000; n += 1) take(n);
+  t.equal(written.length, 600, 'no more than so many in a minute');
+  t.ok(written.every(({ count }) => count === 1));
+  failed.stop();
+  const counted = written.slice(600);
+  t.ok(counted.length <= 251, 'and some hundred counts');
+  t.equal(
+    written.reduce((sum, { count }) => sum + count, 0),
+    50_000,
+    'which say all that was left out',
+  );
+  t.match(
+    counted.find(({ address }) => address === null),
+    { reason: null },
+    'most of them of nobody by name',
+  );
+  clock.now += 60_000;
+  take(60_000);
+  t.equal(written.at(-1)?.count, 1, 'after a minute there is room again');
+  t.end();
 });
 
 t.test('batches', async (t) => {

@@ -1,6 +1,7 @@
 // A stolen ticket is worth calls to its credential's destination until it expires, and nothing
 // else: tried on every other route there is.
 import type { IncomingMessage } from 'node:http';
+import { sql } from 'kysely';
 import t from 'tap';
 import { callBroker, rawCall, startBroker } from '../helpers/broker.ts';
 
@@ -154,4 +155,22 @@ t.test('a stolen ticket', async (t) => {
     t.equal(urls.length, 2);
     t.notMatch(vault.logs.join('\n'), ticket);
   });
+});
+
+t.test('who tries tickets in a loop does not fill the disk', async (t) => {
+  const stage = await startBroker(t, (_request, response) => {
+    response.end('ok');
+  });
+  const { vault, ticket } = stage;
+  const guessed = { ...ticket, ticket: `vbt_${'A'.repeat(43)}` };
+  for (let i = 0; i < 30; i += 1)
+    t.equal((await stage.call('GET', '/v1/models', { ticket: guessed })).status, 401);
+  await vault.stop();
+  const { rows } = await sql<{ reason: string; count: number }>`
+    select reason, count from access_record where status = 401 order by at, id`.execute(vault.db);
+  t.strictSame(rows, [
+    ...Array.from({ length: 10 }, () => ({ reason: 'ticket', count: 1 })),
+    { reason: 'ticket', count: 20 },
+  ]);
+  t.equal(vault.logs.filter((line) => line.includes('ticketRefused')).length, 11);
 });

@@ -1,0 +1,2 @@
+-- Indexes for what would grow with the whole vault.
+select 1;
