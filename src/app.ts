@@ -40,7 +40,12 @@ import { openapiDocument } from './http/document.ts';
 import { registerDurability } from './http/durability.ts';
 import { type ReadinessCheck, registerHealth } from './http/health.ts';
 import { Idempotency } from './http/idempotency.ts';
-import { logBackgroundFailure, registerRequestLog } from './http/logging.ts';
+import {
+  logBackgroundFailure,
+  logJwks,
+  logTokenRefused,
+  registerRequestLog,
+} from './http/logging.ts';
 import { Cursors } from './http/paging.ts';
 import { addContinue } from './http/node-answers.ts';
 import { addSubjectLimit, type RateLimits } from './http/rate-limits.ts';
@@ -156,6 +161,9 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     now,
     onError,
     onRecorded: outbox.tell,
+    onFailedLogIn: (failed) => {
+      logTokenRefused(logger, failed);
+    },
     onAlarm: (denial) => {
       logger.error(
         {
@@ -300,11 +308,10 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
   const bulk = bulkGate();
 
-  const standby = new Standby({ db });
-  // Where the database is away, the first answer that has to be confirmed is `commitUnknown`.
-  await standby.look().catch(() => undefined);
-  registerDurability(app, standby);
-  const authenticator = await registerAuthentication(app, parts.verification, now);
+  const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
+  const bulk = bulkGate();
+
+  registerDurability(app);
   const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
   const idempotency = new Idempotency({ db, keyring, clock });
   registerAuthorization(app, {
@@ -319,7 +326,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     countRequest,
     recordDenial: (denial) => audit.denial(denial),
     recordFailedAuthentication: (failed) => {
-      audit.access({ ...failed, subject: null, team: null, target: null, status: 401 });
+      audit.failedLogIn(failed);
     },
   });
   addContinue(app);

@@ -131,6 +131,24 @@ export function redirectUri(text: string): string {
   return text;
 }
 
+const jwtTypeOf = {
+  absent: 'absent',
+  jwt: 'JWT',
+  jose: 'JOSE',
+  'at+jwt': 'at+jwt',
+  'application/at+jwt': 'at+jwt',
+} as const;
+export type JwtType = (typeof jwtTypeOf)[keyof typeof jwtTypeOf];
+
+/** What the header `typ` of tokens may say, comma-separated, in letters of any case. */
+export function jwtTypes(text: string): readonly JwtType[] {
+  const known = new Map<string, JwtType>(Object.entries(jwtTypeOf));
+  const list = text.split(',').map((word) => known.get(word.toLowerCase()));
+  return list.every((type) => type !== undefined)
+    ? Object.freeze([...new Set(list)])
+    : refuse(`must be a comma-separated list out of ${Object.keys(jwtTypeOf).join(', ')}`);
+}
+
 function parseUrl(text: string): URL | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   return url !== undefined && (url.protocol === 'https:' || url.protocol === 'http:')

@@ -11,7 +11,9 @@ import {
   integer,
   isLoopback,
   isPair,
+  type JwtType,
   jwksUrl,
+  jwtTypes,
   line,
   listenHost,
   oneOf,
@@ -75,7 +77,13 @@ export type JwtKeySource =
 
 export interface ServeConfig extends CommonConfig {
   readonly mode: 'serve';
-  readonly jwt: { readonly issuer: string; readonly audience: string; readonly keys: JwtKeySource };
+  readonly jwt: {
+    readonly issuer: string;
+    readonly audience: string;
+    readonly keys: JwtKeySource;
+    /** What the header `typ` may say; undefined: everything that an access token may. */
+    readonly types: readonly JwtType[] | undefined;
+  };
   readonly tlsCertificate: string | undefined;
   readonly isTlsTerminated: boolean;
   readonly trustedProxies: readonly string[];
@@ -239,6 +247,7 @@ function readServe(reader: Reader): Settings['serve'] {
       issuer: reader.required('CREDVAULT_JWT_ISSUER', line(1_000)) ?? missing,
       audience: reader.required('CREDVAULT_JWT_AUDIENCE', line(1_000)) ?? missing,
       keys: readJwtKeys(reader),
+      types: reader.value('CREDVAULT_JWT_TYPES', jwtTypes),
     }),
     tlsCertificate,
     isTlsTerminated,
@@ -348,6 +357,7 @@ const serveOnly = [
   'CREDVAULT_JWT_JWKS_URL',
   'CREDVAULT_JWT_PUBLIC_KEY',
   'CREDVAULT_JWT_SECRET',
+  'CREDVAULT_JWT_TYPES',
   'CREDVAULT_TLS_CERT',
   'CREDVAULT_TLS_KEY',
   'CREDVAULT_TLS_TERMINATED',

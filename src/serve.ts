@@ -198,11 +198,12 @@ function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): read
 
 /** How `serve` verifies tokens, from its configuration. */
 export function verificationOf(
-  { issuer, audience, keys }: ServeConfig['jwt'],
+  { issuer, audience, keys, types }: ServeConfig['jwt'],
   secret: string | undefined,
 ): TokenVerification {
-  if (keys.kind === 'jwksUrl') return { issuer, audience, source: { jwksUrl: keys.url } };
-  if (keys.kind === 'publicKey') return { issuer, audience, source: { publicKey: keys.pem } };
+  const asked = { issuer, audience, ...(types === undefined ? {} : { types }) };
+  if (keys.kind === 'jwksUrl') return { ...asked, source: { jwksUrl: keys.url } };
+  if (keys.kind === 'publicKey') return { ...asked, source: { publicKey: keys.pem } };
   if (secret === undefined) throw new TypeError('a shared secret is configured');
-  return { issuer, audience, source: { secret } };
+  return { ...asked, source: { secret } };
 }

@@ -1,19 +1,28 @@
-// Who calls: a JWT in the Authorization header, its signature, issuer and audience checked by
-// @fastify/jwt with pinned algorithms, its form and its times by us. Every bad token is 401; only
-// an identity provider that does not answer is 503.
+// Who calls: an access token (JWT) in the Authorization header, its signature, issuer and audience
+// checked by @fastify/jwt with pinned algorithms, its form, kind and times by us. Every bad token is
+// 401; only an identity provider that does not answer is 503. Why a token was refused is for the
+// log.
 import { createPublicKey } from 'node:crypto';
 import jwt from '@fastify/jwt';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError } from '../shared/errors.ts';
-import { parseJson } from './json.ts';
-import { algorithmsFor, JwksCache } from './jwks.ts';
 import {
-  clockToleranceSeconds,
-  keyIdLengthMax,
-  tokenLengthMax,
-  tokenLifetimeSecondsMax,
-} from './limits.ts';
+  type Principal,
+  principalOf,
+  readForm,
+  tokenTypes,
+  type TokenType,
+} from './access-token.ts';
+import { algorithmsFor, JwksCache, type JwksNews } from './jwks.ts';
+import {
+  type AskedClaim,
+  type RefusalReason,
+  refusalReasonOf,
+  TokenRefused,
+} from './token-refused.ts';
 import { type TokenClaims, type TokenKey, VerifiedTokens } from './verified-tokens.ts';
+
+export type { Principal } from './access-token.ts';
 
 /** How tokens are verified: exactly one source of keys. */
 export interface TokenVerification {
@@ -23,12 +32,8 @@ export interface TokenVerification {
     | { readonly jwksUrl: string }
     | { readonly publicKey: string }
     | { readonly secret: string };
-}
-
-/** Who a valid token speaks of. */
-export interface Principal {
-  readonly sub: string;
-  readonly scopes: readonly string[];
+  /** What the header `typ` may say; without it everything that an access token may. */
+  readonly types?: readonly TokenType[];
 }
 
 /** What the vault asks about tokens: who calls, and who a token that was handed over speaks of. */
@@ -38,19 +43,26 @@ export interface Authenticator {
   verifySubjectToken(request: FastifyRequest, token: string): Promise<Principal>;
 }
 
+/** Who is told what happens around tokens, so that somebody can see it. */
+export interface TokenNotes {
+  readonly onJwks?: (news: JwksNews) => void;
+  /** A caller's own token is told of by whoever asked for it. */
+  readonly onSubjectTokenRefused?: (request: FastifyRequest, reason: RefusalReason) => void;
+}
+
 const ofProvider = ['RS256', 'PS256', 'ES256', 'ES384', 'ES512', 'EdDSA'];
-const requiredClaims = ['iss', 'aud', 'exp', 'iat', 'sub'];
-const forbiddenHeaders = ['jku', 'jwk', 'x5u', 'x5c', 'crit', 'b64'];
-const visibleAscii = /^[\x21-\x7e]{1,255}$/;
+const requiredClaims = ['iss', 'aud', 'exp', 'iat', 'sub'] as const;
 
 /** Registers the verifier on the app and returns what asks it. */
 export async function registerAuthentication(
   app: FastifyInstance,
   verification: TokenVerification,
   now: () => number,
+  notes: TokenNotes = {},
 ): Promise<Authenticator> {
-  const { source } = verification;
-  const jwks = 'jwksUrl' in source ? new JwksCache(source.jwksUrl, now) : undefined;
+  const { source, types = tokenTypes } = verification;
+  const jwks =
+    'jwksUrl' in source ? new JwksCache(source.jwksUrl, now, { onNews: notes.onJwks }) : undefined;
   // A bare PEM would be taken for a key to sign with too, and the plugin would not start.
   const fixedKey =
     'publicKey' in source
@@ -67,6 +79,7 @@ export async function registerAuthentication(
   // SECURITY: to the verifier an empty list means "whatever the key can".
   if (algorithms.length === 0)
     throw new TypeError('no algorithm is accepted for this kind of public key');
+  const rules = { isKidNeeded: jwks !== undefined, algorithms, types };
   const verified = new VerifiedTokens();
   /** The key under which a request's token is being verified. */
   const keys = new WeakMap<FastifyRequest, TokenKey>();
@@ -78,7 +91,7 @@ export async function registerAuthentication(
         { header: { kid, alg: algorithm } }: { header: { kid: string; alg: string } },
       ) => {
         const pem = await jwks?.find(kid, algorithm);
-        if (pem === undefined) throw unauthenticated();
+        if (pem === undefined) throw new TokenRefused('key');
         keys.set(request, { kid, algorithm, pem });
         return pem;
       }) as never),
@@ -88,7 +101,7 @@ export async function registerAuthentication(
       algorithms: algorithms as never,
       allowedIss: [verification.issuer],
       allowedAud: [verification.audience],
-      requiredClaims,
+      requiredClaims: [...requiredClaims],
       // Times are looked at below, by the vault's own clock; the verifier knows only the system's.
       ignoreExpiration: true,
       ignoreNotBefore: true,
@@ -108,10 +121,12 @@ export async function registerAuthentication(
   ): Promise<TokenClaims> => {
     const known = verified.find(token);
     if (known !== undefined && (await isStillKey(known.key))) return known.claims;
-    checkForm(token, jwks !== undefined);
+    const unverified = readForm(token, rules);
     const { sub, iat, exp, nbf, scope } = await (
       request.jwtVerify as (options?: object) => Promise<TokenClaims>
-    )(options);
+    )(options).catch((error: unknown) => {
+      throw refusalOfVerifier(error, unverified, verification);
+    });
     const claims = { sub, iat, exp, nbf, scope };
     verified.add(token, { claims, key: keys.get(request) });
     return claims;
@@ -121,14 +136,16 @@ export async function registerAuthentication(
     token: string | undefined,
     options?: object,
   ): Promise<Principal> => {
+    if (token === undefined)
+      throw unauthenticated(
+        request.headers.authorization === undefined ? undefined : new TokenRefused('form'),
+      );
     try {
-      if (token === undefined) throw unauthenticated();
       return principalOf(await claimsOf(request, token, options), now() / 1000);
     } catch (error) {
+      if (error instanceof AppError && error.code === 'identityProviderUnavailable') throw error;
       // SECURITY: whatever a hostile token makes the verifier throw is 401, never 500.
-      throw error instanceof AppError && error.code === 'identityProviderUnavailable'
-        ? error
-        : unauthenticated();
+      throw unauthenticated(error instanceof TokenRefused ? error : new TokenRefused('form'));
     }
   };
   return {
@@ -138,6 +155,7 @@ export async function registerAuthentication(
         return await verify(request, token, { verify: { extractToken: () => token } });
       } catch (error) {
         if (!(error instanceof AppError) || error.code !== 'unauthenticated') throw error;
+        notes.onSubjectTokenRefused?.(request, refusalReasonOf(error) ?? 'form');
         throw new AppError('subjectTokenInvalid', 'The subject token is not valid.', {
           errors: [{ pointer: '/subjectToken', rule: 'token' }],
         });
@@ -146,8 +164,30 @@ export async function registerAuthentication(
   };
 }
 
-const unauthenticated = (): AppError =>
-  new AppError('unauthenticated', 'Send a valid token in the Authorization header.');
+const unauthenticated = (cause?: TokenRefused): AppError =>
+  new AppError('unauthenticated', 'Send a valid token in the Authorization header.', { cause });
+
+/**
+ * Why the verifier refused. It looks at the signature first, so what the claims say is a reason
+ * only where that held; its words are the only thing by which it tells the two apart.
+ */
+function refusalOfVerifier(
+  error: unknown,
+  claims: Readonly<Record<string, unknown>>,
+  { issuer, audience }: TokenVerification,
+): unknown {
+  if (error instanceof AppError || error instanceof TokenRefused) return error;
+  if (error instanceof Error && error.message.includes('signature'))
+    return new TokenRefused('signature');
+  if (claims['iss'] !== issuer) return new TokenRefused('issuer');
+  const audiences: readonly unknown[] = Array.isArray(claims['aud'])
+    ? claims['aud']
+    : [claims['aud']];
+  if (!audiences.includes(audience) || audiences.some((each) => typeof each !== 'string'))
+    return new TokenRefused('audience');
+  const missing = requiredClaims.find((name) => !Object.hasOwn(claims, name));
+  return new TokenRefused(missing === undefined ? 'form' : `claim:${missing as AskedClaim}`);
+}
 
 /** The token of the one Authorization header; undefined when there is none or several. */
 function tokenOf(request: FastifyRequest): string | undefined {
@@ -159,47 +199,6 @@ function tokenOf(request: FastifyRequest): string | undefined {
   return headers === 1
     ? /^Bearer +([^\s]+)$/i.exec(request.headers.authorization ?? '')?.[1]
     : undefined;
-}
-
-/**
- * Refuses what is not three canonical segments of plain JSON, header members that point at keys or
- * must be understood, and a key id that is no text.
- */
-function checkForm(token: string, isKidNeeded: boolean): void {
-  const segments = token.length <= tokenLengthMax ? token.split('.') : [];
-  if (segments.length !== 3) throw unauthenticated();
-  const [header, claims] = segments.map(decode);
-  if (!isObject(header) || !isObject(claims)) throw unauthenticated();
-  for (const name of forbiddenHeaders) if (Object.hasOwn(header, name)) throw unauthenticated();
-  const { kid, alg } = header;
-  if (typeof alg !== 'string') throw unauthenticated();
-  if (kid === undefined ? isKidNeeded : typeof kid !== 'string' || kid.length > keyIdLengthMax)
-    throw unauthenticated();
-}
-
-function decode(segment: string, index: number): unknown {
-  const bytes = Buffer.from(segment, 'base64url');
-  // Compared with its own encoding: the decoder takes spellings that differ and mean the same
-  // bytes.
-  if (bytes.length === 0 || bytes.toString('base64url') !== segment) throw unauthenticated();
-  return index < 2 ? parseJson(bytes) : undefined;
-}
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-const isTime = (value: unknown): value is number =>
-  typeof value === 'number' && Number.isFinite(value);
-
-/**
- * What @fastify/jwt does not ask: a subject that can be one, times that are numbers and make sense.
- */
-function principalOf({ sub, iat, exp, nbf, scope }: TokenClaims, nowSeconds: number): Principal {
-  if (typeof sub !== 'string' || !visibleAscii.test(sub)) throw unauthenticated();
-  if (!isTime(iat) || !isTime(exp) || (nbf !== undefined && !isTime(nbf))) throw unauthenticated();
-  const [soon, lately] = [nowSeconds + clockToleranceSeconds, nowSeconds - clockToleranceSeconds];
-  if (exp <= lately || iat > soon || (nbf !== undefined && nbf > soon)) throw unauthenticated();
-  if (exp - iat > tokenLifetimeSecondsMax) throw unauthenticated();
-  return { sub, scopes: typeof scope === 'string' ? scope.split(' ') : [] };
 }
 
 /** For whom an engine asks; `isProven` when that person's own token came with the request. */

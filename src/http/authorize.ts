@@ -16,6 +16,7 @@ import {
 import type { Authenticator, Principal } from './authentication.ts';
 import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';
+import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
 
 /** A refusal, as the audit is told of it. */
 export interface Denial {
@@ -43,6 +44,7 @@ export interface AuthorizationParts {
     requestId: string;
     address: string | null;
     action: string;
+    reason: RefusalReason | null;
   }) => void;
 }
 
@@ -115,7 +117,12 @@ async function authenticate(
     return principal;
   } catch (error) {
     if (error instanceof AppError && error.code === 'unauthenticated')
-      parts.recordFailedAuthentication({ requestId, address, action: actionOf(access) });
+      parts.recordFailedAuthentication({
+        requestId,
+        address,
+        action: actionOf(access),
+        reason: refusalReasonOf(error) ?? null,
+      });
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 // What is logged of a request: an allow-list. No URL with its query, no header, no body, no row.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
+import type { JwksNews } from './jwks.ts';
 
 /**
  * One line for each exchange; `status` is null where the caller was gone before there was an
@@ -28,6 +29,42 @@ export function logRequest(request: FastifyRequest, reply: FastifyReply, isCut =
 
 /** Whether nothing has been said yet of how the request ends: 200 is what Node begins with. */
 const isUndecided = ({ raw }: FastifyReply): boolean => !raw.headersSent && raw.statusCode === 200;
+
+/**
+ * Tokens and broker tickets that let nobody in, one by one or counted: a reason from a closed list,
+ * and no part of them. Where none came there is nothing to tell of.
+ */
+export function logTokenRefused(
+  logger: Logger,
+  failed: {
+    readonly reason: string | null;
+    readonly count: number;
+    readonly action: string;
+    readonly requestId: string;
+  },
+): void {
+  const { reason, count, action, requestId } = failed;
+  if (reason === null && count === 1) return;
+  if (reason === 'ticket')
+    logger.info({ event: 'ticketRefused', count, requestId }, 'a broker ticket was refused');
+  else
+    logger.info({ event: 'tokenRefused', reason, count, action, requestId }, 'a token was refused');
+}
+
+/** What happens to the keys that verify tokens. */
+export function logJwks(logger: Logger, news: JwksNews): void {
+  const { kind, ...told } = news;
+  const line = { event: `jwks${kind[0]?.toUpperCase()}${kind.slice(1)}`, ...told };
+  if (kind === 'available' || kind === 'left') logger.info(line, jwksTexts[kind]);
+  else logger.warn(line, jwksTexts[kind]);
+}
+
+const jwksTexts: Readonly<Record<JwksNews['kind'], string>> = {
+  unavailable: 'the keys that verify tokens cannot be fetched',
+  available: 'the keys that verify tokens can be fetched again',
+  cutOff: 'published keys are not taken: too many, of no use here, or under an id of another',
+  left: 'keys are published no longer and verify nothing from now on',
+};
 
 /**
  * What failed beside the requests. Our own words are logged; of what others throw the name and the

@@ -2,7 +2,7 @@
 // answers.
 import { generateKeyPairSync } from 'node:crypto';
 import t from 'tap';
-import { JwksCache } from '../../src/http/jwks.ts';
+import { JwksCache, type JwksNews } from '../../src/http/jwks.ts';
 import {
   audience,
   forge,
@@ -28,7 +28,13 @@ async function cacheOver(
 ) {
   const provider = await startProvider(test, keys);
   const clock = { ms: 1_800_000_000_000 };
-  const cache = new JwksCache(provider.url, () => clock.ms, timeoutMs);
+  const news: JwksNews[] = [];
+  const cache = new JwksCache(provider.url, () => clock.ms, {
+    timeoutMs,
+    onNews: (each) => {
+      news.push(each);
+    },
+  });
   const knows = async (key: Signer): Promise<boolean | string> => {
     try {
       return (await cache.find(key.kid, key.alg)) === key.verifier;
@@ -36,7 +42,7 @@ async function cacheOver(
       return (error as { code: string }).code;
     }
   };
-  return { provider, clock, cache, knows };
+  return { provider, clock, cache, knows, news };
 }
 
 t.test('a vault with a provider', async (test) => {
@@ -145,34 +151,138 @@ t.test('two hundred tokens under unknown keys make one fetch', async (test) => {
 });
 
 t.test(
-  'keys are fetched again when they are old, and forgotten when that fails for a day',
+  'a key that left the document verifies for less than a minute, however often it is asked for',
   async (test) => {
-    const { provider, clock, knows } = await cacheOver(test);
-    test.equal(await knows(first), true);
-    clock.ms += 9 * minute;
-    test.equal(await knows(first), true);
-    test.equal(provider.requests(), 1);
-    provider.answer([jwkOf(second)]);
-    clock.ms += 2 * minute;
-    test.equal(
-      await knows(first),
-      false,
-      'a removed key is refused after ten minutes at the latest',
-    );
-    test.equal(await knows(second), true);
-    test.equal(provider.requests(), 2);
-
-    await provider.stop();
-    clock.ms += 23 * 60 * minute;
-    test.equal(await knows(second), true, 'during an outage');
-    clock.ms += 61 * minute;
-    test.equal(
-      await knows(second),
-      'identityProviderUnavailable',
-      'which does not keep a key alive for ever',
-    );
+    for (const stepMs of [1_000, 7_000, 59_000]) {
+      const { provider, clock, knows, news } = await cacheOver(test);
+      test.equal(await knows(first), true);
+      provider.answer([jwkOf(second)]);
+      let goodMs = 0;
+      for (let ms = 0; ms <= 60_000; ms += stepMs) {
+        clock.ms += stepMs;
+        if ((await knows(first)) === true) goodMs = ms + stepMs;
+      }
+      test.ok(goodMs < 60_000, `asked every ${stepMs} ms, good for ${goodMs} ms`);
+      test.equal(await knows(first), false);
+      test.equal(await knows(second), true);
+      test.ok(provider.requests() <= 4, 'and not at the price of a fetch for each token');
+      test.strictSame(news, [{ kind: 'left', ids: [first.kid] }]);
+    }
   },
 );
+
+t.test('tokens wait for a provider whose last failure is long ago', async (test) => {
+  const { provider, clock, knows, news } = await cacheOver(test);
+  test.equal(await knows(first), true);
+  provider.answer((_request, response) => {
+    response.statusCode = 500;
+    response.end();
+  });
+  clock.ms += 2 * minute;
+  test.equal(await knows(first), true, 'known keys outlive a failure');
+  provider.answer([jwkOf(second)]);
+  clock.ms += 60 * minute;
+  test.equal(await knows(first), false, 'nobody asked for an hour, and the provider answers');
+  test.strictSame(news, [
+    { kind: 'unavailable', cause: 'status500' },
+    { kind: 'left', ids: [first.kid] },
+    { kind: 'available', keys: 1 },
+  ]);
+});
+
+t.test('keys are kept while the provider does not answer, for a day', async (test) => {
+  const { provider, clock, knows, news } = await cacheOver(test);
+  test.equal(await knows(first), true);
+  await provider.stop();
+  for (let hours = 1; hours < 24; hours += 1) {
+    clock.ms += 60 * minute;
+    test.equal(await knows(first), true, `an outage of ${hours} h`);
+  }
+  clock.ms += 61 * minute;
+  test.equal(
+    await knows(first),
+    'identityProviderUnavailable',
+    'which does not keep a key alive for ever',
+  );
+  test.strictSame(news, [{ kind: 'unavailable', cause: 'ECONNREFUSED' }], 'told once');
+});
+
+t.test('a document without a key of use is 503, whatever was known before', async (test) => {
+  const encrypting = jwkOf(keyPair('ES256'), { use: 'enc' });
+  for (const [what, keys] of [
+    ['empty', []],
+    ['keys for something else only', [encrypting]],
+  ] as const) {
+    const provider = await startProvider(test, keys);
+    const vault = await startVault(test, {
+      verification: { issuer, audience, source: { jwksUrl: provider.url } },
+    });
+    const token = forge(
+      first,
+      { alg: first.alg, kid: first.kid },
+      { ...goodClaims(), exp: Math.floor(Date.now() / 1000) + 3600 },
+    );
+    const status = async (): Promise<number> =>
+      (
+        await vault.call(null, 'GET', '/v1/whoami', undefined, {
+          authorization: `Bearer ${token}`,
+        })
+      ).status;
+    const logged = (event: string): unknown[] =>
+      vault.logs.map((line) => JSON.parse(line)).filter((line) => line.event === event);
+
+    test.equal(await status(), 503, `${what}: from the start`);
+    provider.answer([jwkOf(first)]);
+    vault.clock.ms += 6_000;
+    test.equal(await status(), 200, `${what}: over as soon as there is one`);
+    provider.answer(keys);
+    vault.clock.ms += minute;
+    test.equal(await status(), 503, `${what}: a remembered token is good no longer`);
+    test.match(
+      logged('jwksUnavailable'),
+      [
+        { level: 40, cause: 'empty' },
+        { level: 40, cause: 'empty' },
+      ],
+      what,
+    );
+    test.match(logged('jwksAvailable'), [{ keys: 1 }], what);
+    test.match(logged('jwksLeft'), [{ ids: [first.kid] }], what);
+  }
+});
+
+t.test('keys that are published and not taken are told of, once', async (test) => {
+  const keys = Array.from({ length: 130 }, (_, n) => keyPair('EdDSA', { kid: `k-${n}` }));
+  const { provider, clock, knows, news } = await cacheOver(test, [
+    ...keys.map((key) => jwkOf(key)),
+    jwkOf(keyPair('ES256'), { kid: 'k-0' }),
+  ]);
+  test.equal(await knows(keys[99]!), true, 'a hundred are taken');
+  test.equal(await knows(keys[100]!), false, 'and no more');
+  clock.ms += minute;
+  await knows(keys[0]!);
+  const cutOff = Array.from({ length: 20 }, (_, n) => `k-${100 + n}`);
+  test.strictSame(news, [{ kind: 'cutOff', keys: 31, ids: cutOff }], 'by number, and some by id');
+  provider.answer([...keys.slice(0, 50).map((key) => jwkOf(key)), jwkOf(first, { use: 'enc' })]);
+  clock.ms += minute;
+  await knows(keys[0]!);
+  test.match(news.slice(1), [
+    { kind: 'left', ids: cutOff.map((_, n) => `k-${50 + n}`) },
+    { kind: 'cutOff', keys: 1, ids: [first.kid] },
+  ]);
+});
+
+t.test('one key for two algorithms may stand there twice', async (test) => {
+  const rsa = keyPair('RS256');
+  const { cache, news } = await cacheOver(test, [
+    jwkOf(rsa, { alg: 'RS256' }),
+    jwkOf(rsa, { alg: 'PS256' }),
+    jwkOf(rsa, { alg: 'RS256' }),
+  ]);
+  test.equal(await cache.find(rsa.kid, 'RS256'), rsa.verifier);
+  test.equal(await cache.find(rsa.kid, 'PS256'), rsa.verifier);
+  test.strictSame(news, [{ kind: 'cutOff', keys: 1, ids: [rsa.kid] }]);
+});
 
 t.test(
   'a provider that has failed holds up no token that can be verified without it',

@@ -19,6 +19,7 @@ import {
 import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import { generateRootKey } from '../../src/crypto/index.ts';
+import type { TokenType } from '../../src/http/access-token.ts';
 
 const marker = `marker${randomBytes(8).toString('hex')}`;
 const database = await testDatabase(t);
@@ -425,4 +426,166 @@ t.test('a failed authentication leaves an access record and no subject', async (
   );
   test.match(record, { subject_id: null, team_id: null, status: 401, action: 'authenticated' });
   test.same(await vault.db.selectFrom('subject').select('sub').execute(), before);
+});
+
+/** What only other kinds of tokens of the same provider have. */
+const otherKinds: Record<string, object> = {
+  'an ID token': { nonce: 'n-0S6_WzA2Mj' },
+  'an ID token with an empty nonce': { nonce: '' },
+  'an ID token whose nonce is null': { nonce: null },
+  'an ID token by its word (Keycloak)': { typ: 'ID' },
+  'a refresh token by its word': { typ: 'Refresh' },
+  'an offline token by its word': { typ: 'Offline' },
+  'a logout token by its word': { typ: 'Logout' },
+  'an ID token by its word (Cognito)': { token_use: 'id' },
+  'a logout token': { events: { 'http://schemas.openid.net/event/backchannel-logout': {} } },
+  'a security event': { events: { 'https://schemas.openid.net/secevent/risc/event-type/x': {} } },
+  'events in a list': { events: [] },
+  'events that are null': { events: null },
+};
+const otherTypes: readonly unknown[] = [
+  'logout+jwt',
+  'secevent+jwt',
+  'application/secevent+jwt',
+  'id_token+jwt',
+  'dpop+jwt',
+  'oauth-authz-req+jwt',
+  'entity-statement+jwt',
+  'kb+jwt',
+  'vc+sd-jwt',
+  'at+jwt ',
+  ' JWT',
+  'JWT\0',
+  'application/application/at+jwt',
+  'at jwt',
+  'at%2Bjwt',
+  'jwt+at',
+  '',
+  null,
+  7,
+  true,
+  ['JWT'],
+  { typ: 'JWT' },
+];
+const accessTypes = [
+  'JWT',
+  'jwt',
+  'Jwt',
+  'JOSE',
+  'jose',
+  'at+jwt',
+  'AT+JWT',
+  'application/at+jwt',
+  'Application/AT+jwt',
+  undefined,
+];
+
+t.test('only access tokens let anybody in', async (test) => {
+  for (const [name, key, isJwks] of sources.filter(([, { alg }]) => alg !== 'ES512')) {
+    const vault = await vaultFor(test, key, isJwks);
+    const ask = async (header: object, claims: object = {}): Promise<number> =>
+      (
+        await whoami(
+          vault,
+          `Bearer ${forge(key, { alg: key.alg, kid: key.kid, ...header }, { ...goodClaims(), ...claims })}`,
+        )
+      ).status;
+    for (const typ of accessTypes) test.equal(await ask({ typ }), 200, `${name}: typ ${typ}`);
+    for (const typ of otherTypes)
+      test.equal(await ask({ typ }), 401, `${name}: typ ${JSON.stringify(typ)}`);
+    for (const [what, claims] of Object.entries(otherKinds))
+      for (const typ of ['at+jwt', undefined])
+        test.equal(await ask({ typ }, claims), 401, `${name}: ${what}, typ ${typ}`);
+    for (const claims of [{ typ: 'Bearer' }, { token_use: 'access' }, { at_hash: 'x' }])
+      test.equal(await ask({}, claims), 200, `${name}: ${JSON.stringify(claims)} is no sign`);
+  }
+});
+
+t.test('a setting narrows the types', async (test) => {
+  const key = keyPair('ES256');
+  const statusOf = async (
+    types: readonly TokenType[],
+    typ: string | undefined,
+  ): Promise<number> => {
+    const vault = await startVault(test, {
+      database,
+      rootKey,
+      verification: { issuer, audience, source: { publicKey: key.verifier }, types },
+    });
+    return (await whoami(vault, `Bearer ${forge(key, { alg: key.alg, typ })}`)).status;
+  };
+  for (const typ of ['at+jwt', 'application/at+jwt', 'AT+JWT'])
+    test.equal(await statusOf(['at+jwt'], typ), 200, typ);
+  for (const typ of ['JWT', 'JOSE', undefined])
+    test.equal(await statusOf(['at+jwt'], typ), 401, `${typ} beside at+jwt`);
+  test.equal(await statusOf(['absent'], undefined), 200);
+  test.equal(await statusOf(['absent'], 'JWT'), 401);
+  test.equal(await statusOf(['JWT', 'JOSE'], 'jose'), 200);
+});
+
+t.test('why a token was refused stands in the log, and nowhere else', async (test) => {
+  const key = keyPair('ES256');
+  const vault = await vaultFor(test, key, true);
+  const good = { alg: key.alg, kid: key.kid };
+  const claimed = (claims: object): string => forge(key, good, { ...goodClaims(), ...claims });
+  const [header, claims] = forge(key).split('.');
+  const cases: Record<string, readonly [token: string, reason: string]> = {
+    'no token at all': ['x', 'form'],
+    'four parts': [`${forge(key)}.x`, 'form'],
+    'no JSON': [forge(key, 'x'), 'form'],
+    'a key in the header': [forge(key, { ...good, jwk: {} }), 'form'],
+    'too long': [claimed({ more: marker.repeat(400) }), 'size'],
+    'another type': [forge(key, { ...good, typ: 'logout+jwt' }), 'type'],
+    'an algorithm that is not accepted': [forge(key, { ...good, alg: 'HS256' }), 'algorithm'],
+    'no algorithm': [forge(key, { kid: key.kid }), 'algorithm'],
+    'an unknown key': [forge(key, { ...good, kid: marker }), 'key'],
+    'no key id': [forge(key, { alg: key.alg }), 'key'],
+    "somebody else's signature": [forge({ ...keyPair('ES256'), kid: key.kid }, good), 'signature'],
+    'a signature that is none': [`${header}.${claims}.${part(marker)}`, 'signature'],
+    "somebody else's signature, and wrong claims": [
+      forge(keyPair('ES256'), good, { ...goodClaims(), aud: marker, exp: 1 }),
+      'signature',
+    ],
+    'another issuer': [claimed({ iss: marker }), 'issuer'],
+    'no issuer': [claimed({ iss: undefined }), 'issuer'],
+    'another audience': [claimed({ aud: marker }), 'audience'],
+    'no audience': [claimed({ aud: undefined }), 'audience'],
+    'an audience and a number': [claimed({ aud: [audience, 7] }), 'audience'],
+    expired: [claimed({ iat: at - 700, exp: at - 60 }), 'expired'],
+    'issued later': [claimed({ iat: at + 60 }), 'notYet'],
+    'good later': [claimed({ nbf: at + 60 }), 'notYet'],
+    'for too long': [claimed({ exp: at + 2 * day }), 'lifetime'],
+    'no expiry': [claimed({ exp: undefined }), 'claim:exp'],
+    'an expiry as text': [claimed({ exp: String(at) }), 'claim:exp'],
+    'no issue time': [claimed({ iat: undefined }), 'claim:iat'],
+    'a start as text': [claimed({ nbf: marker }), 'claim:nbf'],
+    'no subject': [claimed({ sub: undefined }), 'claim:sub'],
+    'a subject that is none': [claimed({ sub: `a ${marker}` }), 'claim:sub'],
+    'an ID token': [claimed({ nonce: marker }), 'claim:nonce'],
+    'a logout token': [claimed({ events: {} }), 'claim:events'],
+    'an ID token by its word': [claimed({ typ: 'ID' }), 'claim:typ'],
+  };
+  const unnamed = await whoami(vault, undefined);
+  test.equal(unnamed.status, 401);
+  for (const [what, [token, reason]] of Object.entries(cases)) {
+    vault.logs.length = 0;
+    const answer = await whoami(vault, `Bearer ${token}`);
+    const lines = vault.logs.map((line) => JSON.parse(line) as Record<string, unknown>);
+    test.match(
+      lines.filter(({ event }) => event === 'tokenRefused'),
+      [{ reason, count: 1, action: 'authenticated', requestId: answer.json.requestId }],
+      what,
+    );
+    test.strictSame(
+      { ...answer.json, requestId: '' },
+      { ...unnamed.json, requestId: '' },
+      `${what}: the one answer`,
+    );
+    test.notOk(vault.logs.join('').includes(marker), `${what}: nothing of it in the log`);
+  }
+  vault.logs.length = 0;
+  await whoami(vault, undefined);
+  test.notOk(vault.logs.join('').includes('tokenRefused'), 'without a token none was refused');
+  await whoami(vault, 'Basic YTpi');
+  test.ok(vault.logs.join('').includes('"reason":"form"'), 'another scheme was');
 });

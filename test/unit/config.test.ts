@@ -409,6 +409,24 @@ t.test('a shared secret must be 32 bytes and not visibly regular', async (t) => 
   );
 });
 
+t.test('the types of tokens are narrowed by words out of a list', (t) => {
+  const typesOf = (text: string): unknown =>
+    readConfig({ ...production, CREDVAULT_JWT_TYPES: text }, 'serve', noFiles).config.jwt.types;
+  t.equal(readConfig(production, 'serve', noFiles).config.jwt.types, undefined);
+  t.same(typesOf('at+jwt'), ['at+jwt']);
+  t.same(typesOf('application/at+jwt,AT+JWT'), ['at+jwt']);
+  t.same(typesOf('absent,jwt,Jose'), ['absent', 'JWT', 'JOSE']);
+  for (const bad of ['id_token', 'JWT,', 'JWT, JOSE', 'jwt,logout+jwt', 'none', '*'])
+    t.match(
+      faultsOf({ ...production, CREDVAULT_JWT_TYPES: bad }, 'serve'),
+      [
+        'CREDVAULT_JWT_TYPES must be a comma-separated list out of absent, jwt, jose, at+jwt, application/at+jwt',
+      ],
+      bad,
+    );
+  t.end();
+});
+
 t.test('exactly one source of signing keys', async (t) => {
   const { CREDVAULT_JWT_SECRET: secret, ...none } = production;
   const url = 'https://id.example.com/jwks';

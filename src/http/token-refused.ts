@@ -1,0 +1,34 @@
+// Why a token was refused: a closed list, for the log. The caller keeps the one answer, and no part
+// of the token goes anywhere.
+
+/** The claims that are asked for by name. */
+export type AskedClaim = 'exp' | 'iat' | 'nbf' | 'sub' | 'events' | 'nonce' | 'typ' | 'token_use';
+
+/** `type`: the header says that it is another kind of token than an access token. */
+export type RefusalReason =
+  | 'form'
+  | 'size'
+  | 'type'
+  | 'algorithm'
+  | 'key'
+  | 'signature'
+  | 'issuer'
+  | 'audience'
+  | 'expired'
+  | 'notYet'
+  | 'lifetime'
+  | `claim:${AskedClaim}`;
+
+/** A token that is no access token for this vault, or not now. */
+export class TokenRefused extends Error {
+  override name = 'TokenRefused';
+  readonly reason: RefusalReason;
+  constructor(reason: RefusalReason) {
+    super(`the token was refused: ${reason}`);
+    this.reason = reason;
+  }
+}
+
+/** The reason behind a refusal that was made of one; undefined where no token came. */
+export const refusalReasonOf = (error: Error): RefusalReason | undefined =>
+  error.cause instanceof TokenRefused ? error.cause.reason : undefined;
