@@ -14,7 +14,8 @@ export function noting(db: Db): { readonly db: Db; readonly statements: Compiled
       return real.executeQuery(query);
     },
   };
-  return { db: { getExecutor: () => noted } as unknown as Db, statements };
+  const through = { getExecutor: () => noted, executeQuery: noted.executeQuery };
+  return { db: through as unknown as Db, statements };
 }
 
 /** The plan of a statement with its values; with `analyze` after carrying it out. */

@@ -86,6 +86,12 @@ export async function findCredentialWithRights(
   return (await credentialWithRights(executor, { id, subject, now }))[0];
 }
 
+const credentialOfTeam = statement<{ team: TeamId; id: CredentialId; now: Date }, CredentialRow>(
+  (parameter) => sql`
+    select ${columns(parameter('now'))} from credential join team on team.id = credential.team_id ${joins}
+    where credential.id = ${parameter('id')} and credential.team_id = ${parameter('team')}`,
+);
+
 /** One credential of the team, as it is now. */
 export async function findCredential(
   executor: Executor,
@@ -93,10 +99,7 @@ export async function findCredential(
   id: CredentialId,
   now: Date,
 ): Promise<CredentialRow | undefined> {
-  const { rows } = await sql<CredentialRow>`
-    select ${columns(now)} from credential join team on team.id = credential.team_id ${joins}
-    where credential.id = ${id} and credential.team_id = ${team}`.execute(executor);
-  return rows[0];
+  return (await credentialOfTeam(executor, { team, id, now }))[0];
 }
 
 /** The living credential of a name, as it is now. */

@@ -10,7 +10,7 @@ import { type RawBuilder, sql } from 'kysely';
 export const upToBytes = (
   rows: RawBuilder<unknown>,
   order: RawBuilder<unknown>,
-  bytesMax: number,
+  bytesMax: unknown,
 ): RawBuilder<unknown> => sql`
   select * from (
     select given.*, count(*) over ()::int as found,

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { Kysely, PostgresDialect, type Transaction } from 'kysely';
 import pg from 'pg';
-import { StatementNames } from './connection.ts';
 import { HostPools } from './hosts.ts';
+import { composedNames } from './statement-names.ts';
 import type { Tables } from './tables.ts';
 import { type DatabaseHost, type DatabaseUrl, parseDatabaseUrl } from './url.ts';
 
@@ -53,7 +53,7 @@ export function openDatabase(options: OpenDatabaseOptions): Database {
     connection: connectionConfig(url, options.applicationName ?? 'credential-vault'),
     settings: {
       statementTimeoutMs: options.statementTimeoutMs ?? 15_000,
-      names: options.namedStatements === false ? undefined : new StatementNames(),
+      names: options.namedStatements === false ? undefined : composedNames,
     },
     poolMax: options.poolMax ?? 16,
     connectTimeoutMs: options.connectTimeoutMs ?? 3_000,

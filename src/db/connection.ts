@@ -4,35 +4,15 @@
 import pg from 'pg';
 import { currentEffects, type Effects, kindOf } from './effects.ts';
 import { CommitUnknown, endsSession, isServerGone, sqlState, StatementTimeout } from './errors.ts';
+import type { StatementNames } from './statement-names.ts';
 
 /** How connections of one database behave. */
 export interface ConnectionSettings {
   readonly statementTimeoutMs: number;
   /** Undefined where a proxy does not keep prepared statements apart. */
-  readonly names: StatementNames | undefined;
+  readonly names: Pick<StatementNames, 'of'> | undefined;
   /** Called once when the server says that it is no primary (any more). */
   readonly onServerGone: () => void;
-}
-
-/**
- * The name under which each parametrised text is prepared. Bounded: texts over the bound stay
- * unnamed and are planned each time.
- */
-export class StatementNames {
-  readonly #names = new Map<string, string>();
-  readonly #namesMax: number;
-  constructor(namesMax = 500) {
-    this.#namesMax = namesMax;
-  }
-
-  /** The same text has the same name for the life of the process. */
-  of(text: string): string | undefined {
-    const known = this.#names.get(text);
-    if (known !== undefined || this.#names.size >= this.#namesMax) return known;
-    const name = `v${this.#names.size + 1}`;
-    this.#names.set(text, name);
-    return name;
-  }
 }
 
 /** What is known of a statement before its answer. */

@@ -1,7 +1,9 @@
-// Statements that are composed once and run often. Composing one from its fragments, and hashing
-// its text to find the name under which it is prepared, costs about as much as sending it.
+// Statements that are composed once and run often. Composing one from its fragments costs about as
+// much as sending it; and only these are prepared, so that a server process keeps as many plans as
+// the source has statements.
 import { type CompiledQuery, type RawBuilder, sql } from 'kysely';
 import { connectionsOf, type Executor } from './client.ts';
+import { composedNames } from './statement-names.ts';
 
 /**
  * A value that the planner does not see. Where it sees values it compares, at every run, what a
@@ -33,6 +35,7 @@ export function statement<P extends object, Row>(
       composed = compose(place).compile(executor);
       if (composed.parameters.length > 0)
         throw new TypeError('a statement that is composed once holds no values');
+      composedNames.add(composed.sql);
     }
     const parameters = names.map((name) => given[name]);
     const connections = connectionsOf.get(executor);

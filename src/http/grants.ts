@@ -4,7 +4,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
-import { unseen } from '../db/statement.ts';
+import { type Statement, statement, unseen } from '../db/statement.ts';
 import type { GrantAccess, GranteeKind, Role } from '../db/tables.ts';
 import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -99,44 +99,51 @@ export const grantsSql = (
   left join lateral (select engine.id, state, revision, seal from engine where engine.subject_id = ${subject} offset 0) asker on true
   where held.grantee_subject_id = ${subject} or holder.subject_id is not null)`;
 
-/**
- * Everything that is granted to a subject and to his teams, or to one of these only. `offset 0`
- * keeps the planner from reading whole tables.
- */
+interface GrantedRow {
+  readonly team: TeamId;
+  readonly slug: string;
+  readonly credential: CredentialId;
+  readonly row: GrantRow;
+}
+
+// `offset 0` keeps the planner from reading whole tables.
+const granted = (
+  isOneTeam: boolean,
+): Statement<{ subject: SubjectId; team: TeamId | undefined }, GrantedRow> =>
+  statement((parameter) => {
+    const who = unseen(parameter('subject'), 'uuid');
+    const held = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql`
+    cross join lateral (
+      select id, team_id, credential_id, grantee_kind, access, revision, seal from credential_grant where ${condition} offset 0) held
+    cross join lateral (select team.slug from team where team.id = held.team_id and team.deleted_at is null offset 0) owner`;
+    const columns = sql`select held.team_id as team, owner.slug, held.credential_id as credential, ${asGrantRow} as row`;
+    const throughTeams = sql<GrantedRow>`
+    ${columns}
+    from membership holder
+    cross join lateral (select team.id, team.slug from team where team.id = holder.team_id and team.deleted_at is null offset 0) receiving
+    left join engine asker on asker.subject_id = holder.subject_id
+    ${held(sql`grantee_team_id = receiving.id`)}
+    where holder.subject_id = ${who}`;
+    if (isOneTeam)
+      return sql`${throughTeams} and holder.team_id = ${unseen(parameter('team'), 'uuid')}`;
+    return sql`${throughTeams} union all ${columns}
+    from (select ${who} as id) person
+    left join engine asker on asker.subject_id = person.id
+    cross join lateral (select null::uuid as id, null::text as slug) receiving
+    cross join lateral (select null::text as role, null::boolean as acts_for_itself, null::int as revision, null::bytea as seal) holder
+    ${held(sql`grantee_subject_id = person.id`)}`;
+  });
+const grantedToAll = granted(false);
+const grantedToTeam = granted(true);
+
+/** Everything that is granted to a subject and to his teams, or to one of these only. */
 export async function listGrantsTo(
   executor: Executor,
   subject: SubjectId,
   team: TeamId | undefined,
 ): Promise<{ readonly owned: Owned; readonly row: GrantRow }[]> {
-  const who = unseen(subject, 'uuid');
-  const granted = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql`
-    cross join lateral (
-      select id, team_id, credential_id, grantee_kind, access, revision, seal from credential_grant where ${condition} offset 0) held
-    cross join lateral (select team.slug from team where team.id = held.team_id and team.deleted_at is null offset 0) owner`;
-  const columns = sql`select held.team_id as team, owner.slug, held.credential_id as credential, ${asGrantRow} as row`;
-  const { rows } = await sql<{
-    team: TeamId;
-    slug: string;
-    credential: CredentialId;
-    row: GrantRow;
-  }>`
-    ${columns}
-    from membership holder
-    cross join lateral (select team.id, team.slug from team where team.id = holder.team_id and team.deleted_at is null offset 0) receiving
-    left join engine asker on asker.subject_id = holder.subject_id
-    ${granted(sql`grantee_team_id = receiving.id`)}
-    where holder.subject_id = ${who} ${team === undefined ? sql`` : sql`and holder.team_id = ${unseen(team, 'uuid')}`}
-    ${
-      team !== undefined
-        ? sql``
-        : sql`union all ${columns}
-    from (select ${who} as id) person
-    left join engine asker on asker.subject_id = person.id
-    cross join lateral (select null::uuid as id, null::text as slug) receiving
-    cross join lateral (select null::text as role, null::boolean as acts_for_itself, null::int as revision, null::bytea as seal) holder
-    ${granted(sql`grantee_subject_id = person.id`)}`
-    }`.execute(executor);
-  return rows.map(({ row, ...owned }) => ({ owned, row }));
+  const run = team === undefined ? grantedToAll : grantedToTeam;
+  return (await run(executor, { subject, team })).map(({ row, ...owned }) => ({ owned, row }));
 }
 
 /** A subject, with what he is called. */
