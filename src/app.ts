@@ -45,6 +45,7 @@ import {
   logJwks,
   logTokenRefused,
   registerRequestLog,
+  tellOfDamagedSystemKeys,
 } from './http/logging.ts';
 import { Cursors } from './http/paging.ts';
 import { addContinue } from './http/node-answers.ts';
@@ -204,6 +205,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     clock,
     onError,
     reseal: (isStopping) => resealAll(db, keyring, isStopping),
+    onDamaged: tellOfDamagedSystemKeys(logger),
   });
   const rootKeys = new RootKeysService({
     db,
@@ -214,6 +216,9 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     insertNextSystemKeys: (trx, usableFrom) => insertNextSystemKeys(trx, keyring, usableFrom),
     onMarked: () => {
       scheduler.wake();
+    },
+    onUnwrapped: (failure) => {
+      logger.error({ event: 'keyNotRewrapped', ...failure }, 'a key does not unwrap');
     },
   });
   const engines = new EnginesService({ db, keyring, audit, subjects, now });

@@ -9,6 +9,7 @@ import { schemaState } from './db/migrate.ts';
 import { parseDatabaseUrl } from './db/url.ts';
 import { Egress, type OwnEndpoint } from './egress/index.ts';
 import type { TokenVerification } from './http/authentication.ts';
+import { tellOfDamagedSystemKeys } from './http/logging.ts';
 import { checkCanaries, openKeyring } from './keys/system-keys.ts';
 
 /** What a way to run hands in. */
@@ -76,7 +77,8 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
     const clock = new DatabaseClock({ db: database.db });
     await clock.measure();
     const roots = parseRootKeys(settings.rootKeys);
-    const keyring = await openKeyring({ db: database.db, roots, now: clock.now });
+    const onDamaged = tellOfDamagedSystemKeys(logger);
+    const keyring = await openKeyring({ db: database.db, roots, now: clock.now, onDamaged });
     let url = config.publicUrl ?? '';
     let brokerUrl = config.broker?.publicUrl;
     let brokerListens: string | undefined;

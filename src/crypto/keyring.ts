@@ -118,9 +118,13 @@ export class Keyring {
     return newSystemKey(this.#roots, of);
   }
 
-  /** Replaces the whole set, or throws and leaves the set as it was. */
-  loadSystemKeys(rows: readonly WrappedSystemKey[]): void {
-    this.#system = new SystemKeys(this.#roots, rows);
+  /**
+   * Replaces the whole set, or throws and leaves the set as it was. A row that does not unwrap any
+   * more stands for the key that was loaded for it before; which these are.
+   */
+  loadSystemKeys(rows: readonly WrappedSystemKey[]): readonly WrappedSystemKey[] {
+    this.#system = new SystemKeys(this.#roots, rows, this.#system);
+    return this.#system.kept;
   }
 
   /** HMAC-SHA256 under the active key of the purpose, and that key's version. */

@@ -12,6 +12,7 @@ import {
 import type { KeyObject } from 'node:crypto';
 import { Recent } from '../shared/recent.ts';
 import { canonicalJson } from './canonical.ts';
+import { DecryptionFailed, KeyUnavailable } from './errors.ts';
 import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
 
 export type SystemPurpose = 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 'leaseSigning';
@@ -73,14 +74,26 @@ export class SystemKeys {
   // Seals that have verified, by the text that they are over: as good as verifying them again for
   // as long as these keys are loaded.
   readonly #verified = new Recent<string, Buffer>(sealsRememberedMax);
+  /** Rows that do not unwrap any more, whose keys are as they were loaded before. */
+  readonly kept: readonly WrappedSystemKey[];
 
   /**
-   * Throws KeyUnavailable or DecryptionFailed when a row does not unwrap, TypeError when two say
-   * the same or two are active.
+   * A row that does not unwrap stands for the key that `before` has of its purpose and version.
+   * Throws KeyUnavailable or DecryptionFailed when there is none, TypeError when two say the same
+   * or two are active.
    */
-  constructor(roots: RootKeys, rows: readonly WrappedSystemKey[]) {
+  constructor(roots: RootKeys, rows: readonly WrappedSystemKey[], before?: SystemKeys) {
+    const kept: WrappedSystemKey[] = [];
+    this.kept = kept;
     for (const row of rows) {
-      const bytes = roots.unwrap(systemKeyContext(row), row);
+      const bytes = unwrapped(roots, row);
+      if (bytes instanceof Error) {
+        // SECURITY: a key that was unwrapped once is that key, whatever its row has become; without
+        // it everything that it protects would count as changed.
+        if (before === undefined || !this.#takeOver(before, row)) throw bytes;
+        kept.push(row);
+        continue;
+      }
       if (row.purpose === 'leaseSigning') add(this.#signing, row, signingKey(bytes));
       else add(this.#versions(row.purpose), row, createSecretKey(bytes));
       bytes.fill(0);
@@ -143,6 +156,17 @@ export class SystemKeys {
     return { keys: [...this.#signing.byVersion.values()].map(({ jwk }) => jwk) };
   }
 
+  #takeOver(before: SystemKeys, row: WrappedSystemKey): boolean {
+    const { purpose, version } = row;
+    const signing = purpose === 'leaseSigning' ? before.#signing.byVersion.get(version) : undefined;
+    const key =
+      purpose === 'leaseSigning' ? undefined : before.#mac.get(purpose)?.byVersion.get(version);
+    if (signing !== undefined) add(this.#signing, row, signing);
+    else if (key !== undefined) add(this.#versions(purpose), row, key);
+    else return false;
+    return true;
+  }
+
   #versions(purpose: SystemPurpose): Versions<KeyObject> {
     let versions = this.#mac.get(purpose);
     if (versions === undefined) {
@@ -184,6 +208,15 @@ export function systemKeyContext({
     version,
     format: purpose === 'leaseSigning' ? 'ed25519' : 'hmac-sha256',
   };
+}
+
+function unwrapped(roots: RootKeys, row: WrappedSystemKey): Buffer | Error {
+  try {
+    return roots.unwrap(systemKeyContext(row), row);
+  } catch (error) {
+    if (error instanceof DecryptionFailed || error instanceof KeyUnavailable) return error;
+    throw error;
+  }
 }
 
 function add<K>(versions: Versions<K>, row: WrappedSystemKey, key: K): void {

@@ -51,6 +51,28 @@ export function logTokenRefused(
     logger.info({ event: 'tokenRefused', reason, count, action, requestId }, 'a token was refused');
 }
 
+/** Told of system keys that do not unwrap; names them when they are others than before. */
+export function tellOfDamagedSystemKeys(logger: Logger): (
+  keys: readonly {
+    readonly id: string;
+    readonly purpose: string;
+    readonly version: number;
+    readonly rootFingerprint: string;
+  }[],
+) => void {
+  let told = '';
+  return (keys) => {
+    const now = keys.map(({ id }) => id).join();
+    if (now === told) return;
+    told = now;
+    for (const { id, purpose, version, rootFingerprint } of keys)
+      logger.error(
+        { event: 'systemKeyDamaged', key: id, purpose, version, rootKey: rootFingerprint },
+        'a system key does not unwrap: its row was changed',
+      );
+  };
+}
+
 /** What happens to the keys that verify tokens. */
 export function logJwks(logger: Logger, news: JwksNews): void {
   const { kind, ...told } = news;

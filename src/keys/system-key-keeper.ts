@@ -5,7 +5,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type DatabaseClock, vaultNow } from '../db/clock.ts';
 import { Periodic } from '../shared/periodic.ts';
-import { reloadSystemKeys } from './system-keys.ts';
+import { type OnDamaged, reloadSystemKeys } from './system-keys.ts';
 
 export interface SystemKeyKeeperParts {
   readonly db: Db;
@@ -15,6 +15,8 @@ export interface SystemKeyKeeperParts {
   readonly onError: (error: Error) => void;
   /** Seals anew every row that an older seal key sealed; returns how many it did. */
   readonly reseal: (isStopping: () => boolean) => Promise<number>;
+  /** Told of system keys that do not unwrap; again at each look. */
+  readonly onDamaged?: OnDamaged;
   readonly everyMs?: number;
 }
 
@@ -63,8 +65,8 @@ export class SystemKeyKeeper {
 
   /** One look: loads, seals anew, lets go. */
   async run(): Promise<void> {
-    const { db, keyring } = this.#parts;
-    await reloadSystemKeys(db, keyring);
+    const { db, keyring, onDamaged } = this.#parts;
+    await reloadSystemKeys(db, keyring, onDamaged);
     if (await this.#hasSeveralSealKeys()) await this.#parts.reseal(() => this.#periodic.isStopping);
     if (!this.#periodic.isStopping && (await this.#retire()) > 0)
       await reloadSystemKeys(db, keyring);

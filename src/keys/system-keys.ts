@@ -43,6 +43,14 @@ export class CanaryWrong extends KeyringRefused {
   }
 }
 
+/** A system key whose row was changed, or names a root key that is not configured. */
+export type DamagedSystemKey = Pick<
+  WrappedSystemKey,
+  'id' | 'purpose' | 'version' | 'rootFingerprint'
+>;
+/** Told of those that the vault goes on without, or with as they were loaded before. */
+export type OnDamaged = (keys: readonly DamagedSystemKey[]) => void;
+
 const purposes = [
   'rowSeal',
   'auditMac',
@@ -60,10 +68,12 @@ export async function openKeyring({
   db,
   roots,
   now,
+  onDamaged,
 }: {
   db: Db;
   roots: RootKeys;
   now: () => number;
+  onDamaged?: OnDamaged;
 }): Promise<Keyring> {
   return db
     .transaction()
@@ -87,7 +97,7 @@ export async function openKeyring({
           : purposes.map((purpose) =>
               keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: 1 }),
             );
-      load(keyring, [...held, ...made]);
+      load(keyring, [...held, ...made], onDamaged);
       await insertCanaries(
         trx,
         roots,
@@ -152,21 +162,43 @@ export async function checkCanaries(db: Executor, roots: RootKeys): Promise<bool
   });
 }
 
-function load(keyring: Keyring, rows: readonly WrappedSystemKey[]): void {
+function load(
+  keyring: Keyring,
+  rows: readonly WrappedSystemKey[],
+  onDamaged: OnDamaged = () => undefined,
+): void {
   const absent = purposes.filter(
     (purpose) => !rows.some((row) => row.active && row.purpose === purpose),
   );
   if (absent.length > 0)
     throw new KeyringRefused(`system keys are missing from the database: ${absent.join(', ')}`);
   try {
-    keyring.loadSystemKeys(rows);
+    const kept = keyring.loadSystemKeys(rows);
+    if (kept.length > 0) onDamaged(kept);
   } catch (error) {
     if (!(error instanceof DecryptionFailed)) throw error;
-    const wrappedBy = [...new Set(rows.map((row) => row.rootFingerprint))].join(', ');
-    throw new KeyringRefused(
-      `a system key wrapped by root key ${wrappedBy} does not unwrap: its row was changed`,
-      { cause: error },
-    );
+    const damaged = rows.filter((row) => !opens(keyring, row));
+    onDamaged(damaged);
+    // One that nothing is made with any more is missed where something is still under it, which then
+    // counts for nothing: the same as if its row were gone. The one that makes cannot be missed.
+    if (damaged.some(({ active }) => active)) {
+      const names = damaged.map(
+        ({ id, purpose, version, rootFingerprint }) =>
+          `system key ${id} (${purpose}, version ${version}) wrapped by root key ${rootFingerprint} does not unwrap`,
+      );
+      throw new KeyringRefused(`${names.join(', ')}: its row was changed`, { cause: error });
+    }
+    keyring.loadSystemKeys(rows.filter((row) => !damaged.includes(row)));
+  }
+}
+
+function opens(keyring: Keyring, row: WrappedSystemKey): boolean {
+  try {
+    keyring.rewrapSystemKey(row);
+    return true;
+  } catch (error) {
+    if (error instanceof DecryptionFailed) return false;
+    throw error;
   }
 }
 
@@ -180,8 +212,10 @@ async function listNeededRootKeys(
   { isForSystemKeysOnly }: { isForSystemKeysOnly: boolean },
 ): Promise<string[]> {
   const { rows } = await sql<{ fingerprint: string }>`
-    select root_fingerprint as fingerprint from data_key where state <> 'destroyed' and not ${isForSystemKeysOnly}
-    union select root_fingerprint from system_key order by 1`.execute(executor);
+    select fingerprint from root_key
+    where exists (select 1 from system_key where root_fingerprint = root_key.fingerprint)
+      or not ${isForSystemKeysOnly} and (select true from data_key where root_fingerprint = root_key.fingerprint and state <> 'destroyed' limit 1)
+    order by fingerprint`.execute(executor);
   return rows.map(({ fingerprint }) => fingerprint);
 }
 
@@ -213,8 +247,12 @@ async function listSystemKeys(executor: Executor): Promise<WrappedSystemKey[]> {
  * Loads the system keys as they are now: versions that others made, and the turn of a version whose
  * time has come.
  */
-export async function reloadSystemKeys(executor: Executor, keyring: Keyring): Promise<void> {
-  load(keyring, await listSystemKeys(executor));
+export async function reloadSystemKeys(
+  executor: Executor,
+  keyring: Keyring,
+  onDamaged?: OnDamaged,
+): Promise<void> {
+  load(keyring, await listSystemKeys(executor), onDamaged);
 }
 
 /**

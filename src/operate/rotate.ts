@@ -70,7 +70,17 @@ export async function rotate(context: OperateContext): Promise<number> {
       `rewrapped ${String(body['dataKeys'])} data keys and ${String(body['systemKeys'])} system keys under ${String(body['primary'])}`,
       body,
     );
-    return 0;
+    const failures = (body['failures'] ?? []) as readonly Readonly<Record<string, unknown>>[];
+    if (options.json !== true) {
+      for (const { kind, id, team, reason, rootKey } of failures)
+        screen.line(
+          `${kind === 'dataKey' ? `data key ${String(id)} of team ${String(team)}` : `system key ${String(id)}`} stays under ${String(rootKey)}: ${String(reason)}`,
+          undefined,
+        );
+    }
+    return Number(body['failed'] ?? 0) > 0
+      ? screen.end(exitCodes['completedWithFailures'] ?? 1)
+      : 0;
   }
   const path = `/v1/teams/${team ?? ''}/key-rotations`;
   if (isDryRun) {

@@ -24,15 +24,32 @@ export async function listRootKeys(executor: Executor): Promise<RootKeyRow[]> {
   return rows;
 }
 
-/** Locks up to `limit` data keys that are not under the root key. */
+/** The root keys that this database has seen, but for this one. */
+export async function listOtherRootKeys(executor: Executor, primary: string): Promise<string[]> {
+  const rows = await executor
+    .selectFrom('root_key')
+    .select('fingerprint')
+    .where('fingerprint', '<>', primary)
+    .orderBy('fingerprint')
+    .execute();
+  return rows.map(({ fingerprint }) => fingerprint);
+}
+
+/** A data key with the team whose it is. */
+export type HeldDataKey = WrappedDataKey & { readonly slug: string };
+
+/** Locks up to `limit` data keys that are under the root key, after an id and in the order of ids. */
 export async function holdDataKeys(
   trx: Trx,
-  primary: string,
-  limit: number,
-): Promise<WrappedDataKey[]> {
-  const { rows } = await sql<WrappedDataKey>`
-    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped from data_key
-    where root_fingerprint <> ${primary} and state <> 'destroyed' order by id limit ${limit} for no key update`.execute(
+  root: string,
+  page: { limit: number; after: DataKeyId | undefined },
+): Promise<HeldDataKey[]> {
+  const { rows } = await sql<HeldDataKey>`
+    select held.id, held.team_id as team, team.slug, held.version, held.format, held.root_fingerprint as "rootFingerprint", held.wrapped
+    from (select id, team_id, version, format, root_fingerprint, wrapped from data_key
+      where root_fingerprint = ${root} and state <> 'destroyed' ${page.after === undefined ? sql`` : sql`and id > ${page.after}`}
+      order by id limit ${page.limit} for no key update) held
+    cross join lateral (select slug from team where team.id = held.team_id offset 0) team order by held.id`.execute(
     trx,
   );
   return rows;

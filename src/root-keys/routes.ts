@@ -3,9 +3,9 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';
-import { count, fingerprint, line, time } from '../http/schemas.ts';
+import { count, fingerprint, id, line, slug, time } from '../http/schemas.ts';
 import { type Waits, waitNames } from '../shared/waits.ts';
-import type { RootKeysService } from './service.ts';
+import { failuresNamedMax, type RootKeysService } from './service.ts';
 
 const rootKey = z
   .strictObject({
@@ -23,7 +23,28 @@ const rootKeyList = z
   .strictObject({ items: z.array(rootKey).max(1000) })
   .meta({ id: 'RootKeyList' });
 const rewrapped = z
-  .strictObject({ primary: fingerprint, dataKeys: count, systemKeys: count })
+  .strictObject({
+    primary: fingerprint,
+    dataKeys: count,
+    systemKeys: count,
+    failed: count.meta({
+      description: 'Keys that stay as they are. While there are any, keep the other root keys.',
+    }),
+    failures: z
+      .array(
+        z.strictObject({
+          kind: z.enum(['dataKey', 'systemKey']),
+          id,
+          team: slug.nullable().meta({ description: "Whose key it is; null of the vault's own." }),
+          rootKey: fingerprint.meta({ description: 'The root key that its row names.' }),
+          reason: z.enum(['damaged', 'rootKeyMissing']).meta({
+            description: '`damaged`: its row was changed. `rootKeyMissing`: not configured.',
+          }),
+        }),
+      )
+      .max(failuresNamedMax)
+      .meta({ description: 'The first of them; events and log have all.' }),
+  })
   .meta({ id: 'RootKeyRotation' });
 const compromise = z
   .strictObject({ reason: line(200).min(1) })
@@ -103,10 +124,12 @@ export function registerRootKeys(
     tag: 'root keys',
     summary: 'Rewrap every key under the primary root key',
     description:
-      'As many rows as there are keys; no token is touched. Afterwards the other root keys can be taken out of the configuration.',
+      'As many rows as there are keys; no token is touched. A key that does not unwrap is passed over and named. Where none failed, the other root keys can be taken out of the configuration afterwards.',
     success: { status: 200, schema: rewrapped, description: 'How many keys were rewrapped.' },
-    problems: ['keyUnavailable'],
-    handler: ({ caller }) => service.rewrap(caller),
+    handler: async ({ caller }) => {
+      const { failures, ...counts } = await service.rewrap(caller);
+      return { ...counts, failures: [...failures] };
+    },
   });
   addOperation(app, {
     method: 'POST',

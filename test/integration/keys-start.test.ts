@@ -7,8 +7,11 @@ import type { Db } from '../../src/db/client.ts';
 import {
   CanaryWrong,
   checkCanaries,
+  insertNextSystemKeys,
   KeyringRefused,
+  type OnDamaged,
   openKeyring,
+  reloadSystemKeys,
   RootKeyMissing,
 } from '../../src/keys/system-keys.ts';
 import { testDatabase } from '../helpers/database.ts';
@@ -196,6 +199,52 @@ t.test('a changed system key stops the start', async (t) => {
   );
   await t.rejects(openKeyring({ db, roots, now }), {
     name: 'KeyringRefused',
-    message: new RegExp(`root key ${roots.primary} does not unwrap`),
+    message: new RegExp(
+      `\\(rowSeal, version 1\\) wrapped by root key ${roots.primary} does not unwrap`,
+    ),
   });
+});
+
+t.test('one changed system key stops nothing that it need not stop', async (t) => {
+  const { db } = await testDatabase(t);
+  const roots = parseRootKeys(generateRootKey());
+  const running = await openKeyring({ db, roots, now });
+  const row = { id: 'x', team: 'y' };
+  const seal = running.sealRow('engine', row);
+  await db.transaction().execute((trx) =>
+    insertNextSystemKeys(trx, running, {
+      leaseSigning: new Date(0),
+      others: new Date(0),
+    }),
+  );
+  await sql`update system_key set wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1) where purpose = 'rowSeal' and version = 1`.execute(
+    db,
+  );
+  const told: string[] = [];
+  const onDamaged: OnDamaged = (keys) => {
+    told.push(keys.map(({ purpose, version }) => `${purpose} ${version}`).join());
+  };
+  await reloadSystemKeys(db, running, now(), onDamaged);
+  t.strictSame(told, ['rowSeal 1'], 'it is named');
+  t.equal(running.sealVersion(), 2, 'the versions that others made are loaded');
+  t.ok(running.verifyRow('engine', row, seal), 'what is loaded already goes on verifying');
+
+  told.length = 0;
+  const started = await openKeyring({ db, roots, now, onDamaged });
+  t.strictSame(told, ['rowSeal 1']);
+  t.equal(started.sealVersion(), 2);
+  t.notOk(started.verifyRow('engine', row, seal), 'what is under it counts for nothing');
+  t.ok(started.verifyRow('engine', row, running.sealRow('engine', row)));
+  t.equal(started.verifyMac('cursor', 'm', running.mac('cursor', 'm')), true);
+
+  await sql`update system_key set wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1) where purpose = 'cursor' and version = 2`.execute(
+    db,
+  );
+  await t.rejects(openKeyring({ db, roots, now }), {
+    name: 'KeyringRefused',
+    message: /\(cursor, version 2\)/,
+  });
+  await reloadSystemKeys(db, running, now(), onDamaged);
+  t.equal(running.sealVersion(), 2, 'a replica that runs goes on with what it has');
+  t.ok(running.verifyMac('cursor', 'm', running.mac('cursor', 'm')));
 });

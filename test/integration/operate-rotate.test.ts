@@ -18,6 +18,7 @@ import {
   type ServedVault,
 } from '../helpers/commands.ts';
 import { testDatabase, type TestDatabase } from '../helpers/database.ts';
+import { intrude } from '../helpers/intruder.ts';
 import { until } from '../helpers/processes.ts';
 
 const gate = 4711;
@@ -261,6 +262,20 @@ t.test('what is refused is said by its code, and ends with 1', async (t) => {
     code: 0,
     output: /^rewrapped 0 data keys and 0 system keys under [0-9a-f]{16}\n$/,
   });
+  await intrude(
+    scene.database.db,
+    `insert into root_key (fingerprint, canary) values ('0123456789abcdef', '\\x00')`,
+    `update data_key set root_fingerprint = '0123456789abcdef'`,
+  );
+  t.match(
+    await runToEnd(t, ['rotate', '--root', ...(await as('operator')).slice(0, 4)]),
+    {
+      code: 3,
+      output:
+        /^rewrapped 0 data keys and 0 system keys under [0-9a-f]{16}\ndata key [0-9a-f-]{36} of team payments stays under 0123456789abcdef: rootKeyMissing\n$/,
+    },
+    'what stays as it is is named',
+  );
   t.match(
     await runToEnd(t, [
       'rotate',
@@ -355,7 +370,8 @@ t.test('the local vault is found by its folder, and its subject named by --as', 
   );
   t.match(await runToEnd(t, ['rotate', '--root', '--as', 'operator', '--json'], { folder }), {
     code: 0,
-    output: /^\{"primary":"[0-9a-f]{16}","dataKeys":0,"systemKeys":0\}\n$/,
+    output:
+      /^\{"primary":"[0-9a-f]{16}","dataKeys":0,"systemKeys":0,"failed":0,"failures":\[\]\}\n$/,
   });
   t.match(
     await runToEnd(t, ['rotate', '--root', '--as', 'operator'], {
