@@ -266,7 +266,7 @@ create table data_key (
 create index data_key_compromised ON data_key USING btree (team_id, id) WHERE compromised_at IS NOT NULL;
 create index data_key_destroy_due ON data_key USING btree (destroy_at) WHERE state = 'destroyPending'::text;
 create unique index data_key_one_active ON data_key USING btree (team_id) WHERE state = 'active'::text;
-create index data_key_root ON data_key USING btree (root_fingerprint);
+create index data_key_root ON data_key USING btree (root_fingerprint, id) WHERE state <> 'destroyed'::text;
 create trigger data_key_root_history BEFORE INSERT OR UPDATE OF root_fingerprint ON data_key FOR EACH ROW EXECUTE FUNCTION key_root_history();
 create trigger data_key_state_machine BEFORE UPDATE ON data_key FOR EACH ROW EXECUTE FUNCTION data_key_state_machine();
 create trigger data_key_tombstone_stays BEFORE DELETE ON data_key FOR EACH ROW EXECUTE FUNCTION data_key_tombstone_stays();
@@ -293,6 +293,7 @@ create table engine (
   constraint engine_revision_positive CHECK (revision > 0),
   constraint engine_state_known CHECK (state = ANY (ARRAY['enabled'::text, 'disabled'::text]))
 );
+create index engine_in_order ON engine USING btree (name COLLATE "C");
 create trigger engine_subject_is_no_person BEFORE INSERT OR UPDATE OF subject_id ON engine FOR EACH ROW EXECUTE FUNCTION engine_subject_is_no_person();
 
 -- operational, sealed: a public key (RFC 7638 thumbprint and JWK) that leases are encrypted to
@@ -451,6 +452,7 @@ create table oauth_authorization (
 );
 create index oauth_authorization_credential ON oauth_authorization USING btree (credential_id);
 create index oauth_authorization_expired ON oauth_authorization USING btree (expires_at);
+create index oauth_authorization_team ON oauth_authorization USING btree (team_id, id);
 
 -- tenant-data: access and refresh token of a credential; token is Fernet, bound to the row, to the client that it was given to and to the policy
 create table oauth_token (
@@ -487,6 +489,7 @@ create table oauth_token (
   constraint oauth_token_under_a_key CHECK ((token IS NULL) = (data_key_id IS NULL))
 );
 create index oauth_token_data_key ON oauth_token USING btree (data_key_id, credential_id);
+create index oauth_token_team ON oauth_token USING btree (team_id, credential_id);
 create index oauth_token_unwell ON oauth_token USING btree (team_id, credential_id) WHERE failure IS NOT NULL OR NOT is_refreshable;
 create trigger oauth_token_keeps_its_place BEFORE INSERT OR UPDATE ON oauth_token FOR EACH ROW EXECUTE FUNCTION oauth_token_keeps_its_place();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON oauth_token FOR EACH ROW WHEN (new.token IS NOT NULL) EXECUTE FUNCTION token_needs_active_key();
@@ -572,6 +575,7 @@ create table team (
   constraint team_versions_kept_range CHECK (versions_kept >= 1 AND versions_kept <= 1000)
 );
 create trigger team_deleted_at BEFORE UPDATE OF deleted_at ON team FOR EACH ROW WHEN (new.deleted_at IS NOT NULL) EXECUTE FUNCTION deleted_at_is_the_databases();
+create index team_deleted ON team USING btree (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- tenant-data, sealed: of what a team is told, and with which credential of type webhook; beside the seal the state of deliveries
 create table webhook (

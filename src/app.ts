@@ -313,10 +313,21 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
   const bulk = bulkGate();
 
-  const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
-  const bulk = bulkGate();
-
-  registerDurability(app);
+  const standby = new Standby({ db });
+  // Where the database is away, the first answer that has to be confirmed is `commitUnknown`.
+  await standby.look().catch(() => undefined);
+  registerDurability(app, standby);
+  const authenticator = await registerAuthentication(app, parts.verification, now, {
+    onJwks: (news) => {
+      logJwks(logger, news);
+    },
+    onSubjectTokenRefused: (request, reason) => {
+      request.log.info(
+        { event: 'tokenRefused', of: 'subjectToken', reason },
+        'a token was refused',
+      );
+    },
+  });
   const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
   const idempotency = new Idempotency({ db, keyring, clock });
   registerAuthorization(app, {

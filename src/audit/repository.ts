@@ -1,5 +1,5 @@
 // Reading the trail of one team.
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';
 import type { AuditEvent } from './event.ts';
@@ -20,33 +20,76 @@ export interface EventFilters {
   readonly until?: Date | undefined;
 }
 
+/** Where a page begins, and how far it looks. */
+export interface EventPage {
+  readonly limit: number;
+  readonly before: { readonly at: Date; readonly id: string } | undefined;
+  /**
+   * How many events are looked at, where more is asked of them than when they were; without it as
+   * many as there are.
+   */
+  readonly walkedMax?: number;
+}
+
+/** Whether events are looked at that do not stand in the list. */
+export const isFiltered = ({ action, target, decision }: EventFilters): boolean =>
+  action !== undefined || target !== undefined || decision !== undefined;
+
+/** Events of the team in the order of its index, newest first. */
+function walk(
+  team: TeamId,
+  { from, until }: EventFilters,
+  before: EventPage['before'],
+  tail: RawBuilder<unknown>,
+): RawBuilder<unknown> {
+  return sql`
+    select * from audit_event event
+    where event.team_id = ${team} and ${before === undefined ? sql`true` : sql`(event.at, event.id) < (${before.at}, ${before.id}::uuid)`}
+      ${from === undefined ? sql`` : sql`and event.at >= ${from}`} ${until === undefined ? sql`` : sql`and event.at < ${until}`}
+    order by event.at desc, event.id desc ${tail}`;
+}
+
+/** An id that stands as text among other texts; null for these. */
+const idIn = (text: RawBuilder<unknown>): RawBuilder<unknown> =>
+  sql`case when ${text} ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then (${text})::uuid end`;
+
 /** Events of the team, newest first. */
 export async function listEvents(
   executor: Executor,
   team: TeamId,
   filters: EventFilters,
-  page: { limit: number; before: { at: Date; id: string } | undefined },
+  page: EventPage,
 ): Promise<EventRow[]> {
-  const before =
-    page.before === undefined
-      ? sql`true`
-      : sql`(event.at, event.id) < (${page.before.at}, ${page.before.id}::uuid)`;
+  const { action, target, decision } = filters;
+  const walked = isFiltered(filters) ? (page.walkedMax ?? null) : page.limit;
+  // Ids become uuids, and not the other way round: who is meant is found by the primary key.
   const { rows } = await sql<EventRow>`
     select event.id, event.at, event.actor_id as actor, event.team_id as team, event.action, event.target_type as "targetType", event.target_id as "targetId",
       event.decision, event.reason, event.request_id as "requestId", event.key_id as key, event.credential_version as "credentialVersion",
       event.address_hash as "addressHash", event.details, event.mac_version as "macVersion", event.mac,
       actor.sub as "actorSub", side.address, side.salt,
-      coalesce((select jsonb_object_agg(subject.id, subject.sub) from subject where subject.id::text in (
-        event.target_id, event.details ->> 'onBehalfOf', event.details ->> 'grantee')), '{}') as people
-    from audit_event event
+      coalesce((select jsonb_object_agg(subject.id, subject.sub) from subject where subject.id in (
+        ${idIn(sql`event.target_id`)}, ${idIn(sql`event.details ->> 'onBehalfOf'`)}, ${idIn(sql`event.details ->> 'grantee'`)})), '{}') as people
+    from (${walk(team, filters, page.before, walked === null ? sql`` : sql`limit ${walked}`)}) event
     left join subject actor on actor.id = event.actor_id
     left join audit_address side on side.at = event.at and side.event_id = event.id
-    where event.team_id = ${team} and ${before}
-      and (${filters.action ?? null}::text is null or event.action = ${filters.action ?? null})
-      and (${filters.target ?? null}::text is null or event.target_id = ${filters.target ?? null})
-      and (${filters.decision ?? null}::text is null or event.decision = ${filters.decision ?? null})
-      and (${filters.from ?? null}::timestamptz is null or event.at >= ${filters.from ?? null})
-      and (${filters.until ?? null}::timestamptz is null or event.at < ${filters.until ?? null})
+    where true ${action === undefined ? sql`` : sql`and event.action = ${action}`}
+      ${target === undefined ? sql`` : sql`and event.target_id = ${target}`}
+      ${decision === undefined ? sql`` : sql`and event.decision = ${decision}`}
     order by event.at desc, event.id desc limit ${page.limit}`.execute(executor);
   return rows;
+}
+
+/** The last event that a page looks at; undefined where it looks at all that there are. */
+export async function findEndOfWalk(
+  executor: Executor,
+  team: TeamId,
+  filters: EventFilters,
+  { before, walkedMax }: { before: EventPage['before']; walkedMax: number },
+): Promise<{ at: Date; id: string } | undefined> {
+  const { rows } = await sql<{ at: Date; id: string }>`
+    select event.at, event.id from (${walk(team, filters, before, sql`offset ${walkedMax - 1} limit 1`)}) event`.execute(
+    executor,
+  );
+  return rows[0];
 }

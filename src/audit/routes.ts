@@ -9,7 +9,7 @@ import type { Cursors } from '../http/paging.ts';
 import { pageOf, pageQuery, teamPath, timeInput } from '../http/schemas.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { AuditLog } from './record.ts';
-import { listEvents } from './repository.ts';
+import { findEndOfWalk, isFiltered, listEvents } from './repository.ts';
 import { action, event, showEvent, targetId } from './schemas.ts';
 
 const listQuery = z.strictObject({
@@ -21,10 +21,18 @@ const listQuery = z.strictObject({
   until: timeInput.optional(),
 });
 
+/** So many events a page looks at, where its filters ask more than when they were. */
+const walkedMaxDefault = 10_000;
+
 /** Adds the reading of audit events. */
 export function registerAudit(
   app: FastifyInstance,
-  { db, keyring, cursors }: { db: Db; keyring: Keyring; cursors: Cursors },
+  {
+    db,
+    keyring,
+    cursors,
+    walkedMax = walkedMaxDefault,
+  }: { db: Db; keyring: Keyring; cursors: Cursors; walkedMax?: number },
 ): void {
   addOperation(app, {
     method: 'GET',
@@ -33,7 +41,8 @@ export function registerAudit(
     operationId: 'listAuditEvents',
     tag: 'audit',
     summary: 'List the audit events of a team',
-    description: 'Newest first.',
+    description:
+      'Newest first. With `action`, `target` or `decision` a page looks at a bounded number of events: it may hold fewer than `limit`, or none, and still have a `nextCursor`.',
     params: teamPath,
     query: listQuery,
     problems: ['invalidCursor'],
@@ -51,26 +60,32 @@ export function registerAudit(
       };
       const page = cursors.page({ limit, cursor }, identity);
       const [at, last] = page.after ?? [];
-      const rows = await listEvents(
-        db,
-        scope.team.id,
-        {
-          action: filters.action,
-          target: filters.target,
-          decision: filters.decision,
-          from: filters.from === undefined ? undefined : new Date(filters.from),
-          until: filters.until === undefined ? undefined : new Date(filters.until),
-        },
-        {
-          limit: page.limit + 1,
-          before:
-            at === undefined || last === undefined ? undefined : { at: new Date(at), id: last },
-        },
-      );
-      const { items, nextCursor } = cursors.cut(rows, page, identity, (row) => [
+      const before =
+        at === undefined || last === undefined ? undefined : { at: new Date(at), id: last };
+      const asked = {
+        action: filters.action,
+        target: filters.target,
+        decision: filters.decision,
+        from: filters.from === undefined ? undefined : new Date(filters.from),
+        until: filters.until === undefined ? undefined : new Date(filters.until),
+      };
+      const wanted = page.limit + 1;
+      const rows = await listEvents(db, scope.team.id, asked, { limit: wanted, before, walkedMax });
+      const end =
+        rows.length < wanted && isFiltered(asked)
+          ? await findEndOfWalk(db, scope.team.id, asked, { before, walkedMax })
+          : undefined;
+      const placeOf = (row: { at: Date; id: string }): readonly string[] => [
         row.at.toISOString(),
         row.id,
-      ]);
+      ];
+      const { items, nextCursor } = cursors.cut(
+        rows,
+        page,
+        identity,
+        placeOf,
+        end === undefined ? undefined : placeOf(end),
+      );
       return { items: items.map((row) => showEvent(row, keyring)), nextCursor };
     },
   });

@@ -19,7 +19,11 @@ const expiringHours = 14 * 24;
 /** The time at which problems are looked at; in a composed statement, its place. */
 type Now = Date | RawBuilder<unknown>;
 
-const compromised = sql`array(select id from data_key where compromised_at is not null)`;
+/** Whether any key of the vault is marked: asked once in a query, and mostly all that is asked. */
+const isAnyMarked = sql`exists (select 1 from data_key where compromised_at is not null)`;
+/** By the primary key: after the compromise of a root key every key of the vault may be marked. */
+const holdsMarked = (history: RawBuilder<unknown>): RawBuilder<unknown> =>
+  sql`exists (select 1 from data_key marked where marked.id = any (${history}) and marked.compromised_at is not null)`;
 /**
  * A condition on the OAuth tokens held for a credential; other types than those that have some are
  * not looked up. The row of one credential, where `exists` would let the planner read all.
@@ -33,15 +37,15 @@ const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<b
  * once received a credential from others, with the keys of these in its list.
  */
 export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  exists (select 1 from data_key marked where marked.compromised_at is not null
-    and (marked.team_id = ${team} or (select has_received from team receiver where receiver.id = ${team})))`;
+  (exists (select 1 from data_key marked where marked.team_id = ${team} and marked.compromised_at is not null)
+    or ((select has_received from team receiver where receiver.id = ${team}) and ${isAnyMarked}))`;
 
 /**
  * Whether a compromised key ever protected the values of the version with this history, or the
  * tokens held beside it.
  */
 export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (${history} && ${compromised} or ${heldToken(sql`held.key_history && ${compromised}`)})`;
+  (${isAnyMarked} and (${holdsMarked(history)} or ${heldToken(holdsMarked(sql`held.key_history`))}))`;
 
 /** The condition of one problem, over the aliases `credential` and `current`. */
 export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {
@@ -50,7 +54,6 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
       return sql<boolean>`credential.state = 'disabled'`;
     case 'undecryptable':
       return sql<boolean>`current.undecryptable_at is not null`;
-    // One small index read for the whole query: marked keys are few.
     case 'exposed':
       return exposedSql(sql`current.key_history`);
     // What cannot be made new by itself: refused for good, or over without a refresh token.

@@ -27,6 +27,10 @@ import {
 } from '../notifications/service.ts';
 import { sealTransfer, type SealedTransfer, transferSealHolds } from '../sharing/service.ts';
 
+/** The names behind ids, each by its key: where a batch is read, no other table is read from end to end. */
+const nameOf = (table: 'team' | 'subject', id: string, as: string = table): string =>
+  `lateral (select ${table === 'team' ? 'slug' : 'sub'} from ${table} where ${table}.id = ${id} offset 0) ${as}`;
+
 /** How one table is read and sealed. */
 export interface SealedRows<T> {
   readonly table: string;
@@ -67,7 +71,7 @@ const memberships: SealedRows<SealedMembership> = {
   seal: sealMembership,
   select:
     sql.raw(`held.team_id as team, team.slug, held.subject_id as subject, subject.sub, held.role, held.acts_for_itself as "actsForItself", held.revision
-    from membership held join team on team.id = held.team_id join subject on subject.id = held.subject_id`),
+    from membership held cross join ${nameOf('team', 'held.team_id')} cross join ${nameOf('subject', 'held.subject_id')}`),
 };
 const engines: SealedRows<SealedEngine> = {
   table: 'engine',
@@ -75,7 +79,7 @@ const engines: SealedRows<SealedEngine> = {
   holds: engineSealHolds,
   seal: sealEngine,
   select: sql.raw(
-    'held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held join subject on subject.id = held.subject_id',
+    `held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held cross join ${nameOf('subject', 'held.subject_id')}`,
   ),
 };
 const engineKeys: SealedRows<SealedEngineKey> = {
@@ -104,8 +108,8 @@ const grants: SealedRows<SealedGrant> = {
   select:
     sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
     coalesce(receiving.slug, person.sub) as name, held.access, held.revision
-    from credential_grant held join team owner on owner.id = held.team_id
-    left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id`),
+    from credential_grant held cross join ${nameOf('team', 'held.team_id', 'owner')}
+    left join ${nameOf('team', 'held.grantee_team_id', 'receiving')} on true left join ${nameOf('subject', 'held.grantee_subject_id', 'person')} on true`),
 };
 const webhooks: SealedRows<SealedWebhook> = {
   table: 'webhook',
@@ -132,7 +136,7 @@ const transfers: SealedRows<SealedTransfer> = {
   seal: sealTransfer,
   select:
     sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt", held.revision
-    from credential_transfer held join team source on source.id = held.team_id join team target on target.id = held.to_team_id`),
+    from credential_transfer held cross join ${nameOf('team', 'held.team_id', 'source')} cross join ${nameOf('team', 'held.to_team_id', 'target')}`),
 };
 
 /** Every sealed table. What a row is, only its own functions know. */

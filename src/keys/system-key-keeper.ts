@@ -69,7 +69,7 @@ export class SystemKeyKeeper {
     await reloadSystemKeys(db, keyring, onDamaged);
     if (await this.#hasSeveralSealKeys()) await this.#parts.reseal(() => this.#periodic.isStopping);
     if (!this.#periodic.isStopping && (await this.#retire()) > 0)
-      await reloadSystemKeys(db, keyring);
+      await reloadSystemKeys(db, keyring, onDamaged);
   }
 
   async #hasSeveralSealKeys(): Promise<boolean> {

@@ -42,15 +42,17 @@ export const tokenCountSql = (keyIdColumn: string): RawBuilder<number> =>
 export const failureCountSql: RawBuilder<number> = sql`((select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id)
   + (select count(*) from key_rotation_oauth_failure failure where failure.rotation_id = rotation.id))`;
 
-/** As SQL: whether any token is under the key that the column names; stops at the first. */
+/**
+ * As SQL: whether any token is under the key that the column names; stops at the first. No `exists`:
+ * where it is asked of many keys, the planner would read the whole table for it.
+ */
 export const hasTokensSql = (keyIdColumn: string): RawBuilder<boolean> =>
-  sql`(${sql.join(
+  sql`coalesce(${sql.join(
     tokenTables.map(
       (table) =>
-        sql`exists (select 1 from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)})`,
+        sql`(select true from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)} limit 1)`,
     ),
-    sql` or `,
-  )})`;
+  )}, false)`;
 
 /** As SQL: how many tokens of all tables are under the team's keys other than this one. */
 export const tokenCountBesidesSql = (

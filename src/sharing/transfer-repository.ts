@@ -43,7 +43,8 @@ const columns =
   credential.name, credential.type, credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "credentialExpiresAt",
   credential.revision as "credentialRevision", credential.seal as "credentialSeal", current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
   from credential_transfer held
-  join team source on source.id = held.team_id and source.deleted_at is null join team target on target.id = held.to_team_id and target.deleted_at is null
+  cross join lateral (select slug from team where team.id = held.team_id and team.deleted_at is null offset 0) source
+  cross join lateral (select slug from team where team.id = held.to_team_id and team.deleted_at is null offset 0) target
   join credential on credential.id = held.credential_id and credential.team_id = held.team_id and credential.state <> 'deleted'
   join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
   join subject creator on creator.id = held.created_by`);

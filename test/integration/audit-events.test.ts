@@ -1,7 +1,9 @@
 // The trail: one event for every change, in its transaction; each event shows when it was touched;
 // people and addresses can go.
+import pg from 'pg';
 import t from 'tap';
 import { sql } from 'kysely';
+import { nodesOf, planOf, type SentStatement, watchStatements } from '../../bench/plans.ts';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { bent, intrude } from '../helpers/intruder.ts';
 import { askLease, registerEngine } from '../helpers/leases.ts';
@@ -611,4 +613,99 @@ t.test('events', async (t) => {
       { parent: 'audit_event', ahead: true },
     ]);
   });
+});
+
+t.test(
+  'a page of the trail reads as many people as it shows, however many there are',
+  async (t) => {
+    const vault = await startVault(t);
+    const { call, db } = vault;
+    await vault.team('payments');
+    const engine = await registerEngine(vault, 'n8n');
+    await vault.member('payments', engine.sub, 'engine');
+    await vault.member('payments', 'sub-of-eve', 'viewer');
+    const { id } = (
+      await call('alice', 'POST', '/v1/teams/payments/credentials', {
+        name: 'one',
+        type: 'openai',
+        fields: { apiKey: 'x' },
+      })
+    ).json;
+    for (let times = 0; times < 60; times += 1) await askLease(vault, engine.sub, [{ id }]);
+    await call('alice', 'PUT', `/v1/credentials/${id}/grants/subjects/sub-of-grace`, {
+      access: 'read',
+    });
+    await sql`insert into subject (id, sub) select gen_random_uuid(), 'subject-' || n from generate_series(1, 50000) as n`.execute(
+      db,
+    );
+    await sql`analyze subject`.execute(db);
+    const sent: SentStatement[] = [];
+    const end = watchStatements((statement) => {
+      if (statement.text.includes('from audit_event')) sent.push(statement);
+    });
+    const answer = await call('alice', 'GET', '/v1/teams/payments/audit-events?limit=200');
+    end();
+    t.equal(answer.status, 200);
+    const { items } = answer.json;
+    t.ok(items.length > 60);
+    t.ok(items.every(({ intact }: { intact: boolean }) => intact));
+    t.match(
+      items.find(({ action }: any) => action === 'grant.add'),
+      { actor: 'alice', details: { grantee: 'sub-of-grace' } },
+    );
+    t.match(
+      items.find(({ action }: any) => action === 'credential.lease'),
+      { actor: 'n8n', onBehalfOf: 'alice' },
+    );
+    t.match(
+      items.find(({ target }: any) => target.subject === 'sub-of-eve'),
+      { action: 'member.add' },
+    );
+    t.equal(sent.length, 1);
+    const client = new pg.Client({ connectionString: vault.databaseUrl });
+    await client.connect();
+    const nodes = nodesOf(await planOf(client, sent[0]!));
+    await client.end();
+    t.ok(nodes.some((node) => node['Index Name'] === 'subject_pkey'));
+    const people = nodes.filter((node) => node['Relation Name'] === 'subject');
+    t.ok(
+      people.length > 0 && people.every((node) => node['Plan Rows'] < 10),
+      'a few for each event',
+    );
+    t.notOk(
+      people.some((node) => node['Node Type'] === 'Seq Scan'),
+      'by the primary key',
+    );
+  },
+);
+
+t.test('a page with filters looks at a bounded number of events', async (t) => {
+  const vault = await startVault(t);
+  const { call, db } = vault;
+  await vault.team('payments');
+  await vault.member('payments', 'sub-of-eve', 'viewer');
+  await sql`insert into audit_event (id, at, actor_id, team_id, action, target_type, target_id, decision, request_id, details, mac_version, mac)
+    select gen_random_uuid(), now() + n * interval '1 millisecond', null, (select id from team), 'credential.read', 'credential', 'x', 'allow', 'r', '{}', 1, '\\x00'
+    from generate_series(1, 25000) as n`.execute(db);
+  const url = '/v1/teams/payments/audit-events?action=member.add';
+  const found: string[] = [];
+  const sizes: number[] = [];
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const { status, json }: Answer = await call(
+      'alice',
+      'GET',
+      `${url}${cursor === '' ? '' : `&cursor=${cursor}`}`,
+    );
+    t.equal(status, 200);
+    found.push(...json.items.map(({ action }: { action: string }) => action));
+    sizes.push(json.items.length);
+    cursor = json.nextCursor;
+  }
+  t.strictSame(found, ['member.add'], 'what is far back is found');
+  t.strictSame(sizes, [0, 0, 1], 'a stretch at a time');
+  t.strictSame(
+    (await call('alice', 'GET', `${url}&until=2000-01-01T00:00:00Z`)).json,
+    { items: [], nextCursor: null },
+    'where there is nothing to look at the list ends',
+  );
 });
