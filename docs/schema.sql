@@ -577,6 +577,18 @@ create table team (
 create trigger team_deleted_at BEFORE UPDATE OF deleted_at ON team FOR EACH ROW WHEN (new.deleted_at IS NOT NULL) EXECUTE FUNCTION deleted_at_is_the_databases();
 create index team_deleted ON team USING btree (deleted_at) WHERE deleted_at IS NOT NULL;
 
+-- operational: how much a team holds, for its bounds
+create table team_size (
+  team_id uuid not null,
+  living_credentials bigint not null,
+  stored_credentials bigint not null, -- deleted ones, too, as long as their rows are there
+  bytes bigint not null, -- tokens of versions and accounts, and public fields
+  counted_at timestamp with time zone, -- when it was last counted; null: never
+  constraint team_size_pkey PRIMARY KEY (team_id),
+  constraint team_size_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
+  constraint team_size_natural CHECK (living_credentials >= 0 AND stored_credentials >= 0 AND bytes >= 0)
+);
+
 -- tenant-data, sealed: of what a team is told, and with which credential of type webhook; beside the seal the state of deliveries
 create table webhook (
   credential_id uuid not null,

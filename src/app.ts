@@ -20,7 +20,7 @@ import { CredentialHistory } from './credentials/history.ts';
 import { registerCredentialHistory } from './credentials/history-routes.ts';
 import { CredentialLists } from './credentials/listing.ts';
 import { registerCredentialLists } from './credentials/list-routes.ts';
-import { CredentialsService } from './credentials/service.ts';
+import { CredentialsService, TeamRoom } from './credentials/service.ts';
 import { CredentialUpsert } from './credentials/upsert.ts';
 import type { Keyring } from './crypto/index.ts';
 import { type Db, waitingConnections } from './db/client.ts';
@@ -80,6 +80,7 @@ import { registerGrants } from './sharing/routes.ts';
 import { SharingService } from './sharing/service.ts';
 import { registerTransfers } from './sharing/transfer-routes.ts';
 import { TransfersService } from './sharing/transfers.ts';
+import { type GrowthLimits, growthLimits } from './shared/growth.ts';
 import type { Waits } from './shared/waits.ts';
 import { registerTeams } from './teams/routes.ts';
 import { TeamsService } from './teams/service.ts';
@@ -107,6 +108,8 @@ export interface AppParts {
   /** Calls of the broker at once. */
   readonly brokerCallsMax: number;
   readonly rateLimits: RateLimits;
+  /** Beside the usual ones. */
+  readonly growthLimits?: Partial<GrowthLimits> | undefined;
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly readiness: readonly ReadinessCheck[];
@@ -196,7 +199,9 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const wake = (): void => {
     worker.wake();
   };
-  const keys = new KeysService({ db, keyring, audit, now, wake });
+  const limits = { ...growthLimits, ...parts.growthLimits };
+  const room = new TeamRoom({ db, now, onError, limits });
+  const keys = new KeysService({ db, keyring, audit, now, wake, keysMax: limits.keys });
   const life = new KeyLifeService({ db, keyring, audit, now, clock, wake });
   const scheduler = new KeyScheduler({ db, keyring, audit, now, clock, wake, life, onError });
   const keeper = new SystemKeyKeeper({
@@ -229,16 +234,18 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     subjects,
     now,
     tokenFormat: parts.tokenFormat,
+    membersMax: limits.members,
     insertFirstKey: (trx, key) => keys.insertFirstKey(trx, key),
     isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
   });
-  const credentials = new CredentialsService({ db, keyring, audit, now });
+  const credentials = new CredentialsService({ db, keyring, audit, now, room });
   const sharing = new SharingService({
     db,
     keyring,
     audit,
     subjects,
     now,
+    grantsMax: limits.grants,
     isEngine: (trx, subject, sub, who) => engines.isEngine(trx, subject, sub, who),
   });
   const transfers = new TransfersService({
@@ -247,6 +254,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     audit,
     now,
     credentials,
+    room,
     locateTeam: (caller, slug) => teams.locateTeam(caller, slug),
   });
   const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
@@ -289,6 +297,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     now,
     provider,
     redirectUri: parts.oauthRedirectUri,
+    room,
+    authorizationsMax: limits.authorizations,
     locate: (caller, id) => credentials.locateCredential(caller, id),
     openSecrets: (caller, row) => credentials.openSecrets(caller, row),
   });
@@ -366,7 +376,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentialBulk(app, { service: credentials, running: bulk });
   registerCredentialHistory(app, {
     service: credentials,
-    history: new CredentialHistory({ db, keyring, audit, now }),
+    history: new CredentialHistory({ db, keyring, audit, now, room }),
     idempotency,
     cursors,
   });
@@ -429,6 +439,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       scheduler.start();
       keeper.start();
       usage.start();
+      room.start();
       retention.start();
       lookout.start();
       deliverer.start();
@@ -445,6 +456,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
         lookout.stop(),
         deliverer.stop(),
         usage.stop(),
+        room.stop(),
         accessTokens.stop(),
         clockWatch.stop(),
       ]);

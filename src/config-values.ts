@@ -16,12 +16,12 @@ export const oneOf =
   (text: string): T =>
     words.find((word) => word === text) ?? refuse(`must be ${words.join(' or ')}`);
 
-/** A whole number in plain decimal. */
+/** A whole number in plain decimal; `max` is one that a number holds exactly. */
 export const integer =
   (min: number, max: number) =>
   (text: string): number => {
     const number = Number(text);
-    return /^\d{1,10}$/.test(text) && number >= min && number <= max
+    return /^\d{1,16}$/.test(text) && number >= min && number <= max
       ? number
       : refuse(`must be a whole number from ${min} to ${max}`);
   };

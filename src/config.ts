@@ -26,6 +26,7 @@ import {
   subjects,
   ValueInvalid,
 } from './config-values.ts';
+import { growthCeilings, type GrowthLimits, growthLimits } from './shared/growth.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
 export type { Environment } from './config-reader.ts';
@@ -42,6 +43,7 @@ interface CommonConfig {
   readonly namedStatements: boolean;
   /** Requests a minute; 0 is no limit. */
   readonly rateLimits: { readonly address: number; readonly subject: number };
+  readonly growthLimits: GrowthLimits;
   /** The issuer of leases; undefined only with port 0, where it depends on the port taken. */
   readonly publicUrl: string | undefined;
   /** The page of the platform to which providers of OAuth send people back. */
@@ -177,6 +179,7 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
       address: reader.value('CREDVAULT_RATE_LIMIT_ADDRESS', integer(0, 1_000_000_000)) ?? 12_000,
       subject: reader.value('CREDVAULT_RATE_LIMIT_SUBJECT', integer(0, 1_000_000_000)) ?? 6_000,
     }),
+    growthLimits: readGrowthLimits(reader),
     publicUrl:
       reader.value('CREDVAULT_PUBLIC_URL', publicUrl) ??
       (port === 0 ? undefined : urlOf(scheme, host, port)),
@@ -188,6 +191,19 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
       ca: reader.value('CREDVAULT_EGRESS_CA', authoritiesPem, { isFile: true }),
     }),
   };
+}
+
+function readGrowthLimits(reader: Reader): GrowthLimits {
+  const limit = (name: string, of: keyof GrowthLimits): number =>
+    reader.value(name, integer(1, growthCeilings[of])) ?? growthLimits[of];
+  return Object.freeze({
+    credentials: limit('CREDVAULT_CREDENTIALS_MAX', 'credentials'),
+    ciphertextBytes: limit('CREDVAULT_CIPHERTEXT_BYTES_MAX', 'ciphertextBytes'),
+    members: limit('CREDVAULT_MEMBERS_MAX', 'members'),
+    authorizations: limit('CREDVAULT_AUTHORIZATIONS_MAX', 'authorizations'),
+    grants: limit('CREDVAULT_GRANTS_MAX', 'grants'),
+    keys: limit('CREDVAULT_KEYS_MAX', 'keys'),
+  });
 }
 
 function readBroker(reader: Reader, scheme: 'http' | 'https'): BrokerConfig | undefined {
@@ -371,6 +387,12 @@ const everywhere = [
   'CREDVAULT_POOL_SIZE',
   'CREDVAULT_RATE_LIMIT_ADDRESS',
   'CREDVAULT_RATE_LIMIT_SUBJECT',
+  'CREDVAULT_CREDENTIALS_MAX',
+  'CREDVAULT_CIPHERTEXT_BYTES_MAX',
+  'CREDVAULT_MEMBERS_MAX',
+  'CREDVAULT_AUTHORIZATIONS_MAX',
+  'CREDVAULT_GRANTS_MAX',
+  'CREDVAULT_KEYS_MAX',
   'CREDVAULT_PUBLIC_URL',
   'CREDVAULT_BROKER_PORT',
   'CREDVAULT_BROKER_HOST',

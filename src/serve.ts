@@ -109,6 +109,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       brokerUrl: () => brokerUrl,
       brokerCallsMax: config.brokerCallsMax,
       rateLimits: config.rateLimits,
+      growthLimits: config.growthLimits,
       trustedProxies: settings.trustedProxies,
       tls: settings.tls,
       readiness: [

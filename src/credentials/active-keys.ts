@@ -4,7 +4,8 @@
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';
-import { findActiveKey } from './repository.ts';
+import type { TeamRoom } from './room.ts';
+import { findActiveKeyAndSize } from './room-repository.ts';
 
 const ageMsMax = 60_000;
 const teamsMax = 1_000;
@@ -13,11 +14,13 @@ const teamsMax = 1_000;
 export class ActiveKeys {
   readonly #db: Db;
   readonly #now: () => number;
+  readonly #room: TeamRoom;
   readonly #known = new Map<TeamId, { readonly key: WrappedDataKey; readonly at: number }>();
 
-  constructor({ db, now }: { db: Db; now: () => number }) {
+  constructor({ db, now, room }: { db: Db; now: () => number; room: TeamRoom }) {
     this.#db = db;
     this.#now = now;
+    this.#room = room;
   }
 
   /** Undefined when the team has none. */
@@ -25,10 +28,12 @@ export class ActiveKeys {
     const known = this.#known.get(team);
     if (known !== undefined && Math.abs(this.#now() - known.at) < ageMsMax) return known.key;
     const at = this.#now();
-    const key = await findActiveKey(this.#db, team);
+    const found = await findActiveKeyAndSize(this.#db, team);
     this.forget(team);
-    if (key !== undefined) this.#remember(team, { key, at });
-    return key;
+    if (found === undefined) return undefined;
+    this.#room.learn(team, found.size);
+    this.#remember(team, { key: found.key, at });
+    return found.key;
   }
 
   /** To be called when a write was refused because its key is not active any more. */

@@ -11,6 +11,7 @@ import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow } from './repository.ts';
+import { roomOf, type Stay, type TeamRoom } from './room.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { openVersion, underActiveKey, UndecryptableVersion } from './versions.ts';
 
@@ -19,6 +20,7 @@ export interface ChangeParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly now: () => number;
+  readonly room?: TeamRoom | undefined;
 }
 
 export interface ChangeOptions {
@@ -76,21 +78,21 @@ export function demandManage(role: Role): void {
  * Carries out what `plan` makes of the row as it is under the lock; nothing for undefined. A
  * deleted row is hidden unless `isDeletedToo`. With `isDryRun` all of it happens and is taken back;
  * the row is as it would have been. Throws what the plan throws, notFound, preconditionFailed,
- * forbidden, undecryptable, nameTaken, keyBusy.
+ * forbidden, undecryptable, nameTaken, keyBusy, limitReached.
  */
 export async function changeCredential(
   parts: ChangeParts,
   caller: Caller,
   located: CredentialRow,
   expected: ExpectedRevision,
-  plan: (trx: Trx, row: CredentialRow, at: Date) => Promise<Plan | undefined>,
+  plan: (trx: Trx, row: CredentialRow, at: Date, stay: Stay) => Promise<Plan | undefined>,
   { isDeletedToo = false, isDryRun = false }: ChangeOptions = {},
 ): Promise<CredentialRow> {
-  const { db, keyring, audit, now } = parts;
+  const { keyring, audit, now } = parts;
   const team = { id: located.team, slug: located.slug };
   try {
     return await underActiveKey(() =>
-      db.transaction().execute(async (trx) => {
+      roomOf(parts).transaction(located.team, async (trx, stay) => {
         const at = new Date(now());
         const row = await repository.lockCredential(trx, located.team, located.id, at);
         // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
@@ -101,9 +103,11 @@ export async function changeCredential(
         )
           throw notFound();
         checkRevision(expected, row.revision);
-        const planned = await plan(trx, row, at);
+        const planned = await plan(trx, row, at, stay);
         if (planned === undefined) return row;
         const next = { ...row, ...planned.write, revision: row.revision + 1 };
+        const living = Number(next.state !== 'deleted') - Number(row.state !== 'deleted');
+        if (living !== 0) await stay.grow({ living });
         await repository.updateCredential(trx, {
           ...next,
           seal: sealCredential(keyring, next),

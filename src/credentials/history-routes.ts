@@ -76,7 +76,14 @@ export function registerCredentialHistory(
       schema: schemas.credential,
       description: 'The credential as it is now.',
     },
-    problems: ['notFound', 'stateConflict', 'undecryptable', 'keyBusy', 'keyUnavailable'],
+    problems: [
+      'notFound',
+      'stateConflict',
+      'limitReached',
+      'undecryptable',
+      'keyBusy',
+      'keyUnavailable',
+    ],
     handler: async ({ scope, params, caller, request, reply }) => {
       const located = scope.thing as CredentialRow;
       const row = await idempotency.run({
@@ -121,7 +128,7 @@ export function registerCredentialHistory(
       schema: schemas.credential,
       description: 'The credential as it is now.',
     },
-    problems: ['nameTaken', 'stateConflict'],
+    problems: ['nameTaken', 'stateConflict', 'limitReached'],
     handler: async ({ scope, caller, request, reply }) => {
       const located = scope.thing as CredentialRow;
       const row = await idempotency.run({

@@ -8,6 +8,7 @@ import { changeCredential, type ChangeParts, demandManage } from './change.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow } from './repository.ts';
 import { credentialSealHolds } from './seal.ts';
+import { roomOf } from './room.ts';
 import { writeVersionAgain } from './versions.ts';
 
 /** What is asked of the past of credentials. */
@@ -20,7 +21,7 @@ export class CredentialHistory {
   /**
    * Makes a new version that is as an earlier one was. Where its public fields or policy are others
    * than the current ones this needs `credential.manage`. Throws notFound, stateConflict for the
-   * current one, forbidden, undecryptable, keyBusy.
+   * current one, forbidden, undecryptable, keyBusy, limitReached.
    */
   async restoreVersion(
     caller: Caller,
@@ -29,7 +30,7 @@ export class CredentialHistory {
     version: number,
     claim: Claim,
   ): Promise<CredentialRow> {
-    return changeCredential(this.#parts, caller, located, 'any', async (trx, row, at) => {
+    return changeCredential(this.#parts, caller, located, 'any', async (trx, row, at, stay) => {
       await claim(trx, row.id);
       if (version === row.version)
         throw new AppError('stateConflict', 'This is the current version.');
@@ -41,7 +42,7 @@ export class CredentialHistory {
         () => {
           demandManage(role);
         },
-        { by: caller.subject, at },
+        { by: caller.subject, at, stay },
       );
       return {
         action: 'credential.restoreVersion',
@@ -61,8 +62,8 @@ export class CredentialHistory {
    * Destroys the values of an earlier version. Throws notFound, stateConflict for the current one.
    */
   async destroyVersion(caller: Caller, located: CredentialRow, version: number): Promise<void> {
-    const { db, audit, keyring, now } = this.#parts;
-    await db.transaction().execute(async (trx) => {
+    const { audit, keyring, now } = this.#parts;
+    await roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
       const row = await repository.lockCredential(trx, located.team, located.id, new Date(now()));
       // SECURITY: which version is the current one is told by the row, so its seal counts now.
       if (
@@ -76,7 +77,9 @@ export class CredentialHistory {
           'stateConflict',
           'This is the current version: replace the secrets first, or delete the credential.',
         );
-      if (!(await repository.deleteVersion(trx, row.team, row.id, version))) throw notFound();
+      const bytes = await repository.deleteVersion(trx, row.team, row.id, version);
+      if (bytes === undefined) throw notFound();
+      await stay.grow({ bytes: -bytes });
       await audit.record(trx, {
         caller,
         team: { id: row.team, slug: row.slug },
@@ -89,7 +92,7 @@ export class CredentialHistory {
 
   /**
    * Brings a deleted credential back as it was, as long as its rows are there. Throws notFound,
-   * stateConflict for a living one, nameTaken.
+   * stateConflict for a living one, nameTaken, limitReached.
    */
   async restoreCredential(
     caller: Caller,

@@ -340,32 +340,47 @@ export async function findVersion(
   return rows[0];
 }
 
-/** Destroys one version that is not the current one; whether there was one. */
+const bytes = sql.raw('octet_length(token) + pg_column_size(public_fields) as bytes');
+
+/**
+ * Destroys one version that is not the current one; how many bytes it had, undefined where there is
+ * none.
+ */
 export async function deleteVersion(
   trx: Trx,
   team: TeamId,
   id: CredentialId,
   version: number,
-): Promise<boolean> {
-  const { rows } = await sql`
+): Promise<number | undefined> {
+  const { rows } = await sql<{ bytes: number }>`
     delete from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}
-      and version <> (select current_version from credential where id = ${id}) returning 1`.execute(
+      and version <> (select current_version from credential where id = ${id}) returning ${bytes}`.execute(
     trx,
   );
-  return rows.length === 1;
+  return rows[0]?.bytes;
 }
 
 /**
  * Destroys all but the newest versions that the team keeps, the one about to become current counted
- * in.
+ * in. How many bytes that were.
  */
-export async function pruneVersions(trx: Trx, team: TeamId, id: CredentialId): Promise<void> {
-  await sql`
+export async function pruneVersions(trx: Trx, team: TeamId, id: CredentialId): Promise<number> {
+  const { rows } = await sql<{ bytes: number }>`
     delete from credential_version where team_id = ${team} and credential_id = ${id} and version in (
       select version from credential_version where team_id = ${team} and credential_id = ${id}
-      order by version desc offset (select versions_kept from team where id = ${team}))`.execute(
+      order by version desc offset (select versions_kept from team where id = ${team}))
+    returning ${bytes}`.execute(trx);
+  return rows.reduce((sum, row) => sum + row.bytes, 0);
+}
+
+/** How many bytes that will be once one more version is there. */
+export async function bytesToPrune(trx: Trx, team: TeamId, id: CredentialId): Promise<number> {
+  const { rows } = await sql<{ bytes: number }>`
+    select ${bytes} from credential_version where team_id = ${team} and credential_id = ${id}
+    order by version desc offset (select versions_kept - 1 from team where id = ${team})`.execute(
     trx,
   );
+  return rows.reduce((sum, row) => sum + row.bytes, 0);
 }
 
 /** How many bytes are stored of current versions; nothing of them is read. */

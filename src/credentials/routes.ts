@@ -42,7 +42,7 @@ export function registerCredentials(
       location: true,
       description: 'The credential, without its secrets.',
     },
-    problems: ['nameTaken', 'keyBusy', 'keyUnavailable'],
+    problems: ['nameTaken', 'limitReached', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
       const input = { ...body, ...timesOf(body) } as CredentialInput;
       const row = await idempotency.run({
@@ -76,7 +76,14 @@ export function registerCredentials(
       schema: schemas.credentialUpsert,
       description: 'What was done, and the credential.',
     },
-    problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
+    problems: [
+      'nameTaken',
+      'limitReached',
+      'secretRequired',
+      'undecryptable',
+      'keyBusy',
+      'keyUnavailable',
+    ],
     handler: async ({ scope, params, query, body, caller, request, reply }) => {
       // What was left out of an existing one stays; of a new one it is empty.
       const input = { ...body, name: params.name, ...timesOf(body) } as CredentialInput;
@@ -127,7 +134,14 @@ export function registerCredentials(
       schema: schemas.credential,
       description: 'The credential as it is now.',
     },
-    problems: ['nameTaken', 'secretRequired', 'undecryptable', 'keyBusy', 'keyUnavailable'],
+    problems: [
+      'nameTaken',
+      'limitReached',
+      'secretRequired',
+      'undecryptable',
+      'keyBusy',
+      'keyUnavailable',
+    ],
     handler: async ({ scope, body, caller, request, reply }) => {
       const change = { ...body, ...timesOf(body) } as Parameters<
         CredentialsService['updateCredential']

@@ -10,8 +10,8 @@ import {
   pemLengthMax,
   publicFieldLengthMax,
   secretFieldBytesMax,
-  grantsMax,
 } from '../http/limits.ts';
+import { growthCeilings } from '../shared/growth.ts';
 import {
   count,
   deliveryList,
@@ -34,7 +34,7 @@ import { healthOf } from './health.ts';
 import { credentialTypes } from './types/registry.ts';
 
 /** One membership and every grant. */
-const waysMax = 1 + grantsMax;
+const waysMax = 1 + growthCeilings.grants;
 export const typeName = z
   .enum(credentialTypes.map((type) => type.name))
   .meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });

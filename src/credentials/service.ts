@@ -5,6 +5,7 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
+import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Role } from '../db/tables.ts';
 import type { Caller, Located, TeamRef, Way } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
@@ -22,6 +23,7 @@ import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
+import { bytesOf, roomOf, type TeamRoom } from './room.ts';
 import {
   sameFields,
   sealVersion,
@@ -55,6 +57,8 @@ export {
   sealCredential,
   type SealedCredential,
 } from './seal.ts';
+export { type Growth, roomOf, type Stay, TeamRoom } from './room.ts';
+export { bytesOfCredential } from './room-repository.ts';
 export type { InUse } from './use.ts';
 
 export interface CredentialsParts {
@@ -62,6 +66,8 @@ export interface CredentialsParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly now: () => number;
+  /** How much room teams have; without it the usual bounds count. */
+  readonly room?: TeamRoom | undefined;
 }
 
 /** A team as far as a new credential needs to know it. */
@@ -95,10 +101,12 @@ export interface CredentialChange {
 /** What is asked of credentials. */
 export class CredentialsService {
   readonly #parts: CredentialsParts;
+  readonly #room: TeamRoom;
   readonly #activeKeys: ActiveKeys;
   constructor(parts: CredentialsParts) {
     this.#parts = parts;
-    this.#activeKeys = new ActiveKeys(parts);
+    this.#room = roomOf(parts);
+    this.#activeKeys = new ActiveKeys({ ...parts, room: this.#room });
   }
 
   /**
@@ -205,7 +213,7 @@ export class CredentialsService {
 
   /**
    * Stores a credential; without a policy with the team's default. A dry run makes it and takes it
-   * back. Throws invalidRequest, nameTaken, notFound (the team went away).
+   * back. Throws invalidRequest, nameTaken, limitReached, notFound (the team went away).
    */
   async createCredential(
     caller: Caller,
@@ -289,12 +297,24 @@ export class CredentialsService {
           if (!(await repository.insertCredential(executor, write, version, recorded)))
             throw notFound();
         };
-        if (isDryRun) await tried(db, insert);
-        else if (isNoClaim(claim)) await insert(db);
-        else
-          await db.transaction().execute(async (trx) => {
+        const growth = { living: 1, stored: 1, bytes: bytesOf(version) };
+        if (!isDryRun && isNoClaim(claim) && this.#room.take(team.id, growth)) {
+          await insert(db).catch((error: unknown) => {
+            // After any other error it is not known whether it is there.
+            if (isRefusal(error)) this.#room.give(team.id, growth);
+            throw error;
+          });
+          return;
+        }
+        await this.#room
+          .transaction(team.id, async (trx, stay) => {
             await claim(trx, id);
+            await stay.grow(growth);
             await insert(trx);
+            if (isDryRun) throw new Undone();
+          })
+          .catch((error: unknown) => {
+            if (!(error instanceof Undone)) throw error;
           });
       },
       () => {
@@ -325,7 +345,8 @@ export class CredentialsService {
   /**
    * Changes a credential. Fields or policy make a version; the rest does not, and never decrypts. A
    * wider policy, and another destination of what the vault itself uses, need `credential.manage`.
-   * Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken.
+   * Throws preconditionFailed, invalidRequest, forbidden, secretRequired, undecryptable, nameTaken,
+   * limitReached.
    */
   async updateCredential(
     caller: Caller,
@@ -342,7 +363,7 @@ export class CredentialsService {
       caller,
       located,
       expected,
-      async (trx, row, at) => {
+      async (trx, row, at, stay) => {
         // SECURITY: against the row as it is now: the policy may have been narrowed since the hook
         // looked at it.
         if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
@@ -350,6 +371,7 @@ export class CredentialsService {
         const version = await writeNextVersion(this.#parts.keyring, trx, row, change, {
           by: caller.subject,
           at,
+          stay,
         });
         // SECURITY: where the vault sends what it tells of a team is an admin's to say, whoever
         // else may replace the secret.
@@ -443,18 +465,11 @@ export const timesOf = ({ expiresAt, rotateAfter }: Times<string>): Times<Date> 
 
 const timeOf = (text: string | null): Date | null => (text === null ? null : new Date(text));
 
-/** Does it and takes it back. Throws what it throws. */
-async function tried(db: Db, write: (trx: Trx) => Promise<void>): Promise<void> {
-  await db
-    .transaction()
-    .execute(async (trx) => {
-      await write(trx);
-      throw new Undone();
-    })
-    .catch((error: unknown) => {
-      if (!(error instanceof Undone)) throw error;
-    });
-}
+/** Whether it says that nothing was written. */
+const isRefusal = (error: unknown): boolean =>
+  error instanceof AppError ||
+  isUniqueViolation(error, 'credential_living_name') ||
+  isCheckViolation(error, 'token_needs_active_key');
 
 /** Which of the columns without a version the change touches. */
 function changedNames(row: CredentialRow, change: CredentialChange): string[] {

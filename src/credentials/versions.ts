@@ -24,6 +24,7 @@ import {
 import { adjustHeldTokens, bringsTokens, holdsTokens } from './held-tokens.ts';
 import { policyJson, type Policy } from './policy.ts';
 import * as repository from './repository.ts';
+import { bytesOf, type Stay } from './room.ts';
 import type { CredentialRow, VersionWrite } from './repository.ts';
 import { type CredentialType, findType } from './types/registry.ts';
 
@@ -57,6 +58,13 @@ export interface NewVersion {
   readonly secretFieldNames: readonly string[];
   /** What changed, by name; never a value. */
   readonly changed: readonly string[];
+}
+
+/** By whom and when a version is written, and into what room. */
+export interface WriteStamp {
+  readonly by: SubjectId;
+  readonly at: Date;
+  readonly stay: Stay;
 }
 
 /** A version ready for its insert, its secrets sealed. */
@@ -95,14 +103,15 @@ export function sealVersion(
 
 /**
  * Writes the version that a change of fields or policy asks for; undefined when it asks for none.
- * Decrypts only what the change keeps. Throws invalidRequest, secretRequired, UndecryptableVersion.
+ * Decrypts only what the change keeps. Throws invalidRequest, secretRequired, UndecryptableVersion,
+ * limitReached.
  */
 export async function writeNextVersion(
   keyring: Keyring,
   trx: Trx,
   row: CredentialRow,
   change: { fields?: FieldsInput | undefined; policy?: Policy | undefined },
-  stamp: { by: SubjectId; at: Date },
+  { stay, ...stamp }: WriteStamp,
 ): Promise<NewVersion | undefined> {
   const type = typeNamed(row.type);
   const policy = change.policy ?? row.policy;
@@ -120,6 +129,7 @@ export async function writeNextVersion(
     policy,
     bringsTokens: bringsTokens(type, row, publicFields, changed),
   });
+  await stay.enter();
   // Before the value that is kept is read: from here on no rotation starts, so its list of keys is
   // complete.
   const key = await repository.lockActiveKey(trx, row.team);
@@ -138,7 +148,7 @@ export async function writeNextVersion(
     keyHistory: held.keyHistory,
     ...stamp,
   });
-  await addVersion(trx, version);
+  await addVersion(trx, version, stay);
   return {
     version: version.version,
     key: key.id,
@@ -152,7 +162,7 @@ export async function writeNextVersion(
 /**
  * Writes a version that is as an earlier one was: its public fields, its policy, its values. Where
  * fields or policy differ from the current ones it asks `demandRight`, which throws if that may not
- * be. Throws notFound, UndecryptableVersion.
+ * be. Throws notFound, UndecryptableVersion, limitReached.
  */
 export async function writeVersionAgain(
   keyring: Keyring,
@@ -160,7 +170,7 @@ export async function writeVersionAgain(
   row: CredentialRow,
   version: number,
   demandRight: () => void,
-  stamp: { by: SubjectId; at: Date },
+  { stay, ...stamp }: WriteStamp,
 ): Promise<NewVersion> {
   const past = await repository.findVersion(trx, row.team, row.id, version);
   if (past === undefined) throw notFound();
@@ -174,6 +184,7 @@ export async function writeVersionAgain(
     policy,
     hadTokens: holdsTokens(secretFieldNames),
   });
+  await stay.enter();
   const key = await repository.lockActiveKey(trx, row.team);
   if (key === undefined) throw new KeyMoved();
   const held = await keep(
@@ -193,7 +204,7 @@ export async function writeVersionAgain(
     keyHistory: held.keyHistory,
     ...stamp,
   });
-  await addVersion(trx, next);
+  await addVersion(trx, next, stay);
   return {
     version: next.version,
     key: key.id,
@@ -204,9 +215,16 @@ export async function writeVersionAgain(
   };
 }
 
-async function addVersion(trx: Trx, version: VersionWrite): Promise<void> {
+// A secret can be replaced in a team that is full as long as the version that goes is as large.
+async function addVersion(trx: Trx, version: VersionWrite, stay: Stay): Promise<void> {
+  const { team, credential } = version;
+  const bytes = bytesOf(version);
+  const isExact = await stay.isExact();
+  const going = isExact ? await repository.bytesToPrune(trx, team, credential) : 0;
+  await stay.grow({ bytes: bytes - going });
   await repository.insertVersion(trx, version);
-  await repository.pruneVersions(trx, version.team, version.credential);
+  const gone = await repository.pruneVersions(trx, team, credential);
+  if (!isExact) await stay.grow({ bytes: -gone });
 }
 
 interface Kept {

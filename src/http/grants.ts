@@ -87,13 +87,16 @@ const asGrantRow = sql.raw(`jsonb_build_object(
 
 /**
  * The grants of `credential` (an alias of the from-list) that concern the subject; null where there
- * are none. `offset 0` keeps the planner to one row by its key for each grant.
+ * are none. Which these are is asked first, and only of these what they are worth; `offset 0` keeps
+ * the planner to one row by its key for each grant.
  */
 export const grantsSql = (
   subject: RawBuilder<unknown>,
 ): RawBuilder<readonly GrantRow[] | null> => sql`(
   select jsonb_agg(${asGrantRow})
-  from (select id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal from credential_grant where credential_id = credential.id offset 0) held
+  from (select id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal from credential_grant given
+    where given.credential_id = credential.id and (given.grantee_subject_id = ${subject}
+      or coalesce((select true from membership where team_id = given.grantee_team_id and subject_id = ${subject}), false)) offset 0) held
   left join lateral (select team.id, team.slug from team where team.id = held.grantee_team_id and team.deleted_at is null offset 0) receiving on true
   left join lateral (select subject_id, role, acts_for_itself, revision, seal from membership where team_id = receiving.id and subject_id = ${subject} offset 0) holder on true
   left join lateral (select engine.id, state, revision, seal from engine where engine.subject_id = ${subject} offset 0) asker on true

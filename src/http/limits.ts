@@ -16,7 +16,6 @@ export const fieldsMax = 64;
 export const publicFieldLengthMax = 2048;
 /** A public field that holds PEM. */
 export const pemLengthMax = 32 * 1024;
-export const grantsMax = 100;
 /**
  * Grants of one team's credentials to one grantee: he reads them all at each list, and was not
  * asked.

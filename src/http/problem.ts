@@ -36,6 +36,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   teamNotEmpty: { status: 409, title: 'The team still has credentials' },
   undecryptable: { status: 409, title: 'The stored value does not open' },
   stateConflict: { status: 409, title: 'The state does not allow this' },
+  limitReached: { status: 409, title: 'A limit is reached' },
   brokerOff: { status: 409, title: 'The broker is not turned on' },
   rotationRunning: { status: 409, title: 'A rotation of this team is running' },
   rotationNotRunning: { status: 409, title: 'The rotation is not running' },

@@ -1,6 +1,7 @@
 // The schemas that several features share: ids, names, times, text that can be stored, pages. Every
 // string has a limit.
 import { z } from 'zod';
+import { limitNames } from '../shared/growth.ts';
 import { problems } from './problem.ts';
 import { pageItemsDefault, pageItemsMax, cursorLengthMax, nameLengthMax } from './limits.ts';
 
@@ -220,6 +221,8 @@ export const problem = z
       )
       .optional()
       .meta({ maxProperties: 20, description: 'With `keyInUse`: tokens left, by table.' }),
+    limit: z.enum(limitNames).optional().meta({ description: 'With `limitReached`: which limit.' }),
+    max: count.optional().meta({ description: 'With `limitReached`: how many there may be.' }),
   })
   .meta({
     id: 'Problem',

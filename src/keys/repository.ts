@@ -122,6 +122,15 @@ export async function insertActiveKey(
     .execute();
 }
 
+/** How many keys of the team are not destroyed, counted up to `max`. */
+export async function countKeys(trx: Trx, team: TeamId, max: number): Promise<number> {
+  const { rows } =
+    await sql`select 1 from data_key where team_id = ${team} and state <> 'destroyed' limit ${max}`.execute(
+      trx,
+    );
+  return rows.length;
+}
+
 /**
  * Waits for the writers that hold the share lock of the team's active key and keeps others out: new
  * ones stand behind us in the key's queue. Statements of their own: what is read after them sees

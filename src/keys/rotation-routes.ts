@@ -45,7 +45,7 @@ export function registerRotations(
       schema: schemas.forecast,
       description: 'With `dryRun=true`: nothing was started.',
     },
-    problems: ['rotationRunning', 'keyBusy'],
+    problems: ['rotationRunning', 'limitReached', 'keyBusy'],
     handler: async ({ scope, caller, request, reply, query, body }) => {
       if (query.dryRun === true)
         return new Otherwise(schemas.showForecast(await service.forecastRotation(scope.team)));

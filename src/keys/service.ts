@@ -9,6 +9,7 @@ import type { Caller, TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
 import { AppError, notFound } from '../shared/errors.ts';
+import { growthLimits, limitReached } from '../shared/growth.ts';
 import {
   type DataKeyId,
   newId,
@@ -49,6 +50,7 @@ export interface KeysParts {
   readonly now: () => number;
   /** Called when a rotation was started, so that this replica begins at once. */
   readonly wake: () => void;
+  readonly keysMax?: number | undefined;
 }
 
 const assumedRowsPerSecond = 2_000;
@@ -89,8 +91,8 @@ export class KeysService {
 
   /**
    * Makes the team's next key, demotes the one before and starts moving its tokens, in one
-   * transaction. Throws rotationRunning with `rotationId`, and keyBusy when writers would not let
-   * go of the key.
+   * transaction. Throws rotationRunning with `rotationId`, keyBusy when writers would not let go of
+   * the key, and limitReached: a policy and a compromise rotate all the same.
    */
   async startRotation(
     caller: Caller,
@@ -110,6 +112,12 @@ export class KeysService {
           caller,
           cause: 'request',
           at,
+          onceLocked: async () => {
+            const max = this.#parts.keysMax ?? growthLimits.keys;
+            if ((await repository.countKeys(trx, team.id, max)) >= max)
+              throw limitReached('keys', max);
+            return true;
+          },
           ...(reason === undefined ? {} : { details: { reason } }),
         });
       });

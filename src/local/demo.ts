@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type LocalConfig, readConfig } from '../config.ts';
 import { openDatabase } from '../db/client.ts';
+import { growthLimits } from '../shared/growth.ts';
 import { isRoot } from './account.ts';
 import { play } from './demo-acts.ts';
 import { NotAsTold, Stage } from './demo-stage.ts';
@@ -88,6 +89,7 @@ function configOf(
     poolMax: 16,
     namedStatements: true,
     rateLimits: { address: 0, subject: 0 },
+    growthLimits,
     publicUrl: undefined,
     broker: { listen: { host: '127.0.0.1', port: 0 }, publicUrl: undefined },
     egress,

@@ -141,6 +141,19 @@ export async function lockHeld(
   return row.sequence;
 }
 
+/** How long the token is that a locked row holds. */
+export async function findHeldBytes(
+  trx: Trx,
+  team: TeamId,
+  credential: CredentialId,
+): Promise<number> {
+  const { rows } = await sql<{ bytes: number | null }>`
+    select octet_length(token) as bytes from oauth_token where credential_id = ${credential} and team_id = ${team}`.execute(
+    trx,
+  );
+  return rows[0]?.bytes ?? 0;
+}
+
 /**
  * The keys that a value which is kept was ever under; to be read under the lock of the active key,
  * from when on no rotation starts.
@@ -238,6 +251,25 @@ export interface AuthorizationRow {
   readonly stateHash: Buffer;
   readonly salt: Buffer;
   readonly expiresAt: Date;
+}
+
+/**
+ * How many authorizations of the team are open, counted up to `max`, and until when the next of
+ * them is. Who asks holds the team, so that others who begin one wait.
+ */
+export async function countOpen(
+  trx: Trx,
+  team: TeamId,
+  max: number,
+  now: Date,
+): Promise<{ count: number; until: Date | null }> {
+  await sql`select 1 from team where id = ${team} for no key update`.execute(trx);
+  const { rows } = await sql<{ count: number; until: Date | null }>`
+    select count(*) as count, min(expires_at) as until
+    from (select expires_at from oauth_authorization where team_id = ${team} and expires_at > ${now} limit ${max}) open`.execute(
+    trx,
+  );
+  return rows[0] ?? { count: 0, until: null };
 }
 
 /** Remembers an authorization that somebody has begun. */

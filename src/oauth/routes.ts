@@ -109,7 +109,7 @@ export function registerOAuth(app: FastifyInstance, { service }: { service: OAut
       'The provider returns to the page that `CREDVAULT_OAUTH_REDIRECT_URI` names, which sends what it got to `finishAuthorization` within ten minutes, with the token of the same person. To connect again is the same once more.',
     params: credentialPath,
     success: { status: 201, schema: authorization, description: 'The authorization.' },
-    problems: ['stateConflict', 'oauthNotConfigured'],
+    problems: ['stateConflict', 'limitReached', 'oauthNotConfigured'],
     handler: ({ caller, scope }) =>
       service.startAuthorization(caller, scope.thing as CredentialRow),
   });
@@ -128,6 +128,7 @@ export function registerOAuth(app: FastifyInstance, { service }: { service: OAut
       'oauthStateInvalid',
       'notFound',
       'stateConflict',
+      'limitReached',
       'oauthRefused',
       'oauthUnavailable',
       'undecryptable',

@@ -9,6 +9,8 @@ import {
   lockActiveKey,
   lockCredential,
   policyJson,
+  roomOf,
+  type TeamRoom,
   typeNamed,
   underActiveKey,
 } from '../credentials/service.ts';
@@ -16,6 +18,7 @@ import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypt
 import type { Db } from '../db/client.ts';
 import { type Caller, decide, type Located } from '../http/access.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
+import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
 import { clientOf, sealHeld, settingsOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
@@ -40,6 +43,8 @@ export interface OAuthParts {
   readonly locate: (caller: Caller, id: string) => Promise<Located<CredentialRow> | undefined>;
   /** The secrets of the current version. Throws undecryptable. */
   readonly openSecrets: (caller: Caller, row: CredentialRow) => Promise<SecretFields>;
+  readonly room?: TeamRoom | undefined;
+  readonly authorizationsMax?: number | undefined;
 }
 
 /** What came back from the provider, by way of the person's browser. */
@@ -74,13 +79,14 @@ export class OAuthService {
 
   /**
    * Begins an authorization: where the person's browser is to go. Throws stateConflict,
-   * oauthNotConfigured.
+   * oauthNotConfigured, limitReached.
    */
   async startAuthorization(
     caller: Caller,
     row: CredentialRow,
   ): Promise<{ authorizationUrl: string; expiresAt: Date }> {
     const { db, audit, now, redirectUri } = this.#parts;
+    const max = this.#parts.authorizationsMax ?? growthLimits.authorizations;
     if (typeNamed(row.type).oauth === undefined) throw notAuthorized();
     const settings = settingsOf(row);
     if (settings.grant !== 'authorizationCode' || settings.authorizationUrl === undefined)
@@ -101,6 +107,13 @@ export class OAuthService {
       expiresAt,
     });
     await db.transaction().execute(async (trx) => {
+      const open = await repository.countOpen(trx, row.team, max, at);
+      if (open.count >= max) {
+        const untilMs = (open.until?.getTime() ?? 0) - at.getTime();
+        throw limitReached('authorizations', max, {
+          retryAfterSeconds: Math.max(1, Math.ceil(untilMs / 1_000)),
+        });
+      }
       await repository.insertAuthorization(trx, { ...begun.row, at });
       await audit.record(trx, {
         caller,
@@ -134,7 +147,7 @@ export class OAuthService {
   /**
    * Ends an authorization with what the provider said: the code becomes tokens. Throws
    * oauthStateInvalid, notFound, forbidden, stateConflict, oauthRefused, oauthUnavailable,
-   * undecryptable, keyBusy.
+   * undecryptable, keyBusy, limitReached.
    */
   async finishAuthorization(caller: Caller, input: CallbackInput): Promise<Connection> {
     const { authorization, verifier } = await this.#take(caller, input.state);
@@ -272,9 +285,9 @@ export class OAuthService {
   }
 
   async #store(caller: Caller, located: CredentialRow, grant: Grant): Promise<Connection> {
-    const { db, keyring, audit, now } = this.#parts;
+    const { keyring, audit, now } = this.#parts;
     return underActiveKey(() =>
-      db.transaction().execute(async (trx) => {
+      roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
         const at = new Date(now());
         const row = await lockCredential(trx, located.team, located.id, at);
         if (row === undefined || row.state === 'deleted') throw notFound();
@@ -288,16 +301,20 @@ export class OAuthService {
         const sequence =
           (await repository.lockHeld(trx, { team: row.team, credential: row.id, client, policy })) +
           1;
+        await stay.enter();
         const key = await lockActiveKey(trx, row.team);
         if (key === undefined) throw new KeyMoved();
         // SECURITY: whether there is a refresh token is asked here, and nothing else of it.
         const isRefreshable = grant.tokens.expose().refreshToken !== undefined;
+        const token = sealHeld(keyring, key, asOAuth(row), sequence, grant);
+        const going = await repository.findHeldBytes(trx, row.team, row.id);
+        await stay.grow({ bytes: Buffer.byteLength(token) - going });
         await repository.writeHeld(trx, {
           team: row.team,
           credential: row.id,
           sequence,
           key: key.id,
-          token: sealHeld(keyring, key, asOAuth(row), sequence, grant),
+          token,
           client,
           policy,
           keyHistory: [],

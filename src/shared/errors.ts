@@ -32,6 +32,7 @@ export type ErrorCode =
   | 'secretRequired'
   | 'undecryptable'
   | 'stateConflict'
+  | 'limitReached'
   | 'oauthNotConfigured'
   | 'oauthStateInvalid'
   | 'oauthRefused'

@@ -63,23 +63,32 @@ export async function listGrants(
   return rows;
 }
 
-/** How many grants a credential has. */
-export async function countGrants(trx: Trx, credential: CredentialId): Promise<number> {
-  const { count } = await trx
-    .selectFrom('credential_grant')
-    .select((select) => select.fn.countAll<number>().as('count'))
-    .where('credential_id', '=', credential)
-    .executeTakeFirstOrThrow();
-  return count;
+/** How many grants a locked credential has, counted up to `max`. */
+export async function countGrants(
+  trx: Trx,
+  credential: CredentialId,
+  max: number,
+): Promise<number> {
+  const { rows } =
+    await sql`select 1 from credential_grant where credential_id = ${credential} limit ${max}`.execute(
+      trx,
+    );
+  return rows.length;
 }
 
-/** How many credentials a team has granted to one grantee, counted up to `max`. */
+/**
+ * How many credentials a team has granted to one grantee, counted up to `max`. Whoever else grants
+ * to this grantee waits.
+ */
 export async function countGrantsBetween(
   trx: Trx,
   owner: TeamId,
   { kind, grantee }: { kind: GranteeKind; grantee: TeamId | SubjectId },
   max: number,
 ): Promise<number> {
+  await sql`select pg_advisory_xact_lock(hashtextextended(${`grants ${owner} ${grantee}`}, 0))`.execute(
+    trx,
+  );
   const { rows } = await sql`
     select 1 from credential_grant where ${sql.ref(kind === 'team' ? 'grantee_team_id' : 'grantee_subject_id')} = ${grantee} and team_id = ${owner} limit ${max}`.execute(
     trx,

@@ -122,7 +122,7 @@ export function registerGrants(
       body: grantPut,
       guards: { ifMatch: 'existing', etag: true },
       success: { status: 200, schema: grant, description: 'The grant.' },
-      problems: isTeam ? ['stateConflict'] : ['stateConflict', 'notAnEngine'],
+      problems: isTeam ? ['limitReached'] : ['limitReached', 'notAnEngine'],
       handler: async ({ scope, params: path, body, caller, request, reply }) => {
         const row = await service.putGrant(
           caller,

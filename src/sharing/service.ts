@@ -10,7 +10,7 @@ import type { Subjects } from '../db/subjects.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
 import type { Caller } from '../http/access.ts';
 import { grantSealHolds, sealGrant } from '../http/grants.ts';
-import { grantsBetweenMax, grantsMax } from '../http/limits.ts';
+import { grantsBetweenMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import {
   checkRevision,
@@ -18,7 +18,8 @@ import {
   preconditionFailed,
   preconditionRequired,
 } from '../http/preconditions.ts';
-import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { type AppError, invalid, notFound } from '../shared/errors.ts';
+import { growthLimits, limitReached } from '../shared/growth.ts';
 import { type GrantId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import { eventsOfGrant } from './events.ts';
 import { lockOwned } from './lock.ts';
@@ -44,6 +45,7 @@ export interface SharingParts {
     sub: string,
     caller: Caller,
   ) => Promise<boolean>;
+  readonly grantsMax?: number | undefined;
   readonly betweenMax?: number;
 }
 
@@ -71,7 +73,7 @@ export class SharingService {
   /**
    * Grants, or changes what was granted. `expected` is asked for only when there is a grant
    * already. Throws invalidRequest for the own team and for one that there is not, notAnEngine for
-   * a disabled engine, preconditionRequired, preconditionFailed, stateConflict.
+   * a disabled engine, preconditionRequired, preconditionFailed, limitReached.
    */
   async putGrant(
     caller: Caller,
@@ -80,7 +82,14 @@ export class SharingService {
     access: GrantAccess,
     expected: ExpectedRevision | undefined,
   ): Promise<GrantRow> {
-    const { db, keyring, audit, now, betweenMax = grantsBetweenMax } = this.#parts;
+    const {
+      db,
+      keyring,
+      audit,
+      now,
+      grantsMax = growthLimits.grants,
+      betweenMax = grantsBetweenMax,
+    } = this.#parts;
     const at = new Date(now());
     return db.transaction().execute(async (trx) => {
       const row = await lockOwned(trx, keyring, located, at);
@@ -92,17 +101,14 @@ export class SharingService {
         checkRevision(expected, before.revision);
       } else {
         if (expected !== undefined && expected !== 'any') throw preconditionFailed();
-        if ((await repository.countGrants(trx, row.id)) >= grantsMax)
-          throw new AppError('stateConflict', `A credential has at most ${grantsMax} grants.`);
+        if ((await repository.countGrants(trx, row.id, grantsMax)) >= grantsMax)
+          throw limitReached('grants', grantsMax);
         // SECURITY: what is given without asking must not make the lists of whoever gets it slow.
         if (
           (await repository.countGrantsBetween(trx, row.team, { kind, grantee }, betweenMax)) >=
           betweenMax
         )
-          throw new AppError(
-            'stateConflict',
-            `A team grants at most ${betweenMax} of its credentials to one grantee.`,
-          );
+          throw limitReached('grantsBetween', betweenMax);
       }
       const sealed = {
         id: before?.id ?? newId<GrantId>(),

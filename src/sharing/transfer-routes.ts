@@ -143,6 +143,7 @@ export function registerTransfers(
     problems: [
       'notFound',
       'nameTaken',
+      'limitReached',
       'undecryptable',
       'keyBusy',
       'keyUnavailable',

@@ -4,17 +4,22 @@
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import {
+  bytesOfCredential,
   type CredentialRow,
   type CredentialsService,
   credentialSealHolds,
   findActiveKey,
+  type Growth,
+  roomOf,
   sealCredential,
+  type Stay,
+  type TeamRoom,
   underActiveKey,
   undecryptable,
   UndecryptableVersion,
 } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
-import type { Db, Trx } from '../db/client.ts';
+import type { Db, Executor, Trx } from '../db/client.ts';
 import { type Caller, decide, type Decision, type Located, type TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
 import { transferDays } from '../http/limits.ts';
@@ -41,6 +46,7 @@ export interface TransfersParts {
   /** The caller's standing in a team. */
   readonly locateTeam: (caller: Caller, slug: string) => Promise<Located | undefined>;
   readonly credentials: Pick<CredentialsService, 'getCredential' | 'locateCredential'>;
+  readonly room?: TeamRoom | undefined;
 }
 
 const dayMs = 86_400_000;
@@ -151,7 +157,7 @@ export class TransfersService {
    * Takes an offered credential over. Ends its grants, tickets and offers; every version and the
    * held tokens are re-encrypted under the key of the new team, or nothing changes. Throws
    * notFound, forbidden, nameTaken, undecryptable, keyUnavailable, keyBusy, rateLimited while others
-   * of the team are, stateConflict.
+   * of the team are, stateConflict, limitReached.
    */
   async acceptTransfer(caller: Caller, id: string, claim: Claim): Promise<CredentialRow> {
     const { row: offer, target } = await this.#authorise(
@@ -159,7 +165,6 @@ export class TransfersService {
       id,
       ({ target }) => target.kind === 'allow',
     );
-    const { db } = this.#parts;
     const source = { id: offer.team, slug: offer.slug };
     // Each holds a connection for as long as the credential is large.
     const leave = await this.#gate.enter(target.id);
@@ -170,9 +175,17 @@ export class TransfersService {
         { retryAfterSeconds: 5 },
       );
     try {
-      return await underActiveKey(() =>
-        db.transaction().execute((trx) => this.#accept(trx, caller, { offer, target, claim })),
+      const room = roomOf(this.#parts);
+      const moves = await growthOf(this.#parts.db, offer);
+      const row = await underActiveKey(() =>
+        room.transaction(
+          target.id,
+          (trx, stay) => this.#accept(trx, stay, caller, { offer, target, claim }),
+          { expected: moves },
+        ),
       );
+      room.give(source.id, moves);
+      return row;
     } catch (error) {
       if (!(error instanceof UndecryptableVersion)) throw error;
       const cause = await undecryptable(
@@ -226,6 +239,7 @@ export class TransfersService {
 
   async #accept(
     trx: Trx,
+    stay: Stay,
     caller: Caller,
     { offer, target, claim }: { offer: TransferRow; target: TeamRef; claim: Claim },
   ): Promise<CredentialRow> {
@@ -246,6 +260,7 @@ export class TransfersService {
     const key = await findActiveKey(trx, target.id);
     if (key === undefined) throw notFound();
     await claim(trx, offered.id);
+    await stay.grow(await growthOf(trx, held));
     const { grants, tickets } = await repository.endUses(trx, offered.id);
     const next = { ...offered, team: target.id, revision: offered.revision + 1 };
     await repository.moveCredential(trx, {
@@ -331,6 +346,16 @@ export class TransfersService {
     return new Date(this.#parts.now());
   }
 }
+
+/** What an offered credential brings along. */
+const growthOf = async (
+  executor: Executor,
+  { team, credential }: Pick<TransferRow, 'team' | 'credential'>,
+): Promise<Growth> => ({
+  living: 1,
+  stored: 1,
+  bytes: await bytesOfCredential(executor, team, credential),
+});
 
 function raise(error: AppError): never {
   throw error;

@@ -167,6 +167,19 @@ export async function countLivingCredentials(trx: Trx, team: TeamId): Promise<nu
   return row.count;
 }
 
+/**
+ * How many members the team has, counted up to `max`. Who asks holds the team: others who add one
+ * wait, and nobody who stores a credential.
+ */
+export async function countMembers(trx: Trx, team: TeamId, max: number): Promise<number> {
+  await sql`select 1 from team where id = ${team} for no key update`.execute(trx);
+  const { rows } = await sql<{ count: number }>`
+    select count(*) as count from (select 1 from membership where team_id = ${team} limit ${max}) counted`.execute(
+    trx,
+  );
+  return rows[0]?.count ?? 0;
+}
+
 /** One member of the team. */
 export async function findMember(
   executor: Executor,

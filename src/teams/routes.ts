@@ -150,7 +150,7 @@ export function registerTeams(
     body: teamCreate,
     guards: { idempotencyKey: true, etag: true },
     success: { status: 201, schema: team, location: 'ifReadable', description: 'The team.' },
-    problems: ['slugTaken', 'isAnEngine'],
+    problems: ['slugTaken', 'isAnEngine', 'limitReached'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({
         request,
@@ -297,7 +297,7 @@ export function registerTeams(
     body: memberPut,
     guards: { ifMatch: 'existing', etag: true },
     success: { status: 200, schema: member, description: 'The member.' },
-    problems: ['lastAdmin', 'notAnEngine', 'isAnEngine'],
+    problems: ['lastAdmin', 'notAnEngine', 'isAnEngine', 'limitReached'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
       const row = await service.putMember(
         caller,

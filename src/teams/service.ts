@@ -16,6 +16,7 @@ import {
 } from '../http/preconditions.ts';
 import { membershipSealHolds, sealMembership, standingOf } from '../http/rights.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { growthLimits, limitReached } from '../shared/growth.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import * as repository from './repository.ts';
 import type { MemberRow, TeamRow, TeamSettings } from './repository.ts';
@@ -29,6 +30,7 @@ export interface TeamsParts {
   readonly subjects: Subjects;
   readonly now: () => number;
   readonly tokenFormat: TokenFormatColumn;
+  readonly membersMax?: number | undefined;
   /** Makes a team's first data key; from the keys' service. */
   readonly insertFirstKey: (
     trx: Trx,
@@ -118,7 +120,7 @@ export class TeamsService {
 
   /**
    * Creates a team with its first key and its admins in one transaction. Throws slugTaken,
-   * isAnEngine.
+   * isAnEngine, limitReached.
    */
   async createTeam(
     caller: Caller,
@@ -126,6 +128,7 @@ export class TeamsService {
     claim: Claim,
   ): Promise<TeamRow> {
     const { db, audit, keyring, subjects, tokenFormat } = this.#parts;
+    if (input.admins.length > this.#membersMax) throw limitReached('members', this.#membersMax);
     const id = newId<TeamId>();
     const at = this.#time();
     const team = { id, slug: input.slug };
@@ -281,7 +284,7 @@ export class TeamsService {
   /**
    * Adds a member or changes a role. `expected` is asked for only when there is a member already; a
    * revision of somebody who is no member (any more) is stale. Throws preconditionRequired,
-   * preconditionFailed, lastAdmin, notAnEngine, isAnEngine.
+   * preconditionFailed, lastAdmin, notAnEngine, isAnEngine, limitReached.
    */
   async putMember(
     caller: Caller,
@@ -303,7 +306,12 @@ export class TeamsService {
           checkRevision(expected, before.revision);
           if (before.role === 'admin' && input.role !== 'admin')
             await this.#keepAnAdmin(trx, team, subject);
-        } else if (expected !== undefined && expected !== 'any') throw preconditionFailed();
+        } else {
+          if (expected !== undefined && expected !== 'any') throw preconditionFailed();
+          const max = this.#membersMax;
+          if ((await repository.countMembers(trx, team.id, max)) >= max)
+            throw limitReached('members', max);
+        }
         if (
           input.role === 'engine' &&
           !(await this.#parts.isEnabledEngine(trx, subject, sub, caller))
@@ -413,6 +421,10 @@ export class TeamsService {
     if (current === undefined) throw notFound();
     checkRevision(expected, current.revision);
     return current;
+  }
+
+  get #membersMax(): number {
+    return this.#parts.membersMax ?? growthLimits.members;
   }
 
   #time(): Date {

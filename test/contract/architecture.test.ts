@@ -29,7 +29,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['commands.ts', 'config.ts', 'log-output.ts', 'shared'],
   'log-output.ts': [],
   'commands.ts': ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
-  'config.ts': ['config-reader.ts', 'config-values.ts', 'db', 'egress'],
+  'config.ts': ['config-reader.ts', 'config-values.ts', 'db', 'egress', 'shared'],
   'config-reader.ts': ['config-values.ts'],
   'config-values.ts': [],
   local: ['config.ts', 'serve.ts', 'client', ...floor],
@@ -102,6 +102,7 @@ const composition = new Set(['app.ts', 'serve.ts', 'operate']);
 const narrow: Readonly<Record<string, RegExp>> = {
   'config.ts db': /^src\/db\/url\.ts$/,
   'config.ts egress': /^src\/egress\/allow\.ts$/,
+  'config.ts shared': /^src\/shared\/growth\.ts$/,
 };
 
 /**

@@ -53,6 +53,13 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     has_received: operational,
     ...stamps,
   },
+  team_size: {
+    team_id: operational,
+    living_credentials: operational,
+    stored_credentials: operational,
+    bytes: operational,
+    counted_at: operational,
+  },
   membership: {
     team_id: within('membership.team'),
     subject_id: within('membership.subject'),

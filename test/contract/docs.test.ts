@@ -105,6 +105,12 @@ t.test('the configuration table says what the vault reads, no more and no less',
     CREDVAULT_NAMED_STATEMENTS: config.namedStatements ? 'on' : 'off',
     CREDVAULT_RATE_LIMIT_ADDRESS: String(config.rateLimits.address),
     CREDVAULT_RATE_LIMIT_SUBJECT: String(config.rateLimits.subject),
+    CREDVAULT_CREDENTIALS_MAX: String(config.growthLimits.credentials),
+    CREDVAULT_CIPHERTEXT_BYTES_MAX: String(config.growthLimits.ciphertextBytes),
+    CREDVAULT_MEMBERS_MAX: String(config.growthLimits.members),
+    CREDVAULT_AUTHORIZATIONS_MAX: String(config.growthLimits.authorizations),
+    CREDVAULT_GRANTS_MAX: String(config.growthLimits.grants),
+    CREDVAULT_KEYS_MAX: String(config.growthLimits.keys),
   });
 });
 

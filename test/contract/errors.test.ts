@@ -330,6 +330,15 @@ const provocations: Record<ErrorCode, Provocation> = {
     await vault.call('alice', 'GET', '/v1/whoami');
     return vault.call('alice', 'GET', '/v1/whoami');
   },
+  limitReached: async ({ another }, t) => {
+    const vault = await another(t, { growthLimits: { credentials: 1 } });
+    await vault.team('payments');
+    await storeOpenai(vault, 'payments', 'one', 'sk-test-00000000');
+    return vault.call('alice', 'PUT', '/v1/teams/payments/credentials/two', {
+      type: 'openai',
+      fields: { apiKey: 'sk-test-00000000' },
+    });
+  },
   internal: async ({ vault }) => {
     await sql`create function fail() returns trigger language plpgsql as $$ begin raise exception 'nobody knows this'; end $$`.execute(
       vault.db,

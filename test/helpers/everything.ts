@@ -402,6 +402,19 @@ export async function doEverything(
   await ok('alice', 'DELETE', hookUrl, undefined, any);
   for (const url of ['/healthz', '/readyz', '/.well-known/jwks.json']) await ok(null, 'GET', url);
   await until(async () => (await ok('alice', 'GET', at)).useCount > 0);
+
+  // teams at their bounds, and counted anew
+  const full = await startVault(t, {
+    database: { url: vault.databaseUrl, db: vault.db },
+    rootKey: vault.rootKey,
+    growthLimits: { credentials: 1 },
+  });
+  full.clock.ms = vault.clock.ms + 25 * hour;
+  const refused = await full.call('alice', 'POST', list, openai('too-many'));
+  if (refused.status !== 409) throw new Error(`beyond the bound: ${refused.status}`);
+  const replaced = { fields: { apiKey: 'sk-everything-000002', baseUrl: upstream.url } };
+  await demand(full.call('alice', 'PATCH', at, replaced, any), 200);
+  await full.stop();
   await vault.stop();
   return { vault, succeeded };
 }

@@ -44,6 +44,13 @@ const rows: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     deleted_at: partly('now()', 1000),
     ...stamps,
   },
+  team_size: {
+    team_id: id(team!),
+    living_credentials: '19',
+    stored_credentials: '20',
+    bytes: '10000',
+    counted_at: 'now()',
+  },
   membership: {
     team_id: id(team!, ofTeam),
     subject_id: id(subject!),

@@ -20,6 +20,7 @@ import {
 } from '../../src/http/operation.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
 import { clockOf, type MovedTime } from './clock.ts';
+import type { GrowthLimits } from '../../src/shared/growth.ts';
 import { testDatabase } from './database.ts';
 import { hooked } from './hooked.ts';
 
@@ -72,6 +73,7 @@ interface Options {
   operators?: string[];
   rateLimits?: { address: number; subject: number };
   brokerCallsMax?: number;
+  growthLimits?: Partial<GrowthLimits>;
   tokenFormat?: 'fernet' | 'fernet-256';
   database?: { url: string; db: Db };
   rootKey?: string;
@@ -128,6 +130,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
         publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
         brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
         brokerCallsMax: options.brokerCallsMax ?? 1_000,
+        growthLimits: options.growthLimits,
         rateLimits: options.rateLimits ?? { address: 0, subject: 0 },
         trustedProxies: options.trustedProxies ?? [],
         tls: options.tls,

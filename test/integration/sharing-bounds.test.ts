@@ -88,7 +88,7 @@ t.test('a team grants a bounded number of its credentials to one grantee', async
       ['granted', 'granted'],
       `${kind}: up to the bound`,
     );
-    t.equal(await share('payments', 'three', kind, to), 'stateConflict', `${kind}: and no further`);
+    t.equal(await share('payments', 'three', kind, to), 'limitReached', `${kind}: and no further`);
     t.equal(
       await share('payments', 'two', kind, to),
       'granted',
@@ -104,6 +104,25 @@ t.test('a team grants a bounded number of its credentials to one grantee', async
     await share('payments', 'three', 'team', 'billing'),
     'granted',
     'and so has another grantee',
+  );
+  // Nobody can add a grant until all three have counted, or wait for one who has.
+  t.equal(await share('billing', 'one', 'subject', 'nick'), 'granted');
+  const granted: Promise<string>[] = [];
+  await db.transaction().execute(async (trx) => {
+    await sql`lock table credential_grant in share mode`.execute(trx);
+    for (const name of ['one', 'two', 'three'])
+      granted.push(share('payments', name, 'subject', 'nick'));
+    await until(async () => {
+      const { rows } = await sql<{ waiting: number }>`
+        select count(*)::int as waiting from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`.execute(vault.db);
+      return rows[0]?.waiting === 3;
+    });
+  });
+  t.same(
+    (await Promise.all(granted)).sort(),
+    ['granted', 'granted', 'limitReached'],
+    'nor by granting at once',
   );
 });
 

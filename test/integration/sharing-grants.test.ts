@@ -30,7 +30,7 @@ interface Stage {
  * `payments` (alice) owns a credential; `sales` (bella) has one of each role and the engine `bot`.
  */
 async function setStage(t: Tap): Promise<Stage> {
-  const vault = await startVault(t);
+  const vault = await startVault(t, { growthLimits: { grants: 100 } });
   await vault.team('payments');
   await vault.team('sales', ['bella']);
   const engine = await registerEngine(vault, 'bot');
@@ -412,7 +412,7 @@ t.test('who may share, with whom, and how it is said', async (t) => {
     for (let i = 0; i < 99; i += 1) await share(`subjects/person-${i}`, 'read');
     t.match(await put('alice', '/subjects/one-more'), {
       status: 409,
-      json: { code: 'stateConflict' },
+      json: { code: 'limitReached', limit: 'grants', max: 100 },
     });
     t.match(
       await put('alice', '/subjects/nora', { access: 'use' }, any),

@@ -56,6 +56,14 @@ t.test(
       publicUrl: 'http://127.0.0.1:7300',
     });
     t.same(config.rateLimits, { address: 12_000, subject: 6_000 });
+    t.same(config.growthLimits, {
+      credentials: 1_000_000,
+      ciphertextBytes: 4 * 1024 ** 3,
+      members: 10_000,
+      authorizations: 100,
+      grants: 1_000,
+      keys: 10_000,
+    });
     t.same(Object.keys(secrets), []);
   },
 );
@@ -175,6 +183,31 @@ t.test('the broker: off, here, elsewhere', async (t) => {
   t.same(faultsOf({ ...outside, CREDVAULT_TLS_TERMINATED: '1' }, 'serve'), []);
 });
 
+t.test('bounds of growth', (t) => {
+  const { growthLimits } = readConfig(
+    {
+      ...production,
+      CREDVAULT_CREDENTIALS_MAX: '5000',
+      CREDVAULT_CIPHERTEXT_BYTES_MAX: '1125899906842624',
+      CREDVAULT_MEMBERS_MAX: '1',
+      CREDVAULT_AUTHORIZATIONS_MAX: '7',
+      CREDVAULT_GRANTS_MAX: '10000',
+      CREDVAULT_KEYS_MAX: '3',
+    },
+    'serve',
+    noFiles,
+  ).config;
+  t.same(growthLimits, {
+    credentials: 5_000,
+    ciphertextBytes: 1024 ** 5,
+    members: 1,
+    authorizations: 7,
+    grants: 10_000,
+    keys: 3,
+  });
+  t.end();
+});
+
 t.test('config and secrets are frozen, and the secrets do not print', async (t) => {
   const { config, secrets } = readConfig(production, 'serve', noFiles);
   t.ok(
@@ -183,6 +216,7 @@ t.test('config and secrets are frozen, and the secrets do not print', async (t) 
       config.jwt,
       config.jwt.keys,
       config.rateLimits,
+      config.growthLimits,
       config.operators,
       config.trustedProxies,
       config.egress,
@@ -237,6 +271,12 @@ t.test('a value that breaks a rule is refused, never replaced by the default', a
     CREDVAULT_NAMED_STATEMENTS: ['', 'true', '1'],
     CREDVAULT_RATE_LIMIT_ADDRESS: ['', '-1', 'off'],
     CREDVAULT_RATE_LIMIT_SUBJECT: ['', '-1', 'off'],
+    CREDVAULT_CREDENTIALS_MAX: ['', '0', '-1', '1000000001', '1e6', 'unlimited'],
+    CREDVAULT_CIPHERTEXT_BYTES_MAX: ['', '0', '4GiB', '1125899906842625', '9'.repeat(17)],
+    CREDVAULT_MEMBERS_MAX: ['', '0', '1000001'],
+    CREDVAULT_AUTHORIZATIONS_MAX: ['', '0', '100001'],
+    CREDVAULT_GRANTS_MAX: ['', '0', '10001'],
+    CREDVAULT_KEYS_MAX: ['', '0', '1000001'],
     CREDVAULT_PUBLIC_URL: [
       '',
       'vault.example.com',
