@@ -224,7 +224,7 @@ t.test('one changed system key stops nothing that it need not stop', async (t) =
   const onDamaged: OnDamaged = (keys) => {
     told.push(keys.map(({ purpose, version }) => `${purpose} ${version}`).join());
   };
-  await reloadSystemKeys(db, running, now(), onDamaged);
+  await reloadSystemKeys(db, running, onDamaged);
   t.strictSame(told, ['rowSeal 1'], 'it is named');
   t.equal(running.sealVersion(), 2, 'the versions that others made are loaded');
   t.ok(running.verifyRow('engine', row, seal), 'what is loaded already goes on verifying');
@@ -244,7 +244,7 @@ t.test('one changed system key stops nothing that it need not stop', async (t) =
     name: 'KeyringRefused',
     message: /\(cursor, version 2\)/,
   });
-  await reloadSystemKeys(db, running, now(), onDamaged);
+  await reloadSystemKeys(db, running, onDamaged);
   t.equal(running.sealVersion(), 2, 'a replica that runs goes on with what it has');
   t.ok(running.verifyMac('cursor', 'm', running.mac('cursor', 'm')));
 });
