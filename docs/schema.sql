@@ -574,8 +574,8 @@ create table team (
   constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text])),
   constraint team_versions_kept_range CHECK (versions_kept >= 1 AND versions_kept <= 1000)
 );
-create trigger team_deleted_at BEFORE UPDATE OF deleted_at ON team FOR EACH ROW WHEN (new.deleted_at IS NOT NULL) EXECUTE FUNCTION deleted_at_is_the_databases();
 create index team_deleted ON team USING btree (deleted_at) WHERE deleted_at IS NOT NULL;
+create trigger team_deleted_at BEFORE UPDATE OF deleted_at ON team FOR EACH ROW WHEN (new.deleted_at IS NOT NULL) EXECUTE FUNCTION deleted_at_is_the_databases();
 
 -- operational: how much a team holds, for its bounds
 create table team_size (
