@@ -24,6 +24,8 @@ export interface Place {
   readonly type: string;
   readonly publicFields: JsonObject;
   readonly policy: JsonObject;
+  /** The names of the secret fields, where the row says them; compared when the token is opened. */
+  readonly secretFields?: readonly string[];
 }
 
 export type SecretFields = Secret<Readonly<Record<string, string>>>;
@@ -98,8 +100,17 @@ export function unpackEnvelope(
     digest !== undefined &&
     envelope.place === digest;
   const { fields } = envelope;
-  if (!isInPlace || !isFlat(fields)) throw new DecryptionFailed();
+  if (!isInPlace || !isFlat(fields) || !isNamed(fields, place.secretFields))
+    throw new DecryptionFailed();
   return new Secret(fields);
+}
+
+/** Whether a row names just these fields. A database can hold any list, of any depth. */
+function isNamed(fields: object, names: readonly unknown[] | undefined): boolean {
+  if (names === undefined) return true;
+  if (!Array.isArray(names) || new Set(names).size !== names.length) return false;
+  const own = Object.keys(fields);
+  return own.length === names.length && own.every((name) => names.includes(name));
 }
 
 /** What decides where the secret may go. */

@@ -26,6 +26,17 @@ export class KeyUnavailable extends Error {
   }
 }
 
+/**
+ * The system keys say that rows of before are not taken over yet, which this process knows to be
+ * over.
+ */
+export class EpochReturned extends Error {
+  constructor() {
+    super('the system keys are those from before the take-over: their rows were put back');
+    this.name = 'EpochReturned';
+  }
+}
+
 /** The list of root keys is not usable. The message names the position, never the value. */
 export class RootKeyInvalid extends Error {
   constructor(message: string) {

@@ -1,8 +1,8 @@
 // The door to cryptography: other folders import only this file. Tokens are reached through
 // Keyring, never through the codec.
-export { canonicalJson } from './canonical.ts';
+export { canonicalJson, findCanonicalJson } from './canonical.ts';
 export type { Place, SecretFields } from './envelope.ts';
-export { DecryptionFailed, KeyUnavailable, RootKeyInvalid } from './errors.ts';
+export { DecryptionFailed, EpochReturned, KeyUnavailable, RootKeyInvalid } from './errors.ts';
 export { fernetKey, keyOfPassphrase, openForeignToken } from './foreign.ts';
 export type { TokenFormat } from './fernet.ts';
 export type { WrappedDataKey } from './key-cache.ts';

@@ -6,7 +6,7 @@ import type { JsonObject } from '../shared/json.ts';
 import { canonicalJson, findCanonicalJson } from './canonical.ts';
 import { findPlaceDigest, packEnvelope, unpackEnvelope } from './envelope.ts';
 import type { Place, SecretFields } from './envelope.ts';
-import { DecryptionFailed, KeyUnavailable } from './errors.ts';
+import { DecryptionFailed, EpochReturned, KeyUnavailable } from './errors.ts';
 import { decrypt, encrypt, importKey, keyBytesOf } from './fernet.ts';
 import type { FernetKey } from './fernet.ts';
 import { fingerprintOf } from './fingerprint.ts';
@@ -14,12 +14,13 @@ import { KeyCache } from './key-cache.ts';
 import type { WrappedDataKey } from './key-cache.ts';
 import { type RecipientKey, signAndEncrypt } from './nested-jwt.ts';
 import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
-import { newSystemKey, systemKeyContext, SystemKeys } from './system-keys.ts';
+import { closeSystemKey, newSystemKey, rewrapSystemKey, SystemKeys } from './system-keys.ts';
 import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
 
 const cacheEntriesMaxDefault = 1000;
 
 export type SealedTable =
+  | 'team'
   | 'membership'
   | 'engine'
   | 'engine_key'
@@ -103,7 +104,15 @@ export class Keyring {
 
   /** The same system key under the primary root key. Throws KeyUnavailable or DecryptionFailed. */
   rewrapSystemKey(held: Omit<WrappedSystemKey, 'active'>): Wrapped {
-    return this.#rewrap(systemKeyContext(held), held);
+    return rewrapSystemKey(this.#roots, held);
+  }
+
+  /**
+   * The same, saying from now on that no row of before is left; undefined for one that says so.
+   * Throws KeyUnavailable or DecryptionFailed.
+   */
+  closeSystemKey(held: Omit<WrappedSystemKey, 'active'>): Wrapped | undefined {
+    return closeSystemKey(this.#roots, held);
   }
 
   /** Empties the cache of data keys. */
@@ -115,16 +124,34 @@ export class Keyring {
 
   /** A fresh system key, wrapped under the primary root key; it serves only when it was loaded. */
   newSystemKey(of: { id: string; purpose: SystemPurpose; version: number }): WrappedSystemKey {
-    return newSystemKey(this.#roots, of);
+    return newSystemKey(this.#roots, of, this.#system.epoch);
   }
 
   /**
    * Replaces the whole set, or throws and leaves the set as it was. A row that does not unwrap any
-   * more stands for the key that was loaded for it before; which these are.
+   * more stands for the key that was loaded for it before; which these are. Throws KeyUnavailable,
+   * DecryptionFailed, EpochReturned.
    */
   loadSystemKeys(rows: readonly WrappedSystemKey[]): readonly WrappedSystemKey[] {
-    this.#system = new SystemKeys(this.#roots, rows, this.#system);
-    return this.#system.kept;
+    const next = new SystemKeys(this.#roots, rows, this.#system);
+    // SECURITY: rows of these keys from before the take-over, put back whole, would open its door
+    // once more.
+    if (!this.#system.isEmpty && next.epoch < this.#system.epoch) throw new EpochReturned();
+    this.#system = next;
+    return next.kept;
+  }
+
+  /**
+   * Whether every row that this release demands a MAC on has been taken over: a row without one is
+   * tampered from then on.
+   */
+  get isTakenOver(): boolean {
+    return this.#system.epoch === 2;
+  }
+
+  /** Whether there are system keys that do not say yet what the others say. */
+  get hasUnclosedKeys(): boolean {
+    return this.#system.hasEarlierEpoch;
   }
 
   /** HMAC-SHA256 under the active key of the purpose, and that key's version. */
@@ -146,7 +173,13 @@ export class Keyring {
   }
 
   /** Whether the vault sealed this very row, which may be one of many that are read at once. */
-  verifyRow(table: SealedTable, row: JsonObject, seal: Buffer, isOneOfMany = false): boolean {
+  verifyRow(
+    table: SealedTable,
+    row: JsonObject,
+    seal: Buffer | null,
+    isOneOfMany = false,
+  ): boolean {
+    if (seal === null) return false;
     const text = findCanonicalJson([table, row]);
     return text !== undefined && this.#system.verifySeal(text, seal, isOneOfMany);
   }

@@ -26,6 +26,8 @@ export interface KeyContext {
   readonly key: string;
   readonly version: number;
   readonly format: string;
+  /** Of system keys alone; see SystemKeyEpoch. Absent is 1. */
+  readonly epoch?: 2;
 }
 
 export interface Wrapped {
@@ -129,8 +131,17 @@ function canaryContext(fingerprint: string): KeyContext {
  * SECURITY: without the associated data a wrapped key opens as another team's, or for another
  * purpose.
  */
-function associatedData({ purpose, owner, key, version, format }: KeyContext): Buffer {
-  return Buffer.from(canonicalJson({ purpose, owner, key, version, format }));
+function associatedData({ purpose, owner, key, version, format, epoch }: KeyContext): Buffer {
+  return Buffer.from(
+    canonicalJson({
+      purpose,
+      owner,
+      key,
+      version,
+      format,
+      ...(epoch === undefined ? {} : { epoch }),
+    }),
+  );
 }
 
 function encrypt(key: KeyObject, context: KeyContext, bytes: Buffer): Buffer {

@@ -19,6 +19,14 @@ export type SystemPurpose = 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 
 /** What others make MACs for; row seals have methods of their own. */
 export type MacPurpose = Exclude<SystemPurpose, 'leaseSigning' | 'rowSeal'>;
 
+/**
+ * What the vault's own keys say of the database that they lie in, by what their wrapping is bound
+ * to. 1: rows of before may stand without a MAC where this release demands one. 2: there are none
+ * any more. That cannot be written without a root key, nor taken away without taking the keys along,
+ * without which nothing counts at all.
+ */
+export type SystemKeyEpoch = 1 | 2;
+
 export interface WrappedSystemKey extends Wrapped {
   readonly id: string;
   readonly purpose: SystemPurpose;
@@ -71,6 +79,10 @@ interface SigningKey {
 export class SystemKeys {
   readonly #mac = new Map<SystemPurpose, Versions<KeyObject>>();
   readonly #signing: Versions<SigningKey> = { byVersion: new Map() };
+  /** The latest that any of the keys says; without keys the latest there is. */
+  readonly epoch: SystemKeyEpoch;
+  /** Whether some key is still of an earlier one. */
+  readonly hasEarlierEpoch: boolean;
   // Seals that have verified, by the text that they are over: as good as verifying them again for
   // as long as these keys are loaded.
   readonly #verified = new Recent<string, Buffer>(sealsRememberedMax);
@@ -85,19 +97,29 @@ export class SystemKeys {
   constructor(roots: RootKeys, rows: readonly WrappedSystemKey[], before?: SystemKeys) {
     const kept: WrappedSystemKey[] = [];
     this.kept = kept;
+    const epochs = new Set<SystemKeyEpoch>();
     for (const row of rows) {
-      const bytes = unwrapped(roots, row);
-      if (bytes instanceof Error) {
+      const unwrapped = tryUnwrap(roots, row);
+      if (unwrapped instanceof Error) {
         // SECURITY: a key that was unwrapped once is that key, whatever its row has become; without
         // it everything that it protects would count as changed.
-        if (before === undefined || !this.#takeOver(before, row)) throw bytes;
+        if (before === undefined || !this.#takeOver(before, row)) throw unwrapped;
         kept.push(row);
         continue;
       }
+      const { bytes, epoch } = unwrapped;
+      epochs.add(epoch);
       if (row.purpose === 'leaseSigning') add(this.#signing, row, signingKey(bytes));
       else add(this.#versions(row.purpose), row, createSecretKey(bytes));
       bytes.fill(0);
     }
+    if (epochs.size === 0) epochs.add(before?.epoch ?? 2);
+    this.epoch = epochs.has(2) ? 2 : 1;
+    this.hasEarlierEpoch = epochs.has(1);
+  }
+
+  get isEmpty(): boolean {
+    return this.#mac.size === 0 && this.#signing.byVersion.size === 0;
   }
 
   mac(purpose: MacPurpose | 'rowSeal', message: string | Buffer): Mac {
@@ -177,42 +199,87 @@ export class SystemKeys {
   }
 }
 
+interface SystemKeyName {
+  readonly id: string;
+  readonly purpose: SystemPurpose;
+  readonly version: number;
+}
+
 /**
  * A fresh system key, wrapped under the primary root key, to be stored as the active one of its
  * purpose.
  */
 export function newSystemKey(
   roots: RootKeys,
-  of: { id: string; purpose: SystemPurpose; version: number },
+  { id, purpose, version }: SystemKeyName,
+  epoch: SystemKeyEpoch,
 ): WrappedSystemKey {
   const bytes = randomBytes(systemKeyBytes);
-  const wrapped = roots.wrap(systemKeyContext(of), bytes);
+  const wrapped = roots.wrap(systemKeyContext({ id, purpose, version }, epoch), bytes);
   bytes.fill(0);
-  return { ...of, ...wrapped, active: true };
+  return { id, purpose, version, ...wrapped, active: true };
+}
+
+/**
+ * The same system key under the primary root key, of its own epoch. Throws KeyUnavailable or
+ * DecryptionFailed.
+ */
+export function rewrapSystemKey(roots: RootKeys, held: SystemKeyName & Wrapped): Wrapped {
+  const { bytes, epoch } = unwrapSystemKey(roots, held);
+  try {
+    return roots.wrap(systemKeyContext(held, epoch), bytes);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** The same of the latest epoch; undefined for one that is of it. */
+export function closeSystemKey(
+  roots: RootKeys,
+  held: SystemKeyName & Wrapped,
+): Wrapped | undefined {
+  const { bytes, epoch } = unwrapSystemKey(roots, held);
+  try {
+    return epoch === 2 ? undefined : roots.wrap(systemKeyContext(held, 2), bytes);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+// No column says of which epoch a key is: one that did could be changed.
+function unwrapSystemKey(
+  roots: RootKeys,
+  held: SystemKeyName & Wrapped,
+): { bytes: Buffer; epoch: SystemKeyEpoch } {
+  try {
+    return { bytes: roots.unwrap(systemKeyContext(held, 2), held), epoch: 2 };
+  } catch (error) {
+    if (!(error instanceof DecryptionFailed)) throw error;
+    return { bytes: roots.unwrap(systemKeyContext(held, 1), held), epoch: 1 };
+  }
 }
 
 /** What a system key's wrapping is bound to. */
-export function systemKeyContext({
-  id,
-  purpose,
-  version,
-}: {
-  id: string;
-  purpose: SystemPurpose;
-  version: number;
-}): KeyContext {
+function systemKeyContext(
+  { id, purpose, version }: SystemKeyName,
+  epoch: SystemKeyEpoch,
+): KeyContext {
   return {
     purpose,
     owner: 'system',
     key: id,
     version,
     format: purpose === 'leaseSigning' ? 'ed25519' : 'hmac-sha256',
+    ...(epoch === 1 ? {} : { epoch }),
   };
 }
 
-function unwrapped(roots: RootKeys, row: WrappedSystemKey): Buffer | Error {
+function tryUnwrap(
+  roots: RootKeys,
+  row: WrappedSystemKey,
+): ReturnType<typeof unwrapSystemKey> | Error {
   try {
-    return roots.unwrap(systemKeyContext(row), row);
+    return unwrapSystemKey(roots, row);
   } catch (error) {
     if (error instanceof DecryptionFailed || error instanceof KeyUnavailable) return error;
     throw error;

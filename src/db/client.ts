@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { Kysely, PostgresDialect, type Transaction } from 'kysely';
 import pg from 'pg';
+import { isTime } from '../shared/times.ts';
 import { HostPools } from './hosts.ts';
 import { composedNames } from './statement-names.ts';
 import type { Tables } from './tables.ts';
@@ -93,12 +94,24 @@ export function connectionConfig(url: DatabaseUrl, applicationName: string): pg.
 }
 
 // int8 (counts, sequence numbers) as a number, refused where a number would round; date as its
-// text, because a Date would take on a time zone.
+// text, because a Date would take on a time zone; a time always as a Date.
 const typeParser = ((oid: number, format?: 'text' | 'binary') => {
   if (format !== 'binary' && oid === pg.types.builtins.INT8) return readInt8;
+  if (format !== 'binary' && oid === pg.types.builtins.TIMESTAMPTZ) return readTime;
   if (format !== 'binary' && oid === pg.types.builtins.DATE) return (text: string) => text;
   return pg.types.getTypeParser(oid, format as 'text');
 }) as typeof pg.types.getTypeParser;
+
+const timeOf: (text: string) => unknown = pg.types.getTypeParser(pg.types.builtins.TIMESTAMPTZ);
+
+/**
+ * An invalid Date for what RFC 3339 cannot say: infinity, and years of more or less than four
+ * digits.
+ */
+function readTime(text: string): Date {
+  const time = timeOf(text);
+  return isTime(time) ? time : new Date(Number.NaN);
+}
 
 function readInt8(text: string): number {
   const number = Number(text);

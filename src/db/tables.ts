@@ -55,6 +55,8 @@ export interface TeamTable extends Stamped {
   refuse_exposed_leases: ColumnType<boolean, boolean | undefined, boolean>;
   versions_kept: ColumnType<number, number | undefined, number>;
   has_received: ColumnType<boolean, never, never>;
+  row_mac: Later<Buffer>;
+  row_mac_version: ColumnType<number, number | undefined, number>;
   default_delivery: ColumnType<Delivery[], Delivery[] | undefined, Delivery[]>;
 }
 export interface MembershipTable extends Stamped {
