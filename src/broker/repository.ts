@@ -9,6 +9,7 @@ import type { Way } from '../http/access.ts';
 import {
   foundOf,
   type FoundRow,
+  isUsedThoughExposed,
   type RecipientRow,
   useColumns,
   useJoins,
@@ -98,7 +99,7 @@ const ticketAndRecord = statement<
       and id = ${parameter('credential')} and team = ${parameter('team')} and revision = ${parameter('credentialRevision')} and current_version = ${parameter('version')}
       and data_key_id = ${parameter('dataKey')} and member_revision is not distinct from ${parameter('memberRevision')}::int
       and behalf_subject is not distinct from ${parameter('onBehalfOf')}::uuid and behalf_revision is not distinct from ${parameter('behalfRevision')}::int
-      and state = 'enabled' and data_key_state in ('active', 'decryptOnly') and undecryptable_at is null and is_refused_as_exposed is not true
+      and state = 'enabled' and data_key_state in ('active', 'decryptOnly') and undecryptable_at is null and ${isUsedThoughExposed('found')}
       and (expires_at is null or expires_at > ${parameter('now')})
   ) as stands),
   ${recordedSql(parameter, { isOne: true, onlyIf: sql`(select stands from basis)` })}

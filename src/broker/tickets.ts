@@ -4,6 +4,7 @@ import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import { isTime } from '../shared/times.ts';
 
 /** What the seal of a ticket's row is over: all of it. */
 export interface SealedTicket {
@@ -41,7 +42,7 @@ export const sealTicket = (keyring: Keyring, row: SealedTicket): Buffer =>
 
 /** Whether the vault wrote this row. */
 export const ticketSealHolds = (keyring: Keyring, row: SealedTicket, seal: Buffer): boolean =>
-  keyring.verifyRow('broker_ticket', asJson(row), seal);
+  isTime(row.expiresAt) && keyring.verifyRow('broker_ticket', asJson(row), seal);
 
 // Named one by one: rows carry more columns than the seal covers.
 const asJson = ({

@@ -41,6 +41,7 @@ async function resealTable(
   isStopping: () => boolean,
 ): Promise<number> {
   const version = keyring.sealVersion();
+  const seal = sql.ref(`held.${of.column}`);
   const { rows: size } = await sql<{ pages: number }>`
     select (pg_relation_size(${of.table}::regclass) / current_setting('block_size')::int)::int as pages`.execute(
     db,
@@ -49,18 +50,18 @@ async function resealTable(
   let done = 0;
   for (let page = 0; page < pages && !isStopping(); page += pagesPerBatch) {
     const { rows } = await sql<{ place: string; seal: Buffer }>`
-      select held.ctid::text as place, held.seal, ${of.select}
+      select held.ctid::text as place, ${seal} as seal, ${of.select}
       where held.ctid >= ${`(${page},0)`}::tid and held.ctid < ${`(${page + pagesPerBatch},0)`}::tid
-        and length(held.seal) >= 2 and get_byte(held.seal, 0) * 256 + get_byte(held.seal, 1) < ${version}`.execute(
+        and length(${seal}) >= 2 and get_byte(${seal}, 0) * 256 + get_byte(${seal}, 1) < ${version}`.execute(
       db,
     );
     const good = rows.filter((row) => holds(keyring, of, row));
     if (good.length === 0) continue;
     const places = good.map(({ place }) => place);
     const { rows: sealed } = await sql`
-      update ${sql.table(of.table)} held set seal = anew.seal
+      update ${sql.table(of.table)} held set ${sql.ref(of.column)} = anew.seal
       from unnest(${places}::text[], ${good.map(({ seal }) => seal)}::bytea[], ${good.map((row) => of.seal(keyring, row as never))}::bytea[]) as anew (place, before, seal)
-      where held.ctid = any (${places}::tid[]) and held.ctid::text = anew.place and held.seal = anew.before returning 1`.execute(
+      where held.ctid = any (${places}::tid[]) and held.ctid::text = anew.place and ${seal} = anew.before returning 1`.execute(
       db,
     );
     done += sealed.length;

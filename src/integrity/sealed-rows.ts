@@ -18,6 +18,12 @@ import {
   sealMembership,
 } from '../http/rights.ts';
 import {
+  settingsColumns,
+  settingsCount,
+  teamMac,
+  type TeamSettingsRow,
+} from '../http/team-settings.ts';
+import {
   notificationSealHolds,
   type SealedNotification,
   type SealedWebhook,
@@ -34,6 +40,8 @@ const nameOf = (table: 'team' | 'subject', id: string, as: string = table): stri
 /** How one table is read and sealed. */
 export interface SealedRows<T> {
   readonly table: string;
+  /** Where the seal stands. */
+  readonly column: 'seal' | 'row_mac';
   /** The columns of the row's key, in the order of its index. */
   readonly key: readonly {
     readonly column: RawBuilder<unknown>;
@@ -54,36 +62,48 @@ const text = (column: string): SealedRows<never>['key'][number] => ({
   type: sql.raw('text'),
 });
 
+const teams: SealedRows<TeamSettingsRow> = {
+  table: 'team',
+  column: 'row_mac',
+  key: [uuid('held.id')],
+  holds: (keyring, row) => settingsCount(keyring, row),
+  seal: teamMac,
+  select: sql`${settingsColumns('held')} from team held`,
+};
 const credentials: SealedRows<SealedCredential> = {
   table: 'credential',
+  column: 'seal',
   key: [uuid('held.id')],
   holds: credentialSealHolds,
   seal: sealCredential,
   select:
     sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.state_before as "stateBefore", held.current_version as version, held.expires_at as "expiresAt", held.revision,
     current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
-    from credential held join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version`),
+    from credential held left join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version`),
 };
 const memberships: SealedRows<SealedMembership> = {
   table: 'membership',
+  column: 'seal',
   key: [uuid('held.team_id'), uuid('held.subject_id')],
   holds: membershipSealHolds,
   seal: sealMembership,
   select:
     sql.raw(`held.team_id as team, team.slug, held.subject_id as subject, subject.sub, held.role, held.acts_for_itself as "actsForItself", held.revision
-    from membership held cross join ${nameOf('team', 'held.team_id')} cross join ${nameOf('subject', 'held.subject_id')}`),
+    from membership held left join ${nameOf('team', 'held.team_id')} on true left join ${nameOf('subject', 'held.subject_id')} on true`),
 };
 const engines: SealedRows<SealedEngine> = {
   table: 'engine',
+  column: 'seal',
   key: [uuid('held.id')],
   holds: engineSealHolds,
   seal: sealEngine,
   select: sql.raw(
-    `held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held cross join ${nameOf('subject', 'held.subject_id')}`,
+    `held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held left join ${nameOf('subject', 'held.subject_id')} on true`,
   ),
 };
 const engineKeys: SealedRows<SealedEngineKey> = {
   table: 'engine_key',
+  column: 'seal',
   key: [uuid('held.engine_id'), text('held.kid')],
   holds: engineKeySealHolds,
   seal: sealEngineKey,
@@ -93,6 +113,7 @@ const engineKeys: SealedRows<SealedEngineKey> = {
 };
 const brokerTickets: SealedRows<SealedTicket> = {
   table: 'broker_ticket',
+  column: 'seal',
   key: [uuid('held.id')],
   holds: ticketSealHolds,
   seal: sealTicket,
@@ -102,17 +123,19 @@ const brokerTickets: SealedRows<SealedTicket> = {
 };
 const grants: SealedRows<SealedGrant> = {
   table: 'credential_grant',
+  column: 'seal',
   key: [uuid('held.id')],
   holds: grantSealHolds,
   seal: sealGrant,
   select:
     sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
     coalesce(receiving.slug, person.sub) as name, held.access, held.revision
-    from credential_grant held cross join ${nameOf('team', 'held.team_id', 'owner')}
+    from credential_grant held left join ${nameOf('team', 'held.team_id', 'owner')} on true
     left join ${nameOf('team', 'held.grantee_team_id', 'receiving')} on true left join ${nameOf('subject', 'held.grantee_subject_id', 'person')} on true`),
 };
 const webhooks: SealedRows<SealedWebhook> = {
   table: 'webhook',
+  column: 'seal',
   key: [uuid('held.credential_id')],
   holds: webhookSealHolds,
   seal: sealWebhook,
@@ -122,6 +145,7 @@ const webhooks: SealedRows<SealedWebhook> = {
 };
 const notifications: SealedRows<SealedNotification> = {
   table: 'notification',
+  column: 'seal',
   key: [uuid('held.id')],
   holds: notificationSealHolds,
   seal: sealNotification,
@@ -131,16 +155,18 @@ const notifications: SealedRows<SealedNotification> = {
 };
 const transfers: SealedRows<SealedTransfer> = {
   table: 'credential_transfer',
+  column: 'seal',
   key: [uuid('held.id')],
   holds: transferSealHolds,
   seal: sealTransfer,
   select:
     sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt", held.revision
-    from credential_transfer held cross join ${nameOf('team', 'held.team_id', 'source')} cross join ${nameOf('team', 'held.to_team_id', 'target')}`),
+    from credential_transfer held left join ${nameOf('team', 'held.team_id', 'source')} on true left join ${nameOf('team', 'held.to_team_id', 'target')} on true`),
 };
 
 /** Every sealed table. What a row is, only its own functions know. */
 export const sealedTables = [
+  teams,
   credentials,
   memberships,
   engines,

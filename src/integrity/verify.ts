@@ -105,7 +105,7 @@ const credentialVersions: Walk<TokenRow> = {
     (
       await sql<TokenRow>`
     select held.credential_id || '/' || held.version as row, held.token, held.team_id as team, held.credential_id as credential, held.version, credential.type,
-      held.public_fields as "publicFields", held.policy, data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
+      held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFields", data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
       data_key.root_fingerprint as root, data_key.wrapped
     from credential_version held left join credential on credential.id = held.credential_id left join data_key on data_key.id = held.data_key_id
     where ${after === undefined ? all : sql`(held.team_id, held.credential_id, held.version) > (${after.team}::uuid, ${after.credential}::uuid, ${after.version}::int)`}
@@ -162,7 +162,11 @@ const tokenWalks: Readonly<Record<TokenTable, Walk<TokenRow>>> = {
   oauth_token: oauthTokens,
 };
 
-type SealedRow = { readonly row: string; readonly keys: readonly string[]; readonly seal: Buffer };
+type SealedRow = {
+  readonly row: string;
+  readonly keys: readonly string[];
+  readonly seal: Buffer | null;
+};
 const sealed = (of: SealedRows<never>): Walk<SealedRow> => {
   const columns = sql.join(of.key.map(({ column }) => column));
   return {
@@ -172,12 +176,12 @@ const sealed = (of: SealedRows<never>): Walk<SealedRow> => {
       (
         await sql<SealedRow>`
       select array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}] as keys, array_to_string(array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}], '/') as row,
-        held.seal, ${of.select}
+        ${sql.ref(`held.${of.column}`)} as seal, ${of.select}
       where ${after === undefined ? all : sql`(${columns}) > (${sql.join(of.key.map(({ type }, index) => sql`${after.keys[index]}::${type}`))})`}
       order by ${columns} limit ${rowsPerBatch}`.execute(db)
       ).rows,
     fault: (keyring, row) =>
-      of.holds(keyring, row as never, row.seal) ? undefined : { fault: 'sealBroken' },
+      of.holds(keyring, row as never, row.seal as Buffer) ? undefined : { fault: 'sealBroken' },
   };
 };
 

@@ -3,12 +3,13 @@
 import { sql } from 'kysely';
 import type { AuditLog } from '../audit/record.ts';
 import type { EventInput } from '../audit/event.ts';
-import type { Keyring } from '../crypto/index.ts';
+import { DecryptionFailed, type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isLockTimeout, isRetryable } from '../db/errors.ts';
-import type { RotationCause } from '../db/tables.ts';
+import type { RotationCause, TokenFormatColumn } from '../db/tables.ts';
 import type { TeamRef } from '../http/access.ts';
-import { AppError, notFound } from '../shared/errors.ts';
+import { findSettings } from '../http/team-settings.ts';
+import { AppError } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import * as repository from './repository.ts';
 
@@ -72,8 +73,7 @@ export async function beginRotation(
   await refuseWhileRunning(trx, team);
   if (active === undefined) throw keyBusy();
   if (of.onceLocked !== undefined && !(await of.onceLocked())) return undefined;
-  const format = await repository.findTeamFormat(trx, team.id);
-  if (format === undefined) throw notFound();
+  const format = await formatOf({ audit, keyring }, trx, { team, caller, active });
   await repository.demoteKey(trx, team.id, active.id, at);
   const toKey = newId<DataKeyId>();
   const key = keyring.newDataKey({ id: toKey, team: team.id, version: active.version + 1, format });
@@ -89,6 +89,39 @@ export async function beginRotation(
   });
   return { id, toKey };
 }
+
+/**
+ * The format of the team's next key: as its admin has set it. Where the settings were changed past
+ * the service, that of the key before, which its wrapping says; and where that does not unwrap
+ * either, the stronger one. A rotation away from a compromised key waits for nobody's repair.
+ */
+async function formatOf(
+  { audit, keyring }: { audit: AuditLog; keyring: Keyring },
+  trx: Trx,
+  of: { team: TeamRef; caller: EventInput['caller']; active: repository.ActiveKey },
+): Promise<TokenFormatColumn> {
+  const { team, caller, active } = of;
+  const settings = await findSettings(trx, keyring, team.id);
+  if (settings !== undefined) return settings.tokenFormat;
+  audit.alarm({
+    team,
+    action: 'key.rotate',
+    target: { type: 'team', id: team.id },
+    reason: 'sealBroken',
+    requestId: caller.requestId,
+  });
+  const { wrapped } = active;
+  try {
+    if (wrapped === null) return strongestFormat;
+    keyring.rewrapDataKey({ ...active, wrapped });
+    return active.format;
+  } catch (error) {
+    if (!(error instanceof DecryptionFailed || error instanceof KeyUnavailable)) throw error;
+    return strongestFormat;
+  }
+}
+
+const strongestFormat = 'fernet-256' satisfies TokenFormatColumn;
 
 async function refuseWhileRunning(trx: Trx, team: TeamRef): Promise<void> {
   const running = await repository.findRunningRotation(trx, team.id);

@@ -91,6 +91,7 @@ interface VersionRow {
   readonly token: string;
   readonly public_fields: JsonObject;
   readonly policy: JsonObject;
+  readonly secret_field_names: readonly string[];
   readonly type: string;
   readonly from_id: DataKeyId;
   readonly from_state: DataKeyState;
@@ -131,7 +132,7 @@ const hold = statement<
   (of) =>
     sql`${withinBytes(
       sql`
-  select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, credential.type,
+  select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, held.secret_field_names, credential.type,
     from_key.id as from_id, from_key.state as from_state, to_key.id as to_id,
     octet_length(held.token) + ${contentBytes('held')} as bytes
   from key_rotation rotation
@@ -142,7 +143,7 @@ const hold = statement<
     order by team_id, id
   ) from_key
   cross join lateral (
-    select version.credential_id, version.version, version.token, version.public_fields, version.policy
+    select version.credential_id, version.version, version.token, version.public_fields, version.policy, version.secret_field_names
     from credential_version version
     where version.data_key_id <= from_key.id and version.team_id = from_key.team_id
       and (version.data_key_id, version.credential_id, version.version) > (from_key.id,
@@ -215,13 +216,14 @@ const credentialVersions: Mover = {
         token,
         public_fields: publicFields,
         policy,
+        secret_field_names: secretFields,
         type,
         from_id: from,
         from_state: fromState,
         to_id: to,
         bytes,
       }) => ({
-        place: { team, credential, version, type, publicFields, policy },
+        place: { team, credential, version, type, publicFields, policy, secretFields },
         token,
         bytes,
         from: keyOf(keys, from),
@@ -290,9 +292,12 @@ export async function listRunningRotations(executor: Executor): Promise<RunningR
   return rows;
 }
 
+/** More is no count; and what somebody wrote there keeps no rotation from going on. */
+const countMax = sql.lit(Number.MAX_SAFE_INTEGER);
+
 const count = statement<{ rotation: RotationId; done: number; at: Date }, object>(
   (of) => sql`
-  update key_rotation set done = done + ${of('done')}::bigint, progressed_at = ${of('at')}::timestamptz
+  update key_rotation set done = least(done, ${countMax} - ${of('done')}::bigint) + ${of('done')}::bigint, progressed_at = ${of('at')}::timestamptz
   where id = ${of('rotation')}::uuid and state = 'running' returning 1`,
 );
 
@@ -368,7 +373,8 @@ export async function endRotation(
     .set({
       state: end.state,
       ended_at: end.at,
-      total: sql<number>`greatest(total, done + ${end.failed}::bigint)`,
+      total: sql<number>`greatest(least(total, ${countMax}), least(done, ${countMax} - ${end.failed}::bigint) + ${end.failed}::bigint)`,
+      done: sql<number>`least(done, ${countMax})`,
     })
     .where('id', '=', rotation.id)
     .where('state', '=', 'running')

@@ -4,6 +4,7 @@ import { type RawBuilder, sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { vaultNow } from '../db/clock.ts';
+import { countOf } from '../db/counts.ts';
 import type {
   DataKeyState,
   RotationCause,
@@ -11,6 +12,8 @@ import type {
   TokenFormatColumn,
 } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
+import { settingsColumns, type TeamSettingsRow } from '../http/team-settings.ts';
+import { rotateAtSql } from './policy-sql.ts';
 import {
   failureCountSql,
   hasTokensSql,
@@ -59,14 +62,14 @@ export interface RotationFailure {
 }
 
 const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
-  ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", creator.sub as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
+  ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", coalesce(creator.sub, key.created_by::text) as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
   key.compromised_at as "compromisedAt", key.compromise_reason as "compromiseReason", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt",
-  case when key.state = 'active' then key.created_at + make_interval(days => team.rotate_every_days) end as "rotateAt"`;
+  case when key.state = 'active' then ${rotateAtSql} end as "rotateAt"`;
 const keyFrom = sql.raw(
   'data_key key join team on team.id = key.team_id left join subject creator on creator.id = key.created_by',
 );
-const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey", rotation.total, rotation.done, ${failureCountSql} as failed,
-  rotation.created_at as "createdAt", creator.sub as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`;
+const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey", ${countOf('rotation.total')} as total, ${countOf('rotation.done')} as done, ${failureCountSql} as failed,
+  rotation.created_at as "createdAt", coalesce(creator.sub, rotation.created_by::text) as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`;
 const rotationFrom = sql.raw(
   'key_rotation rotation left join subject creator on creator.id = rotation.created_by',
 );
@@ -136,13 +139,17 @@ export async function countKeys(trx: Trx, team: TeamId, max: number): Promise<nu
  * ones stand behind us in the key's queue. Statements of their own: what is read after them sees
  * what those writers have committed. Undefined when another demoted the key in the meantime.
  */
-export async function lockActiveKey(
-  trx: Trx,
-  team: TeamId,
-): Promise<{ id: DataKeyId; version: number } | undefined> {
+export async function lockActiveKey(trx: Trx, team: TeamId): Promise<ActiveKey | undefined> {
   const active = trx
     .selectFrom('data_key')
-    .select(['id', 'version'])
+    .select([
+      'id',
+      'team_id as team',
+      'version',
+      'format',
+      'root_fingerprint as rootFingerprint',
+      'wrapped',
+    ])
     .where('team_id', '=', team)
     .where('state', '=', 'active');
   const key = await active.executeTakeFirst();
@@ -150,6 +157,9 @@ export async function lockActiveKey(
   await sql`select pg_advisory_xact_lock(data_key_queue(${key.id}))`.execute(trx);
   return active.where('id', '=', key.id).forUpdate().executeTakeFirst();
 }
+
+/** An active key as its row says it; without material only where that was taken away. */
+export type ActiveKey = Omit<WrappedDataKey, 'wrapped'> & { readonly wrapped: Buffer | null };
 
 /** The same for one key, whatever its state. Stands in its queue, because writers may use it. */
 export async function lockKey(
@@ -221,28 +231,29 @@ export async function listDestroyDue(
     .execute();
 }
 
-/** Teams whose policy asks for a rotation and that have none running. */
+/**
+ * Teams whose policy asks for a rotation and that have none running, by id, as their rows say it.
+ */
 export async function listPolicyDue(
   executor: Executor,
-  limit: number,
-): Promise<{ team: TeamId; slug: string }[]> {
+  page: { limit: number; after: TeamId | undefined },
+): Promise<TeamSettingsRow[]> {
   return (
-    await sql<{ team: TeamId; slug: string }>`
-    select team.id as team, team.slug from team join data_key key on key.team_id = team.id and key.state = 'active'
-    where team.deleted_at is null and team.rotate_every_days is not null and key.created_at + make_interval(days => team.rotate_every_days) <= ${vaultNow}
+    await sql<TeamSettingsRow>`
+    select ${settingsColumns('team')} from team join data_key key on key.team_id = team.id and key.state = 'active'
+    where team.deleted_at is null and team.rotate_every_days is not null and ${rotateAtSql} <= ${vaultNow}
+      and (${page.after ?? null}::uuid is null or team.id > ${page.after ?? null})
       and not exists (select 1 from key_rotation where key_rotation.team_id = team.id and key_rotation.state = 'running')
-    order by key.created_at limit ${limit}`.execute(executor)
+    order by team.id limit ${page.limit}`.execute(executor)
   ).rows;
 }
 
-/** Whether the policy still asks for it, once the active key is locked. */
-export async function isPolicyDue(trx: Trx, team: TeamId): Promise<boolean> {
-  const { rows } = await sql`
-    select 1 from team join data_key key on key.team_id = team.id and key.state = 'active'
-    where team.id = ${team} and key.created_at + make_interval(days => team.rotate_every_days) <= ${vaultNow}`.execute(
-    trx,
-  );
-  return rows.length > 0;
+/** The team's settings, if their policy still asks for it, once the active key is locked. */
+export async function findPolicyDue(trx: Trx, team: TeamId): Promise<TeamSettingsRow | undefined> {
+  const { rows } = await sql<TeamSettingsRow>`
+    select ${settingsColumns('team')} from team join data_key key on key.team_id = team.id and key.state = 'active'
+    where team.id = ${team} and ${rotateAtSql} <= ${vaultNow}`.execute(trx);
+  return rows[0];
 }
 
 /**
@@ -256,9 +267,8 @@ export async function forecast(
   const { rows } = await sql<{ rows: number; rowsPerSecond: number | null }>`
     select ${tokenCountBesidesSql(sql`${team}::uuid`, sql`'00000000-0000-0000-0000-000000000000'::uuid`)} as rows,
       (select done / extract(epoch from progressed_at - created_at)::float8 from key_rotation
-        where done >= 500 and progressed_at > created_at order by progressed_at desc limit 1) as "rowsPerSecond"`.execute(
-    executor,
-  );
+        where done between 500 and 1000000000000 and progressed_at > created_at and isfinite(created_at) and isfinite(progressed_at)
+        order by progressed_at desc limit 1) as "rowsPerSecond"`.execute(executor);
   return rows[0] ?? { rows: 0, rowsPerSecond: null };
 }
 
@@ -271,16 +281,6 @@ export async function demoteKey(trx: Trx, team: TeamId, id: DataKeyId, at: Date)
     .where('id', '=', id)
     .where('state', '=', 'active')
     .execute();
-}
-
-/** The format that the team's next key has. */
-export async function findTeamFormat(
-  trx: Trx,
-  team: TeamId,
-): Promise<TokenFormatColumn | undefined> {
-  return (
-    await trx.selectFrom('team').select('token_format').where('id', '=', team).executeTakeFirst()
-  )?.token_format;
 }
 
 /** The id of the rotation that runs. */

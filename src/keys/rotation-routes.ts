@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';
+import { canShow, showEach, showOne } from '../http/answers.ts';
 import { addOperation, Otherwise } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { flag, pageOf, pageQuery, teamPath } from '../http/schemas.ts';
@@ -87,7 +88,7 @@ export function registerRotations(
         identity,
         (row) => [row.id],
       );
-      return { items: items.map(schemas.showRotation), nextCursor };
+      return { items: showEach(items, schemas.showRotation), nextCursor };
     },
   });
   addOperation(app, {
@@ -105,7 +106,10 @@ export function registerRotations(
     },
     handler: async ({ scope, params }) => {
       const row = await service.getRotation(scope.team, params.rotation as RotationId);
-      return { ...schemas.showRotation(row), failures: row.failures.map(schemas.showFailure) };
+      return showOne(row, (each) => ({
+        ...schemas.showRotation(each),
+        failures: each.failures.map(schemas.showFailure),
+      }));
     },
   });
   addOperation(app, {
@@ -119,9 +123,12 @@ export function registerRotations(
     params: schemas.rotationPath,
     success: { status: 200, schema: schemas.rotation, description: 'The cancelled rotation.' },
     problems: ['rotationNotRunning'],
-    handler: async ({ scope, params, caller }) =>
-      schemas.showRotation(
-        await service.cancelRotation(caller, scope.team, params.rotation as RotationId),
-      ),
+    handler: async ({ scope, params, caller }) => {
+      const id = params.rotation as RotationId;
+      const isReadable = canShow(schemas.rotation, schemas.showRotation);
+      if (!isReadable(await service.getRotation(scope.team, id)))
+        throw await service.unreadable(caller, scope.team, { type: 'rotation', id });
+      return schemas.showRotation(await service.cancelRotation(caller, scope.team, id));
+    },
   });
 }

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Caller, TeamRef } from '../http/access.ts';
+import { canShow, showEach, showOne } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { pageOf, pageQuery, teamPath } from '../http/schemas.ts';
@@ -22,6 +23,7 @@ export function registerKeys(
   }: { service: KeysService; life: KeyLifeService; cursors: Cursors; now: () => number },
 ): void {
   const show = (row: KeyRow): ReturnType<typeof schemas.showKey> => schemas.showKey(row, now());
+  const isReadable = canShow(schemas.key, show);
   addOperation(app, {
     method: 'GET',
     url: '/v1/teams/:team/keys',
@@ -46,7 +48,7 @@ export function registerKeys(
         identity,
         (row) => [String(row.version)],
       );
-      return { items: items.map(show), nextCursor };
+      return { items: showEach(items, show), nextCursor };
     },
   });
   addOperation(app, {
@@ -59,7 +61,7 @@ export function registerKeys(
     params: schemas.keyPath,
     success: { status: 200, schema: schemas.key, description: 'The key; never its material.' },
     handler: async ({ scope, params }) =>
-      show(await service.getKey(scope.team, params.key as DataKeyId)),
+      showOne(await service.getKey(scope.team, params.key as DataKeyId), show),
   });
   const change = <B>(
     of: {
@@ -87,8 +89,13 @@ export function registerKeys(
       ...(of.isBodyOptional === undefined ? {} : { isBodyOptional: of.isBodyOptional }),
       success: { status: 200, schema: schemas.key, description: of.answer },
       problems: ['keyStateConflict', 'keyBusy', ...(of.problems ?? [])],
-      handler: async ({ scope, params, caller, body }) =>
-        show(await run(caller, scope.team, params.key as DataKeyId, body)),
+      handler: async ({ scope, params, caller, body }) => {
+        const id = params.key as DataKeyId;
+        // Before the change: what cannot be answered with is not changed.
+        if (!isReadable(await service.getKey(scope.team, id)))
+          throw await service.unreadable(caller, scope.team, { type: 'key', id });
+        return show(await run(caller, scope.team, id, body));
+      },
     });
   };
   change(

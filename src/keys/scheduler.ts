@@ -7,8 +7,9 @@ import type { Trx } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
 import type { RotationCause } from '../db/tables.ts';
 import type { TeamRef } from '../http/access.ts';
+import { settingsCount } from '../http/team-settings.ts';
 import { AppError } from '../shared/errors.ts';
-import { newId, type RotationId } from '../shared/ids.ts';
+import { newId, type RotationId, type TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
 import { beginRotation, withKeyLock } from './changing.ts';
 import type { KeyLifeParts, KeyLifeService } from './life.ts';
@@ -77,13 +78,14 @@ export class KeyScheduler {
           attempt(() => this.#moveOff({ id: team, slug }, isActive, running), false),
       )) +
       (await this.#drain(
-        () => attempt(() => repository.listPolicyDue(db, teamsPerPage), []),
-        ({ team, slug }) =>
+        () => attempt(() => this.#listPolicyDue(), []),
+        (team) =>
           attempt(
             () =>
-              this.#rotate({ id: team, slug }, 'policy', (trx) =>
-                repository.isPolicyDue(trx, team),
-              ),
+              this.#rotate(team, 'policy', async (trx) => {
+                const settings = await repository.findPolicyDue(trx, team.id);
+                return settings !== undefined && settingsCount(this.#parts.keyring, settings);
+              }),
             false,
           ),
       ));
@@ -91,6 +93,30 @@ export class KeyScheduler {
     const destroyed = await attempt(() => life.destroyDue(), 0);
     if (failures.length > 0) throw new AggregateError(failures, 'some of what is due failed');
     return { rotations, destroyed };
+  }
+
+  /**
+   * A page of teams that are due by a policy that an admin has set. One whose settings were changed
+   * past the service raises the alarm, and is passed over.
+   */
+  async #listPolicyDue(): Promise<TeamRef[]> {
+    const { db, audit, keyring } = this.#parts;
+    for (let after: TeamId | undefined; ; ) {
+      const page = await repository.listPolicyDue(db, { limit: teamsPerPage, after });
+      const due = page.filter((team) => {
+        if (settingsCount(keyring, team)) return true;
+        audit.alarm({
+          team,
+          action: 'key.rotate',
+          target: { type: 'team', id: team.id },
+          reason: 'sealBroken',
+          requestId: itself.requestId,
+        });
+        return false;
+      });
+      after = page.at(-1)?.id;
+      if (due.length > 0 || page.length < teamsPerPage) return due;
+    }
   }
 
   /**

@@ -12,6 +12,7 @@ import { AppError, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import {
   type DataKeyId,
+  isId,
   newId,
   type RotationId,
   type SubjectId,
@@ -22,6 +23,7 @@ import { settleTotal } from './moving.ts';
 import * as repository from './repository.ts';
 import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
 
+export { rotateAtSql } from './policy-sql.ts';
 export type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
 export {
   failureCountSql as rotationFailureCountSql,
@@ -159,6 +161,7 @@ export class KeysService {
     team: TeamRef,
     id: RotationId,
   ): Promise<Rotation & { failures: RotationFailure[] }> {
+    if (!isId<RotationId>(id)) throw notFound();
     const row = (await repository.findRotation(this.#parts.db, team.id, id)) ?? raise(notFound());
     const failures =
       row.failed === 0
@@ -189,6 +192,22 @@ export class KeysService {
         });
         return { ...row, ...paceOf(row, this.#parts.now()) };
       });
+  }
+
+  /** Records that a row cannot be answered with; the error to throw. */
+  async unreadable(
+    caller: Caller,
+    team: TeamRef,
+    target: { readonly type: string; readonly id: string },
+  ): Promise<AppError> {
+    await this.#parts.audit.denial({
+      caller,
+      team,
+      action: 'key.rotate',
+      target,
+      reason: 'rowUnreadable',
+    });
+    return notFound();
   }
 
   #time(): Date {

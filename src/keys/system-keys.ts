@@ -4,9 +4,12 @@
 import { sql } from 'kysely';
 import {
   DecryptionFailed,
+  EpochReturned,
   Keyring,
+  KeyUnavailable,
   type RootKeys,
   type SystemPurpose,
+  type Wrapped,
   type WrappedSystemKey,
 } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
@@ -176,6 +179,7 @@ function load(
     const kept = keyring.loadSystemKeys(rows);
     if (kept.length > 0) onDamaged(kept);
   } catch (error) {
+    if (error instanceof EpochReturned) throw new KeyringRefused(error.message, { cause: error });
     if (!(error instanceof DecryptionFailed)) throw error;
     const damaged = rows.filter((row) => !opens(keyring, row));
     onDamaged(damaged);
@@ -255,6 +259,9 @@ export async function reloadSystemKeys(
   load(keyring, await listSystemKeys(executor), onDamaged);
 }
 
+/** The last that a seal has room for; a row that says more was not made by the vault. */
+const versionMax = 65_535;
+
 /**
  * Makes the next version of every purpose, wrapped under the primary root key. Each is used only
  * from `usableFrom` on, when every replica has loaded it; for lease signing also every engine.
@@ -266,9 +273,8 @@ export async function insertNextSystemKeys(
 ): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
   const { rows } = await sql<{ purpose: SystemPurpose; version: number }>`
-    select purpose, max(version) as version from system_key group by purpose order by purpose`.execute(
-    trx,
-  );
+    select purpose, coalesce(max(version) filter (where version between 1 and ${versionMax - 1}), 0) as version
+    from system_key group by purpose order by purpose`.execute(trx);
   for (const { purpose, version } of rows) {
     const key = keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: version + 1 });
     await insertSystemKeys(
@@ -276,6 +282,39 @@ export async function insertNextSystemKeys(
       [key],
       purpose === 'leaseSigning' ? usableFrom.leaseSigning : usableFrom.others,
     );
+  }
+}
+
+/**
+ * Wraps every system key anew that does not say yet that no row of before is left; how many. One
+ * whose root key is not here stays as it is. To be loaded afterwards.
+ */
+export async function closeSystemKeys(trx: Trx, keyring: Keyring): Promise<number> {
+  await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
+  const { rows } = await sql<Omit<WrappedSystemKey, 'active'>>`
+    select id, purpose, version, root_fingerprint as "rootFingerprint", wrapped from system_key order by id for no key update`.execute(
+    trx,
+  );
+  let closed = 0;
+  for (const key of rows) {
+    const next = closedOrNot(keyring, key);
+    if (next === undefined) continue;
+    await trx
+      .updateTable('system_key')
+      .set({ root_fingerprint: next.rootFingerprint, wrapped: next.wrapped })
+      .where('id', '=', key.id)
+      .execute();
+    closed += 1;
+  }
+  return closed;
+}
+
+function closedOrNot(keyring: Keyring, key: Omit<WrappedSystemKey, 'active'>): Wrapped | undefined {
+  try {
+    return keyring.closeSystemKey(key);
+  } catch (error) {
+    if (error instanceof KeyUnavailable || error instanceof DecryptionFailed) return undefined;
+    throw error;
   }
 }
 

@@ -14,6 +14,7 @@ import {
 } from '../http/access.ts';
 import { type GrantRow, noWays, waysOf } from '../http/grants.ts';
 import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../http/rights.ts';
+import { refusesExposed } from '../http/team-settings.ts';
 import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
 
@@ -261,7 +262,9 @@ function decide(
   if (row.expiresAt !== null && row.expiresAt <= now) return refuse('expired');
   const { version } = row;
   if (version === undefined) return refuse('undecryptable', 'keyNotUsable');
-  if (version.isRefusedAsExposed) return refuse('exposed');
+  const { exposedTeam } = version;
+  if (exposedTeam !== undefined && refusesExposed(keyring, exposedTeam))
+    return refuse('exposed', exposedTeam.refuseExposedLeases ? 'exposed' : 'sealBroken');
   // Only the opening proves the policy; a bent one that says yes here does not open.
   const { delivery: allowed } = version.policy;
   if (!Array.isArray(allowed) || !allowed.includes(delivery)) return refuse('deliveryNotAllowed');

@@ -27,6 +27,7 @@ export function openGranted(keyring: Keyring, { row, version }: Granted): Secret
     type: row.type,
     publicFields: version.publicFields,
     policy: version.policy,
+    ...(row.content === undefined ? {} : { secretFields: row.content.secretFieldNames }),
   };
   return keyring.open(version.key, place, version.token);
 }

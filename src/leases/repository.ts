@@ -14,6 +14,12 @@ import { type Statement, statement } from '../db/statement.ts';
 import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
 import { type GrantRow, grantsSql, grantsStandSql } from '../http/grants.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
+import {
+  type SettingsJson,
+  settingsJson,
+  settingsOf,
+  type TeamSettingsRow,
+} from '../http/team-settings.ts';
 import type {
   CredentialId,
   DataKeyId,
@@ -92,8 +98,8 @@ export interface VersionRow {
   readonly policy: JsonObject;
   readonly isMarked: boolean;
   readonly key: WrappedDataKey;
-  /** Exposed, in a team that refuses leases of such. */
-  readonly isRefusedAsExposed: boolean;
+  /** Of a version that is exposed: whose it is, which says whether it may be used all the same. */
+  readonly exposedTeam: TeamSettingsRow | undefined;
 }
 
 type Row = UseRow & {
@@ -137,7 +143,7 @@ export type UseRow = RightsRow & {
   readonly policy: JsonObject | null;
   readonly secret_field_names: string[] | null;
   readonly undecryptable_at: Date | null;
-  readonly is_refused_as_exposed: boolean | null;
+  readonly exposed_team: SettingsJson | null;
   readonly data_key_id: DataKeyId | null;
   readonly data_key_version: number;
   readonly data_key_format: 'fernet' | 'fernet-256';
@@ -145,6 +151,10 @@ export type UseRow = RightsRow & {
   readonly data_key_root: string;
   readonly data_key_wrapped: Buffer;
 };
+
+/** As SQL, over `useColumns`: not exposed, or of a team that lets such be used. */
+export const isUsedThoughExposed = (alias: string): RawBuilder<boolean> =>
+  sql<boolean>`(${sql.ref(`${alias}.exposed_team`)} ->> 'refuseExposedLeases') is distinct from 'true'`;
 
 /**
  * All of a credential that the decision on its use reads, to be selected where `useJoins` is
@@ -157,7 +167,7 @@ const columnsWith = (
     behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal, shared.grants, shared.behalf_grants,
     credential.id, credential.name, credential.type, credential.state, credential.state_before, credential.current_version, credential.expires_at, credential.revision, credential.seal,
     ${content}, version.undecryptable_at,
-    team.refuse_exposed_leases and ${exposedSql(sql`version.key_history`)} as is_refused_as_exposed,
+    case when ${exposedSql(sql`version.key_history`)} then ${settingsJson('team')} end as exposed_team,
     data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
     data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped`;
 export const useColumns = columnsWith(
@@ -288,7 +298,7 @@ const leasableAndRecorded = (
       on expected.position = found.position and expected.id = found.id and expected.team = found.team and expected.revision = found.revision
       and expected.version = found.current_version and expected.data_key = found.data_key_id and found.member_revision is not distinct from expected.member_revision
       and found.behalf_subject is not distinct from expected.behalf_subject and found.behalf_revision is not distinct from expected.behalf_revision
-      and not found.is_withheld and found.state = 'enabled' and found.data_key_state in ('active', 'decryptOnly') and found.undecryptable_at is null and found.is_refused_as_exposed is not true
+      and not found.is_withheld and found.state = 'enabled' and found.data_key_state in ('active', 'decryptOnly') and found.undecryptable_at is null and ${isUsedThoughExposed('found')}
       and (found.expires_at is null or found.expires_at > ${parameter('now')}))
     as stands),
   ${recordedSql(parameter, { isOne, onlyIf: sql`(select stands from basis)` })}
@@ -462,7 +472,7 @@ function versionOf(row: UseRow, team: TeamId): VersionRow | undefined {
     publicFields,
     policy,
     isMarked: row.undecryptable_at !== null,
-    isRefusedAsExposed: row.is_refused_as_exposed === true,
+    exposedTeam: row.exposed_team === null ? undefined : settingsOf(row.exposed_team),
     key,
   };
 }

@@ -52,6 +52,7 @@ export {
   findLeasable,
   foundOf,
   type FoundRow,
+  isUsedThoughExposed,
   recordIfUnchanged,
   type RecipientRow,
   type Reference,

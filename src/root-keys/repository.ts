@@ -2,7 +2,7 @@
 import { sql } from 'kysely';
 import type { WrappedDataKey, WrappedSystemKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
-import { hasTokensSql } from '../keys/service.ts';
+import { hasTokensSql, rotateAtSql } from '../keys/service.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface RootKeyRow {
@@ -132,7 +132,7 @@ export async function findStatus(executor: Executor, at: Date): Promise<StatusRo
       (select count(*) from engine where state = 'enabled') as engines,
       (select count(*) from key_rotation where state = 'running') as "rotationsRunning",
       (select count(*) from team join data_key key on key.team_id = team.id and key.state = 'active'
-        where team.deleted_at is null and key.created_at + make_interval(days => team.rotate_every_days) <= ${at}) as "keysOverdue",
+        where team.deleted_at is null and ${rotateAtSql} <= ${at}) as "keysOverdue",
       (select count(*) from data_key where compromised_at is not null and state <> 'destroyed') as "keysCompromised",
       (select count(*) from data_key key where compromised_at is not null and (state = 'active' or ${hasTokensSql('key.id')})) as "keysCompromisedInUse",
       (select count(*) from credential_version where undecryptable_at is not null) as "versionsUndecryptable",

@@ -2,6 +2,7 @@
 // place here.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import { count, fingerprint, id, line, slug, time } from '../http/schemas.ts';
 import { type Waits, waitNames } from '../shared/waits.ts';
@@ -104,7 +105,7 @@ export function registerRootKeys(
       description: 'Every root key that the database has seen.',
     },
     handler: async () => ({
-      items: (await service.listRootKeys()).map((row) => ({
+      items: showEach(await service.listRootKeys(), (row) => ({
         fingerprint: row.fingerprint,
         isConfigured: row.isConfigured,
         isPrimary: row.isPrimary,

@@ -2,20 +2,18 @@
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
-import type { Delivery, Role, TokenFormatColumn } from '../db/tables.ts';
+import type { Role } from '../db/tables.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
+import {
+  type MacedTeam,
+  settingsColumns,
+  teamMacVersion,
+  type TeamSettingsRow,
+} from '../http/team-settings.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 
-export interface TeamRow {
-  readonly id: TeamId;
-  readonly slug: string;
+export interface TeamRow extends TeamSettingsRow {
   readonly name: string;
-  readonly tokenFormat: TokenFormatColumn;
-  readonly revision: number;
-  readonly rotateEveryDays: number | null;
-  readonly refuseExposedLeases: boolean;
-  readonly defaultDelivery: readonly Delivery[];
-  readonly versionsKept: number;
   readonly createdAt: Date;
   readonly createdBy: string;
   readonly updatedAt: Date;
@@ -34,18 +32,17 @@ export interface MemberRow {
   readonly updatedBy: string;
 }
 
-const teamColumns =
-  sql.raw(`team.id, team.slug, team.name, team.token_format as "tokenFormat", team.revision,
-  team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases", team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept",
-  team.created_at as "createdAt", creator.sub as "createdBy", team.updated_at as "updatedAt", updater.sub as "updatedBy"`);
+const teamColumns = sql`${settingsColumns('team')}, team.name,
+  team.created_at as "createdAt", coalesce(creator.sub, team.created_by::text) as "createdBy", team.updated_at as "updatedAt", coalesce(updater.sub, team.updated_by::text) as "updatedBy"`;
 const teamFrom = sql.raw(
-  'team join subject creator on creator.id = team.created_by join subject updater on updater.id = team.updated_by',
+  'team left join subject creator on creator.id = team.created_by left join subject updater on updater.id = team.updated_by',
 );
 const memberColumns =
-  sql.raw(`member.subject_id as subject, person.sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
-  member.created_at as "createdAt", creator.sub as "createdBy", member.updated_at as "updatedAt", updater.sub as "updatedBy"`);
-const memberFrom = sql.raw(`membership member join subject person on person.id = member.subject_id
-  join subject creator on creator.id = member.created_by join subject updater on updater.id = member.updated_by`);
+  sql.raw(`member.subject_id as subject, coalesce(person.sub, member.subject_id::text) as sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
+  member.created_at as "createdAt", coalesce(creator.sub, member.created_by::text) as "createdBy", member.updated_at as "updatedAt", coalesce(updater.sub, member.updated_by::text) as "updatedBy"`);
+const memberFrom =
+  sql.raw(`membership member left join subject person on person.id = member.subject_id
+  left join subject creator on creator.id = member.created_by left join subject updater on updater.id = member.updated_by`);
 
 const teamWithRights = statement<{ slug: string; subject: SubjectId }, TeamRow & RightsRow>(
   (parameter) => sql`
@@ -76,26 +73,22 @@ export async function listTeamsWithRights(
   return rows;
 }
 
-/** Inserts a team at revision 1. */
-export async function insertTeam(
-  trx: Trx,
-  team: {
-    id: TeamId;
-    slug: string;
-    name: string;
-    tokenFormat: TokenFormatColumn;
-    by: SubjectId;
-    at: Date;
-  },
-): Promise<void> {
+/** A team as it is to be written. */
+export type TeamWrite = MacedTeam & {
+  readonly name: string;
+  readonly mac: Buffer;
+  readonly by: SubjectId;
+  readonly at: Date;
+};
+
+/** Inserts a team. */
+export async function insertTeam(trx: Trx, team: TeamWrite): Promise<void> {
   await trx
     .insertInto('team')
     .values({
       id: team.id,
       slug: team.slug,
-      name: team.name,
-      token_format: team.tokenFormat,
-      revision: 1,
+      ...writtenColumns(team),
       created_at: team.at,
       created_by: team.by,
       updated_at: team.at,
@@ -117,44 +110,39 @@ export async function lockTeam(trx: Trx, team: TeamId): Promise<TeamRow | undefi
   return rows[0];
 }
 
-/** What a team's admin can set. */
-export interface TeamSettings {
-  readonly name: string;
-  readonly tokenFormat: TokenFormatColumn;
-  readonly rotateEveryDays: number | null;
-  readonly refuseExposedLeases: boolean;
-  readonly defaultDelivery: readonly Delivery[];
-  readonly versionsKept: number;
-}
-
-/** Changes settings of the team or marks it deleted, and grows its revision. */
-export async function updateTeam(
-  trx: Trx,
-  team: TeamId,
-  change: { settings?: TeamSettings; deletedAt?: Date; by: SubjectId; at: Date },
-): Promise<void> {
-  const { settings, deletedAt } = change;
+/** Writes a locked team with its MAC. */
+export async function updateTeam(trx: Trx, team: TeamWrite): Promise<void> {
   await trx
     .updateTable('team')
-    .set((set) => ({
-      revision: set('revision', '+', 1),
-      updated_at: change.at,
-      updated_by: change.by,
-      ...(settings === undefined
-        ? {}
-        : {
-            name: settings.name,
-            token_format: settings.tokenFormat,
-            rotate_every_days: settings.rotateEveryDays,
-            refuse_exposed_leases: settings.refuseExposedLeases,
-            default_delivery: [...settings.defaultDelivery],
-            versions_kept: settings.versionsKept,
-          }),
-      ...(deletedAt === undefined ? {} : { deleted_at: deletedAt }),
-    }))
+    .set({ ...writtenColumns(team), updated_at: team.at, updated_by: team.by })
+    .where('id', '=', team.id)
+    .execute();
+}
+
+/** Marks a locked team deleted, whatever its settings are worth. */
+export async function markTeamDeleted(
+  trx: Trx,
+  team: TeamId,
+  { by, at }: { by: SubjectId; at: Date },
+): Promise<void> {
+  await trx
+    .updateTable('team')
+    .set({ deleted_at: at, updated_at: at, updated_by: by })
     .where('id', '=', team)
     .execute();
 }
+
+const writtenColumns = (team: TeamWrite) => ({
+  name: team.name,
+  token_format: team.tokenFormat,
+  rotate_every_days: team.rotateEveryDays,
+  refuse_exposed_leases: team.refuseExposedLeases,
+  default_delivery: [...team.defaultDelivery],
+  versions_kept: team.versionsKept,
+  revision: team.revision,
+  row_mac: team.mac,
+  row_mac_version: teamMacVersion,
+});
 
 /** How many credentials of the team live. */
 export async function countLivingCredentials(trx: Trx, team: TeamId): Promise<number> {
@@ -210,8 +198,10 @@ export async function listMembers(
 ): Promise<MemberRow[]> {
   const { rows } = await sql<MemberRow>`
     select ${memberColumns} from ${memberFrom}
-    where member.team_id = ${team} and (${page.afterSub ?? null}::text is null or person.sub collate "C" > ${page.afterSub ?? null})
-    order by person.sub collate "C" limit ${page.limit}`.execute(executor);
+    where member.team_id = ${team} and (${page.afterSub ?? null}::text is null or coalesce(person.sub, member.subject_id::text) collate "C" > ${page.afterSub ?? null})
+    order by coalesce(person.sub, member.subject_id::text) collate "C" limit ${page.limit}`.execute(
+    executor,
+  );
   return rows;
 }
 
@@ -260,6 +250,29 @@ export async function updateMember(trx: Trx, member: MemberWrite): Promise<boole
     .where('team_id', '=', member.team)
     .where('subject_id', '=', member.subject)
     .where('revision', '=', member.revision - 1)
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+}
+
+/**
+ * Writes a member in the place of a row with this seal, whatever it says; whether there was one.
+ */
+export async function replaceMember(trx: Trx, member: MemberWrite, seal: Buffer): Promise<boolean> {
+  const result = await trx
+    .updateTable('membership')
+    .set({
+      role: member.role,
+      acts_for_itself: member.actsForItself,
+      revision: member.revision,
+      seal: member.seal,
+      created_at: member.at,
+      created_by: member.by,
+      updated_at: member.at,
+      updated_by: member.by,
+    })
+    .where('team_id', '=', member.team)
+    .where('subject_id', '=', member.subject)
+    .where('seal', 'is not distinct from', seal)
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { decide, roles } from '../http/access.ts';
+import { canShow, showEach, showOne } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
@@ -18,7 +19,7 @@ import {
   time,
   tokenFormat,
 } from '../http/schemas.ts';
-import type { MemberRow, TeamRow, TeamsService } from './service.ts';
+import type { MemberRow, SeenMember, SeenTeam, TeamsService } from './service.ts';
 
 const role = z
   .enum(roles)
@@ -57,9 +58,16 @@ const settings = {
       examples: [10],
     }),
 };
-const team = z.strictObject({ slug, name: teamName, ...settings, ...stamps }).meta({ id: 'Team' });
+const settingsIntact = z.boolean().meta({
+  examples: [true],
+  description:
+    'Whether the settings are as the vault wrote them. Where they are not they count for nothing, until an admin sends all of them.',
+});
+const team = z
+  .strictObject({ slug, name: teamName, ...settings, intact: settingsIntact, ...stamps })
+  .meta({ id: 'Team' });
 const teamWithRole = z
-  .strictObject({ slug, name: teamName, ...settings, role, ...stamps })
+  .strictObject({ slug, name: teamName, ...settings, intact: settingsIntact, role, ...stamps })
   .meta({ id: 'TeamWithRole' });
 const teamCreate = z
   .strictObject({
@@ -105,7 +113,7 @@ const memberPut = z
   .meta({ id: 'MemberPut', examples: [{ role: 'editor' }] });
 const memberPath = z.strictObject({ team: slug, subject });
 
-const showTeam = (row: TeamRow): z.output<typeof team> => ({
+const showTeam = (row: SeenTeam): z.output<typeof team> => ({
   slug: row.slug,
   name: row.name,
   tokenFormat: row.tokenFormat,
@@ -113,23 +121,30 @@ const showTeam = (row: TeamRow): z.output<typeof team> => ({
   refuseExposedLeases: row.refuseExposedLeases,
   defaultDelivery: [...row.defaultDelivery],
   versionsKept: row.versionsKept,
+  intact: row.intact,
   revision: row.revision,
   createdAt: row.createdAt,
   createdBy: row.createdBy,
   updatedAt: row.updatedAt,
   updatedBy: row.updatedBy,
 });
-const showMember = (row: MemberRow, intact: boolean): z.output<typeof member> => ({
+const showMember = (row: SeenMember): z.output<typeof member> => ({
   subject: row.sub,
   role: row.role,
   actsForItself: row.actsForItself,
-  intact,
+  intact: row.intact,
   revision: row.revision,
   createdAt: row.createdAt,
   createdBy: row.createdBy,
   updatedAt: row.updatedAt,
   updatedBy: row.updatedBy,
 });
+
+/** Whether these rows can be answered with. */
+export const canShowTeams = {
+  team: canShow(team, showTeam),
+  member: canShow<MemberRow>(member, (row) => showMember({ ...row, intact: true })),
+};
 
 /** Adds the operations on teams and members. */
 export function registerTeams(
@@ -192,7 +207,7 @@ export function registerTeams(
         ({ team: row }) => [row.slug],
       );
       return {
-        items: items.map(({ team: row, role: held }) => ({ ...showTeam(row), role: held })),
+        items: showEach(items, ({ team: row, role: held }) => ({ ...showTeam(row), role: held })),
         nextCursor,
       };
     },
@@ -207,10 +222,11 @@ export function registerTeams(
     params: teamPath,
     guards: { etag: true },
     success: { status: 200, schema: team, description: 'The team.' },
-    handler: async ({ scope, reply }) => {
-      const row = scope.thing as TeamRow;
+    handler: async ({ scope, request, reply }) => {
+      const row = scope.thing as SeenTeam;
+      if (!row.intact) service.alarm(scope.team, request.id);
       setEtag(reply, row.revision);
-      return showTeam(row);
+      return showOne(row, showTeam);
     },
   });
   addOperation(app, {
@@ -221,18 +237,14 @@ export function registerTeams(
     tag: 'teams',
     summary: 'Change a team',
     description:
-      'A new token format counts from the next key rotation on; tokens of both formats open all along.',
+      'A new token format counts from the next key rotation on; tokens of both formats open all along. Where the settings are not `intact`, all but the name have to be sent.',
     params: teamPath,
     body: teamUpdate,
     guards: { ifMatch: true, etag: true },
     success: { status: 200, schema: team, description: 'The team as it is now.' },
+    problems: ['stateConflict'],
     handler: async ({ scope, body, caller, request, reply }) => {
-      const row = await service.updateTeam(
-        caller,
-        scope.thing as TeamRow,
-        body,
-        expectedRevision(request),
-      );
+      const row = await service.updateTeam(caller, scope.team, body, expectedRevision(request));
       setEtag(reply, row.revision);
       return showTeam(row);
     },
@@ -251,7 +263,7 @@ export function registerTeams(
     success: { status: 204, description: 'Deleted.' },
     problems: ['teamNotEmpty'],
     handler: async ({ scope, caller, request }) => {
-      await service.deleteTeam(caller, scope.thing as TeamRow, expectedRevision(request));
+      await service.deleteTeam(caller, scope.team, expectedRevision(request));
       return undefined;
     },
   });
@@ -270,19 +282,16 @@ export function registerTeams(
       description: 'A page of members, by subject.',
     },
     problems: ['invalidCursor'],
-    handler: async ({ scope, query, caller }) => {
+    handler: async ({ scope, query, caller, request }) => {
       const identity = { list: 'members', subject: caller.sub, filters: { team: scope.team.slug } };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(
-        await service.listMembers(scope.team, page),
+        await service.listMembers(scope.team, page, request.id),
         page,
         identity,
         (row) => [row.sub],
       );
-      return {
-        items: items.map((row) => showMember(row, service.sealHolds(scope.team, row))),
-        nextCursor,
-      };
+      return { items: showEach(items, showMember), nextCursor };
     },
   });
   addOperation(app, {
@@ -307,7 +316,7 @@ export function registerTeams(
         sentRevision(request),
       );
       setEtag(reply, row.revision);
-      return showMember(row, true);
+      return showMember({ ...row, intact: true });
     },
   });
   addOperation(app, {

@@ -15,11 +15,20 @@ import {
   preconditionRequired,
 } from '../http/preconditions.ts';
 import { membershipSealHolds, sealMembership, standingOf } from '../http/rights.ts';
+import {
+  isOfBefore,
+  type MacedTeam,
+  settingsCount,
+  teamMac,
+  teamMacVersion,
+} from '../http/team-settings.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
+import { revisionOfReplacement } from '../shared/revisions.ts';
 import * as repository from './repository.ts';
-import type { MemberRow, TeamRow, TeamSettings } from './repository.ts';
+import type { MemberRow, TeamRow } from './repository.ts';
+import { takeOver } from './take-over.ts';
 
 export type { MemberRow, TeamRow } from './repository.ts';
 
@@ -31,6 +40,11 @@ export interface TeamsParts {
   readonly now: () => number;
   readonly tokenFormat: TokenFormatColumn;
   readonly membersMax?: number | undefined;
+  /** Whether a row can be answered with. */
+  readonly canShow: {
+    readonly team: (row: SeenTeam) => boolean;
+    readonly member: (row: MemberRow) => boolean;
+  };
   /** Makes a team's first data key; from the keys' service. */
   readonly insertFirstKey: (
     trx: Trx,
@@ -47,15 +61,33 @@ export interface TeamsParts {
   ) => Promise<boolean>;
 }
 
+/** A member, and whether the vault wrote the row: without that it lets nobody do anything. */
+export type SeenMember = MemberRow & { readonly intact: boolean };
+/** A team, and whether its settings count: where they do not, nothing may rest on them. */
+export type SeenTeam = TeamRow & { readonly intact: boolean };
+
 type Undefinable<T> = { readonly [K in keyof T]: T[K] | undefined };
-const settingNames = [
-  'name',
+/** What a team's admin can set besides the name. */
+const protectedNames = [
   'tokenFormat',
   'rotateEveryDays',
   'refuseExposedLeases',
   'defaultDelivery',
   'versionsKept',
-] as const satisfies readonly (keyof TeamSettings)[];
+] as const satisfies readonly (keyof MacedTeam)[];
+const settingNames = ['name', ...protectedNames] as const;
+type TeamSettings = Pick<TeamRow, (typeof settingNames)[number]>;
+/** What a team has before its admin sets anything. */
+const settingsAtFirst = {
+  rotateEveryDays: null,
+  refuseExposedLeases: false,
+  defaultDelivery: ['lease'],
+  versionsKept: 10,
+} as const satisfies Partial<TeamSettings>;
+
+/** Thrown out of a transaction, so that it rolls back; never leaves this file. */
+class SettingsTampered extends Error {}
+
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /** What is asked of teams. */
@@ -66,7 +98,7 @@ export class TeamsService {
   }
 
   /** The team of a path with the caller's standing in it, for the authorization hook. */
-  async locateTeam(caller: Caller, slug: string): Promise<Located<TeamRow> | undefined> {
+  async locateTeam(caller: Caller, slug: string): Promise<Located<SeenTeam> | undefined> {
     if (!slugForm.test(slug)) return undefined;
     const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
     if (row === undefined) return undefined;
@@ -79,7 +111,7 @@ export class TeamsService {
       team: { id: row.id, slug: row.slug },
       role: standing.role,
       refusal: standing.refusal,
-      thing: row,
+      thing: this.#seen(row),
     };
   }
 
@@ -87,10 +119,10 @@ export class TeamsService {
    * The teams in which the caller's role counts, one more than the page, for the cursor. What a
    * broken seal hides is reported.
    */
-  async listTeams(caller: Caller, page: Page): Promise<{ team: TeamRow; role: Role }[]> {
+  async listTeams(caller: Caller, page: Page): Promise<{ team: SeenTeam; role: Role }[]> {
     const { db, keyring, audit } = this.#parts;
     const wanted = page.limit + 1;
-    const found: { team: TeamRow; role: Role }[] = [];
+    const found: { team: SeenTeam; role: Role }[] = [];
     for (let afterSlug = page.after?.[0]; ; ) {
       const rows = await repository.listTeamsWithRights(db, caller.subject, {
         limit: wanted,
@@ -103,8 +135,11 @@ export class TeamsService {
           keyring,
         );
         // SECURITY: a team whose row does not count must not even stand in a cursor.
-        if (role !== undefined) found.push({ team: row, role });
-        else if (refusal === 'sealBroken')
+        if (role !== undefined) {
+          const team = this.#seen(row);
+          if (!team.intact) this.alarm(team, caller.requestId);
+          found.push({ team, role });
+        } else if (refusal === 'sealBroken')
           await audit.denial({
             caller,
             team: row,
@@ -126,23 +161,18 @@ export class TeamsService {
     caller: Caller,
     input: { slug: string; name: string; admins: readonly string[] },
     claim: Claim,
-  ): Promise<TeamRow> {
+  ): Promise<SeenTeam> {
     const { db, audit, keyring, subjects, tokenFormat } = this.#parts;
     if (input.admins.length > this.#membersMax) throw limitReached('members', this.#membersMax);
     const id = newId<TeamId>();
     const at = this.#time();
     const team = { id, slug: input.slug };
+    const made = { ...team, name: input.name, ...settingsAtFirst, tokenFormat, revision: 1 };
+    const mac = teamMac(keyring, made);
     try {
       await db.transaction().execute(async (trx) => {
         await claim(trx, input.slug);
-        await repository.insertTeam(trx, {
-          id,
-          slug: input.slug,
-          name: input.name,
-          tokenFormat,
-          by: caller.subject,
-          at,
-        });
+        await repository.insertTeam(trx, { ...made, mac, by: caller.subject, at });
         await this.#parts.insertFirstKey(trx, {
           team: id,
           format: tokenFormat,
@@ -185,15 +215,10 @@ export class TeamsService {
       throw asMemberError(error);
     }
     return {
-      id,
-      slug: input.slug,
-      name: input.name,
-      tokenFormat,
-      rotateEveryDays: null,
-      refuseExposedLeases: false,
-      defaultDelivery: ['lease'],
-      versionsKept: 10,
-      revision: 1,
+      ...made,
+      rowMac: mac,
+      rowMacVersion: teamMacVersion,
+      intact: true,
       createdAt: at,
       createdBy: caller.sub,
       updatedAt: at,
@@ -202,68 +227,104 @@ export class TeamsService {
   }
 
   /** The team as it is, for a repeated creation. */
-  async getTeam(slug: string, caller: Caller): Promise<TeamRow> {
+  async getTeam(slug: string, caller: Caller): Promise<SeenTeam> {
     const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
     if (row === undefined) throw notFound();
-    return row;
+    return this.#seen(row);
   }
 
   /**
-   * Changes the settings of the team; a new format counts from the next rotation on. Throws
-   * preconditionFailed.
+   * Changes the settings of the team; a new format counts from the next rotation on. Of a team
+   * whose settings were changed past the service all have to be said. Throws preconditionFailed,
+   * stateConflict.
    */
   async updateTeam(
     caller: Caller,
-    team: TeamRow,
+    team: TeamRef,
     input: Partial<Undefinable<TeamSettings>>,
     expected: ExpectedRevision,
-  ): Promise<TeamRow> {
-    const at = this.#time();
-    return this.#parts.db.transaction().execute(async (trx) => {
-      const current = await this.#lock(trx, team, expected);
-      const settings = {
-        name: input.name ?? current.name,
-        tokenFormat: input.tokenFormat ?? current.tokenFormat,
-        rotateEveryDays:
-          input.rotateEveryDays === undefined ? current.rotateEveryDays : input.rotateEveryDays,
-        refuseExposedLeases: input.refuseExposedLeases ?? current.refuseExposedLeases,
-        defaultDelivery: input.defaultDelivery ?? current.defaultDelivery,
-        versionsKept: input.versionsKept ?? current.versionsKept,
-      };
-      const changed = settingNames.filter(
-        (name) => String(settings[name]) !== String(current[name]),
-      );
-      if (changed.length === 0) return current;
-      await repository.updateTeam(trx, team.id, { settings, by: caller.subject, at });
-      await this.#parts.audit.record(trx, {
+  ): Promise<SeenTeam> {
+    try {
+      return await this.#parts.db
+        .transaction()
+        .execute((trx) => this.#update(trx, caller, team, input, expected));
+    } catch (error) {
+      if (!(error instanceof SettingsTampered)) throw error;
+      await this.#parts.audit.denial({
         caller,
         team,
-        action: 'team.update',
+        action: 'team.manage',
         target: { type: 'team', id: team.id },
-        details: { changed },
+        reason: 'sealBroken',
       });
-      return {
-        ...current,
-        ...settings,
-        revision: current.revision + 1,
-        updatedAt: at,
-        updatedBy: caller.sub,
-      };
+      throw new AppError(
+        'stateConflict',
+        `The settings of the team were changed outside the vault. Send all of them: ${protectedNames.join(', ')}.`,
+      );
+    }
+  }
+
+  async #update(
+    trx: Trx,
+    caller: Caller,
+    { id, slug }: TeamRef,
+    input: Partial<Undefinable<TeamSettings>>,
+    expected: ExpectedRevision,
+  ): Promise<SeenTeam> {
+    const { keyring, audit, canShow } = this.#parts;
+    const at = this.#time();
+    const current = await this.#lock(trx, { id, slug }, expected);
+    const isIntact = settingsCount(keyring, current);
+    // SECURITY: what is not said is kept, and protected anew: only what the vault wrote is kept.
+    if (!isIntact && protectedNames.some((name) => input[name] === undefined))
+      throw new SettingsTampered();
+    if (isIntact && isOfBefore(current)) await takeOver(trx, { keyring, audit }, current);
+    const settings = {
+      name: input.name ?? current.name,
+      tokenFormat: input.tokenFormat ?? current.tokenFormat,
+      rotateEveryDays:
+        input.rotateEveryDays === undefined ? current.rotateEveryDays : input.rotateEveryDays,
+      refuseExposedLeases: input.refuseExposedLeases ?? current.refuseExposedLeases,
+      defaultDelivery: input.defaultDelivery ?? current.defaultDelivery,
+      versionsKept: input.versionsKept ?? current.versionsKept,
+    };
+    const changed = settingNames.filter((name) => String(settings[name]) !== String(current[name]));
+    if (isIntact && changed.length === 0) return this.#seen(current);
+    const revision = isIntact ? current.revision + 1 : revisionOfReplacement();
+    const next = { ...current, ...settings, id, slug, revision };
+    const mac = teamMac(keyring, next);
+    const shown = {
+      ...next,
+      rowMac: mac,
+      rowMacVersion: teamMacVersion,
+      intact: true,
+      updatedAt: at,
+      updatedBy: caller.sub,
+    };
+    if (!canShow.team(shown)) throw notFound();
+    await repository.updateTeam(trx, { ...next, mac, by: caller.subject, at });
+    await audit.record(trx, {
+      caller,
+      team: { id, slug },
+      action: 'team.update',
+      target: { type: 'team', id },
+      details: isIntact ? { changed } : { changed: [...protectedNames], wasTampered: true },
     });
+    return shown;
   }
 
   /**
    * Deletes a team without living credentials: it is gone at once, its rows after the wait. Throws
    * teamNotEmpty, preconditionFailed.
    */
-  async deleteTeam(caller: Caller, team: TeamRow, expected: ExpectedRevision): Promise<void> {
+  async deleteTeam(caller: Caller, team: TeamRef, expected: ExpectedRevision): Promise<void> {
     const at = this.#time();
     await this.#parts.db.transaction().execute(async (trx) => {
       await this.#lock(trx, team, expected);
       if ((await repository.countLivingCredentials(trx, team.id)) > 0) {
         throw new AppError('teamNotEmpty', 'Delete or move the credentials of the team first.');
       }
-      await repository.updateTeam(trx, team.id, { deletedAt: at, by: caller.subject, at });
+      await repository.markTeamDeleted(trx, team.id, { by: caller.subject, at });
       await this.#parts.audit.record(trx, {
         caller,
         team,
@@ -273,11 +334,24 @@ export class TeamsService {
     });
   }
 
-  /** Members by sub; one more than the page, for the cursor. */
-  listMembers(team: TeamRef, page: Page): Promise<MemberRow[]> {
-    return repository.listMembers(this.#parts.db, team.id, {
+  /** Members by sub; one more than the page, for the cursor. A tampered one raises the alarm. */
+  async listMembers(team: TeamRef, page: Page, requestId: string): Promise<SeenMember[]> {
+    const { db, audit } = this.#parts;
+    const rows = await repository.listMembers(db, team.id, {
       limit: page.limit + 1,
       afterSub: page.after?.[0],
+    });
+    return rows.map((row) => {
+      const intact = this.#sealHolds(team, row);
+      if (!intact)
+        audit.alarm({
+          team,
+          action: 'team.read',
+          target: { type: 'subject', id: row.subject },
+          reason: 'sealBroken',
+          requestId,
+        });
+      return { ...row, intact };
     });
   }
 
@@ -293,18 +367,18 @@ export class TeamsService {
     input: { role: Role; actsForItself?: boolean | undefined },
     expected: ExpectedRevision | undefined,
   ): Promise<MemberRow> {
-    const { db, keyring, subjects, audit } = this.#parts;
+    const { db, keyring, subjects, audit, canShow } = this.#parts;
     const actsForItself = input.actsForItself ?? false;
     if (actsForItself && input.role !== 'engine') throw invalid('/actsForItself', 'engineOnly');
     const at = this.#time();
     try {
       return await db.transaction().execute(async (trx) => {
         const subject = await subjects.ensure(trx, sub);
-        const before = await repository.findMember(trx, team.id, sub);
-        if (before !== undefined) {
+        const found = await repository.findMember(trx, team.id, sub);
+        if (found !== undefined) {
           if (expected === undefined) throw preconditionRequired();
-          checkRevision(expected, before.revision);
-          if (before.role === 'admin' && input.role !== 'admin')
+          checkRevision(expected, found.revision);
+          if (found.role === 'admin' && input.role !== 'admin')
             await this.#keepAnAdmin(trx, team, subject);
         } else {
           if (expected !== undefined && expected !== 'any') throw preconditionFailed();
@@ -321,7 +395,12 @@ export class TeamsService {
             'The role engine is given only to the subject of an enabled engine.',
           );
         }
-        const revision = (before?.revision ?? 0) + 1;
+        // SECURITY: what the vault did not write is replaced, not continued: nothing of it is
+        // protected anew.
+        const isTampered =
+          found !== undefined && !(this.#sealHolds(team, found) && canShow.member(found));
+        const before = isTampered ? undefined : found;
+        const revision = isTampered ? revisionOfReplacement() : (before?.revision ?? 0) + 1;
         const sealed = {
           team: team.id,
           slug: team.slug,
@@ -332,17 +411,23 @@ export class TeamsService {
           revision,
         };
         const write = { ...sealed, seal: sealMembership(keyring, sealed), by: caller.subject, at };
-        if (before === undefined) await repository.insertMember(trx, write);
-        else if (!(await repository.updateMember(trx, write))) throw preconditionFailed();
+        if (found === undefined) await repository.insertMember(trx, write);
+        else if (
+          !(isTampered
+            ? await repository.replaceMember(trx, write, found.seal)
+            : await repository.updateMember(trx, write))
+        )
+          throw preconditionFailed();
         await audit.record(trx, {
           caller,
           team,
-          action: before === undefined ? 'member.add' : 'member.change',
+          action: found === undefined ? 'member.add' : 'member.change',
           target: { type: 'subject', id: subject },
           details: {
             role: input.role,
             actsForItself,
             ...(before === undefined ? {} : { roleBefore: before.role }),
+            ...(isTampered ? { wasTampered: true } : {}),
           },
         });
         return {
@@ -387,7 +472,9 @@ export class TeamsService {
           team,
           action: 'member.remove',
           target: { type: 'subject', id: member.subject },
-          details: { roleBefore: member.role },
+          details: this.#sealHolds(team, member)
+            ? { roleBefore: member.role }
+            : { wasTampered: true },
         });
       });
     } catch (error) {
@@ -403,17 +490,32 @@ export class TeamsService {
   async #keepAnAdmin(trx: Trx, team: TeamRef, leaving: SubjectId): Promise<void> {
     if ((await repository.lockTeam(trx, team.id)) === undefined) throw notFound();
     const admins = await repository.listAdmins(trx, team.id);
-    if (!admins.some((admin) => admin.subject !== leaving && this.sealHolds(team, admin)))
+    if (!admins.some((admin) => admin.subject !== leaving && this.#sealHolds(team, admin)))
       throw lastAdmin();
   }
 
+  /** Raises the alarm about a team whose settings do not count. */
+  alarm(team: TeamRef, requestId: string): void {
+    this.#parts.audit.alarm({
+      team,
+      action: 'team.read',
+      target: { type: 'team', id: team.id },
+      reason: 'sealBroken',
+      requestId,
+    });
+  }
+
   /** Whether the vault wrote this member's row; without that it lets nobody do anything. */
-  sealHolds(team: TeamRef, member: MemberRow): boolean {
+  #sealHolds(team: TeamRef, member: MemberRow): boolean {
     return membershipSealHolds(
       this.#parts.keyring,
       { ...member, team: team.id, slug: team.slug },
       member.seal,
     );
+  }
+
+  #seen(row: TeamRow): SeenTeam {
+    return { ...row, intact: settingsCount(this.#parts.keyring, row) };
   }
 
   async #lock(trx: Trx, team: TeamRef, expected: ExpectedRevision): Promise<TeamRow> {

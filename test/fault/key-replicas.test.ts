@@ -13,6 +13,7 @@ import {
   ended,
   eventsOf,
   makeTeam,
+  setRotateEveryDays,
   noClaim,
   type TeamOfTest,
   type TokenVault,
@@ -167,7 +168,7 @@ class Writer {
     const { credentials } = this.#replicas[this.#turns % this.#replicas.length]!;
     const row = await credentials.createCredential(
       this.#of.admin,
-      { ...this.#of.team, defaultDelivery: ['lease'] },
+      { ...this.#of.team, defaultDelivery: ['lease'], intact: true },
       { name: value, type: 'custom', fields: { first: value, kept: 'kept' } },
       noClaim,
     );
@@ -182,7 +183,7 @@ t.test('a rotation policy is carried out once, though three replicas look at onc
     await makeTeam(vault, 'team-b'),
     await makeTeam(vault, 'team-c'),
   ];
-  await vault.db.updateTable('team').set({ rotate_every_days: 30 }).execute();
+  for (const each of teams) await setRotateEveryDays(vault, each, 30);
   const clock = vault.time;
   const replicas = await threeReplicas(t, vault);
   const look = async (): Promise<number> =>
@@ -211,8 +212,8 @@ t.test(
   'more teams than a page are looked after in one look, and a team whose turn fails keeps no other from its own',
   async (t) => {
     const vault = await tokenVault(t);
-    for (let n = 0; n < 60; n += 1) await makeTeam(vault, `team-${n}`);
-    await vault.db.updateTable('team').set({ rotate_every_days: 30 }).execute();
+    for (let n = 0; n < 60; n += 1)
+      await setRotateEveryDays(vault, await makeTeam(vault, `team-${n}`), 30);
     const broken = await vault.db
       .selectFrom('team')
       .select('id')

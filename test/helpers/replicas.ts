@@ -62,6 +62,7 @@ export async function replicaOf(
     credentials: new CredentialsService({
       ...parts,
       db: isStale ? db.withPlugin(new LateActiveKey()) : db,
+      canShow: () => true,
     }),
     step: async (team, limit) => {
       const rotation = (await listRunningRotations(db)).find((each) => each.team === team);

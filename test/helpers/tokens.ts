@@ -30,6 +30,7 @@ import {
 import type { JsonObject } from '../../src/shared/json.ts';
 import { sealMembership } from '../../src/http/rights.ts';
 import { clockOf, type MovedTime } from './clock.ts';
+import { findSettings, type MacedTeam, writeMac } from '../../src/http/team-settings.ts';
 import { testDatabase } from './database.ts';
 import { until } from './processes.ts';
 
@@ -137,6 +138,15 @@ export async function makeTeam(
         ...stamps,
       })
       .execute();
+    await writeMac(trx, keyring, {
+      ...team,
+      tokenFormat: format,
+      rotateEveryDays: null,
+      refuseExposedLeases: false,
+      defaultDelivery: ['lease'],
+      versionsKept: 10,
+      revision: 1,
+    });
     await keys.insertFirstKey(trx, { team: team.id, format, by: subject, at: new Date() });
     const row = {
       team: team.id,
@@ -164,6 +174,38 @@ export async function makeTeam(
     team,
     admin: { sub, subject, isOperator: false, requestId: newId(), address: '127.0.0.1' },
   };
+}
+
+/** Sets the format of the team's next key, as its admin would. */
+export const setFormat = (
+  vault: TokenVault,
+  team: TeamOfTest,
+  format: 'fernet' | 'fernet-256',
+): Promise<void> => changeSettings(vault, team, { tokenFormat: format });
+
+/** Sets how old the team's keys get, as its admin would. */
+export const setRotateEveryDays = (
+  vault: TokenVault,
+  team: TeamOfTest,
+  days: number,
+): Promise<void> => changeSettings(vault, team, { rotateEveryDays: days });
+
+async function changeSettings(
+  { db, keyring }: TokenVault,
+  { team }: TeamOfTest,
+  change: Partial<Pick<MacedTeam, 'tokenFormat' | 'rotateEveryDays'>>,
+): Promise<void> {
+  await db.transaction().execute(async (trx) => {
+    const settings = await findSettings(trx, keyring, team.id);
+    if (settings === undefined) throw new Error('the team has settings');
+    const next = { ...settings, ...change };
+    await trx
+      .updateTable('team')
+      .set({ token_format: next.tokenFormat, rotate_every_days: next.rotateEveryDays })
+      .where('id', '=', team.id)
+      .execute();
+    await writeMac(trx, keyring, next);
+  });
 }
 
 /** The team's active key, as a writer of tokens finds it. */

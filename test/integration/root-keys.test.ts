@@ -360,7 +360,15 @@ t.test(
       onError: (error) => {
         throw error;
       },
+      audit: new AuditLog({
+        db: vault.db,
+        keyring: vault.keyring,
+        now,
+        onError: () => undefined,
+        onAlarm: () => undefined,
+      }),
       reseal: (isStopping) => resealAll(vault.db, vault.keyring, isStopping),
+      takeOver: () => Promise.resolve(0),
     });
     const signer = vault.keyring.leaseKeyId();
     await keeper.run();

@@ -20,6 +20,7 @@ import {
   eventsOf,
   makeTeam,
   noClaim,
+  setFormat,
   tokensOf,
   tokenVault,
 } from '../helpers/tokens.ts';
@@ -147,11 +148,7 @@ t.test('a new key has the format that the team has now', async (t) => {
   const vault = await tokenVault(t);
   const of = await makeTeam(vault, 'payments');
   await addCredentials(vault, of, 3);
-  await vault.db
-    .updateTable('team')
-    .set({ token_format: 'fernet-256' })
-    .where('id', '=', of.team.id)
-    .execute();
+  await setFormat(vault, of, 'fernet-256');
   vault.worker().start();
   await ended(vault, of.team, (await vault.keys.startRotation(of.admin, of.team, noClaim)).id);
   t.ok((await tokensOf(vault.db, of.team.id)).every(({ token }) => token.startsWith('QQAAA')));

@@ -86,7 +86,7 @@ async function act(
   if (kind === 'create') {
     const row = await credentials.createCredential(
       of.admin,
-      { ...of.team, defaultDelivery: ['lease'] },
+      { ...of.team, defaultDelivery: ['lease'], intact: true },
       { name: value, type: 'custom', fields: { first: value, kept: 'kept' } },
       noClaim,
     );
