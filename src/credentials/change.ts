@@ -1,5 +1,5 @@
 // The one way to change a credential's row: lock, seal, revision, write, event, in one transaction.
-import type { AuditLog } from '../audit/record.ts';
+import type { AlarmReason, AuditLog } from '../audit/record.ts';
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
@@ -21,7 +21,11 @@ export interface ChangeParts {
   readonly audit: AuditLog;
   readonly now: () => number;
   readonly room?: TeamRoom | undefined;
+  /** Whether a row can be answered with; asked before a change of it commits. */
+  readonly canShow: (row: CredentialRow) => boolean;
 }
+
+type MarkParts = Pick<ChangeParts, 'db' | 'audit' | 'now'>;
 
 export interface ChangeOptions {
   readonly isDeletedToo?: boolean;
@@ -67,6 +71,15 @@ export class Undone extends Error {
 /** What a change needs `credential.manage` for was asked by somebody without it. */
 export class MayNotManage extends Error {}
 
+/** The row is not as the vault wrote it. Thrown out of a transaction; never leaves this file. */
+class RowTampered extends Error {
+  readonly reason: AlarmReason;
+  constructor(reason: AlarmReason) {
+    super('a row was changed past the service');
+    this.reason = reason;
+  }
+}
+
 /**
  * Throws MayNotManage, which `changeCredential` turns into a denial in the trail and `forbidden`.
  */
@@ -95,13 +108,10 @@ export async function changeCredential(
       roomOf(parts).transaction(located.team, async (trx, stay) => {
         const at = new Date(now());
         const row = await repository.lockCredential(trx, located.team, located.id, at);
+        if (row === undefined) throw notFound();
         // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
-        if (
-          row === undefined ||
-          (row.state === 'deleted' && !isDeletedToo) ||
-          !credentialSealHolds(keyring, row, row.seal)
-        )
-          throw notFound();
+        if (!credentialSealHolds(keyring, row, row.seal)) throw new RowTampered('sealBroken');
+        if (row.state === 'deleted' && !isDeletedToo) throw notFound();
         checkRevision(expected, row.revision);
         const planned = await plan(trx, row, at, stay);
         if (planned === undefined) return row;
@@ -126,12 +136,23 @@ export async function changeCredential(
         if (next.state === 'deleted') return row;
         const after = await repository.findCredential(trx, row.team, row.id, at);
         if (after === undefined) throw notFound();
+        if (!parts.canShow(after)) throw new RowTampered('rowUnreadable');
         if (isDryRun) throw new Undone(after);
         return after;
       }),
     );
   } catch (error) {
     if (error instanceof Undone && error.row !== undefined) return error.row;
+    if (error instanceof RowTampered) {
+      await audit.denial({
+        caller,
+        team,
+        action: 'credential.write',
+        target: credentialTarget(located.id),
+        reason: error.reason,
+      });
+      throw notFound();
+    }
     if (error instanceof MayNotManage) {
       await audit.denial({
         caller,
@@ -164,7 +185,7 @@ export async function openSecrets(
 
 /** The error to throw; of a version that does not open, once it is marked. */
 export async function undecryptable(
-  parts: ChangeParts,
+  parts: MarkParts,
   caller: EventInput['caller'],
   team: TeamRef,
   id: CredentialId,
@@ -185,7 +206,7 @@ export async function undecryptable(
  * with its key.
  */
 async function mark(
-  { db, audit, now }: ChangeParts,
+  { db, audit, now }: MarkParts,
   caller: EventInput['caller'],
   team: TeamRef,
   id: CredentialId,

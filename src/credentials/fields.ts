@@ -47,6 +47,25 @@ export function readNewFields(
   return { publicFields: change.publicFields, secrets: change.secrets };
 }
 
+/** Whether fields that were stored once are what the type asks for, each in its class. */
+export function fitsType(
+  type: CredentialType,
+  { publicFields, secrets }: { publicFields: PublicFields; secrets: SecretValues },
+): boolean {
+  const names = Object.keys(publicFields);
+  let read: ReturnType<typeof readNewFields>;
+  try {
+    read = readNewFields(type, { ...publicFields, ...secrets }, type.isOpen === true ? names : []);
+  } catch (error) {
+    if (error instanceof AppError) return false;
+    throw error;
+  }
+  return (
+    names.every((name) => Object.hasOwn(read.publicFields, name)) &&
+    Object.keys(secrets).every((name) => Object.hasOwn(read.secrets, name))
+  );
+}
+
 /**
  * What a partial change makes of the stored fields: omitted = keep, null = clear. Throws
  * invalidRequest with every fault.

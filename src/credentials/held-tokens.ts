@@ -68,6 +68,12 @@ export async function adjustHeldTokens(
     isWiderPolicy(row.policy, next.policy) ||
     canonicalJson(oauthClient(type, row.publicFields) ?? null) !==
       canonicalJson(oauthClient(type, next.publicFields) ?? null);
+  // One that could not grow any more was not made by the vault; without it nothing is held.
+  if (ends)
+    await sql`
+      delete from oauth_token where credential_id = ${row.id} and team_id = ${row.team} and sequence not between 0 and 2147483646`.execute(
+      trx,
+    );
   await sql`
     update oauth_token set attempts = 0, retry_at = null, failure = null, failed_at = null
       ${

@@ -1,6 +1,7 @@
 // The HTTP face of what was before: versions, and deleted credentials.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { showEach } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
@@ -57,7 +58,10 @@ export function registerCredentialHistory(
         (each) => [String(each.version)],
         end === undefined ? undefined : [String(end)],
       );
-      return { items: items.map((each) => schemas.showVersion(each, row.version)), nextCursor };
+      return {
+        items: showEach(items, (each) => schemas.showVersion(each, row.version)),
+        nextCursor,
+      };
     },
   });
   addOperation(app, {

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { z } from 'zod';
 import type { Caller, TeamRef } from '../http/access.ts';
+import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { teamPath } from '../http/schemas.ts';
@@ -40,7 +41,7 @@ export function registerCredentialLists(
         ({ sortKey, id }) => [sortKey, id],
         end,
       );
-      return { items: items.map(schemas.showName), nextCursor };
+      return { items: showEach(items, schemas.showName), nextCursor };
     }
     const found = await lists.list(caller, team, listing, page);
     const { items, nextCursor } = cursors.cut(
@@ -51,8 +52,9 @@ export function registerCredentialLists(
       found.end,
     );
     return {
-      items: items.flatMap(({ row, standing, isShown }) =>
-        isShown ? [showSeen(row, standing)] : [],
+      items: showEach(
+        items.filter(({ isShown }) => isShown),
+        ({ row, standing }) => showSeen(row, standing),
       ),
       nextCursor,
     };

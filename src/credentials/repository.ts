@@ -5,6 +5,7 @@ import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
+import { countOf } from '../db/counts.ts';
 import { statement } from '../db/statement.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
 import { type GrantRow, grantsSql } from '../http/grants.ts';
@@ -48,17 +49,22 @@ export const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> =>
   credential.id, credential.team_id as team, team.slug, credential.name, credential.type, credential.description, credential.labels,
   credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "expiresAt", credential.rotate_after as "rotateAfter", credential.revision, credential.seal,
   current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames", current.policy, ${problemsColumn(now)} as problems,
-  usage.use_count as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
-  credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy"`;
+  ${countOf('usage.use_count')} as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
+  credential.created_at as "createdAt", coalesce(creator.sub, credential.created_by::text) as "createdBy", credential.updated_at as "updatedAt", coalesce(updater.sub, credential.updated_by::text) as "updatedBy"`;
+
+/** What the seal of a credential's row is over, and the seal, over `credential` and `current`. */
+export const sealedColumns =
+  sql.raw(`credential.id, credential.team_id as team, credential.name, credential.type, credential.state, credential.state_before as "stateBefore", credential.current_version as version,
+  credential.expires_at as "expiresAt", credential.revision, credential.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"`);
 
 // `offset 0` keeps the planner to one row by its key for each credential, whatever it thinks of the
 // size of tables.
 export const joins = sql.raw(`
-  cross join lateral (select * from credential_version current
-    where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current
+  left join lateral (select * from credential_version current
+    where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current on true
   left join lateral (select * from credential_usage usage where usage.team_id = credential.team_id and usage.credential_id = credential.id offset 0) usage on true
-  join subject creator on creator.id = credential.created_by
-  join subject updater on updater.id = credential.updated_by`);
+  left join subject creator on creator.id = credential.created_by
+  left join subject updater on updater.id = credential.updated_by`);
 
 /** What a subject may do with a credential, as its query says it. */
 export type AccessRow = RightsRow & { readonly grants: readonly GrantRow[] | null };
@@ -136,8 +142,8 @@ export async function listVersions(
 ): Promise<(VersionRow & { readonly found: number })[]> {
   const all = sql`
     select version, public_fields as "publicFields", secret_field_names as "secretFieldNames", policy, undecryptable_at is not null as "isUndecryptable",
-      credential_version.created_at as "createdAt", creator.sub as "createdBy", ${contentBytes('credential_version')} as bytes
-    from credential_version join subject creator on creator.id = credential_version.created_by
+      credential_version.created_at as "createdAt", coalesce(creator.sub, credential_version.created_by::text) as "createdBy", ${contentBytes('credential_version')} as bytes
+    from credential_version left join subject creator on creator.id = credential_version.created_by
     where team_id = ${team} and credential_id = ${id} and (${page.before ?? null}::int is null or version < ${page.before ?? null})
     order by version desc limit ${page.limit}`;
   const { rows } = await sql<
@@ -325,19 +331,43 @@ export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<
     where id = ${row.id} and team_id = ${row.team}`.execute(trx);
 }
 
-/** What a version says besides its token. */
+/** What a version says, and its token as `findToken` gives it. */
+export interface HeldVersion
+  extends Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'> {
+  readonly held: HeldToken | undefined;
+}
+
+/** One version, read in one statement. */
 export async function findVersion(
   trx: Trx,
   team: TeamId,
   id: CredentialId,
   version: number,
-): Promise<Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'> | undefined> {
-  const { rows } = await sql<Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'>>`
-    select public_fields as "publicFields", policy, secret_field_names as "secretFieldNames"
-    from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}`.execute(
+): Promise<HeldVersion | undefined> {
+  const { rows } = await sql<Omit<HeldVersion, 'held'> & TokenColumns>`
+    select held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFieldNames", ${tokenColumns}
+    from credential_version held left join data_key on data_key.id = held.data_key_id and data_key.state in ('active', 'decryptOnly')
+    where held.team_id = ${team} and held.credential_id = ${id} and held.version = ${version}`.execute(
     trx,
   );
-  return rows[0];
+  const [row] = rows;
+  if (row === undefined) return undefined;
+  const { publicFields, policy, secretFieldNames } = row;
+  return { publicFields, policy, secretFieldNames, held: heldOf(row) };
+}
+
+/** The keys that the values of a version were ever under. */
+export async function findKeyHistory(
+  trx: Trx,
+  team: TeamId,
+  id: CredentialId,
+  version: number,
+): Promise<DataKeyId[]> {
+  const { rows } = await sql<{ keys: DataKeyId[] }>`
+    select key_history as keys from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}`.execute(
+    trx,
+  );
+  return rows[0]?.keys ?? [];
 }
 
 const bytes = sql.raw('octet_length(token) + pg_column_size(public_fields) as bytes');
@@ -361,25 +391,33 @@ export async function deleteVersion(
 }
 
 /**
- * Destroys all but the newest versions that the team keeps, the one about to become current counted
- * in. How many bytes that were.
+ * Destroys all but so many of the newest versions, the one about to become current counted in. How
+ * many bytes that were.
  */
-export async function pruneVersions(trx: Trx, team: TeamId, id: CredentialId): Promise<number> {
+export async function pruneVersions(
+  trx: Trx,
+  team: TeamId,
+  id: CredentialId,
+  kept: number,
+): Promise<number> {
   const { rows } = await sql<{ bytes: number }>`
     delete from credential_version where team_id = ${team} and credential_id = ${id} and version in (
       select version from credential_version where team_id = ${team} and credential_id = ${id}
-      order by version desc offset (select versions_kept from team where id = ${team}))
+      order by version desc offset ${kept})
     returning ${bytes}`.execute(trx);
   return rows.reduce((sum, row) => sum + row.bytes, 0);
 }
 
 /** How many bytes that will be once one more version is there. */
-export async function bytesToPrune(trx: Trx, team: TeamId, id: CredentialId): Promise<number> {
+export async function bytesToPrune(
+  trx: Trx,
+  team: TeamId,
+  id: CredentialId,
+  kept: number,
+): Promise<number> {
   const { rows } = await sql<{ bytes: number }>`
     select ${bytes} from credential_version where team_id = ${team} and credential_id = ${id}
-    order by version desc offset (select versions_kept - 1 from team where id = ${team})`.execute(
-    trx,
-  );
+    order by version desc offset ${kept - 1}`.execute(trx);
   return rows.reduce((sum, row) => sum + row.bytes, 0);
 }
 
@@ -413,17 +451,44 @@ export async function findToken(
   id: CredentialId,
   version: number,
 ): Promise<HeldToken | undefined> {
-  const { rows } = await sql<{ token: string; keyHistory: DataKeyId[] } & WrappedDataKey>`
-    select credential_version.token, credential_version.key_history as "keyHistory", data_key.id, data_key.team_id as team, data_key.version, data_key.format,
-      data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
-    from credential_version join data_key on data_key.id = credential_version.data_key_id and data_key.state in ('active', 'decryptOnly')
-    where credential_version.team_id = ${team} and credential_version.credential_id = ${id} and credential_version.version = ${version}`.execute(
+  const { rows } = await sql<TokenColumns>`
+    select ${tokenColumns}
+    from credential_version held join data_key on data_key.id = held.data_key_id and data_key.state in ('active', 'decryptOnly')
+    where held.team_id = ${team} and held.credential_id = ${id} and held.version = ${version}`.execute(
     executor,
   );
-  const row = rows[0];
-  if (row === undefined) return undefined;
-  const { token, keyHistory, ...key } = row;
-  return { token, key, keyHistory };
+  return rows[0] === undefined ? undefined : heldOf(rows[0]);
+}
+
+/** Over `held`, a version, and `data_key`, which may be missing. */
+const tokenColumns =
+  sql.raw(`held.token, held.key_history as "keyHistory", data_key.id as "keyId", data_key.team_id as "keyTeam", data_key.version as "keyVersion",
+  data_key.format as "keyFormat", data_key.root_fingerprint as "keyRoot", data_key.wrapped as "keyWrapped"`);
+interface TokenColumns {
+  readonly token: string;
+  readonly keyHistory: DataKeyId[];
+  readonly keyId: DataKeyId | null;
+  readonly keyTeam: TeamId;
+  readonly keyVersion: number;
+  readonly keyFormat: WrappedDataKey['format'];
+  readonly keyRoot: string;
+  readonly keyWrapped: Buffer;
+}
+
+function heldOf(row: TokenColumns): HeldToken | undefined {
+  if (row.keyId === null) return undefined;
+  return {
+    token: row.token,
+    keyHistory: row.keyHistory,
+    key: {
+      id: row.keyId,
+      team: row.keyTeam,
+      version: row.keyVersion,
+      format: row.keyFormat,
+      rootFingerprint: row.keyRoot,
+      wrapped: row.keyWrapped,
+    },
+  };
 }
 
 /**

@@ -1,6 +1,7 @@
 // The HTTP face of credentials.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { showOne } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
@@ -83,6 +84,7 @@ export function registerCredentials(
       'undecryptable',
       'keyBusy',
       'keyUnavailable',
+      'stateConflict',
     ],
     handler: async ({ scope, params, query, body, caller, request, reply }) => {
       // What was left out of an existing one stays; of a new one it is empty.
@@ -114,7 +116,7 @@ export function registerCredentials(
     handler: async ({ scope, reply }) => {
       const row = scope.thing as CredentialRow;
       setEtag(reply, row.revision);
-      return schemas.showSeen(row, scope.standing);
+      return showOne(row, (each) => schemas.showSeen(each, scope.standing));
     },
   });
   addOperation(app, {
@@ -141,6 +143,7 @@ export function registerCredentials(
       'undecryptable',
       'keyBusy',
       'keyUnavailable',
+      'stateConflict',
     ],
     handler: async ({ scope, body, caller, request, reply }) => {
       const change = { ...body, ...timesOf(body) } as Parameters<

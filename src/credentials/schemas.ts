@@ -2,6 +2,7 @@
 // out has no place for a secret.
 import { z } from 'zod';
 import type { Located } from '../http/access.ts';
+import { canShow } from '../http/answers.ts';
 import {
   descriptionLengthMax,
   fieldsMax,
@@ -455,6 +456,9 @@ export const showCredential = (row: CredentialRow): z.output<typeof credential> 
   updatedAt: row.updatedAt,
   updatedBy: row.updatedBy,
 });
+
+/** Whether a credential can be answered with. */
+export const canShowCredential = canShow(credential, showCredential);
 
 /** The same with the ways by which the caller may know of it. */
 export const showSeen = (

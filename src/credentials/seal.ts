@@ -6,6 +6,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import { isTime } from '../shared/times.ts';
 import type { PublicFields } from './fields.ts';
 import type { Policy } from './policy.ts';
 
@@ -37,11 +38,14 @@ export const credentialSealHolds = (
   keyring: Keyring,
   row: SealedCredential,
   seal: Buffer,
-): boolean => keyring.verifyRow('credential', asJson(row), seal);
+): boolean => hasTime(row) && keyring.verifyRow('credential', asJson(row), seal);
 
 /** The same for a row of a list. */
 export const listedSealHolds = (keyring: Keyring, row: SealedCredential, seal: Buffer): boolean =>
-  keyring.verifyRow('credential', asJson(row), seal, true);
+  hasTime(row) && keyring.verifyRow('credential', asJson(row), seal, true);
+
+const hasTime = ({ expiresAt }: SealedCredential): boolean =>
+  expiresAt === null || isTime(expiresAt);
 
 // Named one by one, in the order of the canonical form: rows carry more columns than the seal
 // covers. The policy goes in as it stands, members that nobody knows included.

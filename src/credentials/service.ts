@@ -24,6 +24,7 @@ import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
 import { bytesOf, roomOf, type TeamRoom } from './room.ts';
+import type { CredentialType } from './types/registry.ts';
 import {
   sameFields,
   sealVersion,
@@ -48,7 +49,7 @@ export {
 export { exposedSql } from './health.ts';
 export { oauthClient } from './held-tokens.ts';
 export { undecryptable } from './change.ts';
-export { findActiveKey, lockActiveKey, lockCredential } from './repository.ts';
+export { findActiveKey, lockActiveKey, lockCredential, sealedColumns } from './repository.ts';
 export { KeyMoved, typeNamed, underActiveKey, UndecryptableVersion } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export {
@@ -68,11 +69,15 @@ export interface CredentialsParts {
   readonly now: () => number;
   /** How much room teams have; without it the usual bounds count. */
   readonly room?: TeamRoom | undefined;
+  /** Whether a row can be answered with; asked before a change of it commits. */
+  readonly canShow: (row: CredentialRow) => boolean;
 }
 
 /** A team as far as a new credential needs to know it. */
 export interface OwningTeam extends TeamRef {
   readonly defaultDelivery: readonly Delivery[];
+  /** Whether its settings count. */
+  readonly intact: boolean;
 }
 
 export interface CredentialInput {
@@ -154,21 +159,28 @@ export class CredentialsService {
     return { team, role: standing.role, refusal: standing.refusal, thing: row, ways };
   }
 
-  /** One credential as it is now. Throws notFound. */
+  /** One credential as it is now; a tampered one is not there, and raises the alarm. Throws notFound. */
   async getCredential(
     team: TeamRef,
     id: string,
     executor: Executor = this.#parts.db,
+    requestId = 'unknown',
   ): Promise<CredentialRow> {
     const row = isId<CredentialId>(id)
       ? await repository.findCredential(executor, team.id, id, this.#time())
       : undefined;
-    if (
-      row === undefined ||
-      row.state === 'deleted' ||
-      !credentialSealHolds(this.#parts.keyring, row, row.seal)
-    )
+    if (row === undefined) throw notFound();
+    if (!credentialSealHolds(this.#parts.keyring, row, row.seal)) {
+      this.#parts.audit.alarm({
+        team,
+        action: 'credential.read',
+        target: credentialTarget(row.id),
+        reason: 'sealBroken',
+        requestId,
+      });
       throw notFound();
+    }
+    if (row.state === 'deleted') throw notFound();
     return row;
   }
 
@@ -213,7 +225,8 @@ export class CredentialsService {
 
   /**
    * Stores a credential; without a policy with the team's default. A dry run makes it and takes it
-   * back. Throws invalidRequest, nameTaken, limitReached, notFound (the team went away).
+   * back. Throws invalidRequest, nameTaken, limitReached, notFound (the team went away),
+   * stateConflict (its settings do not count).
    */
   async createCredential(
     caller: Caller,
@@ -229,15 +242,7 @@ export class CredentialsService {
       input.fields,
       input.publicFieldNames ?? [],
     );
-    const policy =
-      input.policy ??
-      policyOf(
-        type.isForVault === true
-          ? []
-          : team.defaultDelivery.filter(
-              (delivery) => delivery !== 'broker' || type.broker !== undefined,
-            ),
-      );
+    const policy = input.policy ?? policyOf(await this.#defaultDelivery(caller, team, type));
     checkPolicy(type, policy);
     checkForBroker(type, policy, { ...publicFields, ...secrets });
     const secretFieldNames = Object.keys(secrets).sort();
@@ -340,6 +345,32 @@ export class CredentialsService {
         ? {}
         : { problems: (await this.getCredential(team, id)).problems }),
     };
+  }
+
+  /** What a credential of the type may be used for that is stored without a policy. */
+  async #defaultDelivery(
+    caller: Caller,
+    team: OwningTeam,
+    type: CredentialType,
+  ): Promise<readonly Delivery[]> {
+    if (type.isForVault === true) return [];
+    // SECURITY: what engines get is an admin's to say, not whoever's who writes to the database.
+    if (!team.intact) {
+      await this.#parts.audit.denial({
+        caller,
+        team,
+        action: 'credential.write',
+        target: { type: 'team', id: team.id },
+        reason: 'sealBroken',
+      });
+      throw new AppError(
+        'stateConflict',
+        'The settings of the team were changed outside the vault: send a policy, or have an admin send the settings again.',
+      );
+    }
+    return team.defaultDelivery.filter(
+      (delivery) => delivery !== 'broker' || type.broker !== undefined,
+    );
   }
 
   /**

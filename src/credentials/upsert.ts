@@ -8,9 +8,11 @@ import {
   preconditionFailed,
   preconditionRequired,
 } from '../http/preconditions.ts';
-import { AppError, invalid } from '../shared/errors.ts';
+import { credentialTarget } from '../audit/event.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { ChangeParts } from './change.ts';
 import { findCredentialByName } from './repository.ts';
+import { credentialSealHolds } from './seal.ts';
 import type { CredentialInput, CredentialRow, CredentialsService, OwningTeam } from './service.ts';
 
 export interface UpsertInput {
@@ -23,11 +25,13 @@ export interface Upserted {
   readonly row: CredentialRow;
 }
 
+type UpsertParts = Pick<ChangeParts, 'db' | 'keyring' | 'audit' | 'now'>;
+
 /** What is asked of credentials by their names. */
 export class CredentialUpsert {
-  readonly #parts: Pick<ChangeParts, 'db' | 'now'>;
+  readonly #parts: UpsertParts;
   readonly #service: CredentialsService;
-  constructor(parts: Pick<ChangeParts, 'db' | 'now'>, service: CredentialsService) {
+  constructor(parts: UpsertParts, service: CredentialsService) {
     this.#parts = parts;
     this.#service = service;
   }
@@ -58,6 +62,17 @@ export class CredentialUpsert {
           throw preconditionRequired();
         throw error;
       }
+    }
+    // SECURITY: what it says is compared with what was sent, and only the vault's word is.
+    if (!credentialSealHolds(this.#parts.keyring, found, found.seal)) {
+      await this.#parts.audit.denial({
+        caller,
+        team,
+        action: 'credential.write',
+        target: credentialTarget(found.id),
+        reason: 'sealBroken',
+      });
+      throw notFound();
     }
     if (expected === undefined) throw preconditionRequired();
     if (input.type !== found.type) throw invalid('/type', 'immutable');

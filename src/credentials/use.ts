@@ -32,7 +32,7 @@ export interface Use {
  * (disabled, expired), undecryptable, keyUnavailable, and what the use demands.
  */
 export async function openForUse(
-  parts: ChangeParts,
+  parts: Pick<ChangeParts, 'db' | 'keyring' | 'audit' | 'now'>,
   caller: EventInput['caller'],
   located: Pick<CredentialRow, 'id' | 'team' | 'slug'>,
   event: Use,
@@ -59,8 +59,8 @@ export async function openForUse(
         throw new AppError('stateConflict', 'The credential has expired.');
       event.demand?.(row);
       const held = await repository.findToken(trx, row.team, row.id, row.version);
-      if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
       const secrets = openHeld(keyring, row, held);
+      if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
       await audit.record(
         trx,
         ...eventsThrough(

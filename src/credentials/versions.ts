@@ -10,13 +10,16 @@ import {
 } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
+import { findSettings } from '../http/team-settings.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
-import { checkForBroker } from './brokerable.ts';
+import type { JsonObject } from '../shared/json.ts';
+import { checkForBroker, faultsForBroker } from './brokerable.ts';
 import {
   applyFields,
   demandAllSecrets,
   type FieldsInput,
+  fitsType,
   isWider,
   type PublicFields,
   type SecretValues,
@@ -148,7 +151,7 @@ export async function writeNextVersion(
     keyHistory: held.keyHistory,
     ...stamp,
   });
-  await addVersion(trx, version, stay);
+  await addVersion(keyring, trx, version, stay);
   return {
     version: version.version,
     key: key.id,
@@ -162,7 +165,8 @@ export async function writeNextVersion(
 /**
  * Writes a version that is as an earlier one was: its public fields, its policy, its values. Where
  * fields or policy differ from the current ones it asks `demandRight`, which throws if that may not
- * be. Throws notFound, UndecryptableVersion, limitReached.
+ * be. Throws notFound, UndecryptableVersion, limitReached, stateConflict for one that breaks a rule
+ * of today.
  */
 export async function writeVersionAgain(
   keyring: Keyring,
@@ -175,11 +179,24 @@ export async function writeVersionAgain(
   const past = await repository.findVersion(trx, row.team, row.id, version);
   if (past === undefined) throw notFound();
   const { publicFields, policy, secretFieldNames } = past;
+  // SECURITY: no seal is over an earlier version. What it says of itself counts only once its token
+  // has opened beside it, whatever is in that; until then nothing of it is looked at.
+  const values = openHeld(
+    keyring,
+    { ...row, version, publicFields, policy, secretFieldNames },
+    past.held,
+  ).expose();
+  const type = typeNamed(row.type);
+  if (!isFit(type, { publicFields, policy, secrets: values }))
+    throw new AppError(
+      'stateConflict',
+      'The version breaks a rule of its type or of its policy, and cannot be restored.',
+    );
   const isElsewhere =
     !sameFields(publicFields, row.publicFields) || !samePolicy(policy, row.policy);
   // SECURITY: its secrets go where they went then, which somebody may have had a reason to leave.
   if (isElsewhere) demandRight();
-  await adjustHeldTokens(trx, typeNamed(row.type), row, {
+  await adjustHeldTokens(trx, type, row, {
     publicFields,
     policy,
     hadTokens: holdsTokens(secretFieldNames),
@@ -187,12 +204,8 @@ export async function writeVersionAgain(
   await stay.enter();
   const key = await repository.lockActiveKey(trx, row.team);
   if (key === undefined) throw new KeyMoved();
-  const held = await keep(
-    keyring,
-    trx,
-    { ...row, version, publicFields, policy },
-    secretFieldNames,
-  );
+  // From here on no rotation starts, so the list of keys is complete.
+  const keyHistory = await repository.findKeyHistory(trx, row.team, row.id, version);
   const next = sealVersion(keyring, key, {
     team: row.team,
     credential: row.id,
@@ -200,11 +213,11 @@ export async function writeVersionAgain(
     type: row.type,
     publicFields,
     policy,
-    secrets: held.values,
-    keyHistory: held.keyHistory,
+    secrets: values,
+    keyHistory,
     ...stamp,
   });
-  await addVersion(trx, next, stay);
+  await addVersion(keyring, trx, next, stay);
   return {
     version: next.version,
     key: key.id,
@@ -215,15 +228,51 @@ export async function writeVersionAgain(
   };
 }
 
+/** Whether a stored version keeps the rules of its type and of its policy. */
+function isFit(
+  type: CredentialType,
+  of: { publicFields: PublicFields; policy: Policy; secrets: SecretValues },
+): boolean {
+  const { delivery } = of.policy;
+  return (
+    fitsType(type, of) &&
+    (!delivery.includes('broker') ||
+      (type.broker !== undefined &&
+        faultsForBroker(type, { ...of.publicFields, ...of.secrets }).length === 0))
+  );
+}
+
 // A secret can be replaced in a team that is full as long as the version that goes is as large.
-async function addVersion(trx: Trx, version: VersionWrite, stay: Stay): Promise<void> {
+async function addVersion(
+  keyring: Keyring,
+  trx: Trx,
+  version: VersionWrite,
+  stay: Stay,
+): Promise<void> {
   const { team, credential } = version;
-  const bytes = bytesOf(version);
+  // SECURITY: how many versions stay is an admin's to say. Where that was changed past the service
+  // none is destroyed.
+  const kept = (await findSettings(trx, keyring, team))?.versionsKept;
   const isExact = await stay.isExact();
-  const going = isExact ? await repository.bytesToPrune(trx, team, credential) : 0;
-  await stay.grow({ bytes: bytes - going });
-  await repository.insertVersion(trx, version);
-  const gone = await repository.pruneVersions(trx, team, credential);
+  const going =
+    isExact && kept !== undefined
+      ? await repository.bytesToPrune(trx, team, credential, kept)
+      : 0;
+  await stay.grow({ bytes: bytesOf(version) - going });
+  try {
+    await repository.insertVersion(trx, version);
+  } catch (error) {
+    // The vault's own are never newer than the current one.
+    if (isUniqueViolation(error, 'credential_version_pkey'))
+      throw new AppError(
+        'stateConflict',
+        'A version that is newer than the current one stands in the way: destroy it first.',
+        { cause: error },
+      );
+    throw error;
+  }
+  if (kept === undefined) return;
+  const gone = await repository.pruneVersions(trx, team, credential, kept);
   if (!isExact) await stay.grow({ bytes: -gone });
 }
 
@@ -239,18 +288,35 @@ export async function openVersion(
   row: CredentialRow,
 ): Promise<SecretFields> {
   const held = await repository.findToken(executor, row.team, row.id, row.version);
-  if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   return openHeld(keyring, row, held);
 }
 
-/** The secrets of a held token. Throws UndecryptableVersion, KeyUnavailable. */
+/**
+ * The secrets of a held token; without one, or under a key that opens nothing, there are none.
+ * Throws UndecryptableVersion, KeyUnavailable.
+ */
 export function openHeld(
   keyring: Keyring,
   row: CredentialRow,
-  held: repository.HeldToken,
+  held: repository.HeldToken | undefined,
 ): SecretFields {
+  if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
+  const { team, id: credential, version, type, publicFields } = row;
   try {
-    return keyring.open(held.key, placeOf({ ...row, credential: row.id }), held.token);
+    // The policy as it stands, members that nobody knows included.
+    return keyring.open(
+      held.key,
+      {
+        team,
+        credential,
+        version,
+        type,
+        publicFields,
+        policy: row.policy as unknown as JsonObject,
+        secretFields: row.secretFieldNames,
+      },
+      held.token,
+    );
   } catch (error) {
     if (error instanceof DecryptionFailed) throw new UndecryptableVersion(row.version, held.key.id);
     throw error;
@@ -266,8 +332,8 @@ async function keep(
 ): Promise<Kept> {
   if (names.length === 0) return { values: {}, keyHistory: [] };
   const held = await repository.findToken(trx, row.team, row.id, row.version);
-  if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   const values = openHeld(keyring, row, held).expose();
+  if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   const kept = Object.fromEntries(
     names.map((name): [string, string] => {
       const value = Object.hasOwn(values, name) ? values[name] : undefined;

@@ -2,7 +2,8 @@
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import type { TeamRef } from '../http/access.ts';
-import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { SealedGrant } from '../http/grants.ts';
+import type { EngineId, SubjectId } from '../shared/ids.ts';
 import type { PublicJwk } from './jwk.ts';
 
 export type EngineState = 'enabled' | 'disabled';
@@ -11,6 +12,8 @@ export interface EngineKeyRow {
   readonly engine: EngineId;
   readonly kid: string;
   readonly jwk: PublicJwk;
+  readonly revision: number;
+  readonly seal: Buffer;
   readonly createdAt: Date;
   readonly createdBy: string;
 }
@@ -30,10 +33,10 @@ export interface EngineRow {
 }
 
 const engineColumns =
-  sql.raw(`engine.id, engine.subject_id as subject, person.sub, engine.name, engine.state, engine.revision, engine.seal,
-  engine.created_at as "createdAt", creator.sub as "createdBy", engine.updated_at as "updatedAt", updater.sub as "updatedBy"`);
-const engineFrom = sql.raw(`engine join subject person on person.id = engine.subject_id
-  join subject creator on creator.id = engine.created_by join subject updater on updater.id = engine.updated_by`);
+  sql.raw(`engine.id, engine.subject_id as subject, coalesce(person.sub, engine.subject_id::text) as sub, engine.name, engine.state, engine.revision, engine.seal,
+  engine.created_at as "createdAt", coalesce(creator.sub, engine.created_by::text) as "createdBy", engine.updated_at as "updatedAt", coalesce(updater.sub, engine.updated_by::text) as "updatedBy"`);
+const engineFrom = sql.raw(`engine left join subject person on person.id = engine.subject_id
+  left join subject creator on creator.id = engine.created_by left join subject updater on updater.id = engine.updated_by`);
 
 type Bare = Omit<EngineRow, 'keys'>;
 
@@ -61,8 +64,8 @@ export async function listEngines(
 async function withKeys(executor: Executor, engines: readonly Bare[]): Promise<EngineRow[]> {
   if (engines.length === 0) return [];
   const { rows: keys } = await sql<EngineKeyRow>`
-    select engine_key.engine_id as engine, engine_key.kid, engine_key.jwk, engine_key.created_at as "createdAt", creator.sub as "createdBy"
-    from engine_key join subject creator on creator.id = engine_key.created_by
+    select engine_key.engine_id as engine, engine_key.kid, engine_key.jwk, engine_key.revision, engine_key.seal, engine_key.created_at as "createdAt", coalesce(creator.sub, engine_key.created_by::text) as "createdBy"
+    from engine_key left join subject creator on creator.id = engine_key.created_by
     where engine_key.engine_id = any(${engines.map(({ id }) => id)}::uuid[])
     order by engine_key.created_at, engine_key.kid`.execute(executor);
   return engines.map((engine) => ({
@@ -187,12 +190,21 @@ export async function deleteEngineKey(trx: Trx, engine: EngineId, kid: string): 
   return result.numDeletedRows === 1n;
 }
 
-/** The teams in which the subject holds the role engine. */
-export async function listTeamsOfEngine(trx: Trx, subject: SubjectId): Promise<TeamRef[]> {
+/** The teams in which the subject holds the role engine, and the rows that say so. */
+export async function listTeamsOfEngine(
+  trx: Trx,
+  subject: SubjectId,
+): Promise<(TeamRef & { actsForItself: boolean; revision: number; seal: Buffer })[]> {
   return trx
     .selectFrom('membership')
     .innerJoin('team', 'team.id', 'membership.team_id')
-    .select(['team.id', 'team.slug'])
+    .select([
+      'team.id',
+      'team.slug',
+      'membership.acts_for_itself as actsForItself',
+      'membership.revision',
+      'membership.seal',
+    ])
     .where('membership.subject_id', '=', subject)
     .where('membership.role', '=', 'engine')
     .orderBy('team.id')
@@ -213,19 +225,23 @@ export async function listTeamsServed(trx: Trx, subject: SubjectId): Promise<Tea
   return rows;
 }
 
-/** Ends what was granted to the engine itself; where it was. */
+/** A grant to an engine, as far as its row does not follow from that. */
+type GrantToEngine = Pick<
+  SealedGrant,
+  'id' | 'team' | 'slug' | 'credential' | 'access' | 'revision'
+>;
+
+/** Ends what was granted to the engine itself; what it was. */
 export async function deleteGrantsOfEngine(
   trx: Trx,
   subject: SubjectId,
-): Promise<{ id: GrantId; credential: CredentialId; team: TeamRef }[]> {
-  const { rows } = await sql<{ id: GrantId; credential: CredentialId; team: TeamId; slug: string }>`
+): Promise<{ grant: GrantToEngine; seal: Buffer }[]> {
+  const { rows } = await sql<GrantToEngine & { seal: Buffer }>`
     delete from credential_grant held using team where team.id = held.team_id and held.grantee_subject_id = ${subject} and held.grantee_kind = 'engine'
-    returning held.id, held.credential_id as credential, team.id as team, team.slug`.execute(trx);
-  return rows.map(({ id, credential, team, slug }) => ({
-    id,
-    credential,
-    team: { id: team, slug },
-  }));
+    returning held.id, held.credential_id as credential, team.id as team, team.slug, held.access, held.revision, held.seal`.execute(
+    trx,
+  );
+  return rows.map(({ seal, ...grant }) => ({ grant, seal }));
 }
 
 /** Ends the memberships of an engine. */

@@ -4,11 +4,12 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';
 import { engineKeysMax } from '../http/limits.ts';
+import { canShow, showEach, showOne } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, setEtag } from '../http/preconditions.ts';
 import { id, keyId, name, pageOf, pageQuery, revision, subject, time } from '../http/schemas.ts';
-import type { EngineRow, EnginesService } from './service.ts';
+import type { EngineRow, EnginesService, SeenEngine } from './service.ts';
 
 // 32 bytes as base64url; the last character has two bits to spare, which must be zero.
 const coordinate = z
@@ -76,6 +77,11 @@ const engine = z
       .array(z.strictObject({ kid: keyId, jwk: publicJwk, createdAt: time, createdBy: subject }))
       .max(engineKeysMax)
       .meta({ description: 'Oldest first.' }),
+    intact: z.boolean().meta({
+      examples: [true],
+      description:
+        'Whether the registration is as the vault wrote it. One that is not counts for nothing: delete it, and register the engine again.',
+    }),
     revision,
     createdAt: time,
     createdBy: subject,
@@ -112,7 +118,7 @@ const enginePath = z.strictObject({ engine: id });
 const engineKeyPath = z.strictObject({ engine: id, kid: keyId });
 const access = { operator: 'engine.manage' } as const;
 
-const showEngine = (row: EngineRow): z.output<typeof engine> => ({
+const showEngine = (row: SeenEngine): z.output<typeof engine> => ({
   id: row.id,
   name: row.name,
   subject: row.sub,
@@ -123,12 +129,18 @@ const showEngine = (row: EngineRow): z.output<typeof engine> => ({
     createdAt,
     createdBy,
   })),
+  intact: row.intact,
   revision: row.revision,
   createdAt: row.createdAt,
   createdBy: row.createdBy,
   updatedAt: row.updatedAt,
   updatedBy: row.updatedBy,
 });
+
+/** Whether an engine can be answered with. */
+export const canShowEngine = canShow<EngineRow>(engine, (row) =>
+  showEngine({ ...row, intact: true }),
+);
 
 /** Adds the operations on engines. */
 export function registerEngines(
@@ -157,7 +169,7 @@ export function registerEngines(
         request,
         caller,
         execute: (claim) => service.createEngine(caller, body, claim),
-        load: (made) => service.getEngine(made),
+        load: (made) => service.getEngine(made, request.id),
       });
       setEtag(reply, row.revision);
       void reply.header('Location', `/v1/engines/${row.id}`);
@@ -178,16 +190,16 @@ export function registerEngines(
       description: 'A page of engines, by name.',
     },
     problems: ['invalidCursor'],
-    handler: async ({ query, caller }) => {
+    handler: async ({ query, caller, request }) => {
       const identity = { list: 'engines', subject: caller.sub, filters: {} };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(
-        await service.listEngines(page),
+        await service.listEngines(page, request.id),
         page,
         identity,
         (row) => [row.name],
       );
-      return { items: items.map(showEngine), nextCursor };
+      return { items: showEach(items, showEngine), nextCursor };
     },
   });
   addOperation(app, {
@@ -201,10 +213,10 @@ export function registerEngines(
     guards: { etag: true },
     success: { status: 200, schema: engine, description: 'The engine.' },
     problems: ['notFound'],
-    handler: async ({ params, reply }) => {
-      const row = await service.getEngine(params.engine);
+    handler: async ({ params, request, reply }) => {
+      const row = await service.getEngine(params.engine, request.id);
       setEtag(reply, row.revision);
-      return showEngine(row);
+      return showOne(row, showEngine);
     },
   });
   addOperation(app, {
@@ -265,7 +277,7 @@ export function registerEngines(
         request,
         caller,
         execute: (claim) => service.addEngineKey(caller, params.engine, body.key, claim),
-        load: (made) => service.getEngine(made),
+        load: (made) => service.getEngine(made, request.id),
       });
       setEtag(reply, row.revision);
       return showEngine(row);

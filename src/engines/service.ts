@@ -2,7 +2,7 @@
 // encrypted. All of it is the operator's. A change commits with its events: one of the vault's, and
 // one in the trail of every team that the engine serves.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
+import type { AlarmReason, AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
@@ -12,14 +12,15 @@ import type { Claim } from '../http/idempotency.ts';
 import { engineKeysMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
-import { engineSealHolds, sealEngine } from '../http/rights.ts';
+import { grantSealHolds } from '../http/grants.ts';
+import { engineSealHolds, membershipSealHolds, sealEngine } from '../http/rights.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { type EngineId, isId, newId, type SubjectId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type JwkInput, type PublicJwk, readPublicJwk } from './jwk.ts';
 import * as repository from './repository.ts';
-import type { EngineRow, EngineState } from './repository.ts';
-import { sealEngineKey } from './seal.ts';
+import type { EngineKeyRow, EngineRow, EngineState } from './repository.ts';
+import { engineKeySealHolds, sealEngineKey } from './seal.ts';
 
 export type { JwkInput, PublicJwk } from './jwk.ts';
 export type { EngineKeyRow, EngineRow, EngineState } from './repository.ts';
@@ -31,10 +32,21 @@ export interface EnginesParts {
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
+  /** Whether a row can be answered with; asked before a change of it commits. */
+  readonly canShow: (row: EngineRow) => boolean;
 }
 
 /** Thrown out of a transaction, so that it rolls back; never leaves this file. */
-class SealBroken extends Error {}
+class RowTampered extends Error {
+  readonly reason: AlarmReason;
+  constructor(reason: AlarmReason) {
+    super('a row was changed past the service');
+    this.reason = reason;
+  }
+}
+
+/** An engine, and whether the vault wrote its registration: without that it is none. */
+export type SeenEngine = EngineRow & { readonly intact: boolean };
 
 /** What is asked of engines. */
 export class EnginesService {
@@ -51,7 +63,7 @@ export class EnginesService {
     caller: Caller,
     input: { name: string; subject: string; keys: readonly JwkInput[] },
     claim: Claim,
-  ): Promise<EngineRow> {
+  ): Promise<SeenEngine> {
     const { db, keyring, audit, subjects } = this.#parts;
     const keys = input.keys.map((key, index) => readKey(key, `/keys/${index}`));
     const twin = keys.findIndex(
@@ -87,24 +99,50 @@ export class EnginesService {
           target: { type: 'engine', id },
           details: { name: input.name, subject, kids: keys.map(({ kid }) => kid) },
         });
-        return this.#get(trx, id);
+        return { ...(await this.#get(trx, id)), intact: true };
       });
     } catch (error) {
       throw asEngineError(error);
     }
   }
 
-  /** One engine. Throws notFound. */
-  getEngine(id: string): Promise<EngineRow> {
-    return this.#get(this.#parts.db, idOf(id));
+  /** One engine, without the keys that were put to it past the service. Throws notFound. */
+  async getEngine(id: string, requestId: string): Promise<SeenEngine> {
+    return this.#seen(await this.#get(this.#parts.db, idOf(id)), requestId);
   }
 
-  /** Engines by name; one more than the page, for the cursor. */
-  listEngines(page: Page): Promise<EngineRow[]> {
-    return repository.listEngines(this.#parts.db, {
+  /**
+   * Engines by name; one more than the page, for the cursor. A tampered one raises the alarm, as do
+   * keys that were put to it past the service, which are left out.
+   */
+  async listEngines(page: Page, requestId: string): Promise<SeenEngine[]> {
+    const rows = await repository.listEngines(this.#parts.db, {
       limit: page.limit + 1,
       afterName: page.after?.[0],
     });
+    return rows.map((row) => this.#seen(row, requestId));
+  }
+
+  #seen(row: EngineRow, requestId: string): SeenEngine {
+    const intact = engineSealHolds(this.#parts.keyring, row, row.seal);
+    const keys = row.keys.filter((key) => this.#keyHolds(key));
+    if (!intact || keys.length < row.keys.length)
+      this.#parts.audit.alarm({
+        team: undefined,
+        action: 'engine.manage',
+        target: { type: 'engine', id: row.id },
+        reason: 'sealBroken',
+        requestId,
+      });
+    return { ...row, keys, intact };
+  }
+
+  #keyHolds({ engine, kid, jwk, revision, seal }: EngineKeyRow): boolean {
+    return engineKeySealHolds(
+      this.#parts.keyring,
+      { engine, kid, jwk: jwk as unknown as JsonObject, revision },
+      seal,
+    );
   }
 
   /**
@@ -116,7 +154,7 @@ export class EnginesService {
     id: string,
     input: { name?: string | undefined; state?: EngineState | undefined },
     expected: ExpectedRevision,
-  ): Promise<EngineRow> {
+  ): Promise<SeenEngine> {
     return this.#change(caller, 'engine.update', id, expected, async (trx, engine) => {
       const name = input.name ?? engine.name;
       const state = input.state ?? engine.state;
@@ -141,34 +179,58 @@ export class EnginesService {
       const engine = await this.#get(trx, engineId);
       checkRevision(expected, engine.revision);
       const teams = await repository.listTeamsOfEngine(trx, engine.subject);
-      await this.#record(trx, caller, engine, 'engine.delete', {
-        name: engine.name,
-        subject: engine.subject,
-      });
+      const { keyring } = this.#parts;
+      // SECURITY: in a team's log stands what the vault knows, and no row that somebody else wrote
+      // says that the engine was in the team.
+      await this.#record(
+        trx,
+        caller,
+        engine,
+        'engine.delete',
+        engineSealHolds(keyring, engine, engine.seal)
+          ? { name: engine.name, subject: engine.subject }
+          : { subject: engine.subject, wasTampered: true },
+      );
       await this.#parts.audit.record(
         trx,
-        ...teams.map(
-          (team): EventInput => ({
-            caller,
-            team,
-            action: 'member.remove',
-            target: { type: 'subject', id: engine.subject },
-            details: { roleBefore: 'engine' },
-          }),
-        ),
+        ...teams
+          .filter((held) =>
+            membershipSealHolds(
+              keyring,
+              { ...held, team: held.id, subject: engine.subject, sub: engine.sub, role: 'engine' },
+              held.seal,
+            ),
+          )
+          .map(
+            ({ id: team, slug }): EventInput => ({
+              caller,
+              team: { id: team, slug },
+              action: 'member.remove',
+              target: { type: 'subject', id: engine.subject },
+              details: { roleBefore: 'engine' },
+            }),
+          ),
       );
       const granted = await repository.deleteGrantsOfEngine(trx, engine.subject);
       await this.#parts.audit.record(
         trx,
-        ...granted.map(
-          ({ id: grant, credential, team }): EventInput => ({
-            caller,
-            team,
-            action: 'grant.remove',
-            target: credentialTarget(credential),
-            details: { grant, grantee: engine.subject, reason: 'engineDeleted' },
-          }),
-        ),
+        ...granted
+          .filter(({ grant, seal }) =>
+            grantSealHolds(
+              keyring,
+              { ...grant, kind: 'engine', grantee: engine.subject, name: engine.sub },
+              seal,
+            ),
+          )
+          .map(
+            ({ grant }): EventInput => ({
+              caller,
+              team: { id: grant.team, slug: grant.slug },
+              action: 'grant.remove',
+              target: credentialTarget(grant.credential),
+              details: { grant: grant.id, grantee: engine.subject, reason: 'engineDeleted' },
+            }),
+          ),
       );
       // Memberships first: their trigger asks for the registration only when a role is given.
       await repository.deleteMembershipsOfEngine(trx, engine.subject);
@@ -185,7 +247,7 @@ export class EnginesService {
     id: string,
     input: JwkInput,
     claim: Claim,
-  ): Promise<EngineRow> {
+  ): Promise<SeenEngine> {
     const key = readKey(input, '/key');
     return this.#change(caller, 'engine.key.add', id, 'any', async (trx, engine) => {
       await claim(trx, engine.id);
@@ -206,8 +268,11 @@ export class EnginesService {
     expected: ExpectedRevision,
   ): Promise<void> {
     await this.#change(caller, 'engine.key.remove', id, expected, async (trx, engine) => {
-      if (!engine.keys.some((key) => key.kid === kid)) throw notFound();
-      if (engine.keys.length === 1)
+      const key = engine.keys.find((each) => each.kid === kid);
+      if (key === undefined) throw notFound();
+      // What somebody else put there is no key of the engine's: it may always go.
+      const own = engine.keys.filter((each) => this.#keyHolds(each));
+      if (own.length === 1 && own.includes(key))
         throw new AppError('stateConflict', 'An engine keeps at least one key.');
       await repository.deleteEngineKey(trx, engine.id, kid);
       await this.#renew(trx, caller, engine, engine);
@@ -238,7 +303,7 @@ export class EnginesService {
     const row = await repository.holdEngineOf(trx, subject);
     if (row === undefined) return false;
     if (!engineSealHolds(this.#parts.keyring, { ...row, subject, sub }, row.seal)) {
-      await this.#denySealBroken(caller, 'team.manage', row.id);
+      await this.#denyTampered(caller, 'team.manage', row.id, 'sealBroken');
       return false;
     }
     return row.state === 'enabled';
@@ -251,7 +316,7 @@ export class EnginesService {
     id: string,
     expected: ExpectedRevision,
     change: (trx: Trx, engine: EngineRow) => Promise<void>,
-  ): Promise<EngineRow> {
+  ): Promise<SeenEngine> {
     const engineId = idOf(id);
     try {
       return await this.#parts.db.transaction().execute(async (trx) => {
@@ -260,13 +325,18 @@ export class EnginesService {
         checkRevision(expected, engine.revision);
         // SECURITY: a change renews the seal; without this it would seal whatever somebody wrote
         // past the service.
-        if (!engineSealHolds(this.#parts.keyring, engine, engine.seal)) throw new SealBroken();
+        if (!engineSealHolds(this.#parts.keyring, engine, engine.seal))
+          throw new RowTampered('sealBroken');
         await change(trx, engine);
-        return this.#get(trx, engineId);
+        const after = await this.#get(trx, engineId);
+        const keys = after.keys.filter((key) => this.#keyHolds(key));
+        const shown = { ...after, keys, intact: true };
+        if (!this.#parts.canShow(shown)) throw new RowTampered('rowUnreadable');
+        return shown;
       });
     } catch (error) {
-      if (!(error instanceof SealBroken)) throw asEngineError(error);
-      await this.#denySealBroken(caller, action, engineId);
+      if (!(error instanceof RowTampered)) throw asEngineError(error);
+      await this.#denyTampered(caller, action, engineId, error.reason);
       throw new AppError(
         'stateConflict',
         'The registration was changed outside the vault; delete it and register the engine again.',
@@ -339,13 +409,13 @@ export class EnginesService {
     );
   }
 
-  #denySealBroken(caller: Caller, action: string, id: EngineId): Promise<void> {
+  #denyTampered(caller: Caller, action: string, id: EngineId, reason: AlarmReason): Promise<void> {
     return this.#parts.audit.denial({
       caller,
       team: undefined,
       action,
       target: { type: 'engine', id },
-      reason: 'sealBroken',
+      reason,
     });
   }
 

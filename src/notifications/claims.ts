@@ -3,7 +3,9 @@
 // transaction is open while something is sent.
 import { sql } from 'kysely';
 import type { Db, Executor, Trx } from '../db/client.ts';
+import { type SettingsJson, settingsJson } from '../http/team-settings.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
+import { attemptsMax } from './retries.ts';
 import type { DeliveryState, Outcome, SealedNotification, SealedWebhook } from './types.ts';
 
 /** A webhook that this replica may send to until its claim ends. */
@@ -11,7 +13,7 @@ export interface Claimed extends SealedWebhook {
   readonly slug: string;
   readonly seal: Buffer;
   readonly claim: string;
-  readonly refusesExposed: boolean;
+  readonly settings: SettingsJson;
 }
 
 /**
@@ -38,7 +40,7 @@ export async function claimWebhooks(
     update webhook set claim_id = ${claim}, claimed_until = ${until}, served_at = ${at}
     from chosen, team where webhook.credential_id = chosen.credential_id and team.id = webhook.team_id
     returning webhook.credential_id as credential, webhook.team_id as team, webhook.events, webhook.revision, webhook.seal, team.slug,
-      webhook.claim_id as claim, team.refuse_exposed_leases as "refusesExposed"`.execute(db);
+      webhook.claim_id as claim, ${settingsJson('team')} as settings`.execute(db);
   return rows;
 }
 
@@ -47,14 +49,18 @@ export interface DueRow extends SealedNotification {
   readonly attempts: number;
 }
 
-/** What waits longest for a webhook. */
+/**
+ * What waits longest for a webhook. The count of its attempts is anybody's word: one that no attempt
+ * can have left counts as the last but one.
+ */
 export async function findDue(
   executor: Executor,
   webhook: CredentialId,
   at: Date,
 ): Promise<DueRow | undefined> {
   const { rows } = await sql<DueRow>`
-    select id, webhook_id as webhook, team_id as team, type, subject_type as "subjectType", subject_id as "subjectId", due_at as "dueAt", at, data, seal, attempts
+    select id, webhook_id as webhook, team_id as team, type, subject_type as "subjectType", subject_id as "subjectId", due_at as "dueAt", at, data, seal,
+      least(greatest(attempts, 0), ${attemptsMax - 1}::int) as attempts
     from notification where webhook_id = ${webhook} and state = 'pending' and next_attempt_at <= ${at} order by next_attempt_at, id limit 1`.execute(
     executor,
   );

@@ -12,6 +12,7 @@ import {
 import { type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type Egress, EgressFailed } from '../egress/index.ts';
+import { refusesExposed, settingsOf } from '../http/team-settings.ts';
 import { AppError } from '../shared/errors.ts';
 import {
   type Claimed,
@@ -96,7 +97,9 @@ async function attempt(
         action: 'credential.use',
         details: { notification: message.id, type: message.type, attempt: message.attempts + 1 },
         demand: (row) => {
-          demandUse(row, claimed);
+          demandUse(row, {
+            refusesExposed: refusesExposed(parts.keyring, settingsOf(claimed.settings)),
+          });
         },
       },
       undefined,
@@ -137,10 +140,10 @@ async function attempt(
  */
 function demandUse(
   { type, problems, policy, publicFields }: CredentialRow,
-  { refusesExposed }: Claimed,
+  of: { readonly refusesExposed: boolean },
 ): void {
   if (type !== 'webhook') throw new AppError('stateConflict', 'The credential is no webhook.');
-  if (refusesExposed && problems.includes('exposed'))
+  if (of.refusesExposed && problems.includes('exposed'))
     throw new AppError('stateConflict', 'The credential is exposed.');
   const path = URL.parse(String(publicFields['url']))?.pathname ?? '/';
   const isLet =

@@ -1,7 +1,14 @@
 // From events of the trail to what is told outside: the one table, and what each message says.
 import { sql } from 'kysely';
 import type { EventInput } from '../audit/event.ts';
+import {
+  credentialSealHolds,
+  type SealedCredential,
+  sealedColumns,
+} from '../credentials/service.ts';
+import type { Keyring } from '../crypto/index.ts';
 import type { Executor } from '../db/client.ts';
+import { countOf } from '../db/counts.ts';
 import { rotationFailureCountSql } from '../keys/service.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
@@ -48,19 +55,21 @@ function typeOf(
 
 /**
  * The notice with its data, read where it happened; undefined where it happened to a thing of
- * another team's.
+ * another team's, or to a credential that the vault did not write as it is.
  */
 export async function describe(
   executor: Executor,
+  keyring: Keyring,
   happened: Happened,
 ): Promise<Notice | undefined> {
   const { reason, ...notice } = happened;
-  const data = await dataOf(executor, happened, reason);
+  const data = await dataOf(executor, keyring, happened, reason);
   return data === undefined ? undefined : { ...notice, data };
 }
 
 async function dataOf(
   executor: Executor,
+  keyring: Keyring,
   { type, subject, team }: Happened,
   reason: string | undefined,
 ): Promise<JsonObject | undefined> {
@@ -69,11 +78,12 @@ async function dataOf(
       const {
         rows: [row],
       } = await sql<{ state: string; toKey: string; total: number; done: number; failed: number }>`
-        select rotation.state, rotation.to_key_id as "toKey", rotation.total, rotation.done, ${rotationFailureCountSql} as failed
+        select rotation.state, rotation.to_key_id as "toKey", ${countOf('rotation.total')} as total, ${countOf('rotation.done')} as done, ${rotationFailureCountSql} as failed
         from key_rotation rotation where rotation.team_id = ${team.id} and rotation.id = ${subject.id}`.execute(
         executor,
       );
-      return row && { rotation: { id: subject.id, ...row } };
+      if (row === undefined || row.total < 0 || row.done < 0) return undefined;
+      return { rotation: { id: subject.id, ...row } };
     }
     case 'credential.exposed': {
       const {
@@ -88,18 +98,16 @@ async function dataOf(
     default: {
       const {
         rows: [row],
-      } = await sql<{
-        name: string;
-        type: string;
-      }>`select name, type from credential where team_id = ${team.id} and id = ${subject.id}`.execute(
-        executor,
-      );
-      return (
-        row && {
-          credential: { id: subject.id, ...row },
-          ...(reason === undefined ? {} : { reason }),
-        }
-      );
+      } = await sql<SealedCredential & { seal: Buffer }>`
+        select ${sealedColumns} from credential
+        join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
+        where credential.team_id = ${team.id} and credential.id = ${subject.id}`.execute(executor);
+      // SECURITY: the message is protected as the vault's own word, so what is in it is that.
+      if (row === undefined || !credentialSealHolds(keyring, row, row.seal)) return undefined;
+      return {
+        credential: { id: subject.id, name: row.name, type: row.type },
+        ...(reason === undefined ? {} : { reason }),
+      };
     }
   }
 }

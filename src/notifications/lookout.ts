@@ -1,16 +1,20 @@
 // Looks every minute for what comes by time, and takes in what is seen in passing: rows whose seal
 // does not hold. Beside the request that met them, so that its answer takes as long as any other.
+import type { Alarm } from '../audit/record.ts';
+import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Denial } from '../http/authorize.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
-import { tellWhatIsDue } from './due.ts';
+import { type DueParts, tellWhatIsDue } from './due.ts';
 import type { Outbox } from './outbox.ts';
 
 export interface LookoutParts {
   readonly db: Db;
   readonly outbox: Outbox;
+  readonly keyring: Keyring;
   readonly now: () => number;
+  /** Told of a tampered row that is met, once a day. */
+  readonly onAlarm: (alarm: Alarm) => void;
   readonly onError: (error: Error) => void;
   readonly everyMs?: number;
 }
@@ -55,25 +59,30 @@ export class Lookout {
 
   /** One look. Throws an AggregateError of what failed. */
   run(): Promise<number> {
-    const { db, outbox, now } = this.#parts;
-    return tellWhatIsDue(db, outbox, new Date(now()), () => this.#periodic.isStopping);
+    const { db, outbox, keyring, now, onAlarm } = this.#parts;
+    const onTampered: DueParts['onTampered'] = ({ team, target }) => {
+      if (this.#toTell(team.id, target))
+        onAlarm({ team, target, action: 'notify', reason: 'sealBroken', requestId: 'lookout' });
+    };
+    return tellWhatIsDue(
+      db,
+      { outbox, keyring, onTampered },
+      new Date(now()),
+      () => this.#periodic.isStopping,
+    );
   }
 
   /**
    * Takes a refusal because of a broken seal: told once for each row and day, up to a bound for
    * each team. Never throws, never waits.
    */
-  brokenSeal({ team, target, action }: Pick<Denial, 'team' | 'target' | 'action'>): void {
+  brokenSeal({ team, target, action }: Pick<Alarm, 'team' | 'target' | 'action'>): void {
     if (team === undefined || this.#periodic.isStopping) return;
-    const { db, outbox, now, onError } = this.#parts;
-    const day = Math.floor(now() / dayMs);
-    if (day !== this.#day || this.#seen.size > teamsMax) this.#seen.clear();
-    this.#day = day;
-    const seen = this.#seen.get(team.id) ?? new Set();
-    this.#seen.set(team.id, seen);
-    const row = `${target.type} ${target.id}`;
-    if (seen.has(row) || seen.size >= rowsPerDay) return;
-    seen.add(row);
+    const { db, outbox, onError } = this.#parts;
+    const seen = this.#toTell(team.id, target);
+    if (seen === undefined) return;
+    seen.add(nameOf(target));
+    const day = this.#day;
     const writing: Promise<void> = outbox
       .put(db, [
         {
@@ -95,4 +104,16 @@ export class Lookout {
       });
     this.#writing.add(writing);
   }
+
+  /** The rows of a team that were told of today; undefined where this one is among them. */
+  #toTell(team: TeamId, target: Alarm['target']): Set<string> | undefined {
+    const day = Math.floor(this.#parts.now() / dayMs);
+    if (day !== this.#day || this.#seen.size > teamsMax) this.#seen.clear();
+    this.#day = day;
+    const seen = this.#seen.get(team) ?? new Set();
+    this.#seen.set(team, seen);
+    return seen.has(nameOf(target)) || seen.size >= rowsPerDay ? undefined : seen;
+  }
 }
+
+const nameOf = ({ type, id }: Alarm['target']): string => `${type} ${id}`;

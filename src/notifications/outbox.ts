@@ -48,7 +48,8 @@ export class Outbox {
       subscribed.some((each) => each.team === team.id && each.events.includes(type)),
     );
     const notices: Notice[] = [];
-    for (const each of wanted) notices.push(...[(await describe(executor, each)) ?? []].flat());
+    for (const each of wanted)
+      notices.push(...[(await describe(executor, this.#keyring, each)) ?? []].flat());
     if (notices.length > 0)
       await this.#write(executor, notices, subscribed, { isRefusalKept: true });
   };

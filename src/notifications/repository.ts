@@ -32,9 +32,9 @@ export async function listWebhooks(
     select webhook.credential_id as credential, credential.name, webhook.team_id as team, webhook.events, webhook.revision, webhook.seal,
       (select count(*) from notification where notification.webhook_id = webhook.credential_id and notification.state = 'pending') as pending,
       webhook.paused_until as "pausedUntil", webhook.failing_since as "failingSince", webhook.delivered_at as "deliveredAt", webhook.gone_at as "goneAt",
-      webhook.created_at as "createdAt", creator.sub as "createdBy", webhook.updated_at as "updatedAt", updater.sub as "updatedBy"
+      webhook.created_at as "createdAt", coalesce(creator.sub, webhook.created_by::text) as "createdBy", webhook.updated_at as "updatedAt", coalesce(updater.sub, webhook.updated_by::text) as "updatedBy"
     from webhook join credential on credential.id = webhook.credential_id and credential.team_id = webhook.team_id and credential.state <> 'deleted'
-    join subject creator on creator.id = webhook.created_by join subject updater on updater.id = webhook.updated_by
+    left join subject creator on creator.id = webhook.created_by left join subject updater on updater.id = webhook.updated_by
     where webhook.team_id = ${team} and (${credential ?? null}::uuid is null or webhook.credential_id = ${credential ?? null})
     order by webhook.credential_id limit ${limit}`.execute(executor);
   return rows;
@@ -73,6 +73,8 @@ export interface WebhookWrite {
   readonly seal: Buffer;
   readonly by: SubjectId;
   readonly at: Date;
+  /** Nothing that the row said before stays. */
+  readonly isReplacement: boolean;
 }
 
 /** Writes a webhook, made or changed; what stood in the way of deliveries is forgotten. */
@@ -81,7 +83,8 @@ export async function writeWebhook(trx: Trx, row: WebhookWrite): Promise<void> {
     insert into webhook (credential_id, team_id, events, revision, seal, created_at, created_by, updated_at, updated_by)
     values (${row.credential}, ${row.team}, ${row.events}::text[], ${row.revision}, ${row.seal}, ${row.at}, ${row.by}, ${row.at}, ${row.by})
     on conflict on constraint webhook_pkey do update set events = excluded.events, revision = excluded.revision, seal = excluded.seal,
-      updated_at = excluded.updated_at, updated_by = excluded.updated_by, paused_until = null, failing_since = null, gone_at = null`.execute(
+      updated_at = excluded.updated_at, updated_by = excluded.updated_by, paused_until = null, failing_since = null, gone_at = null
+      ${row.isReplacement ? sql`, team_id = excluded.team_id, created_at = excluded.created_at, created_by = excluded.created_by, claim_id = null, claimed_until = null, served_at = null, delivered_at = null` : sql``}`.execute(
     trx,
   );
 }

@@ -1,6 +1,7 @@
 // The HTTP face of webhooks.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { showEach, showOne } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
@@ -35,8 +36,8 @@ export function registerWebhooks(
       schema: webhookList,
       description: 'All of them; a team has at most 10.',
     },
-    handler: async ({ scope }) => ({
-      items: (await service.listWebhooks(scope.team)).map(showWebhook),
+    handler: async ({ scope, request }) => ({
+      items: showEach(await service.listWebhooks(scope.team, request.id), showWebhook),
     }),
   });
   addOperation(app, {
@@ -49,10 +50,10 @@ export function registerWebhooks(
     params: webhookPath,
     guards: { etag: true },
     success: { status: 200, schema: webhook, description: 'The webhook.' },
-    handler: async ({ scope, params, reply }) => {
-      const row = await service.getWebhook(scope.team, params.credential);
+    handler: async ({ scope, params, request, reply }) => {
+      const row = await service.getWebhook(scope.team, params.credential, request.id);
       setEtag(reply, row.revision);
-      return showWebhook(row);
+      return showOne(row, showWebhook);
     },
   });
   addOperation(app, {
@@ -129,7 +130,7 @@ export function registerWebhooks(
       description: 'A page of messages.',
     },
     problems: ['invalidCursor'],
-    handler: async ({ scope, params, query, caller }) => {
+    handler: async ({ scope, params, query, caller, request }) => {
       const identity = {
         list: 'webhookDeliveries',
         subject: caller.sub,
@@ -137,12 +138,12 @@ export function registerWebhooks(
       };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(
-        await service.listDeliveries(scope.team, params.credential, page),
+        await service.listDeliveries(scope.team, params.credential, page, request.id),
         page,
         identity,
         (row) => [row.id],
       );
-      return { items: items.map(showDelivery), nextCursor };
+      return { items: showEach(items, showDelivery), nextCursor };
     },
   });
 }

@@ -1,5 +1,6 @@
 // The schemas of webhooks, and of what is sent to them.
 import { z } from 'zod';
+import { canShow } from '../http/answers.ts';
 import { count, id, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
 import { reasons } from '../oauth/service.ts';
 import type { DeliveryRow, WebhookRow } from './service.ts';
@@ -156,6 +157,9 @@ export const showWebhook = (row: WebhookRow): z.input<typeof webhook> => ({
   updatedAt: row.updatedAt,
   updatedBy: row.updatedBy,
 });
+
+/** Whether a webhook can be answered with. */
+export const canShowWebhook = canShow(webhook, showWebhook);
 
 /** A message as it is answered. */
 export const showDelivery = (row: DeliveryRow): z.input<typeof delivery> => ({

@@ -5,7 +5,7 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { CredentialsService } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
-import type { Db } from '../db/client.ts';
+import type { Db, Executor } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
 import type { Page } from '../http/paging.ts';
@@ -17,6 +17,7 @@ import {
 } from '../http/preconditions.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId } from '../shared/ids.ts';
+import { revisionOfReplacement } from '../shared/revisions.ts';
 import type { Outbox } from './outbox.ts';
 import * as repository from './repository.ts';
 import type { DeliveryRow, WebhookRow } from './repository.ts';
@@ -39,6 +40,8 @@ export interface WebhooksParts {
   readonly now: () => number;
   readonly credentials: Pick<CredentialsService, 'getCredential'>;
   readonly outbox: Outbox;
+  /** Whether a row can be answered with; asked before a change of it commits. */
+  readonly canShow: (row: WebhookRow) => boolean;
   /** Called when something is to be delivered, so that this replica looks at once. */
   readonly wake: () => void;
 }
@@ -54,21 +57,39 @@ export class WebhooksService {
     this.#parts = parts;
   }
 
-  /** The team's webhooks; one whose row was changed past the service is left out. */
-  async listWebhooks(team: TeamRef): Promise<WebhookRow[]> {
+  /**
+   * The team's webhooks; one whose row was changed past the service is left out, with the alarm.
+   */
+  async listWebhooks(team: TeamRef, requestId: string): Promise<WebhookRow[]> {
     const rows = await repository.listWebhooks(this.#parts.db, team.id, { limit: webhooksMax });
-    return rows.filter((row) => webhookSealHolds(this.#parts.keyring, row, row.seal));
+    return rows.filter((row) => this.#sealHolds(team, row, requestId));
   }
 
   /** One webhook. Throws notFound. */
-  async getWebhook(team: TeamRef, credential: string): Promise<WebhookRow> {
+  async getWebhook(
+    team: TeamRef,
+    credential: string,
+    requestId: string,
+    executor: Executor = this.#parts.db,
+  ): Promise<WebhookRow> {
     const rows = isId<CredentialId>(credential)
-      ? await repository.listWebhooks(this.#parts.db, team.id, { credential, limit: 1 })
+      ? await repository.listWebhooks(executor, team.id, { credential, limit: 1 })
       : [];
     const row = rows[0];
-    if (row === undefined || !webhookSealHolds(this.#parts.keyring, row, row.seal))
-      throw notFound();
+    if (row === undefined || !this.#sealHolds(team, row, requestId)) throw notFound();
     return row;
+  }
+
+  #sealHolds(team: TeamRef, row: WebhookRow, requestId: string): boolean {
+    if (webhookSealHolds(this.#parts.keyring, row, row.seal)) return true;
+    this.#parts.audit.alarm({
+      team,
+      action: 'team.read',
+      target: { type: 'webhook', id: row.credential },
+      reason: 'sealBroken',
+      requestId,
+    });
+    return false;
   }
 
   /**
@@ -84,13 +105,13 @@ export class WebhooksService {
     events: readonly EventType[],
     expected: ExpectedRevision | undefined,
   ): Promise<WebhookRow> {
-    const { db, keyring, audit, credentials, now } = this.#parts;
-    const { id: credential, type } = await credentials.getCredential(team, id);
-    if (type !== 'webhook') throw invalid('/params/credential', 'notAWebhook');
+    const { db, keyring, audit, credentials, now, canShow } = this.#parts;
+    if (!isId<CredentialId>(id)) throw notFound();
+    const credential = id;
     const at = new Date(now());
     const wanted = eventTypes.filter((event) => events.includes(event));
     try {
-      await db.transaction().execute(async (trx) => {
+      return await db.transaction().execute(async (trx) => {
         // It may have been given away since it was looked at, and then it is the other team's
         // webhook or nobody's.
         if (
@@ -98,11 +119,20 @@ export class WebhooksService {
           !(await repository.holdCredential(trx, team.id, credential))
         )
           throw notFound();
+        // SECURITY: where the team's messages go is what the credential says, and only as the vault
+        // wrote it.
+        const { type } = await credentials.getCredential(team, credential, trx);
+        if (type !== 'webhook') throw invalid('/params/credential', 'notAWebhook');
         const all = await repository.listWebhooks(trx, team.id, { limit: webhooksMax });
-        const before = all.find((each) => each.credential === credential);
-        if (before !== undefined) {
+        const found = all.find((each) => each.credential === credential);
+        // SECURITY: what the vault did not write is replaced, not continued: nothing of it is
+        // protected anew.
+        const isTampered =
+          found !== undefined && !(webhookSealHolds(keyring, found, found.seal) && canShow(found));
+        const before = isTampered ? undefined : found;
+        if (found !== undefined) {
           if (expected === undefined) throw preconditionRequired();
-          checkRevision(expected, before.revision);
+          checkRevision(expected, found.revision);
         } else {
           if (expected !== undefined && expected !== 'any') throw preconditionFailed();
           if (all.length >= webhooksMax)
@@ -125,26 +155,27 @@ export class WebhooksService {
           credential,
           team: team.id,
           events: wanted,
-          revision: (before?.revision ?? 0) + 1,
+          revision: isTampered ? revisionOfReplacement() : (before?.revision ?? 0) + 1,
         };
         await repository.writeWebhook(trx, {
           ...sealed,
           seal: sealWebhook(keyring, sealed),
           by: caller.subject,
           at,
+          isReplacement: isTampered,
         });
         await audit.record(trx, {
           caller,
           team,
-          action: before === undefined ? 'webhook.add' : 'webhook.change',
+          action: found === undefined ? 'webhook.add' : 'webhook.change',
           target: credentialTarget(credential),
-          details: { events: wanted },
+          details: { events: wanted, ...(isTampered ? { wasTampered: true } : {}) },
         });
+        return this.getWebhook(team, credential, caller.requestId, trx);
       });
     } catch (error) {
       throw isUniqueViolation(error, 'webhook_pkey') ? preconditionFailed() : error;
     }
-    return this.getWebhook(team, credential);
   }
 
   /**
@@ -179,8 +210,8 @@ export class WebhooksService {
    * gone, rateLimited.
    */
   async testWebhook(caller: Caller, team: TeamRef, id: string): Promise<DeliveryRow> {
-    const { db, audit, outbox, now } = this.#parts;
-    const { credential, goneAt, name } = await this.getWebhook(team, id);
+    const { db, audit, credentials, outbox, now } = this.#parts;
+    const { credential, goneAt } = await this.getWebhook(team, id, caller.requestId);
     if (goneAt !== null)
       throw new AppError(
         'stateConflict',
@@ -193,6 +224,7 @@ export class WebhooksService {
         throw new AppError('rateLimited', 'Tests are waiting for this webhook already.', {
           retryAfterSeconds: testRetrySeconds,
         });
+      const { name } = await credentials.getCredential(team, credential, trx);
       const notification = await outbox.putFor(trx, credential, {
         team,
         type: 'webhook.test',
@@ -223,8 +255,13 @@ export class WebhooksService {
   /**
    * Messages to a webhook, newest first; one more than the page, for the cursor. Throws notFound.
    */
-  async listDeliveries(team: TeamRef, id: string, page: Page): Promise<DeliveryRow[]> {
-    const { credential } = await this.getWebhook(team, id);
+  async listDeliveries(
+    team: TeamRef,
+    id: string,
+    page: Page,
+    requestId: string,
+  ): Promise<DeliveryRow[]> {
+    const { credential } = await this.getWebhook(team, id, requestId);
     return repository.listDeliveries(this.#parts.db, team.id, credential, {
       limit: page.limit + 1,
       before: page.after?.[0],

@@ -3,6 +3,7 @@
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import { isTime } from '../shared/times.ts';
 
 /** What a webhook can ask for, in the order in which lists show it. */
 export const eventTypes = [
@@ -85,13 +86,16 @@ export const notificationSealHolds = (
   keyring: Keyring,
   row: SealedNotification,
   seal: Buffer,
-): boolean => keyring.verifyRow('notification', notificationJson(row), seal);
+): boolean =>
+  isTime(row.at) &&
+  isTime(row.dueAt) &&
+  keyring.verifyRow('notification', notificationJson(row), seal);
 
 // Named one by one, in the order of the canonical form: rows carry more columns than the seals
 // cover.
 const webhookJson = ({ credential, team, events, revision }: SealedWebhook): JsonObject => ({
   credential,
-  events: [...events],
+  events,
   revision,
   team,
 });

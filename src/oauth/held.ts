@@ -3,6 +3,7 @@
 import {
   canonicalJson,
   DecryptionFailed,
+  findCanonicalJson,
   type Keyring,
   Secret,
   type SecretFields,
@@ -58,11 +59,7 @@ export function situationOf(
   if (row?.hasToken === true) {
     // SECURITY: a token that was given to another client, or for a narrower use, counts for
     // nothing.
-    if (
-      canonicalJson(row.client) !== canonicalJson(clientOf(of)) ||
-      isWiderPolicy(row.policy as unknown as Policy, of.policy)
-    )
-      return nothing;
+    if (findCanonicalJson(row.client) !== canonicalJson(clientOf(of))) return nothing;
     if (row.sealed === undefined) throw new DecryptionFailed();
     const opened = keyring.open(
       row.sealed.key,
@@ -76,6 +73,8 @@ export function situationOf(
       }),
       row.sealed.token,
     );
+    // The policy of that time is the vault's word only now.
+    if (isWiderPolicy(row.policy as unknown as Policy, of.policy)) return nothing;
     // SECURITY: exposed to be taken apart; what comes out is a Secret again.
     const { accessToken, refreshToken, expiresAt } = opened.expose();
     return {

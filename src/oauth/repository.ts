@@ -42,7 +42,7 @@ export async function findHeld(
 ): Promise<HeldRow | undefined> {
   const { rows } = await sql<Row>`
     select held.sequence, held.client, held.policy, held.takes_version as "takesVersion", held.expires_at as "expiresAt", held.is_refreshable as "isRefreshable",
-      held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", connector.sub as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
+      held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
       held.retry_at as "retryAt", held.failure, held.token is not null as "hasToken",
       case when data_key.id is not null then held.token end as token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
       data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
@@ -126,10 +126,7 @@ export async function lockHeld(
   trx: Trx,
   of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject },
 ): Promise<number> {
-  await sql`
-    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version)
-    values (${of.credential}, ${of.team}, 0, ${JSON.stringify(of.client)}::jsonb, ${JSON.stringify(of.policy)}::jsonb, true)
-    on conflict on constraint oauth_token_pkey do nothing`.execute(trx);
+  await insertHeld(trx, of);
   const row = await trx
     .selectFrom('oauth_token')
     .select('sequence')
@@ -138,7 +135,28 @@ export async function lockHeld(
     .forUpdate()
     .executeTakeFirst();
   if (row === undefined) throw new CredentialMoved('the account is held for another team');
-  return row.sequence;
+  if (row.sequence >= 0 && row.sequence < sequenceMax) return row.sequence;
+  // No account was ever refreshed so often: somebody else wrote that, and it could not go on.
+  await trx
+    .deleteFrom('oauth_token')
+    .where('credential_id', '=', of.credential)
+    .where('team_id', '=', of.team)
+    .execute();
+  await insertHeld(trx, of);
+  return 0;
+}
+
+/** The last one that an integer holds. */
+const sequenceMax = 2_147_483_647;
+
+async function insertHeld(
+  trx: Trx,
+  of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject },
+): Promise<void> {
+  await sql`
+    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version)
+    values (${of.credential}, ${of.team}, 0, ${JSON.stringify(of.client)}::jsonb, ${JSON.stringify(of.policy)}::jsonb, true)
+    on conflict on constraint oauth_token_pkey do nothing`.execute(trx);
 }
 
 /** How long the token is that a locked row holds. */
@@ -212,7 +230,7 @@ export async function failRefresh(
   },
 ): Promise<boolean> {
   const { rows } = await sql`
-    update oauth_token set claim_id = null, claimed_until = null, attempts = attempts + 1, retry_at = ${of.retryAt},
+    update oauth_token set claim_id = null, claimed_until = null, attempts = least(attempts, 1000000) + 1, retry_at = ${of.retryAt},
       failure = ${of.failure ?? null}, failed_at = ${of.failure === undefined ? null : of.at}
     where credential_id = ${of.credential} and team_id = ${of.team} and sequence = ${of.sequence} and claim_id = ${of.claim} returning 1`.execute(
     trx,

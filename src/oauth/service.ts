@@ -4,6 +4,7 @@
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import {
+  credentialSealHolds,
   type CredentialRow,
   KeyMoved,
   lockActiveKey,
@@ -290,7 +291,14 @@ export class OAuthService {
       roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
         const at = new Date(now());
         const row = await lockCredential(trx, located.team, located.id, at);
-        if (row === undefined || row.state === 'deleted') throw notFound();
+        // SECURITY: the provider was asked meanwhile; what is bound to the account is what the row
+        // says now, and only if the vault wrote that.
+        if (
+          row === undefined ||
+          row.state === 'deleted' ||
+          !credentialSealHolds(keyring, row, row.seal)
+        )
+          throw notFound();
         if (row.version !== located.version)
           throw new AppError(
             'stateConflict',

@@ -2,8 +2,9 @@
 // holds no secret: the state's random half is nowhere but in the URL, and the PKCE verifier is made
 // from that half and the row's salt, so that neither is enough.
 import { createHmac, hash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { canonicalJson, Secret } from '../crypto/index.ts';
+import { canonicalJson, findCanonicalJson, Secret } from '../crypto/index.ts';
 import { type AuthorizationId, isId, newId } from '../shared/ids.ts';
+import { isTime } from '../shared/times.ts';
 import type { AuthorizationRow } from './repository.ts';
 
 const idBytes = 16;
@@ -49,6 +50,7 @@ export function readState(state: string): { id: AuthorizationId; half: Buffer } 
 
 /** Whether the row was made with this half and says what it said then. */
 export const stateHolds = (half: Buffer, row: AuthorizationRow): boolean => {
+  if (!isTime(row.expiresAt) || findCanonicalJson(row.client) === undefined) return false;
   const expected = hashOf(half, row);
   return row.stateHash.length === expected.length && timingSafeEqual(expected, row.stateHash);
 };

@@ -1,7 +1,7 @@
 // What sharing says in the trails: the same in the one of the owner and in the one of the other
 // team, each with the name of the other.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
-import type { GranteeKind } from '../db/tables.ts';
+import type { GrantAccess, GranteeKind } from '../db/tables.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -22,6 +22,21 @@ export function eventsOfGrant(
       details: { ...details, kind, owner: owner.slug },
     },
   ];
+}
+
+/**
+ * The end of a grant, in both logs. SECURITY: of a tampered one nothing stands in another team's
+ * log: what its row says is somebody else's word.
+ */
+export function eventsOfEnd(
+  event: EventInput & { readonly team: TeamRef },
+  grant: Parameters<typeof eventsOfGrant>[1] & { readonly access: GrantAccess },
+  isIntact: boolean,
+): EventInput[] {
+  const { details } = event;
+  return isIntact
+    ? eventsOfGrant({ ...event, details: { ...details, accessBefore: grant.access } }, grant)
+    : [{ ...event, details: { ...details, wasTampered: true } }];
 }
 
 /** An event about an offer. The key is the new team's affair. */

@@ -66,6 +66,7 @@ export async function moveVersions(
             type,
             publicFields: held.publicFields,
             policy: held.policy,
+            secretFields: held.secretFields,
           },
           held.token,
         );

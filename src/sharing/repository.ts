@@ -4,6 +4,7 @@ import type { Executor, Trx } from '../db/client.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
 import type { TeamRef } from '../http/access.ts';
 import type { SealedGrant } from '../http/grants.ts';
+import { settingsColumns, type TeamSettingsRow } from '../http/team-settings.ts';
 import type { CredentialId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface GrantRow extends SealedGrant {
@@ -20,11 +21,11 @@ export type Grantee =
 
 const columns =
   sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
-  coalesce(receiving.slug, person.sub) as name, held.access, held.revision, held.seal,
-  held.created_at as "createdAt", creator.sub as "createdBy", held.updated_at as "updatedAt", updater.sub as "updatedBy"
-  from credential_grant held join team owner on owner.id = held.team_id
+  coalesce(receiving.slug, person.sub, held.grantee_team_id::text, held.grantee_subject_id::text) as name, held.access, held.revision, held.seal,
+  held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy", held.updated_at as "updatedAt", coalesce(updater.sub, held.updated_by::text) as "updatedBy"
+  from credential_grant held left join team owner on owner.id = held.team_id
   left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id
-  join subject creator on creator.id = held.created_by join subject updater on updater.id = held.updated_by`);
+  left join subject creator on creator.id = held.created_by left join subject updater on updater.id = held.updated_by`);
 
 /** The living team of a slug, held so to the end of the transaction. */
 export async function holdTeam(trx: Trx, slug: string): Promise<TeamRef | undefined> {
@@ -37,14 +38,26 @@ export async function holdTeam(trx: Trx, slug: string): Promise<TeamRef | undefi
     .executeTakeFirst();
 }
 
-/** The grant of a credential to one grantee; of a team that is gone, too. */
+/** The same with its settings. */
+export async function findHeldTeam(trx: Trx, slug: string): Promise<TeamSettingsRow | undefined> {
+  const { rows } = await sql<TeamSettingsRow>`
+    select ${settingsColumns('team')} from team where slug = ${slug} and deleted_at is null for key share`.execute(
+    trx,
+  );
+  return rows[0];
+}
+
+/**
+ * The grant of a credential to one grantee; of a team that is gone, too, and whatever team it says
+ * that the credential is of.
+ */
 export async function findGrant(
   executor: Executor,
-  of: { team: TeamId; credential: CredentialId },
+  credential: CredentialId,
   { kind, name }: Grantee,
 ): Promise<GrantRow | undefined> {
   const { rows } = await sql<GrantRow>`
-    select ${columns} where held.team_id = ${of.team} and held.credential_id = ${of.credential}
+    select ${columns} where held.credential_id = ${credential}
       and ${kind === 'team' ? sql`receiving.slug = ${name}` : sql`person.sub = ${name}`}`.execute(
     executor,
   );
@@ -54,11 +67,11 @@ export async function findGrant(
 /** Grants of a credential in the order in which they were made. */
 export async function listGrants(
   executor: Executor,
-  of: { team: TeamId; credential: CredentialId },
+  credential: CredentialId,
   page: { limit: number; after: string | undefined },
 ): Promise<GrantRow[]> {
   const { rows } = await sql<GrantRow>`
-    select ${columns} where held.team_id = ${of.team} and held.credential_id = ${of.credential} and ${page.after === undefined ? sql`true` : sql`held.id > ${page.after}::uuid`}
+    select ${columns} where held.credential_id = ${credential} and ${page.after === undefined ? sql`true` : sql`held.id > ${page.after}::uuid`}
     order by held.id limit ${page.limit}`.execute(executor);
   return rows;
 }

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { CredentialRow } from '../credentials/service.ts';
+import { canShow, showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
@@ -15,7 +16,7 @@ import {
   subject,
   time,
 } from '../http/schemas.ts';
-import type { Grantee, GrantRow, SharingService } from './service.ts';
+import type { Grantee, GrantRow, SeenGrant, SharingService } from './service.ts';
 
 const access = z.enum(['read', 'use']).meta({
   id: 'GrantAccess',
@@ -47,19 +48,22 @@ const grant = z
 const grantPut = z.strictObject({ access }).meta({ id: 'GrantPut', examples: [{ access: 'use' }] });
 const grantPage = pageOf(grant).meta({ id: 'GrantPage' });
 
-const showGrant = (row: GrantRow, intact: boolean): z.output<typeof grant> => ({
+const showGrant = (row: SeenGrant): z.output<typeof grant> => ({
   id: row.id,
   kind: row.kind,
   team: row.kind === 'team' ? row.name : null,
   subject: row.kind === 'team' ? null : row.name,
   access: row.access,
-  intact,
+  intact: row.intact,
   revision: row.revision,
   createdAt: row.createdAt,
   createdBy: row.createdBy,
   updatedAt: row.updatedAt,
   updatedBy: row.updatedBy,
 });
+
+/** Whether a grant can be answered with. */
+export const canShowGrant = canShow<GrantRow>(grant, (row) => showGrant({ ...row, intact: true }));
 
 /** Adds the operations on grants. */
 export function registerGrants(
@@ -81,17 +85,17 @@ export function registerGrants(
       schema: grantPage,
       description: 'A page of grants, in the order in which they were made.',
     },
-    handler: async ({ scope, query, caller }) => {
+    handler: async ({ scope, query, caller, request }) => {
       const row = scope.thing as CredentialRow;
       const identity = { list: 'grants', subject: caller.sub, filters: { credential: row.id } };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(
-        await service.listGrants(row, page),
+        await service.listGrants(row, page, request.id),
         page,
         identity,
         (each) => [each.id],
       );
-      return { items: items.map((each) => showGrant(each, service.sealHolds(each))), nextCursor };
+      return { items: showEach(items, showGrant), nextCursor };
     },
   });
   for (const kind of ['team', 'subject'] as const) {
@@ -132,7 +136,7 @@ export function registerGrants(
           sentRevision(request),
         );
         setEtag(reply, row.revision);
-        return showGrant(row, true);
+        return showGrant({ ...row, intact: true });
       },
     });
     addOperation(app, {

@@ -18,10 +18,12 @@ import {
   preconditionFailed,
   preconditionRequired,
 } from '../http/preconditions.ts';
-import { type AppError, invalid, notFound } from '../shared/errors.ts';
+import { settingsCount } from '../http/team-settings.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { type GrantId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
-import { eventsOfGrant } from './events.ts';
+import { revisionOfReplacement } from '../shared/revisions.ts';
+import { eventsOfEnd, eventsOfGrant } from './events.ts';
 import { lockOwned } from './lock.ts';
 import * as repository from './repository.ts';
 import type { Grantee, GrantRow } from './repository.ts';
@@ -35,6 +37,8 @@ export interface SharingParts {
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
+  /** Whether a row can be answered with; asked before a change of it commits. */
+  readonly canShow: (row: GrantRow) => boolean;
   /**
    * Whether a subject is an enabled engine; from the engines' service. Throws notAnEngine for a
    * disabled one.
@@ -49,6 +53,9 @@ export interface SharingParts {
   readonly betweenMax?: number;
 }
 
+/** A grant, and whether the vault wrote its row: without that it lets nobody do anything. */
+export type SeenGrant = GrantRow & { readonly intact: boolean };
+
 /** What is asked of grants. */
 export class SharingService {
   readonly #parts: SharingParts;
@@ -56,18 +63,32 @@ export class SharingService {
     this.#parts = parts;
   }
 
-  /** Grants of a credential, one more than the page, for the cursor. */
-  listGrants(row: CredentialRow, page: Page): Promise<GrantRow[]> {
-    return repository.listGrants(
-      this.#parts.db,
-      { team: row.team, credential: row.id },
-      { limit: page.limit + 1, after: page.after?.[0] },
-    );
+  /**
+   * Grants of a credential, one more than the page, for the cursor. A tampered one raises the alarm.
+   */
+  async listGrants(row: CredentialRow, page: Page, requestId: string): Promise<SeenGrant[]> {
+    const { db, audit } = this.#parts;
+    const grants = await repository.listGrants(db, row.id, {
+      limit: page.limit + 1,
+      after: page.after?.[0],
+    });
+    return grants.map((grant) => {
+      const intact = this.#isIntact(grant, row);
+      if (!intact)
+        audit.alarm({
+          team: { id: row.team, slug: row.slug },
+          action: 'credential.manage',
+          target: { type: 'grant', id: grant.id },
+          reason: 'sealBroken',
+          requestId,
+        });
+      return { ...grant, intact };
+    });
   }
 
-  /** Whether the vault wrote this grant's row; without that it lets nobody do anything. */
-  sealHolds(grant: GrantRow): boolean {
-    return grantSealHolds(this.#parts.keyring, grant, grant.seal);
+  /** Whether the vault wrote the grant, for the credential where it is. */
+  #isIntact(grant: GrantRow, { team }: CredentialRow): boolean {
+    return grant.team === team && grantSealHolds(this.#parts.keyring, grant, grant.seal);
   }
 
   /**
@@ -87,6 +108,7 @@ export class SharingService {
       keyring,
       audit,
       now,
+      canShow,
       grantsMax = growthLimits.grants,
       betweenMax = grantsBetweenMax,
     } = this.#parts;
@@ -95,10 +117,14 @@ export class SharingService {
       const row = await lockOwned(trx, keyring, located, at);
       const of = { team: row.team, credential: row.id };
       const { kind, grantee } = await this.#grantee(trx, caller, row, to);
-      const before = await repository.findGrant(trx, of, to);
-      if (before !== undefined) {
+      const found = await repository.findGrant(trx, row.id, to);
+      // SECURITY: what the vault did not write is replaced, not continued: nothing of it is
+      // protected anew.
+      const isTampered = found !== undefined && !(this.#isIntact(found, row) && canShow(found));
+      const before = isTampered ? undefined : found;
+      if (found !== undefined) {
         if (expected === undefined) throw preconditionRequired();
-        checkRevision(expected, before.revision);
+        checkRevision(expected, found.revision);
       } else {
         if (expected !== undefined && expected !== 'any') throw preconditionFailed();
         if ((await repository.countGrants(trx, row.id, grantsMax)) >= grantsMax)
@@ -118,8 +144,9 @@ export class SharingService {
         grantee,
         name: to.name,
         access,
-        revision: (before?.revision ?? 0) + 1,
+        revision: isTampered ? revisionOfReplacement() : (before?.revision ?? 0) + 1,
       };
+      if (isTampered && !(await repository.deleteGrant(trx, found.id))) throw preconditionFailed();
       await repository.putGrant(trx, {
         ...sealed,
         seal: sealGrant(keyring, sealed),
@@ -130,6 +157,7 @@ export class SharingService {
         grant: sealed.id,
         access,
         ...(before === undefined ? {} : { accessBefore: before.access }),
+        ...(isTampered ? { wasTampered: true } : {}),
       };
       await audit.record(
         trx,
@@ -137,14 +165,14 @@ export class SharingService {
           {
             caller,
             team: { id: row.team, slug: row.slug },
-            action: before === undefined ? 'grant.add' : 'grant.change',
+            action: found === undefined ? 'grant.add' : 'grant.change',
             target: credentialTarget(row.id),
             details,
           },
           sealed,
         ),
       );
-      return (await repository.findGrant(trx, of, to)) ?? raise(notFound());
+      return (await repository.findGrant(trx, row.id, to)) ?? raise(notFound());
     });
   }
 
@@ -158,22 +186,22 @@ export class SharingService {
     const { db, keyring, audit, now } = this.#parts;
     await db.transaction().execute(async (trx) => {
       const row = await lockOwned(trx, keyring, located, new Date(now()));
-      const grant = await repository.findGrant(trx, { team: row.team, credential: row.id }, to);
+      const grant = await repository.findGrant(trx, row.id, to);
       if (grant === undefined) throw notFound();
       checkRevision(expected, grant.revision);
       if (!(await repository.deleteGrant(trx, grant.id))) throw notFound();
-      const details = { grant: grant.id, accessBefore: grant.access };
       await audit.record(
         trx,
-        ...eventsOfGrant(
+        ...eventsOfEnd(
           {
             caller,
             team: { id: row.team, slug: row.slug },
             action: 'grant.remove',
             target: credentialTarget(row.id),
-            details,
+            details: { grant: grant.id },
           },
           grant,
+          this.#isIntact(grant, row),
         ),
       );
     });
@@ -193,11 +221,29 @@ export class SharingService {
       };
     }
     if (to.name === row.slug) throw invalid('/params/team', 'ownTeam');
-    const team = await repository.holdTeam(trx, to.name);
+    const team = await repository.findHeldTeam(trx, to.name);
     if (team === undefined) throw invalid('/params/team', 'unknownTeam');
+    // SECURITY: what is sealed says that this id has this name: the vault has to have written that.
+    if (!settingsCount(this.#parts.keyring, team)) {
+      this.#parts.audit.alarm({
+        team,
+        action: 'credential.manage',
+        target: { type: 'team', id: team.id },
+        reason: 'sealBroken',
+        requestId: caller.requestId,
+      });
+      throw teamTampered();
+    }
     return { kind: 'team', grantee: team.id };
   }
 }
+
+/** The row of the team that something is to go to was changed past the service. */
+export const teamTampered = (): AppError =>
+  new AppError(
+    'stateConflict',
+    'The other team was changed outside the vault: its admins have to send its settings again.',
+  );
 
 function raise(error: AppError): never {
   throw error;

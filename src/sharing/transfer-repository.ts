@@ -39,7 +39,7 @@ type Row = Omit<TransferRow, 'offered'> & {
 
 const columns =
   sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt",
-  held.revision, held.seal, held.created_at as "createdAt", creator.sub as "createdBy",
+  held.revision, held.seal, held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
   credential.name, credential.type, credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "credentialExpiresAt",
   credential.revision as "credentialRevision", credential.seal as "credentialSeal", current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
   from credential_transfer held
@@ -47,7 +47,7 @@ const columns =
   cross join lateral (select slug from team where team.id = held.to_team_id and team.deleted_at is null offset 0) target
   join credential on credential.id = held.credential_id and credential.team_id = held.team_id and credential.state <> 'deleted'
   join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
-  join subject creator on creator.id = held.created_by`);
+  left join subject creator on creator.id = held.created_by`);
 
 const transferOf = ({
   name,
@@ -170,6 +170,8 @@ export interface EndedGrant {
   readonly grantee: TeamId | SubjectId;
   readonly name: string;
   readonly access: GrantAccess;
+  readonly revision: number;
+  readonly seal: Buffer;
 }
 
 /**
@@ -181,8 +183,8 @@ export async function endUses(
   credential: CredentialId,
 ): Promise<{ grants: EndedGrant[]; tickets: number }> {
   const { rows: grants } = await sql<EndedGrant>`
-    with gone as (delete from credential_grant where credential_id = ${credential} returning id, grantee_kind, grantee_team_id, grantee_subject_id, access)
-    select gone.id, gone.grantee_kind as kind, coalesce(gone.grantee_team_id, gone.grantee_subject_id) as grantee, coalesce(team.slug, subject.sub) as name, gone.access
+    with gone as (delete from credential_grant where credential_id = ${credential} returning id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal)
+    select gone.id, gone.grantee_kind as kind, coalesce(gone.grantee_team_id, gone.grantee_subject_id) as grantee, coalesce(team.slug, subject.sub) as name, gone.access, gone.revision, gone.seal
     from gone left join team on team.id = gone.grantee_team_id left join subject on subject.id = gone.grantee_subject_id order by gone.id`.execute(
     trx,
   );
@@ -251,6 +253,7 @@ export interface HeldVersion {
   readonly token: string;
   readonly publicFields: JsonObject;
   readonly policy: JsonObject;
+  readonly secretFields: readonly string[];
   /** How much of it is read and written. */
   readonly bytes: number;
   readonly key: WrappedDataKey | undefined;
@@ -278,7 +281,7 @@ export async function listHeldVersions(
   of: { team: TeamId; credential: CredentialId; after: number; limit: number; bytesMax: number },
 ): Promise<HeldVersion[]> {
   const next = sql`
-    select held.version, held.token, held.public_fields as "publicFields", held.policy, ${keyColumns}, octet_length(held.token) + ${contentBytes('held')} as bytes
+    select held.version, held.token, held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFields", ${keyColumns}, octet_length(held.token) + ${contentBytes('held')} as bytes
     from credential_version held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
     where held.team_id = ${of.team} and held.credential_id = ${of.credential} and held.version > ${of.after} order by held.version limit ${of.limit}`;
   const { rows } = await sql<
@@ -290,6 +293,7 @@ export async function listHeldVersions(
     publicFields: row.publicFields,
     policy: row.policy,
     bytes: row.bytes,
+    secretFields: row.secretFields,
     key: keyOf(row, of.team),
   }));
 }

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { CredentialRow } from '../credentials/service.ts';
 import type { Idempotency } from '../http/idempotency.ts';
+import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { setEtag } from '../http/preconditions.ts';
@@ -122,7 +123,10 @@ export function registerTransfers(
         ({ row }) => [row.id],
       );
       return {
-        items: items.flatMap(({ row, isShown }) => (isShown ? [showTransfer(row)] : [])),
+        items: showEach(
+          items.filter(({ isShown }) => isShown),
+          ({ row }) => showTransfer(row),
+        ),
         nextCursor,
       };
     },

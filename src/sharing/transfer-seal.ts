@@ -3,6 +3,7 @@
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, TeamId, TransferId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import { isTime } from '../shared/times.ts';
 
 export interface SealedTransfer {
   readonly id: TransferId;
@@ -20,7 +21,7 @@ export const sealTransfer = (keyring: Keyring, row: SealedTransfer): Buffer =>
   keyring.sealRow('credential_transfer', asJson(row));
 /** Whether the vault wrote this offer's row. */
 export const transferSealHolds = (keyring: Keyring, row: SealedTransfer, seal: Buffer): boolean =>
-  keyring.verifyRow('credential_transfer', asJson(row), seal);
+  isTime(row.expiresAt) && keyring.verifyRow('credential_transfer', asJson(row), seal);
 
 // Named one by one: rows carry more columns than the seal covers.
 const asJson = ({

@@ -24,14 +24,17 @@ import { type Caller, decide, type Decision, type Located, type TeamRef } from '
 import type { Claim } from '../http/idempotency.ts';
 import { transferDays } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
+import { grantSealHolds } from '../http/grants.ts';
+import { settingsCount } from '../http/team-settings.ts';
 import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
 import type { BudgetCounts } from '../shared/budget.ts';
 import { Gate } from '../shared/gate.ts';
 import { isId, newId, type TeamId, type TransferId } from '../shared/ids.ts';
-import { eventsOfGrant, eventsOfTransfer } from './events.ts';
+import { eventsOfEnd, eventsOfTransfer } from './events.ts';
 import { lockOwned } from './lock.ts';
 import { moveAccount, moveVersions } from './moving.ts';
-import { holdTeam } from './repository.ts';
+import { findHeldTeam, holdTeam } from './repository.ts';
+import { teamTampered } from './service.ts';
 import * as repository from './transfer-repository.ts';
 import type { TransferRow } from './transfer-repository.ts';
 import { sealTransfer, transferSealHolds } from './transfer-seal.ts';
@@ -80,8 +83,20 @@ export class TransfersService {
     return db.transaction().execute(async (trx) => {
       const row = await lockOwned(trx, keyring, located, at);
       if (toSlug === row.slug) throw invalid('/team', 'ownTeam');
-      const target = await holdTeam(trx, toSlug);
+      const target = await findHeldTeam(trx, toSlug);
       if (target === undefined) throw invalid('/team', 'unknownTeam');
+      // SECURITY: what is sealed says that this id has this name: the vault has to have written
+      // that.
+      if (!settingsCount(keyring, target)) {
+        audit.alarm({
+          team: target,
+          action: right,
+          target: { type: 'team', id: target.id },
+          reason: 'sealBroken',
+          requestId: caller.requestId,
+        });
+        throw teamTampered();
+      }
       const before = await repository.findTransferOf(trx, row.id);
       if (before !== undefined) {
         const open = await repository.findTransfer(trx, before);
@@ -287,15 +302,20 @@ export class TransfersService {
         details: { versions, grants: grants.length, tickets },
       }),
       ...grants.flatMap((grant) =>
-        eventsOfGrant(
+        eventsOfEnd(
           {
             caller,
             team: source,
             action: 'grant.remove',
             target: credentialTarget(next.id),
-            details: { grant: grant.id, accessBefore: grant.access, cause: 'transfer' },
+            details: { grant: grant.id, cause: 'transfer' },
           },
           grant,
+          grantSealHolds(
+            keyring,
+            { ...grant, team: source.id, slug: source.slug, credential: next.id },
+            grant.seal,
+          ),
         ),
       ),
     );

@@ -47,6 +47,8 @@ export interface TestVault {
   readonly logs: string[];
   /** Every answer so far, whole: what the canary is sought in. */
   readonly answers: string[];
+  /** What was thrown on the way to an answer; the log does not say it. */
+  readonly thrown: unknown[];
   /** The time, the database's and the vault's; add to `ms` to travel. */
   readonly clock: MovedTime;
   readonly databaseClock: DatabaseClock;
@@ -106,6 +108,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const egress = options.egress ?? new Egress({ allow: [], own: () => [] });
   const logs: string[] = [];
   const answers: string[] = [];
+  const thrown: unknown[] = [];
   const stream = new Writable({
     write(chunk: Buffer, _encoding, done) {
       logs.push(chunk.toString('utf8'));
@@ -116,6 +119,9 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const vault = await hooked(
     (app) => {
       noteOperations(app, asked);
+      app.addHook('onError', async (_request, _reply, error) => {
+        thrown.push(error);
+      });
     },
     () =>
       buildApp({
@@ -195,6 +201,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
     rootKey,
     logs,
     answers,
+    thrown,
     clock: time,
     databaseClock: clock,
     token,

@@ -176,6 +176,7 @@ t.test('the history of credentials', async (t) => {
       db,
       keyring: vault.keyring,
       now: Date.now,
+      canShow: () => true,
       audit: new AuditLog({
         db,
         keyring: vault.keyring,

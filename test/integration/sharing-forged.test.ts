@@ -235,11 +235,12 @@ t.test('sealed grants', async (t) => {
       });
       const parts = { db, keyring: vault.keyring, audit, now };
       const service = new SharingService({
+        canShow: () => true,
         ...parts,
         subjects: new Subjects(),
         isEngine: async () => false,
       });
-      const row = await new CredentialsService(parts).getCredential(
+      const row = await new CredentialsService({ ...parts, canShow: () => true }).getCredential(
         { id: payments as TeamId, slug: 'payments' },
         kept.id,
       );

@@ -247,7 +247,7 @@ t.test('a grant that goes while it is used', async (t) => {
   await t.test(
     'a test of the connection: the grant is held when the secret is opened',
     async (t) => {
-      const service = new CredentialsService(parts);
+      const service = new CredentialsService({ ...parts, canShow: () => true });
       const eddie = await callerOf('ed');
       const located = await service.locateCredential(eddie, credential);
       const decision = decide(located, 'credential.use');

@@ -40,6 +40,8 @@ async function setStage(
     db: vault.db,
     now,
     outbox: new Outbox({ keyring: vault.keyring, now, onError: raise }),
+    keyring: vault.keyring,
+    onAlarm: () => undefined,
     onError: raise,
   });
   return { vault, receiver, id, lookout };
@@ -412,6 +414,8 @@ t.test('a refresh that the provider refuses is told; one that fails for now is n
     db: vault.db,
     now,
     outbox: new Outbox({ keyring: vault.keyring, now, onError: raise }),
+    keyring: vault.keyring,
+    onAlarm: () => undefined,
     onError: raise,
   });
   t.same([await lookout.run(), await lookout.run()], [1, 0]);

@@ -87,6 +87,7 @@ async function open(trx: Trx, keyring: Keyring, row: Row): Promise<Opened | Unop
       type,
       publicFields: row.publicFields,
       policy: row.policy as unknown as JsonObject,
+      secretFields: row.secretFieldNames,
     };
     const key = {
       id: row.keyId,
