@@ -20,6 +20,7 @@ import { CredentialHistory } from './credentials/history.ts';
 import { registerCredentialHistory } from './credentials/history-routes.ts';
 import { CredentialLists } from './credentials/listing.ts';
 import { registerCredentialLists } from './credentials/list-routes.ts';
+import { canShowCredential } from './credentials/schemas.ts';
 import { CredentialsService, TeamRoom } from './credentials/service.ts';
 import { CredentialUpsert } from './credentials/upsert.ts';
 import type { Keyring } from './crypto/index.ts';
@@ -29,9 +30,10 @@ import { ClockWatch } from './db/clock-watch.ts';
 import { Standby } from './db/standby.ts';
 import { Subjects } from './db/subjects.ts';
 import type { Egress } from './egress/index.ts';
-import { registerEngines } from './engines/routes.ts';
+import { canShowEngine, registerEngines } from './engines/routes.ts';
 import { EnginesService } from './engines/service.ts';
 import { registerAuthentication, type TokenVerification } from './http/authentication.ts';
+import { registerAnswers } from './http/answers.ts';
 import { registerAuthorization } from './http/authorize.ts';
 import { registerExports } from './exports/routes.ts';
 import { ExportsService } from './exports/service.ts';
@@ -69,6 +71,7 @@ import { Deliverer } from './notifications/deliverer.ts';
 import { Lookout } from './notifications/lookout.ts';
 import { Outbox } from './notifications/outbox.ts';
 import { registerWebhooks } from './notifications/routes.ts';
+import { canShowWebhook } from './notifications/schemas.ts';
 import { WebhooksService } from './notifications/service.ts';
 import { Provider } from './oauth/provider.ts';
 import { registerOAuth } from './oauth/routes.ts';
@@ -76,14 +79,15 @@ import { AccessTokens, OAuthService } from './oauth/service.ts';
 import { Retention } from './retention/service.ts';
 import { registerRootKeys } from './root-keys/routes.ts';
 import { RootKeysService } from './root-keys/service.ts';
-import { registerGrants } from './sharing/routes.ts';
+import { canShowGrant, registerGrants } from './sharing/routes.ts';
 import { SharingService } from './sharing/service.ts';
 import { registerTransfers } from './sharing/transfer-routes.ts';
 import { TransfersService } from './sharing/transfers.ts';
 import { type GrowthLimits, growthLimits } from './shared/growth.ts';
 import type { Waits } from './shared/waits.ts';
-import { registerTeams } from './teams/routes.ts';
+import { canShowTeams, registerTeams } from './teams/routes.ts';
 import { TeamsService } from './teams/service.ts';
+import { takeOverTeams } from './teams/take-over.ts';
 import { registerWhoami } from './teams/whoami.ts';
 
 /** What the app is made of. */
@@ -158,7 +162,16 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     },
   });
   const outbox = new Outbox({ keyring, now, onError });
-  const lookout = new Lookout({ db, outbox, now, onError });
+  const lookout = new Lookout({
+    db,
+    outbox,
+    keyring,
+    now,
+    onError,
+    onAlarm: (alarm) => {
+      audit.alarm(alarm);
+    },
+  });
   const audit = new AuditLog({
     db,
     keyring,
@@ -168,17 +181,15 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     onFailedLogIn: (failed) => {
       logTokenRefused(logger, failed);
     },
-    onAlarm: (denial) => {
+    onAlarm: (alarm) => {
+      const { reason, action, target, requestId } = alarm;
       logger.error(
-        {
-          event: 'sealBroken',
-          action: denial.action,
-          target: denial.target,
-          requestId: denial.caller.requestId,
-        },
-        'a sealed row was changed past the service',
+        { event: reason, action, target, requestId },
+        reason === 'sealBroken'
+          ? 'a sealed row was changed past the service'
+          : 'a row cannot be shown: it was changed past the service',
       );
-      lookout.brokenSeal(denial);
+      lookout.brokenSeal(alarm);
     },
   });
   const subjects = new Subjects();
@@ -207,9 +218,11 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const keeper = new SystemKeyKeeper({
     db,
     keyring,
+    audit,
     clock,
     onError,
     reseal: (isStopping) => resealAll(db, keyring, isStopping),
+    takeOver: (isStopping) => takeOverTeams(db, { keyring, audit }, isStopping),
     onDamaged: tellOfDamagedSystemKeys(logger),
   });
   const rootKeys = new RootKeysService({
@@ -226,7 +239,14 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       logger.error({ event: 'keyNotRewrapped', ...failure }, 'a key does not unwrap');
     },
   });
-  const engines = new EnginesService({ db, keyring, audit, subjects, now });
+  const engines = new EnginesService({
+    db,
+    keyring,
+    audit,
+    subjects,
+    now,
+    canShow: canShowEngine,
+  });
   const teams = new TeamsService({
     db,
     keyring,
@@ -235,10 +255,18 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     now,
     tokenFormat: parts.tokenFormat,
     membersMax: limits.members,
+    canShow: canShowTeams,
     insertFirstKey: (trx, key) => keys.insertFirstKey(trx, key),
     isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
   });
-  const credentials = new CredentialsService({ db, keyring, audit, now, room });
+  const credentials = new CredentialsService({
+    db,
+    keyring,
+    audit,
+    now,
+    room,
+    canShow: canShowCredential,
+  });
   const sharing = new SharingService({
     db,
     keyring,
@@ -246,6 +274,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     subjects,
     now,
     grantsMax: limits.grants,
+    canShow: canShowGrant,
     isEngine: (trx, subject, sub, who) => engines.isEngine(trx, subject, sub, who),
   });
   const transfers = new TransfersService({
@@ -284,6 +313,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     now,
     credentials,
     outbox,
+    canShow: canShowWebhook,
     wake: () => {
       deliverer.wake();
     },
@@ -356,6 +386,11 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     },
   });
   addContinue(app);
+  registerAnswers(app, {
+    onUnreadable: (row) => {
+      audit.alarm({ ...row, reason: 'rowUnreadable' });
+    },
+  });
   registerRequestLog(app);
   endSlowAnswers(app);
   registerAccessRecords(app, audit);
@@ -366,7 +401,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerTeams(app, { service: teams, idempotency, cursors });
   registerCredentials(app, {
     service: credentials,
-    upsert: new CredentialUpsert({ db, now }, credentials),
+    upsert: new CredentialUpsert({ db, keyring, audit, now }, credentials),
     idempotency,
   });
   registerCredentialLists(app, {
@@ -376,7 +411,14 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerCredentialBulk(app, { service: credentials, running: bulk });
   registerCredentialHistory(app, {
     service: credentials,
-    history: new CredentialHistory({ db, keyring, audit, now, room }),
+    history: new CredentialHistory({
+      db,
+      keyring,
+      audit,
+      now,
+      room,
+      canShow: canShowCredential,
+    }),
     idempotency,
     cursors,
   });

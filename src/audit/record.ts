@@ -37,6 +37,16 @@ export interface AccessRecord {
   readonly count?: number;
 }
 
+/**
+ * A row that the vault did not write as it is (`sealBroken`), or that cannot be shown
+ * (`rowUnreadable`).
+ */
+export interface Alarm extends Pick<Denial, 'team' | 'action' | 'target'> {
+  readonly reason: AlarmReason;
+  readonly requestId: string;
+}
+export type AlarmReason = 'sealBroken' | 'rowUnreadable';
+
 export interface AuditParts {
   readonly db: Db;
   readonly keyring: Keyring;
@@ -46,11 +56,8 @@ export interface AuditParts {
    * again), and how many were lost. Told again every minute as long as it lasts.
    */
   readonly onError: (error: Error) => void;
-  /**
-   * Told of every refusal because a seal does not hold: somebody wrote to the database past the
-   * service.
-   */
-  readonly onAlarm: (denial: Denial) => void;
+  /** Told of every row that somebody wrote to past the service, as it is met. */
+  readonly onAlarm: (alarm: Alarm) => void;
   /** Told of failed log-ins as they are written: one by one, or counted. */
   readonly onFailedLogIn?: (failed: CountedLogIn) => void;
   /**
@@ -228,8 +235,9 @@ export class AuditLog {
    * their count.
    */
   async denial(denial: Denial): Promise<void> {
-    if (denial.reason === 'sealBroken') this.#parts.onAlarm(denial);
-    const { caller, team, action, reason, isHidden } = denial;
+    const { caller, team, action, target, reason, isHidden } = denial;
+    if (reason === 'sealBroken' || reason === 'rowUnreadable')
+      this.alarm({ team, action, target, reason, requestId: caller.requestId });
     // The team and the reason are in the key too: noise in one team must not hide what is tried in
     // another.
     // SECURITY: but not where the caller must not learn that there is one: an event more or less
@@ -241,6 +249,13 @@ export class AuditLog {
       this.#summaryTimer ??= setTimeout(() => {
         void this.#summarise({ all: false });
       }, summaryMs).unref();
+  }
+
+  /**
+   * Raises the alarm about a row without refusing anything: it is left out, or shown as what it is.
+   */
+  alarm(alarm: Alarm): void {
+    this.#parts.onAlarm(alarm);
   }
 
   /** Turns what was only counted into events; what cannot be written is counted on. */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { actionOf } from '../http/access.ts';
+import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { pageOf, pageQuery, teamPath, timeInput } from '../http/schemas.ts';
@@ -86,7 +87,7 @@ export function registerAudit(
         placeOf,
         end === undefined ? undefined : placeOf(end),
       );
-      return { items: items.map((row) => showEvent(row, keyring)), nextCursor };
+      return { items: showEach(items, (row) => showEvent(row, keyring)), nextCursor };
     },
   });
 }

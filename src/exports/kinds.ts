@@ -7,9 +7,11 @@ import { listedSealHolds, type SealedCredential } from '../credentials/service.t
 import type { Keyring } from '../crypto/index.ts';
 import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Trx } from '../db/client.ts';
+import { countOf } from '../db/counts.ts';
 import { membershipSealHolds, type SealedMembership } from '../http/rights.ts';
 import type { TeamRef } from '../http/access.ts';
 import { grantSealHolds, type SealedGrant } from '../http/grants.ts';
+import { settingsCount, type TeamSettingsRow } from '../http/team-settings.ts';
 import { type SealedWebhook, webhookSealHolds } from '../notifications/service.ts';
 
 /** What of versions is read at once. */
@@ -44,25 +46,28 @@ const after = <Row>(
 const kind = <Row>(of: Kind<Row>): Kind => of as Kind;
 const stamps = (table: string): RawBuilder<unknown> =>
   sql.raw(
-    `${table}.created_at as "createdAt", creator.sub as "createdBy", ${table}.updated_at as "updatedAt", updater.sub as "updatedBy"`,
+    `${table}.created_at as "createdAt", coalesce(creator.sub, ${table}.created_by::text) as "createdBy", ${table}.updated_at as "updatedAt", coalesce(updater.sub, ${table}.updated_by::text) as "updatedBy"`,
   );
 const stampJoins = (table: string): RawBuilder<unknown> =>
   sql.raw(
-    `join subject creator on creator.id = ${table}.created_by join subject updater on updater.id = ${table}.updated_by`,
+    `left join subject creator on creator.id = ${table}.created_by left join subject updater on updater.id = ${table}.updated_by`,
   );
 
-const team = kind<{ id: TeamId }>({
+const team = kind<TeamSettingsRow>({
   kind: 'team',
   next: async (trx, id, last) =>
     last !== undefined
       ? []
       : (
-          await sql<{ id: TeamId }>`
+          await sql<TeamSettingsRow>`
     select team.id, team.slug, team.name, team.token_format as "tokenFormat", team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases",
-      team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept", team.revision, ${stamps('team')}
+      team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept", team.revision, team.row_mac as "rowMac", team.row_mac_version as "rowMacVersion", ${stamps('team')}
     from team ${stampJoins('team')} where team.id = ${id}`.execute(trx)
         ).rows,
-  line: (row) => row,
+  line: ({ rowMac, rowMacVersion, ...row }, keyring) => ({
+    ...row,
+    intact: settingsCount(keyring, { ...row, rowMac, rowMacVersion }),
+  }),
 });
 
 type MemberRow = { id: SubjectId; subject: string; seal: Buffer } & Pick<
@@ -74,8 +79,8 @@ const member = kind<MemberRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<MemberRow>`
-    select held.subject_id as id, person.sub as subject, held.role, held.acts_for_itself as "actsForItself", held.revision, held.seal, ${stamps('held')}
-    from membership held join subject person on person.id = held.subject_id ${stampJoins('held')}
+    select held.subject_id as id, coalesce(person.sub, held.subject_id::text) as subject, held.role, held.acts_for_itself as "actsForItself", held.revision, held.seal, ${stamps('held')}
+    from membership held left join subject person on person.id = held.subject_id ${stampJoins('held')}
     where held.team_id = ${id} and ${after(last, (row) => sql`held.subject_id > ${row.id}`)} order by held.subject_id limit ${limit}`.execute(
         trx,
       )
@@ -97,8 +102,8 @@ const key = kind<KeyRow>({
     (
       await sql<KeyRow>`
     select key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
-      key.created_at as "createdAt", creator.sub as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt", key.compromised_at as "compromisedAt",
-      marker.sub as "compromisedBy", key.compromise_reason as "compromiseReason", key.destroy_scheduled_at as "destroyScheduledAt", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt"
+      key.created_at as "createdAt", coalesce(creator.sub, key.created_by::text) as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt", key.compromised_at as "compromisedAt",
+      coalesce(marker.sub, key.compromised_by::text) as "compromisedBy", key.compromise_reason as "compromiseReason", key.destroy_scheduled_at as "destroyScheduledAt", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt"
     from data_key key left join subject creator on creator.id = key.created_by left join subject marker on marker.id = key.compromised_by
     where key.team_id = ${id} and ${after(last, (row) => sql`key.version > ${row.version}`)} order by key.version limit ${limit}`.execute(
         trx,
@@ -113,7 +118,7 @@ const rotation = kind<RotationRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<RotationRow>`
-    select held.id, held.state, held.to_key_id as "toKey", held.total, held.done, held.cause, held.created_at as "createdAt", creator.sub as "createdBy",
+    select held.id, held.state, held.to_key_id as "toKey", ${countOf('held.total')} as total, ${countOf('held.done')} as done, held.cause, held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
       held.progressed_at as "progressedAt", held.ended_at as "endedAt"
     from key_rotation held left join subject creator on creator.id = held.created_by
     where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
@@ -154,9 +159,9 @@ const credential = kind<CredentialRow>({
     const rows = sql`
     select held.id, held.name, held.type, held.description, held.labels, held.state, held.state_before as "stateBefore", held.current_version as version,
       held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames",
-      coalesce(usage.use_count, 0) as "useCount", usage.last_used_at as "lastUsedAt", held.deleted_at as "deletedAt", ${stamps('held')},
-      ${contentBytes('current')} as bytes
-    from credential held join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version
+      coalesce(${countOf('usage.use_count')}, 0) as "useCount", usage.last_used_at as "lastUsedAt", held.deleted_at as "deletedAt", ${stamps('held')},
+      coalesce(${contentBytes('current')}, 0) as bytes
+    from credential held left join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version
     left join credential_usage usage on usage.team_id = held.team_id and usage.credential_id = held.id ${stampJoins('held')}
     where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`;
     return (await sql<CredentialRow>`${upToBytes(rows, sql`id`, batchBytes)}`.execute(trx)).rows;
@@ -182,9 +187,9 @@ const version = kind<VersionRow>({
   next: async (trx, id, last, limit) => {
     const rows = sql`
     select held.credential_id as credential, held.version, held.version = credential.current_version as "isCurrent", held.data_key_id as key, held.key_history as "keyHistory",
-      held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", creator.sub as "createdBy",
+      held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
       ${contentBytes('held')} as bytes
-    from credential_version held join credential on credential.team_id = held.team_id and credential.id = held.credential_id join subject creator on creator.id = held.created_by
+    from credential_version held left join credential on credential.team_id = held.team_id and credential.id = held.credential_id left join subject creator on creator.id = held.created_by
     where held.team_id = ${id} and ${after(last, (row) => sql`(held.credential_id, held.version) > (${row.credential}, ${row.version}::int)`)}
     order by held.credential_id, held.version limit ${limit}`;
     return (
@@ -201,7 +206,7 @@ const connection = kind<ConnectionRow>({
     (
       await sql<ConnectionRow>`
     select held.credential_id as credential, held.token is not null as "isHeld", held.data_key_id as key, held.key_history as "keyHistory", held.sequence, held.expires_at as "expiresAt",
-      held.is_refreshable as "isRefreshable", held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", connector.sub as "connectedBy", held.attempts, held.retry_at as "retryAt",
+      held.is_refreshable as "isRefreshable", held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.attempts, held.retry_at as "retryAt",
       held.failure, held.failed_at as "failedAt"
     from oauth_token held left join subject connector on connector.id = held.connected_by
     where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(
@@ -217,8 +222,8 @@ const authorization = kind<AuthorizationRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<AuthorizationRow>`
-    select held.id, held.credential_id as credential, person.sub as subject, held.created_at as "createdAt", held.expires_at as "expiresAt"
-    from oauth_authorization held join subject person on person.id = held.subject_id
+    select held.id, held.credential_id as credential, coalesce(person.sub, held.subject_id::text) as subject, held.created_at as "createdAt", held.expires_at as "expiresAt"
+    from oauth_authorization held left join subject person on person.id = held.subject_id
     where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
         trx,
       )
@@ -232,7 +237,7 @@ const ticket = kind<TicketRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<TicketRow>`
-    select held.id, held.credential_id as credential, held.engine_id as engine, person.sub as "onBehalfOf", held.host, held.expires_at as "expiresAt", held.created_at as "createdAt"
+    select held.id, held.credential_id as credential, held.engine_id as engine, coalesce(person.sub, held.behalf_subject_id::text) as "onBehalfOf", held.host, held.expires_at as "expiresAt", held.created_at as "createdAt"
     from credential join broker_ticket held on held.credential_id = credential.id left join subject person on person.id = held.behalf_subject_id
     where credential.team_id = ${id} and ${after(last, (row) => sql`credential.id >= ${row.credential} and (held.credential_id, held.id) > (${row.credential}, ${row.id})`)}
     order by credential.id, held.id limit ${limit}`.execute(trx)
@@ -252,7 +257,7 @@ const grant = kind<GrantRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<GrantRow>`
-    select held.id, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee, coalesce(receiving.slug, person.sub) as name,
+    select held.id, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee, coalesce(receiving.slug, person.sub, held.grantee_team_id::text, held.grantee_subject_id::text) as name,
       held.access, held.revision, held.seal, ${stamps('held')}
     from credential join credential_grant held on held.credential_id = credential.id and held.team_id = credential.team_id
     left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id ${stampJoins('held')}

@@ -45,7 +45,14 @@ export function registerExports(
         withEvents: query.events !== false,
       });
       void reply.header('Content-Disposition', `attachment; filename="${scope.team.slug}.ndjson"`);
-      return new Streamed(streamOf(lines, onError));
+      return new Streamed(
+        streamOf(lines, {
+          onError,
+          onUnreadable: (row) => {
+            service.unreadable(caller, scope.team, row);
+          },
+        }),
+      );
     },
   });
 }
@@ -53,7 +60,10 @@ export function registerExports(
 /** The lines as bytes. The iteration is ended with the stream, whoever ends it. */
 function streamOf(
   lines: AsyncGenerator<readonly Line[]>,
-  onError: (error: Error) => void,
+  {
+    onError,
+    onUnreadable,
+  }: { onError: (error: Error) => void; onUnreadable: Parameters<typeof textOf>[1] },
 ): Readable {
   const whole = setTimeout(() => {
     stream.destroy(new Error('the export takes too long'));
@@ -68,7 +78,9 @@ function streamOf(
       lines
         .next()
         .then(({ done, value }) => {
-          this.push(done === true ? null : value.map(textOf).join(''));
+          this.push(
+            done === true ? null : value.map((line) => textOf(line, onUnreadable)).join(''),
+          );
         })
         .catch((error: unknown) => {
           onError(new Error('an export broke off', { cause: error }));

@@ -76,6 +76,7 @@ const lines = {
         .min(1)
         .max(1_000)
         .meta({ format: 'int32', examples: [10] }),
+      intact: z.boolean().meta({ examples: [true] }),
       revision,
       ...stamps,
     })
@@ -321,15 +322,18 @@ export const exportLine = z
   .union(Object.values(lines) as unknown as [typeof lines.export, typeof lines.end])
   .meta({ id: 'ExportLine' });
 
-/** A line as text, as its kind's schema lets it out. One bent row does not end the export. */
-export function textOf(given: Line): string {
+/**
+ * A line as text, as its kind's schema lets it out. One tampered row does not end the export; it is
+ * told of.
+ */
+export function textOf(
+  given: Line,
+  onUnreadable: (row: { readonly kind: string; readonly id: string | null }) => void,
+): string {
   const { success, data } = lines[given.kind as keyof typeof lines].safeParse(given);
-  const shown = success
-    ? data
-    : {
-        kind: 'unreadable',
-        of: given.kind,
-        id: id.safeParse(given['id'] ?? given['credential']).data ?? null,
-      };
-  return `${JSON.stringify(shown)}\n`;
+  if (success && data.kind !== 'unreadable') return `${JSON.stringify(data)}\n`;
+  const of = success && data.kind === 'unreadable' ? data.of : given.kind;
+  const named = id.safeParse(given['id'] ?? given['credential']).data ?? null;
+  onUnreadable({ kind: of, id: named });
+  return `${JSON.stringify({ kind: 'unreadable', of, id: named })}\n`;
 }

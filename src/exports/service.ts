@@ -1,12 +1,13 @@
 // The export of a team's metadata: everything that is known of it, from one snapshot, a batch at a
 // time. It is in the trail before the first line goes out.
-import type { AuditLog } from '../audit/record.ts';
+import type { AlarmReason, AuditLog } from '../audit/record.ts';
 import type { EventFilters, EventRow } from '../audit/schemas.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Caller, TeamRef } from '../http/access.ts';
+import { showOne } from '../http/answers.ts';
 import { Budget, type BudgetCounts } from '../shared/budget.ts';
-import type { TeamId } from '../shared/ids.ts';
+import { isId, type TeamId } from '../shared/ids.ts';
 import { type Kind, kinds, type Line } from './kinds.ts';
 
 export type { Line } from './kinds.ts';
@@ -100,7 +101,7 @@ export class ExportsService {
     team: TeamRef,
     withEvents: boolean,
   ): AsyncGenerator<readonly Line[], void, undefined> {
-    const { now, keyring } = this.#parts;
+    const { now } = this.#parts;
     yield [
       {
         kind: 'export',
@@ -116,14 +117,45 @@ export class ExportsService {
     for (const kind of all) {
       for (let last: unknown; ; ) {
         const rows = (await kind.next(trx, team.id, last, batchRows)) as readonly object[];
-        if (rows.length > 0)
-          yield rows.map((row) => ({ kind: kind.kind, ...kind.line(row, keyring, team) }));
+        if (rows.length > 0) yield rows.map((row) => this.#line(kind, row, caller, team));
         if (rows.length === 0) break;
         count += rows.length;
         last = rows.at(-1);
       }
     }
     yield [{ kind: 'end', lines: count + 1 }];
+  }
+
+  /** What of a row goes out. One that breaks what reads it says no more than which it is. */
+  #line(kind: Kind, row: object, caller: Caller, team: TeamRef): Line {
+    const line = showOne(row, (each) => ({
+      kind: kind.kind,
+      ...kind.line(each, this.#parts.keyring, team),
+    }));
+    if (typeof line !== 'object') return { kind: 'unreadable', of: kind.kind, ...idOf(row) };
+    if ((line as Line)['intact'] === false && kind.kind !== 'event')
+      this.#alarm(caller, team, { kind: kind.kind, ...idOf(row) }, 'sealBroken');
+    return line;
+  }
+
+  /** Raises the alarm about a row that fits no shape. */
+  unreadable(caller: Caller, team: TeamRef, row: { kind: string; id: string | null }): void {
+    this.#alarm(caller, team, row, 'rowUnreadable');
+  }
+
+  #alarm(
+    caller: Caller,
+    team: TeamRef,
+    { kind, id }: { readonly kind: string; readonly id: string | null },
+    reason: AlarmReason,
+  ): void {
+    this.#parts.audit.alarm({
+      team,
+      action: 'team.export',
+      target: { type: kind, id: id ?? 'unknown' },
+      reason,
+      requestId: caller.requestId,
+    });
   }
 
   #events(): Kind<EventRow> {
@@ -134,6 +166,13 @@ export class ExportsService {
       line: (row, keyring) => ({ ...showEvent(row, keyring) }),
     };
   }
+}
+
+/** The id of a row, where it has one that has the form of an id. */
+function idOf(row: object): { readonly id: string | null } {
+  const { id, credential } = row as { readonly id?: unknown; readonly credential?: unknown };
+  const named = id ?? credential;
+  return { id: typeof named === 'string' && isId(named) ? named : null };
 }
 
 /**

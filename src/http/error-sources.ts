@@ -2,7 +2,13 @@
 // their codes.
 import { DecryptionFailed, KeyUnavailable } from '../crypto/index.ts';
 import { isWithoutPartition } from '../db/batches.ts';
-import { CommitUnknown, isDatabaseDown, isLockTimeout, isRetryable } from '../db/errors.ts';
+import {
+  CommitUnknown,
+  isDatabaseDown,
+  isForeignKeyViolation,
+  isLockTimeout,
+  isRetryable,
+} from '../db/errors.ts';
 import { AppError, type ErrorCode, notFound } from '../shared/errors.ts';
 import { JsonRefused } from './json.ts';
 
@@ -41,6 +47,8 @@ export const commitUnknown = (extras: { cause?: unknown }): AppError =>
     { ...extras, retryAfterSeconds: 5 },
   );
 
+const wrappings = ['data_key_root_key_fkey', 'system_key_root_key_fkey'];
+
 /** The domain error behind whatever was thrown; `internal` with its cause when there is none. */
 export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown;
@@ -55,6 +63,13 @@ export function appErrorFrom(thrown: unknown): AppError {
       cause: thrown,
     });
   }
+  // What wraps is not in the database's list of root keys, as it is from every start on.
+  if (wrappings.some((constraint) => isForeignKeyViolation(thrown, constraint)))
+    return new AppError(
+      'keyUnavailable',
+      'The primary root key is not among those of the database: restart the vault.',
+      { cause: thrown },
+    );
   if (thrown instanceof DecryptionFailed)
     return new AppError('undecryptable', 'The stored value does not open.', { cause: thrown });
   if (thrown instanceof CommitUnknown) return commitUnknown({ cause: thrown });

@@ -3,6 +3,7 @@
 import type { z } from 'zod';
 import { AppError, type InputFault } from '../shared/errors.ts';
 import { isPlainName } from '../shared/names.ts';
+import { Fitting } from './fitting.ts';
 
 const faultsMax = 20;
 
@@ -48,6 +49,7 @@ export function validatorCompiler({ schema, httpPart }: { schema: z.ZodType; htt
 /** fastify's serializer: strict; what is not in the schema is a bug (500) and not a leak. */
 export function serializerCompiler({ schema }: { schema: z.ZodType }) {
   return (data: unknown): string => {
+    if (data instanceof Fitting) return JSON.stringify(data.value);
     const result = schema.safeParse(data);
     if (!result.success) {
       // SECURITY: the issues' own texts can quote values; only places and rules go on.

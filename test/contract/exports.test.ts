@@ -23,6 +23,8 @@ const claim = 'who refreshes at this very moment';
 const columnsLeftOut: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   team: {
     deleted_at: 'a team that is exported lives',
+    row_mac: seal,
+    row_mac_version: seal,
     has_received: 'whether a list of keys may name keys of another team',
   },
   membership: { team_id: place, seal },

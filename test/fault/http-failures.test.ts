@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import pg from 'pg';
 import t from 'tap';
+import { intrude } from '../helpers/intruder.ts';
 import { until } from '../helpers/processes.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
@@ -201,18 +202,33 @@ t.test('a table that is not there', async (test) => {
 
 t.test('an answer that does not fit its schema does not leave', async (test) => {
   const vault = await setUp(test);
-  await sql`update team set name = ${`\u0001${marker}`}`.execute(vault.db);
+  const { keyring } = vault;
+  const { leaseJwks } = keyring;
+  keyring.leaseJwks = () => Object.assign(leaseJwks.call(keyring), { more: marker });
   isOneFailure(
     test,
     vault,
-    await vault.call('alice', 'GET', '/v1/teams/payments'),
+    await vault.call(null, 'GET', '/.well-known/jwks.json'),
     {
       status: 500,
       code: 'internal',
-      cause: { name: 'ResponseDoesNotFit', code: '/name invalid_format' },
+      cause: { name: 'ResponseDoesNotFit', code: ' unrecognized_keys' },
     },
-    'a value',
+    'a member that nobody knows',
   );
+  keyring.leaseJwks = leaseJwks;
+  await intrude(vault.db, `update team set name = U&'\\0001${marker}'`);
+  const before = vault.logs.length;
+  const answer = await vault.call('alice', 'GET', '/v1/teams/payments');
+  test.match(
+    answer,
+    { status: 404, json: { code: 'notFound' } },
+    'a row that was changed past the vault',
+  );
+  test.notMatch(answer.text, marker);
+  const lines = vault.logs.slice(before).join('');
+  test.match(lines, /"event":"rowUnreadable"/, 'is an alarm');
+  test.notMatch(lines, marker);
 });
 
 t.test('a failure of the program', async (test) => {
