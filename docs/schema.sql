@@ -74,6 +74,8 @@ create table broker_ticket (
 create index broker_ticket_credential ON broker_ticket USING btree (credential_id);
 create index broker_ticket_engine ON broker_ticket USING btree (engine_id);
 create index broker_ticket_expired ON broker_ticket USING btree (expires_at);
+create trigger broker_ticket_storable_when_changed BEFORE UPDATE ON broker_ticket FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.expires_at IS DISTINCT FROM old.expires_at AND (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.host IS DISTINCT FROM old.host AND (new.host !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger broker_ticket_storable_when_made BEFORE INSERT ON broker_ticket FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.host !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data, sealed: what is known of a credential besides its values
 create table credential (
@@ -122,6 +124,8 @@ create index credential_rotation ON credential USING btree (team_id, rotate_afte
 create index credential_updated ON credential USING btree (team_id, updated_at, id) INCLUDE (type, current_version, label_bits) WHERE state <> 'deleted'::text;
 create trigger credential_deleted_at BEFORE UPDATE OF deleted_at ON credential FOR EACH ROW WHEN (new.deleted_at IS NOT NULL) EXECUTE FUNCTION deleted_at_is_the_databases();
 create trigger credential_moves_by_offer BEFORE UPDATE ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id OR new.id <> old.id) EXECUTE FUNCTION credential_moves_by_offer();
+create trigger credential_storable_when_changed BEFORE UPDATE ON credential FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.deleted_at IS DISTINCT FROM old.deleted_at AND (new.deleted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.deleted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.description IS DISTINCT FROM old.description AND (new.description !~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR new.expires_at IS DISTINCT FROM old.expires_at AND (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.labels IS DISTINCT FROM old.labels AND (new.labels = '{}'::jsonb OR jsonb_typeof(new.labels) = 'object'::text AND NOT jsonb_path_exists(new.labels, '$.*?(@.type() != "string")'::jsonpath)) IS FALSE OR new.name IS DISTINCT FROM old.name AND (new.name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR new.rotate_after IS DISTINCT FROM old.rotate_after AND (new.rotate_after >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.rotate_after <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.type IS DISTINCT FROM old.type AND (new.type ~ '^[a-zA-Z][a-zA-Z0-9]{0,99}$'::text) IS FALSE OR new.updated_at IS DISTINCT FROM old.updated_at AND (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger credential_storable_when_made BEFORE INSERT ON credential FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.deleted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.deleted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.description !~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.labels = '{}'::jsonb OR jsonb_typeof(new.labels) = 'object'::text AND NOT jsonb_path_exists(new.labels, '$.*?(@.type() != "string")'::jsonpath)) IS FALSE OR (new.name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR (new.rotate_after >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.rotate_after <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.type ~ '^[a-zA-Z][a-zA-Z0-9]{0,99}$'::text) IS FALSE OR (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger credential_usage_follows AFTER DELETE OR UPDATE OF team_id ON credential FOR EACH ROW EXECUTE FUNCTION credential_usage_follows();
 create trigger credential_waits_for_its_purge BEFORE DELETE ON credential FOR EACH ROW EXECUTE FUNCTION credential_waits_for_its_purge();
 create trigger team_receives AFTER UPDATE OF team_id ON credential FOR EACH ROW WHEN (new.team_id <> old.team_id) EXECUTE FUNCTION team_receives();
@@ -157,6 +161,8 @@ create table credential_grant (
 );
 create index credential_grant_of_subject ON credential_grant USING btree (grantee_subject_id, credential_id) WHERE grantee_subject_id IS NOT NULL;
 create index credential_grant_of_team ON credential_grant USING btree (grantee_team_id, credential_id) WHERE grantee_team_id IS NOT NULL;
+create trigger credential_grant_storable_when_changed BEFORE UPDATE ON credential_grant FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.updated_at IS DISTINCT FROM old.updated_at AND (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger credential_grant_storable_when_made BEFORE INSERT ON credential_grant FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data, sealed: an open offer of a credential to another team; accepted, declined and expired ones are deleted
 create table credential_transfer (
@@ -181,6 +187,8 @@ create table credential_transfer (
 create index credential_transfer_expired ON credential_transfer USING btree (expires_at);
 create index credential_transfer_from ON credential_transfer USING btree (team_id, id);
 create index credential_transfer_to ON credential_transfer USING btree (to_team_id, id);
+create trigger credential_transfer_storable_when_changed BEFORE UPDATE ON credential_transfer FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.expires_at IS DISTINCT FROM old.expires_at AND (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger credential_transfer_storable_when_made BEFORE INSERT ON credential_transfer FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- operational: use counts, flushed as deltas; a hint, the audit is the truth
 create table credential_usage (
@@ -195,6 +203,8 @@ create table credential_usage (
 create index credential_usage_idle ON credential_usage USING btree (team_id, idle_since, credential_id);
 create index credential_usage_team ON credential_usage USING btree (team_id, credential_id) INCLUDE (use_count, last_used_at, idle_since);
 create trigger credential_usage_knows_its_team BEFORE INSERT ON credential_usage FOR EACH ROW WHEN (new.team_id IS NULL OR new.made_at IS NULL) EXECUTE FUNCTION credential_usage_knows_its_team();
+create trigger credential_usage_storable_when_changed BEFORE UPDATE ON credential_usage FOR EACH ROW WHEN (new.last_used_at IS DISTINCT FROM old.last_used_at AND (new.last_used_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.last_used_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.made_at IS DISTINCT FROM old.made_at AND (new.made_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.made_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.use_count IS DISTINCT FROM old.use_count AND (new.use_count >= 0 AND new.use_count <= '9007199254740991'::bigint) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger credential_usage_storable_when_made BEFORE INSERT ON credential_usage FOR EACH ROW WHEN ((new.last_used_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.last_used_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.made_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.made_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.use_count >= 0 AND new.use_count <= '9007199254740991'::bigint) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data: one immutable version; token is Fernet, bound to every other column but undecryptable_at and created_…
 create table credential_version (
@@ -221,6 +231,8 @@ create index credential_version_data_key ON credential_version USING btree (data
 create index credential_version_undecryptable ON credential_version USING btree (team_id, credential_id) WHERE undecryptable_at IS NOT NULL;
 create trigger credential_version_is_immutable BEFORE UPDATE ON credential_version FOR EACH ROW WHEN (new.credential_id IS DISTINCT FROM old.credential_id OR new.version IS DISTINCT FROM old.version OR new.secret_field_names IS DISTINCT FROM old.secret_field_names OR new.public_fields IS DISTINCT FROM old.public_fields OR new.policy IS DISTINCT FROM old.policy OR new.created_at IS DISTINCT FROM old.created_at OR new.created_by IS DISTINCT FROM old.created_by OR new.team_id <> old.team_id AND (new.token = old.token OR new.data_key_id = old.data_key_id)) EXECUTE FUNCTION credential_version_is_immutable();
 create trigger credential_version_key_history BEFORE INSERT OR UPDATE OF data_key_id, key_history ON credential_version FOR EACH ROW EXECUTE FUNCTION credential_version_key_history();
+create trigger credential_version_storable_when_changed BEFORE UPDATE ON credential_version FOR EACH ROW WHEN (new.key_history IS DISTINCT FROM old.key_history AND (COALESCE(array_ndims(new.key_history), 1) = 1 AND array_position(new.key_history, NULL::uuid) IS NULL) IS FALSE OR new.undecryptable_at IS DISTINCT FROM old.undecryptable_at AND (new.undecryptable_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.undecryptable_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger credential_version_storable_when_made BEFORE INSERT ON credential_version FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (COALESCE(array_ndims(new.key_history), 1) = 1 AND array_position(new.key_history, NULL::uuid) IS NULL) IS FALSE OR (jsonb_typeof(new.policy) = 'object'::text) IS FALSE OR (jsonb_typeof(new.public_fields) = 'object'::text) IS FALSE OR (COALESCE(array_ndims(new.secret_field_names), 1) = 1 AND array_position(new.secret_field_names, NULL::text) IS NULL) IS FALSE OR (new.undecryptable_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.undecryptable_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON credential_version FOR EACH ROW EXECUTE FUNCTION token_needs_active_key();
 
 -- tenant-data: a team's versioned keys; one active key seals, the others open
@@ -269,6 +281,8 @@ create unique index data_key_one_active ON data_key USING btree (team_id) WHERE 
 create index data_key_root ON data_key USING btree (root_fingerprint, id) WHERE state <> 'destroyed'::text;
 create trigger data_key_root_history BEFORE INSERT OR UPDATE OF root_fingerprint ON data_key FOR EACH ROW EXECUTE FUNCTION key_root_history();
 create trigger data_key_state_machine BEFORE UPDATE ON data_key FOR EACH ROW EXECUTE FUNCTION data_key_state_machine();
+create trigger data_key_storable_when_changed BEFORE UPDATE ON data_key FOR EACH ROW WHEN (new.compromise_reason IS DISTINCT FROM old.compromise_reason AND (new.compromise_reason !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR new.compromised_at IS DISTINCT FROM old.compromised_at AND (new.compromised_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.compromised_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.demoted_at IS DISTINCT FROM old.demoted_at AND (new.demoted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.demoted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.destroy_at IS DISTINCT FROM old.destroy_at AND (new.destroy_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.destroy_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.destroy_scheduled_at IS DISTINCT FROM old.destroy_scheduled_at AND (new.destroy_scheduled_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.destroy_scheduled_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.destroyed_at IS DISTINCT FROM old.destroyed_at AND (new.destroyed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.destroyed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.retired_at IS DISTINCT FROM old.retired_at AND (new.retired_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.retired_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.root_history IS DISTINCT FROM old.root_history AND (COALESCE(array_ndims(new.root_history), 1) = 1 AND array_position(new.root_history, NULL::text) IS NULL) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger data_key_storable_when_made BEFORE INSERT ON data_key FOR EACH ROW WHEN ((new.compromise_reason !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR (new.compromised_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.compromised_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.demoted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.demoted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.destroy_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.destroy_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.destroy_scheduled_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.destroy_scheduled_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.destroyed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.destroyed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.retired_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.retired_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (COALESCE(array_ndims(new.root_history), 1) = 1 AND array_position(new.root_history, NULL::text) IS NULL) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger data_key_tombstone_stays BEFORE DELETE ON data_key FOR EACH ROW EXECUTE FUNCTION data_key_tombstone_stays();
 
 -- operational, sealed: a registered workflow engine
@@ -294,6 +308,8 @@ create table engine (
   constraint engine_state_known CHECK (state = ANY (ARRAY['enabled'::text, 'disabled'::text]))
 );
 create index engine_in_order ON engine USING btree (name COLLATE "C");
+create trigger engine_storable_when_changed BEFORE UPDATE ON engine FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.name IS DISTINCT FROM old.name AND (new.name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR new.updated_at IS DISTINCT FROM old.updated_at AND (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger engine_storable_when_made BEFORE INSERT ON engine FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger engine_subject_is_no_person BEFORE INSERT OR UPDATE OF subject_id ON engine FOR EACH ROW EXECUTE FUNCTION engine_subject_is_no_person();
 
 -- operational, sealed: a public key (RFC 7638 thumbprint and JWK) that leases are encrypted to
@@ -311,6 +327,8 @@ create table engine_key (
   constraint engine_key_kid_form CHECK (kid ~ '^[A-Za-z0-9_-]{43}$'::text),
   constraint engine_key_revision_positive CHECK (revision > 0)
 );
+create trigger engine_key_storable_when_changed BEFORE UPDATE ON engine_key FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.jwk IS DISTINCT FROM old.jwk AND (jsonb_typeof(new.jwk) = 'object'::text AND (new.jwk - ARRAY['kty'::text, 'crv'::text, 'x'::text, 'y'::text]) = '{}'::jsonb AND ((new.jwk ->> 'kty'::text) = ANY (ARRAY['OKP'::text, 'EC'::text])) AND ((new.jwk ->> 'crv'::text) = ANY (ARRAY['X25519'::text, 'P-256'::text])) AND (new.jwk ->> 'x'::text) ~ '^[A-Za-z0-9_-]{43}$'::text AND COALESCE(new.jwk ->> 'y'::text, new.jwk ->> 'x'::text) ~ '^[A-Za-z0-9_-]{43}$'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger engine_key_storable_when_made BEFORE INSERT ON engine_key FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (jsonb_typeof(new.jwk) = 'object'::text AND (new.jwk - ARRAY['kty'::text, 'crv'::text, 'x'::text, 'y'::text]) = '{}'::jsonb AND ((new.jwk ->> 'kty'::text) = ANY (ARRAY['OKP'::text, 'EC'::text])) AND ((new.jwk ->> 'crv'::text) = ANY (ARRAY['X25519'::text, 'P-256'::text])) AND (new.jwk ->> 'x'::text) ~ '^[A-Za-z0-9_-]{43}$'::text AND COALESCE(new.jwk ->> 'y'::text, new.jwk ->> 'x'::text) ~ '^[A-Za-z0-9_-]{43}$'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- operational: kept 24 hours; the body only as an HMAC
 create table idempotency_record (
@@ -326,6 +344,8 @@ create table idempotency_record (
   constraint idempotency_record_subject_fkey FOREIGN KEY (subject_id) REFERENCES subject(id)
 );
 create index idempotency_record_created ON idempotency_record USING btree (created_at);
+create trigger idempotency_record_storable_when_changed BEFORE UPDATE ON idempotency_record FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger idempotency_record_storable_when_made BEFORE INSERT ON idempotency_record FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data: one run of re-encryption
 create table key_rotation (
@@ -352,6 +372,8 @@ create table key_rotation (
 );
 create unique index key_rotation_one_running ON key_rotation USING btree (team_id) WHERE state = 'running'::text;
 create index key_rotation_team ON key_rotation USING btree (team_id, id);
+create trigger key_rotation_storable_when_changed BEFORE UPDATE ON key_rotation FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.done IS DISTINCT FROM old.done AND (new.done <= '9007199254740991'::bigint) IS FALSE OR new.ended_at IS DISTINCT FROM old.ended_at AND (new.ended_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.ended_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.progressed_at IS DISTINCT FROM old.progressed_at AND (new.progressed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.progressed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.total IS DISTINCT FROM old.total AND (new.total <= '9007199254740991'::bigint) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger key_rotation_storable_when_made BEFORE INSERT ON key_rotation FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.done <= '9007199254740991'::bigint) IS FALSE OR (new.ended_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.ended_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.progressed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.progressed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.total <= '9007199254740991'::bigint) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data: tokens that did not open during a rotation; they stay under their key and block retiring it
 create table key_rotation_failure (
@@ -366,6 +388,8 @@ create table key_rotation_failure (
 );
 create index key_rotation_failure_version ON key_rotation_failure USING btree (team_id, credential_id, version);
 create trigger key_rotation_failure_knows_its_team BEFORE INSERT ON key_rotation_failure FOR EACH ROW WHEN (new.team_id IS NULL) EXECUTE FUNCTION key_rotation_failure_knows_its_team();
+create trigger key_rotation_failure_storable_when_changed BEFORE UPDATE ON key_rotation_failure FOR EACH ROW WHEN (new.at IS DISTINCT FROM old.at AND (new.at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger key_rotation_failure_storable_when_made BEFORE INSERT ON key_rotation_failure FOR EACH ROW WHEN ((new.at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data: held tokens that did not open during a rotation; they stay under their key and block retiring it
 create table key_rotation_oauth_failure (
@@ -377,6 +401,8 @@ create table key_rotation_oauth_failure (
   constraint key_rotation_oauth_failure_token_fkey FOREIGN KEY (credential_id) REFERENCES oauth_token(credential_id) ON DELETE CASCADE
 );
 create index key_rotation_oauth_failure_token ON key_rotation_oauth_failure USING btree (credential_id);
+create trigger key_rotation_oauth_failure_storable_when_changed BEFORE UPDATE ON key_rotation_oauth_failure FOR EACH ROW WHEN (new.at IS DISTINCT FROM old.at AND (new.at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger key_rotation_oauth_failure_storable_when_made BEFORE INSERT ON key_rotation_oauth_failure FOR EACH ROW WHEN ((new.at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data, sealed: one role of one subject in one team
 create table membership (
@@ -402,6 +428,8 @@ create table membership (
 create index membership_subject_index ON membership USING btree (subject_id);
 create trigger membership_engine_role BEFORE INSERT OR UPDATE OF role, subject_id ON membership FOR EACH ROW EXECUTE FUNCTION membership_engine_role();
 create trigger membership_keep_an_admin BEFORE DELETE OR UPDATE OF role ON membership FOR EACH ROW EXECUTE FUNCTION membership_keep_an_admin();
+create trigger membership_storable_when_changed BEFORE UPDATE ON membership FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.updated_at IS DISTINCT FROM old.updated_at AND (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger membership_storable_when_made BEFORE INSERT ON membership FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data, sealed: the outbox: messages to be sent and, for a while, those that were; names and ids, never a value
 create table notification (
@@ -433,6 +461,8 @@ create table notification (
 create index notification_ended ON notification USING btree (ended_at) WHERE state <> 'pending'::text;
 create index notification_newest ON notification USING btree (webhook_id, id);
 create index notification_pending ON notification USING btree (webhook_id, next_attempt_at, id) WHERE state = 'pending'::text;
+create trigger notification_storable_when_changed BEFORE UPDATE ON notification FOR EACH ROW WHEN (new.at IS DISTINCT FROM old.at AND (new.at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.attempts IS DISTINCT FROM old.attempts AND (new.attempts <= 100) IS FALSE OR new.data IS DISTINCT FROM old.data AND (jsonb_typeof(new.data) = 'object'::text) IS FALSE OR new.due_at IS DISTINCT FROM old.due_at AND (new.due_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.due_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.ended_at IS DISTINCT FROM old.ended_at AND (new.ended_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.ended_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.last_attempt_at IS DISTINCT FROM old.last_attempt_at AND (new.last_attempt_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.last_attempt_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.next_attempt_at IS DISTINCT FROM old.next_attempt_at AND (new.next_attempt_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.next_attempt_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.outcome IS DISTINCT FROM old.outcome AND (new.outcome ~ '^[a-zA-Z]{1,40}$'::text) IS FALSE OR new.subject_id IS DISTINCT FROM old.subject_id AND (new.subject_id !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text AND char_length(new.subject_id) >= 1 AND char_length(new.subject_id) <= 255) IS FALSE OR new.subject_type IS DISTINCT FROM old.subject_type AND (new.subject_type ~ '^[a-zA-Z]{1,40}$'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger notification_storable_when_made BEFORE INSERT ON notification FOR EACH ROW WHEN ((new.at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.attempts <= 100) IS FALSE OR (jsonb_typeof(new.data) = 'object'::text) IS FALSE OR (new.due_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.due_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.ended_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.ended_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.last_attempt_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.last_attempt_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.next_attempt_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.next_attempt_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.outcome ~ '^[a-zA-Z]{1,40}$'::text) IS FALSE OR (new.subject_id !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text AND char_length(new.subject_id) >= 1 AND char_length(new.subject_id) <= 255) IS FALSE OR (new.subject_type ~ '^[a-zA-Z]{1,40}$'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data: begun and not answered yet; the state only as a hash over it and the row, the PKCE verifier not at all
 create table oauth_authorization (
@@ -453,6 +483,8 @@ create table oauth_authorization (
 create index oauth_authorization_credential ON oauth_authorization USING btree (credential_id);
 create index oauth_authorization_expired ON oauth_authorization USING btree (expires_at);
 create index oauth_authorization_team ON oauth_authorization USING btree (team_id, id);
+create trigger oauth_authorization_storable_when_changed BEFORE UPDATE ON oauth_authorization FOR EACH ROW WHEN (new.client IS DISTINCT FROM old.client AND (jsonb_typeof(new.client) = 'object'::text) IS FALSE OR new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.expires_at IS DISTINCT FROM old.expires_at AND (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger oauth_authorization_storable_when_made BEFORE INSERT ON oauth_authorization FOR EACH ROW WHEN ((jsonb_typeof(new.client) = 'object'::text) IS FALSE OR (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data: access and refresh token of a credential; token is Fernet, bound to the row, to the client that it was given to and to the policy
 create table oauth_token (
@@ -492,6 +524,8 @@ create index oauth_token_data_key ON oauth_token USING btree (data_key_id, crede
 create index oauth_token_team ON oauth_token USING btree (team_id, credential_id);
 create index oauth_token_unwell ON oauth_token USING btree (team_id, credential_id) WHERE failure IS NOT NULL OR NOT is_refreshable;
 create trigger oauth_token_keeps_its_place BEFORE INSERT OR UPDATE ON oauth_token FOR EACH ROW EXECUTE FUNCTION oauth_token_keeps_its_place();
+create trigger oauth_token_storable_when_changed BEFORE UPDATE ON oauth_token FOR EACH ROW WHEN (new.attempts IS DISTINCT FROM old.attempts AND (new.attempts < 2147483647) IS FALSE OR new.claimed_until IS DISTINCT FROM old.claimed_until AND (new.claimed_until >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.claimed_until <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.client IS DISTINCT FROM old.client AND (jsonb_typeof(new.client) = 'object'::text) IS FALSE OR new.connected_at IS DISTINCT FROM old.connected_at AND (new.connected_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.connected_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.expires_at IS DISTINCT FROM old.expires_at AND (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.failed_at IS DISTINCT FROM old.failed_at AND (new.failed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.failed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.key_history IS DISTINCT FROM old.key_history AND (COALESCE(array_ndims(new.key_history), 1) = 1 AND array_position(new.key_history, NULL::uuid) IS NULL) IS FALSE OR new.obtained_at IS DISTINCT FROM old.obtained_at AND (new.obtained_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.obtained_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.policy IS DISTINCT FROM old.policy AND (jsonb_typeof(new.policy) = 'object'::text) IS FALSE OR new.retry_at IS DISTINCT FROM old.retry_at AND (new.retry_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.retry_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.sequence IS DISTINCT FROM old.sequence AND (new.sequence < 2147483647) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger oauth_token_storable_when_made BEFORE INSERT ON oauth_token FOR EACH ROW WHEN ((new.attempts < 2147483647) IS FALSE OR (new.claimed_until >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.claimed_until <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (jsonb_typeof(new.client) = 'object'::text) IS FALSE OR (new.connected_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.connected_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.failed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.failed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (COALESCE(array_ndims(new.key_history), 1) = 1 AND array_position(new.key_history, NULL::uuid) IS NULL) IS FALSE OR (new.obtained_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.obtained_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (jsonb_typeof(new.policy) = 'object'::text) IS FALSE OR (new.retry_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.retry_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.sequence < 2147483647) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger token_needs_active_key BEFORE INSERT OR UPDATE OF token, data_key_id ON oauth_token FOR EACH ROW WHEN (new.token IS NOT NULL) EXECUTE FUNCTION token_needs_active_key();
 
 -- operational: a known value wrapped by each root key ever used, so that a wrong key shows at start
@@ -506,6 +540,8 @@ create table root_key (
   constraint root_key_compromised_by_fkey FOREIGN KEY (compromised_by) REFERENCES subject(id),
   constraint root_key_fingerprint_form CHECK (fingerprint ~ '^[0-9a-f]{16}$'::text)
 );
+create trigger root_key_storable_when_changed BEFORE UPDATE ON root_key FOR EACH ROW WHEN (new.compromise_reason IS DISTINCT FROM old.compromise_reason AND (new.compromise_reason !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text AND char_length(new.compromise_reason) <= 200) IS FALSE OR new.compromised_at IS DISTINCT FROM old.compromised_at AND (new.compromised_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.compromised_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger root_key_storable_when_made BEFORE INSERT ON root_key FOR EACH ROW WHEN ((new.compromise_reason !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text AND char_length(new.compromise_reason) <= 200) IS FALSE OR (new.compromised_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.compromised_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- operational: what migrate has applied, with the checksum of each file
 create table schema_migration (
@@ -525,6 +561,8 @@ create table subject (
   constraint subject_sub_key UNIQUE (sub),
   constraint subject_sub_visible_ascii CHECK (sub ~ '^[\x21-\x7e]{1,255}$'::text)
 );
+create trigger subject_storable_when_changed BEFORE UPDATE ON subject FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger subject_storable_when_made BEFORE INSERT ON subject FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- operational: random keys of one purpose each; an inactive one still verifies
 create table system_key (
@@ -544,8 +582,10 @@ create table system_key (
   constraint system_key_version_positive CHECK (version > 0)
 );
 create trigger system_key_root_history BEFORE INSERT OR UPDATE OF root_fingerprint ON system_key FOR EACH ROW EXECUTE FUNCTION key_root_history();
+create trigger system_key_storable_when_changed BEFORE UPDATE ON system_key FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.retired_at IS DISTINCT FROM old.retired_at AND (new.retired_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.retired_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.root_history IS DISTINCT FROM old.root_history AND (COALESCE(array_ndims(new.root_history), 1) = 1 AND array_position(new.root_history, NULL::text) IS NULL) IS FALSE OR new.usable_from IS DISTINCT FROM old.usable_from AND (new.usable_from >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.usable_from <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.version IS DISTINCT FROM old.version AND (new.version <= 65535) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger system_key_storable_when_made BEFORE INSERT ON system_key FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.retired_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.retired_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (COALESCE(array_ndims(new.root_history), 1) = 1 AND array_position(new.root_history, NULL::text) IS NULL) IS FALSE OR (new.usable_from >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.usable_from <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.version <= 65535) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
--- tenant-data: owns credentials and keys; the slug never changes and is never given again
+-- tenant-data, sealed: owns credentials and keys; the slug never changes and is never given again
 create table team (
   id uuid not null,
   slug text not null,
@@ -562,6 +602,8 @@ create table team (
   default_delivery text[] not null default '{lease}'::text[],
   versions_kept integer not null default 10,
   has_received boolean not null default false, -- whether a credential ever came from another team, with the list of keys that it was under there
+  row_mac bytea, -- over id, slug, token_format, rotate_every_days, refuse_exposed_leases, default_delivery, versions_kept and revision
+  row_mac_version integer not null default 0, -- 0: written by the release before, which knows no MAC here
   constraint team_pkey PRIMARY KEY (id),
   constraint team_slug_key UNIQUE (slug),
   constraint team_created_by_fkey FOREIGN KEY (created_by) REFERENCES subject(id),
@@ -570,6 +612,8 @@ create table team (
   constraint team_name_length CHECK (char_length(name) >= 1 AND char_length(name) <= 100),
   constraint team_revision_positive CHECK (revision > 0),
   constraint team_rotate_every_days_range CHECK (rotate_every_days >= 1 AND rotate_every_days <= 3650),
+  constraint team_row_mac_version_known CHECK (row_mac_version = ANY (ARRAY[0, 1])),
+  constraint team_row_mac_with_version CHECK ((row_mac_version = 0) = (row_mac IS NULL)),
   constraint team_slug_form CHECK (slug ~ '^[a-z0-9][a-z0-9-]{1,38}$'::text),
   constraint team_token_format_known CHECK (token_format = ANY (ARRAY['fernet'::text, 'fernet-256'::text])),
   constraint team_versions_kept_range CHECK (versions_kept >= 1 AND versions_kept <= 1000)
@@ -588,6 +632,9 @@ create table team_size (
   constraint team_size_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
   constraint team_size_natural CHECK (living_credentials >= 0 AND stored_credentials >= 0 AND bytes >= 0)
 );
+create trigger team_row_mac_leaves BEFORE UPDATE ON team FOR EACH ROW WHEN (new.row_mac IS NOT NULL AND NOT new.row_mac IS DISTINCT FROM old.row_mac AND (new.token_format IS DISTINCT FROM old.token_format OR new.rotate_every_days IS DISTINCT FROM old.rotate_every_days OR new.refuse_exposed_leases IS DISTINCT FROM old.refuse_exposed_leases OR new.default_delivery IS DISTINCT FROM old.default_delivery OR new.versions_kept IS DISTINCT FROM old.versions_kept OR new.revision IS DISTINCT FROM old.revision)) EXECUTE FUNCTION team_row_mac_leaves();
+create trigger team_storable_when_changed BEFORE UPDATE ON team FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.default_delivery IS DISTINCT FROM old.default_delivery AND (COALESCE(array_ndims(new.default_delivery), 1) = 1 AND array_position(new.default_delivery, NULL::text) IS NULL) IS FALSE OR new.deleted_at IS DISTINCT FROM old.deleted_at AND (new.deleted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.deleted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.name IS DISTINCT FROM old.name AND (new.name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR new.updated_at IS DISTINCT FROM old.updated_at AND (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger team_storable_when_made BEFORE INSERT ON team FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (COALESCE(array_ndims(new.default_delivery), 1) = 1 AND array_position(new.default_delivery, NULL::text) IS NULL) IS FALSE OR (new.deleted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.deleted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.name !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE OR (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data, sealed: of what a team is told, and with which credential of type webhook; beside the seal the state of deliveries
 create table webhook (
@@ -617,6 +664,8 @@ create table webhook (
   constraint webhook_revision_positive CHECK (revision > 0)
 );
 create index webhook_team ON webhook USING btree (team_id);
+create trigger webhook_storable_when_changed BEFORE UPDATE ON webhook FOR EACH ROW WHEN (new.claimed_until IS DISTINCT FROM old.claimed_until AND (new.claimed_until >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.claimed_until <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.delivered_at IS DISTINCT FROM old.delivered_at AND (new.delivered_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.delivered_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.events IS DISTINCT FROM old.events AND (array_ndims(new.events) = 1 AND array_position(new.events, NULL::text) IS NULL) IS FALSE OR new.failing_since IS DISTINCT FROM old.failing_since AND (new.failing_since >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.failing_since <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.gone_at IS DISTINCT FROM old.gone_at AND (new.gone_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.gone_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.paused_until IS DISTINCT FROM old.paused_until AND (new.paused_until >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.paused_until <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.served_at IS DISTINCT FROM old.served_at AND (new.served_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.served_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.updated_at IS DISTINCT FROM old.updated_at AND (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger webhook_storable_when_made BEFORE INSERT ON webhook FOR EACH ROW WHEN ((new.claimed_until >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.claimed_until <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.delivered_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.delivered_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (array_ndims(new.events) = 1 AND array_position(new.events, NULL::text) IS NULL) IS FALSE OR (new.failing_since >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.failing_since <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.gone_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.gone_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.paused_until >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.paused_until <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.served_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.served_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.updated_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.updated_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 CREATE OR REPLACE FUNCTION public.audit_drop_months(months_kept integer)
  RETURNS integer
@@ -770,8 +819,9 @@ begin
     or (old.compromised_at is not null and (new.compromised_at, new.compromised_by, new.compromise_reason)
       is distinct from (old.compromised_at, old.compromised_by, old.compromise_reason))
     or old.state = 'destroyed'
-    or new.root_history[1:cardinality(old.root_history)] is distinct from old.root_history
-    or not (new.root_fingerprint = any (new.root_history)) then
+    or ((new.root_fingerprint, new.root_history) is distinct from (old.root_fingerprint, old.root_history)
+      and (new.root_history[1:cardinality(old.root_history)] is distinct from old.root_history
+        or not (new.root_fingerprint = any (new.root_history)))) then
     raise exception 'a key keeps what it was' using errcode = 'check_violation', constraint = 'data_key_keeps_its_past';
   end if;
   -- The waiting time is neither cut short nor dated back. An hour is what the clock of a writer may be behind; its time is not kept.
@@ -910,6 +960,14 @@ begin
   return new;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.refuse_unstorable()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise exception 'a value that the API cannot say' using errcode = 'check_violation', constraint = tg_table_name || '_storable', table = tg_table_name;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.team_receives()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -917,6 +975,16 @@ AS $function$
 begin
   update team set has_received = true where id = new.team_id and not has_received;
   return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.team_row_mac_leaves()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  new.row_mac := null;
+  new.row_mac_version := 0;
+  return new;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.token_needs_active_key()

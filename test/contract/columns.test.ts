@@ -34,8 +34,9 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     created_at: operational,
   },
   team: {
-    id: within('membership.team'),
+    id: within('team.id', 'membership.team'),
     slug: within(
+      'team.slug',
       'membership.slug',
       'credential_grant.slug',
       'credential_grant.name',
@@ -43,13 +44,15 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
       'credential_transfer.toSlug',
     ),
     name: tenantData,
-    token_format: operational,
-    revision: operational,
+    token_format: within('team.tokenFormat'),
+    revision: within('team.revision'),
     deleted_at: operational,
-    rotate_every_days: operational,
-    refuse_exposed_leases: operational,
-    default_delivery: operational,
-    versions_kept: operational,
+    rotate_every_days: within('team.rotateEveryDays'),
+    refuse_exposed_leases: within('team.refuseExposedLeases'),
+    default_delivery: within('team.defaultDelivery'),
+    versions_kept: within('team.versionsKept'),
+    row_mac: operational,
+    row_mac_version: operational,
     has_received: operational,
     ...stamps,
   },
@@ -375,7 +378,8 @@ t.test(
       t.match(comment, /^(tenant-data|operational)(, sealed)?: ./, table);
       const isSealed = /^[a-z-]+, sealed:/.test(comment);
       t.equal(
-        'seal' in classed && ('revision' in classed || unchanging.has(table)),
+        ('seal' in classed || 'row_mac' in classed) &&
+          ('revision' in classed || unchanging.has(table)),
         isSealed,
         `${table} is sealed exactly if it has revision and seal`,
       );
