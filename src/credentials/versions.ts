@@ -255,9 +255,7 @@ async function addVersion(
   const kept = (await findSettings(trx, keyring, team))?.versionsKept;
   const isExact = await stay.isExact();
   const going =
-    isExact && kept !== undefined
-      ? await repository.bytesToPrune(trx, team, credential, kept)
-      : 0;
+    isExact && kept !== undefined ? await repository.bytesToPrune(trx, team, credential, kept) : 0;
   await stay.grow({ bytes: bytesOf(version) - going });
   try {
     await repository.insertVersion(trx, version);

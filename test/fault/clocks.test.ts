@@ -354,12 +354,17 @@ t.test("the turn of a system key, and its end, are the database's to say", async
   vault.time.ms = dayMs + 60_000;
   t.equal(await version(), 2);
   vault.time.ms = 2 * dayMs + 60_000;
-  const keeper = new SystemKeyKeeper({
-    db,
-    keyring: { loadSystemKeys: () => undefined } as never,
-    clock: ahead.clock,
+  const keeping = {
+    keyring: { loadSystemKeys: () => [], isTakenOver: true, hasUnclosedKeys: false } as never,
+    audit: undefined as never,
     onError: raise,
     reseal: async () => 0,
+    takeOver: async () => 0,
+  };
+  const keeper = new SystemKeyKeeper({
+    db,
+    ...keeping,
+    clock: ahead.clock,
   });
   await t.rejects(keeper.run(), { name: 'ClockDiffers' });
   const retired = async (): Promise<number> =>
@@ -372,10 +377,8 @@ t.test("the turn of a system key, and its end, are the database's to say", async
   const right = await clockOf(db);
   await new SystemKeyKeeper({
     db,
-    keyring: { loadSystemKeys: () => undefined } as never,
+    ...keeping,
     clock: right.clock,
-    onError: raise,
-    reseal: async () => 0,
   }).run();
   t.equal(await retired(), 1);
 });

@@ -43,7 +43,7 @@ export interface Jobs {
 
 /** The jobs of a vault, which dial through the egress. */
 export function jobsOf(vault: TestVault, egress: Egress): Jobs {
-  const { db, keyring } = vault;
+  const { db, keyring, databaseClock: clock } = vault;
   const now = (): number => Date.now() + vault.clock.ms;
   const alarms: Alarm[] = [];
   const onError = (error: Error): void => {
@@ -52,22 +52,22 @@ export function jobsOf(vault: TestVault, egress: Egress): Jobs {
   const onAlarm = (alarm: Alarm): void => {
     alarms.push(alarm);
   };
-  const outbox = new Outbox({ keyring, now });
+  const outbox = new Outbox({ keyring, now, onError });
   const audit = new AuditLog({ db, keyring, now, onError, onAlarm, onRecorded: outbox.tell });
   const wake = (): void => undefined;
-  const life = new KeyLifeService({ db, keyring, audit, now, wake });
-  const scheduler = new KeyScheduler({ db, keyring, audit, now, wake, life, onError });
+  const life = new KeyLifeService({ db, keyring, audit, now, clock, wake });
+  const scheduler = new KeyScheduler({ db, keyring, audit, now, clock, wake, life, onError });
   const keeper = new SystemKeyKeeper({
     db,
     keyring,
     audit,
-    now,
+    clock,
     onError,
     reseal: (isStopping) => resealAll(db, keyring, isStopping),
     takeOver: (isStopping) => takeOverTeams(db, { keyring, audit }, isStopping),
   });
   const lookout = new Lookout({ db, outbox, keyring, now, onError, onAlarm });
-  const retention = new Retention({ db, audit, now, onError });
+  const retention = new Retention({ db, audit, clock, onError });
   const credentials = new CredentialsService({
     db,
     keyring,
@@ -80,6 +80,7 @@ export function jobsOf(vault: TestVault, egress: Egress): Jobs {
     keyring,
     audit,
     now,
+    isClockAgreed: () => clock.isAgreed,
     egress,
     credentials,
     onUse: () => undefined,

@@ -363,7 +363,7 @@ t.test(
       audit: new AuditLog({
         db: vault.db,
         keyring: vault.keyring,
-        now,
+        now: vault.databaseClock.now,
         onError: () => undefined,
         onAlarm: () => undefined,
       }),

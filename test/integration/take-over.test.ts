@@ -272,7 +272,7 @@ t.test('who deletes or puts back what says so does not open the door', async (t)
   for (const which of ["purpose = 'rowSeal'", "purpose = 'auditMac'", 'true']) {
     await intrude(vault.db, `delete from system_key where ${which}`);
     await t.rejects(open(), KeyringRefused, `without those where ${which}`);
-    await t.rejects(reloadSystemKeys(vault.db, vault.keyring, Date.now()), KeyringRefused);
+    await t.rejects(reloadSystemKeys(vault.db, vault.keyring), KeyringRefused);
     await restore();
   }
   // One key as it was before: the others still say it, and the next look has it say so as well.
@@ -283,7 +283,7 @@ t.test('who deletes or puts back what says so does not open the door', async (t)
   t.equal((await events(stage, 'team.takeOverEnd')).length, 1, 'which is not the end of anything');
   // All of them: whoever runs knows better.
   await putSystemKeys(vault.db, before);
-  await t.rejects(reloadSystemKeys(vault.db, vault.keyring, Date.now()), {
+  await t.rejects(reloadSystemKeys(vault.db, vault.keyring), {
     message: /before|earlier|taken/i,
   });
   await t.rejects(jobs.keep());

@@ -49,7 +49,7 @@ t.test('nothing is gained by tampering with a column', async (t) => {
   const restoreTables = await keepTables(db, tables);
   const restore = async (): Promise<void> => {
     await restoreTables();
-    await reloadSystemKeys(db, vault.keyring, Date.now());
+    await reloadSystemKeys(db, vault.keyring);
     vault.logs.length = 0;
     vault.answers.length = 0;
     vault.thrown.length = 0;
