@@ -3,6 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
+import { problems } from '../../src/http/problem.ts';
+import type { ErrorCode } from '../../src/shared/errors.ts';
 import { takes } from './json-schema.ts';
 import { type DocumentOperation, type Json, operationsOf, resolve } from './openapi.ts';
 
@@ -41,6 +43,15 @@ export function undocumented(operationId: string, answer: AnyAnswer): string[] {
     ...headerFaults(response, answer),
     ...(answer.status < 400 ? bodyFaults(response, answer) : problemFaults(responses, answer)),
   ];
+}
+
+/** The code of an answer without a body, as one to HEAD is: what the document promises for its status. */
+export function codeByStatus(operationId: string, status: number): string | undefined {
+  const responses = (byId.get(operationId)?.operation['responses'] ?? {}) as Json;
+  return [responses[String(status)], responses['default']]
+    .filter((each) => each !== undefined)
+    .flatMap((each) => codesOf(resolve(committedDocument, each as Json)))
+    .find((code) => problems[code as ErrorCode].status === status);
 }
 
 function headerFaults(response: Json, answer: AnyAnswer): string[] {

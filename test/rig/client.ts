@@ -1,7 +1,7 @@
 // Requests to the replicas, as a platform behind a balancer sends them: mostly to those that say
 // they are ready, sometimes to others. What came back is judged here only as far as HTTP goes.
 import { errors, Pool } from 'undici';
-import { documentOperations, undocumented } from '../helpers/documented-answers.ts';
+import { codeByStatus, documentOperations, undocumented } from '../helpers/documented-answers.ts';
 import { audience, forge, issuer, type Signer } from '../helpers/identity.ts';
 import type { Journal } from './journal.ts';
 import type { Random } from './random.ts';
@@ -185,7 +185,13 @@ export class Client {
       };
       const faults = undocumented(operation, { status: response.statusCode, header, text });
       const json = jsonOf(text);
-      const code = response.statusCode >= 400 ? String(json?.code) : undefined;
+      const status = response.statusCode;
+      const code =
+        status < 400
+          ? undefined
+          : method === 'HEAD'
+            ? codeByStatus(operation, status)
+            : String(json?.code);
       const requestId = header('x-request-id');
       if (faults.length > 0)
         this.#journal.fault('undocumentedAnswer', `${operation} at ${name}: ${faults.join(', ')}`);
