@@ -66,6 +66,8 @@ export function registerAuthorization(app: FastifyInstance, parts: Authorization
   app.decorateRequest('located', undefined);
   app.decorateRequest('role', undefined);
   app.decorateRequest('way', undefined);
+  app.decorateRequest('countAgain', undefined);
+  app.decorateRequest('isRepeated', false);
   const forms = new PathForms();
   app.addHook('onRoute', ({ method, url, config }) => {
     const access = config?.access;
@@ -148,10 +150,13 @@ async function authorize(
   access: Access,
   parts: AuthorizationParts,
 ): Promise<void> {
-  if (typeof access === 'string' || 'each' in access)
-    return parts.countRequest(caller.sub, undefined);
+  const count = (team: TeamRef | undefined): Promise<void> => {
+    request.countAgain = () => parts.countRequest(caller.sub, team);
+    return request.countAgain();
+  };
+  if (typeof access === 'string' || 'each' in access) return count(undefined);
   if ('operator' in access) {
-    await parts.countRequest(caller.sub, undefined);
+    await count(undefined);
     if (caller.isOperator) return;
     await parts.recordDenial({
       caller,
@@ -167,7 +172,7 @@ async function authorize(
   const decision = decide(located, access.team);
   // SECURITY: refusals are counted too, and all in one place: a count of its own for a team that is
   // hidden would say that it exists.
-  await parts.countRequest(caller.sub, decision.kind === 'allow' ? located?.team : undefined);
+  await count(decision.kind === 'allow' ? located?.team : undefined);
   if (decision.kind === 'allow') {
     request.located = located;
     request.role = decision.role;

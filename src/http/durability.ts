@@ -1,10 +1,15 @@
 // Keeps what the statements of a request did, where the request may change something: so that a
 // failure after the change is not taken for one before it, and no answer reports an earlier change
 // that may still be lost.
+import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Effects } from '../db/effects.ts';
 import type { Standby, Timeline } from '../db/standby.ts';
+import { Recent } from '../shared/recent.ts';
 import { problemInstead } from './problem.ts';
+
+/** So many answers to repetitions are remembered as confirmed. */
+const confirmedMax = 10_000;
 
 /**
  * Keeps the effects of requests that may change something. What they are answered waits until the
@@ -15,6 +20,7 @@ export function registerDurability(
   app: FastifyInstance,
   standby: Pick<Standby, 'timeline' | 'confirm'>,
 ): void {
+  const confirmed = new Recent<string, true>(confirmedMax);
   app.decorateRequest('effects', undefined);
   app.decorateRequest('timeline', undefined);
   app.addHook('onRequest', (request, _reply, done) => {
@@ -45,11 +51,36 @@ export function registerDurability(
       done();
       return;
     }
+    const answer = repeatedAnswer(request, reply, payload);
+    if (answer !== undefined && confirmed.get(answer) !== undefined) {
+      done(null, payload);
+      return;
+    }
     standby.confirm(request.timeline).then(
-      () => done(null, payload),
+      () => {
+        if (answer !== undefined) confirmed.set(answer, true);
+        done(null, payload);
+      },
       (error: unknown) => done(null, problemInstead(error, request, reply)),
     );
   });
+}
+
+/**
+ * The answer to a repetition, by its hash: word for word the same one, of the same revision, rests
+ * on the same writes, and needs no second confirmation. Undefined for every other answer.
+ */
+function repeatedAnswer(
+  { isRepeated, sub, url }: FastifyRequest,
+  reply: FastifyReply,
+  payload: unknown,
+): string | undefined {
+  const etag = reply.getHeader('etag');
+  if (!isRepeated || reply.statusCode >= 300 || typeof payload !== 'string' || etag === undefined)
+    return undefined;
+  return createHash('sha256')
+    .update(JSON.stringify([sub, url, reply.statusCode, etag, payload]))
+    .digest('base64');
 }
 
 /**

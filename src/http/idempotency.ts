@@ -73,7 +73,13 @@ export class Idempotency {
     });
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const made = await this.#find(slot, content);
-      if (made !== undefined) return load(made);
+      if (made !== undefined) {
+        // A repetition is answered when the standby has what it reports, and that costs the database
+        // more than a read does.
+        await request.countAgain?.();
+        request.isRepeated = true;
+        return load(made);
+      }
       try {
         return await execute((executor, targetId) =>
           this.#claim(executor, slot, content, targetId),

@@ -136,6 +136,10 @@ declare module 'fastify' {
     located: Located | undefined;
     role: Role | undefined;
     way: Way | undefined;
+    /** Counts it once more against the limit that it was counted against; throws rateLimited. */
+    countAgain: (() => Promise<void>) | undefined;
+    /** Whether it repeats an earlier one, by its idempotency key. */
+    isRepeated: boolean;
   }
   interface FastifyInstance {
     operations: AnyOperation[];

@@ -2,6 +2,7 @@
 // than he may see now.
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
+import { watchStatements } from '../../bench/plans.ts';
 import { type Answer, startVault } from '../helpers/vault.ts';
 
 const vault = await startVault(t);
@@ -224,4 +225,47 @@ t.test('where nothing is made, a key is not looked at', async (test) => {
     (await vault.call('alice', 'GET', create, undefined, { 'idempotency-key': 'a b' })).status,
     200,
   );
+});
+
+t.test('repetitions of one key share one wait, and count twice against the limit', async (test) => {
+  const stage = await startVault(test);
+  await stage.team('payments');
+  const mine = key();
+  const repeat = (on = stage): Promise<Answer> =>
+    on.call('alice', 'POST', create, body('a'), { 'idempotency-key': mine });
+  const first = await repeat();
+  let waits = 0;
+  const stop = watchStatements(({ text }) => {
+    if (text.includes('pg_logical_emit_message')) waits += 1;
+  });
+  try {
+    for (let n = 0; n < 200; n += 1) test.equal((await repeat()).status, 201);
+    test.equal(waits, 1, 'what was confirmed once is confirmed');
+    await stage.call(
+      'alice',
+      'PATCH',
+      `/v1/credentials/${first.json.id}`,
+      { description: 'another' },
+      { 'if-match': '*' },
+    );
+    waits = 0;
+    test.match(await repeat(), { status: 201, json: { description: 'another' } });
+    test.equal(waits, 1, 'another answer is confirmed anew');
+    test.match(await repeat(), { status: 201, json: { description: 'another' } });
+    test.equal(waits, 1);
+  } finally {
+    stop();
+  }
+
+  const limited = await startVault(test, {
+    database: { url: stage.databaseUrl, db: stage.db },
+    rootKey: stage.rootKey,
+    rateLimits: { address: 0, subject: 5 },
+  });
+  test.same(
+    [(await repeat(limited)).status, (await repeat(limited)).status],
+    [201, 201],
+    'four of five',
+  );
+  test.match(await repeat(limited), { status: 429, json: { code: 'rateLimited' } });
 });
