@@ -69,7 +69,7 @@ export class KeyCache {
 
 function isSameRow(a: WrappedDataKey, b: WrappedDataKey): boolean {
   return (
-    a.id === b.id &&
+    a.id === b.id && // SECOND LINE: an entry is found by its id
     a.team === b.team &&
     a.version === b.version &&
     a.format === b.format &&

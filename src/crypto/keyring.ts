@@ -81,6 +81,7 @@ export class Keyring {
    */
   reseal(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
     const digest = findPlaceDigest(place);
+    // SECOND LINE: `open` refuses a place that has no digest.
     if (digest === undefined) throw new DecryptionFailed();
     const { fields, time } = this.#open(from, place, token, digest);
     return this.#seal(to, place, fields, time, digest);
@@ -92,6 +93,7 @@ export class Keyring {
    */
   rehome(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
     const digest = findPlaceDigest(place);
+    // SECOND LINE: `open` refuses a place that has no digest.
     if (digest === undefined) throw new DecryptionFailed();
     const { fields, time } = this.#open(from, place, token, digest);
     return this.#seal(to, { ...place, team: to.team }, fields, time, digest);
