@@ -80,7 +80,7 @@ function sourcesIn(coverageFolder: string, root: string): Recording['sources'] {
   const base = `${pathToFileURL(root).href}/`;
   const flags = new Map<string, Uint8Array>();
   for (const name of existsSync(coverageFolder) ? readdirSync(coverageFolder) : []) {
-    const { result } = JSON.parse(readFileSync(join(coverageFolder, name), 'utf8')) as V8Coverage;
+    const { result } = coverageIn(join(coverageFolder, name));
     for (const { url, functions } of result) {
       if (!url.startsWith(`${base}src/`)) continue;
       const path = decodeURIComponent(url.slice(base.length));
@@ -102,6 +102,16 @@ function sourcesIn(coverageFolder: string, root: string): Recording['sources'] {
       { digest: digestOf(join(root, path)), pieces: piecesOf(ran) },
     ]),
   );
+}
+
+// A process that was killed while it wrote leaves half a file, and has nothing to say.
+function coverageIn(file: string): V8Coverage {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as V8Coverage;
+  } catch (error) {
+    if (error instanceof SyntaxError) return { result: [] };
+    throw error;
+  }
 }
 
 function piecesOf(ran: Uint8Array): Piece[] {

@@ -75,12 +75,12 @@ export function findGuards(path: string, text: string): Guard[] {
       if (leaving === undefined) return;
       if (isAnswer(leaving, 'true')) {
         add('refusal', test, 'true', node);
-      } else if (isAnswer(leaving, 'value') || (isAbsence(test) && !throws(leaving))) {
+      } else if (isAnswer(leaving, 'value') || (asksForPresence(test, '=') && !throws(leaving))) {
         // a short cut, or what the types ask for
       } else {
         add('refusal', test, 'false', node);
         for (const operand of alternatives(test))
-          if (!isAbsence(operand)) add('part of a refusal', operand, 'false', node);
+          if (!asksForPresence(operand, '=')) add('part of a refusal', operand, 'false', node);
       }
     },
     ThrowStatement(node, _state, ancestors) {
@@ -135,7 +135,7 @@ export function findGuards(path: string, text: string): Guard[] {
   });
   function permissions(expression: Node, statement: Node): void {
     for (const operand of conjuncts(expression))
-      if (!isAbsence(operand)) add('part of a permission', operand, 'true', statement);
+      if (!asksForPresence(operand, '!')) add('part of a permission', operand, 'true', statement);
   }
   return [...guards.values()].sort((a, b) => a.start - b.start || a.end - b.end);
 }
@@ -172,16 +172,26 @@ function isAnswer(leaving: Node, what: 'true' | 'value'): boolean {
   );
 }
 
-/** Whether an expression asks for nothing but whether something is there, as types demand. */
-function isAbsence(node: Node): boolean {
+/**
+ * Whether an expression asks for nothing but whether something is absent (`=`) or there (`!`): a
+ * refusal of what is absent, a permission for what is there, as types demand. The other way round
+ * it is a rule like any other.
+ */
+function asksForPresence(node: Node, sign: '=' | '!'): boolean {
   if (node.type === 'LogicalExpression')
-    return isAbsence((node as Logical).left) && isAbsence((node as Logical).right);
+    return (
+      asksForPresence((node as Logical).left, sign) &&
+      asksForPresence((node as Logical).right, sign)
+    );
   if (node.type !== 'BinaryExpression') return false;
   const { operator, right } = node as Node & {
     operator: string;
     right: Node & { name?: string; raw?: string };
   };
-  return /^[!=]==?$/.test(operator) && (right.name === 'undefined' || right.raw === 'null');
+  return (
+    new RegExp(`^${sign}==?$`).test(operator) &&
+    (right.name === 'undefined' || right.raw === 'null')
+  );
 }
 
 type Logical = Node & { operator: string; left: Node; right: Node };

@@ -165,6 +165,7 @@ async function judge(
       for (const test of order) {
         if (spentMs > budgetMs) {
           later.push(task);
+          console.error(`later: ${guard.path}:${guard.line} ${guard.kind}`);
           return;
         }
         task.tests = task.tests.filter((other) => other !== test);

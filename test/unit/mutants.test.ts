@@ -28,6 +28,11 @@ t.test('guards are found, each with the text that takes it out', async (t) => {
       'const f = (a: readonly string[]): boolean => { if (!a[0]!) { log(); return false; } return a.length > 1; };',
       '1 refusal: !a[0] → false',
     ],
+    [
+      'if (a === undefined || b !== null) throw new E();',
+      '1 refusal: a === undefined || b !== null → false',
+      '1 part of a refusal: b !== null → false',
+    ],
     ['for (const x of y) { if (x.gone) continue; use(x); }', '1 refusal: x.gone → false'],
     [
       'function f(a: object | null) { if (a === null) throw new E(); }',
