@@ -312,6 +312,7 @@ export async function lockCredential(
   id: CredentialId,
   now: Date,
 ): Promise<CredentialRow | undefined> {
+  // SECOND LINE: findCredential asks for team_id too; without it here, the lock is on another's row.
   const { rows } =
     await sql`select 1 from credential where id = ${id} and team_id = ${team} for no key update`.execute(
       trx,

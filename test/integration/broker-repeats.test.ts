@@ -14,6 +14,10 @@ t.test(
       t,
       (request, response) => {
         seen.push(`${request.method} ${request.url}`);
+        if (request.url === '/garbage') {
+          request.socket.end('this is no answer\r\n\r\n');
+          return;
+        }
         if (used.has(request.socket) && hangUps > 0) {
           hangUps -= 1;
           request.socket.destroy();
@@ -53,5 +57,8 @@ t.test(
       { status: 502, arrived: 1 },
       'a body is gone once it was sent',
     );
+    const before = seen.length;
+    t.equal((await stage.call('GET', '/garbage')).status, 502);
+    t.equal(seen.length, before + 1, 'an answer that is none is no closed connection');
   },
 );

@@ -52,10 +52,17 @@ export function findGuards(path: string, text: string): Guard[] {
     replacement: string,
     statement: Pick<Node, 'start'> = node,
   ): void => {
-    const line = lineOf(text, node.start);
+    // A condition of a chain begins behind the one before it, on another line and past a comment.
+    const line = lineOf(text, Math.max(node.start, Math.min(statement.start, node.end)));
     const key = `${node.start} ${node.end}`;
     if (guards.has(key)) return;
-    const secondLine = declared.get(line) ?? declared.get(lineOf(text, statement.start));
+    const above = declared.get(lineOf(text, statement.start));
+    // Of a statement in SQL the words have to name the column.
+    const column = /\w*_id|revision|state|sequence|deleted_at|expires_at|current_version|role/.exec(
+      text.slice(node.start, node.end),
+    )?.[0];
+    const isMeant = kind !== 'scope' || (column !== undefined && above?.includes(column) === true);
+    const secondLine = declared.get(line) ?? (isMeant ? above : undefined);
     guards.set(key, {
       path,
       line,
@@ -114,7 +121,7 @@ export function findGuards(path: string, text: string): Guard[] {
         scoped.test(String(column.value))
       )
         add('scope', { start: node.callee.object.end, end: node.end }, '', {
-          start: node.callee.property.start - 1,
+          start: node.callee.property.start,
         });
     },
     ReturnStatement(node) {
@@ -127,10 +134,11 @@ export function findGuards(path: string, text: string): Guard[] {
       const name = node.id.type === 'Identifier' ? node.id.name : '';
       if (node.init && /^(is|has|can|may)[A-Z]/.test(name)) permissions(node.init, node);
     },
-    TemplateLiteral(node) {
+    TemplateLiteral(node, _state, ancestors) {
+      const statement = ancestors.findLast(({ type }) => /Statement$|Declaration$/.test(type));
       // The conditions of a statement: an equation, with a value or another column.
       for (const { start, end } of conditionsIn(text.slice(node.start, node.end), node.start))
-        add('scope', { start, end }, `(${text.slice(start, end)} or true)`, node);
+        add('scope', { start, end }, `(${text.slice(start, end)} or true)`, statement);
     },
   });
   function permissions(expression: Node, statement: Node): void {

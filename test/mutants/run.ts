@@ -2,12 +2,12 @@
 // that reach them. A guard without which every test stays green is held by none: the run fails,
 // unless the code says that it is a second line.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type CoverageMap, digestOf, readMap, record, runs, writeMap } from './coverage.ts';
 import { findGuards, type Guard } from './guards.ts';
 import { changedLines, inOrder, reportOf, type Verdict } from './judging.ts';
-import { openWorkspace, type Workspace } from './workspace.ts';
+import { openWorkspace, type TestRun, type Workspace } from './workspace.ts';
 
 const usage = `npm run test:mutants -- [--since COMMIT] [--only PATH[:LINE]]... [--tests GLOB]... [--minutes N] [--record]
   --since    only guards in lines that changed since the commit
@@ -42,6 +42,7 @@ const workers = 2;
 /** What the tests of one guard may take before the next guard has its turn; the rest comes last. */
 const firstLookMs = 40_000;
 /** What a test may take beyond four times what it took. */
+let slowness = 1;
 const patienceMs = Number(process.env['MUTANT_TIMEOUT_MS'] ?? 30_000);
 
 const { values: options } = parseArgs({
@@ -116,6 +117,7 @@ async function recorded(workspaces: readonly Workspace[]): Promise<CoverageMap> 
   await inTurns(workspaces, missing, async (workspace, file) => {
     map[file] = await record(workspace, file);
     writeMap(mapFile, map);
+    console.error(`${map[file].outcome} ${file}`);
   });
   const chosen = Object.fromEntries(files.map((file) => [file, map[file]!]));
   for (const [file, { outcome }] of Object.entries(chosen))
@@ -154,11 +156,12 @@ async function judge(
   const look = async (workspace: Workspace, task: Task, budgetMs: number): Promise<void> => {
     if (performance.now() > deadline) return;
     const { guard, of } = task;
-    const known = killers.get(guard.path) ?? new Map<string, number>();
+    const known = killers.get(guard.path) ?? new Map(killers.get(dirname(guard.path)));
     killers.set(guard.path, known);
     const file = join(workspace.folder, guard.path);
     const text = readFileSync(file, 'utf8');
-    writeFileSync(file, text.slice(0, guard.start) + guard.replacement + text.slice(guard.end));
+    const mutated = text.slice(0, guard.start) + guard.replacement + text.slice(guard.end);
+    writeFileSync(file, mutated);
     try {
       let spentMs = 0;
       const order = inOrder(task.tests, guard.path, map, known);
@@ -170,9 +173,14 @@ async function judge(
         }
         task.tests = task.tests.filter((other) => other !== test);
         spentMs += map[test]!.ms;
-        const run = await workspace.test(test, { timeoutMs: map[test]!.ms * 4 + patienceMs });
+        const run = await patiently(workspace, test, map[test]!.ms, {
+          mutate: () => writeFileSync(file, mutated),
+          restore: () => writeFileSync(file, text),
+        });
         if (run.outcome === 'green') continue;
         known.set(test, (known.get(test) ?? 0) + 1);
+        const near = killers.get(dirname(guard.path)) ?? new Map<string, number>();
+        killers.set(dirname(guard.path), near.set(test, (near.get(test) ?? 0) + 0.25));
         const outcome = run.outcome === 'timeout' ? 'timed out' : 'killed';
         settle({ guard, outcome, by: test, failure: run.failure, tests: of });
         return;
@@ -185,6 +193,29 @@ async function judge(
   await inTurns(workspaces, tasks, (workspace, task) => look(workspace, task, firstLookMs));
   await inTurns(workspaces, later.splice(0), (workspace, task) => look(workspace, task, Infinity));
   return verdicts;
+}
+
+/**
+ * One test of one mutant. A test that is late counts as late only when it is not so without the
+ * mutant at the same time: else the machine is busy, and everything gets twice as long from then on.
+ */
+async function patiently(
+  workspace: Workspace,
+  test: string,
+  usualMs: number,
+  { mutate, restore }: { mutate: () => void; restore: () => void },
+): Promise<TestRun> {
+  for (;;) {
+    const timeoutMs = (usualMs * 4 + patienceMs) * slowness;
+    const run = await workspace.test(test, { timeoutMs });
+    if (run.outcome !== 'timeout') return run;
+    restore();
+    const control = await workspace.test(test, { timeoutMs });
+    mutate();
+    if (control.outcome === 'green') return run;
+    slowness *= 2;
+    console.error(`the machine is busy: tests get ${slowness} times as long`);
+  }
 }
 
 async function inTurns<T>(

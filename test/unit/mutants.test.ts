@@ -129,6 +129,30 @@ t.test(
   },
 );
 
+t.test('of a statement in SQL the words name the column that they are about', async (t) => {
+  const text = [
+    'async function f() {',
+    '  // SECOND LINE: team_id, which the caller has looked at',
+    '  const { rows } =',
+    '    await sql`select 1 from x',
+    '      where team_id = ${team} and revision = ${before}`.execute(trx);',
+    "  await db.deleteFrom('x')",
+    "    .where('team_id', '=', team) // SECOND LINE: ids are the team's",
+    "    .where('revision', '=', before)",
+    '    .execute();',
+    '}',
+  ].join('\n');
+  t.same(
+    findGuards('src/x.ts', text).map(({ line, secondLine }) => [line, secondLine]),
+    [
+      [5, 'team_id, which the caller has looked at'],
+      [5, undefined],
+      [7, "ids are the team's"],
+      [8, undefined],
+    ],
+  );
+});
+
 t.test('a report fails for a survivor, and for a second line that tests hold', async (t) => {
   const guard = (line: number, secondLine?: string): Guard => ({
     path: 'src/x/y.ts',
