@@ -1,14 +1,16 @@
 // Guards of cryptography that nothing else would miss.
+import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import {
   Keyring,
+  openForeignToken,
   parseRootKeys,
   generateRootKey,
   RootKeys,
   Secret,
 } from '../../src/crypto/index.ts';
 import { newId, type TeamId } from '../../src/shared/ids.ts';
-import { freshDataKey, freshKeyring, freshPlace } from '../helpers/crypto.ts';
+import { freshDataKey, freshKeyring, freshPlace, isRefused } from '../helpers/crypto.ts';
 
 const fields = new Secret({ apiKey: 'sk-guards' });
 
@@ -22,6 +24,11 @@ t.test('a cached key does not serve a row that says another team', async (t) => 
     name: 'KeyUnavailable',
   });
   t.type(keyring.seal(key, place, fields), 'string', 'its own team has it still');
+});
+
+t.test('a token of another system that none of the keys opens is refused', async (t) => {
+  t.ok(isRefused(() => openForeignToken([randomBytes(32), randomBytes(32)], 'gAAAAA')));
+  t.ok(isRefused(() => openForeignToken([], 'gAAAAA')));
 });
 
 t.test('without a root key there is no keyring', async (t) => {
