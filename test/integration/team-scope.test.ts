@@ -204,7 +204,7 @@ t.test('no statement reaches what is another team’s', async (t) => {
     moveCredential: (trx, team) =>
       transfers.moveCredential(trx, { ...of, from: team, to: other, revision: 9, seal: row.seal }),
     listHeldVersions: (trx, team) =>
-      transfers.listHeldVersions(trx, { ...of, team, after: 0, limit: 10 }),
+      transfers.listHeldVersions(trx, { ...of, team, after: 0, limit: 10, bytesMax: 1_000_000 }),
     storeVersions: async (trx, team) => {
       await sql`set constraints all deferred`.execute(trx);
       await transfers.storeVersions(trx, {
