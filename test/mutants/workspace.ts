@@ -35,9 +35,12 @@ export async function openWorkspace(root: string): Promise<Workspace> {
     const server = await startLocalPostgres({ folder: join(base, 'pg'), isDurable: false });
     await makeTemplate(server.url);
     let child: ReturnType<typeof start> | undefined;
+    let isClosed = false;
+    const never = new Promise<never>(() => undefined);
     return {
       folder,
       async test(file, { timeoutMs, coverageFolder }) {
+        if (isClosed) return never; // whoever stopped the run ends the process
         const temporary = join(base, 't');
         mkdirSync(temporary, { recursive: true });
         child = start(folder, file, {
@@ -49,11 +52,13 @@ export async function openWorkspace(root: string): Promise<Workspace> {
             : { NODE_V8_COVERAGE: coverageFolder }),
         });
         const run = await outcomeOf(child, timeoutMs);
+        if (isClosed) return never;
         await dropTestDatabases(server.url);
         rmSync(temporary, { recursive: true, force: true, maxRetries: 5 });
         return run;
       },
       async close() {
+        isClosed = true;
         if (child !== undefined) endGroup(child);
         await server.stop();
         rmSync(base, { recursive: true, force: true, maxRetries: 5 });
