@@ -635,6 +635,8 @@ create table team_size (
   constraint team_size_team_fkey FOREIGN KEY (team_id) REFERENCES team(id) ON DELETE CASCADE,
   constraint team_size_natural CHECK (living_credentials >= 0 AND stored_credentials >= 0 AND bytes >= 0)
 );
+create trigger team_size_storable_when_changed BEFORE UPDATE ON team_size FOR EACH ROW WHEN (new.counted_at IS DISTINCT FROM old.counted_at AND (new.counted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.counted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+create trigger team_size_storable_when_made BEFORE INSERT ON team_size FOR EACH ROW WHEN ((new.counted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.counted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
 -- tenant-data, sealed: of what a team is told, and with which credential of type webhook; beside the seal the state of deliveries
 create table webhook (

@@ -16,7 +16,7 @@ begin
       select relname::text, attname::text, 'new.%1$I between timestamptz ''0001-01-01 00:00:00+00'' and timestamptz ''9999-12-31 23:59:59.999999+00'''
         from pg_attribute join pg_class on pg_class.oid = attrelid
         where relnamespace = 'public'::regnamespace and atttypid = 'timestamptz'::regtype and attnum > 0 and not attisdropped and attgenerated = ''
-          and relname in ('subject', 'team', 'membership', 'engine', 'engine_key', 'root_key', 'system_key', 'data_key', 'credential', 'credential_version',
+          and relname in ('subject', 'team', 'team_size', 'membership', 'engine', 'engine_key', 'root_key', 'system_key', 'data_key', 'credential', 'credential_version',
             'credential_usage', 'key_rotation', 'key_rotation_failure', 'key_rotation_oauth_failure', 'oauth_token', 'oauth_authorization',
             'idempotency_record', 'broker_ticket', 'credential_grant', 'credential_transfer', 'webhook', 'notification')
       union all

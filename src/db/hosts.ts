@@ -36,6 +36,7 @@ export class HostPools {
   #ending: Promise<unknown> | undefined;
   readonly #retired = new Map<pg.Pool, Promise<void> | undefined>();
   #exhausted = 0;
+  readonly #verified = new WeakSet<pg.PoolClient>();
 
   constructor(options: HostPoolsOptions) {
     this.#given = options;
@@ -86,13 +87,38 @@ export class HostPools {
       if (pool.waitingCount >= waitingMax) throw this.#exhaustion();
       const client = await pool.connect();
       const release = client.release.bind(client);
+      // Kysely says `false`, and not nothing, of a connection that it knows nothing bad of.
       client.release = (error) =>
-        release(error ?? ((client as unknown as Connection).isSpent || this.#retired.has(pool)));
+        release(error || (client as unknown as Connection).isSpent || this.#retired.has(pool));
+      if (!this.#verified.has(client)) await this.#verify(client);
       return client;
     } catch (error) {
       throw isWaitingTimeout(error) ? this.#exhaustion() : error;
     } finally {
       this.#endIfUnused(pool);
+    }
+  }
+
+  // Not by the pool's own hook: of who waits in its queue and gives up meanwhile it forgets that a
+  // connection is being verified for them, and nobody would ever release it.
+  async #verify(client: pg.PoolClient): Promise<void> {
+    let isReleased = false;
+    const end = (error: Error): void => {
+      if (isReleased) return;
+      isReleased = true;
+      client.release(error);
+    };
+    const timer = setTimeout(() => {
+      end(new Error('the server was not verified in time'));
+    }, this.#given.connectTimeoutMs);
+    try {
+      await verifyPrimary(client);
+      this.#verified.add(client);
+    } catch (error) {
+      end(error as Error);
+      throw error;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -121,7 +147,6 @@ export class HostPools {
           super(config ?? {}, connectionSettings);
         }
       },
-      verify: (client, done) => void verifyPrimary(client).then(() => done(), done),
     });
     // Without a listener the loss of an idle connection ends the process. One told to go means that
     // its siblings are told too.

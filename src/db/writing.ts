@@ -30,6 +30,7 @@ export const harmlessFunctions: ReadonlySet<string> = new Set([
   'max',
   'min',
   'now',
+  'octet_length',
   'pg_advisory_xact_lock',
   'pg_advisory_xact_lock_shared',
   'pg_current_snapshot',

@@ -227,6 +227,7 @@ export class Retention {
       await trx.deleteFrom('credential_grant').where('grantee_team_id', '=', team.id).execute();
       await trx.deleteFrom('credential_transfer').where('to_team_id', '=', team.id).execute();
       await trx.deleteFrom('membership').where('team_id', '=', team.id).execute();
+      await sql`delete from team_size where team_id = ${team.id}`.execute(trx);
       // The material goes; ids and fingerprints stay, so that a backup can be matched to the root
       // keys that still open it.
       await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${vaultNow} where team_id = ${team.id} and state <> 'destroyed'`.execute(

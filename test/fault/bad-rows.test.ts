@@ -11,6 +11,7 @@ import { Retention } from '../../src/retention/service.ts';
 import type { EventInput } from '../../src/audit/event.ts';
 import type { CredentialId } from '../../src/shared/ids.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
+import { intrude } from '../helpers/intruder.ts';
 import { until } from '../helpers/processes.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { addCredentials, makeTeam, tokenVault, type TokenVault } from '../helpers/tokens.ts';
@@ -222,8 +223,9 @@ t.test('use counts: one that overflows', async (t) => {
   await sql`insert into credential_usage (credential_id, team_id, made_at, use_count) select id, team_id, created_at, 0 from credential on conflict do nothing`.execute(
     vault.db,
   );
-  await sql`update credential_usage set use_count = 9223372036854775807 where credential_id = ${ids[7]}`.execute(
+  await intrude(
     vault.db,
+    `update credential_usage set use_count = 9223372036854775807 where credential_id = '${ids[7]}'`,
   );
   for (const id of ids) counter.count(id);
   await counter.flush();

@@ -20,6 +20,7 @@ import {
   sqlState,
   StatementTimeout,
 } from '../../src/db/errors.ts';
+import { composedNames } from '../../src/db/statement-names.ts';
 import { startLocalPostgres } from '../../src/local/postgres.ts';
 import { testCertificate } from '../helpers/certificate.ts';
 import { command, testDatabase, withDatabase } from '../helpers/database.ts';
@@ -395,21 +396,53 @@ t.test('whoever finds a thousand waiting before them does not wait', async (t) =
 });
 
 t.test(
-  'parametrised statements are prepared under a name, up to a bound, and not at all where they are switched off',
+  'who gives up while a server is being verified for them leaves no connection behind',
+  async (t) => {
+    const { url } = await testDatabase(t, { empty: true });
+    const proxy = await databaseProxy(t, url);
+    const { db } = opened(t, through(url, proxy.port), { poolMax: 1, connectTimeoutMs: 3_000 });
+    const beside = await aside(t, url);
+    const begun = Promise.withResolvers<number>();
+    const end = Promise.withResolvers<void>();
+    const holding = db.connection().execute(async (connection) => {
+      const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(
+        connection,
+      );
+      begun.resolve(rows[0]!.pid);
+      await end.promise;
+      await failure(one.execute(connection));
+    });
+    const pid = await begun.promise;
+    const letGo = proxy.holdAnswerTo('pg_is_in_recovery');
+    const waiting = failure(one.execute(db));
+    await until(() => waitingConnections(db).inUse === 1);
+    // The only connection is lost: the next one, which is to be verified, is for the one who waits.
+    await beside.query('select pg_terminate_backend($1)', [pid]);
+    end.resolve();
+    await holding;
+    const isVerification = (text: string): boolean => text.includes('pg_is_in_recovery');
+    await until(() => proxy.statements().filter(isVerification).length === 2);
+    t.ok(isDatabaseDown(await waiting));
+    letGo();
+    t.same((await one.execute(db)).rows, [{ n: 1 }], 'the place in the pool is free');
+  },
+);
+
+t.test(
+  'only what was composed once is prepared under a name, and nothing where names are switched off',
   async (t) => {
     const { url } = await testDatabase(t, { empty: true });
     const names = sql<{ name: string }>`select name from pg_prepared_statements order by 1`;
     const { db } = opened(t, url, { poolMax: 1 });
     for (let round = 0; round < 3; round += 1)
       t.same((await sql`select ${round}::int as n`.execute(db)).rows, [{ n: round }]);
-    t.same((await names.execute(db)).rows, [{ name: 'v1' }]);
-    for (let width = 1; width <= 510; width += 1)
-      await sql`select 1 where 1 in (${sql.join(Array.from({ length: width }, () => sql`${1}::int`))})`.execute(
-        db,
-      );
-    t.equal((await names.execute(db)).rows.length, 500);
+    t.same((await names.execute(db)).rows, [], 'what nobody composed once');
+    const composed = sql`select ${1}::int as composed`;
+    composedNames.add(composed.compile(db).sql);
+    await composed.execute(db);
+    t.equal((await names.execute(db)).rows.length, 1);
     const unnamed = opened(t, url, { poolMax: 1, namedStatements: false });
-    await sql`select ${1}::int`.execute(unnamed.db);
+    await composed.execute(unnamed.db);
     t.same((await names.execute(unnamed.db)).rows, []);
   },
 );

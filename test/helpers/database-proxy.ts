@@ -21,6 +21,8 @@ export interface DatabaseProxy {
    * the line cut. Whether that has happened is what it returns; asked, it is given up.
    */
   cutNthAnswer(nth: number): () => boolean;
+  /** The answer to the next statement that holds the word waits for the call of what is returned. */
+  holdAnswerTo(word: string): () => void;
   /** The word's statement reaches nobody, and nothing more is answered on that line. */
   swallow(word: string): void;
 }
@@ -47,6 +49,8 @@ export async function databaseProxy(
   let cutAt: string | undefined;
   let lastWords: Buffer | undefined;
   let swallowAt: string | undefined;
+  let holdAt: string | undefined;
+  let letGo: () => void = () => undefined;
   /** How many statements are still let through before one loses its answer. */
   let statementsLeft: number | undefined;
 
@@ -54,6 +58,7 @@ export async function databaseProxy(
     const far = createConnection(`${host}/.s.PGSQL.${port}`);
     let isCut = false;
     let isSwallowed = false;
+    let held: Buffer[] | undefined;
     const forward = (chunk: Buffer): void => {
       const text = chunk.toString('latin1');
       sent += text;
@@ -62,6 +67,14 @@ export async function databaseProxy(
       if (swallowAt !== undefined && text.includes(swallowAt)) {
         isSwallowed = true;
         swallowAt = undefined;
+      }
+      if (holdAt !== undefined && text.includes(holdAt)) {
+        held = [];
+        holdAt = undefined;
+        letGo = () => {
+          for (const chunk of held ?? []) near.write(chunk);
+          held = undefined;
+        };
       }
       if (cutAt !== undefined && text.includes(cutAt)) {
         isCut = true;
@@ -83,7 +96,8 @@ export async function databaseProxy(
         else near.end(lastWords);
         lastWords = undefined;
         far.end();
-      } else near.write(chunk);
+      } else if (held !== undefined) held.push(chunk);
+      else near.write(chunk);
     });
     for (const [socket, other] of [
       [near, far],
@@ -130,6 +144,10 @@ export async function databaseProxy(
         statementsLeft = undefined;
         return isCut;
       };
+    },
+    holdAnswerTo: (word) => {
+      holdAt = word;
+      return () => letGo();
     },
     swallow: (word) => {
       swallowAt = word;

@@ -45,7 +45,7 @@ const growing: readonly (readonly [pattern: RegExp, reason: string])[] = [
     'at the start; of each root key the first data key that it wraps is looked for',
   ],
   [
-    /^select team\.id as team, team\.slug from team join data_key key .* team\.rotate_every_days is not null/,
+    /^select team\.id as "id", .* from team join data_key key .* team\.rotate_every_days is not null/,
     'once a minute: teams with a policy; when a key is due depends on two tables',
   ],
   [

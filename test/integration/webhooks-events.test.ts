@@ -247,13 +247,17 @@ t.test('a bent row keeps none of the others from being told of', async (t) => {
   await vault.team('others');
   const receiver = await startReceiver(t, 'others.test');
   await subscribe(vault, receiver, ['key.overdue'], { team: 'others' });
-  await sql`update team set rotate_every_days = 1`.execute(vault.db);
+  for (const team of ['payments', 'others'])
+    await demand(
+      vault.call('alice', 'PATCH', `/v1/teams/${team}`, { rotateEveryDays: 1 }, any),
+      200,
+    );
   await intrude(
     vault.db,
     `update data_key set created_at = now() - interval '3 days'`,
     `update data_key set created_at = '-infinity' where team_id = (select id from team where slug = 'payments')`,
   );
-  await t.rejects(lookout.run(), AggregateError);
+  await lookout.run();
   t.equal((await waiting(vault, 'key.overdue')).length, 1);
   t.ok(id);
 });
