@@ -40,7 +40,10 @@ export interface Database {
  * The connections behind a database, for statements that need nothing of kysely: its way to them
  * takes as long as the sending.
  */
-export const connectionsOf = new WeakMap<Executor, Pick<HostPools, 'connect' | 'counts'>>();
+export const connectionsOf = new WeakMap<
+  Executor,
+  Pick<HostPools, 'connect' | 'counts' | 'timeline' | 'noteTimeline'>
+>();
 
 /** Who waits for a connection at this moment. */
 export const waitingConnections = (db: Db): HostPools['counts'] =>

@@ -13,7 +13,16 @@ export interface ConnectionSettings {
   readonly names: Pick<StatementNames, 'of'> | undefined;
   /** Called once when the server says that it is no primary (any more). */
   readonly onServerGone: () => void;
+  /** Told of the timeline that the server writes, as often as it says so. */
+  readonly onTimeline: (timeline: string) => void;
 }
+
+/**
+ * The timeline that a primary writes: each promotion begins another one, in which what its
+ * predecessor did not hand on has never been. Null on a standby.
+ */
+export const timelineSql =
+  'case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end';
 
 /** What is known of a statement before its answer. */
 interface Sent {
@@ -54,11 +63,13 @@ export class Connection extends pg.Client {
   /** Of the open transaction: whether something in it may have written, and whether it did. */
   #mayHaveWritten = false;
   #hasTakenPart = false;
+  /** What the server wrote when it was asked last: at its verification, and by each transaction. */
+  #timeline: string | undefined;
 
   constructor(config: pg.ClientConfig, settings: ConnectionSettings) {
     super(config);
     this.#settings = settings;
-    this.#begin = `; set local statement_timeout = ${settings.statementTimeoutMs}; set local idle_in_transaction_session_timeout = ${idleInTransactionMs}`;
+    this.#begin = `; set local statement_timeout = ${settings.statementTimeoutMs}; set local idle_in_transaction_session_timeout = ${idleInTransactionMs}; select ${timelineSql} as timeline`;
     // Without a listener the loss of a connection in use ends the process; the statement that was
     // running reports the error.
     this.on('error', () => {
@@ -70,6 +81,12 @@ export class Connection extends pg.Client {
       if (notice.code === '01000' && (this.#isCommitting || notice.routine === 'SyncRepWaitForLSN'))
         this.#isNotAwaited = true;
     });
+  }
+
+  /** Keeps what the server says of itself. */
+  noteTimeline(timeline: string | null): void {
+    this.#timeline = timeline ?? undefined;
+    if (timeline !== null) this.#settings.onTimeline(timeline);
   }
 
   /** Whether this connection must not go back to the pool. */
@@ -128,7 +145,7 @@ export class Connection extends pg.Client {
   ): void {
     if (isCommit) {
       if (this.#mayHaveWritten) effects.wrote();
-      if (this.#hasTakenPart) effects.covered(at);
+      if (this.#hasTakenPart && this.#isOfRequest(effects)) effects.covered(at);
     }
     if (isAlone || isCommit) this.#mayHaveWritten = this.#hasTakenPart = false;
     if (isCommit || framing.test(text)) return;
@@ -143,17 +160,25 @@ export class Connection extends pg.Client {
       return;
     }
     if (kind.mayWrite) effects.wrote();
-    if (hasTakenPart) effects.covered(at);
+    if (hasTakenPart && this.#isOfRequest(effects)) effects.covered(at);
     else effects.saw();
+  }
+
+  // A commit on the server that took over says nothing of what was seen on the one before it.
+  #isOfRequest({ timeline }: Effects): boolean {
+    return timeline === this.#timeline;
   }
 
   async #send(text: string, values: unknown[]): Promise<pg.QueryResult> {
     if (values.length === 0) {
       // One round trip: the limits ride along with the statement that opens the transaction.
-      if (text === 'begin' || text.startsWith('start transaction'))
-        return (
-          (await this.#answerTo({ text: text + this.#begin })) as unknown as pg.QueryResult[]
-        )[0]!;
+      if (text === 'begin' || text.startsWith('start transaction')) {
+        const results = (await this.#answerTo({
+          text: text + this.#begin,
+        })) as unknown as pg.QueryResult<{ timeline: string | null }>[];
+        this.noteTimeline(results.at(-1)?.rows[0]?.timeline ?? null);
+        return results[0]!;
+      }
       return this.#answerTo({ text });
     }
     const name = this.#settings.names?.of(text);

@@ -23,6 +23,11 @@ export const outsideRequests = <T>(run: () => T): T => storage.run(undefined, ru
 /** Kept while a request is worked on that may change something. */
 export class Effects {
   readonly #whole: Effects | undefined;
+  /**
+   * The timeline of the primary when the request began: what is written in another one says nothing
+   * of what was seen in this.
+   */
+  readonly timeline: string | undefined;
   // Whatever a request is answered, it rests on something: what others looked up for it counts too.
   #step = 1;
   #seenAt = 1;
@@ -30,7 +35,8 @@ export class Effects {
   #hasWritten = false;
   #isOperating = false;
 
-  constructor(whole?: Effects) {
+  constructor({ timeline, whole }: { timeline: string | undefined; whole?: Effects }) {
+    this.timeline = timeline;
     this.#whole = whole;
   }
 
@@ -39,7 +45,7 @@ export class Effects {
    * the request too, what it has written is its own.
    */
   part(): Effects {
-    return new Effects(this);
+    return new Effects({ timeline: this.timeline, whole: this });
   }
 
   /** Runs what belongs to the request. */

@@ -2,14 +2,14 @@
 // the primary.
 import pg from 'pg';
 import { isServerGone, NoPrimary, NotWritable, PoolExhausted } from './errors.ts';
-import { Connection, type ConnectionSettings } from './connection.ts';
+import { Connection, type ConnectionSettings, timelineSql } from './connection.ts';
 import type { DatabaseHost } from './url.ts';
 
 export interface HostPoolsOptions {
   readonly hosts: readonly DatabaseHost[];
   /** Everything a connection needs but host and port. */
   readonly connection: pg.ClientConfig;
-  readonly settings: Omit<ConnectionSettings, 'onServerGone'>;
+  readonly settings: Omit<ConnectionSettings, 'onServerGone' | 'onTimeline'>;
   readonly poolMax: number;
   readonly connectTimeoutMs: number;
   /** Loss of an idle connection; for the log. */
@@ -37,6 +37,7 @@ export class HostPools {
   readonly #retired = new Map<pg.Pool, Promise<void> | undefined>();
   #exhausted = 0;
   readonly #verified = new WeakSet<pg.PoolClient>();
+  #timeline: string | undefined;
 
   constructor(options: HostPoolsOptions) {
     this.#given = options;
@@ -55,6 +56,16 @@ export class HostPools {
       max: waitingMax,
       refused: this.#exhausted,
     };
+  }
+
+  /** The timeline of the primary that said it last; undefined before any did. */
+  get timeline(): string | undefined {
+    return this.#timeline;
+  }
+
+  /** Keeps what a statement learned. */
+  noteTimeline(timeline: string): void {
+    this.#timeline = timeline;
   }
 
   /** A verified connection. Throws NoPrimary or PoolExhausted within connectTimeoutMs per host. */
@@ -133,6 +144,9 @@ export class HostPools {
     const connectionSettings: ConnectionSettings = {
       ...settings,
       onServerGone: () => this.#retire(index, pool),
+      onTimeline: (timeline) => {
+        this.noteTimeline(timeline);
+      },
     };
     const pool: pg.Pool = new pg.Pool({
       ...connection,
@@ -186,10 +200,11 @@ export class HostPools {
 export async function verifyPrimary(client: pg.ClientBase): Promise<void> {
   const {
     rows: [row],
-  } = await client.query<{ isWritable: boolean }>(
-    `select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "isWritable"`,
+  } = await client.query<{ isWritable: boolean; timeline: string | null }>(
+    `select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "isWritable", ${timelineSql} as timeline`,
   );
   if (row?.isWritable !== true) throw new NotWritable();
+  if (client instanceof Connection) client.noteTimeline(row.timeline);
 }
 
 // pg-pool gives this error no code; a host that does not answer has another message.

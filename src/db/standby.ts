@@ -1,7 +1,8 @@
 // Whether the synchronous standby has what was written before. Its own commits a request waits for;
 // what others wrote, and what the server stopped waiting for, a look at the rows does not tell.
 import { sql } from 'kysely';
-import type { Db } from './client.ts';
+import { connectionsOf, type Db } from './client.ts';
+import { timelineSql } from './connection.ts';
 import { outsideRequests } from './effects.ts';
 import { CommitUnknown } from './errors.ts';
 
@@ -10,8 +11,6 @@ import { CommitUnknown } from './errors.ts';
  * did not hand on has never been. Undefined while none was seen.
  */
 export type Timeline = string | undefined;
-
-const timelineSql = sql<string>`left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)`;
 
 /** Asks the primary to wait; of all who ask at once, one does. */
 export class Standby {
@@ -23,17 +22,17 @@ export class Standby {
     this.#db = db;
   }
 
-  /** The timeline of the primary that was asked last. */
+  /** The timeline of the primary that said it last, to whichever statement. */
   get timeline(): Timeline {
-    return this.#timeline;
+    return connectionsOf.get(this.#db)?.timeline ?? this.#timeline;
   }
 
   /** Learns the timeline, and waits for nothing. */
   async look(): Promise<void> {
-    const { rows } = await sql<{ timeline: string }>`select ${timelineSql} as timeline`.execute(
-      this.#db,
-    );
-    this.#timeline = rows[0]?.timeline;
+    const { rows } = await sql<{
+      timeline: string;
+    }>`select ${sql.raw(timelineSql)} as timeline`.execute(this.#db);
+    if (rows[0] !== undefined) this.#note(rows[0].timeline);
   }
 
   /**
@@ -67,12 +66,17 @@ export class Standby {
   // that there is, and no row of anybody's.
   async #ask(): Promise<string> {
     const { rows } = await sql<{ timeline: string }>`
-      select ${timelineSql} as timeline, pg_logical_emit_message(true, 'credential-vault', '')`.execute(
+      select ${sql.raw(timelineSql)} as timeline, pg_logical_emit_message(true, 'credential-vault', '')`.execute(
       this.#db,
     );
     const timeline = rows[0]?.timeline;
     if (timeline === undefined) throw new TypeError('a statement without a row');
-    this.#timeline = timeline;
+    this.#note(timeline);
     return timeline;
+  }
+
+  #note(timeline: string): void {
+    this.#timeline = timeline;
+    connectionsOf.get(this.#db)?.noteTimeline(timeline);
   }
 }

@@ -28,8 +28,8 @@ export function registerDurability(
       done();
       return;
     }
-    request.effects = new Effects();
     request.timeline = standby.timeline;
+    request.effects = new Effects({ timeline: request.timeline });
     request.effects.run(done);
   });
   // The body comes in the context of its socket.

@@ -14,6 +14,7 @@ import { send, writes, writingStage } from '../helpers/written.ts';
 const volatileAllTheSame: Readonly<Record<string, string>> = {
   pg_advisory_xact_lock: 'a lock, gone with the transaction',
   pg_advisory_xact_lock_shared: 'a lock, gone with the transaction',
+  pg_current_wal_insert_lsn: 'moves with what others write',
   pg_is_in_recovery: 'ends with a promotion',
   pg_sleep: 'waits',
 };

@@ -141,8 +141,8 @@ t.test('a pooler that loses the server says so, and that is no refusal', async (
       }),
     );
   t.match(await inTransaction('commit', 1), { name: 'CommitUnknown', cause: { code: '08P01' } });
-  t.match(await inTransaction('insert', 2), { name: 'error', code: '08P01' });
-  proxy.cutAnswerTo('insert', poolersWord());
+  t.match(await inTransaction('insert into', 2), { name: 'error', code: '08P01' });
+  proxy.cutAnswerTo('insert into', poolersWord());
   t.match(await failure(sql`insert into kept values (${3}::int)`.execute(db)), {
     name: 'CommitUnknown',
     cause: { code: '08P01' },
@@ -162,7 +162,7 @@ t.test('a line cut before COMMIT is a plain failure', async (t) => {
   const { db } = opened(t, through(url, proxy.port));
   const error = await failure(
     db.transaction().execute(async (trx) => {
-      proxy.cutAnswerTo('insert');
+      proxy.cutAnswerTo('insert into');
       await sql`insert into kept values (${1}::int)`.execute(trx);
     }),
   );
@@ -182,7 +182,7 @@ t.test(
     const proxy = await databaseProxy(t, url);
     const { db } = opened(t, through(url, proxy.port));
     const lost: readonly (readonly [string, RawBuilder<unknown>, boolean])[] = [
-      ['insert', sql`insert into kept values (${1}::int)`, true],
+      ['insert into', sql`insert into kept values (${1}::int)`, true],
       [
         'cte',
         sql`with made as (insert into kept values (2) returning n) select n as cte from made`,

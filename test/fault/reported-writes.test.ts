@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
-import { openDatabase } from '../../src/db/client.ts';
+import { connectionsOf, openDatabase } from '../../src/db/client.ts';
 import { CommitUnknown } from '../../src/db/errors.ts';
 import { Standby } from '../../src/db/standby.ts';
 import { startLocalPostgres } from '../../src/local/postgres.ts';
@@ -99,6 +99,20 @@ t.test('nothing that the standby does not have is reported, whatever is asked', 
     const { status } = await send(stage, prepared);
     t.ok(status < 500, `${operation}, when the standby is back: ${status}`);
   }
+});
+
+t.test('a commit on the server that took over confirms nothing of the one before it', async (t) => {
+  const vault = await startVault(t);
+  await vault.team('payments');
+  await vault.member('payments', 'eve', 'editor');
+  await vault.team('sales');
+  // The refusal records its own event, and that commit comes last.
+  const ask = (): Promise<Answer> =>
+    vault.call('eve', 'DELETE', '/v1/teams/sales', undefined, { 'if-match': '*' });
+  t.equal((await ask()).status, 404);
+  connectionsOf.get(vault.db)?.noteTimeline('00000099');
+  isUnknown(t, await ask(), 'it began when another server was the primary');
+  t.equal((await ask()).status, 404);
 });
 
 t.test('what rests on a write of somebody else', async (t) => {
