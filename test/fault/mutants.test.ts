@@ -101,7 +101,7 @@ t.equal(ends(3), 3);
         {
           cwd: folder,
           encoding: 'utf8',
-          env: { ...process.env, TMPDIR: folder, MUTANT_TIMEOUT_MS: '3000', TAP: undefined },
+          env: { ...process.env, TMPDIR: folder, MUTANT_TIMEOUT_MS: '20000', TAP: undefined },
         },
       );
     const { status, stdout, stderr } = run();

@@ -154,7 +154,9 @@ function watchLog(
   if (kept.length > 200) kept.shift();
   logs.set(replica, kept);
   if (typeof line === 'string') {
-    if (line.trim() !== '') journal.fault('unformattedLog', `${replica}: ${line.slice(0, 300)}`);
+    // A start that is refused says so in plain words; whether it may be is asked when it ends.
+    if (line.trim() !== '' && !line.startsWith('credential-vault serve: '))
+      journal.fault('unformattedLog', `${replica}: ${line.slice(0, 300)}`);
     return;
   }
   if (line['code'] === 'internal')
