@@ -2,7 +2,7 @@
 // token as it was written, so members that are not set are absent, not null.
 import type { Delivery } from '../db/tables.ts';
 import { invalid } from '../shared/errors.ts';
-import type { JsonObject } from '../shared/json.ts';
+import type { JsonObject, JsonValue } from '../shared/json.ts';
 import type { CredentialType } from './types/registry.ts';
 
 export type { Delivery } from '../db/tables.ts';
@@ -30,6 +30,12 @@ export const limitDefaults = {
 } as const satisfies Required<Limits>;
 const limitNames = Object.keys(limitDefaults) as (keyof typeof limitDefaults)[];
 
+/** Statuses of an upstream at which the broker may get another access token. */
+export const renewableStatuses = [400, 401, 403] as const;
+export type RenewableStatus = (typeof renewableStatuses)[number];
+/** What counts where a policy does not say it. */
+export const renewOnDefault: readonly RenewableStatus[] = [401];
+
 /** `methods` and `pathPrefixes` bind the broker; without them every method and every path. */
 export interface Policy {
   readonly delivery: readonly Delivery[];
@@ -38,6 +44,8 @@ export interface Policy {
   readonly methods?: readonly Method[] | undefined;
   readonly pathPrefixes?: readonly string[] | undefined;
   readonly limits?: Limits | undefined;
+  /** The statuses at which the broker gets another access token; 401 without it. */
+  readonly renewOn?: readonly RenewableStatus[] | undefined;
 }
 
 /** The policy of a credential that is stored without one. */
@@ -46,38 +54,74 @@ export const policyOf = (delivery: readonly Delivery[]): Policy => ({
   allowedHosts: [],
 });
 
+/** What a member says for its part of a policy: how it is stored, and what of it is wider. */
+interface MemberRule<T> {
+  /** As it is stored, bound and answered; asked only where the member is set. */
+  readonly json: (value: NonNullable<T>) => JsonValue;
+  /** Whether `after` lets more out than `before`; undefined is what an old policy has: off. */
+  readonly isWider: (before: T, after: T) => boolean;
+}
+
+const list = {
+  json: (values: readonly string[]): JsonValue => [...values],
+  isWider: (before: readonly string[], after: readonly string[]): boolean => adds(after, before),
+};
+
+/**
+ * One rule a member. SECURITY: a member without one would be neither bound nor judged; here it does
+ * not compile.
+ */
+const memberRules: { readonly [K in keyof Required<Policy>]: MemberRule<Policy[K]> } = {
+  delivery: list,
+  allowedHosts: list,
+  methods: {
+    json: (values) => [...values],
+    isWider: (before, after) => before !== undefined && adds(after ?? methods, before),
+  },
+  pathPrefixes: {
+    json: (values) => [...values],
+    isWider: (before, after) =>
+      before !== undefined &&
+      !(after ?? ['/']).every((path) => before.some((prefix) => isUnder(path, prefix))),
+  },
+  limits: {
+    json: (limits) =>
+      Object.fromEntries(
+        limitNames.flatMap((name) => (limits[name] === undefined ? [] : [[name, limits[name]]])),
+      ),
+    isWider: (before, after) =>
+      limitNames.some(
+        (name) => (after?.[name] ?? limitDefaults[name]) > (before?.[name] ?? limitDefaults[name]),
+      ),
+  },
+  renewOn: {
+    json: (statuses) => [...statuses],
+    isWider: (before, after) => adds(after ?? renewOnDefault, before ?? renewOnDefault),
+  },
+};
+/** The names of a policy's members, in the order in which they are written. */
+export const policyMembers = Object.keys(memberRules) as readonly (keyof Policy)[];
+
 /** The policy as JSON: what is stored, bound and answered. Only what is set stands in it. */
-export function policyJson({
-  delivery,
-  allowedHosts,
-  methods,
-  pathPrefixes,
-  limits,
-}: Policy): JsonObject {
-  return {
-    delivery: [...delivery],
-    allowedHosts: [...allowedHosts],
-    ...(methods === undefined ? {} : { methods: [...methods] }),
-    ...(pathPrefixes === undefined ? {} : { pathPrefixes: [...pathPrefixes] }),
-    ...(limits === undefined
-      ? {}
-      : {
-          limits: Object.fromEntries(
-            limitNames.flatMap((name) =>
-              limits[name] === undefined ? [] : [[name, limits[name]]],
-            ),
-          ),
-        }),
-  };
+export function policyJson(policy: Policy): JsonObject {
+  return Object.fromEntries(
+    policyMembers.flatMap((name) => {
+      const value = policy[name];
+      const { json } = memberRules[name] as MemberRule<typeof value>;
+      return value === undefined ? [] : [[name, json(value)]];
+    }),
+  );
 }
 
 /**
  * Throws invalidRequest for a policy that no credential of the type can keep: through the broker
- * goes only what it can put into a request.
+ * goes only what it can put into a request, and only access tokens are renewed.
  */
-export function checkPolicy(type: CredentialType, { delivery }: Policy): void {
+export function checkPolicy(type: CredentialType, { delivery, renewOn }: Policy): void {
   if (type.broker === undefined && delivery.includes('broker'))
     throw invalid(`/policy/delivery/${delivery.indexOf('broker')}`, 'notForType');
+  if (type.oauth === undefined && renewOn !== undefined)
+    throw invalid('/policy/renewOn', 'notForType');
 }
 
 /**
@@ -85,20 +129,10 @@ export function checkPolicy(type: CredentialType, { delivery }: Policy): void {
  * and the same said again, is not wider.
  */
 export function isWiderPolicy(before: Policy, after: Policy): boolean {
-  return (
-    adds(after.delivery, before.delivery) ||
-    adds(after.allowedHosts, before.allowedHosts) ||
-    (before.methods !== undefined && adds(after.methods ?? methods, before.methods)) ||
-    (before.pathPrefixes !== undefined &&
-      !(after.pathPrefixes ?? ['/']).every((path) =>
-        before.pathPrefixes?.some((prefix) => isUnder(path, prefix)),
-      )) ||
-    limitNames.some(
-      (name) =>
-        (after.limits?.[name] ?? limitDefaults[name]) >
-        (before.limits?.[name] ?? limitDefaults[name]),
-    )
-  );
+  return policyMembers.some((name) => {
+    const { isWider } = memberRules[name] as MemberRule<unknown>;
+    return isWider(before[name], after[name]);
+  });
 }
 
 /** Whether the path is the prefix or below it, on the border of a segment. */
@@ -106,5 +140,5 @@ export function isUnder(path: string, prefix: string): boolean {
   return path === prefix || path.startsWith(prefix.endsWith('/') ? prefix : `${prefix}/`);
 }
 
-const adds = (more: readonly string[], than: readonly string[]): boolean =>
+const adds = <T>(more: readonly T[], than: readonly T[]): boolean =>
   more.some((each) => !than.includes(each));

@@ -29,8 +29,8 @@ import {
   version,
 } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
-import { limitDefaults, methods, policyJson } from './policy.ts';
-import type { CredentialRow, VersionRow } from './service.ts';
+import { limitDefaults, methods, policyJson, renewableStatuses } from './policy.ts';
+import type { CredentialRow, Policy, VersionRow } from './service.ts';
 import { healthOf } from './health.ts';
 import { credentialTypes } from './types/registry.ts';
 
@@ -95,7 +95,8 @@ const bound = (max: number, name: keyof typeof limitDefaults) =>
       description: `${limitDefaults[name]} when left out.`,
     })
     .optional();
-const policy = z
+/** A credential's policy. Its members are those of `Policy`, which has a rule for each. */
+export const policy = z
   .strictObject({
     delivery: deliveryList.meta({
       description:
@@ -131,7 +132,17 @@ const policy = z
         description:
           'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.',
       }),
-  })
+    renewOn: z
+      .array(z.union(renewableStatuses.map((status) => z.literal(status))))
+      .max(renewableStatuses.length)
+      .refine((items) => new Set(items).size === items.length, 'unique')
+      .optional()
+      .meta({
+        description:
+          'Only where OAuth tokens are stored: at which statuses of the upstream the broker gets another access token; `[401]` when left out.',
+        examples: [[401]],
+      }),
+  } satisfies Readonly<Record<keyof Policy, z.ZodType>>)
   .meta({
     id: 'Policy',
     examples: [

@@ -1,0 +1,107 @@
+// Every member of a policy, walked by the schema: it is bound into what is stored, it is judged,
+// and it is off where an old policy lacks it.
+import t from 'tap';
+import type { Policy } from '../../src/credentials/policy.ts';
+import { isWiderPolicy, policyJson, policyMembers } from '../../src/credentials/policy.ts';
+import { policy as schema } from '../../src/credentials/schemas.ts';
+import { canonicalJson } from '../../src/crypto/index.ts';
+import { demand } from '../helpers/leases.ts';
+import { startVault } from '../helpers/vault.ts';
+
+/** Of each member a value, and one that lets more out. */
+const samples: {
+  readonly [K in keyof Required<Policy>]: {
+    readonly narrow: Policy[K];
+    readonly wide: NonNullable<Policy[K]>;
+  };
+} = {
+  delivery: { narrow: [], wide: ['lease'] },
+  allowedHosts: { narrow: [], wide: ['api.example'] },
+  methods: { narrow: ['GET'], wide: ['GET', 'POST'] },
+  pathPrefixes: { narrow: ['/v1/a'], wide: ['/v1'] },
+  limits: { narrow: { concurrency: 1 }, wide: { concurrency: 2 } },
+  renewOn: { narrow: [401], wide: [401, 403] },
+};
+const least: Policy = { delivery: [], allowedHosts: [] };
+const members = Object.keys(schema.shape) as (keyof Policy)[];
+
+t.test('the schema, the rules and this test know the same members', async (t) => {
+  t.strictSame(members.toSorted(), Object.keys(samples).toSorted());
+  t.strictSame([...policyMembers].sort(), members.toSorted());
+});
+
+t.test('a change of any member changes what is bound, and a wider value is wider', async (t) => {
+  for (const member of members) {
+    const { narrow, wide } = samples[member];
+    const [before, after] = [
+      { ...least, [member]: narrow },
+      { ...least, [member]: wide },
+    ];
+    t.not(canonicalJson(policyJson(before)), canonicalJson(policyJson(after)), member);
+    t.ok(isWiderPolicy(before, after), `${member}: wider`);
+    t.notOk(isWiderPolicy(after, before), `${member}: narrower`);
+    t.notOk(isWiderPolicy(before, before), `${member}: the same`);
+  }
+});
+
+t.test('what an old policy lacks is off: to say it is wider, to leave it out is not', async (t) => {
+  for (const renewOn of [[401, 403], [400], [403]] as const)
+    t.ok(isWiderPolicy(least, { ...least, renewOn }), renewOn.join());
+  t.notOk(isWiderPolicy({ ...least, renewOn: [401, 403] }, least));
+  t.ok(isWiderPolicy({ ...least, renewOn: [403] }, least), '401 comes back');
+  t.notOk(isWiderPolicy(least, { ...least, renewOn: [401] }), 'what counts without it');
+  t.notOk(isWiderPolicy(least, { ...least, renewOn: [] }), 'none at all');
+});
+
+t.test('a wider member without the secrets is refused', async (t) => {
+  const vault = await startVault(t);
+  await vault.team('payments');
+  const { id } = await demand(
+    vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+      name: 'sheets',
+      type: 'oauth2',
+      fields: {
+        authorizationUrl: 'https://id.example/authorize',
+        tokenUrl: 'https://id.example/token',
+        clientId: 'vault',
+        clientSecret: 'a client secret',
+      },
+      policy: least,
+    }),
+    201,
+  );
+  const put = (policy: object, fields?: object) =>
+    vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { policy, fields }, { 'if-match': '*' });
+  for (const member of members) {
+    const { narrow, wide } = samples[member];
+    await demand(put({ ...least, [member]: narrow }, { clientSecret: 'another secret' }), 200);
+    const refused = await put({ ...least, [member]: wide });
+    t.match([refused.status, refused.json.code], [422, 'secretRequired'], member);
+    const { policy } = await demand(
+      put({ ...least, [member]: wide }, { clientSecret: 'another secret' }),
+      200,
+    );
+    t.strictSame(policy[member], wide, `${member} is stored`);
+  }
+});
+
+t.test('renewOn is for what has access tokens, and for three statuses', async (t) => {
+  const vault = await startVault(t);
+  await vault.team('payments');
+  const store = (type: string, fields: object, renewOn: unknown) =>
+    vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+      name: 'one',
+      type,
+      fields,
+      policy: { ...least, renewOn },
+    });
+  t.match((await store('openai', { apiKey: 'a key of an API' }, [401])).json, {
+    code: 'invalidRequest',
+    errors: [{ pointer: '/policy/renewOn', rule: 'notForType' }],
+  });
+  for (const wrong of [[404], [500], ['401'], [401, 401], 401, null])
+    t.equal(
+      (await store('oauth2', { tokenUrl: 'https://id.example', clientId: 'c' }, wrong)).status,
+      400,
+    );
+});
