@@ -318,7 +318,11 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       deliverer.wake();
     },
   });
-  const provider = new Provider({ egress: parts.egress, now });
+  const provider = new Provider({
+    egress: parts.egress,
+    now,
+    redirectUri: parts.oauthRedirectUri,
+  });
   const accessTokens = new AccessTokens({ db, keyring, audit, now, provider });
   const oauth = new OAuthService({
     db,

@@ -133,7 +133,14 @@ export const policy = z
           'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.',
       }),
     renewOn: z
-      .array(z.union(renewableStatuses.map((status) => z.literal(status))))
+      .array(
+        z
+          .int()
+          .min(400)
+          .max(499)
+          .refine((status) => renewableStatuses.some((each) => each === status), 'enum')
+          .meta({ format: 'int32', enum: [...renewableStatuses] }),
+      )
       .max(renewableStatuses.length)
       .refine((items) => new Set(items).size === items.length, 'unique')
       .optional()

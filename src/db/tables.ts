@@ -208,6 +208,12 @@ export interface OAuthTokenTable {
   retry_at: Date | null;
   failure: string | null;
   failed_at: Date | null;
+  failure_detail: string | null;
+  unavailable_since: Date | null;
+  forced_count: number;
+  force_after: Date | null;
+  rejected_at: Date | null;
+  instance_url: string | null;
 }
 export interface KeyRotationOAuthFailureTable {
   rotation_id: RotationId;

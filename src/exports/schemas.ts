@@ -205,6 +205,11 @@ const lines = {
         .nullable()
         .meta({ examples: [null] }),
       failedAt: some,
+      unavailableSince: some,
+      rejectedAt: some,
+      instanceUrl: line(300)
+        .nullable()
+        .meta({ examples: [null] }),
     })
     .meta({
       id: 'ExportConnection',

@@ -204,10 +204,11 @@ export const problem = z
     reason: z
       .string()
       .max(60)
-      .regex(/^[a-z_]+$/)
+      .regex(/^[A-Za-z_]+$/)
       .optional()
       .meta({
-        description: 'With `oauthRefused`: why, by the closed list of `OAuthConnection`.',
+        description:
+          'With `oauthRefused`: why, by the closed list of `OAuthConnection`, or `issuerMismatch` and `issuerMissing` for an answer that is not of this provider.',
         examples: ['access_denied'],
       }),
     rotationId: id.optional().meta({ description: 'With `rotationRunning`.' }),

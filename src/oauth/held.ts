@@ -110,17 +110,14 @@ export function sealHeld(
     tokens,
     expiresAt,
   }: {
-    readonly tokens: Secret<{
-      readonly accessToken: string;
-      readonly refreshToken: string | undefined;
-    }>;
+    readonly tokens: Secret<HeldTokens>;
     readonly expiresAt: Date | undefined;
   },
 ): string {
   // SECURITY: exposed here, to be sealed at once.
   const { accessToken, refreshToken } = tokens.expose();
   const fields = {
-    accessToken,
+    ...(accessToken === undefined ? {} : { accessToken }),
     ...(refreshToken === undefined ? {} : { refreshToken }),
     ...(expiresAt === undefined ? {} : { expiresAt: expiresAt.toISOString() }),
   };

@@ -1,14 +1,18 @@
-// The provider's token endpoint, spoken to by oauth4webapi over the vault's own egress. What comes
-// back is a token or one of a few failures: nothing else that the provider says leaves this file.
+// The provider's token endpoint: the requests are oauth4webapi's, over the vault's own egress; the
+// answers are read by ./answer.ts. Nothing else that the provider says leaves this file.
 import * as oauth from 'oauth4webapi';
 import type { OAuthSettings } from '../credentials/service.ts';
 import { Secret } from '../crypto/index.ts';
 import { type Egress, EgressFailed } from '../egress/index.ts';
-import { ProviderRefused, ProviderUnavailable, refusalOf } from './failures.ts';
+import { type Issued, readAnswer, type Reading, type TokenAnswer } from './answer.ts';
+import { bodyBytesMax } from './body.ts';
+import { ProviderRefused, ProviderUnavailable } from './failures.ts';
 
 export interface ProviderParts {
   readonly egress: Pick<Egress, 'request'>;
   readonly now: () => number;
+  /** The page of the platform to which providers send people back. */
+  readonly redirectUri: string | undefined;
 }
 
 /** A client at its provider, for one team. */
@@ -16,33 +20,11 @@ export interface ProviderClient {
   readonly team: string;
   readonly settings: OAuthSettings;
   readonly clientSecret: Secret<string | undefined>;
-}
-
-/** What a provider gave. */
-export interface Grant {
-  readonly tokens: Secret<{
-    readonly accessToken: string;
-    readonly refreshToken: string | undefined;
-  }>;
-  readonly expiresAt: Date | undefined;
+  readonly instance?: Reading['instance'];
 }
 
 /** Less than a claim of a refresh lasts. */
 export const providerTimeoutMs = 10_000;
-const responseBytesMax = 256 * 1024;
-const lifetimeSecondsMax = 10 * 365 * 86_400;
-/** What is read of an answer. No identity is asked for, and none is taken. */
-const members = [
-  'access_token',
-  'token_type',
-  'expires_in',
-  'refresh_token',
-  'scope',
-  'error',
-] as const;
-/** What an access token may consist of (RFC 6749, A.12), so that it fits into a header as it is. */
-const tokenForm = /^[\x20-\x7e]{1,65536}$/;
-
 /**
  * Asks providers for tokens. Each question is one request; throws ProviderRefused or
  * ProviderUnavailable.
@@ -61,81 +43,113 @@ export class Provider {
     answer: URLSearchParams,
     redirectUri: string,
     verifier: Secret<string>,
-  ): Promise<Grant> {
-    return this.#ask(client, ({ server, self, authentication, options }) =>
-      // SECURITY: the code's verifier is exposed here, into the body of a request to the token
-      // endpoint.
-      oauth.authorizationCodeGrantRequest(
-        server,
-        self,
-        authentication,
-        answer,
-        redirectUri,
-        verifier.expose(),
-        options,
-      ),
+  ): Promise<Issued> {
+    const { exchangeParameters, grantType, pkce } = client.settings;
+    return this.#ask(
+      client,
+      { grantType, others: [] },
+      ({ server, self, authentication, options }) =>
+        // SECURITY: the code's verifier is exposed here, into the body of a request to the token
+        // endpoint.
+        oauth.authorizationCodeGrantRequest(
+          server,
+          self,
+          authentication,
+          answer,
+          redirectUri,
+          pkce === 'off' ? oauth.nopkce : verifier.expose(),
+          { ...options, additionalParameters: merged(client.settings, exchangeParameters) },
+        ),
     );
   }
 
   /** A refresh token for an access token, and perhaps for another refresh token. */
-  refresh(client: ProviderClient, refreshToken: Secret<string>): Promise<Grant> {
+  refresh(client: ProviderClient, refreshToken: Secret<string>): Promise<Issued> {
+    const { refreshParameters, redirectUriOnRefresh } = client.settings;
+    const additionalParameters = merged(client.settings, refreshParameters);
+    if (redirectUriOnRefresh === true) {
+      const { redirectUri } = this.#parts;
+      // Without it the provider would refuse for good what the configuration lacks.
+      if (redirectUri === undefined) return Promise.reject(new ProviderUnavailable());
+      additionalParameters.set('redirect_uri', redirectUri);
+    }
     // SECURITY: the refresh token is exposed here, into the body of a request to the token
     // endpoint.
-    return this.#ask(client, ({ server, self, authentication, options }) =>
-      oauth.refreshTokenGrantRequest(server, self, authentication, refreshToken.expose(), options),
+    const token = refreshToken.expose();
+    return this.#ask(
+      client,
+      { grantType: undefined, others: [token] },
+      ({ server, self, authentication, options }) =>
+        oauth.refreshTokenGrantRequest(server, self, authentication, token, {
+          ...options,
+          additionalParameters,
+        }),
     );
   }
 
   /** An access token for the client itself. */
-  clientCredentials(client: ProviderClient): Promise<Grant> {
-    const { scope, parameters } = client.settings;
+  clientCredentials(client: ProviderClient): Promise<Issued> {
+    const { scope, parameters, exchangeParameters, grantType } = client.settings;
     const body = new URLSearchParams(parameters ?? '');
+    for (const [name, value] of merged(client.settings, exchangeParameters)) body.set(name, value);
     if (scope !== undefined) body.set('scope', scope);
-    return this.#ask(client, ({ server, self, authentication, options }) =>
-      oauth.clientCredentialsGrantRequest(server, self, authentication, body, options),
+    return this.#ask(
+      client,
+      { grantType, others: [] },
+      ({ server, self, authentication, options }) =>
+        oauth.clientCredentialsGrantRequest(server, self, authentication, body, options),
     );
   }
 
   async #ask(
     client: ProviderClient,
+    {
+      grantType,
+      others,
+    }: { readonly grantType: string | undefined; readonly others: readonly string[] },
     question: (of: Question) => Promise<Response>,
-  ): Promise<Grant> {
+  ): Promise<Issued> {
+    const { settings, team, clientSecret } = client;
     const at = this.#parts.now();
-    const server = serverOf(client.settings);
-    const self = { client_id: client.settings.clientId };
-    const options = {
-      [oauth.customFetch]: this.#fetch(client.team),
-      [oauth.allowInsecureRequests]: true,
-    }; // egress says where plain http may go
-    try {
-      const response = await question({
-        server,
-        self,
-        authentication: authenticationOf(client),
-        options,
-      });
-      return grantOf(await oauth.processGenericTokenEndpointResponse(server, self, response), at);
-    } catch (error) {
-      throw failureOf(error);
-    }
-  }
-
-  #fetch(team: string) {
-    return async (
+    let answer: TokenAnswer | undefined;
+    // The library makes the request; its answer is read here, so it gets an empty one.
+    const ask = async (
       url: string,
       init: { method: string; headers: Record<string, string>; body: URLSearchParams },
     ): Promise<Response> => {
-      const answer = await this.#parts.egress.request({
+      if (grantType !== undefined) init.body.set('grant_type', grantType);
+      const isJson = settings.requestFormat === 'json';
+      answer = await this.#parts.egress.request({
         url,
         method: init.method,
-        headers: init.headers,
-        body: init.body.toString(),
+        headers: isJson ? { ...init.headers, 'content-type': 'application/json' } : init.headers,
+        body: isJson ? JSON.stringify(Object.fromEntries(init.body)) : init.body.toString(),
         team,
         timeoutMs: providerTimeoutMs,
-        responseBytesMax,
+        responseBytesMax: bodyBytesMax,
       });
-      return readable(answer.status, answer.body);
+      return new Response();
     };
+    try {
+      await question({
+        server: serverOf(settings),
+        self: { client_id: settings.clientId },
+        authentication: authenticationOf(client),
+        // The egress says where plain http may go.
+        options: { [oauth.customFetch]: ask, [oauth.allowInsecureRequests]: true },
+      });
+    } catch (error) {
+      throw failureOf(error);
+    }
+    if (answer === undefined) throw new TypeError('a question was put without being asked');
+    // SECURITY: exposed to see that neither of them comes back as an access token.
+    const secret = clientSecret.expose();
+    return readAnswer(answer, {
+      tokenPath: settings.tokenPath,
+      instance: client.instance,
+      others: new Secret([...others, ...(secret === undefined ? [] : [secret])]),
+      at,
+    });
   }
 }
 
@@ -143,36 +157,38 @@ interface Question {
   readonly server: oauth.AuthorizationServer;
   readonly self: oauth.Client;
   readonly authentication: oauth.ClientAuth;
-  readonly options: { [oauth.allowInsecureRequests]: boolean };
+  readonly options: oauth.TokenEndpointRequestOptions;
 }
 
 /**
  * The parameters of an authorization's answer, when they are from the provider that was asked:
- * `iss` is the one that is expected, and not missing where the settings name one. Throws
+ * `iss` is the one that is expected, and not missing where the settings demand it. Throws
  * ProviderRefused.
  */
 export function checkAuthorizationAnswer(
   settings: OAuthSettings,
   answer: { code: string; iss: string | undefined },
 ): URLSearchParams {
-  const parameters = new URLSearchParams({
-    code: answer.code,
-    ...(answer.iss === undefined ? {} : { iss: answer.iss }),
-  });
+  const { issuer, issuerCheck, clientId } = settings;
+  const { code, iss } = answer;
   // SECURITY: a code of another provider's must not be sent to this one (mix-up). Where no issuer
   // is named, one of the same origin is it.
-  const issuer =
-    settings.issuer ??
-    (answer.iss !== undefined && originOf(answer.iss) === originOf(settings.authorizationUrl ?? '')
-      ? answer.iss
-      : 'https://issuer.invalid');
-  const server = {
-    ...serverOf(settings),
-    issuer,
-    authorization_response_iss_parameter_supported: settings.issuer !== undefined,
-  };
+  if (iss === undefined) {
+    if (issuer !== undefined && issuerCheck !== 'ifSent')
+      throw new ProviderRefused('issuerMissing');
+  } else if (
+    issuer === undefined
+      ? originOf(iss) !== originOf(settings.authorizationUrl ?? '') || originOf(iss) === undefined
+      : iss !== issuer
+  ) {
+    throw new ProviderRefused('issuerMismatch');
+  }
   try {
-    return oauth.validateAuthResponse(server, { client_id: settings.clientId }, parameters);
+    return oauth.validateAuthResponse(
+      { ...serverOf(settings), issuer: iss ?? issuer ?? settings.tokenUrl },
+      { client_id: clientId },
+      new URLSearchParams({ code, ...(iss === undefined ? {} : { iss }) }),
+    );
   } catch {
     throw new ProviderRefused('invalid_request');
   }
@@ -192,61 +208,39 @@ function authenticationOf({ settings, clientSecret }: ProviderClient): oauth.Cli
   if (secret === undefined) return oauth.None();
   return settings.clientAuthentication === 'body'
     ? oauth.ClientSecretPost(secret)
-    : oauth.ClientSecretBasic(secret);
+    : basic(secret, settings.basicEncoding === 'none' ? (text) => text : formEncoded);
 }
 
 /**
- * The answer with what is read of it, as JSON; what is no JSON object has nothing to read. Some say
- * an error with status 200.
+ * RFC 6749, 2.3.1, which encodes both halves as in a form; some providers decode nothing. The
+ * library escapes what needs no escaping, which those would take as it stands.
  */
-function readable(status: number, body: Buffer): Response {
-  let json: Record<string, unknown> = {};
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
-    if (typeof value === 'object' && value !== null) json = value as Record<string, unknown>;
-  } catch {
-    // SECURITY: the error of JSON.parse quotes its input.
-  }
-  const read = Object.fromEntries(
-    members.flatMap((name) =>
-      json[name] === undefined || json[name] === null ? [] : [[name, json[name]]],
-    ),
-  );
-  const isRefusal =
-    typeof json['error'] === 'string' &&
-    (status === 200 || (status >= 400 && status < 500 && status !== 408 && status !== 429));
-  return new Response(JSON.stringify(read), {
-    status: isRefusal ? 400 : status === 200 ? 200 : 502,
-    headers: { 'content-type': 'application/json' },
-  });
-}
-
-function grantOf(answer: oauth.TokenEndpointResponse, at: number): Grant {
-  const { access_token: accessToken, refresh_token: refreshToken, expires_in: seconds } = answer;
-  if (!tokenForm.test(accessToken) || (refreshToken !== undefined && !tokenForm.test(refreshToken)))
-    throw new ProviderUnavailable();
-  return {
-    tokens: new Secret({ accessToken, refreshToken }),
-    // Counted from before the question: too short is harmless. None at all says nothing.
-    expiresAt:
-      seconds === undefined || seconds < 1
-        ? undefined
-        : new Date(at + Math.min(seconds, lifetimeSecondsMax) * 1000),
+const basic =
+  (secret: string, encode: (text: string) => string): oauth.ClientAuth =>
+  (_server, { client_id: id }, _body, headers) => {
+    const pair = Buffer.from(`${encode(id)}:${encode(secret)}`).toString('base64');
+    headers.set('authorization', `Basic ${pair}`);
   };
+
+/** Unreserved characters stay as they are. */
+const formEncoded = (text: string): string =>
+  encodeURIComponent(text)
+    .replace(/[!'()*]/g, (each) => `%${each.charCodeAt(0).toString(16).toUpperCase()}`)
+    .replaceAll('%20', '+');
+
+/** What goes along with every token request, and with this one: the latter wins. */
+function merged({ tokenParameters }: OAuthSettings, own: string | undefined): URLSearchParams {
+  const all = new URLSearchParams(tokenParameters ?? '');
+  const special = new URLSearchParams(own ?? '');
+  for (const name of special.keys()) all.delete(name);
+  for (const [name, value] of special) all.append(name, value);
+  return all;
 }
 
-/** SECURITY: the library's errors carry the body of the answer; none is passed on, nor its text. */
+/** SECURITY: nothing of what is thrown beyond this file carries what a provider said. */
 function failureOf(error: unknown): Error {
   if (error instanceof ProviderUnavailable) return error;
-  if (error instanceof oauth.ResponseBodyError) {
-    const reason = refusalOf(error.error);
-    return reason === undefined ? new ProviderUnavailable() : new ProviderRefused(reason);
-  }
-  if (
-    error instanceof EgressFailed ||
-    error instanceof oauth.OperationProcessingError ||
-    error instanceof oauth.UnsupportedOperationError
-  )
-    return new ProviderUnavailable();
-  return new TypeError('a question to a provider could not be put');
+  return error instanceof EgressFailed
+    ? new ProviderUnavailable()
+    : new TypeError('a question to a provider could not be put');
 }

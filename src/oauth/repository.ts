@@ -5,7 +5,7 @@ import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import type { AuthorizationId, CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Failure } from './failures.ts';
+import { type Failure, failureColumns } from './failures.ts';
 
 export interface HeldRow {
   readonly sequence: number;
@@ -21,6 +21,9 @@ export interface HeldRow {
   readonly attempts: number;
   readonly retryAt: Date | null;
   readonly failure: Failure | null;
+  /** Since when the provider gives no usable answer; null where the last one was. */
+  readonly unavailableSince: Date | null;
+  readonly instanceUrl: string | null;
   /** Undefined where none is held, or its key is in no state to open it. */
   readonly sealed: { readonly token: string; readonly key: WrappedDataKey } | undefined;
   /** There is a token, whatever its key. */
@@ -30,6 +33,10 @@ type Row = Omit<HeldRow, 'sealed' | 'hasToken'> & {
   readonly token: string | null;
   readonly hasToken: boolean;
 } & Partial<WrappedDataKey>;
+
+/** Why a row's refreshes have ended, in the vault's words; of the alias `held`. */
+export const heldFailure = sql<Failure | null>`
+  case when held.failure = 'refused' then coalesce(held.failure_detail, held.failure) else held.failure end`;
 
 /**
  * What is held for a credential, with the key that it is under, in one statement; a retired key
@@ -43,7 +50,8 @@ export async function findHeld(
   const { rows } = await sql<Row>`
     select held.sequence, held.client, held.policy, held.takes_version as "takesVersion", held.expires_at as "expiresAt", held.is_refreshable as "isRefreshable",
       held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
-      held.retry_at as "retryAt", held.failure, held.token is not null as "hasToken",
+      held.retry_at as "retryAt", ${heldFailure} as failure, held.token is not null as "hasToken",
+      case when held.attempts > 0 and held.failure is null then held.unavailable_since end as "unavailableSince", held.instance_url as "instanceUrl",
       case when data_key.id is not null then held.token end as token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
       data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
     from oauth_token held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
@@ -201,18 +209,24 @@ export interface HeldWrite {
   readonly expiresAt: Date | null;
   readonly isRefreshable: boolean;
   readonly at: Date;
+  /** What of the answer that brought it could not be used. */
+  readonly failure: Failure | undefined;
+  readonly instanceUrl: string | undefined;
   /** Set by a connection, kept by a refresh. */
   readonly connectedBy?: SubjectId;
 }
 
 /** Replaces what is held by a locked row; every claim and failure of before is void. */
 export async function writeHeld(trx: Trx, row: HeldWrite): Promise<void> {
+  const { failure, detail } = failureColumns(row.failure);
   await sql`
     update oauth_token set sequence = ${row.sequence}, data_key_id = ${row.key}, token = ${row.token}, client = ${JSON.stringify(row.client)}::jsonb,
       policy = ${JSON.stringify(row.policy)}::jsonb, key_history = ${row.keyHistory}::uuid[], takes_version = false, expires_at = ${row.expiresAt},
       is_refreshable = ${row.isRefreshable}, obtained_at = ${row.at},
       ${row.connectedBy === undefined ? sql`` : sql`connected_at = ${row.at}, connected_by = ${row.connectedBy},`}
-      claim_id = null, claimed_until = null, attempts = 0, retry_at = null, failure = null, failed_at = null
+      instance_url = ${row.instanceUrl === undefined ? sql`instance_url` : row.instanceUrl},
+      claim_id = null, claimed_until = null, attempts = 0, retry_at = null, unavailable_since = null,
+      failure = ${failure}, failure_detail = ${detail}, failed_at = ${failure === null ? null : row.at}
     where credential_id = ${row.credential} and team_id = ${row.team}`.execute(trx);
 }
 
@@ -229,9 +243,11 @@ export async function failRefresh(
     at: Date;
   },
 ): Promise<boolean> {
+  const { failure, detail } = failureColumns(of.failure);
   const { rows } = await sql`
     update oauth_token set claim_id = null, claimed_until = null, attempts = least(attempts, 1000000) + 1, retry_at = ${of.retryAt},
-      failure = ${of.failure ?? null}, failed_at = ${of.failure === undefined ? null : of.at}
+      unavailable_since = ${failure === null ? sql`case when attempts = 0 then ${of.at}::timestamptz else coalesce(unavailable_since, ${of.at}) end` : null},
+      failure = ${failure}, failure_detail = ${detail}, failed_at = ${failure === null ? null : of.at}
     where credential_id = ${of.credential} and team_id = ${of.team} and sequence = ${of.sequence} and claim_id = ${of.claim} returning 1`.execute(
     trx,
   );

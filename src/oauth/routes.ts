@@ -40,14 +40,14 @@ const callback = z
     code: text(4_096)
       .optional()
       .meta({ writeOnly: true, examples: ['SplxlOBeZQQYbYS6WxSbIA'] }),
+    // Whatever its letters: what ends an authorization must not be refused for how it is spelled.
     error: z
       .string()
-      .min(1)
-      .max(100)
-      .regex(/^[a-z_]+$/)
+      .max(4_096)
+      .regex(/^[\s\S]*$/)
       .optional()
       .meta({
-        description: 'What the provider said in place of a code.',
+        description: 'What the provider said in place of a code, as it is; it is not kept.',
         examples: ['access_denied'],
       }),
     iss: text(2_048)
@@ -90,6 +90,21 @@ const connection = z
     obtainedAt: time.nullable().meta({ description: 'When the access token was got.' }),
     connectedAt: time.nullable(),
     connectedBy: subject.nullable(),
+    unavailableSince: time.nullable().meta({
+      description:
+        'Since when the last refreshes failed for want of a usable answer; they are tried again by themselves. null where the last one succeeded.',
+      examples: [null],
+    }),
+    instanceUrl: z
+      .string()
+      .max(300)
+      .regex(/^https:\/\/[a-z0-9.-]{1,253}$/)
+      .nullable()
+      .meta({
+        description:
+          'Where the account lives, as its provider says; shown only, no request goes there by itself.',
+        examples: [null],
+      }),
   })
   .meta({
     id: 'OAuthConnection',

@@ -23,7 +23,8 @@ import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
 import { clientOf, sealHeld, settingsOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
-import { checkAuthorizationAnswer, type Grant, type Provider } from './provider.ts';
+import type { Issued } from './answer.ts';
+import { checkAuthorizationAnswer, type Provider } from './provider.ts';
 import * as repository from './repository.ts';
 import type { AuthorizationRow } from './repository.ts';
 import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
@@ -66,6 +67,9 @@ export interface Connection {
   readonly obtainedAt: Date | null;
   readonly connectedAt: Date | null;
   readonly connectedBy: string | null;
+  /** Since when the provider gives no usable answer. */
+  readonly unavailableSince: Date | null;
+  readonly instanceUrl: string | null;
 }
 
 const stateMs = 10 * 60_000;
@@ -160,9 +164,9 @@ export class OAuthService {
         'stateConflict',
         'The credential has changed since the authorization began: begin again.',
       );
-    let grant: Grant;
+    let issued: Issued;
     try {
-      grant = await this.#redeem(caller, row, authorization, verifier, input);
+      issued = await this.#redeem(caller, row, authorization, verifier, input);
     } catch (error) {
       const reason =
         error instanceof ProviderRefused
@@ -188,9 +192,11 @@ export class OAuthService {
           'The provider gives no usable answer: begin again later.',
           { retryAfterSeconds: 5 },
         );
-      throw new AppError('oauthRefused', 'The provider refused.', { details: { reason } });
+      throw refused(reason);
     }
-    return this.#store(caller, row, grant);
+    const connection = await this.#store(caller, row, issued);
+    if (issued.failure === undefined) return connection;
+    throw refused(issued.failure);
   }
 
   /** How the credential stands with its provider; of a type that holds no tokens, not connected. */
@@ -271,7 +277,7 @@ export class OAuthService {
     { redirectUri }: AuthorizationRow,
     verifier: Secret<string>,
     { code, error, iss }: CallbackInput,
-  ): Promise<Grant> {
+  ): Promise<Issued> {
     const settings = settingsOf(row);
     if (code === undefined) throw new ProviderRefused(refusalOf(error ?? '') ?? 'refused');
     const answer = checkAuthorizationAnswer(settings, { code, iss });
@@ -285,7 +291,7 @@ export class OAuthService {
     );
   }
 
-  async #store(caller: Caller, located: CredentialRow, grant: Grant): Promise<Connection> {
+  async #store(caller: Caller, located: CredentialRow, issued: Issued): Promise<Connection> {
     const { keyring, audit, now } = this.#parts;
     return underActiveKey(() =>
       roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
@@ -313,8 +319,8 @@ export class OAuthService {
         const key = await lockActiveKey(trx, row.team);
         if (key === undefined) throw new KeyMoved();
         // SECURITY: whether there is a refresh token is asked here, and nothing else of it.
-        const isRefreshable = grant.tokens.expose().refreshToken !== undefined;
-        const token = sealHeld(keyring, key, asOAuth(row), sequence, grant);
+        const isRefreshable = issued.tokens.expose().refreshToken !== undefined;
+        const token = sealHeld(keyring, key, asOAuth(row), sequence, issued);
         const going = await repository.findHeldBytes(trx, row.team, row.id);
         await stay.grow({ bytes: Buffer.byteLength(token) - going });
         await repository.writeHeld(trx, {
@@ -326,9 +332,11 @@ export class OAuthService {
           client,
           policy,
           keyHistory: [],
-          expiresAt: grant.expiresAt ?? null,
+          expiresAt: issued.expiresAt ?? null,
           isRefreshable,
           at,
+          failure: issued.failure,
+          instanceUrl: issued.instanceUrl,
           connectedBy: caller.subject,
         });
         await audit.record(trx, {
@@ -336,6 +344,7 @@ export class OAuthService {
           team: { id: row.team, slug: row.slug },
           action: 'oauth.connect',
           target: credentialTarget(row.id),
+          ...(issued.failure === undefined ? {} : { decision: 'deny', reason: issued.failure }),
           key: key.id,
           credentialVersion: row.version,
           details: { sequence, isRefreshable },
@@ -387,8 +396,12 @@ function connectionOf(
     obtainedAt: held?.obtainedAt ?? null,
     connectedAt: held?.connectedAt ?? null,
     connectedBy: held?.connectedBy ?? null,
+    unavailableSince: held?.unavailableSince ?? null,
+    instanceUrl: held?.instanceUrl ?? null,
   };
 }
 
+const refused = (reason: string): AppError =>
+  new AppError('oauthRefused', 'The provider refused.', { details: { reason } });
 const notAuthorized = (): AppError =>
   new AppError('stateConflict', 'This credential is not one that a person authorizes.');

@@ -12,10 +12,11 @@ import { isForeignKeyViolation } from '../db/errors.ts';
 import type { BudgetCounts } from '../shared/budget.ts';
 import { Gate } from '../shared/gate.ts';
 import { type DataKeyId, newId, type TeamId } from '../shared/ids.ts';
+import type { Issued } from './answer.ts';
 import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } from './failures.ts';
 import { clientOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
-import { type Grant, type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
+import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
 import * as repository from './repository.ts';
 
 export interface AccessTokensParts {
@@ -209,19 +210,19 @@ export class AccessTokens {
 
   /** Asks the provider, once, and stores what it gave or that it gave nothing. */
   async #refresh(use: TokenUse, situation: Situation, claim: string): Promise<void> {
-    let grant: Grant;
+    let issued: Issued;
     try {
-      grant = await this.#ask(use, situation);
+      issued = await this.#ask(use, situation);
     } catch (error) {
       if (!(error instanceof ProviderRefused || error instanceof ProviderUnavailable)) throw error;
       return this.#noteFailure(use, situation, {
         claim,
-        failure: error instanceof ProviderRefused ? error.reason : undefined,
+        failure: error instanceof ProviderRefused ? (error.reason as Failure) : undefined,
       });
     }
     for (let [attempt, place] = [1, use]; ; attempt += 1) {
       try {
-        await this.#store(place, situation, grant);
+        await this.#store(place, situation, issued);
         if (place === use) return;
         break;
       } catch (error) {
@@ -242,7 +243,7 @@ export class AccessTokens {
     throw new NoAccessToken('notConnected'); // for this team
   }
 
-  #ask({ credential, secrets }: TokenUse, { tokens }: Situation): Promise<Grant> {
+  #ask({ credential, secrets }: TokenUse, { tokens }: Situation): Promise<Issued> {
     const settings = settingsOf(credential);
     // SECURITY: exposed to be handed on, each as a Secret of its own.
     const client: ProviderClient = {
@@ -264,16 +265,23 @@ export class AccessTokens {
   async #store(
     { credential, caller }: TokenUse,
     situation: Situation,
-    grant: Grant,
+    issued: Issued,
   ): Promise<void> {
     const { db, keyring, audit, now } = this.#parts;
     const { team, slug, id } = credential;
     // SECURITY: exposed to be sealed with what stays.
-    const given = grant.tokens.expose();
-    const kept = given.refreshToken ?? situation.tokens?.expose().refreshToken;
+    const given = issued.tokens.expose();
+    const stays = situation.tokens?.expose();
+    const kept = given.refreshToken ?? stays?.refreshToken;
     const refreshToken = settingsOf(credential).grant === 'clientCredentials' ? undefined : kept;
-    const tokens = new Secret({ accessToken: given.accessToken, refreshToken });
-    const isKept = refreshToken !== undefined && given.refreshToken === undefined;
+    // Where the answer has no access token that can be used, the one of before is good to its end.
+    const isReplaced = given.accessToken !== undefined;
+    const expiresAt = isReplaced ? issued.expiresAt : situation.expiresAt;
+    const tokens = new Secret({
+      accessToken: given.accessToken ?? stays?.accessToken,
+      refreshToken,
+    });
+    const isKept = (refreshToken !== undefined && given.refreshToken === undefined) || !isReplaced;
     const sequence = situation.sequence + 1;
     const client = clientOf(credential);
     const policy = policyJson(credential.policy);
@@ -291,22 +299,22 @@ export class AccessTokens {
           credential: id,
           sequence,
           key: key.id,
-          token: sealHeld(keyring, key, credential, sequence, {
-            tokens,
-            expiresAt: grant.expiresAt,
-          }),
+          token: sealHeld(keyring, key, credential, sequence, { tokens, expiresAt }),
           client,
           policy,
           keyHistory: isKept ? await repository.findKeyHistory(trx, credential, situation) : [],
-          expiresAt: grant.expiresAt ?? null,
+          expiresAt: expiresAt ?? null,
           isRefreshable: situation.isRefreshable,
           at: new Date(now()),
+          failure: issued.failure,
+          instanceUrl: issued.instanceUrl,
         });
         await audit.record(trx, {
           caller,
           team: { id: team, slug },
           action: 'oauth.refresh',
           target: credentialTarget(id),
+          ...(issued.failure === undefined ? {} : { decision: 'deny', reason: issued.failure }),
           key: key.id,
           credentialVersion: credential.version,
           details: { sequence, isRefreshTokenNew: given.refreshToken !== undefined },

@@ -205,6 +205,12 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     retry_at: operational,
     failure: operational,
     failed_at: operational,
+    failure_detail: operational,
+    unavailable_since: operational,
+    forced_count: operational,
+    force_after: operational,
+    rejected_at: operational,
+    instance_url: tenantData,
   },
   key_rotation_oauth_failure: {
     rotation_id: operational,

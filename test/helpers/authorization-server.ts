@@ -13,6 +13,13 @@ export const clientId = 'vault-client';
 export const clientSecret = 'the client secret of the tests, not to be seen';
 const host = 'id.test';
 
+/** An answer as a provider sends it. */
+export interface Dressed {
+  readonly status?: number;
+  readonly body: string | Buffer | object;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 export interface AuthorizationServer {
   readonly issuer: string;
   readonly upstream: Upstream;
@@ -29,6 +36,8 @@ export interface AuthorizationServer {
     body: string | undefined;
     keepsRefreshToken: boolean;
     onToken: (() => Promise<void>) | undefined;
+    /** What becomes of an answer on its way out; the tokens in it are real. */
+    dress: ((issued: Record<string, unknown>, grant: string) => Dressed) | undefined;
   };
   /** Makes every refresh token that was given void. */
   revoke(): Promise<void>;
@@ -111,6 +120,7 @@ export async function startAuthorizationServer(
     body: undefined,
     keepsRefreshToken: false,
     onToken: undefined,
+    dress: undefined,
   };
   const live: { destroy(): Promise<unknown> }[] = [];
   provider.on('refresh_token.saved', (token) => {
@@ -139,6 +149,12 @@ export async function startAuthorizationServer(
     if (body.access_token !== undefined) given.accessTokens.push(body.access_token);
     if (body.refresh_token !== undefined) given.refreshTokens.push(body.refresh_token);
     if (behaviour.keepsRefreshToken && grant === 'refresh_token') delete body.refresh_token;
+    if (behaviour.dress !== undefined && body.access_token !== undefined) {
+      const { status, headers, body: dressed } = behaviour.dress({ ...body }, grant);
+      context.status = status ?? context.status;
+      context.body = dressed;
+      context.set({ ...headers });
+    }
     return undefined;
   });
   handle = provider.callback();

@@ -63,8 +63,9 @@ export type ConnectionTest =
   | { readonly kind: 'smtp' | 'imap' | 'redis' | 'qdrant' };
 
 /**
- * How tokens are got from a provider: what they belong to. A change of one of these but the last
- * ends what is held.
+ * How tokens are got from a provider: what they belong to. A change of one of these ends what is
+ * stored, but for `clientAuthentication` and `assumedLifetimeSeconds`. What is not set is absent:
+ * stored tokens are bound to what is.
  */
 export interface OAuthSettings {
   readonly grant: 'authorizationCode' | 'clientCredentials';
@@ -73,11 +74,31 @@ export interface OAuthSettings {
   readonly tokenUrl: string;
   readonly clientId: string;
   readonly scope?: string;
-  /** Sent along, as a query string. */
+  /** Under which name the scope is asked for; `scope` without it. */
+  readonly scopeParameter?: string;
+  /** Sent along to the authorization, or with the request of a client for itself: a query string. */
   readonly parameters?: string;
+  /** Sent along with every token request, with the exchange of a code, with a refresh. */
+  readonly tokenParameters?: string;
+  readonly exchangeParameters?: string;
+  readonly refreshParameters?: string;
+  /** In place of `authorization_code` or `client_credentials`. */
+  readonly grantType?: string;
+  readonly redirectUriOnRefresh?: true;
   /** What the provider calls itself in its answers. */
   readonly issuer?: string;
+  /** `ifSent`: an answer without an issuer is believed. */
+  readonly issuerCheck?: 'ifSent';
   readonly clientAuthentication: 'header' | 'body';
+  /** `none`: id and secret stand in the header as they are. */
+  readonly basicEncoding?: 'none';
+  /** Token requests as JSON in place of a form. */
+  readonly requestFormat?: 'json';
+  readonly pkce?: 'off';
+  /** Where the access token stands in an answer, as names with dots between. */
+  readonly tokenPath?: string;
+  /** Where no lifetime is said; an hour without it. */
+  readonly assumedLifetimeSeconds?: number;
 }
 
 /**
