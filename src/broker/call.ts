@@ -8,6 +8,7 @@ import {
   findType,
   type Limits,
   type Policy,
+  renewOnDefault,
 } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
@@ -91,12 +92,14 @@ export interface Admitted {
    * refused; undefined where there is none.
    */
   readonly renew: (() => Promise<Rendered | undefined>) | undefined;
+  /** The statuses of the upstream at which `renew` is asked. */
+  readonly renewOn: readonly number[];
   readonly leave: () => void;
 }
 
 type Prepared = Pick<
   Admitted,
-  'target' | 'isObjectStore' | 'rendered' | 'path' | 'callPath' | 'renew'
+  'target' | 'isObjectStore' | 'rendered' | 'path' | 'callPath' | 'renew' | 'renewOn'
 >;
 
 /** What has to be undone of a call that fails before it goes out. */
@@ -350,6 +353,7 @@ export class Calls {
         path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)),
         callPath: call.pathAndQuery.split('?', 1)[0]!,
         renew,
+        renewOn: policy.renewOn ?? renewOnDefault,
       };
     } catch (error) {
       const refusal = refusalOf(error);
@@ -381,10 +385,10 @@ export class Calls {
     enter();
     const use = { credential: asOAuth(granted), secrets, caller };
     const asked = accessTokens.accessTokenFor(use);
-    const { token, sequence } = await (call.hangUp?.race(asked) ?? asked);
+    const { token, tokenId } = await (call.hangUp?.race(asked) ?? asked);
     const renew = async (): Promise<Rendered | undefined> => {
       try {
-        const next = await accessTokens.accessTokenFor({ ...use, rejected: sequence });
+        const next = await accessTokens.accessTokenFor({ ...use, rejected: tokenId });
         return render(type, tokenFieldsOf(granted, next.token));
       } catch (error) {
         if (error instanceof NoAccessToken) return undefined; // the upstream's own answer says it

@@ -211,15 +211,19 @@ export class BrokerProxy {
    * be sent again. A failure to get one is the vault's own, and is said as that.
    */
   async #renewed(
-    { renew }: Admitted,
+    { renew, renewOn }: Admitted,
     request: IncomingMessage,
     { body }: Prepared,
     watch: Watch,
     { statusCode }: Upstream,
   ): Promise<Rendered | undefined> {
-    if (statusCode !== 401 || renew === undefined) return undefined;
+    if (renew === undefined || !renewOn.includes(statusCode)) return undefined;
+    const isRepeated = isRepeatable(request, body);
+    // SECURITY: only 401 says that the token is not good. What else the policy names renews where
+    // the answer to the repetition shows whether that was it, and nowhere else.
+    if (statusCode !== 401 && !isRepeated) return undefined;
     const renewed = renew();
-    if (!isRepeatable(request, body)) {
+    if (!isRepeated) {
       // The next call has another token then; whether this one has is known to the caller by the
       // answer.
       renewed.catch((error: unknown) => {

@@ -38,6 +38,8 @@ export type LeasedCredential = {
   readonly name: string;
   readonly type: string;
   readonly version: number;
+  /** Names the access token of a provider, where one was leased; see `rejected`. */
+  readonly tokenId?: string;
 } & (
   | { readonly notModified: false; readonly fields: Readonly<Record<string, unknown>> }
   | { readonly notModified: true }
@@ -148,13 +150,14 @@ function headerOf(token: string): ReturnType<typeof decodeProtectedHeader> {
 function credentialsOf(claim: unknown): LeasedCredential[] {
   if (!Array.isArray(claim)) throw new LeaseInvalid('malformed');
   return claim.map((each: unknown) => {
-    const { id, team, name, type, version, fields, notModified } = objectOf(each);
+    const { id, team, name, type, version, tokenId, fields, notModified } = objectOf(each);
     const named = {
       id: textOf(id),
       team: textOf(team),
       name: textOf(name),
       type: textOf(type),
       version: numberOf(version),
+      ...(tokenId === undefined ? {} : { tokenId: textOf(tokenId) }),
     };
     return notModified === true
       ? { ...named, notModified }

@@ -31,6 +31,8 @@ export interface LeaseRequest {
   readonly subjectToken?: string;
   readonly keyId?: string;
   readonly ttlSeconds?: number;
+  /** Access tokens that an upstream refused: others are wanted. */
+  readonly rejected?: readonly { readonly id: string; readonly tokenId: string }[];
 }
 
 /** Leases credentials from one vault. */

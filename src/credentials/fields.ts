@@ -7,6 +7,7 @@ import { isWiderPolicy, type Policy } from './policy.ts';
 import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
 import { publicValue, secretValue } from './types/define.ts';
 import { faultsIn } from '../http/validation.ts';
+import { shownValue } from './shown.ts';
 
 /** Fields as a caller sends them: a value, or null for "clear it". */
 export type FieldsInput = Readonly<Record<string, PublicValue | null>>;
@@ -94,6 +95,10 @@ export function applyFields(
       else if (stored.secretFieldNames.includes(name)) cleared.push(name);
       continue;
     }
+    // What a form was shown and sends back as it was is what is stored.
+    const held = stored.publicFields[name];
+    if (field.hasHiddenQuery === true && held !== undefined && shownValue(field, held) === value)
+      continue;
     const wrong = faultsIn(field.schema, value, pointer);
     if (wrong.length > 0) faults.push(...wrong);
     else if (field.class === 'public') publicFields.set(name, value);

@@ -123,6 +123,12 @@ function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
         servedBy: [],
         few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and (held.failure is not null or not held.is_refreshable)`,
       };
+    case 'rejectedByUpstream':
+      return {
+        sql: condition,
+        servedBy: [],
+        few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and held.rejected_at is not null`,
+      };
     // What was ever under a key has no index: rotations would pay for it at each row.
     case 'exposed':
       return {

@@ -9,6 +9,7 @@ export const problemNames = [
   'undecryptable',
   'exposed',
   'refreshFailed',
+  'rejectedByUpstream',
   'expired',
   'expiring',
 ] as const;
@@ -61,6 +62,9 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
       return heldToken(
         sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now} and not held.is_refreshable))`,
       );
+    // Three fresh access tokens in a row were refused where they were used.
+    case 'rejectedByUpstream':
+      return heldToken(sql`held.rejected_at is not null`);
     case 'expired':
       return sql<boolean>`credential.expires_at <= ${now}`;
     case 'expiring':

@@ -12,14 +12,18 @@ import type { CredentialType } from './types/registry.ts';
 
 /**
  * The client to which tokens are given: everything of the settings but the way in which it says who
- * it is.
+ * it is, and what is assumed of a token's life.
  */
 export function oauthClient(
   type: CredentialType,
   publicFields: PublicFields,
 ): JsonObject | undefined {
   if (type.oauth === undefined) return undefined;
-  const { clientAuthentication: _, ...client } = type.oauth.settings(publicFields);
+  const {
+    clientAuthentication: _,
+    assumedLifetimeSeconds: __,
+    ...client
+  } = type.oauth.settings(publicFields);
   return client;
 }
 
@@ -75,11 +79,11 @@ export async function adjustHeldTokens(
       trx,
     );
   await sql`
-    update oauth_token set attempts = 0, retry_at = null, failure = null, failed_at = null
+    update oauth_token set attempts = 0, retry_at = null, failure = null, failed_at = null, unavailable_since = null, forced_count = 0, force_after = null, rejected_at = null
       ${
         ends
           ? sql`, claim_id = null, claimed_until = null, sequence = sequence + 1, token = null, data_key_id = null, key_history = '{}', expires_at = null, is_refreshable = false, obtained_at = null,
-        connected_at = null, connected_by = null, takes_version = ${bringsTokens || hadTokens}`
+        connected_at = null, connected_by = null, instance_url = null, takes_version = ${bringsTokens || hadTokens}`
           : sql``
       }
     where credential_id = ${row.id} and team_id = ${row.team}`.execute(trx);

@@ -59,7 +59,7 @@ export function registerCredentialHistory(
         end === undefined ? undefined : [String(end)],
       );
       return {
-        items: showEach(items, (each) => schemas.showVersion(each, row.version)),
+        items: showEach(items, (each) => schemas.showVersion(each, row)),
         nextCursor,
       };
     },

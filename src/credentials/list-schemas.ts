@@ -84,6 +84,7 @@ const problemCounts = z.strictObject({
   undecryptable: count,
   exposed: count,
   refreshFailed: count,
+  rejectedByUpstream: count,
   expired: count,
   expiring: count,
 } satisfies Record<ProblemName, unknown>);

@@ -32,7 +32,8 @@ import { problemNames } from './health.ts';
 import { limitDefaults, methods, policyJson, renewableStatuses } from './policy.ts';
 import type { CredentialRow, Policy, VersionRow } from './service.ts';
 import { healthOf } from './health.ts';
-import { credentialTypes } from './types/registry.ts';
+import { shownFields } from './shown.ts';
+import { credentialTypes, findType } from './types/registry.ts';
 
 /** One membership and every grant. */
 const waysMax = 1 + growthCeilings.grants;
@@ -457,7 +458,7 @@ export const showCredential = (row: CredentialRow): z.output<typeof credential> 
   type: row.type,
   description: description.safeParse(row.description).data ?? null,
   labels: labels.safeParse(row.labels).data ?? {},
-  publicFields: { ...row.publicFields },
+  publicFields: shownFields(findType(row.type), row.publicFields),
   secretFields: [...row.secretFieldNames],
   policy: policyJson(row.policy) as z.output<typeof policy>,
   health: healthOf(row.problems),
@@ -497,11 +498,11 @@ export const showSeen = (
 /** A version as clients see it. */
 export const showVersion = (
   row: VersionRow,
-  current: number,
+  of: Pick<CredentialRow, 'type' | 'version'>,
 ): z.output<typeof credentialVersion> => ({
   version: row.version,
-  isCurrent: row.version === current,
-  publicFields: { ...row.publicFields },
+  isCurrent: row.version === of.version,
+  publicFields: shownFields(findType(of.type), row.publicFields),
   secretFields: row.secretFieldNames,
   policy: policyJson(row.policy) as z.output<typeof policy>,
   isUndecryptable: row.isUndecryptable,

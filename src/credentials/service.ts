@@ -35,7 +35,7 @@ import {
 
 export type { PublicFields } from './fields.ts';
 export type { Limits, Policy } from './policy.ts';
-export { isUnder, isWiderPolicy, limitDefaults, policyJson } from './policy.ts';
+export { isUnder, isWiderPolicy, limitDefaults, policyJson, renewOnDefault } from './policy.ts';
 export { type AllFields, faultsForBroker } from './brokerable.ts';
 export {
   type ConnectionTest,
@@ -48,6 +48,7 @@ export {
 } from './types/registry.ts';
 export { exposedSql } from './health.ts';
 export { oauthClient } from './held-tokens.ts';
+export { shownFields } from './shown.ts';
 export { undecryptable } from './change.ts';
 export { findActiveKey, lockActiveKey, lockCredential, sealedColumns } from './repository.ts';
 export { KeyMoved, typeNamed, underActiveKey, UndecryptableVersion } from './versions.ts';

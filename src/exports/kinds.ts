@@ -3,7 +3,13 @@
 // anything else that a secret could be got from.
 import { type RawBuilder, sql } from 'kysely';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
-import { listedSealHolds, type SealedCredential } from '../credentials/service.ts';
+import {
+  findType,
+  listedSealHolds,
+  type PublicFields,
+  type SealedCredential,
+  shownFields,
+} from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Trx } from '../db/client.ts';
@@ -181,12 +187,17 @@ const credential = kind<CredentialRow>({
   }),
 });
 
-type VersionRow = { credential: CredentialId; version: number } & Counted;
+type VersionRow = {
+  credential: CredentialId;
+  version: number;
+  type: string | null;
+  publicFields: PublicFields;
+} & Counted;
 const version = kind<VersionRow>({
   kind: 'version',
   next: async (trx, id, last, limit) => {
     const rows = sql`
-    select held.credential_id as credential, held.version, held.version = credential.current_version as "isCurrent", held.data_key_id as key, held.key_history as "keyHistory",
+    select held.credential_id as credential, held.version, credential.type, held.version = credential.current_version as "isCurrent", held.data_key_id as key, held.key_history as "keyHistory",
       held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
       ${contentBytes('held')} as bytes
     from credential_version held left join credential on credential.team_id = held.team_id and credential.id = held.credential_id left join subject creator on creator.id = held.created_by
@@ -196,7 +207,10 @@ const version = kind<VersionRow>({
       await sql<VersionRow>`${upToBytes(rows, sql`credential, version`, batchBytes)}`.execute(trx)
     ).rows;
   },
-  line: ({ bytes: _, found: __, before: ___, ...row }) => row,
+  line: ({ bytes: _, found: __, before: ___, type, ...row }) => ({
+    ...row,
+    publicFields: shownFields(type === null ? undefined : findType(type), row.publicFields),
+  }),
 });
 
 type ConnectionRow = { credential: CredentialId };

@@ -1,7 +1,7 @@
 // What an engine gets of a credential whose tokens are held: the public fields and an access token
 // that is good. Never the refresh token, never the client secret.
 import type { Caller } from '../http/access.ts';
-import { typeNamed, type Policy, type PublicFields } from '../credentials/service.ts';
+import { type Policy, type PublicFields, shownFields, typeNamed } from '../credentials/service.ts';
 import { Secret, type SecretFields } from '../crypto/index.ts';
 import { type AccessTokens, NoAccessToken, type OAuthCredential } from '../oauth/service.ts';
 import type { Granted } from './decide.ts';
@@ -18,8 +18,8 @@ export const asOAuth = ({ row, version }: Granted): OAuthCredential => ({
 });
 
 /**
- * What was opened, as it may be delivered; a credential without held tokens as it is. The refusal's
- * rule where there is no token.
+ * What was opened, as it may be delivered; a credential without held tokens as it is. `rejected`
+ * names a token that an upstream refused. The refusal's rule where there is no token.
  */
 export async function deliverable<
   T extends Granted & { readonly secrets: SecretFields | undefined },
@@ -27,18 +27,25 @@ export async function deliverable<
   accessTokens: Pick<AccessTokens, 'accessTokenFor'>,
   caller: Caller,
   opened: T,
-): Promise<T | NoAccessToken['rule']> {
-  const { oauth } = typeNamed(opened.row.type);
+  rejected: string | undefined,
+): Promise<(T & { readonly tokenId?: string }) | NoAccessToken['rule']> {
+  const type = typeNamed(opened.row.type);
+  const { oauth } = type;
   if (oauth === undefined || opened.secrets === undefined) return opened;
   try {
-    const { token, expiresAt } = await accessTokens.accessTokenFor({
+    const { token, tokenId, expiresAt } = await accessTokens.accessTokenFor({
       credential: asOAuth(opened),
       secrets: opened.secrets,
       caller,
+      rejected,
     });
-    const { [oauth.expiryField]: _, ...publicFields } = opened.version.publicFields;
+    const { [oauth.expiryField]: _, ...publicFields } = shownFields(
+      type,
+      opened.version.publicFields as PublicFields,
+    );
     return {
       ...opened,
+      tokenId,
       version: {
         ...opened.version,
         publicFields: {

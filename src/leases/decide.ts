@@ -32,7 +32,8 @@ export type Rule =
   | 'undecryptable'
   | 'notConnected'
   | 'refreshFailed'
-  | 'refreshUnavailable';
+  | 'refreshUnavailable'
+  | 'rejectedByUpstream';
 
 /** A refusal, with what only the trail is told. */
 export interface Refusal {

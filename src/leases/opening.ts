@@ -13,7 +13,11 @@ import { lengthOf, tooLarge } from './sealed.ts';
 import { bytesPerTurn, leaseBytesMax, storedBytesOf } from './sizes.ts';
 
 /** A credential as it is delivered; without secrets where the caller has them already. */
-export type Opened = Granted & { readonly secrets: SecretFields | undefined };
+export type Opened = Granted & {
+  readonly secrets: SecretFields | undefined;
+  /** Names the access token, where one is leased. */
+  readonly tokenId?: string;
+};
 /** One whose token does not open though its key does. */
 export type Unopened = Refusal & { readonly failed: Granted };
 

@@ -28,6 +28,21 @@ const reference = z
     description: 'By id, or by team and name.',
     examples: [{ team: 'payments', name: 'openai-prod' }],
   });
+const tokenId = z
+  .string()
+  .min(1)
+  .max(40)
+  .regex(/^[a-z0-9.]+$/)
+  .meta({
+    id: 'TokenId',
+    description:
+      'Names an access token that was leased, and tells nothing of it: to be sent back under `rejected` when an upstream refuses that token.',
+    examples: ['t3'],
+  });
+const rejected = z
+  .array(z.strictObject({ id, tokenId }))
+  .max(leaseCredentialsMax)
+  .refine((items) => new Set(items.map((each) => each.id)).size === items.length, 'unique');
 const leaseCreate = z
   .strictObject({
     credentials: z.array(reference).min(1).max(leaseCredentialsMax),
@@ -58,6 +73,11 @@ const leaseCreate = z
     keyId: keyId
       .optional()
       .meta({ description: "Which of the engine's keys; otherwise the newest." }),
+    rejected: rejected.optional().meta({
+      description:
+        'Access tokens that an upstream refused, each of a credential of this lease. One that is still the stored one is made new, once for all who say so: at most one in five minutes, then twice as long. Otherwise the stored one is leased.',
+      examples: [[{ id: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d', tokenId: 't3' }]],
+    }),
     ttlSeconds: z
       .int()
       .min(1)
@@ -110,6 +130,9 @@ const lease = z
             description:
               'Whether the version is the one that you hold, so that its fields were not sent.',
           }),
+          tokenId: tokenId.optional().meta({
+            description: 'Only where an access token of a provider is leased.',
+          }),
         }),
       )
       .max(leaseCredentialsMax)
@@ -157,7 +180,7 @@ export function registerLeases(
     summary: 'Lease credentials to the engine that asks, sealed to its key',
     description:
       'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `undecryptable`, ' +
-      '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`; for all of them together `size`: ask in parts. Takes no idempotency key: a repetition is another lease.',
+      '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `rejectedByUpstream` (three fresh access tokens in a row were refused), `exposed`, `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`, `notInLease` (of `rejected`); for all of them together `size`: ask in parts. Takes no idempotency key: a repetition is another lease.',
     body: leaseCreate,
     success: {
       status: 201,
@@ -176,6 +199,7 @@ export function registerLeases(
           keyId: body.keyId,
           ttlSeconds: body.ttlSeconds ?? leaseSecondsDefault,
           onBehalfOf: await onBehalfOf(request, authenticator, body),
+          rejected: body.rejected ?? [],
         },
         hangUp,
       );
@@ -184,7 +208,7 @@ export function registerLeases(
         id: made.id,
         expiresAt: made.expiresAt,
         sealed: made.sealed,
-        credentials: made.credentials.map(({ row, isKnown }) => ({
+        credentials: made.credentials.map(({ row, isKnown, tokenId: held }) => ({
           id: row.id,
           team: row.slug,
           name: row.name,
@@ -193,6 +217,7 @@ export function registerLeases(
           revision: row.revision,
           expiresAt: row.expiresAt,
           notModified: isKnown,
+          ...(held === undefined ? {} : { tokenId: held }),
         })),
       };
     },

@@ -21,7 +21,10 @@ export interface LeaseContent {
   readonly audience: string;
   readonly issuedAt: number;
   readonly expiresAt: number;
-  readonly credentials: readonly (Granted & { readonly secrets: SecretFields | undefined })[];
+  readonly credentials: readonly (Granted & {
+    readonly secrets: SecretFields | undefined;
+    readonly tokenId?: string;
+  })[];
 }
 
 /** Base64 twice, and the headers. */
@@ -71,12 +74,13 @@ export function payloadOf({
     jti: id,
     iat: issuedAt,
     exp: expiresAt,
-    credentials: credentials.map(({ row, version, secrets }) => ({
+    credentials: credentials.map(({ row, version, secrets, tokenId }) => ({
       id: row.id,
       team: row.slug,
       name: row.name,
       type: row.type,
       version: row.currentVersion,
+      ...(tokenId === undefined ? {} : { tokenId }),
       // SECURITY: plaintext is exposed here, into a buffer that is signed and encrypted next and
       // then overwritten.
       ...(secrets === undefined

@@ -81,13 +81,20 @@ export interface LeaseInput {
   readonly onBehalfOf: OnBehalfOf | undefined;
   readonly keyId: string | undefined;
   readonly ttlSeconds: number;
+  /** Access tokens that an upstream refused, by the credential that they were leased for. */
+  readonly rejected?: readonly { readonly id: string; readonly tokenId: string }[];
 }
 
 export interface Lease {
   readonly id: LeaseId;
   readonly expiresAt: Date;
   readonly sealed: string;
-  readonly credentials: readonly { readonly row: FoundRow; readonly isKnown: boolean }[];
+  readonly credentials: readonly {
+    readonly row: FoundRow;
+    readonly isKnown: boolean;
+    /** Names the access token, where one is leased. */
+    readonly tokenId: string | undefined;
+  }[];
   /** To be called when the answer has left: until then its room is taken. */
   readonly leave: () => void;
 }
@@ -169,7 +176,8 @@ export class LeasesService {
         knownVersions: input.references.map(({ knownVersion }) => knownVersion),
       },
     };
-    const expected = this.#expectations.find(request.query);
+    const isReported = (input.rejected?.length ?? 0) > 0;
+    const expected = isReported ? undefined : this.#expectations.find(request.query);
     if (expected !== undefined) return this.#again(request, expected);
     const found = await repository.findLeasable(this.#parts.db, request.query, sizes.smallBytesMax);
     return this.#take(request, { ...found, isRecorded: false });
@@ -263,12 +271,13 @@ export class LeasesService {
    */
   async #deliver(request: LeaseRequest, found: Found, place: Place): Promise<Lease | undefined> {
     const { db, audit, usage, issuer } = this.#parts;
-    const { id, caller, input, now, query, hangUp } = request;
+    const { id, caller, input, now, query } = request;
     const recipient = await this.#recipientOf(caller, found.recipient);
     const opened = await this.#openFor(request, recipient, found, place);
     if ('rule' in recipient) throw new TypeError('a refused key is a refused lease');
+    checkRejected(input.rejected ?? [], opened);
     const isHeld = opened.some(({ row }) => typeNamed(row.type).oauth !== undefined);
-    const credentials = isHeld ? await this.#withAccessTokens(caller, opened, hangUp) : opened;
+    const credentials = isHeld ? await this.#withAccessTokens(request, opened) : opened;
     const issuedAt = Math.floor(now / 1000);
     const expiresAt = issuedAt + input.ttlSeconds;
     const payload = payloadOf({
@@ -285,7 +294,7 @@ export class LeasesService {
         id,
         expiresAt: new Date(expiresAt * 1000),
         sealed,
-        credentials: credentials.map(({ row, isKnown }) => ({ row, isKnown })),
+        credentials: credentials.map(({ row, isKnown, tokenId }) => ({ row, isKnown, tokenId })),
         leave: place.leave,
       };
     };
@@ -384,14 +393,14 @@ export class LeasesService {
    * all else is granted.
    */
   async #withAccessTokens(
-    caller: Caller,
+    { caller, input, hangUp }: LeaseRequest,
     opened: readonly Opened[],
-    hangUp: HangUp | undefined,
   ): Promise<Opened[]> {
     const { accessTokens } = this.#parts;
+    const rejected = new Map(input.rejected?.map(({ id, tokenId }) => [id, tokenId]));
     const asked = inLanes(opened, accessTokensAtOnce, (each) => {
       hangUp?.demand();
-      return deliverable(accessTokens, caller, each);
+      return deliverable(accessTokens, caller, each, rejected.get(each.row.id));
     });
     const answers = await (hangUp?.race(asked) ?? asked);
     const refusals = answers.flatMap((answer, position): Refusal[] => {
@@ -436,6 +445,22 @@ export class LeasesService {
       errors,
     });
   }
+}
+
+/** A report is of a token that this lease is about: a mistake in it is said, not passed over. */
+function checkRejected(
+  rejected: NonNullable<LeaseInput['rejected']>,
+  granted: readonly Opened[],
+): void {
+  const errors = rejected.flatMap(({ id }, at) =>
+    granted.some(({ row }) => row.id === id && typeNamed(row.type).oauth !== undefined)
+      ? []
+      : [{ pointer: `/rejected/${at}/id`, rule: 'notInLease' }],
+  );
+  if (errors.length > 0)
+    throw new AppError('leaseRefused', 'A rejected token is of none of these credentials.', {
+      errors,
+    });
 }
 
 const asReference = (each: LeaseInput['references'][number]): Reference =>

@@ -48,6 +48,8 @@ function typeOf(
       return decision === 'deny' && reason !== 'unavailable'
         ? 'credential.refreshFailed'
         : undefined;
+    case 'oauth.rejected':
+      return 'credential.refreshFailed';
     default:
       return undefined;
   }

@@ -104,7 +104,10 @@ export const messages = {
   },
   'credential.refreshFailed': {
     summary: 'A provider has refused to refresh for good',
-    schema: message('credential.refreshFailed', { credential: about, reason: z.enum(reasons) }),
+    schema: message('credential.refreshFailed', {
+      credential: about,
+      reason: z.enum([...reasons, 'rejectedByUpstream']),
+    }),
   },
   'credential.exposed': {
     summary: 'A data key was marked compromised, which exposes credentials',

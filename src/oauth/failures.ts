@@ -68,7 +68,7 @@ export class ProviderUnavailable extends Error {
 
 /** There is no access token to be had for a use. */
 export class NoAccessToken extends Error {
-  readonly rule: 'notConnected' | 'refreshFailed' | 'refreshUnavailable';
+  readonly rule: 'notConnected' | 'refreshFailed' | 'refreshUnavailable' | 'rejectedByUpstream';
   constructor(rule: NoAccessToken['rule']) {
     super('there is no access token');
     this.name = 'NoAccessToken';

@@ -31,7 +31,11 @@ export interface Situation {
   readonly row: HeldRow | undefined;
   readonly sequence: number;
   readonly tokens: Secret<HeldTokens> | undefined;
+  /** Names the access token and tells nothing of it. */
+  readonly tokenId: string;
   readonly expiresAt: Date | undefined;
+  /** The provider has said no lifetime: `expiresAt` is what the credential assumes. */
+  readonly isAssumed: boolean;
   readonly isRefreshable: boolean;
   /** The tokens are those that the current version brought. */
   readonly isOfVersion: boolean;
@@ -46,13 +50,17 @@ export function situationOf(
   row: HeldRow | undefined,
   secrets: SecretFields,
 ): Situation {
-  const { grant } = settingsOf(of);
+  const { grant, assumedLifetimeSeconds } = settingsOf(of);
   const isByItself = grant === 'clientCredentials';
+  const sequence = row?.sequence ?? 0;
   const nothing = {
     row,
-    sequence: row?.sequence ?? 0,
+    sequence,
     tokens: undefined,
+    // What a version brings has a name of its version's.
+    tokenId: `v${of.version}.${sequence}`,
     expiresAt: undefined,
+    isAssumed: false,
     isRefreshable: isByItself,
     isOfVersion: false,
   };
@@ -77,12 +85,17 @@ export function situationOf(
     if (isWiderPolicy(row.policy as unknown as Policy, of.policy)) return nothing;
     // SECURITY: exposed to be taken apart; what comes out is a Secret again.
     const { accessToken, refreshToken, expiresAt } = opened.expose();
+    const isRefreshable = isByItself || refreshToken !== undefined;
+    const said = timeOf(expiresAt);
+    const assumed = isRefreshable ? assumedEnd(row.obtainedAt, assumedLifetimeSeconds) : undefined;
     return {
       row,
-      sequence: row.sequence,
+      sequence,
       tokens: new Secret({ accessToken, refreshToken }),
-      expiresAt: timeOf(expiresAt),
-      isRefreshable: isByItself || refreshToken !== undefined,
+      tokenId: `t${sequence}`,
+      expiresAt: said ?? assumed,
+      isAssumed: said === undefined && assumed !== undefined,
+      isRefreshable,
       isOfVersion: false,
     };
   }
@@ -154,6 +167,14 @@ export function clientOf({
   if (client === undefined) throw new TypeError('the type holds no tokens');
   return client;
 }
+
+const assumedLifetimeSecondsDefault = 3_600;
+/** When a token ends whose provider said no lifetime; only asked where another can be had. */
+export const assumedEnd = (
+  obtainedAt: Date | null,
+  seconds = assumedLifetimeSecondsDefault,
+): Date | undefined =>
+  obtainedAt === null ? undefined : new Date(obtainedAt.getTime() + seconds * 1000);
 
 const timeOf = (text: string | undefined): Date | undefined =>
   text === undefined || Number.isNaN(Date.parse(text)) ? undefined : new Date(text);

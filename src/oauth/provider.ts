@@ -89,10 +89,10 @@ export class Provider {
 
   /** An access token for the client itself. */
   clientCredentials(client: ProviderClient): Promise<Issued> {
-    const { scope, parameters, exchangeParameters, grantType } = client.settings;
+    const { scope, scopeParameter, parameters, exchangeParameters, grantType } = client.settings;
     const body = new URLSearchParams(parameters ?? '');
     for (const [name, value] of merged(client.settings, exchangeParameters)) body.set(name, value);
-    if (scope !== undefined) body.set('scope', scope);
+    if (scope !== undefined) body.set(scopeParameter ?? 'scope', scope);
     return this.#ask(
       client,
       { grantType, others: [] },

@@ -6,6 +6,7 @@ import type { Db, Executor, Trx } from '../db/client.ts';
 import type { AuthorizationId, CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type Failure, failureColumns } from './failures.ts';
+import type { Forced } from './ready.ts';
 
 export interface HeldRow {
   readonly sequence: number;
@@ -24,6 +25,10 @@ export interface HeldRow {
   /** Since when the provider gives no usable answer; null where the last one was. */
   readonly unavailableSince: Date | null;
   readonly instanceUrl: string | null;
+  /** Refreshes in a row that a refused token forced, and until when there is no other one. */
+  readonly forcedCount: number;
+  readonly forceAfter: Date | null;
+  readonly rejectedAt: Date | null;
   /** Undefined where none is held, or its key is in no state to open it. */
   readonly sealed: { readonly token: string; readonly key: WrappedDataKey } | undefined;
   /** There is a token, whatever its key. */
@@ -52,6 +57,7 @@ export async function findHeld(
       held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
       held.retry_at as "retryAt", ${heldFailure} as failure, held.token is not null as "hasToken",
       case when held.attempts > 0 and held.failure is null then held.unavailable_since end as "unavailableSince", held.instance_url as "instanceUrl",
+      held.forced_count as "forcedCount", held.force_after as "forceAfter", held.rejected_at as "rejectedAt",
       case when data_key.id is not null then held.token end as token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
       data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
     from oauth_token held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
@@ -86,6 +92,8 @@ export interface Claim {
   readonly policy: JsonObject;
   readonly at: Date;
   readonly until: Date;
+  /** Set where a refused token is the reason. */
+  readonly forced: Forced | undefined;
 }
 
 /**
@@ -93,15 +101,17 @@ export interface Claim {
  * somebody else holds a claim.
  */
 export async function claimRefresh(db: Db, claim: Claim): Promise<boolean> {
-  const { id, team, credential, sequence, client, policy, at, until } = claim;
+  const { id, team, credential, sequence, client, policy, at, until, forced } = claim;
   const { rows } = await sql`
-    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version, claim_id, claimed_until)
-    select ${credential}, ${team}, 0, ${JSON.stringify(client)}::jsonb, ${JSON.stringify(policy)}::jsonb, true, ${id}, ${until}
+    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version, claim_id, claimed_until, forced_count, force_after)
+    select ${credential}, ${team}, 0, ${JSON.stringify(client)}::jsonb, ${JSON.stringify(policy)}::jsonb, true, ${id}, ${until},
+      ${forced?.count ?? 0}, ${forced?.after ?? null}::timestamptz
     where ${sequence} = 0
     on conflict on constraint oauth_token_pkey do nothing returning 1`.execute(db);
   if (rows.length > 0) return true;
   const claimed = await sql`
     update oauth_token set claim_id = ${id}, claimed_until = ${until}
+      ${forced === undefined ? sql`` : sql`, forced_count = ${forced.count}, force_after = ${forced.after}`}
     where credential_id = ${credential} and team_id = ${team} and sequence = ${sequence} and (claimed_until is null or claimed_until <= ${at})
       and failure is null and (retry_at is null or retry_at <= ${at}) returning 1`.execute(db);
   return claimed.rows.length > 0;
@@ -223,9 +233,9 @@ export async function writeHeld(trx: Trx, row: HeldWrite): Promise<void> {
     update oauth_token set sequence = ${row.sequence}, data_key_id = ${row.key}, token = ${row.token}, client = ${JSON.stringify(row.client)}::jsonb,
       policy = ${JSON.stringify(row.policy)}::jsonb, key_history = ${row.keyHistory}::uuid[], takes_version = false, expires_at = ${row.expiresAt},
       is_refreshable = ${row.isRefreshable}, obtained_at = ${row.at},
-      ${row.connectedBy === undefined ? sql`` : sql`connected_at = ${row.at}, connected_by = ${row.connectedBy},`}
+      ${row.connectedBy === undefined ? sql`` : sql`connected_at = ${row.at}, connected_by = ${row.connectedBy}, forced_count = 0, force_after = null,`}
       instance_url = ${row.instanceUrl === undefined ? sql`instance_url` : row.instanceUrl},
-      claim_id = null, claimed_until = null, attempts = 0, retry_at = null, unavailable_since = null,
+      claim_id = null, claimed_until = null, attempts = 0, retry_at = null, unavailable_since = null, rejected_at = null,
       failure = ${failure}, failure_detail = ${detail}, failed_at = ${failure === null ? null : row.at}
     where credential_id = ${row.credential} and team_id = ${row.team}`.execute(trx);
 }
@@ -252,6 +262,22 @@ export async function failRefresh(
     trx,
   );
   return rows.length > 0;
+}
+
+/** Remembers that fresh tokens were refused in a row; false when that is known or the row moved on. */
+export async function markRejected(
+  trx: Trx,
+  of: { team: TeamId; credential: CredentialId; sequence: number; at: Date },
+): Promise<boolean> {
+  const result = await trx
+    .updateTable('oauth_token')
+    .set({ rejected_at: of.at })
+    .where('credential_id', '=', of.credential)
+    .where('team_id', '=', of.team)
+    .where('sequence', '=', of.sequence)
+    .where('rejected_at', 'is', null)
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
 }
 
 /**

@@ -87,12 +87,21 @@ const connection = z
     validUntil: time
       .nullable()
       .meta({ description: 'When what is held ends, if nothing makes it new.' }),
+    isLifetimeAssumed: z.boolean().meta({
+      description:
+        'The provider has said no lifetime: `validUntil` is what the credential assumes (`assumedLifetimeSeconds`).',
+    }),
     obtainedAt: time.nullable().meta({ description: 'When the access token was got.' }),
     connectedAt: time.nullable(),
     connectedBy: subject.nullable(),
     unavailableSince: time.nullable().meta({
       description:
         'Since when the last refreshes failed for want of a usable answer; they are tried again by themselves. null where the last one succeeded.',
+      examples: [null],
+    }),
+    rejectedSince: time.nullable().meta({
+      description:
+        'Since when no refresh is forced any more: three fresh access tokens in a row were refused by the upstream.',
       examples: [null],
     }),
     instanceUrl: z

@@ -9,6 +9,7 @@ import {
   KeyMoved,
   lockActiveKey,
   lockCredential,
+  type OAuthSettings,
   policyJson,
   roomOf,
   type TeamRoom,
@@ -21,7 +22,7 @@ import { type Caller, decide, type Located } from '../http/access.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
-import { clientOf, sealHeld, settingsOf } from './held.ts';
+import { assumedEnd, clientOf, sealHeld, settingsOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import type { Issued } from './answer.ts';
 import { checkAuthorizationAnswer, type Provider } from './provider.ts';
@@ -31,7 +32,8 @@ import { beginAuthorization, readState, stateHolds, verifierOf } from './state.t
 
 export { NoAccessToken, reasons } from './failures.ts';
 export { heldPlace, type OAuthCredential } from './place.ts';
-export { type AccessToken, AccessTokens, type TokenUse } from './tokens.ts';
+export type { AccessToken } from './ready.ts';
+export { AccessTokens, type TokenUse } from './tokens.ts';
 
 export interface OAuthParts {
   readonly db: Db;
@@ -64,11 +66,15 @@ export interface Connection {
   readonly reason: Reason | null;
   readonly isRefreshable: boolean;
   readonly validUntil: Date | null;
+  /** The provider has said no lifetime. */
+  readonly isLifetimeAssumed: boolean;
   readonly obtainedAt: Date | null;
   readonly connectedAt: Date | null;
   readonly connectedBy: string | null;
   /** Since when the provider gives no usable answer. */
   readonly unavailableSince: Date | null;
+  /** Since when no refresh is forced any more, because fresh tokens were refused in a row. */
+  readonly rejectedSince: Date | null;
   readonly instanceUrl: string | null;
 }
 
@@ -128,25 +134,15 @@ export class OAuthService {
         credentialVersion: row.version,
       });
     });
-    const url = new URL(settings.authorizationUrl);
-    for (const [name, value] of new URLSearchParams(settings.parameters ?? ''))
-      url.searchParams.append(name, value);
-    // SECURITY: the state is exposed here, into the URL of the provider's for the browser of the
-    // person who began.
-    const own = {
-      response_type: 'code',
-      client_id: settings.clientId,
-      redirect_uri: redirectUri,
-      state: begun.state.expose(),
-      code_challenge: begun.challenge,
-      code_challenge_method: 'S256',
+    return {
+      authorizationUrl: authorizationUrlOf(settings, {
+        authorizationUrl: settings.authorizationUrl,
+        redirectUri,
+        state: begun.state,
+        challenge: begun.challenge,
+      }),
+      expiresAt,
     };
-    for (const [name, value] of Object.entries({
-      ...own,
-      ...(settings.scope === undefined ? {} : { scope: settings.scope }),
-    }))
-      url.searchParams.set(name, value);
-    return { authorizationUrl: url.href, expiresAt };
   }
 
   /**
@@ -355,6 +351,37 @@ export class OAuthService {
   }
 }
 
+/**
+ * Where the browser goes: the endpoint with its own query, the stored parameters, and over both of
+ * them what the vault says itself.
+ */
+function authorizationUrlOf(
+  { clientId, scope, scopeParameter, parameters, pkce }: OAuthSettings,
+  of: {
+    readonly authorizationUrl: string;
+    readonly redirectUri: string;
+    readonly state: Secret<string>;
+    readonly challenge: string;
+  },
+): string {
+  const url = new URL(of.authorizationUrl);
+  const stored = new URLSearchParams(parameters ?? '');
+  for (const name of stored.keys()) url.searchParams.delete(name);
+  for (const [name, value] of stored) url.searchParams.append(name, value);
+  const own = {
+    response_type: 'code',
+    client_id: clientId,
+    redirect_uri: of.redirectUri,
+    // SECURITY: the state is exposed here, into the URL of the provider's for the browser of the
+    // person who began.
+    state: of.state.expose(),
+    ...(pkce === 'off' ? {} : { code_challenge: of.challenge, code_challenge_method: 'S256' }),
+    ...(scope === undefined ? {} : { [scopeParameter ?? 'scope']: scope }),
+  };
+  for (const [name, value] of Object.entries(own)) url.searchParams.set(name, value);
+  return url.href;
+}
+
 /** The current version of a credential's row, as tokens are asked for. */
 export const asOAuth = ({
   id,
@@ -387,16 +414,22 @@ function connectionOf(
       fromVersion('refreshToken'));
   const isOver = isConnected && !isRefreshable && expiresAt !== null && expiresAt.getTime() <= now;
   const reason = held?.failure ?? (isOver ? 'no_refresh_token' : null);
+  const assumed =
+    held?.hasToken === true && isRefreshable && held.expiresAt === null
+      ? assumedEnd(held.obtainedAt, oauth?.settings(row.publicFields).assumedLifetimeSeconds)
+      : undefined;
   return {
     credential: row.id,
     state: reason !== null ? 'refreshFailed' : isConnected ? 'connected' : 'notConnected',
     reason,
     isRefreshable,
-    validUntil: expiresAt,
+    validUntil: expiresAt ?? assumed ?? null,
+    isLifetimeAssumed: assumed !== undefined,
     obtainedAt: held?.obtainedAt ?? null,
     connectedAt: held?.connectedAt ?? null,
     connectedBy: held?.connectedBy ?? null,
     unavailableSince: held?.unavailableSince ?? null,
+    rejectedSince: held?.rejectedAt ?? null,
     instanceUrl: held?.instanceUrl ?? null,
   };
 }

@@ -17,6 +17,7 @@ import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } fro
 import { clientOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
+import { type AccessToken, type Forced, type Readiness, readinessOf } from './ready.ts';
 import * as repository from './repository.ts';
 
 export interface AccessTokensParts {
@@ -34,19 +35,10 @@ export interface TokenUse {
   readonly secrets: SecretFields;
   /** In whose name a refresh stands in the trail. */
   readonly caller: EventInput['caller'];
-  /** The `sequence` of a token that was refused with 401: another one is wanted. */
-  readonly rejected?: number;
+  /** The `tokenId` of a token that an upstream refused: another one is wanted. */
+  readonly rejected?: string | undefined;
 }
 
-/** A token for the header of a request. */
-export interface AccessToken {
-  readonly token: Secret<string>;
-  readonly sequence: number;
-  readonly expiresAt: Date | undefined;
-}
-
-/** A token that ends within this time is not given out any more if there is a way to another. */
-const skewMs = 60_000;
 /**
  * A claim that outlives this was of a process that is gone. Longer than a provider is waited for,
  * and the writing after it.
@@ -54,11 +46,6 @@ const skewMs = 60_000;
 const claimMs = providerTimeoutMs * 3;
 /** For so long somebody waits for the refresh of another. */
 const waitMs = providerTimeoutMs + 5_000;
-/**
- * A token this young is not refreshed: another would be no better, and asking again and again uses
- * up the provider's limits.
- */
-const youngMs = 30_000;
 const retryMsMax = 300_000;
 const storeAttempts = 3;
 /**
@@ -88,7 +75,8 @@ export class AccessTokens {
 
   /** A token that is good. Throws NoAccessToken, KeyUnavailable. */
   async accessTokenFor(use: TokenUse): Promise<AccessToken> {
-    return this.#ready(use, await this.#look(use)) ?? (await this.#shared(use));
+    const readiness = this.#readiness(use, await this.#look(use));
+    return readiness.kind === 'ready' ? readiness.token : this.#shared(use);
   }
 
   /** Waits for the refreshes that are under way. */
@@ -125,9 +113,14 @@ export class AccessTokens {
     const deadline = performance.now() + waitMs;
     for (let pauseMs = 30; ; pauseMs = Math.min(pauseMs * 2, 400)) {
       const situation = await this.#look(use);
-      const ready = this.#ready(use, situation);
-      if (ready !== undefined) return ready;
-      const claim = await this.#claim(use, situation);
+      const readiness = this.#readiness(use, situation);
+      if (readiness.kind === 'ready') return readiness.token;
+      if (readiness.kind === 'exhausted') {
+        await this.#noteRejected(use, situation);
+        throw new NoAccessToken('rejectedByUpstream');
+      }
+      const claim =
+        readiness.kind === 'due' ? await this.#claim(use, situation, readiness.forced) : undefined;
       if (claim !== undefined) await this.#refresh(use, situation, claim);
       else if (performance.now() > deadline) throw new NoAccessToken('refreshUnavailable');
       else await delay(pauseMs / 2 + randomInt(pauseMs));
@@ -151,43 +144,15 @@ export class AccessTokens {
     }
   }
 
-  /**
-   * The token, if it can be used as it is; undefined if a refresh is due. Throws NoAccessToken
-   * where none would help.
-   */
-  #ready(
-    use: TokenUse,
-    { row, sequence, tokens, expiresAt, isRefreshable }: Situation,
-  ): AccessToken | undefined {
-    const now = this.#parts.now();
-    // SECURITY: exposed to be put into a Secret of its own: the refresh token stays behind.
-    const accessToken = tokens?.expose().accessToken;
-    const leftMs = expiresAt === undefined ? Infinity : expiresAt.getTime() - now;
-    const isRejected = accessToken !== undefined && use.rejected === sequence;
-    const held =
-      accessToken === undefined || isRejected || leftMs <= 0
-        ? undefined
-        : { token: new Secret(accessToken), sequence, expiresAt };
-    if (held !== undefined && leftMs > skewMs) return held;
-    if (tokens === undefined && !isRefreshable) throw new NoAccessToken('notConnected');
-    const isYoung = row?.obtainedAt != null && now - row.obtainedAt.getTime() < youngMs;
-    if (isRejected && isYoung) throw new NoAccessToken('refreshUnavailable');
-    if (held === undefined && (!isRefreshable || (row?.failure ?? null) !== null))
-      throw new NoAccessToken('refreshFailed');
-    const isPutOff = (row?.retryAt?.getTime() ?? 0) > now;
-    if (held === undefined) {
-      if (isPutOff) throw new NoAccessToken('refreshUnavailable');
-      return undefined;
-    }
-    const isClaimed = (row?.claimedUntil?.getTime() ?? 0) > now;
-    // It is good for a while: nobody waits where another refreshes already, where none is to be had
-    // now, or where all live as short.
-    return !isRefreshable || (row?.failure ?? null) !== null || isPutOff || isClaimed || isYoung
-      ? held
-      : undefined;
+  #readiness({ rejected }: TokenUse, situation: Situation): Readiness {
+    return readinessOf(situation, rejected, this.#parts.now());
   }
 
-  async #claim({ credential }: TokenUse, { sequence }: Situation): Promise<string | undefined> {
+  async #claim(
+    { credential }: TokenUse,
+    { sequence }: Situation,
+    forced: Forced | undefined,
+  ): Promise<string | undefined> {
     const { db, now } = this.#parts;
     const id = newId();
     const claim = {
@@ -199,6 +164,7 @@ export class AccessTokens {
       policy: policyJson(credential.policy),
       at: new Date(now()),
       until: new Date(now() + claimMs),
+      forced,
     };
     try {
       return (await repository.claimRefresh(db, claim)) ? id : undefined;
@@ -263,7 +229,7 @@ export class AccessTokens {
    * it is.
    */
   async #store(
-    { credential, caller }: TokenUse,
+    { credential, caller, rejected }: TokenUse,
     situation: Situation,
     issued: Issued,
   ): Promise<void> {
@@ -317,7 +283,11 @@ export class AccessTokens {
           ...(issued.failure === undefined ? {} : { decision: 'deny', reason: issued.failure }),
           key: key.id,
           credentialVersion: credential.version,
-          details: { sequence, isRefreshTokenNew: given.refreshToken !== undefined },
+          details: {
+            sequence,
+            isRefreshTokenNew: given.refreshToken !== undefined,
+            ...(rejected === situation.tokenId ? { rejected } : {}),
+          },
         });
       }),
     );
@@ -355,6 +325,25 @@ export class AccessTokens {
         reason: failure ?? 'unavailable',
         credentialVersion: credential.version,
         details: { sequence },
+      });
+    });
+  }
+
+  /** No more is forced: seen in lists, until somebody does something or a token is got in time. */
+  async #noteRejected({ credential, caller }: TokenUse, { sequence, tokenId }: Situation) {
+    const { db, audit, now } = this.#parts;
+    const of = { team: credential.team, credential: credential.id, sequence, at: new Date(now()) };
+    await db.transaction().execute(async (trx) => {
+      if (!(await repository.markRejected(trx, of))) return;
+      await audit.record(trx, {
+        caller,
+        team: { id: credential.team, slug: credential.slug },
+        action: 'oauth.rejected',
+        target: credentialTarget(credential.id),
+        decision: 'deny',
+        reason: 'rejectedByUpstream',
+        credentialVersion: credential.version,
+        details: { sequence, rejected: tokenId },
       });
     });
   }

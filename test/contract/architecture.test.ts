@@ -169,6 +169,7 @@ const names: readonly {
       'src/oauth/answer.ts',
       'src/oauth/held.ts',
       'src/oauth/provider.ts',
+      'src/oauth/ready.ts',
       'src/oauth/service.ts',
       'src/oauth/state.ts',
       'src/oauth/tokens.ts',

@@ -25,6 +25,7 @@ export interface Filled {
   readonly isUndecryptable: boolean;
   readonly isExposed: boolean;
   readonly isRefreshFailed: boolean;
+  readonly isRejected: boolean;
 }
 
 /** What a plain one is like. */
@@ -43,6 +44,7 @@ export const plain = (team: string, name: string, atMs = Date.now()): Filled => 
   isUndecryptable: false,
   isExposed: false,
   isRefreshFailed: false,
+  isRejected: false,
 });
 
 const timeOf = (microseconds: number | null): string =>
@@ -96,7 +98,7 @@ export async function fillCredentials(vault: TestVault, filled: readonly Filled[
       }).toString('hex');
     const values = (render: (each: (typeof part)[number]) => string): string =>
       part.map((each) => `(${render(each)})`).join(',');
-    const failing = part.filter(({ row }) => row.isRefreshFailed);
+    const failing = part.filter(({ row }) => row.isRefreshFailed || row.isRejected);
     await intrude(
       db,
       `insert into credential (id, team_id, name, type, labels, state, current_version, expires_at, rotate_after, revision, seal, created_at, created_by, updated_at, updated_by, deleted_at) values ${values(
@@ -113,10 +115,10 @@ export async function fillCredentials(vault: TestVault, filled: readonly Filled[
       ...(failing.length === 0
         ? []
         : [
-            `insert into oauth_token (credential_id, team_id, sequence, client, policy, failure, failed_at, is_refreshable) values ${failing
+            `insert into oauth_token (credential_id, team_id, sequence, client, policy, failure, failed_at, is_refreshable, rejected_at) values ${failing
               .map(
                 ({ row, of }) =>
-                  `('${row.id}', '${of.id}', 1, '{}', '{}', 'invalid_grant', now(), true)`,
+                  `('${row.id}', '${of.id}', 1, '{}', '{}', ${row.isRefreshFailed ? `'invalid_grant', now()` : 'null, null'}, true, ${row.isRejected ? 'now()' : 'null'})`,
               )
               .join(',')}`,
           ]),

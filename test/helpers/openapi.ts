@@ -139,6 +139,7 @@ export const soundsSecret: Readonly<Record<string, string>> = {
   'ExportTeam/tokenFormat': 'how tokens at rest are made',
   'ExportVersion/key': 'the id of a data key',
   'ExportVersion/secretFields': 'the names of the fields, no values',
+  'Lease/credentials[]/tokenId': 'names an access token by a counter, and tells nothing of it',
   'Lease/sealed':
     'secrets, encrypted to the public key that an operator registered for the engine that asks',
   'Team/tokenFormat': 'how tokens at rest are made',

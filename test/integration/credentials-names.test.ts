@@ -156,7 +156,14 @@ t.test('names, counts, refusals', async (t) => {
 
   t.test('problems are counted for members, and for nobody else', async (t) => {
     await call('alice', 'POST', `/v1/credentials/${c}/disable`);
-    const none = { undecryptable: 0, exposed: 0, refreshFailed: 0, expired: 0, expiring: 0 };
+    const none = {
+      undecryptable: 0,
+      exposed: 0,
+      refreshFailed: 0,
+      rejectedByUpstream: 0,
+      expired: 0,
+      expiring: 0,
+    };
     t.strictSame((await call('alice', 'GET', '/v1/teams/payments/problems')).json, {
       total: 3,
       problems: { disabled: 1, ...none },

@@ -1,9 +1,13 @@
 // Calls through the broker with a credential whose tokens are held: the token of now, another one
 // when the upstream refuses it, and nothing of either in what comes back.
-import { type IncomingMessage, request as httpRequest } from 'node:http';
+import { createServer, type IncomingMessage, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
+import type { Admitted } from '../../src/broker/call.ts';
+import type { Outcomes } from '../../src/broker/outcomes.ts';
+import { BrokerProxy } from '../../src/broker/proxy.ts';
+import { limitDefaults } from '../../src/credentials/policy.ts';
 import { parseAllowRules } from '../../src/egress/allow.ts';
 import {
   clientSecret,
@@ -11,7 +15,7 @@ import {
   startAuthorizationServer,
 } from '../helpers/authorization-server.ts';
 import { askTicket, callBroker, type BrokerAnswer } from '../helpers/broker.ts';
-import { MovedEgress, tlsUpstream } from '../helpers/egress.ts';
+import { egressTo, listening, MovedEgress, tlsUpstream } from '../helpers/egress.ts';
 import { demand } from '../helpers/leases.ts';
 import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
@@ -26,10 +30,11 @@ const hour = 3_600_000;
 async function setStage(
   t: Test,
   ttlSeconds: number,
-  { limits, refusalBody }: { limits?: object; refusalBody?: 'never ends' } = {},
+  { policy = {}, refusalBody }: { policy?: object; refusalBody?: 'never ends' } = {},
 ) {
   const server = await startAuthorizationServer(t, { ttlSeconds });
   const refused = new Set<string>();
+  const refusal = { status: 401 };
   const behaviour: { onCall?: () => Promise<unknown> } = {};
   const seen: { token: string; method: string; headers: IncomingMessage['headers'] }[] = [];
   let refusalsEnded = 0;
@@ -42,11 +47,13 @@ async function setStage(
         response.on('close', () => {
           refusalsEnded += 1;
         });
-        response.writeHead(401).write('a beginning');
+        response.writeHead(refusal.status).write('a beginning');
         return;
       }
       response
-        .writeHead(refused.has(token) ? 401 : 200, { 'content-type': 'application/json' })
+        .writeHead(refused.has(token) ? refusal.status : 200, {
+          'content-type': 'application/json',
+        })
         .end(JSON.stringify({ echo: request.headers }));
     });
   });
@@ -76,13 +83,7 @@ async function setStage(
     stage,
     'sheets',
     {},
-    {
-      policy: {
-        delivery: ['broker'],
-        allowedHosts: ['api.test'],
-        ...(limits === undefined ? {} : { limits }),
-      },
-    },
+    { policy: { delivery: ['broker'], allowedHosts: ['api.test'], ...policy } },
   );
   const ticket = await demand(askTicket(vault, 'n8n', { id }, { ttlSeconds: 3600 }), 201);
   const call = (method = 'GET', body?: string): Promise<BrokerAnswer> =>
@@ -98,6 +99,7 @@ async function setStage(
   return {
     server,
     refused,
+    refusal,
     refusalsEnded: () => refusalsEnded,
     behaviour,
     seen,
@@ -146,7 +148,7 @@ t.test('the broker puts the held token in, and another one when it is refused', 
   );
 
   refused.add(latest());
-  vault.clock.ms += 60_000;
+  vault.clock.ms += 300_000;
   const posts = seen.length;
   t.equal((await call('POST', '{}')).status, 401, 'what may not be sent twice is not');
   t.equal(seen.length, posts + 1);
@@ -259,7 +261,7 @@ t.test(
   'who waits for a provider has a place, and who hangs up meanwhile gives it back',
   async (t) => {
     const { server, stage, vault, id, port, ticket, call } = await setStage(t, 120, {
-      limits: { concurrency: 1 },
+      policy: { limits: { concurrency: 1 } },
     });
     await connect(stage, id);
     vault.clock.ms += 180_000;
@@ -292,7 +294,7 @@ t.test(
 t.test('a refusal whose body never ends is left, and its connection closed', async (t) => {
   const { refused, refusalsEnded, stage, vault, id, call, latest } = await setStage(t, 3600, {
     refusalBody: 'never ends',
-    limits: { idleSeconds: 3_600 },
+    policy: { limits: { idleSeconds: 3_600 } },
   });
   await connect(stage, id);
   refused.add(latest());
@@ -301,3 +303,104 @@ t.test('a refusal whose body never ends is left, and its connection closed', asy
   await until(() => refusalsEnded() === 1);
   t.pass('nobody waits for the end of the first answer');
 });
+
+t.test(
+  'SECURITY: another token is got on the statuses that the policy names, 401 without',
+  async (t) => {
+    for (const [policy, renewing] of [
+      [{}, [401]],
+      [{ renewOn: [401, 403] }, [401, 403]],
+      [{ renewOn: [400] }, [400]],
+      [{ renewOn: [] }, []],
+    ] as const) {
+      await t.test(JSON.stringify(policy), async (t) => {
+        const { server, refused, refusal, seen, stage, vault, id, call, latest } = await setStage(
+          t,
+          90_000,
+          { policy },
+        );
+        await connect(stage, id);
+        for (const status of [400, 401, 403, 404, 500]) {
+          const isRenewing = (renewing as readonly number[]).includes(status);
+          vault.clock.ms += 11 * 60_000; // less than the ticket's hour in all
+          refusal.status = status;
+          refused.add(latest());
+          const [before, sent] = [server.asked['refresh_token'] ?? 0, seen.length];
+          if (status !== 401) {
+            t.equal((await call('POST', '{}')).status, status, 'what may not be sent twice');
+            t.equal(seen.length, sent + 1);
+            t.equal(
+              server.asked['refresh_token'] ?? 0,
+              before,
+              `${status} with POST renews nothing`,
+            );
+          }
+          t.equal((await call()).status, isRenewing ? 200 : status, String(status));
+          t.equal((server.asked['refresh_token'] ?? 0) - before, isRenewing ? 1 : 0);
+          refused.clear();
+        }
+      });
+    }
+  },
+);
+
+t.test('SECURITY: an hour of forbidden paths forces a few refreshes, and no more', async (t) => {
+  const { server, refusal, refused, stage, vault, id, call } = await setStage(t, 3_600, {
+    policy: { renewOn: [401, 403] },
+  });
+  await connect(stage, id);
+  refusal.status = 403;
+  refused.has = () => true;
+  for (let n = 0; n < 120; n += 1) {
+    t.equal((await call()).status, 403);
+    vault.clock.ms += 30_000;
+  }
+  t.ok((server.asked['refresh_token'] ?? 0) <= 8, `${server.asked['refresh_token']} of 120`);
+  t.match((await vault.call('alice', 'GET', `/v1/credentials/${id}`)).json, {
+    problems: ['rejectedByUpstream'],
+  });
+});
+
+t.test(
+  'SECURITY: only a 401 makes a token new for a call that may not be sent twice',
+  async (t) => {
+    const asked: string[] = [];
+    const api = await tlsUpstream(t, 'api.test', (request, response) => {
+      request.resume();
+      response.writeHead(Number(request.url?.slice(1)), { 'content-length': '0' }).end();
+    });
+    const outcomes = { add: () => undefined } as unknown as Outcomes;
+    const proxy = new BrokerProxy({ egress: egressTo(t, [api]), outcomes, now: Date.now });
+    const server = createServer((request, response) => {
+      const admitted = {
+        caller: { requestId: 'r' },
+        team: 'payments',
+        target: { origin: { protocol: 'https:', host: 'api.test', port: api.port }, basePath: '' },
+        rendered: { headers: {}, defaults: {}, dropHeaders: [], path: String, sensitive: [] },
+        path: request.url,
+        limits: limitDefaults,
+        event: { target: { type: 'credential', id: 'c' } },
+        renewOn: [400, 401, 403],
+        renew: async () => {
+          asked.push(`${request.method} ${request.url}`);
+          return undefined;
+        },
+        leave: () => undefined,
+      } as unknown as Admitted;
+      void proxy.carry(admitted, { request, response, brokerPath: '', take: () => undefined });
+    });
+    const port = await listening(t, server);
+    for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'PATCH'])
+      for (const status of [200, 400, 401, 403])
+        t.equal((await fetch(`http://127.0.0.1:${port}/${status}`, { method })).status, status);
+    t.same(asked, [
+      'GET /400',
+      'GET /401',
+      'GET /403',
+      'POST /401',
+      'PUT /401',
+      'DELETE /401',
+      'PATCH /401',
+    ]);
+  },
+);

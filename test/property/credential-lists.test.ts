@@ -38,6 +38,7 @@ const credential: fc.Arbitrary<Omit<Filled, 'id' | 'name'>> = fc.record({
   isUndecryptable: chance(8),
   isExposed: chance(8),
   isRefreshFailed: chance(8),
+  isRejected: chance(8),
 });
 const filtersOf: fc.Arbitrary<Partial<CredentialFilters>> = fc.record(
   {
@@ -92,6 +93,7 @@ t.test('lists', async (t) => {
       id: newId<CredentialId>(),
       name: `${['a', 'ab', 'b', 'é', '日'][n % 5]}${(n * 37) % 100}-${n}`,
       isRefreshFailed: row.isRefreshFailed && row.type === 'oauth2',
+      isRejected: row.isRejected && row.type === 'oauth2',
     }),
   );
   await fillCredentials(vault, rows);
@@ -394,6 +396,7 @@ function problemsOf(row: Filled): ProblemName[] {
     undecryptable: row.isUndecryptable,
     exposed: row.isExposed,
     refreshFailed: row.isRefreshFailed,
+    rejectedByUpstream: row.isRejected,
     expired: expiresMs <= Date.now(),
     expiring: expiresMs > Date.now() && expiresMs <= Date.now() + 14 * 86_400_000,
   };

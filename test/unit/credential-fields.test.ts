@@ -292,7 +292,15 @@ t.test('health is the worst problem', async (t) => {
   t.equal(healthOf(['expired', 'expiring']), 'expired');
   t.strictSame(
     [...problemNames],
-    ['disabled', 'undecryptable', 'exposed', 'refreshFailed', 'expired', 'expiring'],
+    [
+      'disabled',
+      'undecryptable',
+      'exposed',
+      'refreshFailed',
+      'rejectedByUpstream',
+      'expired',
+      'expiring',
+    ],
     'worst first',
   );
 });

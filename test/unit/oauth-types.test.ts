@@ -1,13 +1,21 @@
 // The types whose tokens are held: what goes together, and what a stored parameter may not stand in
 // for.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { readNewFields } from '../../src/credentials/fields.ts';
+import { oauthClient } from '../../src/credentials/held-tokens.ts';
+import { policyJson } from '../../src/credentials/policy.ts';
+import { reservedParameters } from '../../src/credentials/types/oauth-fields.ts';
 import { typeNamed } from '../../src/credentials/versions.ts';
-import { Secret } from '../../src/crypto/index.ts';
+import { canonicalJson, Secret } from '../../src/crypto/index.ts';
 import { heldPlace } from '../../src/oauth/place.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import { freshDataKey, freshKeyring, freshPlace, isRefused } from '../helpers/crypto.ts';
 
+const corpus = JSON.parse(
+  readFileSync(join(import.meta.dirname, '../vectors/oauth/versions-0.1.json'), 'utf8'),
+);
 const oauth2 = typeNamed('oauth2');
 const code = {
   authorizationUrl: 'https://id.example/authorize',
@@ -45,7 +53,6 @@ t.test('a person authorizes at a URL, a client by itself has a secret', (t) => {
     ['clientAuthentication', 'url'],
     ['tokenUrl', 'ftp://id.example'],
     ['tokenUrl', 'https://user:pw@id.example/'],
-    ['tokenUrl', 'https://id.example/?a=b'],
     ['expiresAt', 'soon'],
     ['expiresAt', '2027-13-31T00:00:00Z'],
     ['scope', 'a\nb'],
@@ -80,6 +87,128 @@ t.test('a stored parameter is none of those that the vault says itself', (t) => 
   ]) {
     t.match(faultsOf({ ...code, parameters }), [/^\/fields\/parameters /], parameters);
   }
+  t.end();
+});
+
+t.test('SECURITY: a reserved name stands in no query and in no parameters', (t) => {
+  const withSecret = { ...code, clientSecret: 's' };
+  t.same(
+    faultsOf({
+      ...withSecret,
+      authorizationUrl:
+        'https://tenant.idp.example/oauth2/v2.0/authorize?p=signin&ui_locales=en%20de',
+      tokenUrl: 'https://tenant.idp.example/oauth2/v2.0/token?p=signin',
+      tokenParameters: 'audience=x;y&resource=a&resource=b&states=1&encode=x&scopes=y',
+    }),
+    [],
+    'others are stored',
+  );
+  const places: readonly (readonly [string, (query: string) => string])[] = [
+    ['authorizationUrl', (query) => `https://id.example/authorize?${query}`],
+    ['tokenUrl', (query) => `https://id.example/token?a=b&${query}`],
+    ['parameters', (query) => query],
+    ['tokenParameters', (query) => query],
+    ['exchangeParameters', (query) => `a=b&${query}`],
+    ['refreshParameters', (query) => query],
+  ];
+  for (const name of reservedParameters)
+    for (const [field, at] of places)
+      for (const query of [`${name}=x`, `${name.toUpperCase()}=x`, name])
+        t.same(
+          faultsOf({ ...withSecret, [field]: at(query) }),
+          [`/fields/${field} reserved`],
+          `${query} in ${field}`,
+        );
+  // As the most forgiving reader reads it.
+  for (const query of [
+    '%73tate=x',
+    's%74ate=x',
+    '+state=x',
+    'state%20=x',
+    'state%5B%5D=x',
+    'redirect.uri=x',
+    'redirect+uri=x',
+    'a=b;state=x',
+    '%EF%BD%93tate=x',
+    '=x',
+    'a=b&=x',
+  ])
+    for (const [field, at] of places)
+      t.same(faultsOf({ ...withSecret, [field]: at(query) }), [`/fields/${field} reserved`], query);
+  for (const url of [
+    'https://id.example/token#fragment',
+    'https://id.example/token?a=b#state=x',
+    'https://id.example/token?a=b c',
+    'https://id.example/token?a="b"',
+    'https://user:pw@id.example/token?a=b',
+    'https://id.example\\token?a=b',
+    'ftp://id.example/token?a=b',
+    'https://id.example/token?',
+  ])
+    t.match(faultsOf({ ...withSecret, tokenUrl: url }), [/^\/fields\/tokenUrl /], url);
+  t.end();
+});
+
+t.test('SECURITY: a path names an access token, and PKCE is off only with a secret', (t) => {
+  for (const path of [
+    'access_token',
+    'authed_user.access_token',
+    'a.b.c.d',
+    'valid_token',
+    'data.idToken2',
+  ])
+    t.same(faultsOf({ ...code, tokenPath: path }), [], path);
+  for (const path of [
+    'refresh_token',
+    'a.refresh_token',
+    'Refresh_Token',
+    'refreshToken.x',
+    'refresh-token',
+    'id_token',
+    'a.idToken',
+    'client_secret',
+    'clientSecret',
+    '__proto__',
+    '__proto__.x',
+    'a.constructor',
+    'prototype',
+    'a.b.c.d.e',
+    'a..b',
+    '.a',
+    'a.',
+    'a[0]',
+    '0.a',
+    'a b',
+    '',
+  ])
+    t.match(faultsOf({ ...code, tokenPath: path }), [/^\/fields\/tokenPath /], path);
+  t.same(faultsOf({ ...code, pkce: 'off' }), ['/fields/pkce needsClientSecret']);
+  t.same(faultsOf({ ...code, pkce: 'off', clientSecret: 's' }), []);
+  t.match(faultsOf({ ...code, pkce: 'plain' }), [/^\/fields\/pkce /]);
+  for (const type of ['account_credentials', 'urn:example:own'])
+    t.same(faultsOf({ ...code, grantType: type }), [], type);
+  for (const type of ['refresh_token', 'password', 'a b', 'a&b', 'a=b'])
+    t.match(faultsOf({ ...code, grantType: type }), [/^\/fields\/grantType /], type);
+  for (const name of ['scope', 'STATE', 'redirect_uri', 'a b', 'a&b', '1a'])
+    t.match(faultsOf({ ...code, scopeParameter: name }), [/^\/fields\/scopeParameter /], name);
+  t.same(faultsOf({ ...code, basicEncoding: 'none', clientId: 'a:b' }), [
+    '/fields/clientId noColon',
+  ]);
+  t.same(faultsOf({ ...code, issuerCheck: 'ifSent' }), ['/fields/issuerCheck needsIssuer']);
+  t.end();
+});
+
+t.test('SECURITY: what 0.1 stored asks as it did, of the same place, as the same client', (t) => {
+  for (const { type, publicFields, settings, client } of corpus.versions) {
+    t.strictSame(
+      typeNamed(type).oauth?.settings(publicFields),
+      settings,
+      JSON.stringify(publicFields),
+    );
+    t.strictSame(oauthClient(typeNamed(type), publicFields), client);
+  }
+  for (const { policy, json } of corpus.policies)
+    t.equal(canonicalJson(policyJson(policy)), canonicalJson(json));
   t.end();
 });
 

@@ -15,6 +15,8 @@ export interface FieldSpec {
   readonly default?: PublicValue;
   /** Where the secret goes: a change of it demands all secrets again. */
   readonly isDestination: boolean;
+  /** A URL whose query is shown with names only. */
+  readonly hasHiddenQuery?: true;
 }
 
 /** How the broker puts the secret into a request. */
@@ -286,19 +288,46 @@ export const headerName = (options: Options): FieldSpec =>
       .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/),
     { ...options, destination: true },
   );
+/** One line of a given form. */
+export const plainText = ({
+  form,
+  isReserved = () => false,
+  ...options
+}: Options & {
+  form: RegExp;
+  isReserved?: (value: string) => boolean;
+  optional?: true;
+  destination?: true;
+}): FieldSpec =>
+  publicField(
+    z
+      .string()
+      .min(1)
+      .max(publicFieldLengthMax)
+      .regex(form)
+      .refine((value) => !isReserved(value), 'reserved'),
+    options,
+  );
+/** Yes; absent where it is no. */
+export const flag = (options: Options & { destination?: true }): FieldSpec =>
+  publicField(z.boolean(), { ...options, optional: true });
 /** Yes or no. */
 export const toggle = (options: Options & { default: boolean; destination?: true }): FieldSpec =>
   publicField(z.boolean(), options);
 /** A whole number. */
 export const number = (
-  options: Options & { default: number; min: number; max: number },
+  options: Options & { default?: number; optional?: true; min: number; max: number },
 ): FieldSpec => publicField(z.int().min(options.min).max(options.max), options);
 /** One of a few words. */
 export const oneOf = ({
   values,
   ...options
-}: Options & { values: readonly [string, ...string[]]; default?: string }): FieldSpec =>
-  publicField(z.enum(values), options);
+}: Options & {
+  values: readonly [string, ...string[]];
+  default?: string;
+  optional?: true;
+  destination?: true;
+}): FieldSpec => publicField(z.enum(values), options);
 /** A moment, RFC 3339. */
 export const moment = (options: Options & { optional?: true }): FieldSpec =>
   publicField(
@@ -309,26 +338,70 @@ export const moment = (options: Options & { optional?: true }): FieldSpec =>
       .refine((value) => !Number.isNaN(Date.parse(value)), 'time'),
     options,
   );
-/** A query string whose names are none of `reserved`. */
+/**
+ * A query string whose names are none of `reserved`, however they are spelled for whoever reads
+ * them.
+ */
 export const queryString = ({
   reserved,
   ...options
-}: Options & { optional?: true; reserved: ReadonlySet<string> }): FieldSpec =>
+}: Options & {
+  optional?: true;
+  destination?: true;
+  reserved: ReadonlySet<string>;
+}): FieldSpec =>
   publicField(
     z
       .string()
       .min(1)
       .max(publicFieldLengthMax)
-      .regex(/^[A-Za-z0-9._~!$&'()*+,;=:@/?%-]+$/)
-      .refine(
-        (value) =>
-          [...new URLSearchParams(value).keys()].every(
-            (name) => name !== '' && !reserved.has(name.toLowerCase()),
-          ),
-        'reserved',
-      ),
+      .regex(queryForm)
+      .refine((value) => areFree(value, reserved), 'reserved'),
     options,
   );
+/**
+ * An http(s) URL without user or fragment, with a query whose names are none of `reserved`: a
+ * destination.
+ */
+export const endpointUrl = ({
+  reserved,
+  ...options
+}: Options & { optional?: true; reserved: ReadonlySet<string> }): FieldSpec => ({
+  ...publicField(
+    z
+      .string()
+      .max(publicFieldLengthMax)
+      .regex(urlForm)
+      .refine((value) => !value.includes('#') && isPlainUrl(value.split('?', 1)[0]!), 'url')
+      .refine((value) => !value.includes('?') || queryForm.test(queryOf(value)), 'query')
+      .refine((value) => !value.includes('?') || areFree(queryOf(value), reserved), 'reserved')
+      .meta({ format: 'uri' }),
+    { ...options, destination: true },
+  ),
+  hasHiddenQuery: true,
+});
+const queryOf = (url: string): string => url.slice(url.indexOf('?') + 1);
+const queryForm = /^[A-Za-z0-9._~!$&'()*+,;=:@/?%-]+$/;
+
+/**
+ * SECURITY: a name is compared as the most forgiving reader reads it: without case, blanks and what
+ * stands in brackets, dots and blanks inside as underscores, and parameters separated by semicolons.
+ */
+function areFree(query: string, reserved: ReadonlySet<string>): boolean {
+  return query
+    .split(/[&;]/)
+    .filter((part) => part !== '')
+    .map((part) => new URLSearchParams(`${part.split('=', 1)[0]}=`).keys().next().value ?? '')
+    .every((name) => {
+      const read = name
+        .normalize('NFKC')
+        .toLowerCase()
+        .trim()
+        .replace(/\[.*$/, '')
+        .replace(/[ .]/g, '_');
+      return read !== '' && !reserved.has(read);
+    });
+}
 /** Certificates and the like in PEM: public text of several lines. */
 export const pem = (options: Options & { optional?: true }): FieldSpec =>
   publicField(

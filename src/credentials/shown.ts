@@ -1,0 +1,29 @@
+// Public fields as they are shown. The query of an endpoint may hold what its writer took for
+// public and is not: it is stored and used whole, and shown with names only.
+import type { PublicFields } from './fields.ts';
+import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
+
+/** The fields of a type as answers, exports and leases have them. */
+export function shownFields(type: CredentialType | undefined, fields: PublicFields): PublicFields {
+  // A row that was bent past the vault may hold anything; what reads it next says so.
+  if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) return fields;
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => {
+      const field =
+        type !== undefined && Object.hasOwn(type.fields, name) ? type.fields[name] : undefined;
+      return [name, field === undefined ? value : shownValue(field, value)];
+    }),
+  );
+}
+
+/** One value of a field as it is shown. */
+export function shownValue(field: FieldSpec, value: PublicValue): PublicValue {
+  if (field.hasHiddenQuery !== true || typeof value !== 'string') return value;
+  const at = value.indexOf('?');
+  if (at < 0) return value;
+  const names = value
+    .slice(at + 1)
+    .split('&')
+    .map((part) => part.split('=', 1)[0]);
+  return `${value.slice(0, at)}?${names.join('&')}`;
+}
