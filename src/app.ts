@@ -20,6 +20,9 @@ import { CredentialHistory } from './credentials/history.ts';
 import { registerCredentialHistory } from './credentials/history-routes.ts';
 import { CredentialLists } from './credentials/listing.ts';
 import { registerCredentialLists } from './credentials/list-routes.ts';
+import { registerOAuthProviders } from './credentials/provider-routes.ts';
+import type { OAuthProvider } from './credentials/providers/define.ts';
+import { Discovery } from './credentials/providers/discovery.ts';
 import { canShowCredential } from './credentials/schemas.ts';
 import { CredentialsService, TeamRoom } from './credentials/service.ts';
 import { CredentialUpsert } from './credentials/upsert.ts';
@@ -121,6 +124,8 @@ export interface AppParts {
   readonly egress: Egress;
   /** The page of the platform to which providers send people back. */
   readonly oauthRedirectUri: string | undefined;
+  /** What `provider` of a credential is looked up in; the catalogue without it. */
+  readonly oauthProviders?: readonly OAuthProvider[];
 }
 
 /**
@@ -259,6 +264,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     insertFirstKey: (trx, key) => keys.insertFirstKey(trx, key),
     isEnabledEngine: (trx, subject, sub, who) => engines.isEnabledEngine(trx, subject, sub, who),
   });
+  const discovery = new Discovery({ egress: parts.egress, now });
+  const { oauthProviders } = parts;
   const credentials = new CredentialsService({
     db,
     keyring,
@@ -266,6 +273,10 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     now,
     room,
     canShow: canShowCredential,
+    discover: (issuer, team) => discovery.read(issuer, team),
+    ...(oauthProviders === undefined
+      ? {}
+      : { findProvider: (name) => oauthProviders.find((each) => each.name === name) }),
   });
   const sharing = new SharingService({
     db,
@@ -431,6 +442,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerConnections(app, { service: connections });
   registerEngines(app, { service: engines, idempotency, cursors });
   registerOAuth(app, { service: oauth });
+  registerOAuthProviders(app);
   registerLeases(app, { service: leases, authenticator, keyring });
   registerBrokerTickets(app, { service: tickets, authenticator });
   registerKeys(app, { service: keys, life, cursors, now });

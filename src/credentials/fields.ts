@@ -7,6 +7,8 @@ import { isWiderPolicy, type Policy } from './policy.ts';
 import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
 import { publicValue, secretValue } from './types/define.ts';
 import { faultsIn } from '../http/validation.ts';
+import { findProvider } from './providers/catalogue.ts';
+import { type Providers, writeOut } from './providers/write-out.ts';
 import { shownValue } from './shown.ts';
 
 /** Fields as a caller sends them: a value, or null for "clear it". */
@@ -33,6 +35,7 @@ export function readNewFields(
   type: CredentialType,
   input: FieldsInput,
   publicFieldNames: readonly string[],
+  providers?: Providers,
 ): { publicFields: PublicFields; secrets: SecretValues } {
   if (publicFieldNames.length > 0 && type.isOpen !== true)
     throw invalid('/publicFieldNames', 'customOnly');
@@ -44,6 +47,7 @@ export function readNewFields(
     { publicFields: {}, secretFieldNames: [] },
     input,
     new Set(publicFieldNames),
+    providers,
   );
   return { publicFields: change.publicFields, secrets: change.secrets };
 }
@@ -76,11 +80,13 @@ export function applyFields(
   stored: { readonly publicFields: PublicFields; readonly secretFieldNames: readonly string[] },
   input: FieldsInput,
   declaredPublic: ReadonlySet<string> = new Set(),
+  providers: Providers = { find: findProvider },
 ): FieldsChange {
   const faults: InputFault[] = [];
   const publicFields = new Map<string, PublicValue>(Object.entries(stored.publicFields));
   const secrets = new Map<string, string>();
   const cleared: string[] = [];
+  const shown = new Set<string>();
   for (const [name, value] of Object.entries(input)) {
     const field = fieldOf(type, name, stored, declaredPublic);
     const pointer =
@@ -97,13 +103,24 @@ export function applyFields(
     }
     // What a form was shown and sends back as it was is what is stored.
     const held = stored.publicFields[name];
-    if (field.hasHiddenQuery === true && held !== undefined && shownValue(field, held) === value)
+    if (field.hasHiddenQuery === true && held !== undefined && shownValue(field, held) === value) {
+      shown.add(name);
       continue;
+    }
     const wrong = faultsIn(field.schema, value, pointer);
     if (wrong.length > 0) faults.push(...wrong);
     else if (field.class === 'public') publicFields.set(name, value);
     else secrets.set(name, value as string);
   }
+  if (type.oauth !== undefined && faults.length === 0)
+    faults.push(
+      ...writeOut(publicFields, {
+        stored: stored.publicFields,
+        input: Object.fromEntries(Object.entries(input).filter(([name]) => !shown.has(name))),
+        always: type.oauth.provider,
+        providers,
+      }),
+    );
   for (const [name, field] of Object.entries(type.fields)) {
     if (field.class === 'public' && field.default !== undefined && !publicFields.has(name))
       publicFields.set(name, field.default);
@@ -187,6 +204,32 @@ export function isWider(
   }
   return isWiderPolicy(before.policy, after.policy);
 }
+
+/**
+ * Whether the change does nothing but write out the present entry of the stored provider, whose
+ * endpoints have the schemes, hosts and ports of the stored ones: an admin's to do, without the
+ * secrets.
+ */
+export function adoptsProvider(
+  type: CredentialType,
+  before: PublicFields,
+  after: PublicFields,
+  input: FieldsInput,
+): boolean {
+  const { oauth } = type;
+  const revision = input['providerRevision'];
+  if (oauth === undefined || typeof revision !== 'number' || Object.keys(input).length !== 1)
+    return false;
+  if (revision === before['providerRevision']) return false;
+  const [old, next] = [oauth.settings(before), oauth.settings(after)];
+  const isSame = (a: string | undefined, b: string | undefined): boolean =>
+    a === b || (a !== undefined && b !== undefined && originOf(a) === originOf(b));
+  // SECURITY: the client secret and the refresh token go to the token endpoint, the person's consent
+  // to the other one: neither to another place.
+  return isSame(old.tokenUrl, next.tokenUrl) && isSame(old.authorizationUrl, next.authorizationUrl);
+}
+
+const originOf = (url: string): string => URL.parse(url)?.origin ?? url;
 
 /** Throws secretRequired, naming each secret field whose value has to come along. */
 export function demandAllSecrets(kept: readonly string[]): void {

@@ -20,7 +20,7 @@ export interface CredentialFilters {
 }
 
 /** What a condition looks at besides what a walk has at hand. */
-export type Beside = 'current' | 'usage' | 'labels';
+export type Beside = 'current' | 'usage' | 'labels' | 'fields';
 
 export interface Condition {
   readonly sql: RawBuilder<unknown>;
@@ -129,6 +129,9 @@ function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
         servedBy: [],
         few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and held.rejected_at is not null`,
       };
+    // It changes with an upgrade, so no column says it.
+    case 'providerOutdated':
+      return { sql: condition, servedBy: [], beside: 'fields' };
     // What was ever under a key has no index: rotations would pay for it at each row.
     case 'exposed':
       return {

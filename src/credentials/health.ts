@@ -1,6 +1,7 @@
 // What is wrong with a credential, computed in the query that reads it, so that filters and answers
 // cannot disagree.
 import { type RawBuilder, sql } from 'kysely';
+import { oauthProviders } from './providers/catalogue.ts';
 import { oauthTypeNames } from './types/registry.ts';
 
 /** Worst first: `health` is the first of them. */
@@ -12,6 +13,7 @@ export const problemNames = [
   'rejectedByUpstream',
   'expired',
   'expiring',
+  'providerOutdated',
 ] as const;
 export type ProblemName = (typeof problemNames)[number];
 export type Health = ProblemName | 'ok';
@@ -19,6 +21,11 @@ export type Health = ProblemName | 'ok';
 const expiringHours = 14 * 24;
 /** The time at which problems are looked at; in a composed statement, its place. */
 type Now = Date | RawBuilder<unknown>;
+
+/** The present revision of each entry of the catalogue. */
+const revisions = JSON.stringify(
+  Object.fromEntries(oauthProviders.map(({ name, revision }) => [name, revision])),
+);
 
 /** Whether any key of the vault is marked: asked once in a query, and mostly all that is asked. */
 const isAnyMarked = sql`exists (select 1 from data_key where compromised_at is not null)`;
@@ -69,6 +76,10 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
       return sql<boolean>`credential.expires_at <= ${now}`;
     case 'expiring':
       return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${now}::timestamptz + make_interval(hours => ${sql.lit(expiringHours)}))`;
+    // What was written out of an entry of the catalogue is what an earlier revision of it said.
+    case 'providerOutdated':
+      return sql<boolean>`(credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))}) and coalesce(
+        (current.public_fields -> 'providerRevision') < (${sql.lit(revisions)}::jsonb -> (current.public_fields ->> 'provider')), false))`;
   }
 }
 

@@ -87,6 +87,7 @@ const problemCounts = z.strictObject({
   rejectedByUpstream: count,
   expired: count,
   expiring: count,
+  providerOutdated: count,
 } satisfies Record<ProblemName, unknown>);
 export const teamProblems = z
   .strictObject({

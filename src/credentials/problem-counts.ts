@@ -30,6 +30,7 @@ export async function countProblems(
     rejectedByUpstream: sql`credential where ${living} and credential.id in (select held.credential_id from oauth_token held where held.team_id = ${team} and held.rejected_at is not null) and`,
     expired: sql`credential where ${living} and`,
     expiring: sql`credential where ${living} and`,
+    providerOutdated: sql`credential ${current} where ${living} and current.team_id = ${team} and`,
   };
   const counts = problemNames.map(
     (problem) =>

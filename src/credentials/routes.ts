@@ -43,7 +43,7 @@ export function registerCredentials(
       location: true,
       description: 'The credential, without its secrets.',
     },
-    problems: ['nameTaken', 'limitReached', 'keyBusy', 'keyUnavailable'],
+    problems: ['nameTaken', 'limitReached', 'oauthUnavailable', 'keyBusy', 'keyUnavailable'],
     handler: async ({ scope, body, caller, request, reply }) => {
       const input = { ...body, ...timesOf(body) } as CredentialInput;
       const row = await idempotency.run({
@@ -82,6 +82,7 @@ export function registerCredentials(
       'limitReached',
       'secretRequired',
       'undecryptable',
+      'oauthUnavailable',
       'keyBusy',
       'keyUnavailable',
       'stateConflict',
@@ -141,6 +142,7 @@ export function registerCredentials(
       'limitReached',
       'secretRequired',
       'undecryptable',
+      'oauthUnavailable',
       'keyBusy',
       'keyUnavailable',
       'stateConflict',

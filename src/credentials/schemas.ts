@@ -382,13 +382,14 @@ const scalarSchema = z.strictObject({
   description: line(300).optional(),
   default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
   format: z.enum(['uri']).optional(),
-  enum: z.array(line(100)).max(50).optional(),
+  enum: z.array(line(100)).max(500).optional(),
   pattern: line(300).optional(),
   minLength: limit.optional(),
   maxLength: limit.optional(),
   minimum: limit.optional(),
   maximum: limit.optional(),
   writeOnly: z.literal(true).optional(),
+  readOnly: z.literal(true).optional(),
 });
 /**
  * The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values.
@@ -405,6 +406,10 @@ export const fieldsSchema = z
     type: z.literal('object'),
     properties: z.record(fieldName, scalarSchema).meta({ maxProperties: fieldsMax }),
     required: z.array(fieldName).max(fieldsMax),
+    dependentRequired: z
+      .record(fieldName, z.array(fieldName).max(1))
+      .optional()
+      .meta({ maxProperties: fieldsMax }),
     anyOf: z
       .array(z.strictObject({ required: z.array(fieldName).max(1) }))
       .max(10)

@@ -12,15 +12,19 @@ import { type Claim, isNoClaim } from '../http/idempotency.ts';
 import type { ExpectedRevision } from '../http/preconditions.ts';
 import { noWays, waysOf } from '../http/grants.ts';
 import { standingOf } from '../http/rights.ts';
+import { faultsIn } from '../http/validation.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
-import { type FieldsInput, isWider, readNewFields } from './fields.ts';
+import { type FieldsInput, isWider, type PublicFields, readNewFields } from './fields.ts';
 import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
 import * as repository from './repository.ts';
 import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
+import { findProvider as findEntry } from './providers/catalogue.ts';
+import type { OAuthProvider } from './providers/define.ts';
+import { type Discovered, issuerToDiscover, type Providers } from './providers/write-out.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
 import { bytesOf, roomOf, type TeamRoom } from './room.ts';
@@ -48,6 +52,7 @@ export {
 } from './types/registry.ts';
 export { exposedSql } from './health.ts';
 export { oauthClient } from './held-tokens.ts';
+export { findProvider } from './providers/catalogue.ts';
 export { shownFields } from './shown.ts';
 export { undecryptable } from './change.ts';
 export { findActiveKey, lockActiveKey, lockCredential, sealedColumns } from './repository.ts';
@@ -72,6 +77,10 @@ export interface CredentialsParts {
   readonly room?: TeamRoom | undefined;
   /** Whether a row can be answered with; asked before a change of it commits. */
   readonly canShow: (row: CredentialRow) => boolean;
+  /** What `provider` is looked up in; the catalogue without it. */
+  readonly findProvider?: (name: string) => OAuthProvider | undefined;
+  /** Reads the document of an issuer, for a team. */
+  readonly discover?: (issuer: string, team: string) => Promise<Discovered>;
 }
 
 /** A team as far as a new credential needs to know it. */
@@ -242,6 +251,7 @@ export class CredentialsService {
       type,
       input.fields,
       input.publicFieldNames ?? [],
+      await this.#providersFor(type, {}, input.fields, team),
     );
     const policy = input.policy ?? policyOf(await this.#defaultDelivery(caller, team, type));
     checkPolicy(type, policy);
@@ -389,7 +399,15 @@ export class CredentialsService {
     { isDryRun = false } = {},
   ): Promise<CredentialRow> {
     const { policy } = change;
-    if (policy !== undefined) checkPolicy(typeNamed(located.type), policy);
+    const type = typeNamed(located.type);
+    if (policy !== undefined) checkPolicy(type, policy);
+    // Before there is a transaction: somebody else's server is not waited for in one.
+    const providers = await this.#providersFor(
+      type,
+      located.publicFields,
+      change.fields ?? {},
+      located,
+    );
     return changeCredential(
       this.#parts,
       caller,
@@ -400,11 +418,16 @@ export class CredentialsService {
         // looked at it.
         if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
         const changed = changedNames(row, change);
-        const version = await writeNextVersion(this.#parts.keyring, trx, row, change, {
-          by: caller.subject,
-          at,
-          stay,
-        });
+        const version = await writeNextVersion(
+          this.#parts.keyring,
+          trx,
+          row,
+          { ...change, providers },
+          { by: caller.subject, at, stay },
+        );
+        // SECURITY: what an entry of the catalogue says anew is taken over without the secrets by
+        // an admin only.
+        if (version?.isAdoption === true) demandManage(role);
         // SECURITY: where the vault sends what it tells of a team is an admin's to say, whoever
         // else may replace the secret.
         if (
@@ -478,6 +501,27 @@ export class CredentialsService {
    */
   openSecrets(caller: Caller, row: CredentialRow): Promise<SecretFields> {
     return openSecrets(this.#parts, caller, row);
+  }
+
+  /** The catalogue, with the document of the issuer where the change asks for one. */
+  async #providersFor(
+    type: CredentialType,
+    stored: PublicFields,
+    fields: FieldsInput,
+    team: Pick<TeamRef, 'slug'>,
+  ): Promise<Providers> {
+    const { findProvider: find = findEntry, discover } = this.#parts;
+    const issuer =
+      type.oauth === undefined ? undefined : issuerToDiscover(stored, fields, { find });
+    const field = type.fields['issuer'];
+    const isAsked =
+      issuer !== undefined &&
+      field !== undefined &&
+      discover !== undefined &&
+      faultsIn(field.schema, issuer, '').length === 0;
+    return isAsked
+      ? { find, discovered: new Map([[issuer, await discover(issuer, team.slug)]]) }
+      : { find };
   }
 
   #time(): Date {

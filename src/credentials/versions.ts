@@ -16,6 +16,7 @@ import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.t
 import type { JsonObject } from '../shared/json.ts';
 import { checkForBroker, faultsForBroker } from './brokerable.ts';
 import {
+  adoptsProvider,
   applyFields,
   demandAllSecrets,
   type FieldsInput,
@@ -25,7 +26,8 @@ import {
   type SecretValues,
 } from './fields.ts';
 import { adjustHeldTokens, bringsTokens, holdsTokens } from './held-tokens.ts';
-import { policyJson, type Policy } from './policy.ts';
+import { isWiderPolicy, policyJson, type Policy } from './policy.ts';
+import type { Providers } from './providers/write-out.ts';
 import * as repository from './repository.ts';
 import { bytesOf, type Stay } from './room.ts';
 import type { CredentialRow, VersionWrite } from './repository.ts';
@@ -61,6 +63,8 @@ export interface NewVersion {
   readonly secretFieldNames: readonly string[];
   /** What changed, by name; never a value. */
   readonly changed: readonly string[];
+  /** The present entry of the provider was adopted without the secrets. */
+  readonly isAdoption?: boolean;
 }
 
 /** By whom and when a version is written, and into what room. */
@@ -113,12 +117,22 @@ export async function writeNextVersion(
   keyring: Keyring,
   trx: Trx,
   row: CredentialRow,
-  change: { fields?: FieldsInput | undefined; policy?: Policy | undefined },
+  change: {
+    fields?: FieldsInput | undefined;
+    policy?: Policy | undefined;
+    providers?: Providers | undefined;
+  },
   { stay, ...stamp }: WriteStamp,
 ): Promise<NewVersion | undefined> {
   const type = typeNamed(row.type);
   const policy = change.policy ?? row.policy;
-  const { publicFields, secrets, cleared, kept } = applyFields(type, row, change.fields ?? {});
+  const { publicFields, secrets, cleared, kept } = applyFields(
+    type,
+    row,
+    change.fields ?? {},
+    undefined,
+    change.providers,
+  );
   const changed = [
     ...[...Object.keys(secrets), ...cleared].map((name) => `fields.${name}`),
     ...(sameFields(publicFields, row.publicFields) ? [] : ['publicFields']),
@@ -126,7 +140,10 @@ export async function writeNextVersion(
   ];
   if (changed.length === 0) return undefined;
   // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
-  if (isWider(type, row, { publicFields, policy })) demandAllSecrets(kept);
+  const isAdoption =
+    !isWiderPolicy(row.policy, policy) &&
+    adoptsProvider(type, row.publicFields, publicFields, change.fields ?? {});
+  if (!isAdoption && isWider(type, row, { publicFields, policy })) demandAllSecrets(kept);
   await adjustHeldTokens(trx, type, row, {
     publicFields,
     policy,
@@ -159,6 +176,7 @@ export async function writeNextVersion(
     policy,
     secretFieldNames: version.secretFieldNames,
     changed,
+    isAdoption,
   };
 }
 

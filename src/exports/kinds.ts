@@ -222,7 +222,7 @@ const connection = kind<ConnectionRow>({
     select held.credential_id as credential, held.token is not null as "isHeld", held.data_key_id as key, held.key_history as "keyHistory", held.sequence, held.expires_at as "expiresAt",
       held.is_refreshable as "isRefreshable", held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.attempts, held.retry_at as "retryAt",
       case when held.failure = 'refused' then coalesce(held.failure_detail, held.failure) else held.failure end as failure, held.failed_at as "failedAt",
-      held.unavailable_since as "unavailableSince", held.rejected_at as "rejectedAt", held.instance_url as "instanceUrl"
+      held.unavailable_since as "unavailableSince", held.forced_count as "forcedCount", held.force_after as "forceAfter", held.rejected_at as "rejectedAt", held.instance_url as "instanceUrl"
     from oauth_token held left join subject connector on connector.id = held.connected_by
     where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(
         trx,

@@ -206,6 +206,8 @@ const lines = {
         .meta({ examples: [null] }),
       failedAt: some,
       unavailableSince: some,
+      forcedCount: count,
+      forceAfter: some,
       rejectedAt: some,
       instanceUrl: line(300)
         .nullable()

@@ -10,6 +10,7 @@ import {
   type WrappedDataKey,
 } from '../crypto/index.ts';
 import {
+  findProvider,
   isWiderPolicy,
   oauthClient,
   type OAuthSettings,
@@ -18,6 +19,7 @@ import {
   typeNamed,
 } from '../credentials/service.ts';
 import type { JsonObject } from '../shared/json.ts';
+import type { Reading } from './answer.ts';
 import { heldPlace, type OAuthCredential } from './place.ts';
 import type { HeldRow } from './repository.ts';
 
@@ -156,6 +158,17 @@ export function settingsOf({
   const settings = typeNamed(type).oauth?.settings(publicFields);
   if (settings === undefined) throw new TypeError('the type holds no tokens');
   return settings;
+}
+
+/**
+ * Where the provider's answers say that the account lives: for showing only, so that the entry of
+ * now may say it.
+ */
+export function instanceOf({ publicFields }: Pick<OAuthCredential, 'publicFields'>): {
+  readonly instance?: NonNullable<Reading['instance']>;
+} {
+  const instance = findProvider(String(publicFields['provider'] ?? ''))?.instance;
+  return instance === undefined ? {} : { instance };
 }
 
 /** The client that tokens of this credential belong to. */

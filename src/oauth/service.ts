@@ -22,7 +22,7 @@ import { type Caller, decide, type Located } from '../http/access.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
-import { assumedEnd, clientOf, sealHeld, settingsOf } from './held.ts';
+import { assumedEnd, clientOf, instanceOf, sealHeld, settingsOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import type { Issued } from './answer.ts';
 import { checkAuthorizationAnswer, type Provider } from './provider.ts';
@@ -280,7 +280,12 @@ export class OAuthService {
     const secrets = await this.#parts.openSecrets(caller, row);
     // SECURITY: exposed to be handed on as a Secret of its own.
     return this.#parts.provider.redeem(
-      { team: row.slug, settings, clientSecret: new Secret(secrets.expose()['clientSecret']) },
+      {
+        team: row.slug,
+        settings,
+        clientSecret: new Secret(secrets.expose()['clientSecret']),
+        ...instanceOf(row),
+      },
       answer,
       redirectUri,
       verifier,

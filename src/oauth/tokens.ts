@@ -14,7 +14,7 @@ import { Gate } from '../shared/gate.ts';
 import { type DataKeyId, newId, type TeamId } from '../shared/ids.ts';
 import type { Issued } from './answer.ts';
 import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } from './failures.ts';
-import { clientOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
+import { clientOf, instanceOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
 import { type AccessToken, type Forced, type Readiness, readinessOf } from './ready.ts';
@@ -216,6 +216,7 @@ export class AccessTokens {
       team: credential.slug,
       settings,
       clientSecret: new Secret(secrets.expose()['clientSecret']),
+      ...instanceOf(credential),
     };
     if (settings.grant === 'clientCredentials')
       return this.#parts.provider.clientCredentials(client);

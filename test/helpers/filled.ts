@@ -26,6 +26,8 @@ export interface Filled {
   readonly isExposed: boolean;
   readonly isRefreshFailed: boolean;
   readonly isRejected: boolean;
+  /** Of a type with a provider: what is written out is of an earlier revision. */
+  readonly isOutdated: boolean;
 }
 
 /** What a plain one is like. */
@@ -45,6 +47,7 @@ export const plain = (team: string, name: string, atMs = Date.now()): Filled => 
   isExposed: false,
   isRefreshFailed: false,
   isRejected: false,
+  isOutdated: false,
 });
 
 const timeOf = (microseconds: number | null): string =>
@@ -74,7 +77,8 @@ export async function fillCredentials(vault: TestVault, filled: readonly Filled[
     select team.slug, team.id, data_key.id as key, subject.id as by, (select id from data_key marked where compromised_at is not null order by marked.team_id <> team.id limit 1) as marked from team join data_key on data_key.team_id = team.id and data_key.state = 'active', subject where sub = 'alice'`.execute(
     db,
   );
-  const publicFields = {};
+  const publicFieldsOf = ({ isOutdated }: Filled): Record<string, string | number> =>
+    isOutdated ? { provider: 'google', providerRevision: 0 } : {};
   const policy = { delivery: [], allowedHosts: [] };
   const token = `gAAAA${randomBytes(90).toString('base64url')}`;
   for (let at = 0; at < filled.length; at += 1_000) {
@@ -92,7 +96,7 @@ export async function fillCredentials(vault: TestVault, filled: readonly Filled[
         version: 1,
         expiresAt: row.expiresAt === null ? null : new Date(Math.floor(row.expiresAt / 1000)),
         revision: 1,
-        publicFields,
+        publicFields: publicFieldsOf(row),
         policy,
         secretFieldNames: ['token'],
       }).toString('hex');
@@ -110,7 +114,7 @@ export async function fillCredentials(vault: TestVault, filled: readonly Filled[
       `insert into credential_usage (credential_id, team_id, made_at, use_count, last_used_at) values ${values(({ row, of }) => `'${row.id}', '${of.id}', ${timeOf(row.createdAt)}, 0, ${timeOf(row.usedAt)}`)}`,
       `insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, undecryptable_at, created_at, created_by, key_history) values ${values(
         ({ row, of }) =>
-          `'${of.id}', '${row.id}', 1, '${of.key}', '${token}', '{token}', '{}', '${JSON.stringify(policy)}', ${row.isUndecryptable ? 'now()' : 'null'}, ${timeOf(row.createdAt)}, '${of.by}', array['${of.key}'${row.isExposed ? `, '${of.marked}'` : ''}]::uuid[]`,
+          `'${of.id}', '${row.id}', 1, '${of.key}', '${token}', '{token}', '${JSON.stringify(publicFieldsOf(row))}', '${JSON.stringify(policy)}', ${row.isUndecryptable ? 'now()' : 'null'}, ${timeOf(row.createdAt)}, '${of.by}', array['${of.key}'${row.isExposed ? `, '${of.marked}'` : ''}]::uuid[]`,
       )}`,
       ...(failing.length === 0
         ? []

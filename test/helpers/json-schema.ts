@@ -4,7 +4,16 @@ import { resolve } from './openapi.ts';
 
 type Json = Readonly<Record<string, any>>;
 
-const saysNothing = ['title', 'description', 'default', 'examples', 'writeOnly', '$schema', '$id'];
+const saysNothing = [
+  'title',
+  'description',
+  'default',
+  'examples',
+  'writeOnly',
+  'readOnly',
+  '$schema',
+  '$id',
+];
 const formats: Readonly<Record<string, (value: string) => boolean>> = {
   uri: (value) => URL.canParse(value),
   uuid: (value) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value),
@@ -60,6 +69,14 @@ export function takes(given: Json, value: unknown, document: Json = {}): boolean
         return (rule as Json[]).some((each) => fits(each, value));
       case 'required':
         return !isMap(value) || (rule as string[]).every((name) => Object.hasOwn(value, name));
+      case 'dependentRequired':
+        return (
+          !isMap(value) ||
+          Object.entries(rule as Record<string, string[]>).every(
+            ([name, others]) =>
+              !Object.hasOwn(value, name) || others.every((other) => Object.hasOwn(value, other)),
+          )
+        );
       case 'maxProperties':
         return !isMap(value) || Object.keys(value).length <= rule;
       case 'propertyNames':

@@ -142,6 +142,7 @@ export const soundsSecret: Readonly<Record<string, string>> = {
   'Lease/credentials[]/tokenId': 'names an access token by a counter, and tells nothing of it',
   'Lease/sealed':
     'secrets, encrypted to the public key that an operator registered for the engine that asks',
+  'OAuthProvider/tokenUrl': 'the address of an endpoint',
   'Team/tokenFormat': 'how tokens at rest are made',
   'TeamWithRole/tokenFormat': 'how tokens at rest are made',
 };
@@ -150,6 +151,7 @@ export const soundsSecret: Readonly<Record<string, string>> = {
 export const openMaps: Readonly<Record<string, string>> = {
   'Credential/labels': 'metadata by its definition',
   'CredentialSeen/labels': 'metadata by its definition',
+  'FieldsSchema/dependentRequired': 'names of fields',
   PublicFields: 'only fields that the type, or for `custom` the creator, calls public',
   'ExportCredential/labels': 'metadata by its definition',
   'ExportEvent/details': 'as in AuditEvent',

@@ -52,13 +52,27 @@ export const secretNames = (schema: Json): string[] =>
     .filter(([, each]) => (each as Json)['writeOnly'] === true)
     .map(([name]) => name);
 
+/**
+ * Fields that a form leaves out: what the vault writes, and what goes with another field, which has
+ * a form of its own.
+ */
+export function besides(schema: Json): ReadonlySet<string> {
+  const dependent = Object.entries((schema['dependentRequired'] ?? {}) as Record<string, string[]>);
+  return new Set([
+    ...dependent.flat(2),
+    ...Object.entries(schema['properties'] as Json).flatMap(([name, each]) =>
+      (each as Json)['readOnly'] === true ? [name] : [],
+    ),
+  ]);
+}
+
 /** The whole form, every field filled in; an open type gets a field of each kind that it takes. */
 export function fillWhole(schema: Json): Form {
+  const leftOut = besides(schema);
   const form: Form = Object.fromEntries(
-    Object.entries(schema['properties'] as Json).map(([name, each]) => [
-      name,
-      valueFor(each as Json),
-    ]),
+    Object.entries(schema['properties'] as Json).flatMap(([name, each]) =>
+      leftOut.has(name) ? [] : [[name, valueFor(each as Json)]],
+    ),
   );
   if (schema['additionalProperties'] !== false)
     for (const [at, each] of (
@@ -73,12 +87,15 @@ export function fillShortest(schema: Json): Form[] {
   const properties = schema['properties'] as Json;
   const alternatives = (schema['anyOf'] ?? [{ required: [] }]) as { required: string[] }[];
   if (Object.keys(properties).length === 0) return [fillWhole(schema)];
-  return alternatives.map(({ required }) =>
-    Object.fromEntries(
-      [...(schema['required'] as string[]), ...required].map((name) => [
-        name,
-        valueFor(properties[name] as Json),
-      ]),
-    ),
-  );
+  const leftOut = besides(schema);
+  return alternatives
+    .filter(({ required }) => !required.some((name) => leftOut.has(name)))
+    .map(({ required }) =>
+      Object.fromEntries(
+        [...(schema['required'] as string[]), ...required].map((name) => [
+          name,
+          valueFor(properties[name] as Json),
+        ]),
+      ),
+    );
 }

@@ -11,6 +11,16 @@ export interface TypeSample {
 const pem = (body: string): string =>
   `-----BEGIN CERTIFICATE-----\n${body}\n-----END CERTIFICATE-----\n`;
 
+/** What is written out of Google's entry. */
+const ofGoogle = {
+  provider: 'google',
+  providerRevision: 1,
+  authorizationUrl: 'https://accounts.google.com/o/oauth2/v2/auth',
+  tokenUrl: 'https://oauth2.googleapis.com/token',
+  providerParameters: 'access_type=offline&prompt=consent',
+  clientAuthentication: 'body',
+} as const;
+
 export const typeSamples: Readonly<Record<string, TypeSample>> = {
   openai: { secret: { apiKey: 'sk-1' }, public: {}, filled: { baseUrl: 'https://api.openai.com' } },
   google: { secret: { apiKey: 'AIza' }, public: {} },
@@ -145,14 +155,17 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
   googleSheets: {
     secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
     public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' },
+    filled: ofGoogle,
   },
   googleDrive: {
     secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
     public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' },
+    filled: ofGoogle,
   },
   bigquery: {
     secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
     public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' },
+    filled: ofGoogle,
   },
   webhook: {
     secret: {

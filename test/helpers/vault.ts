@@ -7,6 +7,7 @@ import { SignJWT } from 'jose';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { buildApp } from '../../src/app.ts';
 import { generateRootKey, type Keyring, parseRootKeys } from '../../src/crypto/index.ts';
+import type { OAuthProvider } from '../../src/credentials/providers/define.ts';
 import type { Db } from '../../src/db/client.ts';
 import type { DatabaseClock } from '../../src/db/clock.ts';
 import { Egress } from '../../src/egress/index.ts';
@@ -88,6 +89,7 @@ interface Options {
   /** What the vault dials through; without it, it reaches nothing private. */
   egress?: Egress;
   oauthRedirectUri?: string;
+  oauthProviders?: readonly OAuthProvider[];
   /** What the replica's own clock is ahead of the database's. */
   skew?: MovedTime;
 }
@@ -151,6 +153,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
         ],
         egress,
         oauthRedirectUri: options.oauthRedirectUri,
+        ...(options.oauthProviders === undefined ? {} : { oauthProviders: options.oauthProviders }),
       }),
   );
   let stopped: Promise<void> | undefined;

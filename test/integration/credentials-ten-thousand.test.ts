@@ -105,6 +105,7 @@ t.test('one undecryptable credential among ten thousand', async (t) => {
         rejectedByUpstream: 0,
         expired: 0,
         expiring: 0,
+        providerOutdated: 0,
       },
     });
   });
@@ -157,6 +158,7 @@ t.test('one undecryptable credential among ten thousand', async (t) => {
         rejectedByUpstream: 0,
         expired: 0,
         expiring: 0,
+        providerOutdated: 0,
       },
     });
     t.strictSame([...(await walk('&deleted=true')).keys()], [id]);

@@ -39,6 +39,7 @@ const credential: fc.Arbitrary<Omit<Filled, 'id' | 'name'>> = fc.record({
   isExposed: chance(8),
   isRefreshFailed: chance(8),
   isRejected: chance(8),
+  isOutdated: chance(8),
 });
 const filtersOf: fc.Arbitrary<Partial<CredentialFilters>> = fc.record(
   {
@@ -94,6 +95,7 @@ t.test('lists', async (t) => {
       name: `${['a', 'ab', 'b', 'é', '日'][n % 5]}${(n * 37) % 100}-${n}`,
       isRefreshFailed: row.isRefreshFailed && row.type === 'oauth2',
       isRejected: row.isRejected && row.type === 'oauth2',
+      isOutdated: row.isOutdated && row.type === 'oauth2',
     }),
   );
   await fillCredentials(vault, rows);
@@ -397,6 +399,7 @@ function problemsOf(row: Filled): ProblemName[] {
     exposed: row.isExposed,
     refreshFailed: row.isRefreshFailed,
     rejectedByUpstream: row.isRejected,
+    providerOutdated: row.isOutdated,
     expired: expiresMs <= Date.now(),
     expiring: expiresMs > Date.now() && expiresMs <= Date.now() + 14 * 86_400_000,
   };

@@ -277,7 +277,15 @@ t.test(
           t.ok(field.schema.safeParse(field.default).success, 'a default is a value of its field');
         if (
           /key|token|password|secret|passphrase|webhook|value/i.test(name) &&
-          !['publicKey', 'keyId', 'accessKeyId', 'tokenUrl', 'tokenExpiry'].includes(name)
+          ![
+            'publicKey',
+            'keyId',
+            'accessKeyId',
+            'tokenUrl',
+            'tokenExpiry',
+            'tokenParameters',
+            'tokenPath',
+          ].includes(name)
         )
           t.equal(field.class, 'secret', `${type.name}.${name}`);
       }
@@ -300,6 +308,7 @@ t.test('health is the worst problem', async (t) => {
       'rejectedByUpstream',
       'expired',
       'expiring',
+      'providerOutdated',
     ],
     'worst first',
   );

@@ -17,6 +17,10 @@ export interface FieldSpec {
   readonly isDestination: boolean;
   /** A URL whose query is shown with names only. */
   readonly hasHiddenQuery?: true;
+  /** Written by the vault: not for a form to ask. */
+  readonly isWritten?: true;
+  /** Goes only with this other field. */
+  readonly needs?: string;
 }
 
 /** How the broker puts the secret into a request. */
@@ -146,6 +150,8 @@ export interface CredentialType {
    * `refreshToken` and the one of the expiry are what it starts with.
    */
   readonly oauth?: {
+    /** Whose provider is always the same entry of the catalogue; any one without it. */
+    readonly provider?: string;
     readonly settings: (publicFields: Readonly<Record<string, PublicValue>>) => OAuthSettings;
     readonly expiryField: string;
   };
@@ -316,7 +322,13 @@ export const toggle = (options: Options & { default: boolean; destination?: true
   publicField(z.boolean(), options);
 /** A whole number. */
 export const number = (
-  options: Options & { default?: number; optional?: true; min: number; max: number },
+  options: Options & {
+    default?: number;
+    optional?: true;
+    destination?: true;
+    min: number;
+    max: number;
+  },
 ): FieldSpec => publicField(z.int().min(options.min).max(options.max), options);
 /** One of a few words. */
 export const oneOf = ({

@@ -1,5 +1,5 @@
 // What Google's types with an account of a person's have in common: the provider is always the same
-// one.
+// one, written out into each version.
 import {
   type CredentialType,
   defineType,
@@ -8,6 +8,18 @@ import {
   publicText,
   secret,
 } from './define.ts';
+import { fixedProviderFields, settingsFrom } from './oauth-fields.ts';
+
+/**
+ * What 0.1 asked, whose versions have no endpoints. SECURITY: never changed: a stored client secret
+ * follows no other one.
+ */
+const stored0_1 = {
+  authorizationUrl: 'https://accounts.google.com/o/oauth2/v2/auth',
+  tokenUrl: 'https://oauth2.googleapis.com/token',
+  parameters: 'access_type=offline&prompt=consent', // without these Google sends a refresh token the first time only
+  clientAuthentication: 'body',
+} as const;
 
 /** A type of Google's whose requests go to one API with one scope. */
 export const googleOAuth = (of: {
@@ -34,18 +46,12 @@ export const googleOAuth = (of: {
         description: `When left out: ${of.scope}`,
         optional: true,
       }),
+      ...fixedProviderFields,
     },
     oauth: {
+      provider: 'google',
       expiryField: 'tokenExpiry',
-      settings: (fields) => ({
-        grant: 'authorizationCode',
-        authorizationUrl: 'https://accounts.google.com/o/oauth2/v2/auth',
-        tokenUrl: 'https://oauth2.googleapis.com/token',
-        clientId: String(fields['clientId']),
-        scope: String(fields['scope'] ?? of.scope),
-        parameters: 'access_type=offline&prompt=consent', // without these Google sends a refresh token the first time only
-        clientAuthentication: 'body',
-      }),
+      settings: (fields) => settingsFrom(fields, { ...stored0_1, scope: of.scope }),
     },
     broker: { injection: { kind: 'oauth' }, upstream: { kind: 'fixed', baseUrl: of.baseUrl } },
     aliases: {

@@ -11,7 +11,11 @@ import {
   type PublicValue,
   publicText,
   queryString,
+  url,
 } from './define.ts';
+import { providerNames } from '../providers/catalogue.ts';
+import { type PlaceholderName, placeholderNames } from '../providers/define.ts';
+import { mergedParameters } from '../providers/write-out.ts';
 
 /**
  * What the vault says itself in its requests, and what is a secret. SECURITY: a stored parameter, or
@@ -156,6 +160,81 @@ export const requestFields = {
   }),
 } as const satisfies Readonly<Record<string, FieldSpec>>;
 
+const written = (field: FieldSpec): FieldSpec => ({ ...field, isWritten: true });
+const ofProvider = (field: FieldSpec): FieldSpec => ({ ...field, needs: 'provider' });
+
+/** The entry of the catalogue, and what of it is written out beside the endpoints. */
+export const providerFields = {
+  provider: oneOf({
+    title: 'Provider',
+    description: 'In place of URLs; see GET /v1/oauth-providers.',
+    values: providerNames,
+    optional: true,
+    destination: true,
+  }),
+  providerRevision: ofProvider(
+    number({
+      title: 'Revision of the provider',
+      description: 'As it was written out. To send the present one adopts it.',
+      min: 0,
+      max: 1_000_000,
+      optional: true,
+      destination: true,
+    }),
+  ),
+  providerParameters: written(
+    ofProvider(
+      queryString({
+        title: "The provider's own parameters",
+        optional: true,
+        destination: true,
+        reserved: reservedParameters,
+      }),
+    ),
+  ),
+} as const satisfies Readonly<Record<string, FieldSpec>>;
+
+/** What stands for a part of a provider's endpoints. */
+export const placeholderFields = {
+  ...Object.fromEntries(
+    placeholderNames
+      .filter((name) => name !== 'baseUrl')
+      .map((name) => [
+        name,
+        ofProvider(
+          plainText({
+            title: `The provider's ${name}`,
+            optional: true,
+            destination: true,
+            form: /^[A-Za-z0-9._~-]{1,253}$/,
+          }),
+        ),
+      ]),
+  ),
+  baseUrl: ofProvider(url({ title: "The provider's base URL", optional: true })),
+} as Readonly<Record<PlaceholderName, FieldSpec>>;
+
+/** For a type whose provider is always the same: all of it is written out. */
+export const fixedProviderFields = {
+  provider: written(providerFields.provider),
+  providerRevision: providerFields.providerRevision,
+  authorizationUrl: written(
+    endpointUrl({ title: 'Authorization URL', reserved: reservedParameters, optional: true }),
+  ),
+  tokenUrl: written(
+    endpointUrl({ title: 'Token URL', reserved: reservedParameters, optional: true }),
+  ),
+  providerParameters: providerFields.providerParameters,
+  clientAuthentication: written(
+    oneOf({
+      title: 'Client authentication',
+      values: ['header', 'body'],
+      optional: true,
+      destination: true,
+    }),
+  ),
+} as const satisfies Readonly<Record<string, FieldSpec>>;
+
 /** The endpoints of a provider, and what it calls itself. */
 export const endpointFields = {
   authorizationUrl: endpointUrl({
@@ -181,13 +260,16 @@ export function settingsFrom(fields: Fields, legacy: Partial<OAuthSettings> = {}
       names.flatMap((name) => (text(name) === undefined ? [] : [[name, text(name)]])),
     ) as { readonly [name in K]?: string };
   const seconds = fields['assumedLifetimeSeconds'];
+  const ofEntry = text('grant') === 'clientCredentials' ? undefined : text('providerParameters');
   return {
     ...legacy,
     grant: text('grant') === 'clientCredentials' ? 'clientCredentials' : 'authorizationCode',
     ...some('authorizationUrl'),
     tokenUrl: text('tokenUrl') ?? legacy.tokenUrl ?? '',
     clientId: text('clientId') ?? '',
-    ...some('scope', 'parameters', 'issuer'),
+    ...some('scope', 'parameters'),
+    ...(ofEntry === undefined ? {} : { parameters: mergedParameters(ofEntry, text('parameters')) }),
+    ...some('issuer'),
     ...some('tokenParameters', 'exchangeParameters', 'refreshParameters'),
     ...some('scopeParameter', 'grantType', 'tokenPath'),
     ...(fields['redirectUriOnRefresh'] === true ? { redirectUriOnRefresh: true } : {}),
@@ -209,7 +291,6 @@ export function faultsOfRequests(
   const fault = (name: string, rule: string) => ({ pointer: `/fields/${name}`, rule });
   const isByItself = fields['grant'] === 'clientCredentials';
   return [
-    ...(isSet('tokenUrl') ? [] : [fault('tokenUrl', 'required')]),
     ...(isByItself && !isSet('clientSecret') ? [fault('clientSecret', 'required')] : []),
     ...(!isByItself && !isSet('authorizationUrl') ? [fault('authorizationUrl', 'required')] : []),
     // SECURITY: a code that somebody else caught is worth nothing without the verifier, or without

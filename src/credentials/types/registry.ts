@@ -10,7 +10,7 @@ import { cohere } from './cohere.ts';
 import { customLlm } from './custom-llm.ts';
 import { custom } from './custom.ts';
 import { mongodb, mysql, postgres } from './databases.ts';
-import { type CredentialType, publicValue, secretValue } from './define.ts';
+import { type CredentialType, type FieldSpec, publicValue, secretValue } from './define.ts';
 import { discordTrigger } from './discord-trigger.ts';
 import { discord } from './discord.ts';
 import { elevenlabs } from './elevenlabs.ts';
@@ -147,9 +147,11 @@ export function typeSchema(type: CredentialType): JsonObject {
           ...(field.description === undefined ? {} : { description: field.description }),
           ...(field.default === undefined ? {} : { default: field.default }),
           ...(field.class === 'secret' ? { writeOnly: true } : {}),
+          ...(field.isWritten === true ? { readOnly: true } : {}),
         },
       ]),
     ),
+    ...dependenciesOf(entries),
     required: entries.filter(([, field]) => field.isRequired).map(([name]) => name),
     ...(type.anyOf === undefined
       ? {}
@@ -158,4 +160,16 @@ export function typeSchema(type: CredentialType): JsonObject {
       ? { additionalProperties: { anyOf: [secretValue, ...publicValue.options].map(property) } }
       : { additionalProperties: false }),
   };
+}
+
+/** Fields that go only with another one. */
+function dependenciesOf(entries: readonly [string, FieldSpec][]): JsonObject {
+  const dependent = entries.filter(([, { needs }]) => needs !== undefined);
+  return dependent.length === 0
+    ? {}
+    : {
+        dependentRequired: Object.fromEntries(
+          dependent.map(([name, { needs }]) => [name, [String(needs)]]),
+        ),
+      };
 }

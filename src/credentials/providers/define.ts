@@ -1,0 +1,104 @@
+// What an entry of the catalogue of OAuth providers is: facts from the provider's own page, which
+// are written out into a credential's version when it is stored. Nothing of an entry is looked up
+// when tokens are asked for.
+
+/** Public fields of a credential that stand for a part of an endpoint. */
+export const placeholderNames = [
+  'tenant',
+  'subdomain',
+  'shop',
+  'region',
+  'domain',
+  'baseUrl',
+  'realm',
+] as const;
+export type PlaceholderName = (typeof placeholderNames)[number];
+
+/** What may stand in the place of a name in braces. */
+export type Placeholder = {
+  readonly title: string;
+  readonly example: string;
+  /** What counts when nothing is said. */
+  readonly default?: string;
+} & (
+  | { readonly kind: 'label' | 'segment' | 'host' | 'url' }
+  /** One of these words, each with the text that it stands for. */
+  | { readonly kind: 'word'; readonly words: Readonly<Record<string, string>> }
+);
+
+/** Fields of a credential that an entry fills in, and that the caller may say otherwise. */
+export const quirkNames = [
+  'clientAuthentication',
+  'basicEncoding',
+  'requestFormat',
+  'pkce',
+  'scopeParameter',
+  'grantType',
+  'redirectUriOnRefresh',
+  'tokenPath',
+  'tokenParameters',
+  'exchangeParameters',
+  'refreshParameters',
+  'issuerCheck',
+  'assumedLifetimeSeconds',
+] as const;
+export type QuirkName = (typeof quirkNames)[number];
+
+/** How the provider answers: for the page that is made of the entries, and for their test. */
+export interface Answers {
+  /** `rotates`: each refresh token is good once. `none`: the access token is all there is. */
+  readonly refreshToken: 'rotates' | 'keeps' | 'none';
+  /** No lifetime is said. */
+  readonly isWithoutLifetime?: true;
+  /** What else is unusual: other members, other places. */
+  readonly members?: Readonly<Record<string, unknown>>;
+  /** The token stands under this member in place of the top. */
+  readonly under?: string;
+  readonly isForm?: true;
+}
+
+export interface OAuthProvider {
+  readonly name: string;
+  readonly title: string;
+  /** Grows with every change of what is written out. */
+  readonly revision: number;
+  readonly grants: readonly ('authorizationCode' | 'clientCredentials')[];
+  /** With names in braces. Absent where nobody authorizes. */
+  readonly authorizationUrl?: string;
+  /** Absent where it is read from the provider's own document. */
+  readonly tokenUrl?: string;
+  /** The endpoints are read, once, from the document of OpenID Connect that the issuer has. */
+  readonly hasDiscovery?: true;
+  readonly placeholders?: Readonly<Partial<Record<PlaceholderName, Placeholder>>>;
+  readonly quirks: Readonly<
+    { readonly clientAuthentication: 'header' | 'body' } & Partial<
+      Record<Exclude<QuirkName, 'clientAuthentication'>, string | number | boolean>
+    >
+  >;
+  /** Sent along to the authorization: what makes the provider give a refresh token, for example. */
+  readonly parameters?: string;
+  /** What counts when no scope is said. */
+  readonly scope?: string;
+  /** Added to the scope: without it there is no refresh token. */
+  readonly offlineScope?: string;
+  /** A blank without it. */
+  readonly scopeSeparator?: ',';
+  /** A member of the answer that says where the account lives, and what its host has to end in. */
+  readonly instance?: { readonly member: string; readonly suffix: string };
+  readonly answers: Answers;
+  /** Something to know that no field says. */
+  readonly note?: string;
+  /** The pages of the provider's that it was read in, and the day. */
+  readonly read: readonly { readonly url: string; readonly on: string }[];
+}
+
+/** An entry, frozen. */
+export const defineProvider = (
+  provider: Omit<OAuthProvider, 'grants' | 'revision'> &
+    Partial<Pick<OAuthProvider, 'grants' | 'revision'>>,
+): OAuthProvider =>
+  Object.freeze<OAuthProvider>({
+    ...provider,
+    grants: provider.grants ?? ['authorizationCode'],
+    revision: provider.revision ?? 1,
+  });

@@ -1,0 +1,20 @@
+// Google: one authorization server, whatever the API.
+import { defineProvider, type OAuthProvider } from './define.ts';
+
+const read = [
+  { url: 'https://developers.google.com/identity/protocols/oauth2/web-server', on: '2026-11-30' },
+] as const;
+
+export const google: readonly OAuthProvider[] = [
+  defineProvider({
+    name: 'google',
+    title: 'Google',
+    authorizationUrl: 'https://accounts.google.com/o/oauth2/v2/auth',
+    tokenUrl: 'https://oauth2.googleapis.com/token',
+    quirks: { clientAuthentication: 'body' },
+    // Without these a refresh token comes the first time only.
+    parameters: 'access_type=offline&prompt=consent',
+    answers: { refreshToken: 'keeps' },
+    read,
+  }),
+];
