@@ -14,6 +14,7 @@ import { newRecipient } from './operate/export/recipient.ts';
 import { importCredentials } from './operate/import/import.ts';
 import { rotate } from './operate/rotate.ts';
 import { writeNew } from './operate/output.ts';
+import { providersPage } from './operate/providers.ts';
 import { OptionsUnfit, readOptions } from './operate/target.ts';
 import { verify } from './operate/verify.ts';
 import { startVault, verificationOf } from './serve.ts';
@@ -107,6 +108,13 @@ export const commands: Readonly<Record<string, Command>> = {
     summary: 'print openapi.yaml',
     async run({ write }) {
       write(await openapiYaml());
+      return 0;
+    },
+  },
+  providers: {
+    summary: 'print the catalogue of OAuth providers, as docs/providers.md has it',
+    async run({ write }) {
+      write(providersPage());
       return 0;
     },
   },

@@ -226,7 +226,11 @@ export function adoptsProvider(
     a === b || (a !== undefined && b !== undefined && originOf(a) === originOf(b));
   // SECURITY: the client secret and the refresh token go to the token endpoint, the person's consent
   // to the other one: neither to another place.
-  return isSame(old.tokenUrl, next.tokenUrl) && isSame(old.authorizationUrl, next.authorizationUrl);
+  return (
+    isSame(old.tokenUrl, next.tokenUrl) &&
+    isSame(old.refreshUrl ?? old.tokenUrl, next.refreshUrl ?? next.tokenUrl) &&
+    isSame(old.authorizationUrl, next.authorizationUrl)
+  );
 }
 
 const originOf = (url: string): string => URL.parse(url)?.origin ?? url;

@@ -53,6 +53,10 @@ const provider = z
       description: 'With placeholders in braces; null where it is read from the issuer.',
       examples: ['https://{subdomain}.zendesk.com/oauth/authorizations/new'],
     }),
+    refreshUrl: template.meta({
+      description: 'Where refreshes go to another place.',
+      examples: [null],
+    }),
     tokenUrl: template.meta({ examples: ['https://{subdomain}.zendesk.com/oauth/tokens'] }),
     needsIssuer: z.boolean().meta({
       description: 'Whether the endpoints are read from the document of the field `issuer`.',
@@ -64,9 +68,9 @@ const provider = z
       .nullable()
       .meta({ description: 'What counts when no scope is said.', examples: [null] }),
     scopeSeparator: z.enum([' ', ',']),
-    refresh: z.enum(['rotates', 'keeps', 'none']).meta({
+    refresh: z.enum(['rotates', 'keeps', 'none', 'unsaid']).meta({
       description:
-        '`rotates`: each refresh token is good once. `none`: the access token is all there is.',
+        '`rotates`: each refresh token is good once. `none`: the access token is all there is. `unsaid`: its pages do not say.',
     }),
     note: line(500)
       .nullable()
@@ -110,6 +114,7 @@ const showProvider = (entry: OAuthProvider): z.output<typeof provider> => ({
   grants: [...entry.grants],
   authorizationUrl: entry.authorizationUrl ?? null,
   tokenUrl: entry.tokenUrl ?? null,
+  refreshUrl: entry.refreshUrl ?? null,
   needsIssuer: entry.hasDiscovery === true,
   placeholders: placeholderNames.flatMap((name) => {
     const found = entry.placeholders?.[name];

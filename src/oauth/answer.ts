@@ -29,8 +29,10 @@ export interface TokenAnswer {
 export interface Reading {
   /** Where the access token stands; `access_token` without it. */
   readonly tokenPath: string | undefined;
+  /** A refresh is of one token: some answer it at the top, whatever they do at an exchange. */
+  readonly isRefresh?: boolean;
   /** A member that names the place of the account, and what its host has to end in. */
-  readonly instance: { readonly member: string; readonly suffix: string } | undefined;
+  readonly instance: { readonly member: string; readonly suffixes: readonly string[] } | undefined;
   /** What an access token must not be: the refresh token and the client secret that were sent. */
   readonly others: Secret<readonly string[]>;
   /** When it was asked, in milliseconds since 1970. */
@@ -78,11 +80,11 @@ function wordOf(error: unknown): Error {
 }
 
 function issuedBy({ root, repeated }: Members, reading: Reading): Issued {
-  const path = (reading.tokenPath ?? 'access_token').split('.');
+  const said = (reading.tokenPath ?? 'access_token').split('.');
+  const isMissing = ownMember(parentOf(root, said), said.at(-1)!) === undefined;
+  const path = isMissing && reading.isRefresh === true ? ['access_token'] : said;
   const name = path.at(-1)!;
-  const beside = path
-    .slice(0, -1)
-    .reduce<Record<string, unknown>>((at, step) => objectOf(ownMember(at, step)), root);
+  const beside = parentOf(root, path);
   // What stands on top belongs to another token where there is one.
   const isAlone = beside === root || !isSaid(ownMember(root, 'access_token'));
   const companion = (member: string): unknown =>
@@ -110,6 +112,14 @@ function issuedBy({ root, repeated }: Members, reading: Reading): Issued {
     instanceUrl: instanceOf(root, reading.instance),
   };
 }
+
+const parentOf = (
+  root: Readonly<Record<string, unknown>>,
+  path: readonly string[],
+): Readonly<Record<string, unknown>> =>
+  path
+    .slice(0, -1)
+    .reduce<Readonly<Record<string, unknown>>>((at, step) => objectOf(ownMember(at, step)), root);
 
 // SECURITY: only what the object has itself; a name must not lead into what every object has.
 const ownMember = (object: Readonly<Record<string, unknown>>, name: string): unknown =>
@@ -169,7 +179,7 @@ function instanceOf(
   return url?.protocol === 'https:' &&
     /^[a-z0-9.-]{1,253}$/.test(url.hostname) &&
     url.port === '' &&
-    url.hostname.endsWith(instance.suffix)
+    instance.suffixes.some((suffix) => url.hostname.endsWith(suffix))
     ? `https://${url.hostname}`
     : undefined;
 }

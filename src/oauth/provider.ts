@@ -78,7 +78,7 @@ export class Provider {
     const token = refreshToken.expose();
     return this.#ask(
       client,
-      { grantType: undefined, others: [token] },
+      { grantType: undefined, others: [token], isRefresh: true },
       ({ server, self, authentication, options }) =>
         oauth.refreshTokenGrantRequest(server, self, authentication, token, {
           ...options,
@@ -106,7 +106,12 @@ export class Provider {
     {
       grantType,
       others,
-    }: { readonly grantType: string | undefined; readonly others: readonly string[] },
+      isRefresh = false,
+    }: {
+      readonly grantType: string | undefined;
+      readonly others: readonly string[];
+      readonly isRefresh?: boolean;
+    },
     question: (of: Question) => Promise<Response>,
   ): Promise<Issued> {
     const { settings, team, clientSecret } = client;
@@ -132,7 +137,10 @@ export class Provider {
     };
     try {
       await question({
-        server: serverOf(settings),
+        server: {
+          ...serverOf(settings),
+          token_endpoint: (isRefresh ? settings.refreshUrl : undefined) ?? settings.tokenUrl,
+        },
         self: { client_id: settings.clientId },
         authentication: authenticationOf(client),
         // The egress says where plain http may go.
@@ -146,6 +154,7 @@ export class Provider {
     const secret = clientSecret.expose();
     return readAnswer(answer, {
       tokenPath: settings.tokenPath,
+      isRefresh,
       instance: client.instance,
       others: new Secret([...others, ...(secret === undefined ? [] : [secret])]),
       at,

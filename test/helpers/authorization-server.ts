@@ -185,10 +185,10 @@ export async function startAuthorizationServer(
 }
 
 /** Follows redirects with cookies, answers what it is asked, and stops at the platform's page. */
-async function visit(
+export async function visit(
   browser: Egress,
   authorizationUrl: string,
-  { isAborted = false }: { isAborted?: boolean },
+  { isAborted = false }: { isAborted?: boolean } = {},
 ): Promise<Record<string, string>> {
   const cookies = new Map<string, string>();
   let next: { url: string; body?: string } = { url: authorizationUrl };

@@ -132,6 +132,7 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
     public: {
       authorizationUrl: 'https://id.example/authorize',
       tokenUrl: 'https://id.example/token',
+      refreshUrl: 'https://id.example/refresh',
       clientId: 'vault',
       scope: 'read',
       parameters: 'audience=x',

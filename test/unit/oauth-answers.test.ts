@@ -331,6 +331,17 @@ t.test('SECURITY: a path leads to an access token or nowhere', async (t) => {
     { access: 'user-0123456789', refresh: 'r-1', seconds: 99 },
     'what stands on top is its own where no other access token stands there',
   );
+  const refreshed = { access_token: 'user-9876543210', refresh_token: 'r-2', token_type: 'user' };
+  t.strictSame(
+    outcomeOf(refreshed, { tokenPath: 'authed_user.access_token', isRefresh: true }),
+    { access: 'user-9876543210', refresh: 'r-2' },
+    'a refresh is of one token, which may stand on top',
+  );
+  t.strictSame(
+    outcomeOf(body, { tokenPath: 'authed_user.access_token', isRefresh: true }),
+    { access: 'user-0123456789', refresh: 'ref-of-the-user' },
+    'and stands where it is said if it is there',
+  );
   t.equal(
     outcomeOf({ access_token: 'ref-0123456789' }, { others: ['ref-0123456789'] }),
     'tokenForm',
@@ -343,7 +354,7 @@ t.test('SECURITY: a path leads to an access token or nowhere', async (t) => {
 });
 
 t.test('SECURITY: where an account lives is shown only under its suffix', async (t) => {
-  const instance = { member: 'instance_url', suffix: '.my.crm.example' };
+  const instance = { member: 'instance_url', suffixes: ['.my.crm.example', '.other.example'] };
   const of = (url: unknown): Outcome =>
     outcomeOf({ access_token: 'tok-0123456789', instance_url: url }, { instance });
   t.strictSame(of('https://acme.my.crm.example'), {

@@ -1,13 +1,30 @@
-// The providers there are. An entry is added by one file or by a line in the file of its family;
-// none is ever taken away, and each change of one grows its revision.
+// The providers there are. An entry is added in the file of its family; none is ever taken away, and
+// each change of what is written out of one grows its revision.
+import { chat } from './chat.ts';
+import { customers } from './customers.ts';
 import type { OAuthProvider } from './define.ts';
+import { development } from './development.ts';
+import { files } from './files.ts';
 import { google } from './google.ts';
-import { openIdConnect } from './identity.ts';
+import { identity } from './identity.ts';
+import { microsoft } from './microsoft.ts';
+import { money } from './money.ts';
+import { social } from './social.ts';
+import { work } from './work.ts';
 
 /** Every provider, by name. */
-export const oauthProviders: readonly OAuthProvider[] = [...google, ...openIdConnect].toSorted(
-  (a, b) => (a.name < b.name ? -1 : 1),
-);
+export const oauthProviders: readonly OAuthProvider[] = [
+  ...google,
+  ...microsoft,
+  ...chat,
+  ...development,
+  ...work,
+  ...files,
+  ...customers,
+  ...money,
+  ...social,
+  ...identity,
+].toSorted((a, b) => (a.name < b.name ? -1 : 1));
 
 /** The names, in the order of the list. */
 export const providerNames = oauthProviders.map(({ name }) => name) as [string, ...string[]];

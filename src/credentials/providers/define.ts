@@ -21,7 +21,9 @@ export type Placeholder = {
   /** What counts when nothing is said. */
   readonly default?: string;
 } & (
-  | { readonly kind: 'label' | 'segment' | 'host' | 'url' }
+  | { readonly kind: 'label' | 'segment' | 'url' }
+  /** A whole host; where all of them end in the same, that. */
+  | { readonly kind: 'host'; readonly suffix?: string }
   /** One of these words, each with the text that it stands for. */
   | { readonly kind: 'word'; readonly words: Readonly<Record<string, string>> }
 );
@@ -46,8 +48,11 @@ export type QuirkName = (typeof quirkNames)[number];
 
 /** How the provider answers: for the page that is made of the entries, and for their test. */
 export interface Answers {
-  /** `rotates`: each refresh token is good once. `none`: the access token is all there is. */
-  readonly refreshToken: 'rotates' | 'keeps' | 'none';
+  /**
+   * `rotates`: each refresh token is good once. `none`: the access token is all there is. `unsaid`:
+   * the pages that were read do not say which.
+   */
+  readonly refreshToken: 'rotates' | 'keeps' | 'none' | 'unsaid';
   /** No lifetime is said. */
   readonly isWithoutLifetime?: true;
   /** What else is unusual: other members, other places. */
@@ -67,6 +72,8 @@ export interface OAuthProvider {
   readonly authorizationUrl?: string;
   /** Absent where it is read from the provider's own document. */
   readonly tokenUrl?: string;
+  /** Where refreshes go to another place than exchanges. */
+  readonly refreshUrl?: string;
   /** The endpoints are read, once, from the document of OpenID Connect that the issuer has. */
   readonly hasDiscovery?: true;
   readonly placeholders?: Readonly<Partial<Record<PlaceholderName, Placeholder>>>;
@@ -83,14 +90,41 @@ export interface OAuthProvider {
   readonly offlineScope?: string;
   /** A blank without it. */
   readonly scopeSeparator?: ',';
-  /** A member of the answer that says where the account lives, and what its host has to end in. */
-  readonly instance?: { readonly member: string; readonly suffix: string };
+  /**
+   * A member of the answer that says where the account lives, and what its host has to end in: one
+   * of these.
+   */
+  readonly instance?: { readonly member: string; readonly suffixes: readonly string[] };
   readonly answers: Answers;
   /** Something to know that no field says. */
   readonly note?: string;
-  /** The pages of the provider's that it was read in, and the day. */
-  readonly read: readonly { readonly url: string; readonly on: string }[];
+  readonly read: readonly Page[];
 }
+
+/** A page of the provider's, and the day on which it was read. */
+export interface Page {
+  readonly url: string;
+  readonly on: string;
+  /** The definition of a well-known library that goes by the page, where that was read. */
+  readonly by?: string;
+}
+
+const on = '2026-11-30';
+const nango =
+  'https://github.com/NangoHQ/nango/blob/2f4c0af671e2ca1c43dd4e78f3c369218bf3fc87/packages/providers/providers.yaml';
+const authjs =
+  'https://github.com/nextauthjs/next-auth/blob/a1a16a5a7780488c7449feece410033f445d0b31/packages/core/src/providers';
+
+/** A page that was read itself. */
+export const page = (url: string): Page => ({ url, on });
+/** A page as Nango's definition of the provider has it. */
+export const pageByNango = (url: string): Page => ({ url, on, by: nango });
+/** A page as the definition of Auth.js has it, in this file. */
+export const pageByAuthjs = (url: string, file: string): Page => ({
+  url,
+  on,
+  by: `${authjs}/${file}.ts`,
+});
 
 /** An entry, frozen. */
 export const defineProvider = (

@@ -14,7 +14,9 @@ export function placeholderFault(placeholder: Placeholder, value: string): strin
     case 'segment':
       return segment.test(value) ? undefined : 'segment';
     case 'host':
-      return value.length <= 253 && host.test(value) ? undefined : 'host';
+      return value.length <= 253 && host.test(value) && value.endsWith(placeholder.suffix ?? '')
+        ? undefined
+        : 'host';
     case 'word':
       return Object.hasOwn(placeholder.words, value) ? undefined : 'enum';
     case 'url':
@@ -72,11 +74,11 @@ export function fixedSuffix(
   { placeholders = {} }: Pick<OAuthProvider, 'placeholders'>,
 ): string | undefined {
   const [, authority = ''] = /^(?:https:\/\/)?([^/?]+)/.exec(template) ?? [];
-  const isWhole = [...authority.matchAll(/\{(\w+)\}/g)].some(([, name]) => {
-    const kind = placeholders[name as PlaceholderName]?.kind;
-    return kind === 'host' || kind === 'url';
-  });
-  if (isWhole) return undefined;
+  for (const [, name] of authority.matchAll(/\{(\w+)\}/g)) {
+    const placeholder = placeholders[name as PlaceholderName];
+    if (placeholder?.kind === 'url') return undefined;
+    if (placeholder?.kind === 'host') return placeholder.suffix;
+  }
   // Words are a closed list: each of them is fixed. A label stands for one label and no more.
   return authority.replace(/^.*\{(?:tenant|subdomain|shop)\}/, '');
 }

@@ -1,9 +1,5 @@
 // Google: one authorization server, whatever the API.
-import { defineProvider, type OAuthProvider } from './define.ts';
-
-const read = [
-  { url: 'https://developers.google.com/identity/protocols/oauth2/web-server', on: '2026-11-30' },
-] as const;
+import { defineProvider, type OAuthProvider, pageByNango } from './define.ts';
 
 export const google: readonly OAuthProvider[] = [
   defineProvider({
@@ -14,7 +10,8 @@ export const google: readonly OAuthProvider[] = [
     quirks: { clientAuthentication: 'body' },
     // Without these a refresh token comes the first time only.
     parameters: 'access_type=offline&prompt=consent',
-    answers: { refreshToken: 'keeps' },
-    read,
+    answers: { refreshToken: 'unsaid' },
+    note: 'Gmail, Calendar, Drive, Sheets, YouTube and all others, each by its scopes.',
+    read: [pageByNango('https://developers.google.com/identity/protocols/oauth2')],
   }),
 ];

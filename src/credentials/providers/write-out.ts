@@ -21,7 +21,13 @@ export interface Providers {
 }
 
 /** Fields that the vault writes by itself where there is a provider. */
-const writtenNames = ['authorizationUrl', 'tokenUrl', 'issuer', 'providerParameters'] as const;
+const writtenNames = [
+  'authorizationUrl',
+  'tokenUrl',
+  'refreshUrl',
+  'issuer',
+  'providerParameters',
+] as const;
 type Fields = Readonly<Record<string, PublicValue>>;
 type Input = Readonly<Record<string, PublicValue | null>>;
 
@@ -220,6 +226,7 @@ function writeEndpoints(
     if (found === undefined) return [fault('issuer', 'discovery')];
     fields.set('authorizationUrl', found.authorizationUrl);
     fields.set('tokenUrl', found.tokenUrl);
+    fields.delete('refreshUrl');
     if (!isSent(input, 'clientAuthentication'))
       fields.set('clientAuthentication', found.clientAuthentication);
     if (!isSent(input, 'issuerCheck'))
@@ -233,7 +240,7 @@ function writeEndpoints(
     }),
   );
   fields.delete('issuer');
-  return (['authorizationUrl', 'tokenUrl'] as const).flatMap((name) => {
+  return (['authorizationUrl', 'tokenUrl', 'refreshUrl'] as const).flatMap((name) => {
     const template = provider[name];
     if (template === undefined) {
       fields.delete(name);

@@ -78,6 +78,8 @@ export interface OAuthSettings {
   /** Only where a person authorizes. */
   readonly authorizationUrl?: string;
   readonly tokenUrl: string;
+  /** Where refreshes go to another place than exchanges. */
+  readonly refreshUrl?: string;
   readonly clientId: string;
   readonly scope?: string;
   /** Under which name the scope is asked for; `scope` without it. */

@@ -244,6 +244,12 @@ export const endpointFields = {
     optional: true,
   }),
   tokenUrl: endpointUrl({ title: 'Token URL', reserved: reservedParameters, optional: true }),
+  refreshUrl: endpointUrl({
+    title: 'Refresh URL',
+    description: 'Where refreshes go to another place than the token URL.',
+    reserved: reservedParameters,
+    optional: true,
+  }),
 } as const satisfies Readonly<Record<string, FieldSpec>>;
 
 export const clientId = publicText({ title: 'Client ID' });
@@ -266,6 +272,7 @@ export function settingsFrom(fields: Fields, legacy: Partial<OAuthSettings> = {}
     grant: text('grant') === 'clientCredentials' ? 'clientCredentials' : 'authorizationCode',
     ...some('authorizationUrl'),
     tokenUrl: text('tokenUrl') ?? legacy.tokenUrl ?? '',
+    ...some('refreshUrl'),
     clientId: text('clientId') ?? '',
     ...some('scope', 'parameters'),
     ...(ofEntry === undefined ? {} : { parameters: mergedParameters(ofEntry, text('parameters')) }),
