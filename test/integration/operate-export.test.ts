@@ -203,6 +203,19 @@ t.test(
         201,
       );
     }
+    await demand(
+      vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+        name: 'of the catalogue',
+        type: 'oauth2',
+        fields: {
+          provider: 'zendesk',
+          subdomain: 'acme',
+          clientId: 'c',
+          clientSecret: plainSecret(),
+        },
+      }),
+      201,
+    );
     const held = await storeOAuth(stage, 'held');
     await connect(stage, held.id);
     const off = await storeOpenai(vault, 'payments', 'off', 'sk-off');

@@ -21,7 +21,7 @@ export interface Providers {
 }
 
 /** Fields that the vault writes by itself where there is a provider. */
-const writtenNames = [
+export const writtenNames = [
   'authorizationUrl',
   'tokenUrl',
   'refreshUrl',

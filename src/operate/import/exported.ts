@@ -5,7 +5,8 @@ import { readPrivateKey } from '../export/recipient.ts';
 import { OptionsUnfit } from '../target.ts';
 import type { Report } from './store.ts';
 import type { Translated } from './translate.ts';
-import { findType } from '../../credentials/service.ts';
+import { findProvider, findType } from '../../credentials/service.ts';
+import { writtenNames } from '../../credentials/providers/write-out.ts';
 
 /**
  * The credentials of an export, one after the other. The file is read to its end before the first
@@ -34,6 +35,19 @@ export async function exportSource(
   })();
 }
 
+/**
+ * What the other vault has written out of an entry of its catalogue. This one writes out its own:
+ * the two may be of different releases.
+ */
+function writtenThere(type: string, fields: ExportedCredential['fields']): ReadonlySet<string> {
+  const { provider } = fields;
+  if (findType(type)?.oauth === undefined || typeof provider !== 'string') return new Set();
+  const isDiscovered = findProvider(provider)?.hasDiscovery === true;
+  return new Set(
+    ['providerRevision', ...writtenNames].filter((name) => name !== 'issuer' || !isDiscovered),
+  );
+}
+
 function translatedOf({
   id,
   name,
@@ -50,12 +64,17 @@ function translatedOf({
   const known = findType(type);
   const classOf = (field: string): 'public' | 'secret' =>
     known?.fields[field]?.class ?? (publicFieldNames.includes(field) ? 'public' : 'secret');
+  const written = writtenThere(type, fields);
   return {
     id,
     name,
     type,
-    fields,
-    notes: Object.keys(fields).map((field) => ({ from: field, to: field, as: classOf(field) })),
+    fields: Object.fromEntries(Object.entries(fields).filter(([field]) => !written.has(field))),
+    notes: Object.keys(fields).map((field) =>
+      written.has(field)
+        ? { from: field, to: undefined, as: 'written' }
+        : { from: field, to: field, as: classOf(field) },
+    ),
     isDisabled: state === 'disabled',
     more: {
       description,

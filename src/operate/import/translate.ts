@@ -12,12 +12,12 @@ import type { Foreign } from './sources.ts';
 
 /**
  * What was done with one field; names only. `to` is undefined for what was left behind because it
- * is empty.
+ * is empty, or because the vault writes it by itself.
  */
 export interface FieldNote {
   readonly from: string;
   readonly to: string | undefined;
-  readonly as: 'secret' | 'public' | 'extra' | 'empty';
+  readonly as: 'secret' | 'public' | 'extra' | 'empty' | 'written';
 }
 
 /** A credential to be stored. */
