@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import type { Admitted } from '../../src/broker/call.ts';
 import type { Outcomes } from '../../src/broker/outcomes.ts';
 import { BrokerProxy } from '../../src/broker/proxy.ts';
-import { limitDefaults } from '../../src/credentials/policy.ts';
+import { limitDefaults, policyOf } from '../../src/credentials/policy.ts';
 import { parseAllowRules } from '../../src/egress/allow.ts';
 import {
   clientSecret,
@@ -370,14 +370,23 @@ t.test(
       response.writeHead(Number(request.url?.slice(1)), { 'content-length': '0' }).end();
     });
     const outcomes = { add: () => undefined } as unknown as Outcomes;
-    const proxy = new BrokerProxy({ egress: egressTo(t, [api]), outcomes, now: Date.now });
+    const proxy = new BrokerProxy({
+      egress: egressTo(t, [api]),
+      outcomes,
+      now: Date.now,
+      onError: (error) => t.error(error),
+    });
     const server = createServer((request, response) => {
       const admitted = {
         caller: { requestId: 'r' },
         team: 'payments',
+        credential: 'c',
+        policy: policyOf(['broker']),
         target: { origin: { protocol: 'https:', host: 'api.test', port: api.port }, basePath: '' },
         rendered: { headers: {}, defaults: {}, dropHeaders: [], path: String, sensitive: [] },
         path: request.url,
+        callPath: request.url,
+        isObjectStore: false,
         limits: limitDefaults,
         event: { target: { type: 'credential', id: 'c' } },
         renewOn: [400, 401, 403],
@@ -387,7 +396,8 @@ t.test(
         },
         leave: () => undefined,
       } as unknown as Admitted;
-      void proxy.carry(admitted, { request, response, brokerPath: '', take: () => undefined });
+      const exchange = { request, response, brokerPath: '', take: () => undefined };
+      void proxy.carry(admitted, { ...exchange, log: (failure) => t.error(failure) });
     });
     const port = await listening(t, server);
     for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'PATCH'])
