@@ -11,14 +11,22 @@ export function shownFields(type: CredentialType | undefined, fields: PublicFiel
     Object.entries(fields).map(([name, value]) => {
       const field =
         type !== undefined && Object.hasOwn(type.fields, name) ? type.fields[name] : undefined;
-      return [name, field === undefined ? value : shownValue(field, value)];
+      if (field !== undefined) return [name, shownValue(field, value)];
+      // SECURITY: of a type that is not known, any URL may be an endpoint.
+      return [name, type === undefined && isUrl(value) ? withoutValues(value) : value];
     }),
   );
 }
 
 /** One value of a field as it is shown. */
 export function shownValue(field: FieldSpec, value: PublicValue): PublicValue {
-  if (field.hasHiddenQuery !== true || typeof value !== 'string') return value;
+  return field.hasHiddenQuery === true && typeof value === 'string' ? withoutValues(value) : value;
+}
+
+const isUrl = (value: PublicValue): value is string =>
+  typeof value === 'string' && /^https?:/i.test(value);
+
+function withoutValues(value: string): string {
   const at = value.indexOf('?');
   if (at < 0) return value;
   const names = value

@@ -385,6 +385,7 @@ async function read(walker: Walker): Promise<void> {
   for (const operation of ['getLeaseKeys', 'getHealth', 'getReadiness'])
     walker.later(null, operation);
   walker.later('alice', 'listCredentialTypes');
+  walker.later('alice', 'listOauthProviders');
   walker.later('alice', 'getCredentialType', { type: 'openai' });
   for (const as of ['alice', 'vera', 'n8n', 'bot', 'sam', 'operator', 'mallory'])
     walker.later(as, 'whoami');

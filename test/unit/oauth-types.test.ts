@@ -6,6 +6,7 @@ import t from 'tap';
 import { readNewFields } from '../../src/credentials/fields.ts';
 import { oauthClient } from '../../src/credentials/held-tokens.ts';
 import { policyJson } from '../../src/credentials/policy.ts';
+import { shownFields } from '../../src/credentials/shown.ts';
 import { reservedParameters } from '../../src/credentials/types/oauth-fields.ts';
 import { typeNamed } from '../../src/credentials/versions.ts';
 import { canonicalJson, Secret } from '../../src/crypto/index.ts';
@@ -288,3 +289,23 @@ t.test(
     t.end();
   },
 );
+
+t.test('SECURITY: the query of an endpoint is shown with names only, of whatever type', (t) => {
+  const fields = {
+    tokenUrl: 'https://id.test/token?p=hidden&q',
+    clientId: 'a?b=c',
+    isOpen: true,
+  };
+  for (const type of [typeNamed('oauth2'), undefined])
+    t.same(
+      shownFields(type, fields),
+      { ...fields, tokenUrl: 'https://id.test/token?p&q' },
+      type?.name ?? 'none that is known',
+    );
+  t.same(
+    shownFields(typeNamed('oauth2'), { clientId: 'https://id.test/?a=b' }),
+    { clientId: 'https://id.test/?a=b' },
+    'what is no endpoint is shown whole',
+  );
+  t.end();
+});
