@@ -52,23 +52,31 @@ export function readNewFields(
   return { publicFields: change.publicFields, secrets: change.secrets };
 }
 
-/** Whether fields that were stored once are what the type asks for, each in its class. */
+/**
+ * Whether fields that were stored once are what the type asks for, each in its class. What was
+ * written out of a provider stands as it is: the catalogue may say something else by now.
+ */
 export function fitsType(
   type: CredentialType,
   { publicFields, secrets }: { publicFields: PublicFields; secrets: SecretValues },
 ): boolean {
-  const names = Object.keys(publicFields);
-  let read: ReturnType<typeof readNewFields>;
+  const stored = { publicFields, secretFieldNames: Object.keys(secrets) };
+  const fits = (name: string, value: unknown, isOf: FieldSpec['class']): boolean => {
+    const field = fieldOf(type, name, stored, new Set());
+    return field?.class === isOf && faultsIn(field.schema, value, '').length === 0;
+  };
+  if (
+    !Object.entries(publicFields).every(([name, value]) => fits(name, value, 'public')) ||
+    !Object.entries(secrets).every(([name, value]) => fits(name, value, 'secret'))
+  )
+    return false;
   try {
-    read = readNewFields(type, { ...publicFields, ...secrets }, type.isOpen === true ? names : []);
+    applyFields(type, stored, {});
+    return true;
   } catch (error) {
     if (error instanceof AppError) return false;
     throw error;
   }
-  return (
-    names.every((name) => Object.hasOwn(read.publicFields, name)) &&
-    Object.keys(secrets).every((name) => Object.hasOwn(read.secrets, name))
-  );
 }
 
 /**
