@@ -88,7 +88,7 @@ export function registerCredentialBulk(
     tag: 'credentials',
     summary: 'Change many credentials: store, change, delete',
     description:
-      'Each item is a change by itself, with its own event in the trail and its own result; a refused one stops nothing. After a 5xx the rest is not tried and has the same result. ' +
+      'Each item is a change by itself, with its own event in the trail and its own result; a refused one stops nothing. After a 5xx other than `oauthUnavailable` the rest is not tried and has the same result. ' +
       'Updates of fields and policies open what is stored: those beyond 16 MiB together are refused with the rule `size`. Four of a team run at once on a replica. ' +
       'Takes no idempotency key: names are unique, and changes say which revision they mean.',
     params: teamPath,
@@ -135,7 +135,7 @@ async function runAll(
   for (const [index, each] of items.entries()) {
     context.hangUp.demand();
     const last = done.at(-1);
-    if (last !== undefined && last.status >= 500) {
+    if (last !== undefined && endsAll(last)) {
       // What is not known of one is known of those that were not tried: nothing was changed.
       const isUnknown = last.problem?.code === 'commitUnknown';
       done.push(isUnknown ? refusalOf(problemOfUntried(context.request)) : last);
@@ -151,6 +151,10 @@ async function runAll(
   }
   return done;
 }
+
+/** A failure of the vault's own; a provider that does not answer is one item's. */
+const endsAll = ({ status, problem }: Result): boolean =>
+  status >= 500 && problem?.code !== 'oauthUnavailable';
 
 const refusalOf = (failed: ReturnType<typeof problemAt>): Result => ({
   status: failed.status,

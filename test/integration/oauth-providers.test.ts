@@ -427,6 +427,25 @@ t.test('SECURITY: discovery is read once, and says no other host', async (t) => 
     vault.clock.ms += 10_000;
   }
   t.same(rulesOf(await store(vault, { provider: 'oidc' })), ['/fields/issuer required']);
+  const { results } = await demand(
+    vault.call('alice', 'POST', '/v1/teams/payments/credentials/bulk', {
+      items: [
+        {
+          op: 'create',
+          name: 'of nowhere',
+          type: 'oauth2',
+          fields: { provider: 'oidc', issuer: 'https://nowhere.test', clientId: 'c' },
+        },
+        { op: 'create', name: 'of its own', type: 'bearer', fields: { token: 'of its own' } },
+      ],
+    }),
+    200,
+  );
+  t.match(
+    results,
+    [{ status: 503, problem: { code: 'oauthUnavailable' } }, { status: 201 }],
+    'of many, an issuer that is not there is the trouble of its own item',
+  );
   status = 200;
   vault.clock.ms += 61_000;
   const answers: number[] = [];
