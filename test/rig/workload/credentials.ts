@@ -291,6 +291,10 @@ export const credentialsWork: Work<CredentialsLane> = {
     weight: 1,
     run: plainRead('listCredentialTypes', ({ team }) => team.viewer),
   },
+  listOauthProviders: {
+    weight: 1,
+    run: plainRead('listOauthProviders', ({ team }) => team.viewer),
+  },
   getCredentialType: {
     weight: 1,
     run: plainRead(
