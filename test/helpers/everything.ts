@@ -323,6 +323,7 @@ export async function doEverything(
     }
   await ok('alice', 'GET', `${ofTeam}/problems`);
   await ok('alice', 'GET', '/v1/credential-types');
+  await ok('alice', 'GET', '/v1/oauth-providers');
   await ok('alice', 'GET', '/v1/credential-types/openai');
 
   // keys

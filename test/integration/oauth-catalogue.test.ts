@@ -22,11 +22,11 @@ class Moved extends Egress {
     super(parts);
     this.#to = to;
   }
-  override dispatcher(
-    origin: Parameters<Egress['dispatcher']>[0],
+  override check(
+    origin: Parameters<Egress['check']>[0],
     team: string,
-  ): ReturnType<Egress['dispatcher']> {
-    return super.dispatcher({ ...origin, port: this.#to }, team);
+  ): ReturnType<Egress['check']> {
+    return super.check({ ...origin, port: this.#to }, team);
   }
 }
 

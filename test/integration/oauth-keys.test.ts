@@ -279,7 +279,7 @@ t.test(
       ['another client', { fields: { clientId: 'public' } }],
       ['the client from before', { fields: { clientId: 'vault-client' } }],
       ['another scope', { fields: { scope: 'openid sheets offline_access' } }],
-      ['other parameters', { fields: { parameters: 'prompt=consent&a=b' } }],
+      ['other parameters', { fields: { ...secret, parameters: 'prompt=consent&a=b' } }],
       [
         'a host more',
         { fields: secret, policy: { delivery: ['lease'], allowedHosts: ['a.test', 'c.test'] } },
@@ -433,7 +433,17 @@ t.test(
         accessToken: 'ya29.start',
         tokenExpiry: body.fields.tokenExpiry,
       });
-      t.same(Object.keys(fields).sort(), ['accessToken', 'clientId', 'tokenExpiry']);
+      t.same(Object.keys(fields).sort(), [
+        'accessToken',
+        'authorizationUrl',
+        'clientAuthentication',
+        'clientId',
+        'provider',
+        'providerParameters',
+        'providerRevision',
+        'tokenExpiry',
+        'tokenUrl',
+      ]);
       const { authorizationUrl } = await begin(stage, google);
       t.match(Object.fromEntries(new URL(authorizationUrl).searchParams), {
         access_type: 'offline',
