@@ -92,6 +92,7 @@ t.test('no statement reaches what is another team’s', async (t) => {
   const held = (await oauth.findHeld(db, own, id))!;
   const [claim, json] = [newId(), {}];
   await oauth.claimRefresh(db, {
+    forced: undefined,
     id: claim,
     team: own,
     credential: id,
@@ -168,6 +169,7 @@ t.test('no statement reaches what is another team’s', async (t) => {
       }),
     claimRefresh: (trx, team) =>
       oauth.claimRefresh(trx as never, {
+        forced: undefined,
         ...of,
         id: newId(),
         team,
@@ -191,6 +193,8 @@ t.test('no statement reaches what is another team’s', async (t) => {
         keyHistory: [],
         expiresAt: null,
         isRefreshable: false,
+        failure: undefined,
+        instanceUrl: undefined,
       }),
     failRefresh: (trx, team) =>
       oauth.failRefresh(trx, { ...of, team, claim, failure: undefined, retryAt: at }),
