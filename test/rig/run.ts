@@ -155,7 +155,7 @@ function watchLog(
   logs.set(replica, kept);
   if (typeof line === 'string') {
     // A start that is refused says so in plain words; whether it may be is asked when it ends.
-    if (line.trim() !== '' && !line.startsWith('credential-vault serve: '))
+    if (line.trim() !== '' && !/^(?:credential-vault serve: | {4}at )/.test(line))
       journal.fault('unformattedLog', `${replica}: ${line.slice(0, 300)}`);
     return;
   }

@@ -236,19 +236,22 @@ function accessRecords(
   // What a replica had in memory when it was killed is lost: a few seconds' worth, and whatever it
   // could not write while it had no database.
   const graceMs = 5_000;
+  const unwrittenSince = (at: number): number => {
+    let from = at - graceMs;
+    for (const outage of outages.toReversed())
+      if (outage.from < at && outage.to + graceMs > from) from = Math.min(from, outage.from);
+    return from;
+  };
   const kills = lines.flatMap((line) => {
     if (line.kind !== 'process' || line.event !== 'ended' || line.how === 0) return [];
-    let from = line.at - graceMs;
-    for (const outage of outages.toReversed())
-      if (outage.from < line.at && outage.to + graceMs > from) from = Math.min(from, outage.from);
-    return [{ key: `${line.replica}/${line.start}`, from }];
+    return [{ key: `${line.replica}/${line.start}`, from: unwrittenSince(line.at) }];
   });
   // They are written without waiting for the standby: a primary that dies while it is alone takes
   // them along.
   const alone = actsOf(lines, ({ act }) => act === 'failOverFromAlone');
   const isLost = ({ replica, start, at }: Read): boolean =>
     kills.some(({ key, from }) => key === `${replica}/${start}` && at > from) ||
-    alone.some(({ from, to }) => at > from - graceMs && at < to);
+    alone.some(({ from, to }) => at > unwrittenSince(from) && at < to);
   const missing = Map.groupBy(
     all.filter(
       (read) =>
