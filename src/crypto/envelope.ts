@@ -108,7 +108,9 @@ export function unpackEnvelope(
 /** Whether a row names just these fields. A database can hold any list, of any depth. */
 function isNamed(fields: object, names: readonly unknown[] | undefined): boolean {
   if (names === undefined) return true;
-  if (!Array.isArray(names) || new Set(names).size !== names.length) return false;
+  if (!Array.isArray(names)) return false;
+  // SECOND LINE: as many names as fields, and each field among them, leave no place for a doubled one.
+  if (new Set(names).size !== names.length) return false;
   const own = Object.keys(fields);
   return own.length === names.length && own.every((name) => names.includes(name));
 }
