@@ -119,7 +119,8 @@ export class SystemKeys {
   }
 
   get isEmpty(): boolean {
-    return this.#mac.size === 0 && this.#signing.byVersion.size === 0;
+    const versions = [...this.#mac.values(), this.#signing];
+    return versions.every(({ byVersion }) => byVersion.size === 0);
   }
 
   mac(purpose: MacPurpose | 'rowSeal', message: string | Buffer): Mac {

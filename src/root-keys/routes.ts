@@ -144,7 +144,7 @@ export function registerRootKeys(
     params: z.strictObject({ fingerprint }),
     body: compromise,
     success: { status: 200, schema: marked, description: 'What was marked.' },
-    problems: ['stateConflict', 'notFound'],
+    problems: ['stateConflict', 'notFound', 'keyUnavailable'],
     handler: ({ caller, params, body }) =>
       service.markCompromised(caller, params.fingerprint, body.reason),
   });

@@ -120,12 +120,12 @@ async function tryUnsayable(
 ): Promise<void> {
   let refused = 0;
   for (const column of columns.filter(({ table, name }) => !unshown.test(`${table}.${name}`))) {
+    // Whatever is written there is a deletion, at the moment that the database says.
+    if (`${column.table}.${column.name}` === 'team.deleted_at') continue;
     const [row] = await listRows(db, column);
     if (row === undefined) throw new Error(`the stage has no row of ${column.table}`);
     for (const tampering of tamperingsOf(column, row, []).filter((each) => each.isUnsayable)) {
       const isStored = await tamper(db, column, row, tampering, { isPastTriggers: false });
-      // The moment of a deletion is the database's, whatever is written.
-      if (isStored && column.name === 'deleted_at') continue;
       if (isStored) t.fail(`${column.table}.${column.name} takes ${tampering.name}`);
       else refused += 1;
     }
