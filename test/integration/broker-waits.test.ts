@@ -63,6 +63,12 @@ t.test('who hangs up is let go at once, whatever is being waited for', async (t)
     egress: NonNullable<NonNullable<Parameters<typeof stageOf>[1]>['egress']>,
     makeHang: (stage: Stage) => () => boolean,
   ): Promise<void> => {
+    // A server lives by its listeners. Here they are closed first, and what is still being let go
+    // would keep nothing alive.
+    const alive = setInterval(() => undefined, 1_000);
+    t.teardown(() => {
+      clearInterval(alive);
+    });
     const stage = await stageOf(t, {
       policy: { limits: { concurrency: 1, idleSeconds: 3_600 } },
       egress,
