@@ -124,6 +124,8 @@ export class HostPools {
     }, this.#given.connectTimeoutMs);
     try {
       await verifyPrimary(client);
+      // The answer can come in the moment in which it is given up: then it is nobody's any more.
+      if (isReleased) throw new Error('the server was not verified in time');
       this.#verified.add(client);
     } catch (error) {
       end(error as Error);

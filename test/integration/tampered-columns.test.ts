@@ -104,8 +104,7 @@ t.test('nothing is gained by tampering with a column', async (t) => {
       if (!isWhole) break;
     }
   }
-  t.comment(`${tried} cases`);
-  t.pass();
+  t.ok(tried > 0, `${tried} cases`);
 });
 
 /** Columns that no answer shows, or no row of which the vault changes. */
