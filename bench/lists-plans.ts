@@ -5,7 +5,7 @@ import { credentialListQuery, listingOf } from '../src/credentials/list-schemas.
 import { parseRootKeys } from '../src/crypto/index.ts';
 import { openDatabase } from '../src/db/client.ts';
 import { Subjects } from '../src/db/subjects.ts';
-import type { Caller, TeamRef } from '../src/http/access.ts';
+import type { Caller, TeamRef } from '../src/access/decide.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
 import type { TeamId } from '../src/shared/ids.ts';
 import { memberOf, slugOf } from './lists-filling.ts';

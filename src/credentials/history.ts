@@ -1,7 +1,7 @@
 // What was before: earlier versions brought back or destroyed, deleted credentials restored.
 import { credentialTarget } from '../audit/event.ts';
 import type { Role } from '../db/tables.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import type { Claim } from '../http/idempotency.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { changeCredential, type ChangeParts, demandManage } from './change.ts';

@@ -1,7 +1,7 @@
 // The HTTP face of lists of credentials, and of what is counted over them.
 import type { FastifyInstance } from 'fastify';
 import type { z } from 'zod';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';

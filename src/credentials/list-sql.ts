@@ -4,7 +4,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import { contentBytes, upToBytes } from '../db/bytes.ts';
 import { unseen } from '../db/statement.ts';
-import { type GrantRow, grantsSql } from '../http/grants.ts';
+import { type GrantRow, grantsSql } from '../access/grants.ts';
 import { pageItemsDefault, pageItemsMax } from '../http/limits.ts';
 import type { CredentialId } from '../shared/ids.ts';
 import type { Beside, Condition } from './filters.ts';

@@ -5,7 +5,7 @@ import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
 // main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http,
-// egress } → { crypto, db } → shared, never back.
+// egress } → access → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
 const features = [
@@ -23,7 +23,7 @@ const features = [
   'sharing',
   'teams',
 ];
-const feature = [...features, 'audit', 'http', 'egress', ...floor];
+const feature = [...features, 'audit', 'http', 'access', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['commands.ts', 'config.ts', 'log-output.ts', 'shared'],
@@ -44,6 +44,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     'oauth',
     'audit',
     'http',
+    'access',
     ...floor,
   ],
   'serve.ts': ['config.ts', 'app.ts', 'keys', 'http', 'egress', ...floor],
@@ -61,6 +62,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     'sharing',
     'audit',
     'http',
+    'access',
     ...floor,
   ],
   credentials: feature,
@@ -74,8 +76,9 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'root-keys': feature,
   sharing: feature,
   teams: feature,
-  audit: ['http', ...floor],
-  http: floor,
+  audit: ['http', 'access', ...floor],
+  http: ['access', ...floor],
+  access: floor,
   egress: ['shared'],
   crypto: ['shared'],
   db: ['shared'],
@@ -116,7 +119,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,
   kysely:
-    /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
+    /^src\/(db|access|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|local)\//,
   pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,

@@ -7,7 +7,7 @@ import { cases } from '../../bench/lists-cases.ts';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialLists } from '../../src/credentials/listing.ts';
 import { credentialListQuery, listingOf } from '../../src/credentials/list-schemas.ts';
-import type { Caller } from '../../src/http/access.ts';
+import type { Caller } from '../../src/access/decide.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { fillCredentials, plain } from '../helpers/filled.ts';

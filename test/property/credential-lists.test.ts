@@ -8,7 +8,7 @@ import { type Bounds, CredentialLists, type Listing } from '../../src/credential
 import type { CredentialFilters } from '../../src/credentials/filters.ts';
 import { type ProblemName, problemNames } from '../../src/credentials/health.ts';
 import { orders, type SortName, sortNames } from '../../src/credentials/sorts.ts';
-import type { Caller } from '../../src/http/access.ts';
+import type { Caller } from '../../src/access/decide.ts';
 import { Cursors } from '../../src/http/paging.ts';
 import { type CredentialId, newId, type SubjectId } from '../../src/shared/ids.ts';
 import { type Filled, fillCredentials, plain } from '../helpers/filled.ts';
