@@ -1,6 +1,6 @@
 // What each command does. Everything of the process comes in through the context.
 import type { Logger } from 'pino';
-import { type Environment, readConfig } from './config.ts';
+import { type Environment, readConfig } from './config/config.ts';
 import { generateRootKey } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { migrate } from './db/migrate.ts';

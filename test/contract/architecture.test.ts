@@ -26,15 +26,13 @@ const features = [
 const feature = [...features, 'audit', 'http', 'access', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
-  'main.ts': ['commands.ts', 'config.ts', 'log-output.ts', 'shared'],
+  'main.ts': ['commands.ts', 'config', 'log-output.ts', 'shared'],
   'log-output.ts': [],
-  'commands.ts': ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
-  'config.ts': ['config-reader.ts', 'config-values.ts', 'db', 'egress', 'shared'],
-  'config-reader.ts': ['config-values.ts'],
-  'config-values.ts': [],
-  local: ['config.ts', 'serve.ts', 'client', ...floor],
+  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
+  config: ['db', 'egress', 'shared'],
+  local: ['config', 'serve.ts', 'client', ...floor],
   operate: [
-    'config.ts',
+    'config',
     'serve.ts',
     'local',
     'integrity',
@@ -47,7 +45,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     'access',
     ...floor,
   ],
-  'serve.ts': ['config.ts', 'app.ts', 'keys', 'http', 'egress', ...floor],
+  'serve.ts': ['config', 'app.ts', 'keys', 'http', 'egress', ...floor],
   'openapi.ts': ['app.ts', 'http', 'egress', ...floor],
   'app.ts': ['integrity', ...feature],
   broker: feature,
@@ -103,9 +101,9 @@ const doors: Readonly<Record<string, RegExp>> = {
 };
 const composition = new Set(['app.ts', 'serve.ts', 'operate']);
 const narrow: Readonly<Record<string, RegExp>> = {
-  'config.ts db': /^src\/db\/url\.ts$/,
-  'config.ts egress': /^src\/egress\/allow\.ts$/,
-  'config.ts shared': /^src\/shared\/growth\.ts$/,
+  'config db': /^src\/db\/url\.ts$/,
+  'config egress': /^src\/egress\/allow\.ts$/,
+  'config shared': /^src\/shared\/growth\.ts$/,
 };
 
 /**
@@ -133,7 +131,7 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:buffer': /^src\/http\//,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
   'node:util': /^src\/(crypto|operate)\//,
-  'node:net': /^src\/(config-values\.ts$|http\/|egress\/|connections\/)/,
+  'node:net': /^src\/(config\/values\.ts$|http\/|egress\/|connections\/)/,
   'node:tls': /^src\/egress\//,
   'node:dns/promises': /^src\/egress\//,
   'node:http': /^src\/((http|local)\/|broker\/(body|proxy|watch)\.ts$)/,
@@ -348,8 +346,8 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/crypto/planted.ts', `import { readFileSync } from 'node:fs';`],
     ['src/crypto/planted.ts', `import { sql } from 'kysely';`],
     ['src/client/planted.ts', `import { newId } from '../shared/ids.ts';`],
-    ['src/config.ts', `import { openDatabase } from './db/client.ts';`],
-    ['src/app.ts', `import { readConfig } from './config.ts';`],
+    ['src/config/config.ts', `import { openDatabase } from '../db/client.ts';`],
+    ['src/app.ts', `import { readConfig } from './config/config.ts';`],
     ['src/leases/planted.ts', `import got from 'got';`],
     ['src/leases/planted.ts', `import { spawn } from 'node:child_process';`],
     ['src/leases/planted.ts', `import { gone } from './gone.ts';`],
@@ -374,7 +372,7 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/http/planted.ts', `import { connect } from 'node:net';`],
     ['src/http/planted.ts', `import { type Server, Socket } from 'node:net';`],
     ['src/egress/planted.ts', `import { AppError } from '../http/problem.ts';`],
-    ['src/config.ts', `import { Egress } from './egress/index.ts';`],
+    ['src/config/config.ts', `import { Egress } from '../egress/index.ts';`],
     ['src/leases/planted.ts', `export default lease;`],
     ['src/leases/planted.ts', `db.selectFrom('lease').selectAll()`],
     ['src/leases/planted.ts', 'sql`delete from lease returning *`'],
