@@ -4,13 +4,13 @@ import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http,
+// main → commands → { cli, serve, dev } → app → { integrity, features } → audit → { http,
 // egress } → access → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
 const features = [
   'broker',
-  'connections',
+  'connection-tests',
   'credentials',
   'engines',
   'exports',
@@ -28,13 +28,13 @@ const feature = [...features, 'audit', 'http', 'access', 'egress', ...floor];
 const arrows: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['commands.ts', 'config', 'log-output.ts', 'shared'],
   'log-output.ts': [],
-  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
+  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'dev', 'cli', ...floor],
   config: ['db', 'egress', 'shared'],
-  local: ['config', 'serve.ts', 'client', ...floor],
-  operate: [
+  dev: ['config', 'serve.ts', 'client', ...floor],
+  cli: [
     'config',
     'serve.ts',
-    'local',
+    'dev',
     'integrity',
     'keys',
     'credentials',
@@ -49,7 +49,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'openapi.ts': ['app.ts', 'http', 'egress', ...floor],
   'app.ts': ['integrity', ...feature],
   broker: feature,
-  connections: feature,
+  'connection-tests': feature,
   integrity: [
     'broker',
     'credentials',
@@ -99,7 +99,7 @@ const doors: Readonly<Record<string, RegExp>> = {
   notifications: /^src\/notifications\/(service|schemas)\.ts$/,
   broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
 };
-const composition = new Set(['app.ts', 'serve.ts', 'operate']);
+const composition = new Set(['app.ts', 'serve.ts', 'cli']);
 const narrow: Readonly<Record<string, RegExp>> = {
   'config db': /^src\/db\/url\.ts$/,
   'config egress': /^src\/egress\/allow\.ts$/,
@@ -117,33 +117,33 @@ const packages: Readonly<Record<string, RegExp>> = {
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,
   kysely:
-    /^src\/(db|access|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
+    /^src\/(db|access|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|cli|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
-  pg: /^src\/(db|local)\//,
-  pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
-  jose: /^src\/(client|local|operate)\//,
+  pg: /^src\/(db|dev)\//,
+  pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(dev|http)\//,
+  jose: /^src\/(client|dev|cli)\//,
   '@smithy/signature-v4': /^src\/broker\/sigv4\.ts$/,
   yaml: /^src\/openapi\.ts$/,
   oauth4webapi: /^src\/oauth\/provider\.ts$/,
   undici: /^src\/egress\//,
-  'nodemailer/lib/smtp-connection': /^src\/connections\/smtp\.ts$/,
+  'nodemailer/lib/smtp-connection': /^src\/connection-tests\/smtp\.ts$/,
   'node:async_hooks': /^src\/db\/effects\.ts$/,
   'node:buffer': /^src\/http\//,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
-  'node:util': /^src\/(crypto|operate)\//,
-  'node:net': /^src\/(config\/values\.ts$|http\/|egress\/|connections\/)/,
+  'node:util': /^src\/(crypto|cli)\//,
+  'node:net': /^src\/(config\/values\.ts$|http\/|egress\/|connection-tests\/)/,
   'node:tls': /^src\/egress\//,
   'node:dns/promises': /^src\/egress\//,
-  'node:http': /^src\/((http|local)\/|broker\/(body|proxy|watch)\.ts$)/,
+  'node:http': /^src\/((http|dev)\/|broker\/(body|proxy|watch)\.ts$)/,
   'node:stream': /^src\/(broker|exports)\//,
   'node:zlib': /^src\/oauth\/body\.ts$/,
-  'node:fs': /^src\/(main\.ts$|db\/|local\/|http\/docs\.ts$|operate\/output\.ts$)/,
-  'node:path': /^src\/(db|local|http|operate)\//,
-  'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
-  'node:os': /^src\/(local|egress)\//,
-  'node:child_process': /^src\/local\//,
+  'node:fs': /^src\/(main\.ts$|db\/|dev\/|http\/docs\.ts$|cli\/output\.ts$)/,
+  'node:path': /^src\/(db|dev|http|cli)\//,
+  'node:module': /^src\/(dev\/postgres|http\/docs)\.ts$/,
+  'node:os': /^src\/(dev|egress)\//,
+  'node:child_process': /^src\/dev\//,
   'node:timers/promises':
-    /^src\/(shared\/pace\.ts$|(local|keys|leases|notifications|oauth|client|operate)\/)/,
+    /^src\/(shared\/pace\.ts$|(dev|keys|leases|notifications|oauth|client|cli)\/)/,
 };
 
 /**
@@ -160,7 +160,7 @@ const names: readonly {
     pattern: /\bexpose\b/,
     files: [
       'src/broker/fields.ts',
-      'src/connections/service.ts',
+      'src/connection-tests/service.ts',
       'src/credentials/versions.ts',
       'src/crypto/envelope.ts',
       'src/crypto/secret.ts',
@@ -174,14 +174,18 @@ const names: readonly {
       'src/oauth/service.ts',
       'src/oauth/state.ts',
       'src/oauth/tokens.ts',
-      'src/operate/export/container.ts',
-      'src/operate/export/content.ts',
+      'src/cli/export/container.ts',
+      'src/cli/export/content.ts',
     ],
   },
   {
     what: 'a cipher',
     pattern: /\bcreate(De)?[cC]ipher(iv)?\b/,
-    files: ['src/crypto/fernet.ts', 'src/crypto/nested-jwt.ts', 'src/crypto/root-keys.ts'],
+    files: [
+      'src/crypto/fernet.ts',
+      'src/crypto/nested-jwt.ts',
+      'src/crypto/root-keys/root-keys.ts',
+    ],
   },
   {
     what: 'process',
@@ -204,8 +208,8 @@ const names: readonly {
     files: [
       'src/client/vault-client.ts',
       'src/http/jwks.ts',
-      'src/local/demo-stage.ts',
-      'src/operate/target.ts',
+      'src/dev/demo-stage.ts',
+      'src/cli/target.ts',
     ],
   },
   {

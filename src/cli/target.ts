@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util';
 import { join, resolve } from 'node:path';
 import { type Environment, readConfig } from '../config/config.ts';
-import { localToken } from '../local/token.ts';
+import { localToken } from '../dev/token.ts';
 
 /** What a command takes from the process. */
 export interface OperateContext {
