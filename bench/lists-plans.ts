@@ -1,7 +1,7 @@
 // The plans of every list that is measured, from the statements that the vault itself sends.
 import { AuditLog } from '../src/audit/record.ts';
-import { CredentialLists } from '../src/credentials/listing.ts';
-import { credentialListQuery, listingOf } from '../src/credentials/list-schemas.ts';
+import { CredentialLists } from '../src/credentials/lists/listing.ts';
+import { credentialListQuery, listingOf } from '../src/credentials/lists/schemas.ts';
 import { parseRootKeys } from '../src/crypto/index.ts';
 import { openDatabase } from '../src/db/client.ts';
 import { Subjects } from '../src/db/subjects.ts';

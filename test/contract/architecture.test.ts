@@ -111,8 +111,9 @@ const narrow: Readonly<Record<string, RegExp>> = {
  * imported by nobody.
  */
 const packages: Readonly<Record<string, RegExp>> = {
-  fastify: /^src\/(http\/|[a-z-]+\/(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
+  fastify:
+    /^src\/(http\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
+  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,
