@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { commands, type CommandContext, UsageError } from './commands.ts';
-import { ConfigInvalid } from './config.ts';
+import { ConfigInvalid } from './config/config.ts';
 import { type LogOutput, openLogOutput } from './log-output.ts';
 import { describeFailure, type Failure } from './shared/failure.ts';
 
