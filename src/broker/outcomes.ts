@@ -3,6 +3,7 @@
 import type { EventInput } from '../audit/event.ts';
 import type { AuditLog, MadeEvent } from '../audit/record.ts';
 import type { Db } from '../db/client.ts';
+import { Complaint } from '../shared/complaint.ts';
 
 const flushMs = 500;
 const batchRows = 500;
@@ -19,6 +20,7 @@ export class Outcomes {
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
   #dropped = 0;
+  readonly #waiting: Complaint;
 
   /**
    * `onError` is told when outcomes cannot be written (they wait, up to a bound) and how many were
@@ -26,6 +28,7 @@ export class Outcomes {
    */
   constructor(parts: { db: Db; audit: AuditLog; onError: (error: Error) => void }) {
     this.#parts = parts;
+    this.#waiting = new Complaint(parts.onError);
   }
 
   /** Takes one; never throws. */
@@ -61,6 +64,16 @@ export class Outcomes {
       }, flushMs).unref();
   }
 
+  /** Writes what waits, once; what cannot be written then is lost, and said to be. Never throws. */
+  async stop(): Promise<void> {
+    await this.flush();
+    clearTimeout(this.#timer);
+    if (this.#pending.length > 0)
+      this.#parts.onError(
+        new Error(`${this.#pending.length} outcomes of calls are lost: the vault stops`),
+      );
+  }
+
   async #write(): Promise<void> {
     const { db, audit, onError } = this.#parts;
     while (this.#pending.length > 0) {
@@ -76,14 +89,14 @@ export class Outcomes {
           }),
         );
       if (left.length > 0) {
-        onError(
-          new Error(`outcomes of calls cannot be written; they wait (${this.#pending.length})`, {
-            cause,
-          }),
+        this.#waiting.raise(
+          `outcomes of calls cannot be written; they wait, up to a bound (${this.#pending.length})`,
+          cause,
         );
         return;
       }
     }
+    this.#waiting.settle();
     if (this.#dropped === 0) return;
     onError(
       new Error(`${this.#dropped} outcomes of calls were lost while they could not be written`),
