@@ -1,6 +1,7 @@
 // One connection: pg's client with a time limit that the server and this process both keep, named
 // statements, and an honest word about what was kept. It sends no start-up parameter but
 // application_name, so that a transaction-pooling proxy can stand in between.
+import type { Duplex } from 'node:stream';
 import pg from 'pg';
 import { currentEffects, type Effects, kindOf } from './effects.ts';
 import { CommitUnknown, endsSession, isServerGone, sqlState, StatementTimeout } from './errors.ts';
@@ -231,6 +232,7 @@ interface Wire {
   connect(port: number | string, host?: string): void;
   cancel(processId: number, secretKey: number): void;
   end(): void;
+  readonly stream: Duplex;
   once(event: string, listener: () => void): void;
   on(event: string, listener: () => void): void;
 }
@@ -253,6 +255,12 @@ function cancelOnServer(client: pg.Client): void {
   wire.once('connect', send);
   wire.once('sslconnect', send);
   wire.on('error', () => undefined); // the connection is given up either way
+  // A server that does not answer does not say good-bye either: the end of the process would wait
+  // for it.
+  const timer = setTimeout(() => wire.stream.destroy(), answerGraceMs);
+  wire.stream.once('close', () => {
+    clearTimeout(timer);
+  });
   if (client.host.startsWith('/')) wire.connect(`${client.host}/.s.PGSQL.${client.port}`);
   else wire.connect(client.port, client.host);
 }
