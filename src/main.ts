@@ -1,6 +1,5 @@
 // The commands. The only reader of process.*: environment, arguments, signals, exit code.
 import { readFileSync } from 'node:fs';
-import type { Logger } from 'pino';
 import { commands, type CommandContext, UsageError } from './commands.ts';
 import { ConfigInvalid } from './config/config.ts';
 import { type LogOutput, openLogOutput } from './log-output.ts';
@@ -86,14 +85,14 @@ try {
 }
 for (const output of outputs) output.end();
 
-function makeLogger(level: string): Logger {
+function makeLogger(level: string): LogOutput['logger'] {
   const output = openLogOutput(level, process.pid);
   outputs.push(output);
   return output.logger;
 }
 
 /** The log, or one for the last words of what did not come as far as that. */
-function logger(): Logger {
+function logger(): LogOutput['logger'] {
   return outputs[0]?.logger ?? makeLogger('fatal');
 }
 

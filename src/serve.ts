@@ -1,7 +1,6 @@
 // From configuration to a listening vault: database, keyring, app; stopped in reverse order.
-import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { buildApp } from './app.ts';
+import { buildApp, type Vault } from './app.ts';
 import type { LocalConfig, ServeConfig } from './config/config.ts';
 import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
@@ -188,7 +187,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
 }
 
 async function listenAt(
-  app: FastifyInstance,
+  app: Pick<Vault['app'], 'listen'>,
   at: { readonly host: string; readonly port: number },
 ): Promise<string> {
   try {

@@ -90,7 +90,7 @@ export class Outcomes {
         );
       if (left.length > 0) {
         this.#waiting.raise(
-          `outcomes of calls cannot be written; they wait, up to a bound (${this.#pending.length})`,
+          `outcomes of calls cannot be written; they wait (${this.#pending.length})`,
           cause,
         );
         return;

@@ -1,7 +1,6 @@
 // One connection: pg's client with a time limit that the server and this process both keep, named
 // statements, and an honest word about what was kept. It sends no start-up parameter but
 // application_name, so that a transaction-pooling proxy can stand in between.
-import type { Duplex } from 'node:stream';
 import pg from 'pg';
 import { currentEffects, type Effects, kindOf } from './effects.ts';
 import { CommitUnknown, endsSession, isServerGone, sqlState, StatementTimeout } from './errors.ts';
@@ -232,7 +231,7 @@ interface Wire {
   connect(port: number | string, host?: string): void;
   cancel(processId: number, secretKey: number): void;
   end(): void;
-  readonly stream: Duplex;
+  readonly stream: { destroy(): void; once(event: 'close', listener: () => void): void };
   once(event: string, listener: () => void): void;
   on(event: string, listener: () => void): void;
 }

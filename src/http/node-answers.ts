@@ -92,7 +92,7 @@ function answerConnect(
       return;
     }
     if (socket.destroyed) return;
-    socket.setTimeout(server.timeout === 0 ? connectionTimeoutMs : server.timeout);
+    if (server.timeout === 0) socket.setTimeout(connectionTimeoutMs);
     response.assignSocket(socket);
     server.emit('request', request, response);
     response.once('finish', () => {
