@@ -1,6 +1,5 @@
 // The broker's listener: an origin of its own, with one route and no other; nothing of what an
 // upstream sends is served where the vault's own pages are.
-import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { HangUp } from '../http/hang-up.ts';
@@ -128,7 +127,7 @@ export async function createBrokerListener({
   return app;
 }
 
-type Socket = IncomingMessage['socket'];
+type Socket = FastifyRequest['raw']['socket'];
 
 /** Calls that are carried over a connection: several where the caller does not wait for answers. */
 const carried = new WeakMap<Socket, number>();
