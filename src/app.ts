@@ -2,9 +2,9 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { AuditLog } from './audit/record.ts';
-import { listEvents } from './audit/repository.ts';
-import { registerAccessRecords, registerAudit } from './audit/routes.ts';
-import { showEvent } from './audit/schemas.ts';
+import { listEvents } from './audit-events/repository.ts';
+import { registerAccessRecords, registerAudit } from './audit-events/routes.ts';
+import { showEvent } from './audit-events/schemas.ts';
 import { Calls } from './broker/call.ts';
 import { CallLimits } from './broker/limits.ts';
 import { createBrokerListener } from './broker/listener.ts';

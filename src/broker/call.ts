@@ -12,8 +12,7 @@ import {
 } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../access/decide.ts';
-import type { HangUp } from '../http/hang-up.ts';
+import type { HangUp } from '../shared/hang-up.ts';
 import {
   asOAuth,
   decideAll,
@@ -27,7 +26,7 @@ import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import { type CredentialId, isId, type TicketId } from '../shared/ids.ts';
 import { mayBeRecorded, type RecordedCall, recordNotSent } from './corrections.ts';
-import { type Early, eventOf, type Expected, Expectations, limitsOf } from './expectations.ts';
+import { type Early, eventOf, Expectations, type Expected, limitsOf } from './expectations.ts';
 import { fieldsOf, tokenFieldsOf } from './fields.ts';
 import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
@@ -39,6 +38,7 @@ import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
 import { checkCall, type Target, targetOf, upstreamPath } from './target.ts';
 import { isTicket, ticketSealHolds } from './tickets.ts';
+import type { Caller } from '../access/caller.ts';
 
 export interface CallParts {
   readonly db: Db;

@@ -4,7 +4,6 @@
 // version and never changes; no right and no secret is remembered, and nothing is decided here.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import { limitDefaults, type Policy } from '../credentials/service.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
 import type { Admitted, Call } from './call.ts';
 import { type CorrectionParts, mayBeRecorded, recordNotSent } from './corrections.ts';
@@ -15,6 +14,7 @@ import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
 import { checkCall, type Target } from './target.ts';
 import { isTicket } from './tickets.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
 
 /** Everything that the event of a call says beyond what is in the call, and what the ticket was. */
 export interface Expected {

@@ -6,8 +6,7 @@ import { credentialTarget, eventsThrough } from '../audit/event.ts';
 import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type Caller, decide, type Located } from '../access/decide.ts';
-import type { OnBehalfOf } from '../http/authentication.ts';
+import { decide, type Located } from '../access/decide.ts';
 import {
   basisOf,
   decideAll,
@@ -27,6 +26,7 @@ import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
 import { targetOf } from './target.ts';
 import { newTicket, type SealedTicket, sealTicket } from './tickets.ts';
+import type { Caller, OnBehalfOf } from '../access/caller.ts';
 
 export { type SealedTicket, sealTicket, ticketSealHolds } from './tickets.ts';
 

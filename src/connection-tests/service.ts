@@ -13,7 +13,7 @@ import {
 } from '../credentials/service.ts';
 import type { Db } from '../db/client.ts';
 import type { Egress } from '../egress/index.ts';
-import type { Caller, Way } from '../access/decide.ts';
+import type { Way } from '../access/decide.ts';
 import { AppError } from '../shared/errors.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 import { testHttp } from './http.ts';
@@ -23,6 +23,7 @@ import { testRedis } from './redis.ts';
 import { type ConnectionReport, reportOf, type Wire } from './report.ts';
 import { testSmtp } from './smtp.ts';
 import type { ConnectionTarget } from './target.ts';
+import type { Caller } from '../access/caller.ts';
 
 export interface ConnectionsParts {
   readonly db: Db;

@@ -4,8 +4,6 @@ import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
-import { type Caller, isAllowed, type TeamRef } from '../access/decide.ts';
-import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -13,7 +11,10 @@ import * as repository from './repository.ts';
 import type { CredentialRow } from './repository.ts';
 import { roomOf, type Stay, type TeamRoom } from './room.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
-import { openVersion, underActiveKey, UndecryptableVersion } from './versions.ts';
+import { openVersion, UndecryptableVersion, underActiveKey } from './versions.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
+import { isAllowed } from '../access/roles.ts';
+import { checkRevision, type ExpectedRevision } from '../shared/revisions.ts';
 
 export interface ChangeParts {
   readonly db: Db;

@@ -1,15 +1,15 @@
 // From what a caller sends to what is stored: which fields are public, which secret, and when a
 // change demands the secrets again. Pure; nothing here decrypts.
-import { fieldsMax } from '../http/limits.ts';
+import { fieldsMax } from '../shared/limits.ts';
 import { AppError, type InputFault, invalid } from '../shared/errors.ts';
 import { isPlainName } from '../shared/names.ts';
 import { isWiderPolicy, type Policy } from './policy.ts';
 import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
 import { publicValue, secretValue } from './types/define.ts';
-import { faultsIn } from '../http/validation.ts';
 import { findProvider } from './providers/catalogue.ts';
 import { type Providers, writeOut } from './providers/write-out.ts';
 import { shownValue } from './shown.ts';
+import { faultsIn } from '../shared/input-faults.ts';
 
 /** Fields as a caller sends them: a value, or null for "clear it". */
 export type FieldsInput = Readonly<Record<string, PublicValue | null>>;

@@ -9,7 +9,7 @@ import { countOf } from '../db/counts.ts';
 import { statement } from '../db/statement.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
 import { type GrantRow, grantsSql } from '../access/grants.ts';
-import { pageBytesMax } from '../http/limits.ts';
+import { pageBytesMax } from '../shared/limits.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { PublicFields } from './fields.ts';

@@ -11,7 +11,7 @@ import {
   pemLengthMax,
   publicFieldLengthMax,
   secretFieldBytesMax,
-} from '../http/limits.ts';
+} from '../shared/limits.ts';
 import { growthCeilings } from '../shared/growth.ts';
 import {
   count,

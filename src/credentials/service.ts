@@ -7,12 +7,9 @@ import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Role } from '../db/tables.ts';
-import type { Caller, Located, TeamRef, Way } from '../access/decide.ts';
-import { type Claim, isNoClaim } from '../http/idempotency.ts';
-import type { ExpectedRevision } from '../http/preconditions.ts';
+import type { Located, Way } from '../access/decide.ts';
 import { noWays, waysOf } from '../access/grants.ts';
 import { standingOf } from '../access/rights.ts';
-import { faultsIn } from '../http/validation.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
@@ -36,6 +33,10 @@ import {
   underActiveKey,
   writeNextVersion,
 } from './versions.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
+import { type Claim, isNoClaim } from '../db/claims.ts';
+import { faultsIn } from '../shared/input-faults.ts';
+import type { ExpectedRevision } from '../shared/revisions.ts';
 
 export type { PublicFields } from './fields.ts';
 export type { Limits, Policy } from './policy.ts';
@@ -46,8 +47,8 @@ export {
   type CredentialType,
   findType,
   type Injection,
-  oauthTypeNames,
   type OAuthSettings,
+  oauthTypeNames,
   type Upstream,
 } from './types/registry.ts';
 export { exposedSql } from './health.ts';
@@ -56,7 +57,7 @@ export { findProvider } from './providers/catalogue.ts';
 export { shownFields } from './shown.ts';
 export { undecryptable } from './change.ts';
 export { findActiveKey, lockActiveKey, lockCredential, sealedColumns } from './repository.ts';
-export { KeyMoved, typeNamed, underActiveKey, UndecryptableVersion } from './versions.ts';
+export { KeyMoved, typeNamed, UndecryptableVersion, underActiveKey } from './versions.ts';
 export type { CredentialRow, VersionRow } from './repository.ts';
 export {
   credentialSealHolds,

@@ -3,6 +3,7 @@
 export { canonicalJson, findCanonicalJson } from './canonical.ts';
 export type { Place, SecretFields } from './envelope.ts';
 export { DecryptionFailed, EpochReturned, KeyUnavailable, RootKeyInvalid } from './errors.ts';
+export { failureOfKeys } from './failures.ts';
 export { fernetKey, keyOfPassphrase, openForeignToken } from './foreign.ts';
 export type { TokenFormat } from './fernet.ts';
 export type { WrappedDataKey } from './key-cache.ts';

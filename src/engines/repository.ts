@@ -1,10 +1,10 @@
 // Engines and their public keys in SQL.
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
-import type { TeamRef } from '../access/decide.ts';
 import type { SealedGrant } from '../access/grants.ts';
 import type { EngineId, SubjectId } from '../shared/ids.ts';
 import type { PublicJwk } from './jwk.ts';
+import type { TeamRef } from '../access/caller.ts';
 
 export type EngineState = 'enabled' | 'disabled';
 

@@ -7,11 +7,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Subjects } from '../db/subjects.ts';
-import type { Caller } from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import { engineKeysMax } from '../http/limits.ts';
-import type { Page } from '../http/paging.ts';
-import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
+import { engineKeysMax } from '../shared/limits.ts';
 import { grantSealHolds } from '../access/grants.ts';
 import { engineSealHolds, membershipSealHolds, sealEngine } from '../access/rights.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
@@ -21,10 +17,14 @@ import { type JwkInput, type PublicJwk, readPublicJwk } from './jwk.ts';
 import * as repository from './repository.ts';
 import type { EngineKeyRow, EngineRow, EngineState } from './repository.ts';
 import { engineKeySealHolds, sealEngineKey } from './seal.ts';
+import type { Caller } from '../access/caller.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
+import { checkRevision, type ExpectedRevision } from '../shared/revisions.ts';
 
 export type { JwkInput, PublicJwk } from './jwk.ts';
 export type { EngineKeyRow, EngineRow, EngineState } from './repository.ts';
-export { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from './seal.ts';
+export { engineKeySealHolds, type SealedEngineKey, sealEngineKey } from './seal.ts';
 
 export interface EnginesParts {
   readonly db: Db;

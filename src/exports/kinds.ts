@@ -15,10 +15,10 @@ import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Trx } from '../db/client.ts';
 import { countOf } from '../db/counts.ts';
 import { membershipSealHolds, type SealedMembership } from '../access/rights.ts';
-import type { TeamRef } from '../access/decide.ts';
 import { grantSealHolds, type SealedGrant } from '../access/grants.ts';
 import { settingsCount, type TeamSettingsRow } from '../access/team-settings.ts';
 import { type SealedWebhook, webhookSealHolds } from '../notifications/service.ts';
+import type { TeamRef } from '../access/caller.ts';
 
 /** What of versions is read at once. */
 const batchBytes = 1024 * 1024;

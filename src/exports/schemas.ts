@@ -1,9 +1,8 @@
 // The lines of an export. Each kind is strict: a column that is read and not named here does not go
 // out, it stops the export.
 import { z } from 'zod';
-import { event } from '../audit/schemas.ts';
+import { event } from '../audit-events/schemas.ts';
 import { credential as credentialShape } from '../credentials/schemas.ts';
-import { roles } from '../access/decide.ts';
 import {
   count,
   deliveryList,
@@ -23,6 +22,7 @@ import { key as keyShape, rotation as rotationShape } from '../keys/schemas.ts';
 import { delivery as deliveryShape, webhook as webhookShape } from '../notifications/schemas.ts';
 import { reasons } from '../oauth/service.ts';
 import type { Line } from './service.ts';
+import { roles } from '../access/roles.ts';
 
 export const exportQuery = z.strictObject({
   events: flag.meta({ description: '`false` leaves the audit events out.', examples: [true] }),

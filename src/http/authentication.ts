@@ -5,6 +5,7 @@
 import { createPublicKey } from 'node:crypto';
 import jwt from '@fastify/jwt';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { OnBehalfOf } from '../access/caller.ts';
 import { AppError } from '../shared/errors.ts';
 import {
   type Principal,
@@ -199,12 +200,6 @@ function tokenOf(request: FastifyRequest): string | undefined {
   return headers === 1
     ? /^Bearer +([^\s]+)$/i.exec(request.headers.authorization ?? '')?.[1]
     : undefined;
-}
-
-/** For whom an engine asks; `isProven` when that person's own token came with the request. */
-export interface OnBehalfOf {
-  readonly sub: string;
-  readonly isProven: boolean;
 }
 
 /**

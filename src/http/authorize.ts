@@ -4,30 +4,13 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { SubjectId } from '../shared/ids.ts';
-import {
-  type Access,
-  actionOf,
-  type Caller,
-  decide,
-  type Located,
-  type LocatedBy,
-  type TeamRef,
-} from '../access/decide.ts';
+import { decide, type Denial, type Located } from '../access/decide.ts';
 import type { Authenticator, Principal } from './authentication.ts';
 import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';
 import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
-
-/** A refusal, as the audit is told of it. */
-export interface Denial {
-  readonly caller: Caller;
-  readonly team: TeamRef | undefined;
-  readonly action: string;
-  readonly target: { readonly type: string; readonly id: string };
-  readonly reason: string;
-  /** The caller was told that there is no such thing. */
-  readonly isHidden?: boolean;
-}
+import type { Caller, TeamRef } from '../access/caller.ts';
+import { type Access, actionOf, type LocatedBy } from '../access/roles.ts';
 
 /** What the hook asks the layers above it for; each is one look at the database. */
 export interface AuthorizationParts {

@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { stopGraceMs } from './limits.ts';
+import { stopGraceMs } from '../shared/limits.ts';
 
 /** What is done when an exchange is over; `isCut` where its connection went away before. */
 export type Ending = (request: FastifyRequest, reply: FastifyReply, isCut: boolean) => void;

@@ -5,7 +5,8 @@ import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import type { Effects } from '../db/effects.ts';
 import type { AppError, ErrorCode } from '../shared/errors.ts';
 import { describeFailure, type Failure } from '../shared/failure.ts';
-import { appErrorFrom, commitUnknown, databaseUnavailable } from './error-sources.ts';
+import { commitUnknown, databaseUnavailable } from '../db/failures.ts';
+import { appErrorFrom } from './error-sources.ts';
 import { ResponseDoesNotFit } from './validation.ts';
 
 /** Code → status and title. A code without a line here does not compile. */

@@ -9,13 +9,13 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { type DatabaseClock, vaultNow } from '../db/clock.ts';
 import type { DataKeyState } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import { beginRotation, setLockTimeout, withKeyLock } from './changing.ts';
 import * as repository from './repository.ts';
 import type { KeyChange, KeyRow } from './repository.ts';
 import { countTokensByTable } from './token-tables.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
 
 export interface KeyLifeParts {
   readonly db: Db;

@@ -5,9 +5,6 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
 import type { TokenFormatColumn } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import type { Page } from '../http/paging.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import {
@@ -22,13 +19,16 @@ import { beginRotation, keyBusy, rotationRunning, withKeyLock } from './changing
 import { settleTotal } from './moving.ts';
 import * as repository from './repository.ts';
 import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
 
 export { rotateAtSql } from './policy-sql.ts';
 export type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
 export {
   failureCountSql as rotationFailureCountSql,
-  type TokenTable,
   hasTokensSql,
+  type TokenTable,
   tokenTables,
 } from './token-tables.ts';
 

@@ -4,19 +4,14 @@ import type { Keyring } from '../crypto/index.ts';
 import { credentialSealHolds, typeNamed } from '../credentials/service.ts';
 import type { Delivery } from '../db/tables.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
-import {
-  type Caller,
-  isAllowed,
-  type TeamAction,
-  type TeamRef,
-  type Way,
-  wayFor,
-} from '../access/decide.ts';
+import { type Way, wayFor } from '../access/decide.ts';
 import { type GrantRow, noWays, waysOf } from '../access/grants.ts';
 import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../access/rights.ts';
 import { refusesExposed } from '../access/team-settings.ts';
 import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
+import { isAllowed, type TeamAction } from '../access/roles.ts';
 
 /** Why a reference is refused, as the caller is told. */
 export type Rule =

@@ -6,9 +6,7 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../access/decide.ts';
-import type { OnBehalfOf } from '../http/authentication.ts';
-import type { HangUp } from '../http/hang-up.ts';
+import type { HangUp } from '../shared/hang-up.ts';
 import { typeNamed } from '../credentials/service.ts';
 import type { AccessTokens } from '../oauth/service.ts';
 import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
@@ -24,7 +22,7 @@ import {
   type Recipient,
   type Refusal,
 } from './decide.ts';
-import { type Expected, Expectations, leasedOf } from './expectations.ts';
+import { Expectations, type Expected, leasedOf } from './expectations.ts';
 import { markUndecryptable, openAll, type Opened, type Unopened } from './opening.ts';
 import { deliverable } from './access-tokens.ts';
 import { action, basisOf, eventsOf, type Order } from './recording.ts';
@@ -33,6 +31,7 @@ import type { FoundRow, RecipientRow, Reference } from './repository.ts';
 import { LeaseSealer, payloadOf, sizeFault, tooLarge } from './sealed.ts';
 import * as sizes from './sizes.ts';
 import type { UsageCounter } from './usage.ts';
+import type { Caller, OnBehalfOf } from '../access/caller.ts';
 
 // What the broker's tickets rest on too.
 export {
@@ -53,8 +52,8 @@ export {
   foundOf,
   type FoundRow,
   isUsedThoughExposed,
-  recordIfUnchanged,
   type RecipientRow,
+  recordIfUnchanged,
   type Reference,
   useColumns,
   useJoins,

@@ -7,21 +7,21 @@ import type { CredentialsService } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
-import type { Page } from '../http/paging.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { type CredentialId, isId } from '../shared/ids.ts';
 import {
   checkRevision,
   type ExpectedRevision,
   preconditionFailed,
   preconditionRequired,
-} from '../http/preconditions.ts';
-import { AppError, invalid, notFound } from '../shared/errors.ts';
-import { type CredentialId, isId } from '../shared/ids.ts';
-import { revisionOfReplacement } from '../shared/revisions.ts';
+  revisionOfReplacement,
+} from '../shared/revisions.ts';
 import type { Outbox } from './outbox.ts';
 import * as repository from './repository.ts';
 import type { DeliveryRow, WebhookRow } from './repository.ts';
 import { type EventType, eventTypes, sealWebhook, webhookSealHolds } from './types.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
+import type { Page } from '../shared/paging.ts';
 
 export type { DeliveryRow, WebhookRow } from './repository.ts';
 export {

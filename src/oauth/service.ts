@@ -4,8 +4,8 @@
 import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import {
-  credentialSealHolds,
   type CredentialRow,
+  credentialSealHolds,
   KeyMoved,
   lockActiveKey,
   lockCredential,
@@ -18,7 +18,7 @@ import {
 } from '../credentials/service.ts';
 import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type Caller, decide, type Located } from '../access/decide.ts';
+import { decide, type Located } from '../access/decide.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
@@ -29,6 +29,7 @@ import { checkAuthorizationAnswer, type Provider } from './provider.ts';
 import * as repository from './repository.ts';
 import type { AuthorizationRow } from './repository.ts';
 import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
+import type { Caller } from '../access/caller.ts';
 
 export { NoAccessToken, reasons } from './failures.ts';
 export { heldPlace, type OAuthCredential } from './place.ts';

@@ -2,10 +2,10 @@
 // team, each with the name of the other.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { SealedTransfer } from './transfer-seal.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
 
 /** An event about a grant; of one to a subject only in the trail of the owner. */
 export function eventsOfGrant(

@@ -2,10 +2,10 @@
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { TeamRef } from '../access/decide.ts';
 import type { SealedGrant } from '../access/grants.ts';
 import { settingsColumns, type TeamSettingsRow } from '../access/team-settings.ts';
 import type { CredentialId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { TeamRef } from '../access/caller.ts';
 
 export interface GrantRow extends SealedGrant {
   readonly seal: Buffer;

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { CredentialRow } from '../credentials/service.ts';
-import { canShow, showEach } from '../http/answers.ts';
+import { canShow } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
@@ -17,6 +17,7 @@ import {
   time,
 } from '../http/schemas.ts';
 import type { Grantee, GrantRow, SeenGrant, SharingService } from './service.ts';
+import { showEach } from '../shared/showing.ts';
 
 const access = z.enum(['read', 'use']).meta({
   id: 'GrantAccess',

@@ -3,7 +3,6 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { CredentialRow } from '../credentials/service.ts';
 import type { Idempotency } from '../http/idempotency.ts';
-import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { setEtag } from '../http/preconditions.ts';
@@ -20,6 +19,7 @@ import {
   time,
 } from '../http/schemas.ts';
 import type { TransferRow, TransfersService } from './transfers.ts';
+import { showEach } from '../shared/showing.ts';
 
 const type = z
   .string()

@@ -6,30 +6,22 @@ import { credentialTarget } from '../audit/event.ts';
 import {
   bytesOfCredential,
   type CredentialRow,
-  type CredentialsService,
   credentialSealHolds,
+  type CredentialsService,
   findActiveKey,
   type Growth,
   roomOf,
   sealCredential,
   type Stay,
   type TeamRoom,
-  underActiveKey,
   undecryptable,
   UndecryptableVersion,
+  underActiveKey,
 } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
-import {
-  type Caller,
-  decide,
-  type Decision,
-  type Located,
-  type TeamRef,
-} from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import { transferDays } from '../http/limits.ts';
-import type { Page } from '../http/paging.ts';
+import { decide, type Decision, type Located } from '../access/decide.ts';
+import { transferDays } from '../shared/limits.ts';
 import { grantSealHolds } from '../access/grants.ts';
 import { settingsCount } from '../access/team-settings.ts';
 import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
@@ -44,6 +36,9 @@ import { teamTampered } from './service.ts';
 import * as repository from './transfer-repository.ts';
 import type { TransferRow } from './transfer-repository.ts';
 import { sealTransfer, transferSealHolds } from './transfer-seal.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
 
 export type { TransferRow } from './transfer-repository.ts';
 

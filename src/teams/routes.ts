@@ -1,8 +1,8 @@
 // The HTTP face of teams and members.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { decide, roles } from '../access/decide.ts';
-import { canShow, showEach, showOne } from '../http/answers.ts';
+import { decide } from '../access/decide.ts';
+import { canShow } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
@@ -20,6 +20,8 @@ import {
   tokenFormat,
 } from '../http/schemas.ts';
 import type { MemberRow, SeenMember, SeenTeam, TeamsService } from './service.ts';
+import { roles } from '../access/roles.ts';
+import { showEach, showOne } from '../shared/showing.ts';
 
 const role = z
   .enum(roles)

@@ -5,15 +5,7 @@ import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { Role, TokenFormatColumn } from '../db/tables.ts';
-import type { Caller, Located, TeamRef } from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import type { Page } from '../http/paging.ts';
-import {
-  checkRevision,
-  type ExpectedRevision,
-  preconditionFailed,
-  preconditionRequired,
-} from '../http/preconditions.ts';
+import type { Located } from '../access/decide.ts';
 import { membershipSealHolds, sealMembership, standingOf } from '../access/rights.ts';
 import {
   isOfBefore,
@@ -25,10 +17,19 @@ import {
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
-import { revisionOfReplacement } from '../shared/revisions.ts';
+import {
+  checkRevision,
+  type ExpectedRevision,
+  preconditionFailed,
+  preconditionRequired,
+  revisionOfReplacement,
+} from '../shared/revisions.ts';
 import * as repository from './repository.ts';
 import type { MemberRow, TeamRow } from './repository.ts';
 import { takeOver } from './take-over.ts';
+import type { Caller, TeamRef } from '../access/caller.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
 
 export type { MemberRow, TeamRow } from './repository.ts';
 

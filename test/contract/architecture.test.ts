@@ -4,11 +4,12 @@ import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// main → commands → { cli, serve, dev } → app → { integrity, features } → audit → { http,
-// egress } → access → { crypto, db } → shared, never back.
+// main → commands → { cli, serve, dev } → app → { integrity, features } → { http, audit, egress } →
+// access → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
 const features = [
+  'audit-events',
   'broker',
   'connection-tests',
   'credentials',
@@ -23,58 +24,59 @@ const features = [
   'sharing',
   'teams',
 ];
-const feature = [...features, 'audit', 'http', 'access', 'egress', ...floor];
 
+/** Folders, and files beside them, each with all that it may import. */
 const arrows: Readonly<Record<string, readonly string[]>> = {
+  // the process
   'main.ts': ['commands.ts', 'config', 'log-output.ts', 'shared'],
   'log-output.ts': [],
-  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'dev', 'cli', ...floor],
+  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'cli', 'dev', 'crypto', 'db'],
   config: ['db', 'egress', 'shared'],
   dev: ['config', 'serve.ts', 'client', ...floor],
   cli: [
-    'config',
-    'serve.ts',
-    'dev',
-    'integrity',
-    'keys',
-    'credentials',
-    'engines',
-    'oauth',
-    'audit',
-    'http',
-    'access',
-    ...floor,
+    ...['config', 'serve.ts', 'dev', 'integrity', 'credentials', 'engines', 'keys', 'oauth'],
+    ...['audit', 'access', ...floor],
   ],
   'serve.ts': ['config', 'app.ts', 'keys', 'http', 'egress', ...floor],
-  'openapi.ts': ['app.ts', 'http', 'egress', ...floor],
-  'app.ts': ['integrity', ...feature],
-  broker: feature,
-  'connection-tests': feature,
+  'openapi.ts': ['app.ts', 'http', 'egress', 'crypto', 'db'],
+  'app.ts': [...features, 'integrity', 'audit', 'access', 'http', 'egress', ...floor],
+
+  // the features
   integrity: [
+    ...['broker', 'credentials', 'engines', 'keys', 'notifications', 'oauth', 'sharing'],
+    ...['audit', 'access', 'crypto', 'db'],
+  ],
+  'audit-events': ['audit', 'access', 'http', ...floor],
+  broker: ['credentials', 'leases', 'oauth', 'audit', 'access', 'http', 'egress', ...floor],
+  'connection-tests': [
     'broker',
     'credentials',
-    'engines',
-    'keys',
-    'notifications',
-    'oauth',
-    'sharing',
     'audit',
-    'http',
     'access',
-    ...floor,
+    'http',
+    'egress',
+    'db',
+    'shared',
   ],
-  credentials: feature,
-  engines: feature,
-  exports: feature,
-  keys: feature,
-  leases: feature,
-  notifications: feature,
-  oauth: feature,
-  retention: feature,
-  'root-keys': feature,
-  sharing: feature,
-  teams: feature,
-  audit: ['http', 'access', ...floor],
+  credentials: ['audit', 'access', 'http', 'egress', ...floor],
+  engines: ['audit', 'access', 'http', ...floor],
+  exports: [
+    ...['audit-events', 'credentials', 'keys', 'notifications', 'oauth'],
+    ...['audit', 'access', 'http', ...floor],
+  ],
+  keys: ['oauth', 'audit', 'access', 'http', ...floor],
+  leases: ['credentials', 'engines', 'oauth', 'audit', 'access', 'http', ...floor],
+  notifications: [
+    ...['credentials', 'keys', 'oauth', 'audit', 'access', 'http', 'egress', ...floor],
+  ],
+  oauth: ['credentials', 'audit', 'access', 'http', 'egress', ...floor],
+  retention: ['audit', 'db', 'shared'],
+  'root-keys': ['keys', 'audit', 'access', 'http', ...floor],
+  sharing: ['credentials', 'oauth', 'audit', 'access', 'http', ...floor],
+  teams: ['audit', 'access', 'http', ...floor],
+
+  // what they stand on
+  audit: ['access', ...floor],
   http: ['access', ...floor],
   access: floor,
   egress: ['shared'],
@@ -84,6 +86,10 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   client: [], // what an engine takes along: it stands alone
 };
 
+/** What of a feature speaks HTTP: nothing else of it, and nothing below it, knows that folder. */
+const face = /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami|listener)\.ts$/;
+const composition = new Set(['app.ts', 'serve.ts', 'openapi.ts', 'cli']);
+
 /**
  * The files by which a folder is entered from outside; a folder without an entry here is open. The
  * composition may enter features anywhere.
@@ -91,15 +97,15 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
 const doors: Readonly<Record<string, RegExp>> = {
   crypto: /^src\/crypto\/index\.ts$/,
   client: /^src\/client\/index\.ts$/,
-  audit: /^src\/audit\/(record|event|schemas)\.ts$/,
+  audit: /^src\/audit\/(record|event)\.ts$/,
   egress: /^src\/egress\/(index|allow)\.ts$/,
   ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
+  'audit-events': /^src\/audit-events\/(repository|schemas)\.ts$/,
   credentials: /^src\/credentials\/(service|schemas)\.ts$/, // an export shows things in the shapes of their own features
   keys: /^src\/keys\/(service|schemas)\.ts$/,
   notifications: /^src\/notifications\/(service|schemas)\.ts$/,
   broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
 };
-const composition = new Set(['app.ts', 'serve.ts', 'cli']);
 const narrow: Readonly<Record<string, RegExp>> = {
   'config db': /^src\/db\/url\.ts$/,
   'config egress': /^src\/egress\/allow\.ts$/,
@@ -113,12 +119,12 @@ const narrow: Readonly<Record<string, RegExp>> = {
 const packages: Readonly<Record<string, RegExp>> = {
   fastify:
     /^src\/(http\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
+  zod: /^src\/(http\/|shared\/input-faults\.ts$|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,
   kysely:
-    /^src\/(db|access|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|cli|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
+    /^src\/(db|access|http|audit|audit-events|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|cli|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|dev)\//,
   pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(dev|http)\//,
@@ -129,14 +135,14 @@ const packages: Readonly<Record<string, RegExp>> = {
   undici: /^src\/egress\//,
   'nodemailer/lib/smtp-connection': /^src\/connection-tests\/smtp\.ts$/,
   'node:async_hooks': /^src\/db\/effects\.ts$/,
-  'node:buffer': /^src\/http\//,
+  'node:buffer': /^src\/shared\/strict-json\.ts$/,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
   'node:util': /^src\/(crypto|cli)\//,
   'node:net': /^src\/(config\/values\.ts$|http\/|egress\/|connection-tests\/)/,
   'node:tls': /^src\/egress\//,
   'node:dns/promises': /^src\/egress\//,
   'node:http': /^src\/((http|dev)\/|broker\/(body|proxy|watch)\.ts$)/,
-  'node:stream': /^src\/(broker|exports)\//,
+  'node:stream': /^src\/((broker|exports)\/|shared\/hang-up\.ts$)/,
   'node:zlib': /^src\/oauth\/body\.ts$/,
   'node:fs': /^src\/(main\.ts$|db\/|dev\/|http\/docs\.ts$|cli\/output\.ts$)/,
   'node:path': /^src\/(db|dev|http|cli)\//,
@@ -258,12 +264,11 @@ function arrowFault(
   const [from, to] = [areaOf(path), areaOf(target)];
   if (!files.has(target)) return 'names a file that does not exist:';
   if (from === to)
-    return /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$/.test(path) &&
-      target.endsWith('/repository.ts') &&
-      from !== 'audit'
+    return face.test(path) && target.endsWith('/repository.ts') && from !== 'audit-events'
       ? 'goes round the service to'
       : undefined;
   if (arrows[from]?.includes(to) !== true) return 'may not import';
+  if (to === 'http' && !composition.has(from) && !face.test(path)) return 'is no route and imports';
   if (narrow[`${from} ${to}`]?.test(target) === false) return 'may not import';
   const door = doors[to];
   const isComposition = composition.has(from) && to !== 'crypto' && to !== 'client';
@@ -336,12 +341,18 @@ t.test('a planted import is found in every form', async (t) => {
 t.test('a planted violation of each rule is found', async (t) => {
   const planted: readonly (readonly [path: string, text: string])[] = [
     ['src/http/planted.ts', `import { record } from '../audit/record.ts';`],
+    ['src/audit/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/audit/routes.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/access/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/teams/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/teams/repository.ts', `import type { Operation } from '../http/operation.ts';`],
+    ['src/leases/routes.ts', `import { TeamsService } from '../teams/service.ts';`],
     ['src/shared/planted.ts', `import type { Db } from '../db/client.ts';`],
     ['src/db/planted.ts', `import { Secret } from '../crypto/index.ts';`],
     ['src/teams/planted.ts', `import { Fernet } from '../crypto/fernet.ts';`],
     ['src/teams/planted.ts', `import { listCredentials } from '../credentials/repository.ts';`],
     ['src/teams/planted.ts', `import { buildApp } from '../app.ts';`],
-    ['src/teams/planted.ts', `import { insert } from '../audit/repository.ts';`],
+    ['src/teams/planted.ts', `import { FailedLogIns } from '../audit/failed-log-ins.ts';`],
     ['src/teams/routes.ts', `import { insertTeam } from './repository.ts';`],
     ['src/keys/rotation-routes.ts', `import { insertRotation } from './repository.ts';`],
     ['src/integrity/planted.ts', `import { findKey } from '../keys/repository.ts';`],

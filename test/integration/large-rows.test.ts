@@ -3,9 +3,9 @@
 // does not grow with them.
 import { sql } from 'kysely';
 import t from 'tap';
-import { listEvents } from '../../src/audit/repository.ts';
+import { listEvents } from '../../src/audit-events/repository.ts';
 import { AuditLog } from '../../src/audit/record.ts';
-import { showEvent } from '../../src/audit/schemas.ts';
+import { showEvent } from '../../src/audit-events/schemas.ts';
 import { bulkStoredBytesMax } from '../../src/credentials/bulk-routes.ts';
 import { ExportsService } from '../../src/exports/service.ts';
 import { listRunningRotations, moveBatch, type Position } from '../../src/keys/rotation.ts';

@@ -7,7 +7,6 @@ import { type Keyring, parseRootKeys, Secret } from '../../crypto/index.ts';
 import { type Db, openDatabase } from '../../db/client.ts';
 import { DatabaseClock } from '../../db/clock.ts';
 import { schemaState } from '../../db/migrate.ts';
-import type { TeamRef } from '../../access/decide.ts';
 import { loadKeyring } from '../../keys/system-keys.ts';
 import { SchemaUnfit } from '../../serve.ts';
 import { newId } from '../../shared/ids.ts';
@@ -20,8 +19,9 @@ import {
   stoppedExitCode,
 } from '../target.ts';
 import { type Content, lineSealer, type Unopened } from './container.ts';
-import { type Opened, openCredentials } from './content.ts';
+import { openCredentials, type Opened } from './content.ts';
 import { readRecipient, type Recipient } from './recipient.ts';
+import type { TeamRef } from '../../access/caller.ts';
 
 const statementTimeoutMs = 120_000;
 const reasonForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{1,200}$/u;

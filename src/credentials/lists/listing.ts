@@ -5,10 +5,9 @@ import type { AuditLog } from '../../audit/record.ts';
 import { credentialTarget } from '../../audit/event.ts';
 import type { Keyring } from '../../crypto/index.ts';
 import type { Db } from '../../db/client.ts';
-import { type Caller, isAllowed, type Located, type TeamRef, wayFor } from '../../access/decide.ts';
+import { type Located, wayFor } from '../../access/decide.ts';
 import { listGrantsTo, noWays, waysOf } from '../../access/grants.ts';
-import { pageBytesMax } from '../../http/limits.ts';
-import type { Page } from '../../http/paging.ts';
+import { pageBytesMax } from '../../shared/limits.ts';
 import { standingOf } from '../../access/rights.ts';
 import type { CredentialId, TeamId } from '../../shared/ids.ts';
 import { conditionsOf, type CredentialFilters } from './filters.ts';
@@ -18,6 +17,9 @@ import { isFiltered, type NameRow, type PlacedRow, type Search } from './reposit
 import { countProblems, type ProblemCounts } from './problem-counts.ts';
 import { listedSealHolds } from '../seal.ts';
 import { comparePlaces, type Order, type SortName } from './sorts.ts';
+import type { Caller, TeamRef } from '../../access/caller.ts';
+import { isAllowed } from '../../access/roles.ts';
+import type { Page } from '../../shared/paging.ts';
 
 export type { NameRow } from './repository.ts';
 

@@ -4,7 +4,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../../db/client.ts';
 import { type Statement, statement, unseen } from '../../db/statement.ts';
-import { pageItemsDefault } from '../../http/limits.ts';
+import { pageItemsDefault } from '../../shared/limits.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../../access/rights.ts';
 import type { CredentialId, SubjectId, TeamId } from '../../shared/ids.ts';
 import {

@@ -5,7 +5,7 @@ import { type RawBuilder, sql } from 'kysely';
 import { contentBytes, upToBytes } from '../../db/bytes.ts';
 import { unseen } from '../../db/statement.ts';
 import { type GrantRow, grantsSql } from '../../access/grants.ts';
-import { pageItemsDefault, pageItemsMax } from '../../http/limits.ts';
+import { pageItemsDefault, pageItemsMax } from '../../shared/limits.ts';
 import type { CredentialId } from '../../shared/ids.ts';
 import type { Beside, Condition } from './filters.ts';
 import { columns, type CredentialRow, joins } from '../repository.ts';

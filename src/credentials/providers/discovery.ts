@@ -3,11 +3,11 @@
 // ours, and its endpoints are of the issuer's origin.
 import type { Egress } from '../../egress/index.ts';
 import { EgressFailed } from '../../egress/index.ts';
-import { parseJson } from '../../http/json.ts';
-import { faultsIn } from '../../http/validation.ts';
+import { parseJson } from '../../shared/strict-json.ts';
 import { AppError, invalid } from '../../shared/errors.ts';
 import { endpointFields } from '../types/oauth-fields.ts';
 import type { Discovered } from './write-out.ts';
+import { faultsIn } from '../../shared/input-faults.ts';
 
 export interface DiscoveryParts {
   readonly egress: Pick<Egress, 'request'>;

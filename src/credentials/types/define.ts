@@ -1,6 +1,6 @@
 // What a credential type is. One file a type; the registry lists them.
 import { z } from 'zod';
-import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../http/limits.ts';
+import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../shared/limits.ts';
 
 /** A public value: what a form shows and an answer returns. */
 export type PublicValue = string | number | boolean;
