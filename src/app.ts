@@ -22,7 +22,7 @@ import { CredentialLists } from './credentials/lists/listing.ts';
 import { registerCredentialLists } from './credentials/lists/routes.ts';
 import { registerOAuthProviders } from './credentials/provider-routes.ts';
 import type { OAuthProvider } from './credentials/providers/define.ts';
-import { Discovery } from './credentials/providers/discovery.ts';
+import { Discovery } from './credentials/discovery.ts';
 import { canShowCredential } from './credentials/schemas.ts';
 import { CredentialsService, TeamRoom } from './credentials/service.ts';
 import { CredentialUpsert } from './credentials/upsert.ts';

@@ -2,19 +2,19 @@
 // action into openapi.yaml.
 import type { GrantAccess, Role } from '../db/tables.ts';
 
+// biome-ignore format: it is read as a table, so its columns line up
 const table = {
-  //                    viewer editor admin  auditor engine
-  'credential.read': [true, true, true, true, true],
-  'credential.write': [false, true, true, false, false],
-  'credential.manage': [false, false, true, false, false],
-  'credential.use': [false, true, true, false, false],
-  'credential.lease': [false, false, false, false, true],
-  'team.read': [true, true, true, true, true],
-  'team.manage': [false, false, true, false, false],
-  'key.read': [false, false, true, true, false],
-  'key.rotate': [false, false, true, false, false],
-  'audit.read': [false, false, true, true, false],
-} as const satisfies Record<string, readonly [boolean, boolean, boolean, boolean, boolean]>;
+  'credential.read':   { viewer: true,  editor: true,  admin: true,  auditor: true,  engine: true  },
+  'credential.write':  { viewer: false, editor: true,  admin: true,  auditor: false, engine: false },
+  'credential.manage': { viewer: false, editor: false, admin: true,  auditor: false, engine: false },
+  'credential.use':    { viewer: false, editor: true,  admin: true,  auditor: false, engine: false },
+  'credential.lease':  { viewer: false, editor: false, admin: false, auditor: false, engine: true  },
+  'team.read':         { viewer: true,  editor: true,  admin: true,  auditor: true,  engine: true  },
+  'team.manage':       { viewer: false, editor: false, admin: true,  auditor: false, engine: false },
+  'key.read':          { viewer: false, editor: false, admin: true,  auditor: true,  engine: false },
+  'key.rotate':        { viewer: false, editor: false, admin: true,  auditor: false, engine: false },
+  'audit.read':        { viewer: false, editor: false, admin: true,  auditor: true,  engine: false },
+} as const satisfies Readonly<Record<string, Readonly<Record<Role, boolean>>>>;
 
 /** The columns of the table, in their order. */
 export const roles = [
@@ -62,7 +62,7 @@ export type Access =
 
 /** Whether the role may do the action. */
 export function isAllowed(role: Role, action: TeamAction): boolean {
-  return table[action][roles.indexOf(role)] === true;
+  return table[action][role] === true;
 }
 
 /** The roles that may do the action, in the table's order. */

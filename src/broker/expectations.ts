@@ -5,7 +5,6 @@
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import { limitDefaults, type Policy } from '../credentials/service.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
-import type { Admitted, Call } from './call.ts';
 import { type CorrectionParts, mayBeRecorded, recordNotSent } from './corrections.ts';
 import type { CallLimits } from './limits.ts';
 import { pathShown } from './path-shown.ts';
@@ -15,6 +14,7 @@ import * as repository from './repository.ts';
 import { checkCall, type Target } from './target.ts';
 import { isTicket } from './tickets.ts';
 import type { Caller, TeamRef } from '../access/caller.ts';
+import type { Admitted, Call } from './types.ts';
 
 /** Everything that the event of a call says beyond what is in the call, and what the ticket was. */
 export interface Expected {

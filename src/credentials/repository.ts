@@ -12,9 +12,9 @@ import { type GrantRow, grantsSql } from '../access/grants.ts';
 import { pageBytesMax } from '../shared/limits.ts';
 import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { PublicFields } from './fields.ts';
 import type { Policy } from './policy.ts';
 import { type ProblemName, problemsColumn } from './health.ts';
+import type { PublicFields } from './public-values.ts';
 
 export interface CredentialRow {
   readonly id: CredentialId;

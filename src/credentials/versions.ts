@@ -22,16 +22,16 @@ import {
   type FieldsInput,
   fitsType,
   isWider,
-  type PublicFields,
   type SecretValues,
 } from './fields.ts';
 import { adjustHeldTokens, bringsTokens, holdsTokens } from './held-tokens.ts';
-import { isWiderPolicy, policyJson, type Policy } from './policy.ts';
+import { isWiderPolicy, type Policy, policyJson } from './policy.ts';
 import type { Providers } from './providers/write-out.ts';
 import * as repository from './repository.ts';
 import { bytesOf, type Stay } from './room.ts';
 import type { CredentialRow, VersionWrite } from './repository.ts';
 import { type CredentialType, findType } from './types/registry.ts';
+import type { PublicFields } from './public-values.ts';
 
 const attemptsMax = 5;
 

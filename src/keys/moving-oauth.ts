@@ -7,8 +7,8 @@ import type { DataKeyState, TokenFormatColumn } from '../db/tables.ts';
 import { heldPlace } from '../oauth/service.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Mover, MovedToken } from './moving.ts';
 import { batchBytesMax } from './token-tables.ts';
+import type { MovedToken, Mover } from './mover.ts';
 
 interface Row {
   readonly credential: CredentialId;

@@ -11,18 +11,14 @@ import {
   countBatch,
   countLeft,
   endRotation,
-  type HeldToken,
   listRunningRotations,
   lockRunning,
-  settleTotal,
-  type MovedToken,
   movers,
   planByIndex,
-  type Position,
-  type Quest,
-  type RunningRotation,
+  settleTotal,
 } from './moving.ts';
 import { batchBytesMax, type TokenTable, tokenTables } from './token-tables.ts';
+import type { HeldToken, MovedToken, Position, Quest, RunningRotation } from './mover.ts';
 
 export { listRunningRotations, settleTotal, type Position, type RunningRotation };
 

@@ -9,9 +9,9 @@ import { type GrantRow, noWays, waysOf } from '../access/grants.ts';
 import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../access/rights.ts';
 import { refusesExposed } from '../access/team-settings.ts';
 import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
 import type { Caller, TeamRef } from '../access/caller.ts';
 import { isAllowed, type TeamAction } from '../access/roles.ts';
+import type { FoundRow, RecipientRow, VersionRow } from './types.ts';
 
 /** Why a reference is refused, as the caller is told. */
 export type Rule =

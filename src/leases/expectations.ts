@@ -5,7 +5,7 @@
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { Way } from '../access/decide.ts';
 import type { Granted, Recipient } from './decide.ts';
-import type { LeaseQuery } from './repository.ts';
+import type { LeaseQuery } from './types.ts';
 
 /** A credential as it was leased. */
 export interface Leased {

@@ -27,11 +27,12 @@ import { markUndecryptable, openAll, type Opened, type Unopened } from './openin
 import { deliverable } from './access-tokens.ts';
 import { action, basisOf, eventsOf, type Order } from './recording.ts';
 import * as repository from './repository.ts';
-import type { FoundRow, RecipientRow, Reference } from './repository.ts';
 import { LeaseSealer, payloadOf, sizeFault, tooLarge } from './sealed.ts';
 import * as sizes from './sizes.ts';
 import type { UsageCounter } from './usage.ts';
 import type { Caller, OnBehalfOf } from '../access/caller.ts';
+export type { FoundRow, RecipientRow, Reference } from './types.ts';
+import type { FoundRow, LeaseQuery, RecipientRow, Reference } from './types.ts';
 
 // What the broker's tickets rest on too.
 export {
@@ -50,11 +51,8 @@ export {
   type Basis,
   findLeasable,
   foundOf,
-  type FoundRow,
   isUsedThoughExposed,
-  type RecipientRow,
   recordIfUnchanged,
-  type Reference,
   useColumns,
   useJoins,
   type UseRow,
@@ -103,7 +101,7 @@ interface LeaseRequest extends Order {
   readonly input: LeaseInput;
   readonly hangUp: HangUp | undefined;
   readonly now: number;
-  readonly query: repository.LeaseQuery;
+  readonly query: LeaseQuery;
 }
 
 /** What a statement found for a lease, and whether it recorded the lease. */

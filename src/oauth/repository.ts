@@ -6,7 +6,7 @@ import type { Db, Executor, Trx } from '../db/client.ts';
 import type { AuthorizationId, CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type Failure, failureColumns } from './failures.ts';
-import type { Forced } from './ready.ts';
+import type { Forced } from './types.ts';
 
 export interface HeldRow {
   readonly sequence: number;

@@ -17,7 +17,8 @@ import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } fro
 import { clientOf, instanceOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
-import { type AccessToken, type Forced, type Readiness, readinessOf } from './ready.ts';
+import { type AccessToken, type Readiness, readinessOf } from './ready.ts';
+import type { Forced } from './types.ts';
 import * as repository from './repository.ts';
 
 export interface AccessTokensParts {

@@ -1,7 +1,10 @@
 // The arrows of the house: who may import whom. A file outside the table, an arrow outside it, and
 // a name in the wrong place fail here.
+import { posix } from 'node:path';
 import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
+
+const { dirname } = posix;
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
 // main → commands → { cli, serve, dev } → app → { integrity, features } → { http, audit, egress } →
@@ -37,9 +40,9 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     ...['config', 'serve.ts', 'dev', 'integrity', 'credentials', 'engines', 'keys', 'oauth'],
     ...['audit', 'access', ...floor],
   ],
-  'serve.ts': ['config', 'app.ts', 'keys', 'http', 'egress', ...floor],
+  'serve.ts': ['config', 'app.ts', 'keys', 'http', 'egress', 'crypto', 'db'],
   'openapi.ts': ['app.ts', 'http', 'egress', 'crypto', 'db'],
-  'app.ts': [...features, 'integrity', 'audit', 'access', 'http', 'egress', ...floor],
+  'app.ts': [...features, 'integrity', 'audit', 'http', 'egress', ...floor],
 
   // the features
   integrity: [
@@ -79,7 +82,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   audit: ['access', ...floor],
   http: ['access', ...floor],
   access: floor,
-  egress: ['shared'],
+  egress: [],
   crypto: ['shared'],
   db: ['shared'],
   shared: [],
@@ -277,6 +280,51 @@ function arrowFault(
     : undefined;
 }
 
+/** Circles of imports, type-only ones included: between files, and between folders side by side. */
+function circles(files: ReadonlyMap<string, string>): string[] {
+  const ofFiles = new Map<string, Set<string>>();
+  const ofFolders = new Map<string, Set<string>>();
+  for (const [path, text] of files) {
+    const targets = [...importsOf(path, text)].filter((name) => name.startsWith('src/'));
+    ofFiles.set(path, new Set(targets));
+    const folder = dirname(path);
+    // A folder and what lies in it are one; what they may take of each other the doors say.
+    const others = targets
+      .map((target) => dirname(target))
+      .filter(
+        (other) => !`${other}/`.startsWith(`${folder}/`) && !`${folder}/`.startsWith(`${other}/`),
+      );
+    ofFolders.set(folder, new Set([...(ofFolders.get(folder) ?? []), ...others]));
+  }
+  return [...circlesIn(ofFiles), ...circlesIn(ofFolders)];
+}
+
+/** Each set of nodes that reach each other, in one line. */
+function circlesIn(graph: ReadonlyMap<string, ReadonlySet<string>>): string[] {
+  const reachable = new Map([...graph.keys()].map((node) => [node, reachableFrom(node, graph)]));
+  const found = new Set<string>();
+  for (const [node, others] of reachable) {
+    if (!others.has(node)) continue;
+    const circle = [...others].filter((other) => reachable.get(other)?.has(node) === true);
+    found.add(circle.sort().join(' ⇄ '));
+  }
+  return [...found];
+}
+
+function reachableFrom(
+  from: string,
+  graph: ReadonlyMap<string, ReadonlySet<string>>,
+): ReadonlySet<string> {
+  const seen = new Set<string>();
+  const open = [...(graph.get(from) ?? [])];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (seen.has(next)) continue;
+    seen.add(next);
+    open.push(...(graph.get(next) ?? []));
+  }
+  return seen;
+}
+
 const source = sourceFiles('src');
 const findingsOf = (path: string, text: string): string[] =>
   findings(new Map([...source, [path, text]])).filter((finding) => finding.startsWith(`${path}:`));
@@ -286,8 +334,42 @@ t.test('every import follows the arrows, and names stand only where they may', a
   t.same(findings(source), []);
 });
 
+t.test('nothing goes round in a circle', async (t) => {
+  t.same(circles(source), []);
+  const planted = (files: Readonly<Record<string, string>>): string[] =>
+    circles(new Map([...source, ...Object.entries(files)]));
+  t.same(
+    planted({
+      'src/teams/a.ts': `import type { B } from './b.ts';`,
+      'src/teams/b.ts': `export type { A } from './a.ts';`,
+    }),
+    ['src/teams/a.ts ⇄ src/teams/b.ts'],
+    'of types alone',
+  );
+  t.same(
+    planted({
+      'src/credentials/types/a.ts': `import { sorts } from '../lists/sorts.ts';`,
+      'src/credentials/lists/b.ts': `import type { CredentialType } from '../types/registry.ts';`,
+    }),
+    ['src/credentials/lists ⇄ src/credentials/types'],
+    'between folders, though not between files',
+  );
+});
+
 t.test('the table has no row for nobody', async (t) => {
   t.same([...new Set([...source.keys()].map(areaOf))].sort(), Object.keys(arrows).sort());
+  for (const [from, allowed] of Object.entries(arrows))
+    for (const to of allowed)
+      t.ok(
+        [...source].some(
+          ([path, text]) =>
+            areaOf(path) === from &&
+            [...importsOf(path, text)].some(
+              (name) => name.startsWith('src/') && areaOf(name) === to,
+            ),
+        ),
+        `${from} imports ${to}`,
+      );
   const imported = new Set([...source].flatMap(([path, text]) => [...importsOf(path, text)]));
   for (const [name, where] of Object.entries(packages))
     if (where.source !== '^$') t.ok(imported.has(name), `${name} is imported by somebody`);

@@ -6,7 +6,6 @@ import {
   type FieldsChange,
   type FieldsInput,
   isWider,
-  type PublicFields,
 } from '../../src/credentials/fields.ts';
 import {
   type Delivery,
@@ -15,8 +14,9 @@ import {
   methods,
   type Policy,
 } from '../../src/credentials/policy.ts';
-import { credentialTypes, type CredentialType } from '../../src/credentials/types/registry.ts';
+import { type CredentialType, credentialTypes } from '../../src/credentials/types/registry.ts';
 import { AppError } from '../../src/shared/errors.ts';
+import type { PublicFields } from '../../src/credentials/public-values.ts';
 
 const name = fc.oneof(
   fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_.-]{0,8}$/),

@@ -5,10 +5,10 @@ import {
   type CredentialType,
   credentialTypes,
   type FieldSpec,
-  type PublicValue,
   type System,
 } from '../../credentials/types/registry.ts';
 import type { Foreign } from './sources.ts';
+import type { PublicValue } from '../../credentials/public-values.ts';
 
 /**
  * What was done with one field; names only. `to` is undefined for what was left behind because it

@@ -45,6 +45,7 @@ import { supabase } from './supabase.ts';
 import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 import { webhook } from './webhook.ts';
+export type { PublicValue } from '../public-values.ts';
 
 export type {
   Alias,
@@ -53,7 +54,6 @@ export type {
   FieldSpec,
   Injection,
   OAuthSettings,
-  PublicValue,
   System,
   Upstream,
 } from './define.ts';
