@@ -7,11 +7,11 @@ import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { pageOf, pageQuery, teamPath, timeInput } from '../http/schemas.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { AuditLog } from '../audit/record.ts';
 import { findEndOfWalk, isFiltered, listEvents } from './repository.ts';
 import { action, event, showEvent, targetId } from './schemas.ts';
-import { actionOf } from '../access/roles.ts';
 import { showEach } from '../shared/showing.ts';
+import { actionOf } from '../access/index.ts';
+import type { AuditLog } from '../audit/index.ts';
 
 const listQuery = z.strictObject({
   ...pageQuery,

@@ -19,9 +19,7 @@ import {
 } from './event.ts';
 import { DenialCeiling } from './denial-ceiling.ts';
 import { type CountedLogIn, type FailedLogIn, FailedLogIns } from './failed-log-ins.ts';
-import type { Denial } from '../access/decide.ts';
-
-export type { CountedLogIn, FailedLogIn } from './failed-log-ins.ts';
+import type { Denial } from '../access/index.ts';
 
 /** A read, a list or a failed authentication. */
 export interface AccessRecord {

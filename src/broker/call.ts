@@ -1,26 +1,7 @@
 // May this call go out? Asked anew at every call, of one moment, with nothing remembered from the
 // ticket's making; and recorded, committed, before anything is dialled.
-import { credentialTarget, eventsThrough } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
-import {
-  type AllFields,
-  type CredentialType,
-  findType,
-  type Policy,
-  renewOnDefault,
-} from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import {
-  asOAuth,
-  decideAll,
-  decideEngine,
-  type Granted,
-  markUndecryptable,
-  openGranted,
-  type UsageCounter,
-} from '../leases/service.ts';
-import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import { isId, type TicketId } from '../shared/ids.ts';
 import { mayBeRecorded, type RecordedCall, recordNotSent } from './corrections.ts';
@@ -36,8 +17,26 @@ import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
 import { checkCall, targetOf, upstreamPath } from './target.ts';
 import { isTicket, ticketSealHolds } from './tickets.ts';
-import type { Caller } from '../access/caller.ts';
 import type { Admitted, Call } from './types.ts';
+import type { Caller } from '../access/index.ts';
+import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
+import {
+  type AllFields,
+  type CredentialType,
+  findType,
+  type Policy,
+  renewOnDefault,
+} from '../credentials/index.ts';
+import {
+  asOAuth,
+  decideAll,
+  decideEngine,
+  type Granted,
+  markUndecryptable,
+  openGranted,
+  type UsageCounter,
+} from '../leases/index.ts';
+import { type AccessTokens, NoAccessToken } from '../oauth/index.ts';
 
 export interface CallParts {
   readonly db: Db;

@@ -3,11 +3,11 @@
 import { failureOfKeys } from '../crypto/index.ts';
 import { failureOfDatabase } from '../db/failures.ts';
 import { EgressFailed } from '../egress/index.ts';
-import type { Rule } from '../leases/service.ts';
-import { NoAccessToken } from '../oauth/service.ts';
 import { AppError, internal } from '../shared/errors.ts';
 import { rangeBytesMin } from './ranges.ts';
 import { BrokerRefusal, type RefusalReason } from './refusal.ts';
+import type { Rule } from '../leases/index.ts';
+import { NoAccessToken } from '../oauth/index.ts';
 
 type CallRule = Rule | 'notBrokerable' | 'hostNotAllowed' | 'methodNotAllowed' | 'pathNotAllowed';
 

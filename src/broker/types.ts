@@ -1,11 +1,11 @@
 // A call as it comes, and as it may go out.
-import type { Caller } from '../access/caller.ts';
 import type { Rendered } from './injection.ts';
 import type { CredentialId } from '../shared/ids.ts';
 import type { Target } from './target.ts';
 import type { HangUp } from '../shared/hang-up.ts';
-import type { EventInput } from '../audit/event.ts';
-import type { Limits, Policy } from '../credentials/service.ts';
+import type { Caller } from '../access/index.ts';
+import type { EventInput } from '../audit/index.ts';
+import type { Limits, Policy } from '../credentials/index.ts';
 /** A call as it came. */
 export interface Call {
   readonly id: string;

@@ -29,7 +29,6 @@ import {
 import { growthCeilings, type GrowthLimits, growthLimits } from '../shared/growth.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
-export type { Environment } from './reader.ts';
 
 interface CommonConfig {
   readonly host: string;

@@ -1,11 +1,11 @@
 // The HTTP face of tests of connections.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { CredentialRow } from '../credentials/service.ts';
 import { addOperation } from '../http/operation.ts';
 import { credentialPath } from '../http/schemas.ts';
 import { outcomes, steps } from './report.ts';
 import type { ConnectionsService } from './service.ts';
+import type { CredentialRow } from '../credentials/index.ts';
 
 const report = z
   .strictObject({

@@ -14,13 +14,13 @@ import * as schemas from './schemas.ts';
 import {
   type CredentialChange,
   type CredentialInput,
-  type CredentialRow,
   type CredentialsService,
   type OwningTeam,
   timesOf,
 } from './service.ts';
-import type { Caller } from '../access/caller.ts';
 import { noClaim } from '../db/claims.ts';
+import type { Caller } from '../access/index.ts';
+import type { CredentialRow } from './rows.ts';
 
 const which = {
   id,

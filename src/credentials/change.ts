@@ -1,6 +1,4 @@
 // The one way to change a credential's row: lock, seal, revision, write, event, in one transaction.
-import type { AlarmReason, AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
@@ -8,13 +6,18 @@ import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as repository from './repository.ts';
-import type { CredentialRow } from './repository.ts';
 import { roomOf, type Stay, type TeamRoom } from './room.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { openVersion, UndecryptableVersion, underActiveKey } from './versions.ts';
-import type { Caller, TeamRef } from '../access/caller.ts';
-import { isAllowed } from '../access/roles.ts';
 import { checkRevision, type ExpectedRevision } from '../shared/revisions.ts';
+import { type Caller, isAllowed, type TeamRef } from '../access/index.ts';
+import {
+  type AlarmReason,
+  type AuditLog,
+  credentialTarget,
+  type EventInput,
+} from '../audit/index.ts';
+import type { CredentialRow } from './rows.ts';
 
 export interface ChangeParts {
   readonly db: Db;

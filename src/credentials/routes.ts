@@ -9,14 +9,15 @@ import { notFound } from '../shared/errors.ts';
 import * as schemas from './schemas.ts';
 import {
   type CredentialInput,
-  type CredentialRow,
   type CredentialsService,
   type OwningTeam,
   timesOf,
 } from './service.ts';
 import type { CredentialUpsert } from './upsert.ts';
-import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
+import { credentialTypes, findType, typeSchema } from './types/registry.ts';
 import { showOne } from '../shared/showing.ts';
+import type { CredentialType } from './types/define.ts';
+import type { CredentialRow } from './rows.ts';
 
 /** Adds the operations on credentials and their types. */
 export function registerCredentials(

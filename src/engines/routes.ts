@@ -9,8 +9,9 @@ import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, setEtag } from '../http/preconditions.ts';
 import { id, keyId, name, pageOf, pageQuery, revision, subject, time } from '../http/schemas.ts';
-import type { EngineRow, EnginesService, SeenEngine } from './service.ts';
+import type { EnginesService, SeenEngine } from './service.ts';
 import { showEach, showOne } from '../shared/showing.ts';
+import type { EngineRow } from './types.ts';
 
 // 32 bytes as base64url; the last character has two bits to spare, which must be zero.
 const coordinate = z

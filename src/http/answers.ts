@@ -6,8 +6,7 @@ import { notFound } from '../shared/errors.ts';
 import { showOne } from '../shared/showing.ts';
 import { Fitting } from './fitting.ts';
 import { type AnyOperation, problemCodesOf } from './operation.ts';
-import type { TeamRef } from '../access/caller.ts';
-import { actionOf } from '../access/roles.ts';
+import { actionOf, type TeamRef } from '../access/index.ts';
 
 /**
  * Whether rows can be shown: asked before a change commits that answers with one. The value may be

@@ -5,14 +5,13 @@
 import { createPublicKey } from 'node:crypto';
 import jwt from '@fastify/jwt';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import type { OnBehalfOf } from '../access/caller.ts';
 import { AppError } from '../shared/errors.ts';
 import {
   type Principal,
   principalOf,
   readForm,
-  tokenTypes,
   type TokenType,
+  tokenTypes,
 } from './access-token.ts';
 import { algorithmsFor, JwksCache, type JwksNews } from './jwks.ts';
 import {
@@ -22,8 +21,7 @@ import {
   TokenRefused,
 } from './token-refused.ts';
 import { type TokenClaims, type TokenKey, VerifiedTokens } from './verified-tokens.ts';
-
-export type { Principal } from './access-token.ts';
+import type { OnBehalfOf } from '../access/index.ts';
 
 /** How tokens are verified: exactly one source of keys. */
 export interface TokenVerification {

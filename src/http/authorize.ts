@@ -4,13 +4,21 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { SubjectId } from '../shared/ids.ts';
-import { decide, type Denial, type Located } from '../access/decide.ts';
-import type { Authenticator, Principal } from './authentication.ts';
+import type { Authenticator } from './authentication.ts';
 import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';
 import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
-import type { Caller, TeamRef } from '../access/caller.ts';
-import { type Access, actionOf, type LocatedBy } from '../access/roles.ts';
+import type { Principal } from './access-token.ts';
+import {
+  type Access,
+  actionOf,
+  type Caller,
+  decide,
+  type Denial,
+  type Located,
+  type LocatedBy,
+  type TeamRef,
+} from '../access/index.ts';
 
 /** What the hook asks the layers above it for; each is one look at the database. */
 export interface AuthorizationParts {

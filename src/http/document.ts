@@ -18,7 +18,7 @@ import {
   rolesFor,
   type TeamAction,
   teamActions,
-} from '../access/roles.ts';
+} from '../access/index.ts';
 
 const tags = {
   service: 'Probes of the service itself.',

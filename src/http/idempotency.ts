@@ -11,7 +11,7 @@ import { agreementMs, type DatabaseClock, vaultAgo, vaultNow } from '../db/clock
 import { AppError, invalid } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { idempotencyHours, idempotencyKeyLengthMax } from '../shared/limits.ts';
-import type { Caller } from '../access/caller.ts';
+import type { Caller } from '../access/index.ts';
 
 /** Thrown out of the operation's transaction, so that it rolls back; never leaves this file. */
 class ClaimTaken extends Error {}

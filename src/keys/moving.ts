@@ -10,12 +10,11 @@ import type { CredentialId, DataKeyId, RotationId, TeamId } from '../shared/ids.
 import type { JsonObject } from '../shared/json.ts';
 import { oauthTokens } from './moving-oauth.ts';
 import {
-  batchBytesMax,
-  failureCountSql,
-  type TokenTable,
+  rotationFailureCountSql,
   tokenCountBesidesSql,
-} from './token-tables.ts';
-import type { Mover, RunningRotation } from './mover.ts';
+  type TokenTable,
+} from '../db/token-tables.ts';
+import { batchBytesMax, type Mover, type RunningRotation } from './mover.ts';
 
 const smallestId = sql.raw(`'00000000-0000-0000-0000-000000000000'::uuid`);
 
@@ -288,7 +287,7 @@ export async function countLeft(
 ): Promise<{ left: number; failed: number }> {
   const { rows } = await sql<{ left: number; failed: number }>`
     select ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as left,
-      ${failureCountSql} as failed
+      ${rotationFailureCountSql} as failed
     from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
     where rotation.id = ${rotation.id} and rotation.state = 'running'`.execute(executor);
   const row = rows[0];

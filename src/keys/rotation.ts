@@ -1,8 +1,6 @@
 // One batch of a rotation, and its end. A batch is one short transaction: hold, re-encrypt, store,
 // count; whatever cuts it off leaves each token whole, under the one key or the other.
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
-import type { EventInput } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
 import { DecryptionFailed, type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { isCheckViolation } from '../db/errors.ts';
@@ -17,8 +15,16 @@ import {
   planByIndex,
   settleTotal,
 } from './moving.ts';
-import { batchBytesMax, type TokenTable, tokenTables } from './token-tables.ts';
-import type { HeldToken, MovedToken, Position, Quest, RunningRotation } from './mover.ts';
+import { type TokenTable, tokenTables } from '../db/token-tables.ts';
+import {
+  batchBytesMax,
+  type HeldToken,
+  type MovedToken,
+  type Position,
+  type Quest,
+  type RunningRotation,
+} from './mover.ts';
+import type { AuditLog, EventInput } from '../audit/index.ts';
 
 export { listRunningRotations, settleTotal, type Position, type RunningRotation };
 

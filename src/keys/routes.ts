@@ -9,9 +9,10 @@ import type { ErrorCode } from '../shared/errors.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import type { KeyLifeService } from './life.ts';
 import * as schemas from './schemas.ts';
-import type { KeyRow, KeysService } from './service.ts';
-import type { Caller, TeamRef } from '../access/caller.ts';
+import type { KeysService } from './service.ts';
 import { showEach, showOne } from '../shared/showing.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import type { KeyRow } from './types.ts';
 
 /** Adds the operations on keys. */
 export function registerKeys(

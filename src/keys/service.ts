@@ -1,6 +1,5 @@
 // A team's keys and their rotations, as people ask for them. ./life has the other changes of a
 // key's state.
-import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
@@ -18,19 +17,12 @@ import {
 import { beginRotation, keyBusy, rotationRunning, withKeyLock } from './changing.ts';
 import { settleTotal } from './moving.ts';
 import * as repository from './repository.ts';
-import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
-import type { Caller, TeamRef } from '../access/caller.ts';
+import type { RotationRow } from './repository.ts';
 import type { Claim } from '../db/claims.ts';
 import type { Page } from '../shared/paging.ts';
-
-export { rotateAtSql } from './policy-sql.ts';
-export type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
-export {
-  failureCountSql as rotationFailureCountSql,
-  hasTokensSql,
-  type TokenTable,
-  tokenTables,
-} from './token-tables.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import type { AuditLog } from '../audit/index.ts';
+import type { KeyRow, RotationFailure } from './types.ts';
 
 /** How fast a rotation goes, and when it will be done if it goes on like that. */
 export interface Pace {

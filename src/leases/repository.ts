@@ -1,19 +1,9 @@
 // The use of credentials in SQL: one statement that reads all that a lease or a ticket rests on,
 // and one that records it if all of that still stands.
 import { type RawBuilder, sql } from 'kysely';
-import { recordedSql, type RecordedValues } from '../audit/event.ts';
-import {
-  exposedSql,
-  oauthTypeNames,
-  type Policy,
-  type PublicFields,
-} from '../credentials/service.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
-import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
-import { type GrantRow, grantsSql, grantsStandSql } from '../access/grants.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
-import { type SettingsJson, settingsJson, settingsOf } from '../access/team-settings.ts';
+import type { CredentialState, DataKeyState, LivingState, Role } from '../db/tables.ts';
 import type {
   CredentialId,
   DataKeyId,
@@ -26,6 +16,18 @@ import type { JsonObject } from '../shared/json.ts';
 import type { Expected } from './expectations.ts';
 import { storedBytesMax } from './sizes.ts';
 import type { FoundRow, LeaseQuery, RecipientRow, VersionRow } from './types.ts';
+import { type GrantRow, type RightsRow, type SettingsJson, settingsOf } from '../access/index.ts';
+import {
+  grantsSql,
+  grantsStandSql,
+  rightsColumns,
+  rightsJoin,
+  settingsJson,
+} from '../access/sql.ts';
+import type { RecordedValues } from '../audit/index.ts';
+import { recordedSql } from '../audit/sql.ts';
+import { oauthTypeNames, type Policy, type PublicFields } from '../credentials/index.ts';
+import { exposedSql } from '../credentials/sql.ts';
 
 type Row = UseRow & {
   readonly position: number;

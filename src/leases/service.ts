@@ -2,13 +2,9 @@
 // opened leaves only if its record committed; what was recorded and did not leave, because it did
 // not open after all, stands in the trail as failed.
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { HangUp } from '../shared/hang-up.ts';
-import { typeNamed } from '../credentials/service.ts';
-import type { AccessTokens } from '../oauth/service.ts';
 import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
 import { type LeaseId, newId, type SubjectId } from '../shared/ids.ts';
@@ -30,33 +26,13 @@ import * as repository from './repository.ts';
 import { LeaseSealer, payloadOf, sizeFault, tooLarge } from './sealed.ts';
 import * as sizes from './sizes.ts';
 import type { UsageCounter } from './usage.ts';
-import type { Caller, OnBehalfOf } from '../access/caller.ts';
-export type { FoundRow, RecipientRow, Reference } from './types.ts';
 import type { FoundRow, LeaseQuery, RecipientRow, Reference } from './types.ts';
+import type { Caller, OnBehalfOf } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import { typeNamed } from '../credentials/index.ts';
+import type { AccessTokens } from '../oauth/index.ts';
 
 // What the broker's tickets rest on too.
-export {
-  decideAll,
-  decideEngine,
-  type Granted,
-  type Question,
-  type Refusal,
-  type Rule,
-} from './decide.ts';
-export { asOAuth } from './access-tokens.ts';
-export { markUndecryptable, openGranted } from './opening.ts';
-export { basisOf } from './recording.ts';
-export type { UsageCounter } from './usage.ts';
-export {
-  type Basis,
-  findLeasable,
-  foundOf,
-  isUsedThoughExposed,
-  recordIfUnchanged,
-  useColumns,
-  useJoins,
-  type UseRow,
-} from './repository.ts';
 
 export interface LeasesParts {
   readonly db: Db;

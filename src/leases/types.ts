@@ -1,12 +1,10 @@
 // What a lease or a ticket asks for, and what it finds.
 import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { TeamSettingsRow } from '../access/team-settings.ts';
-import type { GrantRow } from '../access/grants.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
-import type { RightsRow } from '../access/rights.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Policy, PublicFields } from '../credentials/service.ts';
+import type { GrantRow, RightsRow, TeamSettingsRow } from '../access/index.ts';
+import type { Policy, PublicFields } from '../credentials/index.ts';
 /** One credential that is asked for: by id, or by team and name. */
 export type Reference =
   | { readonly id: CredentialId }

@@ -1,8 +1,20 @@
 // OAuth 2.0: how an account is connected to a credential, and the door to its tokens. Who connects
 // is who began, in person and with the right at both times; nothing is answered to anybody without
 // a token of the vault's.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
+import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
+import type { Db } from '../db/client.ts';
+import { AppError, forbidden, notFound } from '../shared/errors.ts';
+import { growthLimits, limitReached } from '../shared/growth.ts';
+import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
+import { assumedEnd, clientOf, instanceOf, sealHeld, settingsOf } from './held.ts';
+import type { OAuthCredential } from './place.ts';
+import type { Issued } from './answer.ts';
+import { checkAuthorizationAnswer, type Provider } from './provider.ts';
+import * as repository from './repository.ts';
+import type { AuthorizationRow } from './repository.ts';
+import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
+import { type Caller, decide, type Located } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
 import {
   type CredentialRow,
   credentialSealHolds,
@@ -15,26 +27,7 @@ import {
   type TeamRoom,
   typeNamed,
   underActiveKey,
-} from '../credentials/service.ts';
-import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
-import type { Db } from '../db/client.ts';
-import { decide, type Located } from '../access/decide.ts';
-import { AppError, forbidden, notFound } from '../shared/errors.ts';
-import { growthLimits, limitReached } from '../shared/growth.ts';
-import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
-import { assumedEnd, clientOf, instanceOf, sealHeld, settingsOf } from './held.ts';
-import type { OAuthCredential } from './place.ts';
-import type { Issued } from './answer.ts';
-import { checkAuthorizationAnswer, type Provider } from './provider.ts';
-import * as repository from './repository.ts';
-import type { AuthorizationRow } from './repository.ts';
-import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
-import type { Caller } from '../access/caller.ts';
-
-export { NoAccessToken, reasons } from './failures.ts';
-export { heldPlace, type OAuthCredential } from './place.ts';
-export type { AccessToken } from './ready.ts';
-export { AccessTokens, type TokenUse } from './tokens.ts';
+} from '../credentials/index.ts';
 
 export interface OAuthParts {
   readonly db: Db;

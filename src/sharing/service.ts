@@ -1,16 +1,11 @@
 // Sharing: an admin lets another team, or somebody, read or use one credential. The credential
 // stays its owner's, under the owner's key; what a grant is worth is decided where it is used
 // (http/grants). Each change stands in both trails.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
-import type { CredentialRow } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import { grantSealHolds, sealGrant } from '../access/grants.ts';
 import { grantsBetweenMax } from '../shared/limits.ts';
-import { settingsCount } from '../access/team-settings.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { type GrantId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
@@ -24,12 +19,11 @@ import {
 import { eventsOfEnd, eventsOfGrant } from './events.ts';
 import { lockOwned } from './lock.ts';
 import * as repository from './repository.ts';
-import type { Grantee, GrantRow } from './repository.ts';
-import type { Caller } from '../access/caller.ts';
 import type { Page } from '../shared/paging.ts';
-
-export type { Grantee, GrantRow } from './repository.ts';
-export { type SealedTransfer, sealTransfer, transferSealHolds } from './transfer-seal.ts';
+import { type Caller, grantSealHolds, sealGrant, settingsCount } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import type { CredentialRow } from '../credentials/index.ts';
+import type { Grantee, GrantRow } from './types.ts';
 
 export interface SharingParts {
   readonly db: Db;

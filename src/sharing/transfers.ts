@@ -1,8 +1,32 @@
 // Transfer in two steps: an admin of the team that owns a credential offers it, an admin of the
 // other team takes it. It moves whole, in one transaction, or stays. Each step stands in both
 // trails.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
+import type { Keyring } from '../crypto/index.ts';
+import type { Db, Executor, Trx } from '../db/client.ts';
+import { transferDays } from '../shared/limits.ts';
+import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
+import type { BudgetCounts } from '../shared/budget.ts';
+import { Gate } from '../shared/gate.ts';
+import { isId, newId, type TeamId, type TransferId } from '../shared/ids.ts';
+import { eventsOfEnd, eventsOfTransfer } from './events.ts';
+import { lockOwned } from './lock.ts';
+import { moveAccount, moveVersions } from './moving.ts';
+import { findHeldTeam, holdTeam } from './repository.ts';
+import { teamTampered } from './service.ts';
+import * as repository from './transfer-repository.ts';
+import { sealTransfer, transferSealHolds } from './transfer-seal.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
+import {
+  type Caller,
+  decide,
+  type Decision,
+  grantSealHolds,
+  type Located,
+  settingsCount,
+  type TeamRef,
+} from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
 import {
   bytesOfCredential,
   type CredentialRow,
@@ -17,30 +41,8 @@ import {
   undecryptable,
   UndecryptableVersion,
   underActiveKey,
-} from '../credentials/service.ts';
-import type { Keyring } from '../crypto/index.ts';
-import type { Db, Executor, Trx } from '../db/client.ts';
-import { decide, type Decision, type Located } from '../access/decide.ts';
-import { transferDays } from '../shared/limits.ts';
-import { grantSealHolds } from '../access/grants.ts';
-import { settingsCount } from '../access/team-settings.ts';
-import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
-import type { BudgetCounts } from '../shared/budget.ts';
-import { Gate } from '../shared/gate.ts';
-import { isId, newId, type TeamId, type TransferId } from '../shared/ids.ts';
-import { eventsOfEnd, eventsOfTransfer } from './events.ts';
-import { lockOwned } from './lock.ts';
-import { moveAccount, moveVersions } from './moving.ts';
-import { findHeldTeam, holdTeam } from './repository.ts';
-import { teamTampered } from './service.ts';
-import * as repository from './transfer-repository.ts';
-import type { TransferRow } from './transfer-repository.ts';
-import { sealTransfer, transferSealHolds } from './transfer-seal.ts';
-import type { Caller, TeamRef } from '../access/caller.ts';
-import type { Claim } from '../db/claims.ts';
-import type { Page } from '../shared/paging.ts';
-
-export type { TransferRow } from './transfer-repository.ts';
+} from '../credentials/index.ts';
+import type { TransferRow } from './types.ts';
 
 export interface TransfersParts {
   readonly db: Db;

@@ -1,7 +1,6 @@
 // The HTTP face of teams and members.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { decide } from '../access/decide.ts';
 import { canShow } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
@@ -19,9 +18,10 @@ import {
   time,
   tokenFormat,
 } from '../http/schemas.ts';
-import type { MemberRow, SeenMember, SeenTeam, TeamsService } from './service.ts';
-import { roles } from '../access/roles.ts';
+import type { SeenMember, SeenTeam, TeamsService } from './service.ts';
 import { showEach, showOne } from '../shared/showing.ts';
+import { decide, roles } from '../access/index.ts';
+import type { MemberRow } from './types.ts';
 
 const role = z
   .enum(roles)

@@ -5,7 +5,7 @@ import { pageItemsMax } from '../shared/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { slug, subject } from '../http/schemas.ts';
 import type { TeamsService } from './service.ts';
-import { roles } from '../access/roles.ts';
+import { roles } from '../access/index.ts';
 
 const whoami = z
   .strictObject({

@@ -46,7 +46,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
 
   // the features
   integrity: [
-    ...['broker', 'credentials', 'engines', 'keys', 'notifications', 'oauth', 'sharing'],
+    ...['broker', 'credentials', 'engines', 'notifications', 'oauth', 'sharing'],
     ...['audit', 'access', 'crypto', 'db'],
   ],
   'audit-events': ['audit', 'access', 'http', ...floor],
@@ -69,12 +69,10 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   ],
   keys: ['oauth', 'audit', 'access', 'http', ...floor],
   leases: ['credentials', 'engines', 'oauth', 'audit', 'access', 'http', ...floor],
-  notifications: [
-    ...['credentials', 'keys', 'oauth', 'audit', 'access', 'http', 'egress', ...floor],
-  ],
+  notifications: ['credentials', 'oauth', 'audit', 'access', 'http', 'egress', ...floor],
   oauth: ['credentials', 'audit', 'access', 'http', 'egress', ...floor],
   retention: ['audit', 'db', 'shared'],
-  'root-keys': ['keys', 'audit', 'access', 'http', ...floor],
+  'root-keys': ['audit', 'access', 'http', ...floor],
   sharing: ['credentials', 'oauth', 'audit', 'access', 'http', ...floor],
   teams: ['audit', 'access', 'http', ...floor],
 
@@ -93,25 +91,24 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
 const face = /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami|listener)\.ts$/;
 const composition = new Set(['app.ts', 'serve.ts', 'openapi.ts', 'cli']);
 
+/** Folders without a door: each of their files is a tool by itself. */
+const open = new Set(['db', 'http', 'shared']);
 /**
- * The files by which a folder is entered from outside; a folder without an entry here is open. The
- * composition may enter features anywhere.
+ * Folders of which statements elsewhere take SQL along, by a door of its own that is for
+ * repositories only: who may do a thing, and that it is recorded, is asked and done in the one
+ * statement that does it.
  */
-const doors: Readonly<Record<string, RegExp>> = {
-  crypto: /^src\/crypto\/index\.ts$/,
-  client: /^src\/client\/index\.ts$/,
-  audit: /^src\/audit\/(record|event)\.ts$/,
-  egress: /^src\/egress\/(index|allow)\.ts$/,
-  ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
-  'audit-events': /^src\/audit-events\/(repository|schemas)\.ts$/,
-  credentials: /^src\/credentials\/(service|schemas)\.ts$/, // an export shows things in the shapes of their own features
-  keys: /^src\/keys\/(service|schemas)\.ts$/,
-  notifications: /^src\/notifications\/(service|schemas)\.ts$/,
-  broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
-};
+const withSql = new Set(['access', 'audit', 'credentials', 'leases']);
+/** What takes SQL along beside files that are called repository. */
+const repositories =
+  /^src\/(.*repository\.ts|(.*\/)?sql\.ts|integrity\/sealed-rows\.ts|notifications\/(claims|due|happenings)\.ts|teams\/take-over\.ts)$/;
+/** A declaration that hands out SQL: a fragment, a builder, or what makes them. */
+const sqlTypes =
+  /\b(RawBuilder|(Select)?QueryBuilder|ExpressionBuilder|Statement)\b|=>?\s*(sql|statement)\b/;
+/** The one part of a layer that some may import. */
 const narrow: Readonly<Record<string, RegExp>> = {
-  'config db': /^src\/db\/url\.ts$/,
   'config egress': /^src\/egress\/allow\.ts$/,
+  'config db': /^src\/db\/url\.ts$/,
   'config shared': /^src\/shared\/growth\.ts$/,
 };
 
@@ -272,12 +269,41 @@ function arrowFault(
       : undefined;
   if (arrows[from]?.includes(to) !== true) return 'may not import';
   if (to === 'http' && !composition.has(from) && !face.test(path)) return 'is no route and imports';
-  if (narrow[`${from} ${to}`]?.test(target) === false) return 'may not import';
-  const door = doors[to];
-  const isComposition = composition.has(from) && to !== 'crypto' && to !== 'client';
-  return door !== undefined && !isComposition && !door.test(target)
-    ? 'does not use the door of'
-    : undefined;
+  const only = narrow[`${from} ${to}`];
+  if (only !== undefined) return only.test(target) ? undefined : 'may not import';
+  if (open.has(to) || !target.includes('/', 'src/'.length)) return undefined;
+  if (withSql.has(to) && target === `src/${to}/sql.ts`)
+    return repositories.test(path) ? undefined : 'is no repository and imports';
+  return target === `src/${to}/index.ts` ? undefined : 'does not use the door of';
+}
+
+/** What the doors hand out that they should not: SQL, or more than names of their folder's files. */
+function doorFaults(files: ReadonlyMap<string, string>): string[] {
+  const found: string[] = [];
+  for (const [path, text] of files) {
+    if (!/^src\/[^/]+\/index\.ts$/.test(path)) continue;
+    for (const [, names = '', target = ''] of text.matchAll(
+      /^export (?:type )?\{([^}]*)\} from '(\.[^']+)';$/gm,
+    )) {
+      const origin = files.get(posix.join(dirname(path), target)) ?? '';
+      for (const name of names.match(/(?<!\bas )\b(?!type\b|as\b)\w+/g) ?? [])
+        if (sqlTypes.test(signatureOf(name, origin))) found.push(`${path}: hands out SQL, ${name}`);
+    }
+    if (/^export \*/m.test(text)) found.push(`${path}: hands out everything of a file`);
+  }
+  return found;
+}
+
+/** The declaration of a name, as far as it says what comes out; empty for classes and types. */
+function signatureOf(name: string, text: string): string {
+  const at = text.search(
+    new RegExp(String.raw`^export (?:const|(?:async )?function\*?) ${name}\b`, 'm'),
+  );
+  if (at < 0) return '';
+  const [declaration = ''] = text.slice(at).split(/\n\n|;\n(?=export|\/)/);
+  if (declaration.startsWith('export const')) return declaration;
+  const head = declaration.split('\n').find((line) => line.endsWith('{')) ?? '';
+  return head.slice(head.lastIndexOf('):'));
 }
 
 /** Circles of imports, type-only ones included: between files, and between folders side by side. */
@@ -332,6 +358,39 @@ const findingsOf = (path: string, text: string): string[] =>
 t.test('every import follows the arrows, and names stand only where they may', async (t) => {
   t.ok(source.size > 40, 'there is something to look at');
   t.same(findings(source), []);
+});
+
+t.test('doors hand out no SQL', async (t) => {
+  t.same(doorFaults(source), []);
+  t.ok([...source.keys()].filter((path) => path.endsWith('/index.ts')).length > 15, 'doors');
+  const planted = (declaration: string, door = `export { held } from './planted.ts';`): string[] =>
+    doorFaults(
+      new Map([
+        ...source,
+        ['src/teams/index.ts', door],
+        ['src/teams/planted.ts', `import { sql } from 'kysely';\n${declaration}\n`],
+      ]),
+    );
+  for (const declaration of [
+    'export const held: RawBuilder<number> = sql`1`;',
+    'export const held = sql`1`;',
+    'export const held = sql.raw(`1`);',
+    'export const held = (id: TeamId): RawBuilder<boolean> => sql`true`;',
+    'export const held = (\n  id: TeamId,\n): RawBuilder<boolean> =>\n  sql`true`;',
+    'export function held(id: TeamId): RawBuilder<boolean> {\n  return sql`true`;\n}',
+    "export function held(\n  db: Db,\n): SelectQueryBuilder<Tables, 'team', {}> {\n  return of(db);\n}",
+    'export const held = statement<{ id: TeamId }, Row>((parameter) => sql`select 1`);',
+  ])
+    t.same(planted(declaration), ['src/teams/index.ts: hands out SQL, held'], declaration);
+  for (const harmless of [
+    'export async function held(trx: Trx, id: TeamId): Promise<Row> {\n  return sql`select 1`;\n}',
+    'export interface held {\n  readonly id: RawBuilder<string>;\n}',
+    'export const heldBesides = sql`1`;\nexport const held = 1;',
+  ])
+    t.same(planted(harmless), [], harmless);
+  t.same(planted('', `export * from './planted.ts';`), [
+    'src/teams/index.ts: hands out everything of a file',
+  ]);
 });
 
 t.test('nothing goes round in a circle', async (t) => {
@@ -428,7 +487,12 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/access/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
     ['src/teams/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
     ['src/teams/repository.ts', `import type { Operation } from '../http/operation.ts';`],
-    ['src/leases/routes.ts', `import { TeamsService } from '../teams/service.ts';`],
+    ['src/leases/routes.ts', `import { TeamsService } from '../teams/index.ts';`],
+    ['src/leases/planted.ts', `import { LeasesService } from '../credentials/service.ts';`],
+    ['src/app.ts', `import { TeamsService } from './teams/service.ts';`],
+    ['src/leases/service.ts', `import { grantsSql } from '../access/sql.ts';`],
+    ['src/sharing/repository.ts', `import { grantsSql } from '../access/grants.ts';`],
+    ['src/sharing/repository.ts', `import { hasTokensSql } from '../keys/sql.ts';`],
     ['src/shared/planted.ts', `import type { Db } from '../db/client.ts';`],
     ['src/db/planted.ts', `import { Secret } from '../crypto/index.ts';`],
     ['src/teams/planted.ts', `import { Fernet } from '../crypto/fernet.ts';`],

@@ -20,7 +20,7 @@ import {
   lockKey,
   updateKey,
 } from '../../src/keys/repository.ts';
-import { countTokensByTable } from '../../src/keys/token-tables.ts';
+import { countTokensByTable } from '../../src/db/token-tables.ts';
 import { type CredentialId, type DataKeyId, newId } from '../../src/shared/ids.ts';
 import { type Played, playEvery, type Side } from '../helpers/interleavings.ts';
 import {

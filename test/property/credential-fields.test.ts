@@ -7,16 +7,12 @@ import {
   type FieldsInput,
   isWider,
 } from '../../src/credentials/fields.ts';
-import {
-  type Delivery,
-  isUnder,
-  limitDefaults,
-  methods,
-  type Policy,
-} from '../../src/credentials/policy.ts';
-import { type CredentialType, credentialTypes } from '../../src/credentials/types/registry.ts';
+import { isUnder, limitDefaults, methods, type Policy } from '../../src/credentials/policy.ts';
+import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { AppError } from '../../src/shared/errors.ts';
 import type { PublicFields } from '../../src/credentials/public-values.ts';
+import type { CredentialType } from '../../src/credentials/types/define.ts';
+import type { Delivery } from '../../src/db/tables.ts';
 
 const name = fc.oneof(
   fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_.-]{0,8}$/),

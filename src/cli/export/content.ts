@@ -2,11 +2,6 @@
 // place. One that does not open, or whose row is not as the vault wrote it, is named and left out.
 import { sql } from 'kysely';
 import {
-  credentialSealHolds,
-  type SealedCredential,
-  typeNamed,
-} from '../../credentials/service.ts';
-import {
   DecryptionFailed,
   type Keyring,
   KeyUnavailable,
@@ -15,11 +10,11 @@ import {
   type WrappedDataKey,
 } from '../../crypto/index.ts';
 import type { Trx } from '../../db/client.ts';
-import { situationOf } from '../../oauth/held.ts';
-import { findHeld } from '../../oauth/repository.ts';
 import type { JsonObject } from '../../shared/json.ts';
 import type { DataKeyId, TeamId } from '../../shared/ids.ts';
 import type { ExportedCredential, Unopened } from './container.ts';
+import { credentialSealHolds, type SealedCredential, typeNamed } from '../../credentials/index.ts';
+import { findHeld, situationOf } from '../../oauth/index.ts';
 
 export type Opened = {
   readonly id: SealedCredential['id'];

@@ -1,13 +1,10 @@
 // `export`: a team's secrets, sealed to somebody's public key, with the root key in hand. It is in
 // the trail, with its reason, before anything is written; so is each credential before its line.
 // Exit status 0 when everything is in it, 3 when something did not open, 130 when it was stopped.
-import { AuditLog } from '../../audit/record.ts';
-import { credentialTarget } from '../../audit/event.ts';
 import { type Keyring, parseRootKeys, Secret } from '../../crypto/index.ts';
 import { type Db, openDatabase } from '../../db/client.ts';
 import { DatabaseClock } from '../../db/clock.ts';
 import { schemaState } from '../../db/migrate.ts';
-import { loadKeyring } from '../../keys/system-keys.ts';
 import { SchemaUnfit } from '../../serve.ts';
 import { newId } from '../../shared/ids.ts';
 import { openOutput, type Output } from '../output.ts';
@@ -21,7 +18,9 @@ import {
 import { type Content, lineSealer, type Unopened } from './container.ts';
 import { openCredentials, type Opened } from './content.ts';
 import { readRecipient, type Recipient } from './recipient.ts';
-import type { TeamRef } from '../../access/caller.ts';
+import type { TeamRef } from '../../access/index.ts';
+import { AuditLog, credentialTarget } from '../../audit/index.ts';
+import { loadKeyring } from '../../keys/index.ts';
 
 const statementTimeoutMs = 120_000;
 const reasonForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{1,200}$/u;

@@ -7,8 +7,8 @@ import {
   type JsonWebKey,
   type KeyObject,
 } from 'node:crypto';
-import { type JwkInput, type PublicJwk, readPublicJwk } from '../../engines/jwk.ts';
 import { OptionsUnfit } from '../target.ts';
+import { type JwkInput, type PublicJwk, readPublicJwk } from '../../engines/index.ts';
 
 export interface Recipient {
   readonly kid: string;

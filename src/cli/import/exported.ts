@@ -5,8 +5,7 @@ import { readPrivateKey } from '../export/recipient.ts';
 import { OptionsUnfit } from '../target.ts';
 import type { Report } from './store.ts';
 import type { Translated } from './translate.ts';
-import { findProvider, findType } from '../../credentials/service.ts';
-import { writtenNames } from '../../credentials/providers/write-out.ts';
+import { findProvider, findType, writtenNames } from '../../credentials/index.ts';
 
 /**
  * The credentials of an export, one after the other. The file is read to its end before the first

@@ -8,8 +8,9 @@ import { setEtag } from '../../http/preconditions.ts';
 import { credentialPath, pageQuery } from '../../http/schemas.ts';
 import type { CredentialHistory } from './history.ts';
 import * as schemas from '../schemas.ts';
-import type { CredentialRow, CredentialsService } from '../service.ts';
+import type { CredentialsService } from '../service.ts';
 import { showEach } from '../../shared/showing.ts';
+import type { CredentialRow } from '../rows.ts';
 
 /** Adds the operations on versions and on deleted credentials. */
 export function registerCredentialHistory(

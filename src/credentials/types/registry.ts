@@ -45,18 +45,6 @@ import { supabase } from './supabase.ts';
 import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 import { webhook } from './webhook.ts';
-export type { PublicValue } from '../public-values.ts';
-
-export type {
-  Alias,
-  ConnectionTest,
-  CredentialType,
-  FieldSpec,
-  Injection,
-  OAuthSettings,
-  System,
-  Upstream,
-} from './define.ts';
 
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [
