@@ -516,7 +516,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     stop: async () => {
       isStopping = true;
       await Promise.all([app.closeGently(), broker.closeGently()]);
-      await outcomes.flush();
+      await outcomes.stop();
       await Promise.all([
         worker.stop(),
         scheduler.stop(),

@@ -38,6 +38,8 @@ export interface CommandContext {
 
 export interface Command {
   readonly summary: string;
+  /** It runs until it is stopped, and what it writes is a log: why it ends stands there too. */
+  readonly isService?: true;
   run(context: CommandContext): Promise<number>;
 }
 
@@ -73,10 +75,12 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   serve: {
     summary: 'run a vault in production, configured by the environment',
+    isService: true,
     run: (context) => serve(context),
   },
   broker: {
     summary: 'run the broker alone, configured as `serve` is',
+    isService: true,
     run: (context) => serve(context, { isBrokerOnly: true }),
   },
   migrate: {

@@ -24,13 +24,15 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 // too. After it nobody knows what state things are in: the process stops, as in order as it can.
 const netMs = 30_000;
 const outputs: LogOutput[] = [];
+const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
 let isBroken = false;
 process.on('uncaughtException', (error: unknown) => {
   // SECURITY: name and place only: the text can quote a value.
   const failure = describeFailure(error);
-  for (const { logger } of outputs)
-    logger.fatal({ event: 'uncaught', ...failure }, 'nobody has caught this; the process stops');
-  if (outputs.length === 0) tell(`credential-vault: ${inLines(failure)}\n`);
+  if (outputs.length === 0 && command?.isService !== true)
+    tell(`credential-vault: ${inLines(failure)}\n`);
+  else
+    logger().fatal({ event: 'uncaught', ...failure }, 'nobody has caught this; the process stops');
   if (isBroken) return;
   isBroken = true;
   process.exitCode = 1;
@@ -55,17 +57,12 @@ const context: CommandContext = {
     process.stderr.write(text);
   },
   isTerminal: process.stdout.isTTY === true,
-  makeLogger: (level) => {
-    const output = openLogOutput(level, process.pid);
-    outputs.push(output);
-    return output.logger;
-  },
+  makeLogger,
   stop: stopping.signal,
   now: Date.now,
 };
 
 try {
-  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined)
     throw new UsageError(
       `there is no command of this name; the commands are: ${Object.keys(commands).join(', ')}`,
@@ -76,12 +73,28 @@ try {
   // What is said here is of our own making; anything else shows its name and place, never a text
   // that could quote a value.
   const known = error instanceof UsageError || error instanceof ConfigInvalid || isOurs(error);
-  tell(
-    `credential-vault ${Object.hasOwn(commands, name) ? name : ''}: ${known ? (error as Error).message : `failed: ${inLines(describeFailure(error))}`}\n`,
-  );
+  const failure = known ? undefined : describeFailure(error);
+  const said = known ? (error as Error).message : 'failed';
+  if (command?.isService === true)
+    logger().fatal({ event: 'serviceFailed', command: name, ...failure }, said);
+  else
+    tell(
+      `credential-vault ${command === undefined ? '' : name}: ${failure === undefined ? said : `${said}: ${inLines(failure)}`}\n`,
+    );
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
 for (const output of outputs) output.end();
+
+function makeLogger(level: string): LogOutput['logger'] {
+  const output = openLogOutput(level, process.pid);
+  outputs.push(output);
+  return output.logger;
+}
+
+/** The log, or one for the last words of what did not come as far as that. */
+function logger(): LogOutput['logger'] {
+  return outputs[0]?.logger ?? makeLogger('fatal');
+}
 
 /** At once. A log that cannot be written would be waited for without end. */
 function leave(code: number): never {
@@ -94,6 +107,7 @@ function isOurs(error: unknown): boolean {
     error instanceof Error &&
     [
       'SchemaUnfit',
+      'ListenRefused',
       'VaultRefused',
       'RootKeyMissing',
       'CanaryWrong',

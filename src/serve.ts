@@ -1,6 +1,6 @@
 // From configuration to a listening vault: database, keyring, app; stopped in reverse order.
 import type { Logger } from 'pino';
-import { buildApp } from './app.ts';
+import { buildApp, type Vault } from './app.ts';
 import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
@@ -50,9 +50,29 @@ export class SchemaUnfit extends Error {
   }
 }
 
+const listenFaults: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another process listens there: stop it, or configure another port',
+  EACCES: 'this user may not listen there: configure a port above 1023',
+  EADDRNOTAVAIL: 'this machine has no such address: configure one that it has',
+};
+
+/** The operating system does not let the vault listen where it is configured to. */
+export class ListenRefused extends Error {
+  constructor({ host, port }: { host: string; port: number }, cause: unknown) {
+    const { code } = (cause ?? {}) as { code?: unknown };
+    const name = typeof code === 'string' && /^[A-Z0-9_]{1,40}$/.test(code) ? code : 'unknown';
+    const address = host.includes(':') ? `[${host}]` : host;
+    super(
+      `cannot listen at ${address}:${port} (${name}${Object.hasOwn(listenFaults, name) ? `): ${listenFaults[name]}` : ')'}`,
+      { cause },
+    );
+    this.name = 'ListenRefused';
+  }
+}
+
 /**
- * Starts a vault on a migrated database. Throws SchemaUnfit, RootKeyMissing, and what listening
- * throws; nothing stays open then.
+ * Starts a vault on a migrated database. Throws SchemaUnfit, RootKeyMissing, ListenRefused; nothing
+ * stays open then.
  */
 export async function startVault(settings: VaultSettings): Promise<RunningVault> {
   const { config, logger } = settings;
@@ -128,19 +148,16 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       oauthRedirectUri: config.oauthRedirectUri,
     });
     try {
-      if (settings.isBrokerOnly !== true)
-        url = await vault.app.listen({ host: addressOf(config.host), port: config.port });
+      if (settings.isBrokerOnly !== true) url = await listenAt(vault.app, config);
       const { listen } = config.broker ?? {};
       if (listen !== undefined) {
-        brokerListens = await vault.broker.listen({
-          host: addressOf(listen.host),
-          port: listen.port,
-        });
+        brokerListens = await listenAt(vault.broker, listen);
         brokerUrl ??= brokerListens;
         if (settings.isBrokerOnly === true) url = brokerListens;
       }
     } catch (error) {
       await vault.stop();
+      await egress.close();
       throw error;
     }
     vault.start();
@@ -166,6 +183,17 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
   } catch (error) {
     await database.close();
     throw error;
+  }
+}
+
+async function listenAt(
+  app: Pick<Vault['app'], 'listen'>,
+  at: { readonly host: string; readonly port: number },
+): Promise<string> {
+  try {
+    return await app.listen({ host: addressOf(at.host), port: at.port });
+  } catch (error) {
+    throw new ListenRefused(at, error);
   }
 }
 

@@ -19,6 +19,10 @@ export interface Suppressed<T> {
   readonly count: number;
 }
 
+/** A clock that was set back ends a window: nobody would be told for as long as it was set. */
+const isWithin = (startedAt: number, now: number): boolean =>
+  now >= startedAt && now - startedAt < windowMs;
+
 /** Decides which refusals become an event. */
 export class DenialCeiling<T> {
   readonly #now: () => number;
@@ -47,7 +51,7 @@ export class DenialCeiling<T> {
     const now = this.#now();
     const name = this.#nameFor(key);
     const window = this.#windows.get(name);
-    const isOpen = window !== undefined && now - window.startedAt < windowMs;
+    const isOpen = window !== undefined && isWithin(window.startedAt, now);
     if (
       window !== undefined &&
       (!hasRoom || window.suppressed > 0 || (isOpen && window.admitted >= admittedPerWindow))
@@ -78,7 +82,7 @@ export class DenialCeiling<T> {
     const now = this.#now();
     return [...this.#windows]
       .filter(
-        ([, { startedAt, suppressed }]) => suppressed > 0 && (all || now - startedAt >= windowMs),
+        ([, { startedAt, suppressed }]) => suppressed > 0 && (all || !isWithin(startedAt, now)),
       )
       .map(([key, { last, suppressed }]) => ({ key, last, count: suppressed }));
   }

@@ -7,6 +7,7 @@ import { type Apart, isWithoutPartition, writeApart } from '../db/batches.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
 import type { EventId, SubjectId, TeamId } from '../shared/ids.ts';
+import { Complaint } from '../shared/complaint.ts';
 import { newId } from '../shared/ids.ts';
 import {
   type AuditAddress,
@@ -69,7 +70,6 @@ const flushMs = 500;
 const batchRows = 1_000;
 const pendingMax = 20_000;
 const summaryMs = 60_000;
-const tellAgainMs = 60_000;
 /** Months of the trail that are there before they are needed. */
 const monthsAhead = 3;
 
@@ -101,12 +101,12 @@ export class AuditLog {
   #flushing: Promise<void> | undefined;
   #summaryTimer: NodeJS.Timeout | undefined;
   #dropped = 0;
-  /** Since when access records cannot be written, as it was told last. */
-  #toldAt: number | undefined;
+  readonly #waiting: Complaint;
   #makingMonths: Promise<void> | undefined;
 
   constructor(parts: AuditParts) {
     this.#parts = parts;
+    this.#waiting = new Complaint(parts.onError);
     this.#ceiling = new DenialCeiling(parts.now);
     this.#failedLogIns = new FailedLogIns({
       now: parts.now,
@@ -323,7 +323,13 @@ export class AuditLog {
   async stop(): Promise<void> {
     this.#failedLogIns.stop();
     await this.flush();
+    clearTimeout(this.#timer);
     await this.#summarise({ all: true });
+    const { onError } = this.#parts;
+    if (this.#pending.length > 0)
+      onError(new Error(`${this.#pending.length} access records are lost: the vault stops`));
+    if (this.#ceiling.isWaiting)
+      onError(new Error('refusals that were only counted are lost: the vault stops'));
   }
 
   async #write(): Promise<void> {
@@ -337,25 +343,17 @@ export class AuditLog {
       if (lost.length > 0)
         onError(new Error(`${lost.length} access records do not fit and were lost`, { cause }));
       if (left.length > 0) {
-        this.#tellOfFailure(cause);
+        this.#waiting.raise(
+          `access records cannot be written; they wait, up to a bound (${this.#pending.length})`,
+          cause,
+        );
         return;
       }
     }
-    this.#toldAt = undefined;
+    this.#waiting.settle();
     if (this.#dropped === 0) return;
     onError(new Error(`${this.#dropped} access records were lost while they could not be written`));
     this.#dropped = 0;
-  }
-
-  #tellOfFailure(cause: unknown): void {
-    if (this.#toldAt !== undefined && performance.now() - this.#toldAt < tellAgainMs) return;
-    this.#toldAt = performance.now();
-    this.#parts.onError(
-      new Error(
-        `access records cannot be written; they wait, up to a bound (${this.#pending.length})`,
-        { cause },
-      ),
-    );
   }
 }
 

@@ -70,9 +70,12 @@ class EncodedGuard implements FormGuard {
     const passed: Buffer[] = [];
     for (let at = 0; at < chunk.length; ) {
       const end = separatorFrom(chunk, at);
-      passed.push(this.#take(chunk.subarray(at, end)));
-      if (end < chunk.length) passed.push(this.#settle(), chunk.subarray(end, end + 1));
-      at = end + 1;
+      if (end > at) passed.push(this.#take(chunk.subarray(at, end)));
+      if (end === chunk.length) break;
+      passed.push(this.#settle());
+      // Separators behind each other end no field; each by itself would cost what a field costs.
+      at = fieldFrom(chunk, end + 1);
+      passed.push(chunk.subarray(end, at));
     }
     return Buffer.concat(passed);
   }
@@ -108,18 +111,27 @@ class EncodedGuard implements FormGuard {
   /** The end of a field. */
   #settle(): Buffer {
     const held = this.#held ?? nothing;
-    for (const [name, value] of new URLSearchParams(held.toString('latin1')))
-      this.#judge({ name, value });
+    if (held.length > 0)
+      for (const [name, value] of new URLSearchParams(held.toString('latin1')))
+        this.#judge({ name, value });
     this.#held = nothing;
     this.#isInValue = false;
     return held;
   }
 }
 
+const isSeparator = (byte: number | undefined): boolean => byte === ampersand || byte === semicolon;
+
 function separatorFrom(chunk: Buffer, at: number): number {
-  for (let i = at; i < chunk.length; i += 1)
-    if (chunk[i] === ampersand || chunk[i] === semicolon) return i;
-  return chunk.length;
+  let i = at;
+  while (i < chunk.length && !isSeparator(chunk[i])) i += 1;
+  return i;
+}
+
+function fieldFrom(chunk: Buffer, at: number): number {
+  let i = at;
+  while (i < chunk.length && isSeparator(chunk[i])) i += 1;
+  return i;
 }
 
 /** `multipart/form-data` and its kind: the names stand in lines, whatever the border is. */

@@ -80,7 +80,9 @@ export class CallLimits {
   #countsOf(credential: CredentialId, now: number): Counts {
     const held = this.#counts.get(credential);
     if (held !== undefined) {
-      if (now - held.startedAt >= windowMs) Object.assign(held, { startedAt: now, started: 0 });
+      // A clock that was set back ends the minute, which would otherwise last as long as it was set.
+      if (now < held.startedAt || now - held.startedAt >= windowMs)
+        Object.assign(held, { startedAt: now, started: 0 });
       return held;
     }
     if (this.#counts.size >= restingMax) this.#forgetResting(now);
@@ -93,6 +95,7 @@ export class CallLimits {
   // more.
   #forgetResting(now: number): void {
     for (const [credential, { running, startedAt }] of this.#counts)
-      if (running === 0 && now - startedAt >= windowMs) this.#counts.delete(credential);
+      if (running === 0 && (now < startedAt || now - startedAt >= windowMs))
+        this.#counts.delete(credential);
   }
 }

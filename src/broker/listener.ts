@@ -3,7 +3,12 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { HangUp } from '../shared/hang-up.ts';
-import { brokerPathLengthMax, headerTimeoutMs, lingerMs } from '../shared/limits.ts';
+import {
+  brokerPathLengthMax,
+  connectionTimeoutMs,
+  headerTimeoutMs,
+  lingerMs,
+} from '../shared/limits.ts';
 import { registerRequestLog } from '../http/logging.ts';
 import { logFailure } from '../http/problem.ts';
 import type { RateLimits } from '../http/rate-limits.ts';
@@ -57,7 +62,9 @@ export async function createBrokerListener({
     paramLengthMax: brokerPathLengthMax,
     // A body or an answer may take as long as it moves; how long it may rest is the credential's
     // limit.
-    timeouts: { requestMs: 0, connectionMs: 0, headersMs: headerTimeoutMs },
+    // SECURITY: a connection without a call that was let out rests as little as anywhere: nobody has
+    // to have a ticket to leave answers lying.
+    timeouts: { requestMs: 0, connectionMs: connectionTimeoutMs, headersMs: headerTimeoutMs },
   });
   app.decorateRequest('caller', undefined);
   app.removeAllContentTypeParsers();
@@ -95,17 +102,22 @@ export async function createBrokerListener({
       hangUp: new HangUp(reply.raw),
     });
     request.caller = admitted.caller;
-    await proxy.carry(admitted, {
-      request: request.raw,
-      response: reply.raw,
-      brokerPath,
-      take: () => {
-        reply.hijack();
-      },
-      log: (failure) => {
-        logFailure(request.log, failure);
-      },
-    });
+    const settle = letRest(app.server, request.raw.socket);
+    try {
+      await proxy.carry(admitted, {
+        request: request.raw,
+        response: reply.raw,
+        brokerPath,
+        take: () => {
+          reply.hijack();
+        },
+        log: (failure) => {
+          logFailure(request.log, failure);
+        },
+      });
+    } finally {
+      settle();
+    }
     return reply;
   };
   for (const url of ['/broker/:id', '/broker/:id/*'])
@@ -113,6 +125,23 @@ export async function createBrokerListener({
 
   await app.ready();
   return app;
+}
+
+type Socket = FastifyRequest['raw']['socket'];
+
+/** Calls that are carried over a connection: several where the caller does not wait for answers. */
+const carried = new WeakMap<Socket, number>();
+
+/** The connection may rest until what is returned is called: a call has a clock of its own. */
+function letRest({ timeout }: { readonly timeout: number }, socket: Socket): () => void {
+  carried.set(socket, (carried.get(socket) ?? 0) + 1);
+  socket.setTimeout(0);
+  return () => {
+    const left = (carried.get(socket) ?? 1) - 1;
+    carried.set(socket, left);
+    // Where the answer has left, Node has set how long it waits for the next request.
+    if (left === 0 && socket.timeout === 0) socket.setTimeout(timeout);
+  };
 }
 
 /** Whether the method is one that the broker carries at all. */

@@ -2,6 +2,7 @@
 // stands there before it goes; this is what came back, as numbers.
 import type { Db } from '../db/client.ts';
 import type { AuditLog, EventInput, MadeEvent } from '../audit/index.ts';
+import { Complaint } from '../shared/complaint.ts';
 
 const flushMs = 500;
 const batchRows = 500;
@@ -18,6 +19,7 @@ export class Outcomes {
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
   #dropped = 0;
+  readonly #waiting: Complaint;
 
   /**
    * `onError` is told when outcomes cannot be written (they wait, up to a bound) and how many were
@@ -25,6 +27,7 @@ export class Outcomes {
    */
   constructor(parts: { db: Db; audit: AuditLog; onError: (error: Error) => void }) {
     this.#parts = parts;
+    this.#waiting = new Complaint(parts.onError);
   }
 
   /** Takes one; never throws. */
@@ -60,6 +63,16 @@ export class Outcomes {
       }, flushMs).unref();
   }
 
+  /** Writes what waits, once; what cannot be written then is lost, and said to be. Never throws. */
+  async stop(): Promise<void> {
+    await this.flush();
+    clearTimeout(this.#timer);
+    if (this.#pending.length > 0)
+      this.#parts.onError(
+        new Error(`${this.#pending.length} outcomes of calls are lost: the vault stops`),
+      );
+  }
+
   async #write(): Promise<void> {
     const { db, audit, onError } = this.#parts;
     while (this.#pending.length > 0) {
@@ -75,14 +88,14 @@ export class Outcomes {
           }),
         );
       if (left.length > 0) {
-        onError(
-          new Error(`outcomes of calls cannot be written; they wait (${this.#pending.length})`, {
-            cause,
-          }),
+        this.#waiting.raise(
+          `outcomes of calls cannot be written; they wait (${this.#pending.length})`,
+          cause,
         );
         return;
       }
     }
+    this.#waiting.settle();
     if (this.#dropped === 0) return;
     onError(
       new Error(`${this.#dropped} outcomes of calls were lost while they could not be written`),

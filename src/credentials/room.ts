@@ -4,6 +4,7 @@
 // much (a replica died, rows were destroyed), which a recount finds; it is too little only by what
 // replicas count within a second.
 import type { Db, Trx } from '../db/client.ts';
+import { Complaint } from '../shared/complaint.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { type GrowthLimits, growthLimits, limitReached } from '../shared/growth.ts';
 import { type Found, type Held, Recounts } from './recount.ts';
@@ -78,11 +79,13 @@ export class TeamRoom {
   #unwritten = new Map<TeamId, Size>();
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
+  readonly #waiting: Complaint;
 
   constructor(parts: RoomParts) {
     const { db, now, onError = () => undefined, limits = growthLimits } = parts;
     this.#db = db;
     this.#onError = onError;
+    this.#waiting = new Complaint(onError);
     this.#max = {
       living: limits.credentials,
       stored: 2 * limits.credentials,
@@ -272,10 +275,11 @@ export class TeamRoom {
     try {
       for (const { team, ...recorded } of await repository.addSizes(this.#db, deltas))
         this.learn(team, recorded);
+      this.#waiting.settle();
     } catch (error) {
       for (const [team, delta] of deltas)
         this.#unwritten.set(team, sum(this.#unwritten.get(team) ?? nothing, delta));
-      this.#onError(new Error(`sizes are waiting (${deltas.size})`, { cause: error }));
+      this.#waiting.raise(`sizes are waiting (${deltas.size})`, error);
     }
   }
 }

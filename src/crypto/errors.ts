@@ -37,6 +37,14 @@ export class EpochReturned extends Error {
   }
 }
 
+/** There are no system keys where there were some: what they protect would count as nobody's. */
+export class SystemKeysMissing extends Error {
+  constructor() {
+    super('there are no system keys any more: their rows were deleted');
+    this.name = 'SystemKeysMissing';
+  }
+}
+
 /** The list of root keys is not usable. The message names the position, never the value. */
 export class RootKeyInvalid extends Error {
   constructor(message: string) {

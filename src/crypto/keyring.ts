@@ -133,7 +133,7 @@ export class Keyring {
   /**
    * Replaces the whole set, or throws and leaves the set as it was. A row that does not unwrap any
    * more stands for the key that was loaded for it before; which these are. Throws KeyUnavailable,
-   * DecryptionFailed, EpochReturned.
+   * DecryptionFailed, EpochReturned, SystemKeysMissing.
    */
   loadSystemKeys(rows: readonly WrappedSystemKey[]): readonly WrappedSystemKey[] {
     const next = new SystemKeys(this.#roots, rows, this.#system);

@@ -12,7 +12,7 @@ import {
 import type { KeyObject } from 'node:crypto';
 import { Recent } from '../shared/recent.ts';
 import { canonicalJson } from './canonical.ts';
-import { DecryptionFailed, KeyUnavailable } from './errors.ts';
+import { DecryptionFailed, KeyUnavailable, SystemKeysMissing } from './errors.ts';
 import type { KeyContext, RootKeys, Wrapped } from './root-keys/root-keys.ts';
 import type { MacPurpose, SystemPurpose } from './purposes.ts';
 
@@ -88,10 +88,12 @@ export class SystemKeys {
 
   /**
    * A row that does not unwrap stands for the key that `before` has of its purpose and version.
-   * Throws KeyUnavailable or DecryptionFailed when there is none, TypeError when two say the same
-   * or two are active.
+   * Throws KeyUnavailable or DecryptionFailed when there is none, SystemKeysMissing when no row is
+   * left of a set that had some, TypeError when two say the same or two are active.
    */
   constructor(roots: RootKeys, rows: readonly WrappedSystemKey[], before?: SystemKeys) {
+    // SECURITY: a set without keys knows nothing: behind it any epoch would be the first.
+    if (rows.length === 0 && before?.isEmpty === false) throw new SystemKeysMissing();
     const kept: WrappedSystemKey[] = [];
     this.kept = kept;
     const epochs = new Set<SystemKeyEpoch>();

@@ -231,6 +231,7 @@ interface Wire {
   connect(port: number | string, host?: string): void;
   cancel(processId: number, secretKey: number): void;
   end(): void;
+  readonly stream: { destroy(): void; once(event: 'close', listener: () => void): void };
   once(event: string, listener: () => void): void;
   on(event: string, listener: () => void): void;
 }
@@ -253,6 +254,12 @@ function cancelOnServer(client: pg.Client): void {
   wire.once('connect', send);
   wire.once('sslconnect', send);
   wire.on('error', () => undefined); // the connection is given up either way
+  // A server that does not answer does not say good-bye either: the end of the process would wait
+  // for it.
+  const timer = setTimeout(() => wire.stream.destroy(), answerGraceMs);
+  wire.stream.once('close', () => {
+    clearTimeout(timer);
+  });
   if (client.host.startsWith('/')) wire.connect(`${client.host}/.s.PGSQL.${client.port}`);
   else wire.connect(client.port, client.host);
 }

@@ -57,6 +57,8 @@ export function followExchanges(app: FastifyInstance): UnderWay {
       });
     }
     app.server.closeAllConnections();
+    // Of connections that Node has handed over (CONNECT) it knows nothing more.
+    for (const request of underWay.values()) request.socket.destroy();
     await closed;
   });
   return (socket) => [...underWay].filter(([, request]) => request.socket === socket);

@@ -6,7 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { hangUp } from './client-errors.ts';
 import type { UnderWay } from './exchanges.ts';
-import { bodyBytesMax } from '../shared/limits.ts';
+import { bodyBytesMax, connectionTimeoutMs } from '../shared/limits.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -80,7 +80,9 @@ function answerConnect(
       if (answer.socket === null) answer.emit('close');
     }
   });
-  socket.setTimeout(0);
+  // Nor does it look after the connection any more: whoever takes nothing of their answers would
+  // have it, and them, for ever.
+  socket.once('timeout', () => socket.destroy()).setTimeout(server.timeout);
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
   const answer = (): void => {
@@ -90,6 +92,7 @@ function answerConnect(
       return;
     }
     if (socket.destroyed) return;
+    if (server.timeout === 0) socket.setTimeout(connectionTimeoutMs);
     response.assignSocket(socket);
     server.emit('request', request, response);
     response.once('finish', () => {

@@ -3,6 +3,7 @@
 import { sql } from 'kysely';
 import { writeApart } from '../db/batches.ts';
 import type { Db } from '../db/client.ts';
+import { Complaint } from '../shared/complaint.ts';
 import type { CredentialId } from '../shared/ids.ts';
 
 const flushMs = 1_000;
@@ -22,6 +23,7 @@ export class UsageCounter {
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
   #dropped = 0;
+  readonly #waiting: Complaint;
 
   /**
    * `onError` is told when counts could not be written (they are kept up to a bound and tried
@@ -35,6 +37,7 @@ export class UsageCounter {
     this.#db = db;
     this.#now = now;
     this.#onError = onError;
+    this.#waiting = new Complaint(onError);
   }
 
   /** Writes every second from now on. */
@@ -50,6 +53,10 @@ export class UsageCounter {
     this.#timer = undefined;
     await this.#flushing;
     await this.flush();
+    if (this.#deltas.size > 0)
+      this.#onError(
+        new Error(`use counts of ${this.#deltas.size} credentials are lost: the vault stops`),
+      );
   }
 
   /** Counts one use. */
@@ -76,7 +83,8 @@ export class UsageCounter {
         new Error(`use counts of ${lost.length} credentials do not fit and were lost`, { cause }),
       );
     if (left.length > 0)
-      this.#onError(new Error(`use counts are waiting (${this.#deltas.size})`, { cause }));
+      this.#waiting.raise(`use counts are waiting (${this.#deltas.size})`, cause);
+    else this.#waiting.settle();
     if (this.#dropped === 0) return;
     this.#onError(new Error(`${this.#dropped} uses were not counted: too many credentials wait`));
     this.#dropped = 0;

@@ -99,7 +99,7 @@ function issuedBy({ root, repeated }: Members, reading: Reading): Issued {
     ? 'accessTokenMissing'
     : accessToken === undefined || isAnotherSecret(accessToken, root, reading.others)
       ? 'tokenForm'
-      : /^\s*(?:dpop|mac)\s*$/i.test(String(companion('token_type') ?? ''))
+      : /^\s*(?:dpop|mac)\s*$/i.test(asText(companion('token_type')))
         ? 'tokenType'
         : undefined;
   return {
@@ -128,6 +128,12 @@ const objectOf = (value: unknown): Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
     ? (value as Record<string, unknown>)
     : {};
+
+/**
+ * SECURITY: an object is never turned into text: it could say itself how, or have no end, and what
+ * was issued beside it would be lost.
+ */
+const asText = (value: unknown): string => (typeof value === 'string' ? value : '');
 
 /** SECURITY: two readers of an answer with two members of one name may take different ones. */
 const formed = (value: unknown, isRepeated: boolean): string | undefined =>
@@ -175,7 +181,7 @@ function instanceOf(
   instance: Reading['instance'],
 ): string | undefined {
   if (instance === undefined) return undefined;
-  const url = URL.parse(String(ownMember(root, instance.member) ?? ''));
+  const url = URL.parse(asText(ownMember(root, instance.member)));
   return url?.protocol === 'https:' &&
     /^[a-z0-9.-]{1,253}$/.test(url.hostname) &&
     url.port === '' &&

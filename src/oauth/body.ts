@@ -104,9 +104,11 @@ function countNames(root: unknown, into: Map<string, number>): void {
 function ofForm(text: string): Members | undefined {
   if (!/^[A-Za-z0-9_.~%[\]-]+=[^\s<>"{}]*$/.test(text)) return undefined;
   const parameters = new URLSearchParams(text);
-  const names = [...parameters.keys()];
-  return {
-    root: Object.fromEntries(parameters),
-    repeated: new Set(names.filter((name, at) => names.indexOf(name) !== at)),
-  };
+  const met = new Set<string>();
+  const repeated = new Set<string>();
+  for (const name of parameters.keys()) {
+    if (met.has(name)) repeated.add(name);
+    met.add(name);
+  }
+  return { root: Object.fromEntries(parameters), repeated };
 }

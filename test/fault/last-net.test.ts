@@ -83,7 +83,7 @@ t.test('the place of what was thrown is said', async (test) => {
   test.notOk((serving.output() + serving.errors()).includes(marker));
 });
 
-t.test('what goes wrong before there is a log is said on the other stream', async (test) => {
+t.test('what goes wrong before there is a log is said as the log would say it', async (test) => {
   const serving = await deployment.start(
     {
       NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(`setImmediate(() => { throw new TypeError('${text}') })`)}`,
@@ -91,7 +91,12 @@ t.test('what goes wrong before there is a log is said on the other stream', asyn
     { isReady: false },
   );
   test.equal(await serving.ended, 1);
-  test.match(serving.output() + serving.errors(), /TypeError/);
+  test.match(JSON.parse(serving.output().split('\n', 1)[0]!), {
+    level: 60,
+    event: 'uncaught',
+    name: 'TypeError',
+  });
+  test.equal(serving.errors(), '');
   test.notOk((serving.output() + serving.errors()).includes(marker));
 });
 

@@ -166,12 +166,31 @@ t.test(
       'CREDVAULT_ODD',
       'DATABASE_URL_FILE',
     ])
-      test.match(program.errors(), new RegExp(name));
+      test.match(program.output(), new RegExp(name));
     for (const value of ['not-a-root-key', 'short-secret', 'odd-value', 'seven'])
-      test.notOk(program.errors().includes(value), value);
-    test.equal(program.output(), '');
+      test.notOk(program.output().includes(value), value);
+    lastWords(test, program);
   },
 );
+
+/** The line that says why it ended: of a log, the only one of its kind, and nothing beside it. */
+function lastWords(
+  test: {
+    equal(a: unknown, b: unknown): unknown;
+    same(a: unknown, b: unknown, what: string): unknown;
+  },
+  of: { output(): string; errors(): string },
+): Record<string, unknown> {
+  test.equal(of.errors(), '');
+  const lines = of
+    .output()
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const [line, ...more] = lines.filter(({ event }) => event === 'serviceFailed');
+  test.same(more, [], 'it is said once');
+  return line ?? {};
+}
 
 t.test('what it cannot run on is refused in one line', async (test) => {
   const database = await testDatabase(test);
@@ -199,12 +218,23 @@ t.test('what it cannot run on is refused in one line', async (test) => {
       },
       /no configured database host accepts connections as a primary/,
     ],
-    ['a port that is taken', { PORT: String(await takenPort(test)) }, /EADDRINUSE/],
+    [
+      'a port that is taken',
+      { PORT: String(await takenPort(test)) },
+      /cannot listen at 127\.0\.0\.1:\d+ \(EADDRINUSE\): another process listens there/,
+    ],
+    [
+      "a port of the broker's that is taken",
+      { CREDVAULT_BROKER_PORT: String(await takenPort(test)) },
+      /cannot listen at 127\.0\.0\.1:\d+ \(EADDRINUSE\): another process listens there/,
+    ],
   ] as const) {
     const refused = await deployment.start(environment, { isReady: false });
     test.equal(await refused.ended, 1, what);
-    test.match(refused.errors(), message, what);
-    test.notOk(refused.errors().includes('hidden-password'), what);
+    const { event, command, level, msg } = lastWords(test, refused);
+    test.match(msg, message, what);
+    test.match({ event, command, level }, { event: 'serviceFailed', command: 'serve', level: 60 });
+    test.notOk(refused.output().includes('hidden-password'), what);
     test.notMatch(refused.output(), /"event":"listening"/, what);
   }
 });

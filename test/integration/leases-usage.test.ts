@@ -86,7 +86,7 @@ test('use counts', async (t) => {
     await waiting.flush();
     waiting.count(ids[1] as CredentialId);
     await waiting.flush();
-    t.equal(errors.length, 2);
+    t.equal(errors.length, 1, 'told once');
     await sql`alter table away rename to credential_usage`.execute(db);
     await waiting.stop();
     t.equal((await counts())[1], 82);
@@ -98,6 +98,6 @@ test('use counts', async (t) => {
     late.count(ids[2] as CredentialId);
     await late.stop();
     t.equal((await counts())[2], 81);
-    t.equal(errors.length, 2);
+    t.equal(errors.length, 1);
   });
 });

@@ -280,7 +280,7 @@ t.test(
     const refused = await runToEnd(t, ['serve'], {
       environment: { ...production, CREDVAULT_ROOT_KEYS: generateRootKey() },
     });
-    t.match(refused, { code: 1, errors: new RegExp(needed) });
+    t.match(refused, { code: 1, output: new RegExp(needed) });
     writeFileSync(join(walk.folder, 'found-key'), `${lost}\n`);
     await walk.play('A root key is lost', 1);
     const { stdout } = await promiseOf(
@@ -413,7 +413,7 @@ t.test('a backup that needs an older key: all of it, and one credential of it', 
     },
   });
   t.equal(await refused.ended, 1);
-  t.match(refused.errors(), new RegExp(first));
+  t.match(refused.output(), new RegExp(first));
   restored.keys = walk.keys;
   await verified(t, backup, restored.keys);
   await restored.restart();

@@ -48,3 +48,17 @@ t.test('all calls together are bounded, and a refused one takes no room', async 
   for (let i = 0; i < 4; i += 1) calls.enter(place(), limits);
   t.throws(() => calls.enter(place(), limits), refused);
 });
+
+t.test('a clock that was set back does not lengthen the minute', async (t) => {
+  let now = Date.parse('2026-12-01T12:00:00Z');
+  const calls = new CallLimits(() => now, 100);
+  const at = place();
+  const few = { concurrency: 3, requestsPerMinute: 2 };
+  calls.enter(at, few)();
+  calls.enter(at, few)();
+  t.throws(() => calls.enter(at, few), { code: 'rateLimited', retryAfterSeconds: 60 });
+  now -= 3_600_000;
+  calls.enter(at, few)();
+  calls.enter(at, few)();
+  t.throws(() => calls.enter(at, few), { code: 'rateLimited', retryAfterSeconds: 60 });
+});

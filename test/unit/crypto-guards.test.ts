@@ -147,7 +147,7 @@ for (const purposes of [
   );
 }
 
-t.test('an empty set of system keys loads', async (t) => {
+t.test('a set of system keys is empty only as long as there were none', async (t) => {
   const keyring = freshKeyring();
   t.strictSame(keyring.loadSystemKeys([]), []);
   t.throws(() => keyring.mac('cursor', 'm'), { message: 'no system key is active for cursor' });
@@ -156,8 +156,19 @@ t.test('an empty set of system keys loads', async (t) => {
   const key = keyring.newSystemKey({ id: newId(), purpose: 'cursor', version: 1 });
   keyring.loadSystemKeys([key]);
   const mac = keyring.mac('cursor', 'm');
-  t.strictSame(keyring.loadSystemKeys([]), []);
-  t.notOk(keyring.verifyMac('cursor', 'm', mac), 'and takes the place of the one before');
+  t.throws(() => keyring.loadSystemKeys([]), { name: 'SystemKeysMissing' });
+  t.ok(keyring.verifyMac('cursor', 'm', mac), 'the set in use stays');
+  t.ok(keyring.isTakenOver);
+});
+
+t.test('SECURITY: nor does an empty set forget that the take-over is closed', async (t) => {
+  const roots = parseRootKeys(generateRootKey());
+  const earlier = earlierKey(roots, 'rowSeal');
+  const keyring = new Keyring({ roots, now: Date.now });
+  keyring.loadSystemKeys([earlier]);
+  keyring.loadSystemKeys([{ ...earlier, ...keyring.closeSystemKey(earlier) }]);
+  t.throws(() => keyring.loadSystemKeys([]), { name: 'SystemKeysMissing' });
+  t.throws(() => keyring.loadSystemKeys([earlier]), { name: 'EpochReturned' });
   t.ok(keyring.isTakenOver);
 });
 

@@ -296,6 +296,62 @@ t.test('only what the vault cannot prove to hold is refused by its kind', async 
     });
 });
 
+t.test('SECURITY: what was issued comes out, whatever stands beside it', async (t) => {
+  const issued = { access: 'tok-0123456789', refresh: 'ref-0123456789' };
+  const instance = { member: 'instance_url', suffixes: ['.my.crm.example'] };
+  for (const [what, value] of [
+    ['an object that says itself how it is text', { toString: 1, valueOf: 1 }],
+    ['a list without end', []],
+    ['a number', 1e308],
+    ['a list', ['DPoP']],
+  ] as const)
+    for (const member of ['token_type', 'instance_url', 'expires_in', 'error', 'scope', 'id_token'])
+      t.strictSame(
+        outcomeOf(
+          what === 'a list without end'
+            ? `{"access_token":"tok-0123456789","refresh_token":"ref-0123456789","${member}":${'['.repeat(100_000)}${']'.repeat(100_000)}}`
+            : {
+                access_token: 'tok-0123456789',
+                refresh_token: 'ref-0123456789',
+                [member]: value,
+              },
+          { instance },
+        ),
+        member === 'expires_in' && what === 'a number'
+          ? { ...issued, seconds: 10 * 365 * 86_400 }
+          : issued,
+        `${member}: ${what}`,
+      );
+});
+
+t.test('SECURITY: reading an answer takes as long as it is, and no longer', async (t) => {
+  const parts: string[] = [];
+  for (let length = 0; length < 250 * 1024; length += parts.at(-1)!.length + 1)
+    parts.push(parts.length.toString(36));
+  for (const [what, body] of [
+    [
+      'a form of many names',
+      `access_token=tok-0123456789&${parts
+        .map((name) => `${name}=`)
+        .join('&')
+        .slice(0, 250 * 1024)}`,
+    ],
+    ['a form of many names without values', `access_token=tok-0123456789&${parts.join('&')}`],
+    [
+      'an object of many names',
+      `{"access_token":"tok-0123456789",${parts
+        .slice(0, 30_000)
+        .map((name) => `"${name}":1`)
+        .join()}}`,
+    ],
+  ] as const) {
+    const before = process.cpuUsage();
+    t.strictSame(outcomeOf(body), { access: 'tok-0123456789' }, what);
+    const { user } = process.cpuUsage(before);
+    t.ok(user < 2_000_000, `${what}: ${user} µs`);
+  }
+});
+
 t.test('SECURITY: a path leads to an access token or nowhere', async (t) => {
   const body = {
     access_token: 'bot-0123456789',
