@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Transform } from 'node:stream';
 import { discard, type Egress, EgressFailed, egressFailure, send } from '../egress/index.ts';
-import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
+import { Budget, type BudgetCounts, type BudgetRoom } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
 import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
 import { guardFor } from './form-guard.ts';
@@ -58,7 +58,7 @@ interface Tally {
   passed: number;
   status?: number;
   /** Room for a body in memory, until the call is over. */
-  room?: Place;
+  room?: BudgetRoom;
 }
 
 const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);

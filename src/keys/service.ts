@@ -25,11 +25,11 @@ import type { AuditLog } from '../audit/index.ts';
 import type { KeyRow, RotationFailure } from './types.ts';
 
 /** How fast a rotation goes, and when it will be done if it goes on like that. */
-export interface Pace {
+export interface RotationPace {
   readonly rowsPerSecond: number;
   readonly estimatedEnd: Date | null;
 }
-export type Rotation = RotationRow & Pace;
+export type Rotation = RotationRow & RotationPace;
 /** `isMeasured` is false where no large rotation has run here yet. */
 export interface Forecast {
   readonly rows: number;
@@ -208,7 +208,7 @@ export class KeysService {
 }
 
 /** What a rotation's counters say about its speed. */
-function paceOf(row: RotationRow, now: number): Pace {
+function paceOf(row: RotationRow, now: number): RotationPace {
   const seconds = (row.progressedAt.getTime() - row.createdAt.getTime()) / 1000;
   const rowsPerSecond = seconds > 0 ? row.done / seconds : 0;
   if (row.state !== 'running' || rowsPerSecond === 0) return { rowsPerSecond, estimatedEnd: null };

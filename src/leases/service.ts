@@ -5,7 +5,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { HangUp } from '../shared/hang-up.ts';
-import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
+import { Budget, type BudgetCounts, type BudgetRoom } from '../shared/budget.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
 import { type LeaseId, newId, type SubjectId } from '../shared/ids.ts';
 import { inLanes } from '../shared/lanes.ts';
@@ -242,7 +242,11 @@ export class LeasesService {
    * Decides, opens, seals, and records what is not recorded yet; undefined when that found
    * something changed.
    */
-  async #deliver(request: LeaseRequest, found: Found, place: Place): Promise<Lease | undefined> {
+  async #deliver(
+    request: LeaseRequest,
+    found: Found,
+    place: BudgetRoom,
+  ): Promise<Lease | undefined> {
     const { db, audit, usage, issuer } = this.#parts;
     const { id, caller, input, now, query } = request;
     const recipient = await this.#recipientOf(caller, found.recipient);
@@ -302,7 +306,7 @@ export class LeasesService {
     { caller, input, now, hangUp }: LeaseRequest,
     recipient: Recipient | Refusal,
     { found }: Found,
-    place: Place,
+    place: BudgetRoom,
   ): Promise<readonly Opened[]> {
     const { keyring } = this.#parts;
     const question = {
@@ -441,7 +445,7 @@ const asReference = (each: LeaseInput['references'][number]): Reference =>
 
 /** Gives the room back unless there is a lease to hold it. */
 async function leaving(
-  place: Place,
+  place: BudgetRoom,
   lease: () => Promise<Lease | undefined>,
 ): Promise<Lease | undefined> {
   let isMade = false;

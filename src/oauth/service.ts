@@ -54,7 +54,7 @@ export interface CallbackInput {
 }
 
 /** How a credential stands with its provider. */
-export interface Connection {
+export interface ProviderConnection {
   readonly credential: string;
   readonly state: 'notConnected' | 'connected' | 'refreshFailed';
   readonly reason: Reason | null;
@@ -144,7 +144,7 @@ export class OAuthService {
    * oauthStateInvalid, notFound, forbidden, stateConflict, oauthRefused, oauthUnavailable,
    * undecryptable, keyBusy, limitReached.
    */
-  async finishAuthorization(caller: Caller, input: CallbackInput): Promise<Connection> {
+  async finishAuthorization(caller: Caller, input: CallbackInput): Promise<ProviderConnection> {
     const { authorization, verifier } = await this.#take(caller, input.state);
     const row = await this.#authorize(caller, authorization);
     const team = { id: row.team, slug: row.slug };
@@ -190,7 +190,7 @@ export class OAuthService {
   }
 
   /** How the credential stands with its provider; of a type that holds no tokens, not connected. */
-  async getConnection(row: CredentialRow): Promise<Connection> {
+  async getConnection(row: CredentialRow): Promise<ProviderConnection> {
     const isOAuth = typeNamed(row.type).oauth !== undefined;
     return connectionOf(
       row,
@@ -286,7 +286,11 @@ export class OAuthService {
     );
   }
 
-  async #store(caller: Caller, located: CredentialRow, issued: Issued): Promise<Connection> {
+  async #store(
+    caller: Caller,
+    located: CredentialRow,
+    issued: Issued,
+  ): Promise<ProviderConnection> {
     const { keyring, audit, now } = this.#parts;
     return underActiveKey(() =>
       roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
@@ -396,7 +400,7 @@ function connectionOf(
   row: CredentialRow,
   held: repository.HeldRow | undefined,
   now: number,
-): Connection {
+): ProviderConnection {
   const oauth = typeNamed(row.type).oauth;
   const isByItself = oauth?.settings(row.publicFields).grant === 'clientCredentials';
   const takesVersion = held?.hasToken !== true && held?.takesVersion !== false;

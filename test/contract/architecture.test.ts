@@ -233,6 +233,40 @@ const names: readonly {
   },
 ];
 
+/** Exported names that stand for two things. Each wants a name of its own; none is added. */
+const twice: readonly string[] = [
+  'Exchange',
+  'Expectations',
+  'Expected',
+  'GrantRow',
+  'HeldToken',
+  'HeldVersion',
+  'Opened',
+  'Order',
+  'Refusal',
+  'RefusalReason',
+  'Target',
+  'VersionRow',
+  'action',
+  'asOAuth',
+  'bodyBytesMax',
+  'findEndOfWalk',
+  'findHeldBytes',
+  'findKeyHistory',
+  'flag',
+  'forecast',
+  'google',
+  'isFiltered',
+  'line',
+  'listTeamsWithRights',
+  'lockActiveKey',
+  'lockTeam',
+  'markUndecryptable',
+  'refusalOf',
+  'settingsOf',
+  'webhook',
+];
+
 // ── the check ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const areaOf = (path: string): string => path.split('/')[1] ?? '';
@@ -391,6 +425,23 @@ t.test('doors hand out no SQL', async (t) => {
   t.same(planted('', `export * from './planted.ts';`), [
     'src/teams/index.ts: hands out everything of a file',
   ]);
+});
+
+t.test('an exported name stands for one thing', async (t) => {
+  const duplicates = (files: ReadonlyMap<string, string>): string[] => {
+    const homes = new Map<string, Set<string>>();
+    for (const [path, text] of files)
+      for (const [, name = ''] of text.matchAll(
+        /^export (?:async )?(?:abstract )?(?:const|let|function\*?|class|type|interface) (\w+)/gm,
+      ))
+        homes.set(name, (homes.get(name) ?? new Set()).add(path));
+    return [...homes].flatMap(([name, paths]) => (paths.size > 1 ? [name] : [])).sort();
+  };
+  t.same(duplicates(source), [...twice].sort());
+  const planted = duplicates(
+    new Map([...source, ['src/db/a.ts', 'export class LeasesService {}']]),
+  );
+  t.ok(planted.includes('LeasesService'));
 });
 
 t.test('nothing goes round in a circle', async (t) => {

@@ -1,6 +1,6 @@
 // What `export` of a vault has written, opened with the private half of the key that it was sealed
 // to.
-import { type ExportedCredential, openLines } from '../export/container.ts';
+import { type ExportedCredential, openContainer } from '../export/container.ts';
 import { readPrivateKey } from '../export/recipient.ts';
 import { OptionsUnfit } from '../target.ts';
 import type { Report } from './store.ts';
@@ -21,7 +21,7 @@ export async function exportSource(
       '--key-file must name the private half of the key that the export is sealed to',
     );
   const privateKey = readPrivateKey(key);
-  const lines = openLines(text, privateKey);
+  const lines = openContainer(text, privateKey);
   for (let line = await lines.next(); ; line = await lines.next()) {
     if (line.done !== true) continue;
     // What was left out there is missing here.
@@ -30,7 +30,7 @@ export async function exportSource(
     break;
   }
   return (async function* () {
-    for await (const credential of openLines(text, privateKey)) yield translatedOf(credential);
+    for await (const credential of openContainer(text, privateKey)) yield translatedOf(credential);
   })();
 }
 
