@@ -1,6 +1,6 @@
 // The hook that a route cannot forget: it runs on every route, before the body is read, and a route
 // without `access` stops the start. Authentication first, then the right, by the one table in
-// ../access/decide.ts.
+// ../access/roles.ts.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { SubjectId } from '../shared/ids.ts';
