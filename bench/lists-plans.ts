@@ -5,12 +5,12 @@ import { credentialListQuery, listingOf } from '../src/credentials/lists/schemas
 import { parseRootKeys } from '../src/crypto/index.ts';
 import { openDatabase } from '../src/db/client.ts';
 import { Subjects } from '../src/db/subjects.ts';
-import type { Caller, TeamRef } from '../src/access/decide.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
 import type { TeamId } from '../src/shared/ids.ts';
 import { memberOf, slugOf } from './lists-filling.ts';
 import { explain, indexesOf, noting, scannedWhole } from './plans.ts';
 import type { Setting } from './setting.ts';
+import type { Caller, TeamRef } from '../src/access/caller.ts';
 
 /** Lines of a table, and the statements that read a large table from end to end. */
 export async function plansOf(

@@ -1,31 +1,6 @@
 // The composition, on one screen: parts in, a fastify app out. Opens nothing, reads no environment.
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { AuditLog } from './audit/record.ts';
-import { listEvents } from './audit/repository.ts';
-import { registerAccessRecords, registerAudit } from './audit/routes.ts';
-import { showEvent } from './audit/schemas.ts';
-import { Calls } from './broker/call.ts';
-import { CallLimits } from './broker/limits.ts';
-import { createBrokerListener } from './broker/listener.ts';
-import { Outcomes } from './broker/outcomes.ts';
-import { BrokerProxy } from './broker/proxy.ts';
-import { registerBrokerTickets } from './broker/routes.ts';
-import { BrokerService } from './broker/service.ts';
-import { registerConnections } from './connection-tests/routes.ts';
-import { ConnectionsService } from './connection-tests/service.ts';
-import { registerCredentials } from './credentials/routes.ts';
-import { bulkGate, registerCredentialBulk } from './credentials/bulk-routes.ts';
-import { CredentialHistory } from './credentials/history/history.ts';
-import { registerCredentialHistory } from './credentials/history/routes.ts';
-import { CredentialLists } from './credentials/lists/listing.ts';
-import { registerCredentialLists } from './credentials/lists/routes.ts';
-import { registerOAuthProviders } from './credentials/provider-routes.ts';
-import type { OAuthProvider } from './credentials/providers/define.ts';
-import { Discovery } from './credentials/providers/discovery.ts';
-import { canShowCredential } from './credentials/schemas.ts';
-import { CredentialsService, TeamRoom } from './credentials/service.ts';
-import { CredentialUpsert } from './credentials/upsert.ts';
 import type { Keyring } from './crypto/index.ts';
 import { type Db, waitingConnections } from './db/client.ts';
 import type { DatabaseClock } from './db/clock.ts';
@@ -33,13 +8,9 @@ import { ClockWatch } from './db/clock-watch.ts';
 import { Standby } from './db/standby.ts';
 import { Subjects } from './db/subjects.ts';
 import type { Egress } from './egress/index.ts';
-import { canShowEngine, registerEngines } from './engines/routes.ts';
-import { EnginesService } from './engines/service.ts';
 import { registerAuthentication, type TokenVerification } from './http/authentication.ts';
 import { registerAnswers } from './http/answers.ts';
 import { registerAuthorization } from './http/authorize.ts';
-import { registerExports } from './exports/routes.ts';
-import { ExportsService } from './exports/service.ts';
 import { registerDocs } from './http/docs.ts';
 import { openapiDocument } from './http/document.ts';
 import { registerDurability } from './http/durability.ts';
@@ -58,40 +29,80 @@ import { addSubjectLimit, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
 import { endSlowAnswers } from './http/slow-answers.ts';
 import { Traffic } from './http/traffic.ts';
-import { resealAll } from './integrity/reseal.ts';
-import { KeyLifeService } from './keys/life.ts';
-import { registerRotations } from './keys/rotation-routes.ts';
-import { registerKeys } from './keys/routes.ts';
-import { KeyScheduler } from './keys/scheduler.ts';
-import { KeysService } from './keys/service.ts';
-import { SystemKeyKeeper } from './keys/system-key-keeper.ts';
-import { insertNextSystemKeys } from './keys/system-keys.ts';
-import { RotationWorker } from './keys/worker.ts';
-import { registerLeases } from './leases/routes.ts';
-import { LeasesService } from './leases/service.ts';
-import { UsageCounter } from './leases/usage.ts';
-import { Deliverer } from './notifications/deliverer.ts';
-import { Lookout } from './notifications/lookout.ts';
-import { Outbox } from './notifications/outbox.ts';
-import { registerWebhooks } from './notifications/routes.ts';
-import { canShowWebhook } from './notifications/schemas.ts';
-import { WebhooksService } from './notifications/service.ts';
-import { Provider } from './oauth/provider.ts';
-import { registerOAuth } from './oauth/routes.ts';
-import { AccessTokens, OAuthService } from './oauth/service.ts';
-import { Retention } from './retention/service.ts';
-import { registerRootKeys } from './root-keys/routes.ts';
-import { RootKeysService } from './root-keys/service.ts';
-import { canShowGrant, registerGrants } from './sharing/routes.ts';
-import { SharingService } from './sharing/service.ts';
-import { registerTransfers } from './sharing/transfer-routes.ts';
-import { TransfersService } from './sharing/transfers.ts';
 import { type GrowthLimits, growthLimits } from './shared/growth.ts';
 import type { Waits } from './shared/waits.ts';
-import { canShowTeams, registerTeams } from './teams/routes.ts';
-import { TeamsService } from './teams/service.ts';
-import { takeOverTeams } from './teams/take-over.ts';
-import { registerWhoami } from './teams/whoami.ts';
+import {
+  listEvents,
+  registerAccessRecords,
+  registerAudit,
+  showEvent,
+} from './audit-events/index.ts';
+import { AuditLog } from './audit/index.ts';
+import {
+  BrokerProxy,
+  BrokerService,
+  CallLimits,
+  Calls,
+  createBrokerListener,
+  Outcomes,
+  registerBrokerTickets,
+} from './broker/index.ts';
+import { ConnectionsService, registerConnections } from './connection-tests/index.ts';
+import {
+  bulkGate,
+  canShowCredential,
+  CredentialHistory,
+  CredentialLists,
+  CredentialsService,
+  CredentialUpsert,
+  Discovery,
+  type OAuthProvider,
+  registerCredentialBulk,
+  registerCredentialHistory,
+  registerCredentialLists,
+  registerCredentials,
+  registerOAuthProviders,
+  TeamRoom,
+} from './credentials/index.ts';
+import { canShowEngine, EnginesService, registerEngines } from './engines/index.ts';
+import { ExportsService, registerExports } from './exports/index.ts';
+import { resealAll } from './integrity/index.ts';
+import {
+  insertNextSystemKeys,
+  KeyLifeService,
+  KeyScheduler,
+  KeysService,
+  registerKeys,
+  registerRotations,
+  RotationWorker,
+  SystemKeyKeeper,
+} from './keys/index.ts';
+import { LeasesService, registerLeases, UsageCounter } from './leases/index.ts';
+import {
+  canShowWebhook,
+  Deliverer,
+  Lookout,
+  Outbox,
+  registerWebhooks,
+  WebhooksService,
+} from './notifications/index.ts';
+import { AccessTokens, OAuthService, Provider, registerOAuth } from './oauth/index.ts';
+import { Retention } from './retention/index.ts';
+import { registerRootKeys, RootKeysService } from './root-keys/index.ts';
+import {
+  canShowGrant,
+  registerGrants,
+  registerTransfers,
+  SharingService,
+  TransfersService,
+} from './sharing/index.ts';
+import {
+  canShowTeams,
+  registerTeams,
+  registerWhoami,
+  takeOverTeams,
+  TeamsService,
+} from './teams/index.ts';
 
 /** What the app is made of. */
 export interface AppParts {

@@ -1,23 +1,24 @@
 // What each command does. Everything of the process comes in through the context.
 import type { Logger } from 'pino';
-import { type Environment, readConfig } from './config/config.ts';
 import { generateRootKey } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { migrate } from './db/migrate.ts';
 import { dumpSchema } from './db/schema-dump.ts';
-import { runDemo } from './dev/demo.ts';
-import { type LocalVault, startLocal } from './dev/run.ts';
-import { localToken } from './dev/token.ts';
 import { openapiYaml } from './openapi.ts';
-import { exportSecrets } from './cli/export/export.ts';
-import { newRecipient } from './cli/export/recipient.ts';
-import { importCredentials } from './cli/import/import.ts';
-import { rotate } from './cli/rotate.ts';
-import { writeNew } from './cli/output.ts';
-import { providersPage } from './cli/providers.ts';
-import { OptionsUnfit, readOptions } from './cli/target.ts';
-import { verify } from './cli/verify.ts';
 import { startVault, verificationOf } from './serve.ts';
+import {
+  exportSecrets,
+  importCredentials,
+  newRecipient,
+  OptionsUnfit,
+  providersPage,
+  readOptions,
+  rotate,
+  verify,
+  writeNew,
+} from './cli/index.ts';
+import { type Environment, readConfig } from './config/index.ts';
+import { localToken, type LocalVault, runDemo, startLocal } from './dev/index.ts';
 
 export interface CommandContext {
   readonly args: readonly string[];

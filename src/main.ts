@@ -1,9 +1,9 @@
 // The commands. The only reader of process.*: environment, arguments, signals, exit code.
 import { readFileSync } from 'node:fs';
-import { commands, type CommandContext, UsageError } from './commands.ts';
-import { ConfigInvalid } from './config/config.ts';
+import { type CommandContext, commands, UsageError } from './commands.ts';
 import { type LogOutput, openLogOutput } from './log-output.ts';
-import { describeFailure, type Failure } from './shared/failure.ts';
+import { describeFailure, type DescribedFailure } from './shared/failure.ts';
+import { ConfigInvalid } from './config/index.ts';
 
 const [name = 'help', ...args] = process.argv.slice(2);
 const stopping = new AbortController();
@@ -125,7 +125,7 @@ function isOurs(error: unknown): boolean {
   );
 }
 
-function inLines({ name, code, at }: Failure): string {
+function inLines({ name, code, at }: DescribedFailure): string {
   return [`${name}${code === undefined ? '' : ` ${code}`}`, ...at].join('\n    ');
 }
 

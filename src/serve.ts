@@ -1,7 +1,6 @@
 // From configuration to a listening vault: database, keyring, app; stopped in reverse order.
 import type { Logger } from 'pino';
 import { buildApp, type Vault } from './app.ts';
-import type { LocalConfig, ServeConfig } from './config/config.ts';
 import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
@@ -10,7 +9,8 @@ import { parseDatabaseUrl } from './db/url.ts';
 import { Egress, type OwnEndpoint } from './egress/index.ts';
 import type { TokenVerification } from './http/authentication.ts';
 import { tellOfDamagedSystemKeys } from './http/logging.ts';
-import { checkCanaries, openKeyring } from './keys/system-keys.ts';
+import type { LocalConfig, ServeConfig } from './config/index.ts';
+import { checkCanaries, openKeyring } from './keys/index.ts';
 
 /** What a way to run hands in. */
 export interface VaultSettings {

@@ -1,98 +1,9 @@
-// Who may do what. One table, read by every decision about a team's things, and printed action by
-// action into openapi.yaml.
+// The decision about one action of one caller, by the table in roles.ts and by what the database
+// says of their rights.
 import type { GrantAccess, Role } from '../db/tables.ts';
-import type { GrantId, SubjectId, TeamId } from '../shared/ids.ts';
-
-const table = {
-  //                    viewer editor admin  auditor engine
-  'credential.read': [true, true, true, true, true],
-  'credential.write': [false, true, true, false, false],
-  'credential.manage': [false, false, true, false, false],
-  'credential.use': [false, true, true, false, false],
-  'credential.lease': [false, false, false, false, true],
-  'team.read': [true, true, true, true, true],
-  'team.manage': [false, false, true, false, false],
-  'key.read': [false, false, true, true, false],
-  'key.rotate': [false, false, true, false, false],
-  'audit.read': [false, false, true, true, false],
-} as const satisfies Record<string, readonly [boolean, boolean, boolean, boolean, boolean]>;
-
-/** The columns of the table, in their order. */
-export const roles = [
-  'viewer',
-  'editor',
-  'admin',
-  'auditor',
-  'engine',
-] as const satisfies readonly Role[];
-
-export type TeamAction = keyof typeof table;
-export const teamActions = Object.keys(table) as TeamAction[];
-
-/**
- * What a grant lets through of the actions that a role allows. Write, manage and keys never cross a
- * team.
- */
-const crossing: Readonly<Record<GrantAccess, readonly TeamAction[]>> = {
-  read: ['credential.read'],
-  use: ['credential.read', 'credential.use', 'credential.lease'],
-};
-
-/** What only an operator may do. An operator has no role in a team, so sees no credential of it. */
-export const operatorActions = [
-  'team.create',
-  'engine.manage',
-  'rootKey.rotate',
-  'status.read',
-] as const;
-export type OperatorAction = (typeof operatorActions)[number];
-
-/** What the path names. A deleted credential is found by `anyCredential` only. */
-export type LocatedBy = 'team' | 'credential' | 'anyCredential';
-
-/**
- * What a route says of itself. `{ team }` names one action on one team's things, found by the path;
- * `{ each }` is for a call about several things: the service asks the same table for each of them.
- */
-export type Access =
-  | 'public'
-  | 'authenticated'
-  | { readonly operator: OperatorAction }
-  | { readonly team: TeamAction; readonly by: LocatedBy }
-  | { readonly each: TeamAction };
-
-/** Whether the role may do the action. */
-export function isAllowed(role: Role, action: TeamAction): boolean {
-  return table[action][roles.indexOf(role)] === true;
-}
-
-/** The roles that may do the action, in the table's order. */
-export function rolesFor(action: TeamAction): readonly Role[] {
-  return roles.filter((role) => isAllowed(role, action));
-}
-
-/** The action as openapi.yaml and the trail print it. */
-export function actionOf(access: Access): string {
-  if (typeof access === 'string') return access;
-  if ('operator' in access) return access.operator;
-  return 'team' in access ? access.team : access.each;
-}
-
-/** Who calls, as far as an operation needs to know it. */
-export interface Caller {
-  readonly sub: string;
-  readonly subject: SubjectId;
-  readonly isOperator: boolean;
-  readonly requestId: string;
-  /** The peer's address; it goes nowhere but into the audit's erasable side row. */
-  readonly address: string | null;
-}
-
-/** The team that a request is about. */
-export interface TeamRef {
-  readonly id: TeamId;
-  readonly slug: string;
-}
+import type { GrantId, SubjectId } from '../shared/ids.ts';
+import type { Caller, TeamRef } from './caller.ts';
+import { crossing, isAllowed, type TeamAction } from './roles.ts';
 
 /**
  * One way to a credential of another team: a grant, and the role in which it is used. Both were
@@ -166,4 +77,15 @@ export function decide(located: Located | undefined, action: TeamAction): Decisi
       reason: ways.isBroken ? 'sealBroken' : (located.refusal ?? 'notMember'),
     };
   return { kind: 'refuse', reason: ways.isBroken ? 'sealBroken' : 'role' };
+}
+
+/** A refusal, as the audit is told of it. */
+export interface Denial {
+  readonly caller: Caller;
+  readonly team: TeamRef | undefined;
+  readonly action: string;
+  readonly target: { readonly type: string; readonly id: string };
+  readonly reason: string;
+  /** The caller was told that there is no such thing. */
+  readonly isHidden?: boolean;
 }

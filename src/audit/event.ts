@@ -4,7 +4,6 @@ import { hash, randomBytes } from 'node:crypto';
 import type { RawBuilder } from 'kysely';
 import { sql } from 'kysely';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
-import type { Caller, TeamRef, Way } from '../access/decide.ts';
 import {
   type CredentialId,
   type DataKeyId,
@@ -14,6 +13,7 @@ import {
   type TeamId,
 } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import type { Caller, TeamRef, Way } from '../access/index.ts';
 
 /** What happened, as the operation tells it. */
 export interface EventInput {

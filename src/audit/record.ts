@@ -6,7 +6,6 @@ import type { Keyring } from '../crypto/index.ts';
 import { type Apart, isWithoutPartition, writeApart } from '../db/batches.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
-import type { Denial } from '../http/authorize.ts';
 import type { EventId, SubjectId, TeamId } from '../shared/ids.ts';
 import { Complaint } from '../shared/complaint.ts';
 import { newId } from '../shared/ids.ts';
@@ -21,8 +20,7 @@ import {
 } from './event.ts';
 import { DenialCeiling } from './denial-ceiling.ts';
 import { type CountedLogIn, type FailedLogIn, FailedLogIns } from './failed-log-ins.ts';
-
-export type { CountedLogIn, FailedLogIn } from './failed-log-ins.ts';
+import type { Denial } from '../access/index.ts';
 
 /** A read, a list or a failed authentication. */
 export interface AccessRecord {

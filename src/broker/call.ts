@@ -1,33 +1,11 @@
 // May this call go out? Asked anew at every call, of one moment, with nothing remembered from the
 // ticket's making; and recorded, committed, before anything is dialled.
-import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
-import {
-  type AllFields,
-  type CredentialType,
-  findType,
-  type Limits,
-  type Policy,
-  renewOnDefault,
-} from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../access/decide.ts';
-import type { HangUp } from '../http/hang-up.ts';
-import {
-  asOAuth,
-  decideAll,
-  decideEngine,
-  type Granted,
-  markUndecryptable,
-  openGranted,
-  type UsageCounter,
-} from '../leases/service.ts';
-import { type AccessTokens, NoAccessToken } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
-import { type CredentialId, isId, type TicketId } from '../shared/ids.ts';
+import { isId, type TicketId } from '../shared/ids.ts';
 import { mayBeRecorded, type RecordedCall, recordNotSent } from './corrections.ts';
-import { type Early, eventOf, type Expected, Expectations, limitsOf } from './expectations.ts';
+import { type Early, eventOf, Expectations, type Expected, limitsOf } from './expectations.ts';
 import { fieldsOf, tokenFieldsOf } from './fields.ts';
 import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
@@ -37,8 +15,28 @@ import { isObjectStore } from './ranges.ts';
 import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
-import { checkCall, type Target, targetOf, upstreamPath } from './target.ts';
+import { checkCall, targetOf, upstreamPath } from './target.ts';
 import { isTicket, ticketSealHolds } from './tickets.ts';
+import type { Admitted, Call } from './types.ts';
+import type { Caller } from '../access/index.ts';
+import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
+import {
+  type AllFields,
+  type CredentialType,
+  findType,
+  type Policy,
+  renewOnDefault,
+} from '../credentials/index.ts';
+import {
+  asOAuth,
+  decideAll,
+  decideEngine,
+  type Granted,
+  markUndecryptable,
+  openGranted,
+  type UsageCounter,
+} from '../leases/index.ts';
+import { type AccessTokens, NoAccessToken } from '../oauth/index.ts';
 
 export interface CallParts {
   readonly db: Db;
@@ -50,51 +48,6 @@ export interface CallParts {
   readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
   /** Takes what has to be corrected in the trail while the database takes nothing. */
   readonly outcomes: Pick<Outcomes, 'add'>;
-}
-
-/** A call as it came. */
-export interface Call {
-  readonly id: string;
-  readonly ticket: string | undefined;
-  readonly method: string;
-  /** As the caller wrote it, behind the ticket's id. */
-  readonly pathAndQuery: string;
-  readonly isUpgrade: boolean;
-  /** Name, value, name, value, as Node gives them. */
-  readonly rawHeaders?: readonly string[];
-  readonly requestId: string;
-  readonly address: string | null;
-  /** Whether the caller is still there; who went away waits for nothing. */
-  readonly hangUp?: HangUp;
-}
-
-/**
- * A call that may go out and stands in the trail. `leave` is to be called at its end, however it
- * ends.
- */
-export interface Admitted {
-  readonly caller: Caller;
-  readonly team: string;
-  readonly credential: CredentialId;
-  readonly policy: Policy;
-  readonly target: Target;
-  /** What comes back is stored: its length and its parts are its own. */
-  readonly isObjectStore: boolean;
-  readonly rendered: Rendered;
-  /** Path and query for the upstream, with the secret where the type has it there. */
-  readonly path: string;
-  /** The path as the caller wrote it. */
-  readonly callPath: string;
-  readonly limits: Readonly<Record<keyof Limits, number>>;
-  readonly event: EventInput;
-  /**
-   * Where an access token is held: the call rendered with another one than the upstream has just
-   * refused; undefined where there is none.
-   */
-  readonly renew: (() => Promise<Rendered | undefined>) | undefined;
-  /** The statuses of the upstream at which `renew` is asked. */
-  readonly renewOn: readonly number[];
-  readonly leave: () => void;
 }
 
 type Prepared = Pick<

@@ -1,7 +1,5 @@
 // What the trail says too early. A call's record commits before the call goes out, so a call that
 // fails in between stands there as let out; an event of its own says that it was not sent.
-import { type EventInput, eventsThrough } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
 import type { Db } from '../db/client.ts';
 import {
   CommitUnknown,
@@ -11,9 +9,10 @@ import {
   PoolExhausted,
   sqlState,
 } from '../db/errors.ts';
-import type { Way } from '../access/decide.ts';
 import type { Outcomes } from './outcomes.ts';
 import { refusalOf } from './refusals.ts';
+import type { Way } from '../access/index.ts';
+import { type AuditLog, type EventInput, eventsThrough } from '../audit/index.ts';
 
 export interface CorrectionParts {
   readonly db: Db;

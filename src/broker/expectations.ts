@@ -2,11 +2,7 @@
 // trip: its event is made over what is expected, and the statement that reads records it if it
 // finds just that. Ids and revisions only, the ticket's hash, and the policy, which belongs to a
 // version and never changes; no right and no secret is remembered, and nothing is decided here.
-import { credentialTarget, type EventInput } from '../audit/event.ts';
-import { limitDefaults, type Policy } from '../credentials/service.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
-import type { Admitted, Call } from './call.ts';
 import { type CorrectionParts, mayBeRecorded, recordNotSent } from './corrections.ts';
 import type { CallLimits } from './limits.ts';
 import { pathShown } from './path-shown.ts';
@@ -15,6 +11,10 @@ import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
 import { checkCall, type Target } from './target.ts';
 import { isTicket } from './tickets.ts';
+import type { Admitted, Call } from './types.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import { credentialTarget, type EventInput } from '../audit/index.ts';
+import { limitDefaults, type Policy } from '../credentials/index.ts';
 
 /** Everything that the event of a call says beyond what is in the call, and what the ticket was. */
 export interface Expected {

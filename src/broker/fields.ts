@@ -1,8 +1,8 @@
 // The fields of a version with their secrets: what a call is rendered from. They stay in this
 // folder.
-import type { AllFields } from '../credentials/service.ts';
 import type { Secret, SecretFields } from '../crypto/index.ts';
-import type { Granted } from '../leases/service.ts';
+import type { AllFields } from '../credentials/index.ts';
+import type { Granted } from '../leases/index.ts';
 
 /**
  * Public and secret fields together. SECURITY: plaintext from here on; it goes into one request and

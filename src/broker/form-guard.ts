@@ -1,11 +1,11 @@
 // Forms on their way out, looked through for the parameters by which frameworks are told another
 // method or path (parameters.ts). A field is held until it is known to be none of them; everything
 // passes to the byte or the call ends, and nothing of such a field has gone out then.
-import type { Policy } from '../credentials/service.ts';
 import type { Whereabouts } from './named.ts';
 import { checkParameter, foldedParameter, isJudged, judgesParameters } from './parameters.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { foldedName } from './steering.ts';
+import type { Policy } from '../credentials/index.ts';
 
 /** Looks through a body. Both throw BrokerRefusal `method`, `pathPrefix`. */
 export interface FormGuard {

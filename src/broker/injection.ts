@@ -1,7 +1,7 @@
 // How a secret gets into a request. The template is the type's; the caller has no say in it. Pure.
-import { type AllFields, type CredentialType, faultsForBroker } from '../credentials/service.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { type Sign, signer } from './sigv4.ts';
+import { type AllFields, type CredentialType, faultsForBroker } from '../credentials/index.ts';
 
 /** What a request to the upstream needs beside what the caller sent. */
 export interface Rendered {

@@ -2,13 +2,13 @@
 // upstream sends is served where the vault's own pages are.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { HangUp } from '../http/hang-up.ts';
+import { HangUp } from '../shared/hang-up.ts';
 import {
   brokerPathLengthMax,
   connectionTimeoutMs,
   headerTimeoutMs,
   lingerMs,
-} from '../http/limits.ts';
+} from '../shared/limits.ts';
 import { registerRequestLog } from '../http/logging.ts';
 import { logFailure } from '../http/problem.ts';
 import type { RateLimits } from '../http/rate-limits.ts';

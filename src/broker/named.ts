@@ -1,11 +1,11 @@
 // Resources that a call names beside its path: the source of a copy, the place of a move. Under a
 // policy with path prefixes each of them is judged as the path is. Pure.
-import { isUnder, type Policy } from '../credentials/service.ts';
 import { bucketOf } from './bucket-hosts.ts';
 import { decoded, isPlainText } from './plain-path.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { isMetadata } from './steering.ts';
 import { hostHeader, type Target } from './target.ts';
+import { isUnder, type Policy } from '../credentials/index.ts';
 
 /**
  * What stands in a value. `url`: an address, absolute or relative. `object`: bucket and key. `key`:

@@ -1,8 +1,7 @@
 // What became of calls: written to the trail in batches, within a second. That a call was let out
 // stands there before it goes; this is what came back, as numbers.
-import type { EventInput } from '../audit/event.ts';
-import type { AuditLog, MadeEvent } from '../audit/record.ts';
 import type { Db } from '../db/client.ts';
+import type { AuditLog, EventInput, MadeEvent } from '../audit/index.ts';
 import { Complaint } from '../shared/complaint.ts';
 
 const flushMs = 500;

@@ -1,10 +1,10 @@
 // Parameters of a query or a form by which a caller could steer what the policy was not asked
 // about: frameworks read `_method` and its relatives there, and some the path. Nothing is taken out
 // of a query or a body: such a call passes to the byte or not at all. Pure.
-import type { Policy } from '../credentials/service.ts';
 import { checkNamed, hasPrefixes, shapeOf, type Whereabouts } from './named.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { foldedName, isSteering } from './steering.ts';
+import type { Policy } from '../credentials/index.ts';
 
 /** What the names say in every framework that knows them: another method. */
 const methodNames: ReadonlySet<string> = new Set([

@@ -1,10 +1,10 @@
 // What of a call the policy decides once it is known where the call goes. Pure.
-import type { Policy } from '../credentials/service.ts';
 import { checkNamed, hasPrefixes, shapeOf } from './named.ts';
 import { checkQuery } from './parameters.ts';
 import { checkRange } from './ranges.ts';
 import { foldedName } from './steering.ts';
 import type { Target } from './target.ts';
+import type { Policy } from '../credentials/index.ts';
 
 /** A call as it came, as far as it is judged. */
 export interface JudgedCall {

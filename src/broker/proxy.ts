@@ -2,11 +2,10 @@
 // put in here, and looked for in everything that comes back.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Transform } from 'node:stream';
-import { discard, EgressFailed, egressFailure, type Egress, send } from '../egress/index.ts';
-import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
+import { discard, type Egress, EgressFailed, egressFailure, send } from '../egress/index.ts';
+import { Budget, type BudgetCounts, type BudgetRoom } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
 import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
-import type { Admitted } from './call.ts';
 import { guardFor } from './form-guard.ts';
 import {
   type AnswerHeaders,
@@ -25,6 +24,7 @@ import { refusalOf } from './refusals.ts';
 import { signedBodyBytesMax } from './sigv4.ts';
 import { hostHeader } from './target.ts';
 import { Watch } from './watch.ts';
+import type { Admitted } from './types.ts';
 
 export interface ProxyParts {
   readonly egress: Egress;
@@ -58,7 +58,7 @@ interface Tally {
   passed: number;
   status?: number;
   /** Room for a body in memory, until the call is over. */
-  room?: Place;
+  room?: BudgetRoom;
 }
 
 const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);

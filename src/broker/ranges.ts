@@ -1,10 +1,10 @@
 // Parts of an answer. Where the caller says what part, an upstream that gives back what it got
 // gives the secret back in pieces, and every length that it tells tells the secret's. Stores of
 // objects are spared: what they serve is not what was sent. Pure.
-import type { CredentialType } from '../credentials/service.ts';
 import { awsScope, isAwsHost } from './aws-hosts.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { foldedName } from './steering.ts';
+import type { CredentialType } from '../credentials/index.ts';
 
 /** Whether what the host serves for a credential of this type are stored objects. */
 export function isObjectStore({ broker }: CredentialType, host: string): boolean {

@@ -1,12 +1,13 @@
 // What the broker's parts refuse, as errors of the vault. Messages are fixed text; what is wrong is
 // said by a rule.
+import { failureOfKeys } from '../crypto/index.ts';
+import { failureOfDatabase } from '../db/failures.ts';
 import { EgressFailed } from '../egress/index.ts';
-import { appErrorFrom } from '../http/error-sources.ts';
-import type { Rule } from '../leases/service.ts';
-import { NoAccessToken } from '../oauth/service.ts';
-import { AppError } from '../shared/errors.ts';
+import { AppError, internal } from '../shared/errors.ts';
 import { rangeBytesMin } from './ranges.ts';
 import { BrokerRefusal, type RefusalReason } from './refusal.ts';
+import type { Rule } from '../leases/index.ts';
+import { NoAccessToken } from '../oauth/index.ts';
 
 type CallRule = Rule | 'notBrokerable' | 'hostNotAllowed' | 'methodNotAllowed' | 'pathNotAllowed';
 
@@ -54,7 +55,8 @@ export function refusalOf(thrown: unknown): AppError {
   if (thrown instanceof BrokerRefusal) return ofReason[thrown.reason]();
   if (thrown instanceof NoAccessToken) return refused(thrown.rule);
   if (thrown instanceof EgressFailed) return ofEgress(thrown);
-  return appErrorFrom(thrown);
+  if (thrown instanceof AppError) return thrown;
+  return failureOfKeys(thrown) ?? failureOfDatabase(thrown) ?? internal(thrown);
 }
 
 function ofEgress(failed: EgressFailed): AppError {

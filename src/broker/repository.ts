@@ -1,20 +1,8 @@
 // Tickets in SQL: one statement that reads all that a call rests on, and the writes of a ticket's
 // short life.
 import { type RawBuilder, sql } from 'kysely';
-import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
-import { grantsStandSql } from '../access/grants.ts';
-import type { Way } from '../access/decide.ts';
-import {
-  foundOf,
-  type FoundRow,
-  isUsedThoughExposed,
-  type RecipientRow,
-  useColumns,
-  useJoins,
-  type UseRow,
-} from '../leases/service.ts';
 import type {
   CredentialId,
   DataKeyId,
@@ -25,6 +13,12 @@ import type {
   TicketId,
 } from '../shared/ids.ts';
 import type { SealedTicket } from './tickets.ts';
+import type { Way } from '../access/index.ts';
+import { grantsStandSql } from '../access/sql.ts';
+import type { RecordedValues } from '../audit/index.ts';
+import { recordedSql } from '../audit/sql.ts';
+import { foundOf, type FoundRow, type RecipientRow, type UseRow } from '../leases/index.ts';
+import { isUsedThoughExposed, useColumns, useJoins } from '../leases/sql.ts';
 
 /** A ticket with everything that its use rests on, of one moment. */
 export interface TicketRow {

@@ -1,7 +1,7 @@
 // The HTTP face of tickets. The broker itself listens elsewhere (./listener.ts).
 import type { FastifyInstance } from 'fastify';
 import { type Authenticator, onBehalfOf } from '../http/authentication.ts';
-import { ticketSecondsDefault } from '../http/limits.ts';
+import { ticketSecondsDefault } from '../shared/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { credentialPath } from '../http/schemas.ts';
 import { ticketCreate, ticketCreated } from './schemas.ts';

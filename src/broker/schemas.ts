@@ -5,7 +5,7 @@ import {
   ticketSecondsDefault,
   ticketSecondsMax,
   tokenLengthMax,
-} from '../http/limits.ts';
+} from '../shared/limits.ts';
 import { id, line, name, slug, subject, time } from '../http/schemas.ts';
 
 export const ticketCreate = z

@@ -1,13 +1,18 @@
 // Tickets for the broker: leave for an engine to use one credential for a while without holding it.
 // What a ticket allows is decided again at every call (./call.ts); this is who gets one.
 import { sql } from 'kysely';
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, eventsThrough } from '../audit/event.ts';
-import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type Caller, decide, type Located } from '../access/decide.ts';
-import type { OnBehalfOf } from '../http/authentication.ts';
+import { AppError, forbidden, notFound } from '../shared/errors.ts';
+import { type EngineId, isId, newId, type SubjectId, type TicketId } from '../shared/ids.ts';
+import { fieldsOf } from './fields.ts';
+import { BrokerRefusal } from './refusal.ts';
+import * as repository from './repository.ts';
+import { targetOf } from './target.ts';
+import { newTicket, type SealedTicket, sealTicket } from './tickets.ts';
+import { type Caller, decide, type Located, type OnBehalfOf } from '../access/index.ts';
+import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
+import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/index.ts';
 import {
   basisOf,
   decideAll,
@@ -19,16 +24,7 @@ import {
   recordIfUnchanged,
   type Reference,
   type Rule,
-} from '../leases/service.ts';
-import { AppError, forbidden, notFound } from '../shared/errors.ts';
-import { type EngineId, isId, newId, type SubjectId, type TicketId } from '../shared/ids.ts';
-import { fieldsOf } from './fields.ts';
-import { BrokerRefusal } from './refusal.ts';
-import * as repository from './repository.ts';
-import { targetOf } from './target.ts';
-import { newTicket, type SealedTicket, sealTicket } from './tickets.ts';
-
-export { type SealedTicket, sealTicket, ticketSealHolds } from './tickets.ts';
+} from '../leases/index.ts';
 
 export interface BrokerParts {
   readonly db: Db;

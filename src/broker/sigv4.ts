@@ -2,9 +2,9 @@
 // key signs and never travels.
 import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
 import { clearCredentialCache, SignatureV4 } from '@smithy/signature-v4';
-import type { AllFields } from '../credentials/service.ts';
 import { awsRegion, awsScope, type Scope } from './aws-hosts.ts';
 import { BrokerRefusal } from './refusal.ts';
+import type { AllFields } from '../credentials/index.ts';
 
 /** What has to be signed whole, other than for S3, is read into memory up to this. */
 export const signedBodyBytesMax = 1024 * 1024;

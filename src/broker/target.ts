@@ -1,13 +1,8 @@
 // Where a call goes: to the credential's own destination or to a host of its policy, and below the
 // base path. The caller supplies a path and a query, which arrive to the byte or not at all. Pure.
-import {
-  type AllFields,
-  type CredentialType,
-  isUnder,
-  type Policy,
-} from '../credentials/service.ts';
 import { decoded, isPlainPath } from './plain-path.ts';
 import { BrokerRefusal } from './refusal.ts';
+import { type AllFields, type CredentialType, isUnder, type Policy } from '../credentials/index.ts';
 
 /** Scheme, host and port; the host in lower case. */
 export interface TargetOrigin {

@@ -1,12 +1,12 @@
 // The page of the catalogue of OAuth providers, made of its entries: docs/providers.md.
-import { oauthProviders } from '../credentials/providers/catalogue.ts';
 import {
+  fixedSuffix,
   type OAuthProvider,
+  oauthProviders,
   type Placeholder,
   placeholderNames,
   quirkNames,
-} from '../credentials/providers/define.ts';
-import { fixedSuffix } from '../credentials/providers/fill.ts';
+} from '../credentials/index.ts';
 
 const head = `# OAuth providers
 

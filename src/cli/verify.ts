@@ -4,10 +4,10 @@
 import { parseRootKeys } from '../crypto/index.ts';
 import { openDatabase } from '../db/client.ts';
 import { schemaState } from '../db/migrate.ts';
-import { verifyAll } from '../integrity/verify.ts';
-import { loadKeyring } from '../keys/system-keys.ts';
 import { SchemaUnfit } from '../serve.ts';
 import { offlineSecrets, type OperateContext, readOptions, stoppedExitCode } from './target.ts';
+import { verifyAll } from '../integrity/index.ts';
+import { loadKeyring } from '../keys/index.ts';
 
 const statementTimeoutMs = 120_000;
 

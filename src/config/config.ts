@@ -16,7 +16,7 @@ import {
   jwtTypes,
   line,
   listenHost,
-  oneOf,
+  oneOfWords,
   privateKeyPem,
   proxies,
   publicKeyPem,
@@ -29,7 +29,6 @@ import {
 import { growthCeilings, type GrowthLimits, growthLimits } from '../shared/growth.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
-export type { Environment } from './reader.ts';
 
 interface CommonConfig {
   readonly host: string;
@@ -171,10 +170,11 @@ function readCommon(reader: Reader, scheme: 'http' | 'https'): CommonConfig {
     port,
     logLevel: readLogLevel(reader),
     operators: reader.value('CREDVAULT_OPERATORS', subjects) ?? Object.freeze([]),
-    tokenFormat: reader.value('CREDVAULT_TOKEN_FORMAT', oneOf('fernet', 'fernet-256')) ?? 'fernet',
+    tokenFormat:
+      reader.value('CREDVAULT_TOKEN_FORMAT', oneOfWords('fernet', 'fernet-256')) ?? 'fernet',
     poolMax: reader.value('CREDVAULT_POOL_SIZE', integer(2, 500)) ?? 16,
     namedStatements:
-      (reader.value('CREDVAULT_NAMED_STATEMENTS', oneOf('on', 'off')) ?? 'on') === 'on',
+      (reader.value('CREDVAULT_NAMED_STATEMENTS', oneOfWords('on', 'off')) ?? 'on') === 'on',
     rateLimits: Object.freeze({
       address: reader.value('CREDVAULT_RATE_LIMIT_ADDRESS', integer(0, 1_000_000_000)) ?? 12_000,
       subject: reader.value('CREDVAULT_RATE_LIMIT_SUBJECT', integer(0, 1_000_000_000)) ?? 6_000,
@@ -226,7 +226,8 @@ const urlOf = (scheme: string, host: string, port: number): string =>
 
 function readLogLevel(reader: Reader): LogLevel {
   return (
-    reader.value('LOG_LEVEL', oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace')) ?? 'info'
+    reader.value('LOG_LEVEL', oneOfWords('fatal', 'error', 'warn', 'info', 'debug', 'trace')) ??
+    'info'
   );
 }
 
@@ -254,7 +255,7 @@ function readServe(reader: Reader): Settings['serve'] {
   reader.forbid('CREDVAULT_DATA_DIR', 'must not be set for `serve`, which keeps nothing on disk');
   const tlsCertificate = reader.value('CREDVAULT_TLS_CERT', certificatePem, { isFile: true });
   const tlsKey = reader.value('CREDVAULT_TLS_KEY', privateKeyPem, { isFile: true });
-  const isTlsTerminated = reader.value('CREDVAULT_TLS_TERMINATED', oneOf('0', '1')) === '1';
+  const isTlsTerminated = reader.value('CREDVAULT_TLS_TERMINATED', oneOfWords('0', '1')) === '1';
   const jwtSecret = reader.value('CREDVAULT_JWT_SECRET', hmacSecret, { isFile: true });
   const config: ServeConfig = {
     mode: 'serve',

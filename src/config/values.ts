@@ -11,7 +11,7 @@ const refuse = (rule: string): never => {
 };
 
 /** One of the words. */
-export const oneOf =
+export const oneOfWords =
   <T extends string>(...words: readonly T[]) =>
   (text: string): T =>
     words.find((word) => word === text) ?? refuse(`must be ${words.join(' or ')}`);

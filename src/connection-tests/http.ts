@@ -1,11 +1,9 @@
 // Asks the type's own question over HTTP: through the type's own injection, to its own upstream.
-import { render } from '../broker/injection.ts';
-import { BrokerRefusal } from '../broker/refusal.ts';
-import { originText, targetOf, upstreamPath } from '../broker/target.ts';
-import type { ConnectionTest, CredentialType, Policy } from '../credentials/service.ts';
 import type { Answer } from '../egress/index.ts';
 import { TestFailed } from './report.ts';
 import type { ConnectionTarget } from './target.ts';
+import { BrokerRefusal, originText, render, targetOf, upstreamPath } from '../broker/index.ts';
+import type { ConnectionTest, CredentialType, Policy } from '../credentials/index.ts';
 
 const responseBytesMax = 4 * 1024 * 1024;
 

@@ -10,19 +10,19 @@ export type Step = (typeof steps)[number];
  * `refused`: the other side does not accept the log-in. `unexpected`: it answers, but not as a
  * server of this kind does. `timeout`: it does not answer.
  */
-export const outcomes = ['ok', 'failed', 'refused', 'unexpected', 'timeout'] as const;
-export type Outcome = (typeof outcomes)[number];
+export const testOutcomes = ['ok', 'failed', 'refused', 'unexpected', 'timeout'] as const;
+export type TestOutcome = (typeof testOutcomes)[number];
 
 export interface ConnectionReport {
   readonly ok: boolean;
-  readonly steps: readonly { readonly step: Step; readonly outcome: Outcome }[];
+  readonly steps: readonly { readonly step: Step; readonly outcome: TestOutcome }[];
 }
 
 /** Where a test ended otherwise than well. */
 export class TestFailed extends Error {
   readonly step: Step;
-  readonly outcome: Exclude<Outcome, 'ok'>;
-  constructor(step: Step, outcome: Exclude<Outcome, 'ok'>) {
+  readonly outcome: Exclude<TestOutcome, 'ok'>;
+  constructor(step: Step, outcome: Exclude<TestOutcome, 'ok'>) {
     super(`the connection's test ended: ${step} ${outcome}`);
     this.name = 'TestFailed';
     this.step = step;
@@ -46,14 +46,14 @@ export async function reportOf(wire: Wire, test: () => Promise<void>): Promise<C
   }
 }
 
-const passed = (step: Step): { step: Step; outcome: Outcome } => ({ step, outcome: 'ok' });
+const passed = (step: Step): { step: Step; outcome: TestOutcome } => ({ step, outcome: 'ok' });
 
 const before = (end: Step | undefined, { isTls }: Wire): Step[] =>
   steps
     .slice(0, end === undefined ? steps.length : steps.indexOf(end))
     .filter((step) => step !== 'tls' || isTls);
 
-function failureOf(error: unknown): { readonly step: Step; readonly outcome: Outcome } {
+function failureOf(error: unknown): { readonly step: Step; readonly outcome: TestOutcome } {
   if (error instanceof TestFailed) return error;
   if (!(error instanceof EgressFailed)) throw error;
   if (error.during === 'response')

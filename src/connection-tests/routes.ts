@@ -1,11 +1,11 @@
 // The HTTP face of tests of connections.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { CredentialRow } from '../credentials/service.ts';
 import { addOperation } from '../http/operation.ts';
 import { credentialPath } from '../http/schemas.ts';
-import { outcomes, steps } from './report.ts';
+import { testOutcomes, steps } from './report.ts';
 import type { ConnectionsService } from './service.ts';
+import type { CredentialRow } from '../credentials/index.ts';
 
 const report = z
   .strictObject({
@@ -17,7 +17,7 @@ const report = z
             description:
               '`name`: resolving it; a target that the vault may not reach is the same as a name that does not exist.',
           }),
-          outcome: z.enum(outcomes).meta({
+          outcome: z.enum(testOutcomes).meta({
             description:
               '`refused`: the log-in was not accepted. `unexpected`: the other side does not answer as a server of this kind does.',
           }),

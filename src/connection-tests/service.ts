@@ -1,19 +1,8 @@
 // Tests of connections: the type's own check, with stored values only, against the credential's own
 // destination. That a secret was used stands in the trail before anything is dialled, what became
 // of it afterwards.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, eventsThrough } from '../audit/event.ts';
-import {
-  type ConnectionTest,
-  type CredentialRow,
-  type CredentialsService,
-  type CredentialType,
-  findType,
-  type InUse,
-} from '../credentials/service.ts';
 import type { Db } from '../db/client.ts';
 import type { Egress } from '../egress/index.ts';
-import type { Caller, Way } from '../access/decide.ts';
 import { AppError } from '../shared/errors.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 import { testHttp } from './http.ts';
@@ -23,6 +12,16 @@ import { testRedis } from './redis.ts';
 import { type ConnectionReport, reportOf, type Wire } from './report.ts';
 import { testSmtp } from './smtp.ts';
 import type { ConnectionTarget } from './target.ts';
+import type { Caller, Way } from '../access/index.ts';
+import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
+import {
+  type ConnectionTest,
+  type CredentialRow,
+  type CredentialsService,
+  type CredentialType,
+  findType,
+  type InUse,
+} from '../credentials/index.ts';
 
 export interface ConnectionsParts {
   readonly db: Db;

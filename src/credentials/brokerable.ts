@@ -2,7 +2,8 @@
 // stored, and again before it is used.
 import { AppError, type InputFault } from '../shared/errors.ts';
 import type { Policy } from './policy.ts';
-import type { CredentialType, PublicValue } from './types/registry.ts';
+import type { PublicValue } from './public-values.ts';
+import type { CredentialType } from './types/define.ts';
 
 /** Public and secret fields together. */
 export type AllFields = Readonly<Record<string, PublicValue>>;

@@ -3,10 +3,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Role } from '../db/tables.ts';
-import type { Caller } from '../access/decide.ts';
-import { HangUp } from '../http/hang-up.ts';
-import { noClaim } from '../http/idempotency.ts';
-import { bulkItemsMax } from '../http/limits.ts';
+import { HangUp } from '../shared/hang-up.ts';
+import { bulkItemsMax } from '../shared/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { problemAt, problemOfUntried } from '../http/problem.ts';
 import { id, problem, revision, teamPath } from '../http/schemas.ts';
@@ -16,11 +14,13 @@ import * as schemas from './schemas.ts';
 import {
   type CredentialChange,
   type CredentialInput,
-  type CredentialRow,
   type CredentialsService,
   type OwningTeam,
   timesOf,
 } from './service.ts';
+import { noClaim } from '../db/claims.ts';
+import type { Caller } from '../access/index.ts';
+import type { CredentialRow } from './rows.ts';
 
 const which = {
   id,

@@ -1,19 +1,23 @@
 // The one way to change a credential's row: lock, seal, revision, write, event, in one transaction.
-import type { AlarmReason, AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
-import { type Caller, isAllowed, type TeamRef } from '../access/decide.ts';
-import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as repository from './repository.ts';
-import type { CredentialRow } from './repository.ts';
 import { roomOf, type Stay, type TeamRoom } from './room.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
-import { openVersion, underActiveKey, UndecryptableVersion } from './versions.ts';
+import { openVersion, UndecryptableVersion, underActiveKey } from './versions.ts';
+import { checkRevision, type ExpectedRevision } from '../shared/revisions.ts';
+import { type Caller, isAllowed, type TeamRef } from '../access/index.ts';
+import {
+  type AlarmReason,
+  type AuditLog,
+  credentialTarget,
+  type EventInput,
+} from '../audit/index.ts';
+import type { CredentialRow } from './rows.ts';
 
 export interface ChangeParts {
   readonly db: Db;

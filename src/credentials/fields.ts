@@ -1,19 +1,18 @@
 // From what a caller sends to what is stored: which fields are public, which secret, and when a
 // change demands the secrets again. Pure; nothing here decrypts.
-import { fieldsMax } from '../http/limits.ts';
+import { fieldsMax } from '../shared/limits.ts';
 import { AppError, type InputFault, invalid } from '../shared/errors.ts';
 import { isPlainName } from '../shared/names.ts';
 import { isWiderPolicy, type Policy } from './policy.ts';
-import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
-import { publicValue, secretValue } from './types/define.ts';
-import { faultsIn } from '../http/validation.ts';
+import { type CredentialType, type FieldSpec, publicValue, secretValue } from './types/define.ts';
 import { findProvider } from './providers/catalogue.ts';
 import { type Providers, writeOut } from './providers/write-out.ts';
 import { shownValue } from './shown.ts';
+import { faultsIn } from '../shared/input-faults.ts';
+import type { PublicFields, PublicValue } from './public-values.ts';
 
 /** Fields as a caller sends them: a value, or null for "clear it". */
 export type FieldsInput = Readonly<Record<string, PublicValue | null>>;
-export type PublicFields = Readonly<Record<string, PublicValue>>;
 export type SecretValues = Readonly<Record<string, string>>;
 
 /** What a change of fields comes to, before anything is decrypted. */

@@ -5,10 +5,10 @@ import { sql } from 'kysely';
 import { canonicalJson } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { PublicFields } from './fields.ts';
 import { isWiderPolicy, type Policy } from './policy.ts';
-import type { CredentialRow } from './repository.ts';
-import type { CredentialType } from './types/registry.ts';
+import type { PublicFields } from './public-values.ts';
+import type { CredentialType } from './types/define.ts';
+import type { CredentialRow } from './rows.ts';
 
 /**
  * The client to which tokens are given: everything of the settings but the way in which it says who

@@ -3,9 +3,8 @@
 import type { Delivery } from '../db/tables.ts';
 import { invalid } from '../shared/errors.ts';
 import type { JsonObject, JsonValue } from '../shared/json.ts';
-import type { CredentialType } from './types/registry.ts';
+import type { CredentialType } from './types/define.ts';
 
-export type { Delivery } from '../db/tables.ts';
 export const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
 export type Method = (typeof methods)[number];
 

@@ -22,7 +22,7 @@ export interface Held {
 }
 
 /** A count within a transaction, to be settled where the transaction does not stay. */
-export interface Found {
+export interface PendingCount {
   readonly before: RecordedSize;
   readonly counted: Size;
   readonly at: Date;
@@ -71,7 +71,7 @@ export class Recounts {
    * Counts a locked team that seems full; undefined where that was done a moment ago, or is done
    * beside the write because there is much to count.
    */
-  async recount(trx: Trx, team: TeamId, before: RecordedSize): Promise<Found | undefined> {
+  async recount(trx: Trx, team: TeamId, before: RecordedSize): Promise<PendingCount | undefined> {
     const since = performance.now();
     if (since < (this.#restUntil.get(team) ?? 0)) return undefined;
     const at = this.#time();
@@ -86,7 +86,7 @@ export class Recounts {
   }
 
   /** Records a count whose transaction was taken back. */
-  async settle(team: TeamId, { before, counted, at }: Found): Promise<void> {
+  async settle(team: TeamId, { before, counted, at }: PendingCount): Promise<void> {
     const recorded = await repository.settleCount(this.#parts.db, team, before, counted, at);
     if (recorded !== undefined) this.#parts.onCounted(team, recorded);
   }

@@ -1,48 +1,22 @@
 // Credentials in SQL: reading with the rights of the reader, and the writes of one credential.
 // Every function takes the team, or the subject whose rights come along with each row.
 import { type RawBuilder, sql } from 'kysely';
-import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { countOf } from '../db/counts.ts';
 import { statement } from '../db/statement.ts';
 import type { CredentialState, LivingState } from '../db/tables.ts';
-import { type GrantRow, grantsSql } from '../access/grants.ts';
-import { pageBytesMax } from '../http/limits.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
+import { pageBytesMax } from '../shared/limits.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { PublicFields } from './fields.ts';
 import type { Policy } from './policy.ts';
-import { type ProblemName, problemsColumn } from './health.ts';
-
-export interface CredentialRow {
-  readonly id: CredentialId;
-  readonly team: TeamId;
-  readonly slug: string;
-  readonly name: string;
-  readonly type: string;
-  readonly description: string | null;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly state: CredentialState;
-  readonly stateBefore: LivingState | null;
-  readonly version: number;
-  readonly expiresAt: Date | null;
-  readonly rotateAfter: Date | null;
-  readonly revision: number;
-  readonly seal: Buffer;
-  readonly publicFields: PublicFields;
-  readonly secretFieldNames: readonly string[];
-  readonly policy: Policy;
-  readonly problems: ProblemName[];
-  readonly useCount: number | null;
-  readonly lastUsedAt: Date | null;
-  readonly deletedAt: Date | null;
-  readonly createdAt: Date;
-  readonly createdBy: string;
-  readonly updatedAt: Date;
-  readonly updatedBy: string;
-}
+import { problemsColumn } from './health.ts';
+import type { PublicFields } from './public-values.ts';
+import type { GrantRow, RightsRow } from '../access/index.ts';
+import { grantsSql, rightsColumns, rightsJoin } from '../access/sql.ts';
+import type { RecordedValues } from '../audit/index.ts';
+import { recordedSql } from '../audit/sql.ts';
+import type { CredentialRow, VersionRow } from './rows.ts';
 
 /** What is told of a credential, over `credential`, its `team` and `joins`. */
 export const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
@@ -121,16 +95,6 @@ export async function findCredentialByName(
     executor,
   );
   return rows[0];
-}
-
-export interface VersionRow {
-  readonly version: number;
-  readonly publicFields: PublicFields;
-  readonly secretFieldNames: string[];
-  readonly policy: Policy;
-  readonly isUndecryptable: boolean;
-  readonly createdAt: Date;
-  readonly createdBy: string;
 }
 
 /** Versions of one credential, newest first, as many as may be read at once. */

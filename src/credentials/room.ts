@@ -7,7 +7,7 @@ import type { Db, Trx } from '../db/client.ts';
 import { Complaint } from '../shared/complaint.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { type GrowthLimits, growthLimits, limitReached } from '../shared/growth.ts';
-import { type Found, type Held, Recounts } from './recount.ts';
+import { type PendingCount, type Held, Recounts } from './recount.ts';
 import * as repository from './room-repository.ts';
 import type { RecordedSize, Size } from './room-repository.ts';
 
@@ -43,7 +43,7 @@ interface Room {
   isEntered: boolean;
   counted: Size;
   held: Held | undefined;
-  found: Found | undefined;
+  found: PendingCount | undefined;
 }
 
 const flushMs = 1_000;

@@ -1,7 +1,6 @@
 // The HTTP face of credentials.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { showOne } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
@@ -10,13 +9,15 @@ import { notFound } from '../shared/errors.ts';
 import * as schemas from './schemas.ts';
 import {
   type CredentialInput,
-  type CredentialRow,
   type CredentialsService,
   type OwningTeam,
   timesOf,
 } from './service.ts';
 import type { CredentialUpsert } from './upsert.ts';
-import { type CredentialType, credentialTypes, findType, typeSchema } from './types/registry.ts';
+import { credentialTypes, findType, typeSchema } from './types/registry.ts';
+import { showOne } from '../shared/showing.ts';
+import type { CredentialType } from './types/define.ts';
+import type { CredentialRow } from './rows.ts';
 
 /** Adds the operations on credentials and their types. */
 export function registerCredentials(

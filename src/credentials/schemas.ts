@@ -1,7 +1,6 @@
 // The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes
 // out has no place for a secret.
 import { z } from 'zod';
-import type { Located } from '../access/decide.ts';
 import { canShow } from '../http/answers.ts';
 import {
   descriptionLengthMax,
@@ -11,7 +10,7 @@ import {
   pemLengthMax,
   publicFieldLengthMax,
   secretFieldBytesMax,
-} from '../http/limits.ts';
+} from '../shared/limits.ts';
 import { growthCeilings } from '../shared/growth.ts';
 import {
   count,
@@ -29,11 +28,12 @@ import {
   version,
 } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
-import { limitDefaults, methods, policyJson, renewableStatuses } from './policy.ts';
-import type { CredentialRow, Policy, VersionRow } from './service.ts';
+import { limitDefaults, methods, type Policy, policyJson, renewableStatuses } from './policy.ts';
 import { healthOf } from './health.ts';
 import { shownFields } from './shown.ts';
 import { credentialTypes, findType } from './types/registry.ts';
+import type { Located } from '../access/index.ts';
+import type { CredentialRow, VersionRow } from './rows.ts';
 
 /** One membership and every grant. */
 const waysMax = 1 + growthCeilings.grants;

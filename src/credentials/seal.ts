@@ -7,8 +7,8 @@ import type { CredentialState, LivingState } from '../db/tables.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { isTime } from '../shared/times.ts';
-import type { PublicFields } from './fields.ts';
 import type { Policy } from './policy.ts';
+import type { PublicFields } from './public-values.ts';
 
 export interface SealedCredential {
   readonly id: CredentialId;

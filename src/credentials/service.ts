@@ -1,34 +1,25 @@
 // Credentials: what people do with them. Secrets come in and are sealed; none comes out here. Every
 // change commits with its audit event; whatever is written lands under the team's active key or not
 // at all.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
-import type { Role } from '../db/tables.ts';
-import type { Caller, Located, TeamRef, Way } from '../access/decide.ts';
-import { type Claim, isNoClaim } from '../http/idempotency.ts';
-import type { ExpectedRevision } from '../http/preconditions.ts';
-import { noWays, waysOf } from '../access/grants.ts';
-import { standingOf } from '../access/rights.ts';
-import { faultsIn } from '../http/validation.ts';
+import type { Delivery, Role } from '../db/tables.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
-import { type FieldsInput, isWider, type PublicFields, readNewFields } from './fields.ts';
-import { checkPolicy, type Delivery, isWiderPolicy, type Policy, policyOf } from './policy.ts';
+import { type FieldsInput, isWider, readNewFields } from './fields.ts';
+import { checkPolicy, isWiderPolicy, type Policy, policyOf } from './policy.ts';
 import * as repository from './repository.ts';
-import type { CredentialRow, CredentialWrite, VersionRow } from './repository.ts';
+import type { CredentialWrite } from './repository.ts';
 import { findProvider as findEntry } from './providers/catalogue.ts';
 import type { OAuthProvider } from './providers/define.ts';
 import { type Discovered, issuerToDiscover, type Providers } from './providers/write-out.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
 import { bytesOf, roomOf, type TeamRoom } from './room.ts';
-import type { CredentialType } from './types/registry.ts';
 import {
   sameFields,
   sealVersion,
@@ -36,37 +27,22 @@ import {
   underActiveKey,
   writeNextVersion,
 } from './versions.ts';
-
-export type { PublicFields } from './fields.ts';
-export type { Limits, Policy } from './policy.ts';
-export { isUnder, isWiderPolicy, limitDefaults, policyJson, renewOnDefault } from './policy.ts';
-export { type AllFields, faultsForBroker } from './brokerable.ts';
-export {
-  type ConnectionTest,
-  type CredentialType,
-  findType,
-  type Injection,
-  oauthTypeNames,
-  type OAuthSettings,
-  type Upstream,
-} from './types/registry.ts';
-export { exposedSql } from './health.ts';
-export { oauthClient } from './held-tokens.ts';
-export { findProvider } from './providers/catalogue.ts';
-export { shownFields } from './shown.ts';
-export { undecryptable } from './change.ts';
-export { findActiveKey, lockActiveKey, lockCredential, sealedColumns } from './repository.ts';
-export { KeyMoved, typeNamed, underActiveKey, UndecryptableVersion } from './versions.ts';
-export type { CredentialRow, VersionRow } from './repository.ts';
-export {
-  credentialSealHolds,
-  listedSealHolds,
-  sealCredential,
-  type SealedCredential,
-} from './seal.ts';
-export { type Growth, roomOf, type Stay, TeamRoom } from './room.ts';
-export { bytesOfCredential } from './room-repository.ts';
-export type { InUse } from './use.ts';
+import { type Claim, isNoClaim } from '../db/claims.ts';
+import { faultsIn } from '../shared/input-faults.ts';
+import type { ExpectedRevision } from '../shared/revisions.ts';
+import type { PublicFields } from './public-values.ts';
+import type { CredentialType } from './types/define.ts';
+import {
+  type Caller,
+  type Located,
+  noWays,
+  standingOf,
+  type TeamRef,
+  type Way,
+  waysOf,
+} from '../access/index.ts';
+import { type AuditLog, credentialTarget, type EventInput } from '../audit/index.ts';
+import type { CredentialRow, VersionRow } from './rows.ts';
 
 export interface CredentialsParts {
   readonly db: Db;

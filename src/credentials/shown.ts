@@ -1,7 +1,7 @@
 // Public fields as they are shown. The query of an endpoint may hold what its writer took for
 // public and is not: it is stored and used whole, and shown with names only.
-import type { PublicFields } from './fields.ts';
-import type { CredentialType, FieldSpec, PublicValue } from './types/registry.ts';
+import type { PublicFields, PublicValue } from './public-values.ts';
+import type { CredentialType, FieldSpec } from './types/define.ts';
 
 /** The fields of a type as answers, exports and leases have them. */
 export function shownFields(type: CredentialType | undefined, fields: PublicFields): PublicFields {

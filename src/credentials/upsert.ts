@@ -1,19 +1,20 @@
 // Storing by name, for infrastructure as code: made where there is none of the name, changed where
 // there is one.
 import type { Role } from '../db/tables.ts';
-import type { Caller } from '../access/decide.ts';
-import { noClaim } from '../http/idempotency.ts';
-import {
-  type ExpectedRevision,
-  preconditionFailed,
-  preconditionRequired,
-} from '../http/preconditions.ts';
-import { credentialTarget } from '../audit/event.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { ChangeParts } from './change.ts';
 import { findCredentialByName } from './repository.ts';
 import { credentialSealHolds } from './seal.ts';
-import type { CredentialInput, CredentialRow, CredentialsService, OwningTeam } from './service.ts';
+import type { CredentialInput, CredentialsService, OwningTeam } from './service.ts';
+import { noClaim } from '../db/claims.ts';
+import {
+  type ExpectedRevision,
+  preconditionFailed,
+  preconditionRequired,
+} from '../shared/revisions.ts';
+import type { Caller } from '../access/index.ts';
+import { credentialTarget } from '../audit/index.ts';
+import type { CredentialRow } from './rows.ts';
 
 export interface UpsertInput {
   readonly input: CredentialInput;

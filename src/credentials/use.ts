@@ -1,16 +1,15 @@
 // The opening of a credential for one use by the vault itself: what is opened is what the row says
 // at that moment, and the use is recorded in the same transaction, before anything is done with it.
-import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
 import type { SecretFields } from '../crypto/index.ts';
-import type { Way } from '../access/decide.ts';
-import { holdGrant } from '../access/grants.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type ChangeParts, undecryptable } from './change.ts';
 import * as repository from './repository.ts';
-import type { CredentialRow } from './repository.ts';
 import { credentialSealHolds } from './seal.ts';
 import { openHeld, UndecryptableVersion } from './versions.ts';
+import { holdGrant, type Way } from '../access/index.ts';
+import { credentialTarget, type EventInput, eventsThrough } from '../audit/index.ts';
+import type { CredentialRow } from './rows.ts';
 
 /** A credential opened for a use, as it was when that was recorded. */
 export interface InUse {

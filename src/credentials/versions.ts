@@ -10,7 +10,6 @@ import {
 } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
-import { findSettings } from '../access/team-settings.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -22,16 +21,19 @@ import {
   type FieldsInput,
   fitsType,
   isWider,
-  type PublicFields,
   type SecretValues,
 } from './fields.ts';
 import { adjustHeldTokens, bringsTokens, holdsTokens } from './held-tokens.ts';
-import { isWiderPolicy, policyJson, type Policy } from './policy.ts';
+import { isWiderPolicy, type Policy, policyJson } from './policy.ts';
 import type { Providers } from './providers/write-out.ts';
 import * as repository from './repository.ts';
 import { bytesOf, type Stay } from './room.ts';
-import type { CredentialRow, VersionWrite } from './repository.ts';
-import { type CredentialType, findType } from './types/registry.ts';
+import type { VersionWrite } from './repository.ts';
+import { findType } from './types/registry.ts';
+import type { PublicFields } from './public-values.ts';
+import type { CredentialType } from './types/define.ts';
+import { findSettings } from '../access/index.ts';
+import type { CredentialRow } from './rows.ts';
 
 const attemptsMax = 5;
 

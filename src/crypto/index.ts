@@ -3,6 +3,7 @@
 export { canonicalJson, findCanonicalJson } from './canonical.ts';
 export type { Place, SecretFields } from './envelope.ts';
 export { DecryptionFailed, EpochReturned, KeyUnavailable, RootKeyInvalid } from './errors.ts';
+export { failureOfKeys } from './failures.ts';
 export { fernetKey, keyOfPassphrase, openForeignToken } from './foreign.ts';
 export type { TokenFormat } from './fernet.ts';
 export type { WrappedDataKey } from './key-cache.ts';
@@ -11,5 +12,6 @@ export type { SealedTable } from './keyring.ts';
 export { recipientKey, type RecipientKey } from './nested-jwt.ts';
 export { generateRootKey, parseRootKeys, RootKeys } from './root-keys/root-keys.ts';
 export type { KeyContext, Wrapped } from './root-keys/root-keys.ts';
+export type { MacPurpose, SystemPurpose } from './purposes.ts';
 export { Secret } from './secret.ts';
-export type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
+export type { LeaseJwk, Mac, WrappedSystemKey } from './system-keys.ts';

@@ -15,7 +15,8 @@ import type { WrappedDataKey } from './key-cache.ts';
 import { type RecipientKey, signAndEncrypt } from './nested-jwt.ts';
 import type { KeyContext, RootKeys, Wrapped } from './root-keys/root-keys.ts';
 import { closeSystemKey, newSystemKey, rewrapSystemKey, SystemKeys } from './system-keys.ts';
-import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
+import type { LeaseJwk, Mac, WrappedSystemKey } from './system-keys.ts';
+import type { MacPurpose, SystemPurpose } from './purposes.ts';
 
 const cacheEntriesMaxDefault = 1000;
 

@@ -14,10 +14,7 @@ import { Recent } from '../shared/recent.ts';
 import { canonicalJson } from './canonical.ts';
 import { DecryptionFailed, KeyUnavailable, SystemKeysMissing } from './errors.ts';
 import type { KeyContext, RootKeys, Wrapped } from './root-keys/root-keys.ts';
-
-export type SystemPurpose = 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 'leaseSigning';
-/** What others make MACs for; row seals have methods of their own. */
-export type MacPurpose = Exclude<SystemPurpose, 'leaseSigning' | 'rowSeal'>;
+import type { MacPurpose, SystemPurpose } from './purposes.ts';
 
 /**
  * What the vault's own keys say of the database that they lie in, by what their wrapping is bound

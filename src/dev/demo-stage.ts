@@ -19,7 +19,7 @@ export interface StageParts {
  * One call; `expects` is the status without which the demo ends, `shows` picks what is printed of
  * the answer.
  */
-export interface Call<T> {
+export interface DemoCall<T> {
   readonly body?: object;
   readonly ifMatch?: string;
   readonly expects: number;
@@ -68,7 +68,12 @@ export class Stage {
   }
 
   /** Calls as this person and shows both sides. */
-  async call<T = unknown>(who: string, method: string, path: string, call: Call<T>): Promise<T> {
+  async call<T = unknown>(
+    who: string,
+    method: string,
+    path: string,
+    call: DemoCall<T>,
+  ): Promise<T> {
     this.#write(`\n  ${who.padEnd(whoWidth)} ${method} ${path}\n`);
     if (call.body !== undefined) this.#write(`  ${' '.repeat(whoWidth)} ${short(call.body)}\n`);
     const { status, answer } = await this.#send<T>(who, method, path, call);
@@ -81,7 +86,12 @@ export class Stage {
   }
 
   /** The same without a word. */
-  async quietly<T = unknown>(who: string, method: string, path: string, call: Call<T>): Promise<T> {
+  async quietly<T = unknown>(
+    who: string,
+    method: string,
+    path: string,
+    call: DemoCall<T>,
+  ): Promise<T> {
     const { status, answer } = await this.#send<T>(who, method, path, call);
     if (status !== call.expects)
       throw new NotAsTold(`${method} ${path} is answered with ${call.expects} (it was ${status})`);
@@ -100,7 +110,7 @@ export class Stage {
     who: string,
     method: string,
     path: string,
-    { body, ifMatch, ticket }: Call<T>,
+    { body, ifMatch, ticket }: DemoCall<T>,
   ): Promise<{ status: number; answer: T }> {
     const { url, stop } = this.#parts;
     const response = await fetch(ticket === undefined ? url + path : path, {

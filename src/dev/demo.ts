@@ -4,7 +4,6 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { type LocalConfig, readConfig } from '../config/config.ts';
 import { openDatabase } from '../db/client.ts';
 import { growthLimits } from '../shared/growth.ts';
 import { isRoot } from './account.ts';
@@ -12,6 +11,7 @@ import { play } from './demo-acts.ts';
 import { NotAsTold, Stage } from './demo-stage.ts';
 import { type DemoUpstream, startDemoUpstream } from './demo-upstream.ts';
 import { startLocal } from './run.ts';
+import { type LocalConfig, readConfig } from '../config/index.ts';
 
 export interface DemoParts {
   readonly write: (text: string) => void;

@@ -1,36 +1,10 @@
 // Engines and their public keys in SQL.
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
-import type { TeamRef } from '../access/decide.ts';
-import type { SealedGrant } from '../access/grants.ts';
 import type { EngineId, SubjectId } from '../shared/ids.ts';
 import type { PublicJwk } from './jwk.ts';
-
-export type EngineState = 'enabled' | 'disabled';
-
-export interface EngineKeyRow {
-  readonly engine: EngineId;
-  readonly kid: string;
-  readonly jwk: PublicJwk;
-  readonly revision: number;
-  readonly seal: Buffer;
-  readonly createdAt: Date;
-  readonly createdBy: string;
-}
-export interface EngineRow {
-  readonly id: EngineId;
-  readonly subject: SubjectId;
-  readonly sub: string;
-  readonly name: string;
-  readonly state: EngineState;
-  readonly revision: number;
-  readonly seal: Buffer;
-  readonly createdAt: Date;
-  readonly createdBy: string;
-  readonly updatedAt: Date;
-  readonly updatedBy: string;
-  readonly keys: readonly EngineKeyRow[];
-}
+import type { SealedGrant, TeamRef } from '../access/index.ts';
+import type { EngineKeyRow, EngineRow, EngineState } from './types.ts';
 
 const engineColumns =
   sql.raw(`engine.id, engine.subject_id as subject, coalesce(person.sub, engine.subject_id::text) as sub, engine.name, engine.state, engine.revision, engine.seal,

@@ -3,13 +3,15 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';
-import { engineKeysMax } from '../http/limits.ts';
-import { canShow, showEach, showOne } from '../http/answers.ts';
+import { engineKeysMax } from '../shared/limits.ts';
+import { canShow } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, setEtag } from '../http/preconditions.ts';
 import { id, keyId, name, pageOf, pageQuery, revision, subject, time } from '../http/schemas.ts';
-import type { EngineRow, EnginesService, SeenEngine } from './service.ts';
+import type { EnginesService, SeenEngine } from './service.ts';
+import { showEach, showOne } from '../shared/showing.ts';
+import type { EngineRow } from './types.ts';
 
 // 32 bytes as base64url; the last character has two bits to spare, which must be zero.
 const coordinate = z

@@ -1,30 +1,34 @@
 // Registered workflow engines: which subject is one, and to which public keys its leases are
 // encrypted. All of it is the operator's. A change commits with its events: one of the vault's, and
 // one in the trail of every team that the engine serves.
-import { credentialTarget, type EventInput } from '../audit/event.ts';
-import type { AlarmReason, AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Subjects } from '../db/subjects.ts';
-import type { Caller } from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import { engineKeysMax } from '../http/limits.ts';
-import type { Page } from '../http/paging.ts';
-import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
-import { grantSealHolds } from '../access/grants.ts';
-import { engineSealHolds, membershipSealHolds, sealEngine } from '../access/rights.ts';
+import { engineKeysMax } from '../shared/limits.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { type EngineId, isId, newId, type SubjectId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type JwkInput, type PublicJwk, readPublicJwk } from './jwk.ts';
 import * as repository from './repository.ts';
-import type { EngineKeyRow, EngineRow, EngineState } from './repository.ts';
 import { engineKeySealHolds, sealEngineKey } from './seal.ts';
-
-export type { JwkInput, PublicJwk } from './jwk.ts';
-export type { EngineKeyRow, EngineRow, EngineState } from './repository.ts';
-export { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from './seal.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
+import { checkRevision, type ExpectedRevision } from '../shared/revisions.ts';
+import {
+  type Caller,
+  engineSealHolds,
+  grantSealHolds,
+  membershipSealHolds,
+  sealEngine,
+} from '../access/index.ts';
+import {
+  type AlarmReason,
+  type AuditLog,
+  credentialTarget,
+  type EventInput,
+} from '../audit/index.ts';
+import type { EngineKeyRow, EngineRow, EngineState } from './types.ts';
 
 export interface EnginesParts {
   readonly db: Db;

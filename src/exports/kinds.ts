@@ -3,22 +3,27 @@
 // anything else that a secret could be got from.
 import { type RawBuilder, sql } from 'kysely';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { Keyring } from '../crypto/index.ts';
+import { contentBytes, upToBytes } from '../db/bytes.ts';
+import type { Trx } from '../db/client.ts';
+import { countOf } from '../db/counts.ts';
+import {
+  grantSealHolds,
+  membershipSealHolds,
+  type SealedGrant,
+  type SealedMembership,
+  settingsCount,
+  type TeamRef,
+  type TeamSettingsRow,
+} from '../access/index.ts';
 import {
   findType,
   listedSealHolds,
   type PublicFields,
   type SealedCredential,
   shownFields,
-} from '../credentials/service.ts';
-import type { Keyring } from '../crypto/index.ts';
-import { contentBytes, upToBytes } from '../db/bytes.ts';
-import type { Trx } from '../db/client.ts';
-import { countOf } from '../db/counts.ts';
-import { membershipSealHolds, type SealedMembership } from '../access/rights.ts';
-import type { TeamRef } from '../access/decide.ts';
-import { grantSealHolds, type SealedGrant } from '../access/grants.ts';
-import { settingsCount, type TeamSettingsRow } from '../access/team-settings.ts';
-import { type SealedWebhook, webhookSealHolds } from '../notifications/service.ts';
+} from '../credentials/index.ts';
+import { type SealedWebhook, webhookSealHolds } from '../notifications/index.ts';
 
 /** What of versions is read at once. */
 const batchBytes = 1024 * 1024;

@@ -4,7 +4,8 @@ import type { FastifyInstance } from 'fastify';
 import { addOperation, Streamed } from '../http/operation.ts';
 import { teamPath } from '../http/schemas.ts';
 import { exportLine, exportQuery, textOf } from './schemas.ts';
-import type { ExportsService, Line } from './service.ts';
+import type { ExportsService } from './service.ts';
+import type { Line } from './kinds.ts';
 
 /**
  * How long a reader may leave what there is to read; the snapshot holds the database back

@@ -1,9 +1,6 @@
 // The lines of an export. Each kind is strict: a column that is read and not named here does not go
 // out, it stops the export.
 import { z } from 'zod';
-import { event } from '../audit/schemas.ts';
-import { credential as credentialShape } from '../credentials/schemas.ts';
-import { roles } from '../access/decide.ts';
 import {
   count,
   deliveryList,
@@ -19,10 +16,13 @@ import {
   tokenFormat,
   version,
 } from '../http/schemas.ts';
-import { key as keyShape, rotation as rotationShape } from '../keys/schemas.ts';
-import { delivery as deliveryShape, webhook as webhookShape } from '../notifications/schemas.ts';
-import { reasons } from '../oauth/service.ts';
-import type { Line } from './service.ts';
+import type { Line } from './kinds.ts';
+import { roles } from '../access/index.ts';
+import { event } from '../audit-events/index.ts';
+import { credential as credentialShape } from '../credentials/index.ts';
+import { key as keyShape, rotation as rotationShape } from '../keys/index.ts';
+import { delivery as deliveryShape, webhook as webhookShape } from '../notifications/index.ts';
+import { reasons } from '../oauth/index.ts';
 
 export const exportQuery = z.strictObject({
   events: flag.meta({ description: '`false` leaves the audit events out.', examples: [true] }),

@@ -1,16 +1,14 @@
 // The export of a team's metadata: everything that is known of it, from one snapshot, a batch at a
 // time. It is in the trail before the first line goes out.
-import type { AlarmReason, AuditLog } from '../audit/record.ts';
-import type { EventFilters, EventRow } from '../audit/schemas.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
-import { showOne } from '../http/answers.ts';
 import { Budget, type BudgetCounts } from '../shared/budget.ts';
 import { isId, type TeamId } from '../shared/ids.ts';
 import { type Kind, kinds, type Line } from './kinds.ts';
-
-export type { Line } from './kinds.ts';
+import { showOne } from '../shared/showing.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import type { EventFilters, EventRow } from '../audit-events/index.ts';
+import type { AlarmReason, AuditLog } from '../audit/index.ts';
 
 export interface ExportsParts {
   readonly db: Db;

@@ -1,13 +1,13 @@
 // What an access token looks like, before and beside its signature: its form, its kind, its claims
 // and times. ID tokens, logout tokens and security events of the same provider have the same issuer
 // and the same keys, and let nobody in.
-import { parseJson } from './json.ts';
+import { parseJson } from '../shared/strict-json.ts';
 import {
   clockToleranceSeconds,
   keyIdLengthMax,
   tokenLengthMax,
   tokenLifetimeSecondsMax,
-} from './limits.ts';
+} from '../shared/limits.ts';
 import { type AskedClaim, TokenRefused } from './token-refused.ts';
 import type { TokenClaims } from './verified-tokens.ts';
 

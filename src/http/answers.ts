@@ -3,26 +3,10 @@
 import type { FastifyInstance } from 'fastify';
 import type { z } from 'zod';
 import { notFound } from '../shared/errors.ts';
-import { actionOf, type TeamRef } from '../access/decide.ts';
+import { showOne } from '../shared/showing.ts';
 import { Fitting } from './fitting.ts';
 import { type AnyOperation, problemCodesOf } from './operation.ts';
-
-/** Stands in an answer for what could not be shown; it fits no schema. */
-const unreadable = Symbol('unreadable');
-
-/** What each row shows as. One that breaks its `show` takes its place, and is left out later. */
-export const showEach = <Row, Shown>(rows: readonly Row[], show: (row: Row) => Shown): Shown[] =>
-  rows.map((row) => showOne(row, show));
-
-/** The same for one row. */
-export function showOne<Row, Shown>(row: Row, show: (row: Row) => Shown): Shown {
-  try {
-    return show(row);
-  } catch (error) {
-    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
-    return unreadable as unknown as Shown;
-  }
-}
+import { actionOf, type TeamRef } from '../access/index.ts';
 
 /**
  * Whether rows can be shown: asked before a change commits that answers with one. The value may be

@@ -10,8 +10,8 @@ import {
   type Principal,
   principalOf,
   readForm,
-  tokenTypes,
   type TokenType,
+  tokenTypes,
 } from './access-token.ts';
 import { algorithmsFor, JwksCache, type JwksNews } from './jwks.ts';
 import {
@@ -21,8 +21,7 @@ import {
   TokenRefused,
 } from './token-refused.ts';
 import { type TokenClaims, type TokenKey, VerifiedTokens } from './verified-tokens.ts';
-
-export type { Principal } from './access-token.ts';
+import type { OnBehalfOf } from '../access/index.ts';
 
 /** How tokens are verified: exactly one source of keys. */
 export interface TokenVerification {
@@ -199,12 +198,6 @@ function tokenOf(request: FastifyRequest): string | undefined {
   return headers === 1
     ? /^Bearer +([^\s]+)$/i.exec(request.headers.authorization ?? '')?.[1]
     : undefined;
-}
-
-/** For whom an engine asks; `isProven` when that person's own token came with the request. */
-export interface OnBehalfOf {
-  readonly sub: string;
-  readonly isProven: boolean;
 }
 
 /**

@@ -1,33 +1,24 @@
 // The hook that a route cannot forget: it runs on every route, before the body is read, and a route
 // without `access` stops the start. Authentication first, then the right, by the one table in
-// ../access/decide.ts.
+// ../access/roles.ts.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { SubjectId } from '../shared/ids.ts';
+import type { Authenticator } from './authentication.ts';
+import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
+import type { CountRequest } from './rate-limits.ts';
+import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
+import type { Principal } from './access-token.ts';
 import {
   type Access,
   actionOf,
   type Caller,
   decide,
+  type Denial,
   type Located,
   type LocatedBy,
   type TeamRef,
-} from '../access/decide.ts';
-import type { Authenticator, Principal } from './authentication.ts';
-import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
-import type { CountRequest } from './rate-limits.ts';
-import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
-
-/** A refusal, as the audit is told of it. */
-export interface Denial {
-  readonly caller: Caller;
-  readonly team: TeamRef | undefined;
-  readonly action: string;
-  readonly target: { readonly type: string; readonly id: string };
-  readonly reason: string;
-  /** The caller was told that there is no such thing. */
-  readonly isHidden?: boolean;
-}
+} from '../access/index.ts';
 
 /** What the hook asks the layers above it for; each is one look at the database. */
 export interface AuthorizationParts {

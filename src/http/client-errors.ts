@@ -6,7 +6,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { AppError } from '../shared/errors.ts';
-import { lingerMs } from './limits.ts';
+import { lingerMs } from '../shared/limits.ts';
 import { headersOf, problemMediaType, problemOf, problems } from './problem.ts';
 
 const known: Readonly<Record<string, AppError>> = {

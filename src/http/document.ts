@@ -1,13 +1,6 @@
 // From the list of operations to an OpenAPI 3.1 document. What an operation says of itself is all
 // that goes in: nothing here knows a route by name.
 import type { z } from 'zod';
-import {
-  actionOf,
-  operatorActions,
-  rolesFor,
-  type TeamAction,
-  teamActions,
-} from '../access/decide.ts';
 import { type Json, ref, Schemas } from './json-schemas.ts';
 import {
   type AnyOperation,
@@ -19,6 +12,13 @@ import {
 import { problemMediaType, problems } from './problem.ts';
 import { problem as problemSchema } from './schemas.ts';
 import type { ErrorCode } from '../shared/errors.ts';
+import {
+  actionOf,
+  operatorActions,
+  rolesFor,
+  type TeamAction,
+  teamActions,
+} from '../access/index.ts';
 
 const tags = {
   service: 'Probes of the service itself.',

@@ -1,16 +1,9 @@
 // What each layer below throws, as one of the domain's errors. Fastify's own errors are known by
 // their codes.
-import { DecryptionFailed, KeyUnavailable } from '../crypto/index.ts';
-import { isWithoutPartition } from '../db/batches.ts';
-import {
-  CommitUnknown,
-  isDatabaseDown,
-  isForeignKeyViolation,
-  isLockTimeout,
-  isRetryable,
-} from '../db/errors.ts';
-import { AppError, type ErrorCode, notFound } from '../shared/errors.ts';
-import { JsonRefused } from './json.ts';
+import { failureOfKeys } from '../crypto/index.ts';
+import { failureOfDatabase } from '../db/failures.ts';
+import { AppError, type ErrorCode, internal, notFound } from '../shared/errors.ts';
+import { JsonRefused } from '../shared/strict-json.ts';
 
 const ofFastify: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   FST_ERR_BAD_URL: ['invalidUrl', 'The URL is malformed.'],
@@ -32,23 +25,6 @@ const ofJson: Readonly<Record<JsonRefused['rule'], readonly [ErrorCode, string]>
   inexactNumber: ['invalidRequest', 'The request breaks a rule.'],
 };
 
-/** Nothing was changed by the request. */
-export const databaseUnavailable = (extras: { cause?: unknown }): AppError =>
-  new AppError('databaseUnavailable', 'The database does not answer.', {
-    ...extras,
-    retryAfterSeconds: 1,
-  });
-
-/** Something may have been changed by the request, or the change it reports may not stay. */
-export const commitUnknown = (extras: { cause?: unknown }): AppError =>
-  new AppError(
-    'commitUnknown',
-    'The database did not confirm that the change is kept: repeat the request to find out.',
-    { ...extras, retryAfterSeconds: 5 },
-  );
-
-const wrappings = ['data_key_root_key_fkey', 'system_key_root_key_fkey'];
-
 /** The domain error behind whatever was thrown; `internal` with its cause when there is none. */
 export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown;
@@ -58,38 +34,8 @@ export function appErrorFrom(thrown: unknown): AppError {
       errors: [{ pointer: thrown.pointer, rule: thrown.rule }],
     });
   }
-  if (thrown instanceof KeyUnavailable) {
-    return new AppError('keyUnavailable', 'A root key that is needed is not configured.', {
-      cause: thrown,
-    });
-  }
-  // What wraps is not in the database's list of root keys, as it is from every start on.
-  if (wrappings.some((constraint) => isForeignKeyViolation(thrown, constraint)))
-    return new AppError(
-      'keyUnavailable',
-      'The primary root key is not among those of the database: restart the vault.',
-      { cause: thrown },
-    );
-  if (thrown instanceof DecryptionFailed)
-    return new AppError('undecryptable', 'The stored value does not open.', { cause: thrown });
-  if (thrown instanceof CommitUnknown) return commitUnknown({ cause: thrown });
-  const ofRequest = refusalOfFastify(thrown);
-  if (ofRequest !== undefined) return ofRequest;
-  // The months of the trail are made ahead; where one is missing it is made for the next request.
-  if (isDatabaseDown(thrown) || isWithoutPartition(thrown))
-    return databaseUnavailable({ cause: thrown });
-  if (isLockTimeout(thrown) || isRetryable(thrown)) {
-    return new AppError(
-      'databaseUnavailable',
-      'The database is busy with other work on the same thing.',
-      { cause: thrown, retryAfterSeconds: 1 },
-    );
-  }
-  return new AppError(
-    'internal',
-    'Something went wrong; the log knows more under this request id.',
-    { cause: thrown },
-  );
+  const failure = refusalOfFastify(thrown) ?? failureOfKeys(thrown) ?? failureOfDatabase(thrown);
+  return failure ?? internal(thrown);
 }
 
 /**

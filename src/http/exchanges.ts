@@ -3,10 +3,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { stopGraceMs } from './limits.ts';
+import { stopGraceMs } from '../shared/limits.ts';
 
 /** What is done when an exchange is over; `isCut` where its connection went away before. */
-export type Ending = (request: FastifyRequest, reply: FastifyReply, isCut: boolean) => void;
+export type ExchangeEnd = (request: FastifyRequest, reply: FastifyReply, isCut: boolean) => void;
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -14,7 +14,7 @@ declare module 'fastify' {
   }
   interface FastifyInstance {
     /** Calls at the end of each exchange, answered or not, once. */
-    addEnding(action: Ending): void;
+    addEnding(action: ExchangeEnd): void;
     /**
      * Takes nothing new, answers what has arrived whole, for as long as the grace lasts, then
      * closes every connection.
@@ -65,8 +65,8 @@ export function followExchanges(app: FastifyInstance): UnderWay {
 }
 
 function addEndings(app: FastifyInstance): void {
-  const actions: Ending[] = [];
-  app.decorate('addEnding', (action: Ending) => {
+  const actions: ExchangeEnd[] = [];
+  app.decorate('addEnding', (action: ExchangeEnd) => {
     actions.push(action);
   });
   app.decorateRequest('isOver', false);

@@ -5,30 +5,17 @@ import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { type RawBuilder, sql } from 'kysely';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
+import { type Claim, noClaim } from '../db/claims.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { agreementMs, type DatabaseClock, vaultAgo, vaultNow } from '../db/clock.ts';
 import { AppError, invalid } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Caller } from '../access/decide.ts';
-import { idempotencyHours, idempotencyKeyLengthMax } from './limits.ts';
-
-/**
- * What an operation calls inside its transaction with the id of what it made. Throws ClaimTaken
- * when a twin was faster.
- */
-export type Claim = (executor: Executor, targetId: string) => Promise<void>;
+import { idempotencyHours, idempotencyKeyLengthMax } from '../shared/limits.ts';
+import type { Caller } from '../access/index.ts';
 
 /** Thrown out of the operation's transaction, so that it rolls back; never leaves this file. */
 class ClaimTaken extends Error {}
 
-/** The claim of an operation that takes no key, or whose caller sent none. */
-export const noClaim: Claim = async () => {
-  /* the caller sent no key */
-};
-/**
- * Whether there is nothing to claim, so that an operation may do without a transaction of its own.
- */
-export const isNoClaim = (claim: Claim): boolean => claim === noClaim;
 /** What an Idempotency-Key is made of. */
 export const keyForm = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);
 

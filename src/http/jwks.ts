@@ -3,8 +3,8 @@
 // not answer, or publishes no key of use, is 503 for tokens under keys that are not known.
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { AppError } from '../shared/errors.ts';
-import { JsonRefused, parseJson } from './json.ts';
-import { keyIdLengthMax } from './limits.ts';
+import { JsonRefused, parseJson } from '../shared/strict-json.ts';
+import { keyIdLengthMax } from '../shared/limits.ts';
 
 /** Keys older than this are fetched again beside the next token, which does not wait. */
 const youngMs = 30_000;

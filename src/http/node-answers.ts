@@ -6,7 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { hangUp } from './client-errors.ts';
 import type { UnderWay } from './exchanges.ts';
-import { bodyBytesMax, connectionTimeoutMs } from './limits.ts';
+import { bodyBytesMax, connectionTimeoutMs } from '../shared/limits.ts';
 
 declare module 'fastify' {
   interface FastifyInstance {

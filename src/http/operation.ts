@@ -3,11 +3,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
-import type { Access, Caller, Located, TeamRef, Way } from '../access/decide.ts';
 import type { Role } from '../db/tables.ts';
 import { checkGuards } from './preconditions.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
+import type { Access, Caller, Located, TeamRef, Way } from '../access/index.ts';
 
 export type Tag =
   | 'service'

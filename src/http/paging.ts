@@ -4,17 +4,9 @@ import { createHash } from 'node:crypto';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
 import { AppError } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
-import { pageItemsDefault } from './limits.ts';
+import type { Page } from '../shared/paging.ts';
+import { pageItemsDefault } from '../shared/limits.ts';
 import { cursorOfStart } from './schemas.ts';
-
-/**
- * What a list needs to know: how many, and after which key (the sort columns of the last item of
- * the page before).
- */
-export interface Page {
-  readonly limit: number;
-  readonly after: readonly string[] | undefined;
-}
 
 /** The list that a cursor belongs to: its name, its filters and its caller. */
 export interface ListIdentity {

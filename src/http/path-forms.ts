@@ -2,7 +2,7 @@
 // them. The router is fastify's own, so that a form is here what it is there.
 import findMyWay from 'find-my-way';
 import { AppError } from '../shared/errors.ts';
-import { paramLengthMax } from './limits.ts';
+import { paramLengthMax } from '../shared/limits.ts';
 
 /** How paths are told apart, here and in fastify. */
 export const pathRules = {

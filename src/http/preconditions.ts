@@ -1,11 +1,9 @@
 // ETag and If-Match (RFC 9110): the tag is the quoted revision; every change of an existing thing
 // must say which one it means. And the form of both guards, If-Match and Idempotency-Key.
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { AppError, invalid } from '../shared/errors.ts';
+import { invalid } from '../shared/errors.ts';
+import { type ExpectedRevision, preconditionRequired } from '../shared/revisions.ts';
 import { keyForm } from './idempotency.ts';
-
-/** Which revision the caller means; 'any' for `*`. */
-export type ExpectedRevision = number | 'any' | 'none';
 
 const entityTag = '(?:W/)?"[\\x21\\x23-\\x7e\\x80-\\xff]*"';
 const entityTags = new RegExp(`^${entityTag}(?:[ \\t]*,[ \\t]*${entityTag})*$`);
@@ -46,26 +44,11 @@ function readTags(text: string): ExpectedRevision {
   return revision === undefined ? 'none' : Number(revision);
 }
 
-/** Throws preconditionFailed unless the revision is the expected one. */
-export function checkRevision(expected: ExpectedRevision, revision: number): void {
-  if (expected !== 'any' && expected !== revision) throw preconditionFailed();
-}
-
-/** There is something, and the caller did not say which one he means. */
-export const preconditionRequired = (): AppError =>
-  new AppError(
-    'preconditionRequired',
-    'Send If-Match with the ETag that you read, or * for whatever it is.',
-  );
-/** There is another one than the caller means, or none. */
-export const preconditionFailed = (): AppError =>
-  new AppError('preconditionFailed', 'It has changed since you read it.');
-
 /** Sets the ETag of an answer. */
 export function setEtag(reply: FastifyReply, revision: number): void {
   void reply.header('ETag', `"${revision}"`);
 }
 
-function raise(error: AppError): never {
+function raise(error: Error): never {
   throw error;
 }

@@ -4,8 +4,9 @@ import { STATUS_CODES } from 'node:http';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import type { Effects } from '../db/effects.ts';
 import type { AppError, ErrorCode } from '../shared/errors.ts';
-import { describeFailure, type Failure } from '../shared/failure.ts';
-import { appErrorFrom, commitUnknown, databaseUnavailable } from './error-sources.ts';
+import { describeFailure, type DescribedFailure } from '../shared/failure.ts';
+import { commitUnknown, databaseUnavailable } from '../db/failures.ts';
+import { appErrorFrom } from './error-sources.ts';
 import { ResponseDoesNotFit } from './validation.ts';
 
 /** Code → status and title. A code without a line here does not compile. */
@@ -193,7 +194,7 @@ export function problemInstead(
 export function logFailure(log: FastifyBaseLogger, error: AppError): void {
   // SECURITY: names, codes and places only: the text of a database or parser error can quote
   // values.
-  const causes: Failure[] = [];
+  const causes: DescribedFailure[] = [];
   for (
     let cause: unknown = error.cause ?? error;
     cause instanceof Error && causes.length < 5;

@@ -3,7 +3,12 @@
 import { z } from 'zod';
 import { limitNames } from '../shared/growth.ts';
 import { problems } from './problem.ts';
-import { pageItemsDefault, pageItemsMax, cursorLengthMax, nameLengthMax } from './limits.ts';
+import {
+  pageItemsDefault,
+  pageItemsMax,
+  cursorLengthMax,
+  nameLengthMax,
+} from '../shared/limits.ts';
 
 // No control characters, no lone surrogates, nothing that turns the direction of what follows it on
 // a screen.

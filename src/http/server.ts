@@ -15,14 +15,14 @@ import { addressFinder, rememberPeers } from './address.ts';
 import { clientErrorAnswerer } from './client-errors.ts';
 import { followExchanges } from './exchanges.ts';
 import { faultOfHead } from './head.ts';
-import { parseJson } from './json.ts';
+import { parseJson } from '../shared/strict-json.ts';
 import {
   bodyBytesMax,
   connectionTimeoutMs,
   headerBytesMax,
   requestTimeoutMs,
   timeoutCheckMs,
-} from './limits.ts';
+} from '../shared/limits.ts';
 import { logRequest } from './logging.ts';
 import { takeOverAnswers } from './node-answers.ts';
 import { pathRules } from './path-forms.ts';

@@ -2,7 +2,7 @@
 // is ended by Node; this ends one on which hardly anything does.
 import type { ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
-import { answerMs } from './limits.ts';
+import { answerMs } from '../shared/limits.ts';
 
 /** Shorter ones lie with the operating system at once. */
 const longBytes = 64 * 1024;

@@ -1,28 +1,28 @@
 // The one list of sealed tables: how the rows of each are read, checked and sealed.
 import { type RawBuilder, sql } from 'kysely';
-import { sealTicket, type SealedTicket, ticketSealHolds } from '../broker/service.ts';
+import type { Keyring } from '../crypto/index.ts';
+import {
+  engineSealHolds,
+  grantSealHolds,
+  membershipSealHolds,
+  type SealedEngine,
+  type SealedGrant,
+  type SealedMembership,
+  sealEngine,
+  sealGrant,
+  sealMembership,
+  settingsCount,
+  teamMac,
+  type TeamSettingsRow,
+} from '../access/index.ts';
+import { settingsColumns } from '../access/sql.ts';
+import { type SealedTicket, sealTicket, ticketSealHolds } from '../broker/index.ts';
 import {
   credentialSealHolds,
   sealCredential,
   type SealedCredential,
-} from '../credentials/service.ts';
-import type { Keyring } from '../crypto/index.ts';
-import { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from '../engines/service.ts';
-import { grantSealHolds, sealGrant, type SealedGrant } from '../access/grants.ts';
-import {
-  engineSealHolds,
-  membershipSealHolds,
-  type SealedEngine,
-  type SealedMembership,
-  sealEngine,
-  sealMembership,
-} from '../access/rights.ts';
-import {
-  settingsColumns,
-  settingsCount,
-  teamMac,
-  type TeamSettingsRow,
-} from '../access/team-settings.ts';
+} from '../credentials/index.ts';
+import { engineKeySealHolds, type SealedEngineKey, sealEngineKey } from '../engines/index.ts';
 import {
   notificationSealHolds,
   type SealedNotification,
@@ -30,8 +30,8 @@ import {
   sealNotification,
   sealWebhook,
   webhookSealHolds,
-} from '../notifications/service.ts';
-import { sealTransfer, type SealedTransfer, transferSealHolds } from '../sharing/service.ts';
+} from '../notifications/index.ts';
+import { type SealedTransfer, sealTransfer, transferSealHolds } from '../sharing/index.ts';
 
 /** The names behind ids, each by its key: where a batch is read, no other table is read from end to end. */
 const nameOf = (table: 'team' | 'subject', id: string, as: string = table): string =>

@@ -2,7 +2,6 @@
 // hold. Reads only; memory does not grow with rows. Each walk goes along an index, so that its time
 // grows with the rows and no faster.
 import { sql } from 'kysely';
-import { type AuditEvent, verifyEvent } from '../audit/event.ts';
 import {
   DecryptionFailed,
   type Keyring,
@@ -12,9 +11,10 @@ import {
   type WrappedSystemKey,
 } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type TokenTable, tokenTables } from '../keys/service.ts';
-import { heldPlace } from '../oauth/service.ts';
 import { type SealedRows, sealedTables } from './sealed-rows.ts';
+import { type TokenTable, tokenTables } from '../db/token-tables.ts';
+import { type AuditEvent, verifyEvent } from '../audit/index.ts';
+import { heldPlace } from '../oauth/index.ts';
 
 export type Fault =
   | 'keyDoesNotUnwrap'

@@ -1,16 +1,14 @@
 // What every change of a key's state has in common: the lock that writers of tokens meet, and the
 // start of a rotation.
 import { sql } from 'kysely';
-import type { AuditLog } from '../audit/record.ts';
-import type { EventInput } from '../audit/event.ts';
 import { DecryptionFailed, type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isLockTimeout, isRetryable } from '../db/errors.ts';
 import type { RotationCause, TokenFormatColumn } from '../db/tables.ts';
-import type { TeamRef } from '../access/decide.ts';
-import { findSettings } from '../access/team-settings.ts';
 import { AppError } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
+import { findSettings, type TeamRef } from '../access/index.ts';
+import type { AuditLog, EventInput } from '../audit/index.ts';
 import * as repository from './repository.ts';
 
 const lockTimeoutMs = 300;

@@ -3,19 +3,19 @@
 // of tokens hold the share lock, so what they wrote is committed, and counted, before the state
 // changes. The database's trigger knows the same arrows.
 import { sql } from 'kysely';
-import type { AuditLog } from '../audit/record.ts';
-import type { EventInput } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { type DatabaseClock, vaultNow } from '../db/clock.ts';
 import type { DataKeyState } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import { beginRotation, setLockTimeout, withKeyLock } from './changing.ts';
 import * as repository from './repository.ts';
-import type { KeyChange, KeyRow } from './repository.ts';
-import { countTokensByTable } from './token-tables.ts';
+import type { KeyChange } from './repository.ts';
+import { countTokensByTable } from '../db/token-tables.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import type { AuditLog, EventInput } from '../audit/index.ts';
+import type { KeyRow } from './types.ts';
 
 export interface KeyLifeParts {
   readonly db: Db;

@@ -4,11 +4,10 @@
 import { sql } from 'kysely';
 import { withinBytes } from '../db/bytes.ts';
 import type { DataKeyState, TokenFormatColumn } from '../db/tables.ts';
-import { heldPlace } from '../oauth/service.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Mover, MovedToken } from './moving.ts';
-import { batchBytesMax } from './token-tables.ts';
+import { batchBytesMax, type MovedToken, type Mover } from './mover.ts';
+import { heldPlace } from '../oauth/index.ts';
 
 interface Row {
   readonly credential: CredentialId;

@@ -1,87 +1,20 @@
 // The moving of tokens in SQL. Each table of the list of token tables has its mover here: a table
 // without one does not compile.
 import { sql } from 'kysely';
-import type { Place, WrappedDataKey } from '../crypto/index.ts';
+import type { WrappedDataKey } from '../crypto/index.ts';
 import { contentBytes, withinBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
 import type { DataKeyState, RotationState } from '../db/tables.ts';
-import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { CredentialId, DataKeyId, RotationId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { oauthTokens } from './moving-oauth.ts';
 import {
-  batchBytesMax,
-  failureCountSql,
-  type TokenTable,
+  rotationFailureCountSql,
   tokenCountBesidesSql,
-} from './token-tables.ts';
-
-/** A rotation as the worker knows it. */
-export interface RunningRotation {
-  readonly id: RotationId;
-  readonly team: TeamId;
-  readonly slug: string;
-  readonly startedBy: SubjectId | null;
-  readonly isUrgent: boolean;
-  readonly total: number;
-  readonly createdAt: Date;
-}
-
-/**
- * A token to be moved, locked, with the keys that open and seal it and the state in which its own
- * key is.
- */
-export interface HeldToken {
-  readonly place: Place;
-  readonly token: string;
-  readonly from: WrappedDataKey;
-  readonly fromState: DataKeyState;
-  readonly to: WrappedDataKey;
-  /** How much of it is in memory. */
-  readonly bytes: number;
-}
-export interface MovedToken extends HeldToken {
-  readonly moved: string;
-}
-
-/**
- * Where the search for the next tokens begins: tables, keys and tokens are walked in their order.
- * Rows that were moved lie before it: reading past their remains gets slower and slower.
- */
-export interface Position {
-  readonly table: TokenTable;
-  readonly key: DataKeyId;
-  readonly credential: CredentialId;
-  readonly version: number;
-}
-/** How many tokens are wanted, under which keys not, and from where on. */
-export interface Quest {
-  readonly limit: number;
-  readonly passOver: readonly DataKeyId[];
-  readonly after: Position | undefined;
-}
-
-/** How tokens of one table are found and stored. */
-export interface Mover {
-  /**
-   * Locks tokens that nobody else holds at this moment, and reads the first of them, as many as may
-   * be in memory at once; none when the rotation does not run any more.
-   */
-  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<HeldToken[]>;
-  /**
-   * Stores held tokens under their new key; false, and then nothing must be kept, when that key is
-   * active no more.
-   */
-  readonly store: (trx: Trx, tokens: readonly MovedToken[]) => Promise<boolean>;
-  /**
-   * Names a token that did not open as a failure of the rotation; `isUndecryptable` marks the row.
-   */
-  readonly fail: (
-    trx: Trx,
-    rotation: RunningRotation,
-    failure: { token: HeldToken; isUndecryptable: boolean; at: Date },
-  ) => Promise<void>;
-}
+  type TokenTable,
+} from '../db/token-tables.ts';
+import { batchBytesMax, type Mover, type RunningRotation } from './mover.ts';
 
 const smallestId = sql.raw(`'00000000-0000-0000-0000-000000000000'::uuid`);
 
@@ -354,7 +287,7 @@ export async function countLeft(
 ): Promise<{ left: number; failed: number }> {
   const { rows } = await sql<{ left: number; failed: number }>`
     select ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as left,
-      ${failureCountSql} as failed
+      ${rotationFailureCountSql} as failed
     from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
     where rotation.id = ${rotation.id} and rotation.state = 'running'`.execute(executor);
   const row = rows[0];

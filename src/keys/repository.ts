@@ -5,43 +5,19 @@ import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { vaultNow } from '../db/clock.ts';
 import { countOf } from '../db/counts.ts';
-import type {
-  DataKeyState,
-  RotationCause,
-  RotationState,
-  TokenFormatColumn,
-} from '../db/tables.ts';
-import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
-import { settingsColumns, type TeamSettingsRow } from '../access/team-settings.ts';
-import { rotateAtSql } from './policy-sql.ts';
+import type { DataKeyState, RotationCause, RotationState } from '../db/tables.ts';
+import type { DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
+import { rotateAtSql } from '../db/rotation-due.ts';
 import {
-  failureCountSql,
   hasTokensSql,
+  rotationFailureCountSql,
   tokenCountBesidesSql,
   tokenCountSql,
-} from './token-tables.ts';
+} from '../db/token-tables.ts';
+import type { TeamSettingsRow } from '../access/index.ts';
+import { settingsColumns } from '../access/sql.ts';
+import type { KeyRow, RotationFailure } from './types.ts';
 
-export interface KeyRow {
-  readonly id: DataKeyId;
-  readonly version: number;
-  readonly state: DataKeyState;
-  readonly format: TokenFormatColumn;
-  readonly fingerprint: string;
-  readonly rootFingerprint: string;
-  readonly rows: number;
-  /** Every root key that ever wrapped it, in order: a backup may hold it under each of them. */
-  readonly rootFingerprints: readonly string[];
-  readonly createdAt: Date;
-  readonly createdBy: string | null;
-  readonly demotedAt: Date | null;
-  readonly retiredAt: Date | null;
-  readonly compromisedAt: Date | null;
-  readonly compromiseReason: string | null;
-  readonly destroyAt: Date | null;
-  readonly destroyedAt: Date | null;
-  /** When the team's policy asks for the next rotation; only of an active key. */
-  readonly rotateAt: Date | null;
-}
 export interface RotationRow {
   readonly id: RotationId;
   readonly state: RotationState;
@@ -55,12 +31,6 @@ export interface RotationRow {
   readonly endedAt: Date | null;
   readonly cause: RotationCause;
 }
-/** `version` is null where it is the tokens held for the credential. */
-export interface RotationFailure {
-  readonly credential: CredentialId;
-  readonly version: number | null;
-}
-
 const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
   ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", coalesce(creator.sub, key.created_by::text) as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
   key.compromised_at as "compromisedAt", key.compromise_reason as "compromiseReason", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt",
@@ -68,7 +38,7 @@ const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerpri
 const keyFrom = sql.raw(
   'data_key key join team on team.id = key.team_id left join subject creator on creator.id = key.created_by',
 );
-const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey", ${countOf('rotation.total')} as total, ${countOf('rotation.done')} as done, ${failureCountSql} as failed,
+const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey", ${countOf('rotation.total')} as total, ${countOf('rotation.done')} as done, ${rotationFailureCountSql} as failed,
   rotation.created_at as "createdAt", coalesce(creator.sub, rotation.created_by::text) as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`;
 const rotationFrom = sql.raw(
   'key_rotation rotation left join subject creator on creator.id = rotation.created_by',

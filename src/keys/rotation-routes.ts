@@ -2,13 +2,14 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';
-import { canShow, showEach, showOne } from '../http/answers.ts';
+import { canShow } from '../http/answers.ts';
 import { addOperation, Otherwise } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { flag, pageOf, pageQuery, teamPath } from '../http/schemas.ts';
 import type { RotationId } from '../shared/ids.ts';
 import * as schemas from './schemas.ts';
 import type { KeysService, Rotation } from './service.ts';
+import { showEach, showOne } from '../shared/showing.ts';
 
 /** Adds the operations on rotations. */
 export function registerRotations(

@@ -1,8 +1,6 @@
 // One batch of a rotation, and its end. A batch is one short transaction: hold, re-encrypt, store,
 // count; whatever cuts it off leaves each token whole, under the one key or the other.
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
-import type { EventInput } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
 import { DecryptionFailed, type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { isCheckViolation } from '../db/errors.ts';
@@ -11,18 +9,22 @@ import {
   countBatch,
   countLeft,
   endRotation,
-  type HeldToken,
   listRunningRotations,
   lockRunning,
-  settleTotal,
-  type MovedToken,
   movers,
   planByIndex,
+  settleTotal,
+} from './moving.ts';
+import { type TokenTable, tokenTables } from '../db/token-tables.ts';
+import {
+  batchBytesMax,
+  type HeldToken,
+  type MovedToken,
   type Position,
   type Quest,
   type RunningRotation,
-} from './moving.ts';
-import { batchBytesMax, type TokenTable, tokenTables } from './token-tables.ts';
+} from './mover.ts';
+import type { AuditLog, EventInput } from '../audit/index.ts';
 
 export { listRunningRotations, settleTotal, type Position, type RunningRotation };
 

@@ -1,8 +1,7 @@
 // The HTTP face of a team's keys and of their life.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { Caller, TeamRef } from '../access/decide.ts';
-import { canShow, showEach, showOne } from '../http/answers.ts';
+import { canShow } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { pageOf, pageQuery, teamPath } from '../http/schemas.ts';
@@ -10,7 +9,10 @@ import type { ErrorCode } from '../shared/errors.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import type { KeyLifeService } from './life.ts';
 import * as schemas from './schemas.ts';
-import type { KeyRow, KeysService } from './service.ts';
+import type { KeysService } from './service.ts';
+import { showEach, showOne } from '../shared/showing.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import type { KeyRow } from './types.ts';
 
 /** Adds the operations on keys. */
 export function registerKeys(

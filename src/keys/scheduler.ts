@@ -2,17 +2,16 @@
 // destruction of keys whose waiting time is over. Runs on every replica; the lock on the active key
 // and the partial unique index let each be done once. What fails for one team keeps no other from
 // its turn.
-import type { EventInput } from '../audit/event.ts';
 import type { Trx } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
 import type { RotationCause } from '../db/tables.ts';
-import type { TeamRef } from '../access/decide.ts';
-import { settingsCount } from '../access/team-settings.ts';
 import { AppError } from '../shared/errors.ts';
 import { newId, type RotationId, type TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
 import { beginRotation, withKeyLock } from './changing.ts';
 import type { KeyLifeParts, KeyLifeService } from './life.ts';
+import { settingsCount, type TeamRef } from '../access/index.ts';
+import type { EventInput } from '../audit/index.ts';
 import * as repository from './repository.ts';
 
 export interface KeySchedulerParts extends KeyLifeParts {

@@ -13,7 +13,8 @@ import {
   version,
 } from '../http/schemas.ts';
 import { destroyDaysMax, destroyDaysMin } from './life.ts';
-import type { Forecast, KeyRow, Rotation, RotationFailure } from './service.ts';
+import type { Forecast, Rotation } from './service.ts';
+import type { KeyRow, RotationFailure } from './types.ts';
 
 export const key = z
   .strictObject({

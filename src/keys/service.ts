@@ -1,13 +1,9 @@
 // A team's keys and their rotations, as people ask for them. ./life has the other changes of a
 // key's state.
-import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
 import type { TokenFormatColumn } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import type { Page } from '../http/paging.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import {
@@ -21,23 +17,19 @@ import {
 import { beginRotation, keyBusy, rotationRunning, withKeyLock } from './changing.ts';
 import { settleTotal } from './moving.ts';
 import * as repository from './repository.ts';
-import type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
-
-export { rotateAtSql } from './policy-sql.ts';
-export type { KeyRow, RotationFailure, RotationRow } from './repository.ts';
-export {
-  failureCountSql as rotationFailureCountSql,
-  type TokenTable,
-  hasTokensSql,
-  tokenTables,
-} from './token-tables.ts';
+import type { RotationRow } from './repository.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import type { AuditLog } from '../audit/index.ts';
+import type { KeyRow, RotationFailure } from './types.ts';
 
 /** How fast a rotation goes, and when it will be done if it goes on like that. */
-export interface Pace {
+export interface RotationPace {
   readonly rowsPerSecond: number;
   readonly estimatedEnd: Date | null;
 }
-export type Rotation = RotationRow & Pace;
+export type Rotation = RotationRow & RotationPace;
 /** `isMeasured` is false where no large rotation has run here yet. */
 export interface Forecast {
   readonly rows: number;
@@ -216,7 +208,7 @@ export class KeysService {
 }
 
 /** What a rotation's counters say about its speed. */
-function paceOf(row: RotationRow, now: number): Pace {
+function paceOf(row: RotationRow, now: number): RotationPace {
   const seconds = (row.progressedAt.getTime() - row.createdAt.getTime()) / 1000;
   const rowsPerSecond = seconds > 0 ? row.done / seconds : 0;
   if (row.state !== 'running' || rowsPerSecond === 0) return { rowsPerSecond, estimatedEnd: null };

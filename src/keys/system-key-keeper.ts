@@ -2,12 +2,12 @@
 // by an older version are sealed anew, and a version that nothing needs any more leaves. Rows from
 // before a release that demands a MAC on them are taken over, and then the door is closed.
 import { type RawBuilder, sql } from 'kysely';
-import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type DatabaseClock, vaultAgo, vaultNow } from '../db/clock.ts';
 import { Periodic } from '../shared/periodic.ts';
 import { closeSystemKeys, type OnDamaged, reloadSystemKeys } from './system-keys.ts';
+import type { AuditLog } from '../audit/index.ts';
 
 export interface SystemKeyKeeperParts {
   readonly db: Db;

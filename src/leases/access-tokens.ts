@@ -1,10 +1,10 @@
 // What an engine gets of a credential whose tokens are held: the public fields and an access token
 // that is good. Never the refresh token, never the client secret.
-import type { Caller } from '../access/decide.ts';
-import { type Policy, type PublicFields, shownFields, typeNamed } from '../credentials/service.ts';
 import { Secret, type SecretFields } from '../crypto/index.ts';
-import { type AccessTokens, NoAccessToken, type OAuthCredential } from '../oauth/service.ts';
 import type { Granted } from './decide.ts';
+import type { Caller } from '../access/index.ts';
+import { type Policy, type PublicFields, shownFields, typeNamed } from '../credentials/index.ts';
+import { type AccessTokens, NoAccessToken, type OAuthCredential } from '../oauth/index.ts';
 
 /** The current version that was granted, as tokens are asked for. */
 export const asOAuth = ({ row, version }: Granted): OAuthCredential => ({

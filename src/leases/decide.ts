@@ -1,22 +1,27 @@
 // May this engine use this credential in this way, now, for this person? Pure: rows in, the answer
 // out. What the caller may not know of is `notFound`, whatever else is the matter with it.
 import type { Keyring } from '../crypto/index.ts';
-import { credentialSealHolds, typeNamed } from '../credentials/service.ts';
 import type { Delivery } from '../db/tables.ts';
-import { engineKeySealHolds, type PublicJwk } from '../engines/service.ts';
+import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { FoundRow, RecipientRow, VersionRow } from './types.ts';
 import {
   type Caller,
+  engineSealHolds,
+  type GrantRow,
   isAllowed,
+  noWays,
+  refusesExposed,
+  type RightsRow,
+  type Standing,
+  standingOf,
   type TeamAction,
   type TeamRef,
   type Way,
   wayFor,
-} from '../access/decide.ts';
-import { type GrantRow, noWays, waysOf } from '../access/grants.ts';
-import { engineSealHolds, type RightsRow, type Standing, standingOf } from '../access/rights.ts';
-import { refusesExposed } from '../access/team-settings.ts';
-import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
+  waysOf,
+} from '../access/index.ts';
+import { credentialSealHolds, typeNamed } from '../credentials/index.ts';
+import { engineKeySealHolds, type PublicJwk } from '../engines/index.ts';
 
 /** Why a reference is refused, as the caller is told. */
 export type Rule =

@@ -3,9 +3,9 @@
 // records them if it finds just that. Ids and revisions only; no right and no secret is remembered,
 // and nothing is decided here.
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { Way } from '../access/decide.ts';
 import type { Granted, Recipient } from './decide.ts';
-import type { LeaseQuery } from './repository.ts';
+import type { LeaseQuery } from './types.ts';
+import type { Way } from '../access/index.ts';
 
 /** A credential as it was leased. */
 export interface Leased {

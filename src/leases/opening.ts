@@ -1,16 +1,15 @@
 // The opening of a token whose use was granted, and what is done about one that does not open.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../access/decide.ts';
-import type { HangUp } from '../http/hang-up.ts';
+import type { HangUp } from '../shared/hang-up.ts';
 import { Pace } from '../shared/pace.ts';
-import { typeNamed } from '../credentials/service.ts';
 import type { Granted, Refusal } from './decide.ts';
 import * as repository from './repository.ts';
 import { lengthOf, tooLarge } from './sealed.ts';
 import { bytesPerTurn, leaseBytesMax, storedBytesOf } from './sizes.ts';
+import type { Caller } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import { typeNamed } from '../credentials/index.ts';
 
 /** A credential as it is delivered; without secrets where the caller has them already. */
 export type Opened = Granted & {

@@ -1,25 +1,9 @@
 // The use of credentials in SQL: one statement that reads all that a lease or a ticket rests on,
 // and one that records it if all of that still stands.
 import { type RawBuilder, sql } from 'kysely';
-import { recordedSql, type RecordedValues } from '../audit/event.ts';
-import {
-  exposedSql,
-  oauthTypeNames,
-  type Policy,
-  type PublicFields,
-} from '../credentials/service.ts';
-import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
-import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
-import { type GrantRow, grantsSql, grantsStandSql } from '../access/grants.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
-import {
-  type SettingsJson,
-  settingsJson,
-  settingsOf,
-  type TeamSettingsRow,
-} from '../access/team-settings.ts';
+import type { CredentialState, DataKeyState, LivingState, Role } from '../db/tables.ts';
 import type {
   CredentialId,
   DataKeyId,
@@ -31,76 +15,19 @@ import type {
 import type { JsonObject } from '../shared/json.ts';
 import type { Expected } from './expectations.ts';
 import { storedBytesMax } from './sizes.ts';
-
-/** One credential that is asked for: by id, or by team and name. */
-export type Reference =
-  | { readonly id: CredentialId }
-  | { readonly team: string; readonly name: string };
-
-/** The caller's registration and the key that a lease would go to. */
-export interface RecipientRow {
-  readonly engine:
-    | {
-        readonly id: EngineId;
-        readonly state: 'enabled' | 'disabled';
-        readonly revision: number;
-        readonly seal: Buffer;
-      }
-    | undefined;
-  readonly key:
-    | {
-        readonly kid: string;
-        readonly jwk: JsonObject;
-        readonly revision: number;
-        readonly seal: Buffer;
-      }
-    | undefined;
-}
-
-/**
- * What a reference found. `version` is undefined where the current version or its key is missing or
- * retired.
- */
-export interface FoundRow {
-  readonly team: TeamId;
-  readonly slug: string;
-  readonly rights: RightsRow;
-  readonly behalfSubject: SubjectId | null;
-  readonly behalfRights: RightsRow;
-  /** Grants that concern who asks, and for whom. */
-  readonly grants: readonly GrantRow[] | null;
-  readonly behalfGrants: readonly GrantRow[] | null;
-  readonly id: CredentialId;
-  readonly name: string;
-  readonly type: string;
-  readonly state: CredentialState;
-  readonly stateBefore: LivingState | null;
-  readonly currentVersion: number;
-  readonly expiresAt: Date | null;
-  readonly revision: number;
-  readonly seal: Buffer;
-  /** What the current version says beside its token; undefined where there is no such version. */
-  readonly content:
-    | {
-        readonly publicFields: PublicFields;
-        readonly policy: Policy;
-        readonly secretFieldNames: readonly string[];
-      }
-    | undefined;
-  readonly version: VersionRow | undefined;
-  /** How much there is to read of it, in bytes as stored: asked before anything is read. */
-  readonly size: { readonly token: number; readonly content: number };
-}
-export interface VersionRow {
-  /** Undefined where it was not asked for: the caller has this version already. */
-  readonly token: string | undefined;
-  readonly publicFields: JsonObject;
-  readonly policy: JsonObject;
-  readonly isMarked: boolean;
-  readonly key: WrappedDataKey;
-  /** Of a version that is exposed: whose it is, which says whether it may be used all the same. */
-  readonly exposedTeam: TeamSettingsRow | undefined;
-}
+import type { FoundRow, LeaseQuery, RecipientRow, VersionRow } from './types.ts';
+import { type GrantRow, type RightsRow, type SettingsJson, settingsOf } from '../access/index.ts';
+import {
+  grantsSql,
+  grantsStandSql,
+  rightsColumns,
+  rightsJoin,
+  settingsJson,
+} from '../access/sql.ts';
+import type { RecordedValues } from '../audit/index.ts';
+import { recordedSql } from '../audit/sql.ts';
+import { oauthTypeNames, type Policy, type PublicFields } from '../credentials/index.ts';
+import { exposedSql } from '../credentials/sql.ts';
 
 type Row = UseRow & {
   readonly position: number;
@@ -189,17 +116,6 @@ export const useJoins = (
   left join credential_version version on version.team_id = credential.team_id and version.credential_id = credential.id and version.version = credential.current_version
   left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
   cross join lateral (select ${grantsSql(subject)} as grants, ${grantsSql(sql.ref('behalf.id'))} as behalf_grants) shared`;
-
-export interface LeaseQuery {
-  readonly subject: SubjectId;
-  readonly references: readonly Reference[];
-  readonly onBehalfOf: string | undefined;
-  readonly keyId: string | undefined;
-  /** Versions that the caller has already, by position: their tokens are not read. */
-  readonly knownVersions?: readonly (number | undefined)[];
-  /** Of which references the content is wanted, by position; of all where it is left out. */
-  readonly isWanted?: readonly boolean[];
-}
 
 interface LeasableParameters {
   readonly subject: SubjectId;

@@ -4,14 +4,14 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import { type Authenticator, onBehalfOf } from '../http/authentication.ts';
-import { HangUp } from '../http/hang-up.ts';
+import { HangUp } from '../shared/hang-up.ts';
 import {
   leaseCredentialsMax,
   leaseSecondsDefault,
   leaseSecondsMax,
   purposeLengthMax,
   tokenLengthMax,
-} from '../http/limits.ts';
+} from '../shared/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { id, keyId, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';

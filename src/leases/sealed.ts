@@ -7,12 +7,12 @@ import {
   recipientKey,
   type SecretFields,
 } from '../crypto/index.ts';
-import type { PublicJwk } from '../engines/service.ts';
 import { AppError, type InputFault } from '../shared/errors.ts';
 import type { LeaseId } from '../shared/ids.ts';
 import { Recent } from '../shared/recent.ts';
 import type { Granted } from './decide.ts';
 import { leaseBytesMax } from './sizes.ts';
+import type { PublicJwk } from '../engines/index.ts';
 
 /** What a lease says; `secrets` stand beside the credentials that have them, by position. */
 export interface LeaseContent {

@@ -2,16 +2,10 @@
 // opened leaves only if its record committed; what was recorded and did not leave, because it did
 // not open after all, stands in the trail as failed.
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../access/decide.ts';
-import type { OnBehalfOf } from '../http/authentication.ts';
-import type { HangUp } from '../http/hang-up.ts';
-import { typeNamed } from '../credentials/service.ts';
-import type { AccessTokens } from '../oauth/service.ts';
-import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
+import type { HangUp } from '../shared/hang-up.ts';
+import { Budget, type BudgetCounts, type BudgetRoom } from '../shared/budget.ts';
 import { AppError, forbidden } from '../shared/errors.ts';
 import { type LeaseId, newId, type SubjectId } from '../shared/ids.ts';
 import { inLanes } from '../shared/lanes.ts';
@@ -24,42 +18,21 @@ import {
   type Recipient,
   type Refusal,
 } from './decide.ts';
-import { type Expected, Expectations, leasedOf } from './expectations.ts';
+import { Expectations, type Expected, leasedOf } from './expectations.ts';
 import { markUndecryptable, openAll, type Opened, type Unopened } from './opening.ts';
 import { deliverable } from './access-tokens.ts';
 import { action, basisOf, eventsOf, type Order } from './recording.ts';
 import * as repository from './repository.ts';
-import type { FoundRow, RecipientRow, Reference } from './repository.ts';
 import { LeaseSealer, payloadOf, sizeFault, tooLarge } from './sealed.ts';
 import * as sizes from './sizes.ts';
 import type { UsageCounter } from './usage.ts';
+import type { FoundRow, LeaseQuery, RecipientRow, Reference } from './types.ts';
+import type { Caller, OnBehalfOf } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import { typeNamed } from '../credentials/index.ts';
+import type { AccessTokens } from '../oauth/index.ts';
 
 // What the broker's tickets rest on too.
-export {
-  decideAll,
-  decideEngine,
-  type Granted,
-  type Question,
-  type Refusal,
-  type Rule,
-} from './decide.ts';
-export { asOAuth } from './access-tokens.ts';
-export { markUndecryptable, openGranted } from './opening.ts';
-export { basisOf } from './recording.ts';
-export type { UsageCounter } from './usage.ts';
-export {
-  type Basis,
-  findLeasable,
-  foundOf,
-  type FoundRow,
-  isUsedThoughExposed,
-  recordIfUnchanged,
-  type RecipientRow,
-  type Reference,
-  useColumns,
-  useJoins,
-  type UseRow,
-} from './repository.ts';
 
 export interface LeasesParts {
   readonly db: Db;
@@ -104,7 +77,7 @@ interface LeaseRequest extends Order {
   readonly input: LeaseInput;
   readonly hangUp: HangUp | undefined;
   readonly now: number;
-  readonly query: repository.LeaseQuery;
+  readonly query: LeaseQuery;
 }
 
 /** What a statement found for a lease, and whether it recorded the lease. */
@@ -269,7 +242,11 @@ export class LeasesService {
    * Decides, opens, seals, and records what is not recorded yet; undefined when that found
    * something changed.
    */
-  async #deliver(request: LeaseRequest, found: Found, place: Place): Promise<Lease | undefined> {
+  async #deliver(
+    request: LeaseRequest,
+    found: Found,
+    place: BudgetRoom,
+  ): Promise<Lease | undefined> {
     const { db, audit, usage, issuer } = this.#parts;
     const { id, caller, input, now, query } = request;
     const recipient = await this.#recipientOf(caller, found.recipient);
@@ -329,7 +306,7 @@ export class LeasesService {
     { caller, input, now, hangUp }: LeaseRequest,
     recipient: Recipient | Refusal,
     { found }: Found,
-    place: Place,
+    place: BudgetRoom,
   ): Promise<readonly Opened[]> {
     const { keyring } = this.#parts;
     const question = {
@@ -468,7 +445,7 @@ const asReference = (each: LeaseInput['references'][number]): Reference =>
 
 /** Gives the room back unless there is a lease to hold it. */
 async function leaving(
-  place: Place,
+  place: BudgetRoom,
   lease: () => Promise<Lease | undefined>,
 ): Promise<Lease | undefined> {
   let isMade = false;

@@ -1,6 +1,6 @@
 // How large a lease may be, and what is known of its size before anything is opened: sizes are
 // asked first, so that whoever asks for too much costs no more than the asking.
-import { findType } from '../credentials/service.ts';
+import { findType } from '../credentials/index.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

@@ -3,10 +3,11 @@
 // transaction is open while something is sent.
 import { sql } from 'kysely';
 import type { Db, Executor, Trx } from '../db/client.ts';
-import { type SettingsJson, settingsJson } from '../access/team-settings.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
 import { attemptsMax } from './retries.ts';
 import type { DeliveryState, Outcome, SealedNotification, SealedWebhook } from './types.ts';
+import type { SettingsJson } from '../access/index.ts';
+import { settingsJson } from '../access/sql.ts';
 
 /** A webhook that this replica may send to until its claim ends. */
 export interface Claimed extends SealedWebhook {

@@ -1,18 +1,9 @@
 // One attempt to deliver one message. The vault opens the webhook's credential in its own name:
 // that stands in the trail, committed, before anything is dialled, and what became of it
 // afterwards. Killed in between, the message is sent again, with the same id.
-import { credentialTarget, type EventInput } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
-import {
-  type CredentialRow,
-  type CredentialsService,
-  type InUse,
-  isUnder,
-} from '../credentials/service.ts';
 import { type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type Egress, EgressFailed } from '../egress/index.ts';
-import { refusesExposed, settingsOf } from '../access/team-settings.ts';
 import { AppError } from '../shared/errors.ts';
 import {
   type Claimed,
@@ -25,6 +16,14 @@ import {
 import { bodyOf, signedHeaders } from './message.ts';
 import { delayAfter, pauseAfter, readRetryAfter, tooLateMs } from './retries.ts';
 import { notificationSealHolds, type Outcome, webhookSealHolds } from './types.ts';
+import { refusesExposed, settingsOf } from '../access/index.ts';
+import { type AuditLog, credentialTarget, type EventInput } from '../audit/index.ts';
+import {
+  type CredentialRow,
+  type CredentialsService,
+  type InUse,
+  isUnder,
+} from '../credentials/index.ts';
 
 export interface DeliveryParts {
   readonly db: Db;

@@ -1,17 +1,18 @@
 // What comes by time: looked for every minute, on every replica, told once. What makes it once is
 // the outbox: a message about the same thing and time is there, or it is not.
 import { sql, type RawBuilder } from 'kysely';
-import { listedSealHolds, type SealedCredential, sealedColumns } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
-import type { TeamRef } from '../access/decide.ts';
-import { settingsColumns, settingsCount, type TeamSettingsRow } from '../access/team-settings.ts';
-import { rotateAtSql } from '../keys/service.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { isTime } from '../shared/times.ts';
 import { type Outbox, pendingMax } from './outbox.ts';
 import type { EventType, Notice } from './types.ts';
+import { rotateAtSql } from '../db/rotation-due.ts';
+import { settingsCount, type TeamRef, type TeamSettingsRow } from '../access/index.ts';
+import { settingsColumns } from '../access/sql.ts';
+import { listedSealHolds, type SealedCredential } from '../credentials/index.ts';
+import { sealedColumns } from '../credentials/sql.ts';
 
 const batchRows = 500;
 const expiringDays = 14;

@@ -1,17 +1,14 @@
 // From events of the trail to what is told outside: the one table, and what each message says.
 import { sql } from 'kysely';
-import type { EventInput } from '../audit/event.ts';
-import {
-  credentialSealHolds,
-  type SealedCredential,
-  sealedColumns,
-} from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Executor } from '../db/client.ts';
 import { countOf } from '../db/counts.ts';
-import { rotationFailureCountSql } from '../keys/service.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
+import { rotationFailureCountSql } from '../db/token-tables.ts';
+import type { EventInput } from '../audit/index.ts';
+import { credentialSealHolds, type SealedCredential } from '../credentials/index.ts';
+import { sealedColumns } from '../credentials/sql.ts';
 
 type Happened = Omit<Notice, 'type' | 'data'> & {
   readonly type: EventType;

@@ -1,12 +1,12 @@
 // Looks every minute for what comes by time, and takes in what is seen in passing: rows whose seal
 // does not hold. Beside the request that met them, so that its answer takes as long as any other.
-import type { Alarm } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
 import { type DueParts, tellWhatIsDue } from './due.ts';
 import type { Outbox } from './outbox.ts';
+import type { Alarm } from '../audit/index.ts';
 
 export interface LookoutParts {
   readonly db: Db;

@@ -1,7 +1,6 @@
 // The outbox: what is to be told is written down where it happens, in the transaction of what it
 // tells of, and sent later by whichever replica comes to it. What happened is learnt from the
 // trail's own door: nothing is told that does not stand there.
-import type { EventInput } from '../audit/event.ts';
 import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import { writeApart } from '../db/batches.ts';
@@ -11,6 +10,7 @@ import { newId, type NotificationId } from '../shared/ids.ts';
 import { describe, noticeOf } from './happenings.ts';
 import * as repository from './repository.ts';
 import { type Notice, sealNotification } from './types.ts';
+import type { EventInput } from '../audit/index.ts';
 
 /** So many messages wait for one webhook at the most. */
 export const pendingMax = 1_000;

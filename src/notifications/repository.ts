@@ -1,26 +1,8 @@
 // Webhooks and the outbox in SQL, but for what a replica does to deliver.
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
-import type { CredentialId, NotificationId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { DeliveryState, Outcome, SealedNotification } from './types.ts';
-
-export interface WebhookRow {
-  readonly credential: CredentialId;
-  readonly name: string;
-  readonly team: TeamId;
-  readonly events: readonly string[];
-  readonly revision: number;
-  readonly seal: Buffer;
-  readonly pending: number;
-  readonly pausedUntil: Date | null;
-  readonly failingSince: Date | null;
-  readonly deliveredAt: Date | null;
-  readonly goneAt: Date | null;
-  readonly createdAt: Date;
-  readonly createdBy: string;
-  readonly updatedAt: Date;
-  readonly updatedBy: string;
-}
+import type { CredentialId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { DeliveryRow, SealedNotification, WebhookRow } from './types.ts';
 
 /** The webhooks of a team whose credential lives, or the one of a credential. */
 export async function listWebhooks(
@@ -164,20 +146,6 @@ export async function insertNotifications(
       as given (id, webhook_id, team_id, type, subject_type, subject_id, due_at, at, data, seal, refused)
     on conflict on constraint notification_once do nothing returning 1`.execute(executor);
   return made.length;
-}
-
-export interface DeliveryRow {
-  readonly id: NotificationId;
-  readonly type: string;
-  readonly subjectType: string;
-  readonly subjectId: string;
-  readonly state: DeliveryState;
-  readonly attempts: number;
-  readonly outcome: Outcome | null;
-  readonly at: Date;
-  readonly lastAttemptAt: Date | null;
-  readonly nextAttemptAt: Date | null;
-  readonly endedAt: Date | null;
 }
 
 /** Messages to one webhook, newest first. */

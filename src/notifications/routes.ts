@@ -1,7 +1,6 @@
 // The HTTP face of webhooks.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { showEach, showOne } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
@@ -17,6 +16,7 @@ import {
   webhookPut,
 } from './schemas.ts';
 import type { WebhooksService } from './service.ts';
+import { showEach, showOne } from '../shared/showing.ts';
 
 /** Adds the operations on webhooks. */
 export function registerWebhooks(

@@ -2,9 +2,15 @@
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
 import { count, id, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
-import { reasons } from '../oauth/service.ts';
-import type { DeliveryRow, WebhookRow } from './service.ts';
-import { deliveryStates, eventTypes, type NotificationType, outcomes } from './types.ts';
+import {
+  type DeliveryRow,
+  deliveryStates,
+  eventTypes,
+  type NotificationType,
+  outcomes,
+  type WebhookRow,
+} from './types.ts';
+import { reasons } from '../oauth/index.ts';
 
 const events = z
   .array(z.enum(eventTypes))

@@ -1,37 +1,32 @@
 // Webhooks, as people ask for them: which credential of type webhook gets which of the team's
 // notifications, and what became of them. Where to send and with which secret is the credential's;
 // there is no secret here.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
-import type { CredentialsService } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
-import type { Page } from '../http/paging.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { type CredentialId, isId } from '../shared/ids.ts';
 import {
   checkRevision,
   type ExpectedRevision,
   preconditionFailed,
   preconditionRequired,
-} from '../http/preconditions.ts';
-import { AppError, invalid, notFound } from '../shared/errors.ts';
-import { type CredentialId, isId } from '../shared/ids.ts';
-import { revisionOfReplacement } from '../shared/revisions.ts';
+  revisionOfReplacement,
+} from '../shared/revisions.ts';
 import type { Outbox } from './outbox.ts';
 import * as repository from './repository.ts';
-import type { DeliveryRow, WebhookRow } from './repository.ts';
-import { type EventType, eventTypes, sealWebhook, webhookSealHolds } from './types.ts';
-
-export type { DeliveryRow, WebhookRow } from './repository.ts';
-export {
-  notificationSealHolds,
-  type SealedNotification,
-  type SealedWebhook,
-  sealNotification,
+import {
+  type DeliveryRow,
+  type EventType,
+  eventTypes,
   sealWebhook,
+  type WebhookRow,
   webhookSealHolds,
 } from './types.ts';
+import type { Page } from '../shared/paging.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import type { CredentialsService } from '../credentials/index.ts';
 
 export interface WebhooksParts {
   readonly db: Db;

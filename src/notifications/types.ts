@@ -120,3 +120,35 @@ const notificationJson = ({
   type,
   webhook,
 });
+
+export interface DeliveryRow {
+  readonly id: NotificationId;
+  readonly type: string;
+  readonly subjectType: string;
+  readonly subjectId: string;
+  readonly state: DeliveryState;
+  readonly attempts: number;
+  readonly outcome: Outcome | null;
+  readonly at: Date;
+  readonly lastAttemptAt: Date | null;
+  readonly nextAttemptAt: Date | null;
+  readonly endedAt: Date | null;
+}
+
+export interface WebhookRow {
+  readonly credential: CredentialId;
+  readonly name: string;
+  readonly team: TeamId;
+  readonly events: readonly string[];
+  readonly revision: number;
+  readonly seal: Buffer;
+  readonly pending: number;
+  readonly pausedUntil: Date | null;
+  readonly failingSince: Date | null;
+  readonly deliveredAt: Date | null;
+  readonly goneAt: Date | null;
+  readonly createdAt: Date;
+  readonly createdBy: string;
+  readonly updatedAt: Date;
+  readonly updatedBy: string;
+}

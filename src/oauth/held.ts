@@ -9,6 +9,10 @@ import {
   type SecretFields,
   type WrappedDataKey,
 } from '../crypto/index.ts';
+import type { JsonObject } from '../shared/json.ts';
+import type { Reading } from './answer.ts';
+import { heldPlace, type OAuthCredential } from './place.ts';
+import type { HeldRow } from './repository.ts';
 import {
   findProvider,
   isWiderPolicy,
@@ -17,11 +21,7 @@ import {
   type Policy,
   policyJson,
   typeNamed,
-} from '../credentials/service.ts';
-import type { JsonObject } from '../shared/json.ts';
-import type { Reading } from './answer.ts';
-import { heldPlace, type OAuthCredential } from './place.ts';
-import type { HeldRow } from './repository.ts';
+} from '../credentials/index.ts';
 
 export interface HeldTokens {
   readonly accessToken: string | undefined;

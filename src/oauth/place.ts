@@ -1,9 +1,9 @@
 // Where a held token belongs: to its row and sequence, to the client that it was given to, to the
 // policy under which it was got. Its type says that it is none of the credential's versions.
-import type { Policy, PublicFields } from '../credentials/service.ts';
 import type { Place } from '../crypto/index.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import type { Policy, PublicFields } from '../credentials/index.ts';
 
 export interface HeldPlace {
   readonly team: TeamId;

@@ -1,12 +1,12 @@
 // The provider's token endpoint: the requests are oauth4webapi's, over the vault's own egress; the
 // answers are read by ./answer.ts. Nothing else that the provider says leaves this file.
 import * as oauth from 'oauth4webapi';
-import type { OAuthSettings } from '../credentials/service.ts';
 import { Secret } from '../crypto/index.ts';
 import { type Egress, EgressFailed } from '../egress/index.ts';
 import { type Issued, readAnswer, type Reading, type TokenAnswer } from './answer.ts';
 import { bodyBytesMax } from './body.ts';
 import { ProviderRefused, ProviderUnavailable } from './failures.ts';
+import type { OAuthSettings } from '../credentials/index.ts';
 
 export interface ProviderParts {
   readonly egress: Pick<Egress, 'request'>;

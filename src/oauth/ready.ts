@@ -3,6 +3,7 @@
 import { Secret } from '../crypto/index.ts';
 import { NoAccessToken } from './failures.ts';
 import type { Situation } from './held.ts';
+import type { Forced } from './types.ts';
 
 /** A token for the header of a request. */
 export interface AccessToken {
@@ -11,12 +12,6 @@ export interface AccessToken {
   readonly tokenId: string;
   /** When it ends, as said or assumed; undefined where nothing says that it is still good. */
   readonly expiresAt: Date | undefined;
-}
-
-/** A refresh because an upstream refused the token: how many there were in a row, and the pause. */
-export interface Forced {
-  readonly count: number;
-  readonly after: Date;
 }
 
 export type Readiness =

@@ -6,7 +6,7 @@ import type { Db, Executor, Trx } from '../db/client.ts';
 import type { AuthorizationId, CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type Failure, failureColumns } from './failures.ts';
-import type { Forced } from './ready.ts';
+import type { Forced } from './types.ts';
 
 export interface HeldRow {
   readonly sequence: number;
@@ -83,7 +83,7 @@ export async function findHeld(
 }
 
 /** Who refreshes: whoever writes his claim into a row that nobody claims. */
-export interface Claim {
+export interface RefreshClaim {
   readonly id: string;
   readonly team: TeamId;
   readonly credential: CredentialId;
@@ -100,7 +100,7 @@ export interface Claim {
  * Claims the row at its sequence, making it where there is none; false when it moved on, or
  * somebody else holds a claim.
  */
-export async function claimRefresh(db: Db, claim: Claim): Promise<boolean> {
+export async function claimRefresh(db: Db, claim: RefreshClaim): Promise<boolean> {
   const { id, team, credential, sequence, client, policy, at, until, forced } = claim;
   const { rows } = await sql`
     insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version, claim_id, claimed_until, forced_count, force_after)

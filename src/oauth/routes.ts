@@ -3,8 +3,9 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';
 import { credentialPath, id, subject, time } from '../http/schemas.ts';
-import type { CredentialRow } from '../credentials/service.ts';
-import { type OAuthService, reasons } from './service.ts';
+import type { OAuthService } from './service.ts';
+import { reasons } from './failures.ts';
+import type { CredentialRow } from '../credentials/index.ts';
 
 const authorization = z
   .strictObject({

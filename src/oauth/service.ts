@@ -1,24 +1,8 @@
 // OAuth 2.0: how an account is connected to a credential, and the door to its tokens. Who connects
 // is who began, in person and with the right at both times; nothing is answered to anybody without
 // a token of the vault's.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
-import {
-  credentialSealHolds,
-  type CredentialRow,
-  KeyMoved,
-  lockActiveKey,
-  lockCredential,
-  type OAuthSettings,
-  policyJson,
-  roomOf,
-  type TeamRoom,
-  typeNamed,
-  underActiveKey,
-} from '../credentials/service.ts';
 import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type Caller, decide, type Located } from '../access/decide.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
@@ -29,11 +13,21 @@ import { checkAuthorizationAnswer, type Provider } from './provider.ts';
 import * as repository from './repository.ts';
 import type { AuthorizationRow } from './repository.ts';
 import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
-
-export { NoAccessToken, reasons } from './failures.ts';
-export { heldPlace, type OAuthCredential } from './place.ts';
-export type { AccessToken } from './ready.ts';
-export { AccessTokens, type TokenUse } from './tokens.ts';
+import { type Caller, decide, type Located } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import {
+  type CredentialRow,
+  credentialSealHolds,
+  KeyMoved,
+  lockActiveKey,
+  lockCredential,
+  type OAuthSettings,
+  policyJson,
+  roomOf,
+  type TeamRoom,
+  typeNamed,
+  underActiveKey,
+} from '../credentials/index.ts';
 
 export interface OAuthParts {
   readonly db: Db;
@@ -60,7 +54,7 @@ export interface CallbackInput {
 }
 
 /** How a credential stands with its provider. */
-export interface Connection {
+export interface ProviderConnection {
   readonly credential: string;
   readonly state: 'notConnected' | 'connected' | 'refreshFailed';
   readonly reason: Reason | null;
@@ -150,7 +144,7 @@ export class OAuthService {
    * oauthStateInvalid, notFound, forbidden, stateConflict, oauthRefused, oauthUnavailable,
    * undecryptable, keyBusy, limitReached.
    */
-  async finishAuthorization(caller: Caller, input: CallbackInput): Promise<Connection> {
+  async finishAuthorization(caller: Caller, input: CallbackInput): Promise<ProviderConnection> {
     const { authorization, verifier } = await this.#take(caller, input.state);
     const row = await this.#authorize(caller, authorization);
     const team = { id: row.team, slug: row.slug };
@@ -196,7 +190,7 @@ export class OAuthService {
   }
 
   /** How the credential stands with its provider; of a type that holds no tokens, not connected. */
-  async getConnection(row: CredentialRow): Promise<Connection> {
+  async getConnection(row: CredentialRow): Promise<ProviderConnection> {
     const isOAuth = typeNamed(row.type).oauth !== undefined;
     return connectionOf(
       row,
@@ -292,7 +286,11 @@ export class OAuthService {
     );
   }
 
-  async #store(caller: Caller, located: CredentialRow, issued: Issued): Promise<Connection> {
+  async #store(
+    caller: Caller,
+    located: CredentialRow,
+    issued: Issued,
+  ): Promise<ProviderConnection> {
     const { keyring, audit, now } = this.#parts;
     return underActiveKey(() =>
       roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
@@ -402,7 +400,7 @@ function connectionOf(
   row: CredentialRow,
   held: repository.HeldRow | undefined,
   now: number,
-): Connection {
+): ProviderConnection {
   const oauth = typeNamed(row.type).oauth;
   const isByItself = oauth?.settings(row.publicFields).grant === 'clientCredentials';
   const takesVersion = held?.hasToken !== true && held?.takesVersion !== false;

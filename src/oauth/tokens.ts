@@ -3,9 +3,6 @@
 // transaction is open, and no connection held, while the provider is asked or waited for.
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget, type EventInput } from '../audit/event.ts';
-import { KeyMoved, lockActiveKey, policyJson, underActiveKey } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { isForeignKeyViolation } from '../db/errors.ts';
@@ -17,7 +14,10 @@ import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } fro
 import { clientOf, instanceOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
-import { type AccessToken, type Forced, type Readiness, readinessOf } from './ready.ts';
+import { type AccessToken, type Readiness, readinessOf } from './ready.ts';
+import type { Forced } from './types.ts';
+import { type AuditLog, credentialTarget, type EventInput } from '../audit/index.ts';
+import { KeyMoved, lockActiveKey, policyJson, underActiveKey } from '../credentials/index.ts';
 import * as repository from './repository.ts';
 
 export interface AccessTokensParts {

@@ -3,14 +3,13 @@
 // on are skipped. The database's clock says whose time is over, and a replica that does not agree
 // with it takes nothing away.
 import { type RawBuilder, sql } from 'kysely';
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
 import { writeApart } from '../db/batches.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { type DatabaseClock, vaultAgo, vaultNow } from '../db/clock.ts';
 import { isDatabaseDown } from '../db/errors.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
 
 export interface RetentionParts {
   readonly db: Db;

@@ -2,8 +2,9 @@
 import { sql } from 'kysely';
 import type { WrappedDataKey, WrappedSystemKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
-import { hasTokensSql, rotateAtSql } from '../keys/service.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
+import { rotateAtSql } from '../db/rotation-due.ts';
+import { hasTokensSql } from '../db/token-tables.ts';
 
 export interface RootKeyRow {
   readonly fingerprint: string;

@@ -2,11 +2,11 @@
 // place here.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import { count, fingerprint, id, line, slug, time } from '../http/schemas.ts';
-import { type Waits, waitNames } from '../shared/waits.ts';
+import { waitNames, type Waits } from '../shared/waits.ts';
 import { failuresNamedMax, type RootKeysService } from './service.ts';
+import { showEach } from '../shared/showing.ts';
 
 const rootKey = z
   .strictObject({

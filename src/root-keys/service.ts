@@ -1,16 +1,13 @@
 // Root keys: which there are, moving everything under the primary one, and what to do when one is
 // known to somebody else.
-import type { EventInput } from '../audit/event.ts';
-import type { AuditLog } from '../audit/record.ts';
 import { DecryptionFailed, type Keyring, KeyUnavailable, type Wrapped } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import type { Caller } from '../access/decide.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import * as repository from './repository.ts';
 import type { RootKeyRow, StatusRow } from './repository.ts';
-
-export type { StatusRow } from './repository.ts';
+import type { Caller } from '../access/index.ts';
+import type { AuditLog, EventInput } from '../audit/index.ts';
 
 export interface RootKeysParts {
   readonly db: Db;

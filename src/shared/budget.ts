@@ -3,7 +3,7 @@
 import { AppError } from './errors.ts';
 
 /** Room that somebody has; it is given back once, however often that is said. */
-export interface Place {
+export interface BudgetRoom {
   /** Makes it as large as this. Throws rateLimited where there is no room; it stays as it was. */
   resize(amount: number): void;
   leave(): void;
@@ -39,7 +39,7 @@ export class Budget<K> {
   }
 
   /** Takes room. Throws rateLimited. */
-  enter(key: K, amount: number): Place {
+  enter(key: K, amount: number): BudgetRoom {
     let size = 0;
     let isLeft = false;
     const resize = (next: number): void => {

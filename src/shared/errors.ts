@@ -107,6 +107,11 @@ export const notFound = (): AppError =>
 /** The caller is in the team but lacks the right. */
 export const forbidden = (): AppError =>
   new AppError('forbidden', 'Your role does not allow this.');
+/** Everything unnamed: the log has the cause, the caller has nothing of it. */
+export const internal = (cause: unknown): AppError =>
+  new AppError('internal', 'Something went wrong; the log knows more under this request id.', {
+    cause,
+  });
 /** One part of the input breaks one rule. */
 export const invalid = (pointer: string, rule: string): AppError =>
   new AppError('invalidRequest', 'The request breaks a rule.', { errors: [{ pointer, rule }] });

@@ -1,7 +1,7 @@
 // What may be said of an error that is not of our own making: its name, its code, and where it was
 // thrown. Never its text, which can quote a value.
 
-export interface Failure {
+export interface DescribedFailure {
   readonly name: string;
   readonly code: string | undefined;
   readonly at: readonly string[];
@@ -12,7 +12,7 @@ const framesMax = 8;
 const frame = /^ {4}at (?:[\w$.<>[\] #:]+ \()?(?:file:\/\/|node:|\/)[^\s()]*:\d+:\d+\)?$/;
 
 /** Throws nothing, whatever was thrown. */
-export function describeFailure(thrown: unknown): Failure {
+export function describeFailure(thrown: unknown): DescribedFailure {
   if (!(thrown instanceof Error)) return { name: typeof thrown, code: undefined, at: [] };
   try {
     const { code } = thrown as Error & { code?: unknown };

@@ -1,11 +1,11 @@
 // What sharing says in the trails: the same in the one of the owner and in the one of the other
 // team, each with the name of the other.
-import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../access/decide.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { SealedTransfer } from './transfer-seal.ts';
+import type { Caller, TeamRef } from '../access/index.ts';
+import { credentialTarget, type EventInput } from '../audit/index.ts';
 
 /** An event about a grant; of one to a subject only in the trail of the owner. */
 export function eventsOfGrant(

@@ -1,9 +1,9 @@
 // The credential that is shared or offered, held: grants and offers of one credential change one at
 // a time, and not while it changes.
-import { type CredentialRow, credentialSealHolds, lockCredential } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
 import { notFound } from '../shared/errors.ts';
+import { type CredentialRow, credentialSealHolds, lockCredential } from '../credentials/index.ts';
 
 /** Locks a living credential; its row as it is then. Throws notFound. */
 export async function lockOwned(

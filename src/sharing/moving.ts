@@ -1,13 +1,13 @@
 // What moves with a credential to another team: every version and the held tokens, opened under the
 // former team's keys and sealed under the new team's active one, each at its place, with its number
 // and its time. No plaintext leaves the keyring.
-import { UndecryptableVersion } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type WrappedDataKey } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
-import { heldPlace } from '../oauth/service.ts';
 import { AppError } from '../shared/errors.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import { inTurns } from '../shared/pace.ts';
+import { UndecryptableVersion } from '../credentials/index.ts';
+import { heldPlace } from '../oauth/index.ts';
 import * as repository from './transfer-repository.ts';
 
 /** A credential between two teams; `key` is the active one of the new team. */

@@ -2,22 +2,10 @@
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { TeamRef } from '../access/decide.ts';
-import type { SealedGrant } from '../access/grants.ts';
-import { settingsColumns, type TeamSettingsRow } from '../access/team-settings.ts';
 import type { CredentialId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
-
-export interface GrantRow extends SealedGrant {
-  readonly seal: Buffer;
-  readonly createdAt: Date;
-  readonly createdBy: string;
-  readonly updatedAt: Date;
-  readonly updatedBy: string;
-}
-/** Whom a grant is to, as the path says it. */
-export type Grantee =
-  | { readonly kind: 'team'; readonly name: string }
-  | { readonly kind: 'subject'; readonly name: string };
+import type { TeamRef, TeamSettingsRow } from '../access/index.ts';
+import { settingsColumns } from '../access/sql.ts';
+import type { Grantee, GrantRow } from './types.ts';
 
 const columns =
   sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,

@@ -1,8 +1,7 @@
 // The HTTP face of grants.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { CredentialRow } from '../credentials/service.ts';
-import { canShow, showEach } from '../http/answers.ts';
+import { canShow } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
@@ -16,7 +15,10 @@ import {
   subject,
   time,
 } from '../http/schemas.ts';
-import type { Grantee, GrantRow, SeenGrant, SharingService } from './service.ts';
+import type { SeenGrant, SharingService } from './service.ts';
+import { showEach } from '../shared/showing.ts';
+import type { CredentialRow } from '../credentials/index.ts';
+import type { Grantee, GrantRow } from './types.ts';
 
 const access = z.enum(['read', 'use']).meta({
   id: 'GrantAccess',

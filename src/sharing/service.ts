@@ -1,35 +1,29 @@
 // Sharing: an admin lets another team, or somebody, read or use one credential. The credential
 // stays its owner's, under the owner's key; what a grant is worth is decided where it is used
 // (http/grants). Each change stands in both trails.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
-import type { CredentialRow } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { Caller } from '../access/decide.ts';
-import { grantSealHolds, sealGrant } from '../access/grants.ts';
-import { grantsBetweenMax } from '../http/limits.ts';
-import type { Page } from '../http/paging.ts';
+import { grantsBetweenMax } from '../shared/limits.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { growthLimits, limitReached } from '../shared/growth.ts';
+import { type GrantId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import {
   checkRevision,
   type ExpectedRevision,
   preconditionFailed,
   preconditionRequired,
-} from '../http/preconditions.ts';
-import { settingsCount } from '../access/team-settings.ts';
-import { AppError, invalid, notFound } from '../shared/errors.ts';
-import { growthLimits, limitReached } from '../shared/growth.ts';
-import { type GrantId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';
-import { revisionOfReplacement } from '../shared/revisions.ts';
+  revisionOfReplacement,
+} from '../shared/revisions.ts';
 import { eventsOfEnd, eventsOfGrant } from './events.ts';
 import { lockOwned } from './lock.ts';
 import * as repository from './repository.ts';
-import type { Grantee, GrantRow } from './repository.ts';
-
-export type { Grantee, GrantRow } from './repository.ts';
-export { sealTransfer, type SealedTransfer, transferSealHolds } from './transfer-seal.ts';
+import type { Page } from '../shared/paging.ts';
+import { type Caller, grantSealHolds, sealGrant, settingsCount } from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import type { CredentialRow } from '../credentials/index.ts';
+import type { Grantee, GrantRow } from './types.ts';
 
 export interface SharingParts {
   readonly db: Db;

@@ -1,10 +1,9 @@
 // Offers in SQL, and what moves with a credential.
 import { sql } from 'kysely';
-import type { Policy, PublicFields, SealedCredential } from '../credentials/service.ts';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
-import type { CredentialState, GranteeKind, GrantAccess, LivingState } from '../db/tables.ts';
+import type { CredentialState, GrantAccess, GranteeKind, LivingState } from '../db/tables.ts';
 import type {
   CredentialId,
   DataKeyId,
@@ -15,15 +14,9 @@ import type {
 } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { SealedTransfer } from './transfer-seal.ts';
+import type { Policy, PublicFields } from '../credentials/index.ts';
+import type { TransferRow } from './types.ts';
 
-/** An offer between living teams, with the credential as far as it is shown. */
-export interface TransferRow extends SealedTransfer {
-  readonly seal: Buffer;
-  readonly createdAt: Date;
-  readonly createdBy: string;
-  readonly offered: SealedCredential;
-  readonly credentialSeal: Buffer;
-}
 type Row = Omit<TransferRow, 'offered'> & {
   readonly name: string;
   readonly type: string;

@@ -1,9 +1,7 @@
 // The HTTP face of transfers.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { CredentialRow } from '../credentials/service.ts';
 import type { Idempotency } from '../http/idempotency.ts';
-import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { setEtag } from '../http/preconditions.ts';
@@ -19,7 +17,10 @@ import {
   teamPath,
   time,
 } from '../http/schemas.ts';
-import type { TransferRow, TransfersService } from './transfers.ts';
+import type { TransfersService } from './transfers.ts';
+import { showEach } from '../shared/showing.ts';
+import type { CredentialRow } from '../credentials/index.ts';
+import type { TransferRow } from './types.ts';
 
 const type = z
   .string()

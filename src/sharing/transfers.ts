@@ -1,37 +1,9 @@
 // Transfer in two steps: an admin of the team that owns a credential offers it, an admin of the
 // other team takes it. It moves whole, in one transaction, or stays. Each step stands in both
 // trails.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
-import {
-  bytesOfCredential,
-  type CredentialRow,
-  type CredentialsService,
-  credentialSealHolds,
-  findActiveKey,
-  type Growth,
-  roomOf,
-  sealCredential,
-  type Stay,
-  type TeamRoom,
-  underActiveKey,
-  undecryptable,
-  UndecryptableVersion,
-} from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
-import {
-  type Caller,
-  decide,
-  type Decision,
-  type Located,
-  type TeamRef,
-} from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import { transferDays } from '../http/limits.ts';
-import type { Page } from '../http/paging.ts';
-import { grantSealHolds } from '../access/grants.ts';
-import { settingsCount } from '../access/team-settings.ts';
+import { transferDays } from '../shared/limits.ts';
 import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
 import type { BudgetCounts } from '../shared/budget.ts';
 import { Gate } from '../shared/gate.ts';
@@ -42,10 +14,35 @@ import { moveAccount, moveVersions } from './moving.ts';
 import { findHeldTeam, holdTeam } from './repository.ts';
 import { teamTampered } from './service.ts';
 import * as repository from './transfer-repository.ts';
-import type { TransferRow } from './transfer-repository.ts';
 import { sealTransfer, transferSealHolds } from './transfer-seal.ts';
-
-export type { TransferRow } from './transfer-repository.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
+import {
+  type Caller,
+  decide,
+  type Decision,
+  grantSealHolds,
+  type Located,
+  settingsCount,
+  type TeamRef,
+} from '../access/index.ts';
+import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import {
+  bytesOfCredential,
+  type CredentialRow,
+  credentialSealHolds,
+  type CredentialsService,
+  findActiveKey,
+  type Growth,
+  roomOf,
+  sealCredential,
+  type Stay,
+  type TeamRoom,
+  undecryptable,
+  UndecryptableVersion,
+  underActiveKey,
+} from '../credentials/index.ts';
+import type { TransferRow } from './types.ts';
 
 export interface TransfersParts {
   readonly db: Db;

@@ -3,14 +3,15 @@ import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
 import type { Role } from '../db/tables.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
+import type { SubjectId, TeamId } from '../shared/ids.ts';
 import {
   type MacedTeam,
-  settingsColumns,
+  type RightsRow,
   teamMacVersion,
   type TeamSettingsRow,
-} from '../access/team-settings.ts';
-import type { SubjectId, TeamId } from '../shared/ids.ts';
+} from '../access/index.ts';
+import { rightsColumns, rightsJoin, settingsColumns } from '../access/sql.ts';
+import type { MemberRow } from './types.ts';
 
 export interface TeamRow extends TeamSettingsRow {
   readonly name: string;
@@ -19,19 +20,6 @@ export interface TeamRow extends TeamSettingsRow {
   readonly updatedAt: Date;
   readonly updatedBy: string;
 }
-export interface MemberRow {
-  readonly subject: SubjectId;
-  readonly sub: string;
-  readonly role: Role;
-  readonly actsForItself: boolean;
-  readonly revision: number;
-  readonly seal: Buffer;
-  readonly createdAt: Date;
-  readonly createdBy: string;
-  readonly updatedAt: Date;
-  readonly updatedBy: string;
-}
-
 const teamColumns = sql`${settingsColumns('team')}, team.name,
   team.created_at as "createdAt", coalesce(creator.sub, team.created_by::text) as "createdBy", team.updated_at as "updatedAt", coalesce(updater.sub, team.updated_by::text) as "updatedBy"`;
 const teamFrom = sql.raw(

@@ -1,8 +1,7 @@
 // The HTTP face of teams and members.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { decide, roles } from '../access/decide.ts';
-import { canShow, showEach, showOne } from '../http/answers.ts';
+import { canShow } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
@@ -19,7 +18,10 @@ import {
   time,
   tokenFormat,
 } from '../http/schemas.ts';
-import type { MemberRow, SeenMember, SeenTeam, TeamsService } from './service.ts';
+import type { SeenMember, SeenTeam, TeamsService } from './service.ts';
+import { showEach, showOne } from '../shared/showing.ts';
+import { decide, roles } from '../access/index.ts';
+import type { MemberRow } from './types.ts';
 
 const role = z
   .enum(roles)

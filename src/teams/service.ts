@@ -1,36 +1,39 @@
 // Teams and their members: who owns, who may. Every change commits with its audit event.
-import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { Role, TokenFormatColumn } from '../db/tables.ts';
-import type { Caller, Located, TeamRef } from '../access/decide.ts';
-import type { Claim } from '../http/idempotency.ts';
-import type { Page } from '../http/paging.ts';
+import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { growthLimits, limitReached } from '../shared/growth.ts';
+import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import {
   checkRevision,
   type ExpectedRevision,
   preconditionFailed,
   preconditionRequired,
-} from '../http/preconditions.ts';
-import { membershipSealHolds, sealMembership, standingOf } from '../access/rights.ts';
+  revisionOfReplacement,
+} from '../shared/revisions.ts';
+import * as repository from './repository.ts';
+import type { TeamRow } from './repository.ts';
+import { takeOver } from './take-over.ts';
+import type { Claim } from '../db/claims.ts';
+import type { Page } from '../shared/paging.ts';
 import {
+  type Caller,
   isOfBefore,
+  type Located,
   type MacedTeam,
+  membershipSealHolds,
+  sealMembership,
   settingsCount,
+  standingOf,
   teamMac,
   teamMacVersion,
-} from '../access/team-settings.ts';
-import { AppError, invalid, notFound } from '../shared/errors.ts';
-import { growthLimits, limitReached } from '../shared/growth.ts';
-import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
-import { revisionOfReplacement } from '../shared/revisions.ts';
-import * as repository from './repository.ts';
-import type { MemberRow, TeamRow } from './repository.ts';
-import { takeOver } from './take-over.ts';
-
-export type { MemberRow, TeamRow } from './repository.ts';
+  type TeamRef,
+} from '../access/index.ts';
+import type { AuditLog } from '../audit/index.ts';
+import type { MemberRow } from './types.ts';
 
 export interface TeamsParts {
   readonly db: Db;

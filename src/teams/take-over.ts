@@ -1,16 +1,12 @@
 // Rows of teams from before their settings had a MAC: they are taken over once, as they are found,
 // and the audit log says what was found. From then on a row without a MAC is tampered.
 import { sql } from 'kysely';
-import type { AuditLog } from '../audit/record.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import {
-  isOfBefore,
-  settingsColumns,
-  type TeamSettingsRow,
-  writeMac,
-} from '../access/team-settings.ts';
 import type { TeamId } from '../shared/ids.ts';
+import { isOfBefore, type TeamSettingsRow, writeMac } from '../access/index.ts';
+import { settingsColumns } from '../access/sql.ts';
+import type { AuditLog } from '../audit/index.ts';
 
 type Parts = { readonly keyring: Keyring; readonly audit: AuditLog };
 

@@ -1,11 +1,11 @@
 // Who the caller is to the vault.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { roles } from '../access/decide.ts';
-import { pageItemsMax } from '../http/limits.ts';
+import { pageItemsMax } from '../shared/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { slug, subject } from '../http/schemas.ts';
 import type { TeamsService } from './service.ts';
+import { roles } from '../access/index.ts';
 
 const whoami = z
   .strictObject({

@@ -6,15 +6,6 @@ import { join } from 'node:path';
 import fastify, { type RouteOptions } from 'fastify';
 import { randomUUIDv7 } from 'node:crypto';
 import t, { type Test as Tap } from 'tap';
-import {
-  type Access,
-  actionOf,
-  isAllowed,
-  operatorActions,
-  roles,
-  type TeamAction,
-  teamActions,
-} from '../../src/access/decide.ts';
 import { registerAuthorization } from '../../src/http/authorize.ts';
 import { type AnyOperation, takesHead } from '../../src/http/operation.ts';
 import { platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';
@@ -24,6 +15,15 @@ import { demand, storeOpenai } from '../helpers/leases.ts';
 import { callBroken, startFilled } from '../helpers/filled-team.ts';
 import { callbackOf } from '../helpers/oauth.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
+import {
+  type Access,
+  actionOf,
+  isAllowed,
+  operatorActions,
+  roles,
+  type TeamAction,
+  teamActions,
+} from '../../src/access/roles.ts';
 
 /** Actions that no route has, because a service asks for them: where. */
 const askedByServices: Partial<Record<TeamAction, string>> = {};

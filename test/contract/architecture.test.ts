@@ -1,14 +1,18 @@
 // The arrows of the house: who may import whom. A file outside the table, an arrow outside it, and
 // a name in the wrong place fail here.
+import { posix } from 'node:path';
 import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
+const { dirname } = posix;
+
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// main → commands → { cli, serve, dev } → app → { integrity, features } → audit → { http,
-// egress } → access → { crypto, db } → shared, never back.
+// main → commands → { cli, serve, dev } → app → { integrity, features } → { http, audit, egress } →
+// access → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
 const features = [
+  'audit-events',
   'broker',
   'connection-tests',
   'credentials',
@@ -23,86 +27,88 @@ const features = [
   'sharing',
   'teams',
 ];
-const feature = [...features, 'audit', 'http', 'access', 'egress', ...floor];
 
+/** Folders, and files beside them, each with all that it may import. */
 const arrows: Readonly<Record<string, readonly string[]>> = {
+  // the process
   'main.ts': ['commands.ts', 'config', 'log-output.ts', 'shared'],
   'log-output.ts': [],
-  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'dev', 'cli', ...floor],
+  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'cli', 'dev', 'crypto', 'db'],
   config: ['db', 'egress', 'shared'],
   dev: ['config', 'serve.ts', 'client', ...floor],
   cli: [
-    'config',
-    'serve.ts',
-    'dev',
-    'integrity',
-    'keys',
-    'credentials',
-    'engines',
-    'oauth',
-    'audit',
-    'http',
-    'access',
-    ...floor,
+    ...['config', 'serve.ts', 'dev', 'integrity', 'credentials', 'engines', 'keys', 'oauth'],
+    ...['audit', 'access', ...floor],
   ],
-  'serve.ts': ['config', 'app.ts', 'keys', 'http', 'egress', ...floor],
-  'openapi.ts': ['app.ts', 'http', 'egress', ...floor],
-  'app.ts': ['integrity', ...feature],
-  broker: feature,
-  'connection-tests': feature,
+  'serve.ts': ['config', 'app.ts', 'keys', 'http', 'egress', 'crypto', 'db'],
+  'openapi.ts': ['app.ts', 'http', 'egress', 'crypto', 'db'],
+  'app.ts': [...features, 'integrity', 'audit', 'http', 'egress', ...floor],
+
+  // the features
   integrity: [
+    ...['broker', 'credentials', 'engines', 'notifications', 'oauth', 'sharing'],
+    ...['audit', 'access', 'crypto', 'db'],
+  ],
+  'audit-events': ['audit', 'access', 'http', ...floor],
+  broker: ['credentials', 'leases', 'oauth', 'audit', 'access', 'http', 'egress', ...floor],
+  'connection-tests': [
     'broker',
     'credentials',
-    'engines',
-    'keys',
-    'notifications',
-    'oauth',
-    'sharing',
     'audit',
-    'http',
     'access',
-    ...floor,
+    'http',
+    'egress',
+    'db',
+    'shared',
   ],
-  credentials: feature,
-  engines: feature,
-  exports: feature,
-  keys: feature,
-  leases: feature,
-  notifications: feature,
-  oauth: feature,
-  retention: feature,
-  'root-keys': feature,
-  sharing: feature,
-  teams: feature,
-  audit: ['http', 'access', ...floor],
+  credentials: ['audit', 'access', 'http', 'egress', ...floor],
+  engines: ['audit', 'access', 'http', ...floor],
+  exports: [
+    ...['audit-events', 'credentials', 'keys', 'notifications', 'oauth'],
+    ...['audit', 'access', 'http', ...floor],
+  ],
+  keys: ['oauth', 'audit', 'access', 'http', ...floor],
+  leases: ['credentials', 'engines', 'oauth', 'audit', 'access', 'http', ...floor],
+  notifications: ['credentials', 'oauth', 'audit', 'access', 'http', 'egress', ...floor],
+  oauth: ['credentials', 'audit', 'access', 'http', 'egress', ...floor],
+  retention: ['audit', 'db', 'shared'],
+  'root-keys': ['audit', 'access', 'http', ...floor],
+  sharing: ['credentials', 'oauth', 'audit', 'access', 'http', ...floor],
+  teams: ['audit', 'access', 'http', ...floor],
+
+  // what they stand on
+  audit: ['access', ...floor],
   http: ['access', ...floor],
   access: floor,
-  egress: ['shared'],
+  egress: [],
   crypto: ['shared'],
   db: ['shared'],
   shared: [],
   client: [], // what an engine takes along: it stands alone
 };
 
+/** What of a feature speaks HTTP: nothing else of it, and nothing below it, knows that folder. */
+const face = /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami|listener)\.ts$/;
+const composition = new Set(['app.ts', 'serve.ts', 'openapi.ts', 'cli']);
+
+/** Folders without a door: each of their files is a tool by itself. */
+const open = new Set(['db', 'http', 'shared']);
 /**
- * The files by which a folder is entered from outside; a folder without an entry here is open. The
- * composition may enter features anywhere.
+ * Folders of which statements elsewhere take SQL along, by a door of its own that is for
+ * repositories only: who may do a thing, and that it is recorded, is asked and done in the one
+ * statement that does it.
  */
-const doors: Readonly<Record<string, RegExp>> = {
-  crypto: /^src\/crypto\/index\.ts$/,
-  client: /^src\/client\/index\.ts$/,
-  audit: /^src\/audit\/(record|event|schemas)\.ts$/,
-  egress: /^src\/egress\/(index|allow)\.ts$/,
-  ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
-  credentials: /^src\/credentials\/(service|schemas)\.ts$/, // an export shows things in the shapes of their own features
-  keys: /^src\/keys\/(service|schemas)\.ts$/,
-  notifications: /^src\/notifications\/(service|schemas)\.ts$/,
-  broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
-};
-const composition = new Set(['app.ts', 'serve.ts', 'cli']);
+const withSql = new Set(['access', 'audit', 'credentials', 'leases']);
+/** What takes SQL along beside files that are called repository. */
+const repositories =
+  /^src\/(.*repository\.ts|(.*\/)?sql\.ts|integrity\/sealed-rows\.ts|notifications\/(claims|due|happenings)\.ts|teams\/take-over\.ts)$/;
+/** A declaration that hands out SQL: a fragment, a builder, or what makes them. */
+const sqlTypes =
+  /\b(RawBuilder|(Select)?QueryBuilder|ExpressionBuilder|Statement)\b|=>?\s*(sql|statement)\b/;
+/** The one part of a layer that some may import. */
 const narrow: Readonly<Record<string, RegExp>> = {
-  'config db': /^src\/db\/url\.ts$/,
   'config egress': /^src\/egress\/allow\.ts$/,
+  'config db': /^src\/db\/url\.ts$/,
   'config shared': /^src\/shared\/growth\.ts$/,
 };
 
@@ -113,12 +119,12 @@ const narrow: Readonly<Record<string, RegExp>> = {
 const packages: Readonly<Record<string, RegExp>> = {
   fastify:
     /^src\/(http\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
+  zod: /^src\/(http\/|shared\/input-faults\.ts$|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,
   kysely:
-    /^src\/(db|access|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|cli|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
+    /^src\/(db|access|http|audit|audit-events|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|cli|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
   pg: /^src\/(db|dev)\//,
   pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(dev|http)\//,
@@ -129,14 +135,14 @@ const packages: Readonly<Record<string, RegExp>> = {
   undici: /^src\/egress\//,
   'nodemailer/lib/smtp-connection': /^src\/connection-tests\/smtp\.ts$/,
   'node:async_hooks': /^src\/db\/effects\.ts$/,
-  'node:buffer': /^src\/http\//,
+  'node:buffer': /^src\/shared\/strict-json\.ts$/,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
   'node:util': /^src\/(crypto|cli)\//,
   'node:net': /^src\/(config\/values\.ts$|http\/|egress\/|connection-tests\/)/,
   'node:tls': /^src\/egress\//,
   'node:dns/promises': /^src\/egress\//,
   'node:http': /^src\/((http|dev)\/|broker\/(body|proxy|watch)\.ts$)/,
-  'node:stream': /^src\/(broker|exports)\//,
+  'node:stream': /^src\/((broker|exports)\/|shared\/hang-up\.ts$)/,
   'node:zlib': /^src\/oauth\/body\.ts$/,
   'node:fs': /^src\/(main\.ts$|db\/|dev\/|http\/docs\.ts$|cli\/output\.ts$)/,
   'node:path': /^src\/(db|dev|http|cli)\//,
@@ -227,6 +233,40 @@ const names: readonly {
   },
 ];
 
+/** Exported names that stand for two things. Each wants a name of its own; none is added. */
+const twice: readonly string[] = [
+  'Exchange',
+  'Expectations',
+  'Expected',
+  'GrantRow',
+  'HeldToken',
+  'HeldVersion',
+  'Opened',
+  'Order',
+  'Refusal',
+  'RefusalReason',
+  'Target',
+  'VersionRow',
+  'action',
+  'asOAuth',
+  'bodyBytesMax',
+  'findEndOfWalk',
+  'findHeldBytes',
+  'findKeyHistory',
+  'flag',
+  'forecast',
+  'google',
+  'isFiltered',
+  'line',
+  'listTeamsWithRights',
+  'lockActiveKey',
+  'lockTeam',
+  'markUndecryptable',
+  'refusalOf',
+  'settingsOf',
+  'webhook',
+];
+
 // ── the check ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const areaOf = (path: string): string => path.split('/')[1] ?? '';
@@ -258,18 +298,91 @@ function arrowFault(
   const [from, to] = [areaOf(path), areaOf(target)];
   if (!files.has(target)) return 'names a file that does not exist:';
   if (from === to)
-    return /\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$/.test(path) &&
-      target.endsWith('/repository.ts') &&
-      from !== 'audit'
+    return face.test(path) && target.endsWith('/repository.ts') && from !== 'audit-events'
       ? 'goes round the service to'
       : undefined;
   if (arrows[from]?.includes(to) !== true) return 'may not import';
-  if (narrow[`${from} ${to}`]?.test(target) === false) return 'may not import';
-  const door = doors[to];
-  const isComposition = composition.has(from) && to !== 'crypto' && to !== 'client';
-  return door !== undefined && !isComposition && !door.test(target)
-    ? 'does not use the door of'
-    : undefined;
+  if (to === 'http' && !composition.has(from) && !face.test(path)) return 'is no route and imports';
+  const only = narrow[`${from} ${to}`];
+  if (only !== undefined) return only.test(target) ? undefined : 'may not import';
+  if (open.has(to) || !target.includes('/', 'src/'.length)) return undefined;
+  if (withSql.has(to) && target === `src/${to}/sql.ts`)
+    return repositories.test(path) ? undefined : 'is no repository and imports';
+  return target === `src/${to}/index.ts` ? undefined : 'does not use the door of';
+}
+
+/** What the doors hand out that they should not: SQL, or more than names of their folder's files. */
+function doorFaults(files: ReadonlyMap<string, string>): string[] {
+  const found: string[] = [];
+  for (const [path, text] of files) {
+    if (!/^src\/[^/]+\/index\.ts$/.test(path)) continue;
+    for (const [, names = '', target = ''] of text.matchAll(
+      /^export (?:type )?\{([^}]*)\} from '(\.[^']+)';$/gm,
+    )) {
+      const origin = files.get(posix.join(dirname(path), target)) ?? '';
+      for (const name of names.match(/(?<!\bas )\b(?!type\b|as\b)\w+/g) ?? [])
+        if (sqlTypes.test(signatureOf(name, origin))) found.push(`${path}: hands out SQL, ${name}`);
+    }
+    if (/^export \*/m.test(text)) found.push(`${path}: hands out everything of a file`);
+  }
+  return found;
+}
+
+/** The declaration of a name, as far as it says what comes out; empty for classes and types. */
+function signatureOf(name: string, text: string): string {
+  const at = text.search(
+    new RegExp(String.raw`^export (?:const|(?:async )?function\*?) ${name}\b`, 'm'),
+  );
+  if (at < 0) return '';
+  const [declaration = ''] = text.slice(at).split(/\n\n|;\n(?=export|\/)/);
+  if (declaration.startsWith('export const')) return declaration;
+  const head = declaration.split('\n').find((line) => line.endsWith('{')) ?? '';
+  return head.slice(head.lastIndexOf('):'));
+}
+
+/** Circles of imports, type-only ones included: between files, and between folders side by side. */
+function circles(files: ReadonlyMap<string, string>): string[] {
+  const ofFiles = new Map<string, Set<string>>();
+  const ofFolders = new Map<string, Set<string>>();
+  for (const [path, text] of files) {
+    const targets = [...importsOf(path, text)].filter((name) => name.startsWith('src/'));
+    ofFiles.set(path, new Set(targets));
+    const folder = dirname(path);
+    // A folder and what lies in it are one; what they may take of each other the doors say.
+    const others = targets
+      .map((target) => dirname(target))
+      .filter(
+        (other) => !`${other}/`.startsWith(`${folder}/`) && !`${folder}/`.startsWith(`${other}/`),
+      );
+    ofFolders.set(folder, new Set([...(ofFolders.get(folder) ?? []), ...others]));
+  }
+  return [...circlesIn(ofFiles), ...circlesIn(ofFolders)];
+}
+
+/** Each set of nodes that reach each other, in one line. */
+function circlesIn(graph: ReadonlyMap<string, ReadonlySet<string>>): string[] {
+  const reachable = new Map([...graph.keys()].map((node) => [node, reachableFrom(node, graph)]));
+  const found = new Set<string>();
+  for (const [node, others] of reachable) {
+    if (!others.has(node)) continue;
+    const circle = [...others].filter((other) => reachable.get(other)?.has(node) === true);
+    found.add(circle.sort().join(' ⇄ '));
+  }
+  return [...found];
+}
+
+function reachableFrom(
+  from: string,
+  graph: ReadonlyMap<string, ReadonlySet<string>>,
+): ReadonlySet<string> {
+  const seen = new Set<string>();
+  const open = [...(graph.get(from) ?? [])];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (seen.has(next)) continue;
+    seen.add(next);
+    open.push(...(graph.get(next) ?? []));
+  }
+  return seen;
 }
 
 const source = sourceFiles('src');
@@ -281,8 +394,92 @@ t.test('every import follows the arrows, and names stand only where they may', a
   t.same(findings(source), []);
 });
 
+t.test('doors hand out no SQL', async (t) => {
+  t.same(doorFaults(source), []);
+  t.ok([...source.keys()].filter((path) => path.endsWith('/index.ts')).length > 15, 'doors');
+  const planted = (declaration: string, door = `export { held } from './planted.ts';`): string[] =>
+    doorFaults(
+      new Map([
+        ...source,
+        ['src/teams/index.ts', door],
+        ['src/teams/planted.ts', `import { sql } from 'kysely';\n${declaration}\n`],
+      ]),
+    );
+  for (const declaration of [
+    'export const held: RawBuilder<number> = sql`1`;',
+    'export const held = sql`1`;',
+    'export const held = sql.raw(`1`);',
+    'export const held = (id: TeamId): RawBuilder<boolean> => sql`true`;',
+    'export const held = (\n  id: TeamId,\n): RawBuilder<boolean> =>\n  sql`true`;',
+    'export function held(id: TeamId): RawBuilder<boolean> {\n  return sql`true`;\n}',
+    "export function held(\n  db: Db,\n): SelectQueryBuilder<Tables, 'team', {}> {\n  return of(db);\n}",
+    'export const held = statement<{ id: TeamId }, Row>((parameter) => sql`select 1`);',
+  ])
+    t.same(planted(declaration), ['src/teams/index.ts: hands out SQL, held'], declaration);
+  for (const harmless of [
+    'export async function held(trx: Trx, id: TeamId): Promise<Row> {\n  return sql`select 1`;\n}',
+    'export interface held {\n  readonly id: RawBuilder<string>;\n}',
+    'export const heldBesides = sql`1`;\nexport const held = 1;',
+  ])
+    t.same(planted(harmless), [], harmless);
+  t.same(planted('', `export * from './planted.ts';`), [
+    'src/teams/index.ts: hands out everything of a file',
+  ]);
+});
+
+t.test('an exported name stands for one thing', async (t) => {
+  const duplicates = (files: ReadonlyMap<string, string>): string[] => {
+    const homes = new Map<string, Set<string>>();
+    for (const [path, text] of files)
+      for (const [, name = ''] of text.matchAll(
+        /^export (?:async )?(?:abstract )?(?:const|let|function\*?|class|type|interface) (\w+)/gm,
+      ))
+        homes.set(name, (homes.get(name) ?? new Set()).add(path));
+    return [...homes].flatMap(([name, paths]) => (paths.size > 1 ? [name] : [])).sort();
+  };
+  t.same(duplicates(source), [...twice].sort());
+  const planted = duplicates(
+    new Map([...source, ['src/db/a.ts', 'export class LeasesService {}']]),
+  );
+  t.ok(planted.includes('LeasesService'));
+});
+
+t.test('nothing goes round in a circle', async (t) => {
+  t.same(circles(source), []);
+  const planted = (files: Readonly<Record<string, string>>): string[] =>
+    circles(new Map([...source, ...Object.entries(files)]));
+  t.same(
+    planted({
+      'src/teams/a.ts': `import type { B } from './b.ts';`,
+      'src/teams/b.ts': `export type { A } from './a.ts';`,
+    }),
+    ['src/teams/a.ts ⇄ src/teams/b.ts'],
+    'of types alone',
+  );
+  t.same(
+    planted({
+      'src/credentials/types/a.ts': `import { sorts } from '../lists/sorts.ts';`,
+      'src/credentials/lists/b.ts': `import type { CredentialType } from '../types/registry.ts';`,
+    }),
+    ['src/credentials/lists ⇄ src/credentials/types'],
+    'between folders, though not between files',
+  );
+});
+
 t.test('the table has no row for nobody', async (t) => {
   t.same([...new Set([...source.keys()].map(areaOf))].sort(), Object.keys(arrows).sort());
+  for (const [from, allowed] of Object.entries(arrows))
+    for (const to of allowed)
+      t.ok(
+        [...source].some(
+          ([path, text]) =>
+            areaOf(path) === from &&
+            [...importsOf(path, text)].some(
+              (name) => name.startsWith('src/') && areaOf(name) === to,
+            ),
+        ),
+        `${from} imports ${to}`,
+      );
   const imported = new Set([...source].flatMap(([path, text]) => [...importsOf(path, text)]));
   for (const [name, where] of Object.entries(packages))
     if (where.source !== '^$') t.ok(imported.has(name), `${name} is imported by somebody`);
@@ -336,12 +533,23 @@ t.test('a planted import is found in every form', async (t) => {
 t.test('a planted violation of each rule is found', async (t) => {
   const planted: readonly (readonly [path: string, text: string])[] = [
     ['src/http/planted.ts', `import { record } from '../audit/record.ts';`],
+    ['src/audit/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/audit/routes.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/access/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/teams/planted.ts', `import { pageOf } from '../http/schemas.ts';`],
+    ['src/teams/repository.ts', `import type { Operation } from '../http/operation.ts';`],
+    ['src/leases/routes.ts', `import { TeamsService } from '../teams/index.ts';`],
+    ['src/leases/planted.ts', `import { LeasesService } from '../credentials/service.ts';`],
+    ['src/app.ts', `import { TeamsService } from './teams/service.ts';`],
+    ['src/leases/service.ts', `import { grantsSql } from '../access/sql.ts';`],
+    ['src/sharing/repository.ts', `import { grantsSql } from '../access/grants.ts';`],
+    ['src/sharing/repository.ts', `import { hasTokensSql } from '../keys/sql.ts';`],
     ['src/shared/planted.ts', `import type { Db } from '../db/client.ts';`],
     ['src/db/planted.ts', `import { Secret } from '../crypto/index.ts';`],
     ['src/teams/planted.ts', `import { Fernet } from '../crypto/fernet.ts';`],
     ['src/teams/planted.ts', `import { listCredentials } from '../credentials/repository.ts';`],
     ['src/teams/planted.ts', `import { buildApp } from '../app.ts';`],
-    ['src/teams/planted.ts', `import { insert } from '../audit/repository.ts';`],
+    ['src/teams/planted.ts', `import { FailedLogIns } from '../audit/failed-log-ins.ts';`],
     ['src/teams/routes.ts', `import { insertTeam } from './repository.ts';`],
     ['src/keys/rotation-routes.ts', `import { insertRotation } from './repository.ts';`],
     ['src/integrity/planted.ts', `import { findKey } from '../keys/repository.ts';`],

@@ -3,13 +3,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parse } from 'yaml';
-import {
-  actionOf,
-  operatorActions,
-  rolesFor,
-  type TeamAction,
-  teamActions,
-} from '../../src/access/decide.ts';
 import { openapiDocument } from '../../src/http/document.ts';
 import {
   type AnyOperation,
@@ -31,6 +24,13 @@ import {
   walk,
 } from '../helpers/openapi.ts';
 import { startVault } from '../helpers/vault.ts';
+import {
+  actionOf,
+  operatorActions,
+  rolesFor,
+  type TeamAction,
+  teamActions,
+} from '../../src/access/roles.ts';
 
 const root = join(import.meta.dirname, '../..');
 const committed = readFileSync(join(root, 'openapi.yaml'), 'utf8');

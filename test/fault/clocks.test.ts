@@ -6,7 +6,6 @@ import t, { type Test } from 'tap';
 import { Retention } from '../../src/retention/service.ts';
 import { Subjects } from '../../src/db/subjects.ts';
 import { Idempotency } from '../../src/http/idempotency.ts';
-import type { Caller } from '../../src/access/decide.ts';
 import { DatabaseClock } from '../../src/db/clock.ts';
 import { ClockWatch } from '../../src/db/clock-watch.ts';
 import { insertNextSystemKeys, openKeyring } from '../../src/keys/system-keys.ts';
@@ -18,6 +17,7 @@ import { demand, storeOpenai } from '../helpers/leases.ts';
 import { replicaOf } from '../helpers/replicas.ts';
 import { activeKey, ended, makeTeam, noClaim, tokenVault } from '../helpers/tokens.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
+import type { Caller } from '../../src/access/caller.ts';
 
 const dayMs = 86_400_000;
 const url = '/v1/teams/payments/credentials';

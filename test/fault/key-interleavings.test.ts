@@ -11,13 +11,7 @@ import {
 import { type Keyring, Secret, type WrappedDataKey } from '../../src/crypto/index.ts';
 import type { Db, Trx } from '../../src/db/client.ts';
 import { isCheckViolation } from '../../src/db/errors.ts';
-import {
-  countBatch,
-  type HeldToken,
-  listRunningRotations,
-  movers,
-  type RunningRotation,
-} from '../../src/keys/moving.ts';
+import { countBatch, listRunningRotations, movers } from '../../src/keys/moving.ts';
 import {
   cancelRotation,
   demoteKey,
@@ -26,7 +20,7 @@ import {
   lockKey,
   updateKey,
 } from '../../src/keys/repository.ts';
-import { countTokensByTable } from '../../src/keys/token-tables.ts';
+import { countTokensByTable } from '../../src/db/token-tables.ts';
 import { type CredentialId, type DataKeyId, newId } from '../../src/shared/ids.ts';
 import { type Played, playEvery, type Side } from '../helpers/interleavings.ts';
 import {
@@ -40,6 +34,7 @@ import {
   type TokenVault,
   tokenVault,
 } from '../helpers/tokens.ts';
+import type { HeldToken, RunningRotation } from '../../src/keys/mover.ts';
 
 class InUse extends Error {}
 class Stopped extends Error {}

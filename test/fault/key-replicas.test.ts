@@ -1,7 +1,6 @@
 // Three replicas at once: starts, writers beside rotations, the policy.
 import { sql } from 'kysely';
 import t from 'tap';
-import type { CredentialRow } from '../../src/credentials/service.ts';
 import { generateRootKey } from '../../src/crypto/index.ts';
 import { openDatabase } from '../../src/db/client.ts';
 import { testDatabase } from '../helpers/database.ts';
@@ -13,13 +12,14 @@ import {
   ended,
   eventsOf,
   makeTeam,
-  setRotateEveryDays,
   noClaim,
+  setRotateEveryDays,
   type TeamOfTest,
   type TokenVault,
   tokenVault,
 } from '../helpers/tokens.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
+import type { CredentialRow } from '../../src/credentials/rows.ts';
 
 const dayMs = 86_400_000;
 t.test(

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { Outcomes } from '../../src/broker/outcomes.ts';
-import { TeamRoom } from '../../src/credentials/service.ts';
+import { TeamRoom } from '../../src/credentials/room.ts';
 import { openDatabase } from '../../src/db/client.ts';
 import { UsageCounter } from '../../src/leases/usage.ts';
 import { Complaint } from '../../src/shared/complaint.ts';

@@ -1,7 +1,6 @@
 // Kills replicas with -9 at random points of rotations, and looks at what is there in the end. The
 // seed gives the points; where in a batch each of them falls is up to the machine.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { RotationRow } from '../../src/keys/service.ts';
 import { type Program, runModule, until } from './processes.ts';
 import {
   activeKey,
@@ -12,6 +11,7 @@ import {
   tokensOf,
   type TokenVault,
 } from './tokens.ts';
+import type { RotationRow } from '../../src/keys/repository.ts';
 
 const source = (path: string): string => JSON.stringify(new URL(path, import.meta.url).pathname);
 const replicaProgram = `

@@ -13,8 +13,6 @@ import {
 } from '../../src/crypto/index.ts';
 import type { Db, Executor, Trx } from '../../src/db/client.ts';
 import { Subjects } from '../../src/db/subjects.ts';
-import type { Caller, TeamRef } from '../../src/access/decide.ts';
-import type { Claim } from '../../src/http/idempotency.ts';
 import { KeyLifeService } from '../../src/keys/life.ts';
 import { KeysService } from '../../src/keys/service.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
@@ -33,6 +31,8 @@ import { clockOf, type MovedTime } from './clock.ts';
 import { findSettings, type MacedTeam, writeMac } from '../../src/access/team-settings.ts';
 import { testDatabase } from './database.ts';
 import { until } from './processes.ts';
+import type { Caller, TeamRef } from '../../src/access/caller.ts';
+import type { Claim } from '../../src/db/claims.ts';
 
 interface Teardown {
   teardown(action: () => unknown): unknown;

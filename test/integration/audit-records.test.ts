@@ -4,10 +4,10 @@ import t from 'tap';
 import { sql } from 'kysely';
 import { type CountedLogIn, FailedLogIns } from '../../src/audit/failed-log-ins.ts';
 import { AuditLog } from '../../src/audit/record.ts';
-import type { Denial } from '../../src/http/authorize.ts';
 import { newId, type SubjectId, type TeamId } from '../../src/shared/ids.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
+import type { Denial } from '../../src/access/decide.ts';
 
 t.test('access records', async (t) => {
   const vault = await startVault(t);

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import t from 'tap';
-import { connectionTimeoutMs } from '../../src/http/limits.ts';
+import { connectionTimeoutMs } from '../../src/shared/limits.ts';
 import { stageOf } from '../helpers/broker.ts';
 import { until } from '../helpers/processes.ts';
 

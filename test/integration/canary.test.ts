@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { generateEngineKey } from '../../src/client/index.ts';
-import { credentialTypes, type CredentialType } from '../../src/credentials/types/registry.ts';
+import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { openDatabase } from '../../src/db/client.ts';
 import { badBodies, badBytes, rawAnswer } from '../helpers/bad-requests.ts';
 import { commandLines, everyColumn, formsOf, type Haystack, seek } from '../helpers/canary.ts';
@@ -26,6 +26,7 @@ import { deploy } from '../helpers/serve.ts';
 import { openSecrets } from '../helpers/stored.ts';
 import { secretOf, typeSamples } from '../helpers/type-samples.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
+import type { CredentialType } from '../../src/credentials/types/define.ts';
 
 const canary = process.env['VAULT_TEST_CANARY'] ?? `canary-${randomBytes(16).toString('hex')}`;
 const control = `control-${randomBytes(16).toString('hex')}`;

@@ -3,7 +3,7 @@
 import { sql } from 'kysely';
 import t from 'tap';
 import { afterPrefix } from '../../src/credentials/lists/filters.ts';
-import { labelsMax } from '../../src/http/limits.ts';
+import { labelsMax } from '../../src/shared/limits.ts';
 import { startVault } from '../helpers/vault.ts';
 
 const any = { 'if-match': '*' };

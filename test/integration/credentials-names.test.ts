@@ -7,12 +7,12 @@ import { cases } from '../../bench/lists-cases.ts';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialLists } from '../../src/credentials/lists/listing.ts';
 import { credentialListQuery, listingOf } from '../../src/credentials/lists/schemas.ts';
-import type { Caller } from '../../src/access/decide.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { fillCredentials, plain } from '../helpers/filled.ts';
 import { bent, intrude } from '../helpers/intruder.ts';
 import { startVault } from '../helpers/vault.ts';
+import type { Caller } from '../../src/access/caller.ts';
 
 const any = { 'if-match': '*' };
 

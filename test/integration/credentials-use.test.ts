@@ -3,9 +3,10 @@
 import { sql } from 'kysely';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
-import { CredentialsService, type CredentialRow } from '../../src/credentials/service.ts';
+import { CredentialsService } from '../../src/credentials/service.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
+import type { CredentialRow } from '../../src/credentials/rows.ts';
 
 async function setStage(
   t: Parameters<typeof startVault>[0],

@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import t from 'tap';
-import { connectionTimeoutMs } from '../../src/http/limits.ts';
+import { connectionTimeoutMs } from '../../src/shared/limits.ts';
 import { createServer } from '../../src/http/server.ts';
 import { until } from '../helpers/processes.ts';
 

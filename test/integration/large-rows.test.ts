@@ -3,13 +3,12 @@
 // does not grow with them.
 import { sql } from 'kysely';
 import t from 'tap';
-import { listEvents } from '../../src/audit/repository.ts';
+import { listEvents } from '../../src/audit-events/repository.ts';
 import { AuditLog } from '../../src/audit/record.ts';
-import { showEvent } from '../../src/audit/schemas.ts';
+import { showEvent } from '../../src/audit-events/schemas.ts';
 import { bulkStoredBytesMax } from '../../src/credentials/bulk-routes.ts';
 import { ExportsService } from '../../src/exports/service.ts';
 import { listRunningRotations, moveBatch, type Position } from '../../src/keys/rotation.ts';
-import { findActiveKey } from '../../src/credentials/service.ts';
 import { type Report, storeAll } from '../../src/cli/import/store.ts';
 import type { VaultCall } from '../../src/cli/target.ts';
 import type { CredentialId, SubjectId, TeamId } from '../../src/shared/ids.ts';
@@ -19,6 +18,7 @@ import { demand } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import { waitOf } from '../helpers/waits.ts';
+import { findActiveKey } from '../../src/credentials/repository.ts';
 
 const MiB = 1024 * 1024;
 

@@ -5,13 +5,13 @@ import { type KyselyPlugin, sql } from 'kysely';
 import { test } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { generateEngineKey } from '../../src/client/index.ts';
-import type { Caller } from '../../src/access/decide.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
 import { demand, openAnswer, registerEngine, storeOpenai, vaultIssuer } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
+import type { Caller } from '../../src/access/caller.ts';
 
 test('what was leased before', async (t) => {
   const vault = await startVault(t);

@@ -5,8 +5,7 @@ import { type KyselyPlugin, sql } from 'kysely';
 import { test } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { generateEngineKey } from '../../src/client/index.ts';
-import type { Caller } from '../../src/access/decide.ts';
-import { LeasesService, type LeaseInput } from '../../src/leases/service.ts';
+import { type LeaseInput, LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
 import {
@@ -19,6 +18,7 @@ import {
 } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
+import type { Caller } from '../../src/access/caller.ts';
 
 test('between reading and recording', async (t) => {
   const vault = await startVault(t);

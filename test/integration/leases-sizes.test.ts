@@ -3,7 +3,6 @@
 import { request as httpRequest } from 'node:http';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
-import type { Caller } from '../../src/access/decide.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
 import { largeBytes, storeMany, storeWide, watchKeyring } from '../helpers/large.ts';
@@ -18,6 +17,7 @@ import {
 import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import { waitOf } from '../helpers/waits.ts';
+import type { Caller } from '../../src/access/caller.ts';
 
 t.test('leases of much', async (t) => {
   const vault = await startVault(t);

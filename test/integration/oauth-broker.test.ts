@@ -4,7 +4,6 @@ import { createServer, type IncomingMessage, request as httpRequest } from 'node
 import type { AddressInfo } from 'node:net';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
-import type { Admitted } from '../../src/broker/call.ts';
 import type { Outcomes } from '../../src/broker/outcomes.ts';
 import { BrokerProxy } from '../../src/broker/proxy.ts';
 import { limitDefaults, policyOf } from '../../src/credentials/policy.ts';
@@ -14,12 +13,13 @@ import {
   platformPage,
   startAuthorizationServer,
 } from '../helpers/authorization-server.ts';
-import { askTicket, callBroker, type BrokerAnswer } from '../helpers/broker.ts';
+import { askTicket, type BrokerAnswer, callBroker } from '../helpers/broker.ts';
 import { egressTo, listening, MovedEgress, tlsUpstream } from '../helpers/egress.ts';
 import { demand } from '../helpers/leases.ts';
 import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
 import { waitOf } from '../helpers/waits.ts';
+import type { Admitted } from '../../src/broker/types.ts';
 
 const hour = 3_600_000;
 

@@ -9,7 +9,7 @@ import {
   type Position,
   settleTotal,
 } from '../../src/keys/rotation.ts';
-import { tokenTables } from '../../src/keys/token-tables.ts';
+import { tokenTables } from '../../src/db/token-tables.ts';
 import { until } from '../helpers/processes.ts';
 import {
   activeKey,

@@ -5,7 +5,6 @@ import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialsService } from '../../src/credentials/service.ts';
 import { Subjects } from '../../src/db/subjects.ts';
-import type { Caller } from '../../src/access/decide.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { SharingService } from '../../src/sharing/service.ts';
@@ -13,6 +12,7 @@ import { demand, storeOpenai } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
 import { newSecret, storeWebhook } from '../helpers/webhooks.ts';
+import type { Caller } from '../../src/access/caller.ts';
 
 t.test('a team grants a bounded number of its credentials to one grantee', async (t) => {
   const vault = await startVault(t);

@@ -1,13 +1,13 @@
 // How teams are counted: in memory, by the write, and by recounts beside it.
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
-import { TeamRoom } from '../../src/credentials/service.ts';
 import { settleCount } from '../../src/credentials/room-repository.ts';
 import type { Db } from '../../src/db/client.ts';
 import type { TeamId } from '../../src/shared/ids.ts';
 import { storeOpenai } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
+import { TeamRoom } from '../../src/credentials/room.ts';
 
 const one = { living: 1, stored: 1, bytes: 100 };
 const usual = { credentials: 1_000_000, ciphertextBytes: 4 * 1024 ** 3 };

@@ -27,6 +27,7 @@ const guardedFolders = [
   'src/leases',
   'src/sharing',
   'src/audit',
+  'src/audit-events',
   'src/teams',
   'src/oauth',
   'src/egress',

@@ -6,17 +6,13 @@ import {
   type FieldsChange,
   type FieldsInput,
   isWider,
-  type PublicFields,
 } from '../../src/credentials/fields.ts';
-import {
-  type Delivery,
-  isUnder,
-  limitDefaults,
-  methods,
-  type Policy,
-} from '../../src/credentials/policy.ts';
-import { credentialTypes, type CredentialType } from '../../src/credentials/types/registry.ts';
+import { isUnder, limitDefaults, methods, type Policy } from '../../src/credentials/policy.ts';
+import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { AppError } from '../../src/shared/errors.ts';
+import type { PublicFields } from '../../src/credentials/public-values.ts';
+import type { CredentialType } from '../../src/credentials/types/define.ts';
+import type { Delivery } from '../../src/db/tables.ts';
 
 const name = fc.oneof(
   fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_.-]{0,8}$/),

@@ -8,11 +8,11 @@ import { type Bounds, CredentialLists, type Listing } from '../../src/credential
 import type { CredentialFilters } from '../../src/credentials/lists/filters.ts';
 import { type ProblemName, problemNames } from '../../src/credentials/health.ts';
 import { orders, type SortName, sortNames } from '../../src/credentials/lists/sorts.ts';
-import type { Caller } from '../../src/access/decide.ts';
 import { Cursors } from '../../src/http/paging.ts';
 import { type CredentialId, newId, type SubjectId } from '../../src/shared/ids.ts';
-import { type Filled, fillCredentials, plain } from '../helpers/filled.ts';
+import { fillCredentials, type Filled, plain } from '../helpers/filled.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
+import type { Caller } from '../../src/access/caller.ts';
 
 const dayUs = 86_400_000_000;
 const nowUs = Date.now() * 1000;

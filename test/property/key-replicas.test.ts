@@ -4,7 +4,6 @@
 import fc from 'fast-check';
 import { sql } from 'kysely';
 import t from 'tap';
-import type { CredentialRow } from '../../src/credentials/service.ts';
 import { ClockDiffers } from '../../src/db/clock.ts';
 import { isCheckViolation } from '../../src/db/errors.ts';
 import { AppError } from '../../src/shared/errors.ts';
@@ -14,6 +13,7 @@ import type { MovedTime } from '../helpers/clock.ts';
 import { type Replica, replicaOf } from '../helpers/replicas.ts';
 import { openVersions } from '../helpers/stored.ts';
 import { makeTeam, noClaim, type TeamOfTest, tokenVault } from '../helpers/tokens.ts';
+import type { CredentialRow } from '../../src/credentials/rows.ts';
 
 const dayMs = 86_400_000;
 const travelMsMax = 60 * dayMs;

@@ -4,11 +4,8 @@ import t from 'tap';
 import { BrokerRefusal } from '../../src/broker/refusal.ts';
 import { render } from '../../src/broker/injection.ts';
 import { faultsForBroker } from '../../src/credentials/brokerable.ts';
-import {
-  credentialTypes,
-  type CredentialType,
-  findType,
-} from '../../src/credentials/types/registry.ts';
+import { credentialTypes, findType } from '../../src/credentials/types/registry.ts';
+import type { CredentialType } from '../../src/credentials/types/define.ts';
 
 const typeOf = (name: string): CredentialType => findType(name)!;
 const reasonOf = (action: () => unknown): string | undefined => {

@@ -1,10 +1,10 @@
 // Redaction: the forms that are found, by name, and what passes at once.
 import t from 'tap';
-import { shortEscapes } from '../../src/broker/redaction/escapes.ts';
 import { mark, Redactor } from '../../src/broker/redaction/redactor.ts';
 import { Redactors } from '../../src/broker/redaction/redactors.ts';
 import { BrokerRefusal } from '../../src/broker/refusal.ts';
 import { type CredentialId, newId } from '../../src/shared/ids.ts';
+import { shortEscapes } from '../../src/broker/redaction/backslashes.ts';
 
 const secret = 'sk-Live/0123+456=é"\\&7';
 const redacted = (text: string | Buffer, ...sensitive: string[]): string => {

@@ -11,7 +11,8 @@ import {
   upstreamPath,
 } from '../../src/broker/target.ts';
 import type { Policy } from '../../src/credentials/policy.ts';
-import { type CredentialType, findType } from '../../src/credentials/types/registry.ts';
+import { findType } from '../../src/credentials/types/registry.ts';
+import type { CredentialType } from '../../src/credentials/types/define.ts';
 
 const typeOf = (name: string): CredentialType => findType(name)!;
 const reasonOf = (action: () => unknown): string | undefined => {

@@ -1,15 +1,9 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
 import t from 'tap';
-import {
-  ConfigInvalid,
-  type Environment,
-  fileNames,
-  type Mode,
-  names,
-  readConfig,
-} from '../../src/config/config.ts';
+import { ConfigInvalid, fileNames, type Mode, names, readConfig } from '../../src/config/config.ts';
 import { testCertificate } from '../helpers/certificate.ts';
+import type { Environment } from '../../src/config/reader.ts';
 
 const rootKey = (): string => `${randomBytes(32).toString('base64url')}=`;
 const noFiles = (): never => {

@@ -9,13 +9,9 @@ import {
 } from '../../src/credentials/fields.ts';
 import { policyOf } from '../../src/credentials/policy.ts';
 import { healthOf, problemNames } from '../../src/credentials/health.ts';
-import {
-  credentialTypes,
-  findType,
-  type CredentialType,
-  typeSchema,
-} from '../../src/credentials/types/registry.ts';
+import { credentialTypes, findType, typeSchema } from '../../src/credentials/types/registry.ts';
 import { AppError } from '../../src/shared/errors.ts';
+import type { CredentialType } from '../../src/credentials/types/define.ts';
 
 const defaultPolicy = policyOf(['lease']);
 

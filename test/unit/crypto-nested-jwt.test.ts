@@ -9,7 +9,7 @@ import {
 import { compactDecrypt, compactVerify, decodeProtectedHeader } from 'jose';
 import t from 'tap';
 import { contentKeyOf, recipientKey, signAndEncrypt } from '../../src/crypto/nested-jwt.ts';
-import type { PublicJwk } from '../../src/engines/service.ts';
+import type { PublicJwk } from '../../src/engines/jwk.ts';
 
 const signing = generateKeyPairSync('ed25519');
 const signer = { kid: 'signer', privateKey: signing.privateKey };

@@ -1,7 +1,7 @@
 // JSON as strangers send it: what is accepted, what is refused, and where the refusal points.
 import t from 'tap';
 import fc from 'fast-check';
-import { JsonRefused, parseJson } from '../../src/http/json.ts';
+import { JsonRefused, parseJson } from '../../src/shared/strict-json.ts';
 
 const refusal = (text: string | Buffer): string => {
   try {

@@ -6,8 +6,6 @@ import { escapeBytesMax, type EscapeRead, type ReadEscape } from './code-units.t
 import { readPercent, readPercentU, readQuotedPrintable } from './encoded-bytes.ts';
 import { readEntities, readEntity } from './entities.ts';
 
-export { shortEscapes } from './backslashes.ts';
-
 /** A byte as it is read, and where it stands in the stream: `start` inclusive, `end` exclusive. */
 export type Emit = (byte: number, start: number, end: number) => void;
 

@@ -4,10 +4,10 @@ import type { KeyObject } from 'node:crypto';
 import { compactDecrypt, CompactEncrypt, importJWK } from 'jose';
 import type { Secret } from '../../crypto/index.ts';
 import { OptionsUnfit } from '../target.ts';
-import type { Recipient } from './recipient.ts';
+import type { ExportRecipient } from './recipient.ts';
 
 /** What one line says, besides the export that it belongs to and its number. */
-export interface Head {
+export interface ExportHead {
   readonly kind: 'head';
   readonly format: 1;
   readonly team: string;
@@ -30,7 +30,7 @@ export interface ExportedCredential {
   readonly fields: Readonly<Record<string, string | number | boolean>>;
   readonly version: number;
 }
-export interface Unopened {
+export interface UnopenedCredential {
   readonly id: string;
   readonly name: string;
   readonly reason: 'undecryptable' | 'sealBroken' | 'keyNotUsable' | 'rootKeyMissing';
@@ -38,16 +38,16 @@ export interface Unopened {
 export interface End {
   readonly kind: 'end';
   readonly credentials: number;
-  readonly unopened: readonly Unopened[];
+  readonly unopened: readonly UnopenedCredential[];
 }
-export type Content = Head | ExportedCredential | End;
+export type Content = ExportHead | ExportedCredential | End;
 
 const algorithms = { alg: 'ECDH-ES+A256KW', enc: 'A256GCM' } as const;
 const typ = 'credential-vault-export';
 
 /** Seals the lines of one export, one after the other. */
 export async function lineSealer(
-  { kid, jwk }: Recipient,
+  { kid, jwk }: ExportRecipient,
   exportId: string,
 ): Promise<(content: Secret<Content>) => Promise<string>> {
   const key = await importJWK({ ...jwk }, algorithms.alg);
@@ -75,7 +75,7 @@ export async function lineSealer(
  * this key, and for one in which a line is missing, changed, doubled or of another export; before
  * the end of the iteration it is not sure that the file is whole.
  */
-export async function* openLines(
+export async function* openContainer(
   text: string,
   { kid, key }: { readonly kid: string; readonly key: KeyObject },
 ): AsyncGenerator<ExportedCredential, End, undefined> {

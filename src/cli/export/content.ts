@@ -2,11 +2,6 @@
 // place. One that does not open, or whose row is not as the vault wrote it, is named and left out.
 import { sql } from 'kysely';
 import {
-  credentialSealHolds,
-  type SealedCredential,
-  typeNamed,
-} from '../../credentials/service.ts';
-import {
   DecryptionFailed,
   type Keyring,
   KeyUnavailable,
@@ -15,13 +10,13 @@ import {
   type WrappedDataKey,
 } from '../../crypto/index.ts';
 import type { Trx } from '../../db/client.ts';
-import { situationOf } from '../../oauth/held.ts';
-import { findHeld } from '../../oauth/repository.ts';
 import type { JsonObject } from '../../shared/json.ts';
 import type { DataKeyId, TeamId } from '../../shared/ids.ts';
-import type { ExportedCredential, Unopened } from './container.ts';
+import type { ExportedCredential, UnopenedCredential } from './container.ts';
+import { credentialSealHolds, type SealedCredential, typeNamed } from '../../credentials/index.ts';
+import { findHeld, situationOf } from '../../oauth/index.ts';
 
-export type Opened = {
+export type OpenedCredential = {
   readonly id: SealedCredential['id'];
   readonly version: number;
   readonly key: DataKeyId;
@@ -51,7 +46,7 @@ export async function* openCredentials(
   trx: Trx,
   keyring: Keyring,
   team: TeamId,
-): AsyncGenerator<readonly (Opened | Unopened)[], void, undefined> {
+): AsyncGenerator<readonly (OpenedCredential | UnopenedCredential)[], void, undefined> {
   for (let last: Row | undefined; ; ) {
     const rows = await listRows(trx, team, last);
     if (rows.length > 0) yield await Promise.all(rows.map((row) => open(trx, keyring, row)));
@@ -73,9 +68,17 @@ async function listRows(trx: Trx, team: TeamId, last: Row | undefined): Promise<
   return rows;
 }
 
-async function open(trx: Trx, keyring: Keyring, row: Row): Promise<Opened | Unopened> {
+async function open(
+  trx: Trx,
+  keyring: Keyring,
+  row: Row,
+): Promise<OpenedCredential | UnopenedCredential> {
   const { id, team, name, type, version } = row;
-  const unopened = (reason: Unopened['reason']): Unopened => ({ id, name, reason });
+  const unopened = (reason: UnopenedCredential['reason']): UnopenedCredential => ({
+    id,
+    name,
+    reason,
+  });
   // SECURITY: name, state and destination count only as the vault wrote them, here as everywhere.
   if (!credentialSealHolds(keyring, row, row.seal)) return unopened('sealBroken');
   if (row.keyState !== 'active' && row.keyState !== 'decryptOnly') return unopened('keyNotUsable');

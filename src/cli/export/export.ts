@@ -1,14 +1,10 @@
 // `export`: a team's secrets, sealed to somebody's public key, with the root key in hand. It is in
 // the trail, with its reason, before anything is written; so is each credential before its line.
 // Exit status 0 when everything is in it, 3 when something did not open, 130 when it was stopped.
-import { AuditLog } from '../../audit/record.ts';
-import { credentialTarget } from '../../audit/event.ts';
 import { type Keyring, parseRootKeys, Secret } from '../../crypto/index.ts';
 import { type Db, openDatabase } from '../../db/client.ts';
 import { DatabaseClock } from '../../db/clock.ts';
 import { schemaState } from '../../db/migrate.ts';
-import type { TeamRef } from '../../access/decide.ts';
-import { loadKeyring } from '../../keys/system-keys.ts';
 import { SchemaUnfit } from '../../serve.ts';
 import { newId } from '../../shared/ids.ts';
 import { openOutput, type Output } from '../output.ts';
@@ -19,16 +15,19 @@ import {
   readOptions,
   stoppedExitCode,
 } from '../target.ts';
-import { type Content, lineSealer, type Unopened } from './container.ts';
-import { type Opened, openCredentials } from './content.ts';
-import { readRecipient, type Recipient } from './recipient.ts';
+import { type Content, lineSealer, type UnopenedCredential } from './container.ts';
+import { openCredentials, type OpenedCredential } from './content.ts';
+import { readRecipient, type ExportRecipient } from './recipient.ts';
+import type { TeamRef } from '../../access/index.ts';
+import { AuditLog, credentialTarget } from '../../audit/index.ts';
+import { loadKeyring } from '../../keys/index.ts';
 
 const statementTimeoutMs = 120_000;
 const reasonForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{1,200}$/u;
 
 interface Order {
   readonly team: string;
-  readonly recipient: Recipient;
+  readonly recipient: ExportRecipient;
   readonly reason: string;
   readonly out: string | undefined;
 }
@@ -132,7 +131,7 @@ interface Parts {
 }
 interface Written {
   readonly credentials: number;
-  readonly failed: readonly Unopened[];
+  readonly failed: readonly UnopenedCredential[];
 }
 
 /** Undefined when it was stopped. */
@@ -163,7 +162,7 @@ async function writeLines(
   const line = async (content: Content): Promise<void> => {
     print(await seal(new Secret(content)));
   };
-  const failed: Unopened[] = [];
+  const failed: UnopenedCredential[] = [];
   let credentials = 0;
   await line({
     kind: 'head',
@@ -180,8 +179,8 @@ async function writeLines(
   try {
     for await (const batch of openCredentials(trx, keyring, team.id)) {
       if (stop.aborted) return undefined;
-      const opened = batch.filter((each): each is Opened => 'content' in each);
-      failed.push(...batch.filter((each): each is Unopened => !('content' in each)));
+      const opened = batch.filter((each): each is OpenedCredential => 'content' in each);
+      failed.push(...batch.filter((each): each is UnopenedCredential => !('content' in each)));
       await audit.record(
         db,
         ...opened.map((each) => ({

@@ -7,10 +7,10 @@ import {
   type JsonWebKey,
   type KeyObject,
 } from 'node:crypto';
-import { type JwkInput, type PublicJwk, readPublicJwk } from '../../engines/jwk.ts';
 import { OptionsUnfit } from '../target.ts';
+import { type JwkInput, type PublicJwk, readPublicJwk } from '../../engines/index.ts';
 
-export interface Recipient {
+export interface ExportRecipient {
   readonly kid: string;
   readonly jwk: PublicJwk;
 }
@@ -18,7 +18,7 @@ export interface Recipient {
 const keyForm = 'a JSON Web Key of the curve X25519 or P-256';
 
 /** The key to seal to. Throws OptionsUnfit for anything else, a private key above all. */
-export function readRecipient(text: string): Recipient {
+export function readRecipient(text: string): ExportRecipient {
   const given = jwkIn(text, '--to');
   // SECURITY: who sends a private key along has it in one place too many; it is not made use of, so
   // that it shows.

@@ -1,12 +1,11 @@
 // What `export` of a vault has written, opened with the private half of the key that it was sealed
 // to.
-import { type ExportedCredential, openLines } from '../export/container.ts';
+import { type ExportedCredential, openContainer } from '../export/container.ts';
 import { readPrivateKey } from '../export/recipient.ts';
 import { OptionsUnfit } from '../target.ts';
 import type { Report } from './store.ts';
 import type { Translated } from './translate.ts';
-import { findProvider, findType } from '../../credentials/service.ts';
-import { writtenNames } from '../../credentials/providers/write-out.ts';
+import { findProvider, findType, writtenNames } from '../../credentials/index.ts';
 
 /**
  * The credentials of an export, one after the other. The file is read to its end before the first
@@ -22,7 +21,7 @@ export async function exportSource(
       '--key-file must name the private half of the key that the export is sealed to',
     );
   const privateKey = readPrivateKey(key);
-  const lines = openLines(text, privateKey);
+  const lines = openContainer(text, privateKey);
   for (let line = await lines.next(); ; line = await lines.next()) {
     if (line.done !== true) continue;
     // What was left out there is missing here.
@@ -31,7 +30,7 @@ export async function exportSource(
     break;
   }
   return (async function* () {
-    for await (const credential of openLines(text, privateKey)) yield translatedOf(credential);
+    for await (const credential of openContainer(text, privateKey)) yield translatedOf(credential);
   })();
 }
 

@@ -101,7 +101,7 @@ export async function ensureMembers(
 }
 
 /** A grant to a team or to somebody. */
-export type Grantee = { readonly team: string } | { readonly subject: string };
+export type GrantTarget = { readonly team: string } | { readonly subject: string };
 
 /**
  * Gives leave to use a credential to whom it is not given yet. `id` is undefined for one that a dry
@@ -110,7 +110,7 @@ export type Grantee = { readonly team: string } | { readonly subject: string };
 export async function ensureGrants(
   { call, isDryRun, tell }: Doing,
   of: { readonly id: string | undefined; readonly name: string; readonly team: string },
-  grantees: readonly Grantee[],
+  grantees: readonly GrantTarget[],
 ): Promise<void> {
   const present =
     of.id === undefined

@@ -1,9 +1,9 @@
 // What other systems write down, read into one form. Nothing is judged here; what cannot be read at
 // all is named by its place.
 import { parseEnv } from 'node:util';
-import type { System } from '../../credentials/types/registry.ts';
 import { fernetKey, keyOfPassphrase, openForeignToken } from '../../crypto/index.ts';
 import { OptionsUnfit } from '../target.ts';
+import type { System } from '../../credentials/index.ts';
 
 /** A credential as the other system has it. */
 export interface Foreign {

@@ -17,7 +17,7 @@ export interface Report {
   readonly credential?: string;
 }
 /** Where credentials go, and how what is there already is treated. */
-export interface Order {
+export interface StoreOrder {
   readonly team: string;
   readonly system: string;
   readonly isUpdate: boolean;
@@ -43,7 +43,7 @@ const labelLengthMax = 100;
  */
 export async function storeAll(
   call: VaultCall,
-  order: Order,
+  order: StoreOrder,
   all: AsyncIterable<Translated> | Iterable<Translated>,
   tell: (report: Report) => void,
 ): Promise<void> {
@@ -78,7 +78,7 @@ export async function storeAll(
  */
 async function listKnown(
   call: VaultCall,
-  { team, system, isNew }: Order,
+  { team, system, isNew }: StoreOrder,
 ): Promise<{ byId: Map<string, Known>; names: Set<string> }> {
   const byId = new Map<string, Known>();
   const names = new Set<string>();
@@ -113,7 +113,7 @@ function free(name: string, taken: Set<string>): string {
   return found;
 }
 
-function itemOf({ one, known }: Wanted, { system }: Order): object {
+function itemOf({ one, known }: Wanted, { system }: StoreOrder): object {
   const { publicFieldNames, labels, ...rest } = one.more ?? {};
   const more = {
     ...rest,
@@ -152,7 +152,11 @@ interface Result {
   readonly problem?: Refusal;
 }
 
-async function send(call: VaultCall, order: Order, batch: readonly Wanted[]): Promise<Report[]> {
+async function send(
+  call: VaultCall,
+  order: StoreOrder,
+  batch: readonly Wanted[],
+): Promise<Report[]> {
   let results: Result[];
   try {
     const { body } = await call('POST', `/v1/teams/${order.team}/credentials/bulk`, {

@@ -1,14 +1,14 @@
 // From another system's credential to ours, losing nothing: what its type has no field for is kept
 // as secret fields of a second, `custom` credential, and what does not make a whole credential of
 // its type becomes a `custom` one.
+import type { Foreign } from './sources.ts';
 import {
   type CredentialType,
   credentialTypes,
   type FieldSpec,
   type PublicValue,
   type System,
-} from '../../credentials/types/registry.ts';
-import type { Foreign } from './sources.ts';
+} from '../../credentials/index.ts';
 
 /**
  * What was done with one field; names only. `to` is undefined for what was left behind because it

@@ -8,7 +8,7 @@ import {
   ensureGrants,
   ensureMembers,
   ensureTeams,
-  type Grantee,
+  type GrantTarget,
   type PeopleReport,
 } from './sharing.ts';
 import { heymCredential } from './sources.ts';
@@ -116,7 +116,7 @@ function granteesOf(
   mapping: Mapping,
   id: string,
   own: { team: string; owner: string },
-): Grantee[] {
+): GrantTarget[] {
   const teams = new Set(
     rows.credential_team_shares
       .filter(({ credential_id: of }) => of === id)

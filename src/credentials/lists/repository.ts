@@ -4,8 +4,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../../db/client.ts';
 import { type Statement, statement, unseen } from '../../db/statement.ts';
-import { pageItemsDefault } from '../../http/limits.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../../access/rights.ts';
+import { pageItemsDefault } from '../../shared/limits.ts';
 import type { CredentialId, SubjectId, TeamId } from '../../shared/ids.ts';
 import {
   and,
@@ -28,8 +27,8 @@ import {
   walk,
 } from './sql.ts';
 import { keyText, type Order, type SortName, sorts } from './sorts.ts';
-
-export { isFiltered, type NameRow, type PlacedRow } from './sql.ts';
+import type { RightsRow } from '../../access/index.ts';
+import { rightsColumns, rightsJoin } from '../../access/sql.ts';
 
 /** What a list is asked for, with the values of one request. */
 export interface Search extends Asked {

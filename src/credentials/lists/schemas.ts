@@ -14,9 +14,10 @@ import {
 import { invalid } from '../../shared/errors.ts';
 import type { CredentialFilters } from './filters.ts';
 import type { ProblemName } from '../health.ts';
-import type { Listing, NameRow } from './listing.ts';
+import type { Listing } from './listing.ts';
 import { credentialSeen, problemName, typeName } from '../schemas.ts';
 import { orders, sortNames } from './sorts.ts';
+import type { NameRow } from './sql.ts';
 
 const label = z
   .string()

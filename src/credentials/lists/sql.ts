@@ -4,12 +4,14 @@
 import { type RawBuilder, sql } from 'kysely';
 import { contentBytes, upToBytes } from '../../db/bytes.ts';
 import { unseen } from '../../db/statement.ts';
-import { type GrantRow, grantsSql } from '../../access/grants.ts';
-import { pageItemsDefault, pageItemsMax } from '../../http/limits.ts';
+import { pageItemsDefault, pageItemsMax } from '../../shared/limits.ts';
 import type { CredentialId } from '../../shared/ids.ts';
 import type { Beside, Condition } from './filters.ts';
-import { columns, type CredentialRow, joins } from '../repository.ts';
+import { columns, joins } from '../repository.ts';
 import { keyText, type Order, type Sort, type SortName, sorts } from './sorts.ts';
+import type { GrantRow } from '../../access/index.ts';
+import { grantsSql } from '../../access/sql.ts';
+import type { CredentialRow } from '../rows.ts';
 
 /** A row with its place in the list. */
 export type PlacedRow = CredentialRow & {

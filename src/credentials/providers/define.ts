@@ -98,11 +98,11 @@ export interface OAuthProvider {
   readonly answers: Answers;
   /** Something to know that no field says. */
   readonly note?: string;
-  readonly read: readonly Page[];
+  readonly read: readonly SourcePage[];
 }
 
 /** A page of the provider's, and the day on which it was read. */
-export interface Page {
+export interface SourcePage {
   readonly url: string;
   readonly on: string;
   /** The definition of a well-known library that goes by the page, where that was read. */
@@ -116,11 +116,11 @@ const authjs =
   'https://github.com/nextauthjs/next-auth/blob/a1a16a5a7780488c7449feece410033f445d0b31/packages/core/src/providers';
 
 /** A page that was read itself. */
-export const page = (url: string): Page => ({ url, on });
+export const page = (url: string): SourcePage => ({ url, on });
 /** A page as Nango's definition of the provider has it. */
-export const pageByNango = (url: string): Page => ({ url, on, by: nango });
+export const pageByNango = (url: string): SourcePage => ({ url, on, by: nango });
 /** A page as the definition of Auth.js has it, in this file. */
-export const pageByAuthjs = (url: string, file: string): Page => ({
+export const pageByAuthjs = (url: string, file: string): SourcePage => ({
   url,
   on,
   by: `${authjs}/${file}.ts`,

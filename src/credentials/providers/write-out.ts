@@ -2,9 +2,9 @@
 // fields, so that the version says by itself where the client secret goes. Afterwards nothing of
 // the catalogue counts: an upgrade changes no stored version. Pure.
 import type { InputFault } from '../../shared/errors.ts';
-import type { PublicValue } from '../types/define.ts';
 import { type OAuthProvider, type Placeholder, placeholderNames, quirkNames } from './define.ts';
 import { fillEndpoint, placeholderFault } from './fill.ts';
+import type { PublicValue } from '../public-values.ts';
 
 /** What a provider's own document says. */
 export interface Discovered {

@@ -1,9 +1,7 @@
 // What a credential type is. One file a type; the registry lists them.
 import { z } from 'zod';
-import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../http/limits.ts';
-
-/** A public value: what a form shows and an answer returns. */
-export type PublicValue = string | number | boolean;
+import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../shared/limits.ts';
+import type { PublicValue } from '../public-values.ts';
 
 /** One field. A field is secret unless its type says otherwise. */
 export interface FieldSpec {

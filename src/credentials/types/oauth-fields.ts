@@ -8,7 +8,6 @@ import {
   type OAuthSettings,
   oneOf,
   plainText,
-  type PublicValue,
   publicText,
   queryString,
   url,
@@ -16,6 +15,7 @@ import {
 import { providerNames } from '../providers/catalogue.ts';
 import { type PlaceholderName, placeholderNames } from '../providers/define.ts';
 import { mergedParameters } from '../providers/write-out.ts';
+import type { PublicValue } from '../public-values.ts';
 
 /**
  * What the vault says itself in its requests, and what is a secret. SECURITY: a stored parameter, or

@@ -46,18 +46,6 @@ import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 import { webhook } from './webhook.ts';
 
-export type {
-  Alias,
-  ConnectionTest,
-  CredentialType,
-  FieldSpec,
-  Injection,
-  OAuthSettings,
-  PublicValue,
-  System,
-  Upstream,
-} from './define.ts';
-
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [
   openai,

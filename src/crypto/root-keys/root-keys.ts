@@ -8,7 +8,7 @@ import { canonicalJson } from '../canonical.ts';
 import { fromBase64, toBase64 } from '../encoding.ts';
 import { DecryptionFailed, KeyUnavailable, RootKeyInvalid } from '../errors.ts';
 import { fingerprintOf } from '../fingerprint.ts';
-import type { SystemPurpose } from '../system-keys.ts';
+import type { SystemPurpose } from '../purposes.ts';
 
 const algorithm = 'aes-256-gcm';
 const rootKeyBytes = 32;

@@ -1,5 +1,4 @@
-// The limits of the HTTP surface, with their units. A limit that a caller can meet stands in
-// openapi.yaml too.
+// Limits, with their units. One that a caller can meet stands in openapi.yaml too.
 
 export const bodyBytesMax = 512 * 1024;
 export const secretFieldBytesMax = 64 * 1024;

@@ -3,7 +3,7 @@
 // member that comes twice) is refused, so that what is stored is what was sent and what a proxy in
 // between has read.
 import { isUtf8 } from 'node:buffer';
-import { isPlainName } from '../shared/names.ts';
+import { isPlainName } from './names.ts';
 
 /**
  * Which rule the text breaks, and where as far as that can be said: a JSON pointer made of plain

@@ -1,13 +1,10 @@
 // The one list of tables that hold tokens. Counting, rotating and retiring walk it; a test compares
 // it with the schema.
 import { type RawBuilder, sql } from 'kysely';
-import type { Executor } from '../db/client.ts';
+import type { Executor } from './client.ts';
 import type { DataKeyId, TeamId } from '../shared/ids.ts';
 
 /** Every table with a token and the key that it is under. */
-/** How much of them is in memory at once for one batch; one token is up to some hundred KiB long. */
-export const batchBytesMax = 8 * 1024 * 1024;
-
 export const tokenTables = ['credential_version', 'oauth_token'] as const;
 export type TokenTable = (typeof tokenTables)[number];
 
@@ -39,7 +36,7 @@ export const tokenCountSql = (keyIdColumn: string): RawBuilder<number> =>
   )})`;
 
 /** As SQL: how many tokens of all tables did not open during `rotation`. */
-export const failureCountSql: RawBuilder<number> = sql`((select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id)
+export const rotationFailureCountSql: RawBuilder<number> = sql`((select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id)
   + (select count(*) from key_rotation_oauth_failure failure where failure.rotation_id = rotation.id))`;
 
 /**

@@ -3,10 +3,8 @@ import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import { id, line, subject, time, version } from '../http/schemas.ts';
 import type { JsonObject } from '../shared/json.ts';
-import { verifyAddress, verifyEvent } from './event.ts';
 import type { EventRow } from './repository.ts';
-
-export type { EventFilters, EventRow } from './repository.ts';
+import { verifyAddress, verifyEvent } from '../audit/index.ts';
 
 export const action = z
   .string()

@@ -2,7 +2,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';
-import type { AuditEvent } from './event.ts';
+import type { AuditEvent } from '../audit/index.ts';
 
 /** An event with the names behind its internal ids; null where a subject was erased. */
 export type EventRow = AuditEvent & {

@@ -1,11 +1,11 @@
 // A caller who goes away: what was begun for them ends, and what they had room in is given back.
-import type { ServerResponse } from 'node:http';
-import { AppError } from '../shared/errors.ts';
+import type { Writable } from 'node:stream';
+import { AppError } from './errors.ts';
 
 /** Whether somebody still waits for an answer. */
 export class HangUp {
-  readonly #response: ServerResponse;
-  constructor(response: ServerResponse) {
+  readonly #response: Writable;
+  constructor(response: Writable) {
     this.#response = response;
   }
 

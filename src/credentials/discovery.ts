@@ -1,13 +1,13 @@
 // The document of OpenID Connect that an issuer has: read once, when a credential is stored, through
 // the egress, and written out. SECURITY: nothing that it says becomes another host: its issuer is
 // ours, and its endpoints are of the issuer's origin.
-import type { Egress } from '../../egress/index.ts';
-import { EgressFailed } from '../../egress/index.ts';
-import { parseJson } from '../../http/json.ts';
-import { faultsIn } from '../../http/validation.ts';
-import { AppError, invalid } from '../../shared/errors.ts';
-import { endpointFields } from '../types/oauth-fields.ts';
-import type { Discovered } from './write-out.ts';
+import type { Egress } from '../egress/index.ts';
+import { EgressFailed } from '../egress/index.ts';
+import { parseJson } from '../shared/strict-json.ts';
+import { AppError, invalid } from '../shared/errors.ts';
+import { endpointFields } from './types/oauth-fields.ts';
+import type { Discovered } from './providers/write-out.ts';
+import { faultsIn } from '../shared/input-faults.ts';
 
 export interface DiscoveryParts {
   readonly egress: Pick<Egress, 'request'>;

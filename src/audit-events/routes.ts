@@ -3,15 +3,15 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { actionOf } from '../access/decide.ts';
-import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { pageOf, pageQuery, teamPath, timeInput } from '../http/schemas.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { AuditLog } from './record.ts';
 import { findEndOfWalk, isFiltered, listEvents } from './repository.ts';
 import { action, event, showEvent, targetId } from './schemas.ts';
+import { showEach } from '../shared/showing.ts';
+import { actionOf } from '../access/index.ts';
+import type { AuditLog } from '../audit/index.ts';
 
 const listQuery = z.strictObject({
   ...pageQuery,

@@ -1,0 +1,3 @@
+// The door to the configuration.
+export { ConfigInvalid, type LocalConfig, readConfig, type ServeConfig } from './config.ts';
+export type { Environment } from './reader.ts';

@@ -1,0 +1,3 @@
+// The door to tests of connections.
+export { registerConnections } from './routes.ts';
+export { ConnectionsService } from './service.ts';

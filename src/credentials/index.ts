@@ -1,0 +1,55 @@
+// The door to credentials. What statements take along of it stands in sql.ts.
+export { type AllFields, faultsForBroker } from './brokerable.ts';
+export { bulkGate, registerCredentialBulk } from './bulk-routes.ts';
+export { undecryptable } from './change.ts';
+export type { CredentialRow } from './rows.ts';
+export { Discovery } from './discovery.ts';
+export { oauthClient } from './held-tokens.ts';
+export { CredentialHistory } from './history/history.ts';
+export { registerCredentialHistory } from './history/routes.ts';
+export { CredentialLists } from './lists/listing.ts';
+export { registerCredentialLists } from './lists/routes.ts';
+export {
+  isUnder,
+  isWiderPolicy,
+  limitDefaults,
+  type Limits,
+  type Policy,
+  policyJson,
+  renewOnDefault,
+} from './policy.ts';
+export { registerOAuthProviders } from './provider-routes.ts';
+export { findProvider, oauthProviders } from './providers/catalogue.ts';
+export {
+  type OAuthProvider,
+  type Placeholder,
+  placeholderNames,
+  quirkNames,
+} from './providers/define.ts';
+export { fixedSuffix } from './providers/fill.ts';
+export { writtenNames } from './providers/write-out.ts';
+export type { PublicFields, PublicValue } from './public-values.ts';
+export { findActiveKey, lockActiveKey, lockCredential } from './repository.ts';
+export { bytesOfCredential } from './room-repository.ts';
+export { type Growth, roomOf, type Stay, TeamRoom } from './room.ts';
+export { registerCredentials } from './routes.ts';
+export { canShowCredential, credential } from './schemas.ts';
+export {
+  credentialSealHolds,
+  listedSealHolds,
+  sealCredential,
+  type SealedCredential,
+} from './seal.ts';
+export { CredentialsService } from './service.ts';
+export { shownFields } from './shown.ts';
+export type {
+  ConnectionTest,
+  CredentialType,
+  FieldSpec,
+  OAuthSettings,
+  System,
+} from './types/define.ts';
+export { credentialTypes, findType, oauthTypeNames } from './types/registry.ts';
+export { CredentialUpsert } from './upsert.ts';
+export type { InUse } from './use.ts';
+export { KeyMoved, typeNamed, UndecryptableVersion, underActiveKey } from './versions.ts';

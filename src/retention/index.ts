@@ -1,0 +1,2 @@
+// The door to what is destroyed when.
+export { Retention } from './service.ts';

@@ -1,0 +1,6 @@
+// The door to grants and transfers.
+export { canShowGrant, registerGrants } from './routes.ts';
+export { SharingService } from './service.ts';
+export { registerTransfers } from './transfer-routes.ts';
+export { type SealedTransfer, sealTransfer, transferSealHolds } from './transfer-seal.ts';
+export { TransfersService } from './transfers.ts';
