@@ -165,7 +165,7 @@ async function judge(
     writeFileSync(file, mutated);
     try {
       let spentMs = 0;
-      const order = inOrder(task.tests, guard.path, map, known);
+      const order = inOrder(task.tests, guard, text.slice(guard.start, guard.end), map, known);
       for (const test of order) {
         if (spentMs > budgetMs) {
           later.push(task);

@@ -202,15 +202,23 @@ t.test('the tests that reach a guard are run, the likeliest first', async (t) =>
   t.notOk(runs(recording, 'src/y.ts', 'd', 10));
   const map = { 'a-slow.test.ts': { ...recording, ms: 9000 }, 'b-quick.test.ts': recording };
   const named = { ...map, 'sharing-z.test.ts': { ...recording, ms: 2000 } };
-  t.same(inOrder(Object.keys(named), 'src/sharing/x.ts', named, new Map()), [
+  const order = (path: string, of: typeof map, killers = new Map<string, number>()) =>
+    inOrder(Object.keys(of), { path, kind: 'refusal' }, 'isSmall', of, killers);
+  t.same(order('src/sharing/x.ts', named), [
     'sharing-z.test.ts',
     'b-quick.test.ts',
     'a-slow.test.ts',
   ]);
-  t.same(inOrder(Object.keys(map), 'src/q/x.ts', map, new Map([['a-slow.test.ts', 2]])), [
+  t.same(order('src/q/x.ts', map, new Map([['a-slow.test.ts', 2]])), [
     'a-slow.test.ts',
     'b-quick.test.ts',
   ]);
+  const fit = { ...map, 'sealed-rows.test.ts': { ...recording, ms: 9000 } };
+  const of = { path: 'src/j/j.ts', kind: 'comparison' as const };
+  t.equal(
+    inOrder(Object.keys(fit), of, 'sealHolds(row)', fit, new Map())[0],
+    'sealed-rows.test.ts',
+  );
   t.same(
     ['not ok 1 - x', '    not ok 2 - y', 'not ok 3 - z # TODO', 'ok 4 - not ok', 'Bail out! q'].map(
       isFailure,
