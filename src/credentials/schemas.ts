@@ -25,6 +25,7 @@ import {
   slug,
   subject,
   time,
+  timeOrNull,
   timeInput,
   version,
 } from '../http/schemas.ts';
@@ -56,7 +57,7 @@ const fewLabels = (labels: object): boolean => Object.keys(labels).length <= lab
 const labelsInput = z
   .record(labelKey, labelValue)
   .refine(fewLabels, `max:${labelsMax}`)
-  .meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
+  .meta({ id: 'LabelsInput', maxProperties: labelsMax, examples: [{ env: 'prod' }] });
 const fieldsInput = z
   .record(
     fieldName,
@@ -179,18 +180,28 @@ const publicFields = z
 const secretFields = z
   .array(fieldName)
   .max(fieldsMax)
-  .meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
+  .meta({
+    id: 'SecretFieldNames',
+    description: 'The names of the secret fields that are set.',
+    examples: [['apiKey']],
+  });
 export const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
 
+const description = lines(descriptionLengthMax)
+  .nullable()
+  .meta({ id: 'DescriptionOrNull', examples: [null] });
 const times = {
   expiresAt: timeInput
     .nullable()
-    .optional()
-    .meta({ description: 'From then on nobody can use it.' }),
+    .meta({ id: 'ExpiresAtInput', description: 'From then on nobody can use it.' })
+    .optional(),
   rotateAfter: timeInput
     .nullable()
-    .optional()
-    .meta({ description: 'When its secret should be replaced: a reminder, which stops nothing.' }),
+    .meta({
+      id: 'RotateAfterInput',
+      description: 'When its secret should be replaced: a reminder, which stops nothing.',
+    })
+    .optional(),
 };
 export const credentialCreate = z
   .strictObject({
@@ -203,7 +214,7 @@ export const credentialCreate = z
       .refine(unique, 'unique')
       .optional()
       .meta({ description: 'Only for `custom`: which fields are public.' }),
-    description: lines(descriptionLengthMax).nullable().optional(),
+    description: description.optional(),
     labels: labelsInput.nullable().optional(),
     ...times,
     policy: policy.optional(),
@@ -228,7 +239,7 @@ export const credentialUpdate = z
   .strictObject({
     name: name.optional(),
     fields: fieldsInput.optional(),
-    description: lines(descriptionLengthMax).nullable().optional(),
+    description: description.optional(),
     labels: labelsInput.nullable().optional(),
     ...times,
     policy: policy.optional(),
@@ -239,10 +250,9 @@ export const credentialUpdate = z
     examples: [{ fields: { apiKey: 'your new API key' } }],
   });
 
-const description = lines(descriptionLengthMax).nullable();
 const labels = z
   .record(labelKey, labelValue)
-  .meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
+  .meta({ id: 'Labels', maxProperties: labelsMax, examples: [{ env: 'prod' }] });
 export const credential = z
   .strictObject({
     id,
@@ -261,11 +271,11 @@ export const credential = z
       .meta({ examples: [[]] }),
     version,
     revision,
-    expiresAt: time.nullable().meta({ examples: [null] }),
-    rotateAfter: time.nullable().meta({ examples: [null] }),
-    lastUsedAt: time.nullable(),
+    expiresAt: timeOrNull,
+    rotateAfter: timeOrNull,
+    lastUsedAt: timeOrNull,
     useCount: count,
-    deletedAt: time.nullable().meta({ examples: [null] }),
+    deletedAt: timeOrNull,
     createdAt: time,
     createdBy: subject,
     updatedAt: time,
@@ -376,21 +386,23 @@ export const typePath = z.strictObject({
 });
 
 const limit = z.int().meta({ format: 'int64' });
-const scalarSchema = z.strictObject({
-  type: z.enum(['string', 'integer', 'boolean']),
-  title: line(100).optional(),
-  description: line(300).optional(),
-  default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
-  format: z.enum(['uri']).optional(),
-  enum: z.array(line(100)).max(500).optional(),
-  pattern: line(300).optional(),
-  minLength: limit.optional(),
-  maxLength: limit.optional(),
-  minimum: limit.optional(),
-  maximum: limit.optional(),
-  writeOnly: z.literal(true).optional(),
-  readOnly: z.literal(true).optional(),
-});
+const scalarSchema = z
+  .strictObject({
+    type: z.enum(['string', 'integer', 'boolean']),
+    title: line(100).optional(),
+    description: line(300).optional(),
+    default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
+    format: z.enum(['uri']).optional(),
+    enum: z.array(line(100)).max(500).optional(),
+    pattern: line(300).optional(),
+    minLength: limit.optional(),
+    maxLength: limit.optional(),
+    minimum: limit.optional(),
+    maximum: limit.optional(),
+    writeOnly: z.literal(true).optional(),
+    readOnly: z.literal(true).optional(),
+  })
+  .meta({ id: 'FieldRule' });
 /**
  * The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values.
  */

@@ -16,6 +16,7 @@ import {
   slug,
   subject,
   time,
+  timeOrNull,
   tokenFormat,
   version,
 } from '../http/schemas.ts';
@@ -29,7 +30,7 @@ export const exportQuery = z.strictObject({
 });
 
 const { labels, description, policy, publicFields, secretFields, type } = credentialShape.shape;
-const some = time.nullable().meta({ examples: [null] });
+const some = timeOrNull;
 const who = subject.nullable().meta({ description: 'null where the vault did it by itself.' });
 const made = { createdAt: time, createdBy: subject };
 const stamps = { ...made, updatedAt: time, updatedBy: subject };

@@ -1,6 +1,7 @@
 // zod's schemas as the schemas of one OpenAPI document: named parts become components, and each
 // shape can show an example.
 import { z } from 'zod';
+import { portablePattern } from '../shared/portable-pattern.ts';
 
 export type Json = Record<string, unknown>;
 
@@ -8,7 +9,7 @@ const prefix = '#/components/schemas/';
 
 /** A reference into the document's components. */
 export const ref = (
-  kind: 'schemas' | 'headers' | 'parameters' | 'responses',
+  kind: 'schemas' | 'headers' | 'parameters' | 'responses' | 'examples',
   name: string,
 ): Json => ({ $ref: `#/components/${kind}/${name}` });
 
@@ -74,6 +75,20 @@ export class Schemas {
       default:
         throw new Error(`say an example for ${place}`);
     }
+  }
+
+  /** What of a member beside a reference says something else than what is named. */
+  trimmed(node: unknown): unknown {
+    if (Array.isArray(node)) return node.map((each) => this.trimmed(each));
+    if (typeof node !== 'object' || node === null) return node;
+    const { $ref } = node as Json;
+    const named =
+      typeof $ref === 'string' && $ref.startsWith(prefix) ? this.resolve(node as Json) : {};
+    return Object.fromEntries(
+      Object.entries(node)
+        .filter(([key, value]) => JSON.stringify(named[key]) !== JSON.stringify(value))
+        .map(([key, value]) => [key, this.trimmed(value)]),
+    );
   }
 
   /** By name, in the order of their names. */
@@ -147,6 +162,7 @@ function tidy(node: unknown): unknown {
 
 function tidyMember(key: string, value: unknown): unknown {
   if (key === '$ref' && typeof value === 'string') return value.replace('#/$defs/', prefix);
+  if (key === 'pattern' && typeof value === 'string') return portablePattern(value);
   if (key === 'examples' || key === 'default' || key === 'const' || key === 'enum') return value; // values, not schemas
   // Here the names are the product's own: a property may be called id.
   if (key === 'properties')

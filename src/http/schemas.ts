@@ -10,13 +10,37 @@ import { pageItemsDefault, pageItemsMax, cursorLengthMax, nameLengthMax } from '
 const storable = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u;
 const storableLines = /^(?:[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]|[\t\n\r])*$/u;
 // A name is told from another one by looking at it: nothing in it is invisible.
-const trimmed =
-  /^[^\p{Cc}\p{Cf}\p{Cs}\p{Z}](?:[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Cf}\p{Cs}\p{Z}])?$/u;
+const trimmed = /^(?!\p{Z})[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+(?<!\p{Z})$/u;
+
+/** The same schema for the same bound, so that the document names it once. */
+function remembered<T>(make: (max: number) => T): (max: number) => T {
+  const made = new Map<number, T>();
+  return (max) => {
+    const schema = made.get(max) ?? make(max);
+    made.set(max, schema);
+    return schema;
+  };
+}
 
 /** One line of text as people write it. */
-export const line = (max: number) => z.string().max(max).regex(storable);
+export const line = remembered((max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(storable)
+    .meta({ id: `Line${max}` }),
+);
 /** Several lines of text. */
-export const lines = (max: number) => z.string().max(max).regex(storableLines);
+export const lines = remembered((max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(storableLines)
+    .meta({ id: `Lines${max}` }),
+);
+
+/** The request that examples speak of. */
+export const exampleRequestId = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d';
 
 export const id = z
   .string()
@@ -62,6 +86,8 @@ export const time = z.date().meta({
   description: 'RFC 3339, UTC, to the millisecond.',
   examples: ['2026-11-22T10:00:00.000Z'],
 });
+/** A time that may not be there. */
+export const timeOrNull = time.nullable().meta({ id: 'TimeOrNull', examples: [null] });
 // Beyond these years a time would come back in another form than it went in.
 const hasFourDigitYear = (text: string): boolean => {
   const year = new Date(text).getUTCFullYear();
@@ -81,7 +107,7 @@ export const count = z
   .int()
   .min(0)
   .max(Number.MAX_SAFE_INTEGER)
-  .meta({ format: 'int64', examples: [41] });
+  .meta({ id: 'Count', format: 'int64', examples: [41] });
 export const revision = z
   .int()
   .min(1)
@@ -125,7 +151,7 @@ export const deliveryList = z
   .array(z.enum(['lease', 'broker']))
   .max(2)
   .refine((items) => new Set(items).size === items.length, 'unique')
-  .meta({ examples: [['lease']] });
+  .meta({ id: 'DeliveryList', examples: [['lease']] });
 
 export const teamPath = z.strictObject({ team: slug });
 export const credentialPath = z.strictObject({ id });
@@ -170,11 +196,14 @@ export const flag = z
   .transform((text) => text === 'true')
   .optional()
   .meta({ override: { type: 'boolean' }, examples: [true] });
+const nextCursor = cursor
+  .nullable()
+  .meta({ id: 'NextCursor', description: 'null on the last page.', examples: [null] });
 /** A page of items. */
 export const pageOf = <T extends z.ZodType>(item: T) =>
   z.strictObject({
     items: z.array(item).max(pageItemsMax),
-    nextCursor: cursor.nullable().meta({ description: 'null on the last page.', examples: [null] }),
+    nextCursor,
   });
 
 export const problem = z
@@ -228,15 +257,4 @@ export const problem = z
   .meta({
     id: 'Problem',
     description: 'RFC 9457.',
-    examples: [
-      {
-        type: 'urn:credential-vault:problem:invalidRequest',
-        title: 'The request breaks a rule',
-        status: 400,
-        code: 'invalidRequest',
-        detail: 'The request breaks a rule.',
-        requestId: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d',
-        errors: [{ pointer: '/fields/apiKey', rule: 'mask' }],
-      },
-    ],
   });

@@ -13,7 +13,18 @@ import {
   tokenLengthMax,
 } from '../http/limits.ts';
 import { addOperation } from '../http/operation.ts';
-import { id, keyId, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
+import {
+  id,
+  keyId,
+  line,
+  name,
+  revision,
+  slug,
+  subject,
+  time,
+  timeOrNull,
+  version,
+} from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
 
@@ -125,7 +136,7 @@ const lease = z
             .meta({ examples: ['openai'] }),
           version,
           revision,
-          expiresAt: time.nullable().meta({ description: 'When the credential itself expires.' }),
+          expiresAt: timeOrNull.meta({ description: 'When the credential itself expires.' }),
           notModified: z.boolean().meta({
             description:
               'Whether the version is the one that you hold, so that its fields were not sent.',

@@ -1,17 +1,30 @@
 // The schemas of webhooks, and of what is sent to them.
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
-import { count, id, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
+import {
+  count,
+  id,
+  line,
+  name,
+  revision,
+  slug,
+  subject,
+  time,
+  timeOrNull,
+  version,
+} from '../http/schemas.ts';
 import { reasons } from '../oauth/service.ts';
 import type { DeliveryRow, WebhookRow } from './service.ts';
 import { deliveryStates, eventTypes, type NotificationType, outcomes } from './types.ts';
 
+const eventType = z.enum(eventTypes).meta({ id: 'NotificationType' });
 const events = z
-  .array(z.enum(eventTypes))
+  .array(eventType)
   .min(1)
   .max(eventTypes.length)
   .refine((items) => new Set(items).size === items.length, 'unique')
   .meta({
+    id: 'NotificationTypes',
     description: 'What it is told of.',
     examples: [['credential.expiring', 'key.rotationEnded']],
   });
@@ -28,9 +41,9 @@ export const webhook = z
         '`failing`: the last attempt did not succeed. `gone`: the receiver answered 410, and nothing is sent until the webhook is put again.',
     }),
     pending: count.meta({ description: 'Messages that wait.', examples: [0] }),
-    failingSince: time.nullable(),
-    pausedUntil: time.nullable().meta({ description: 'Nothing is sent before.' }),
-    lastDeliveredAt: time.nullable(),
+    failingSince: timeOrNull,
+    pausedUntil: timeOrNull.meta({ description: 'Nothing is sent before.' }),
+    lastDeliveredAt: timeOrNull,
     revision,
     createdAt: time,
     createdBy: subject,
@@ -65,26 +78,32 @@ export const delivery = z
           '`tooLate`: it waited for more than three days. `queueFull`: too much waited already.',
       }),
     createdAt: time,
-    lastAttemptAt: time.nullable(),
-    nextAttemptAt: time.nullable(),
-    endedAt: time.nullable(),
+    lastAttemptAt: timeOrNull,
+    nextAttemptAt: timeOrNull,
+    endedAt: timeOrNull,
   })
   .meta({ id: 'WebhookDelivery', description: 'Nothing that the receiver sent is in it.' });
 
-const about = z.strictObject({
-  id,
-  name,
-  type: z
-    .string()
-    .max(60)
-    .regex(/^[A-Za-z0-9]+$/)
-    .meta({ description: 'The type of the credential.', examples: ['openai'] }),
+const about = z
+  .strictObject({
+    id,
+    name,
+    type: z
+      .string()
+      .max(60)
+      .regex(/^[A-Za-z0-9]+$/)
+      .meta({ description: 'The type of the credential.', examples: ['openai'] }),
+  })
+  .meta({ id: 'NotifiedCredential' });
+const dataKey = z.strictObject({ id, version }).meta({ id: 'NotifiedKey' });
+const timestamp = time.meta({
+  id: 'NotifiedAt',
+  description: 'When it happened or was noticed.',
 });
-const dataKey = z.strictObject({ id, version });
 const message = (type: NotificationType, data: z.ZodRawShape) =>
   z.strictObject({
     type: z.literal(type),
-    timestamp: time.meta({ description: 'When it happened or was noticed.' }),
+    timestamp,
     data: z.strictObject({ team: slug, ...data }),
   });
 

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';
-import { credentialPath, id, subject, time } from '../http/schemas.ts';
+import { credentialPath, id, subject, time, timeOrNull } from '../http/schemas.ts';
 import type { CredentialRow } from '../credentials/service.ts';
 import { type OAuthService, reasons } from './service.ts';
 
@@ -91,15 +91,15 @@ const connection = z
       description:
         'The provider has said no lifetime: `validUntil` is what the credential assumes (`assumedLifetimeSeconds`).',
     }),
-    obtainedAt: time.nullable().meta({ description: 'When the access token was got.' }),
-    connectedAt: time.nullable(),
+    obtainedAt: timeOrNull.meta({ description: 'When the access token was got.' }),
+    connectedAt: timeOrNull,
     connectedBy: subject.nullable(),
-    unavailableSince: time.nullable().meta({
+    unavailableSince: timeOrNull.meta({
       description:
         'Since when the last refreshes failed for want of a usable answer; they are tried again by themselves. null where the last one succeeded.',
       examples: [null],
     }),
-    rejectedSince: time.nullable().meta({
+    rejectedSince: timeOrNull.meta({
       description:
         'Since when no refresh is forced any more: three fresh access tokens in a row were refused by the upstream.',
       examples: [null],

@@ -40,11 +40,17 @@ const settings = {
     .max(3650)
     .meta({ format: 'int32' })
     .nullable()
-    .meta({ description: "The keys' rotation policy; null is none.", examples: [90] }),
+    .meta({
+      id: 'RotateEveryDays',
+      description: "The keys' rotation policy; null is none.",
+      examples: [90],
+    }),
   refuseExposedLeases: z.boolean().meta({
+    id: 'RefuseExposedLeases',
     description: 'Refuse leases of credentials whose value was ever under a compromised key.',
   }),
   defaultDelivery: deliveryList.meta({
+    id: 'DefaultDelivery',
     description: 'The delivery of credentials that are stored without a policy.',
   }),
   versionsKept: z
@@ -52,6 +58,7 @@ const settings = {
     .min(1)
     .max(1_000)
     .meta({
+      id: 'VersionsKept',
       format: 'int32',
       description:
         'How many versions of a credential are kept, the current one counted in; those beyond go when the next one is made.',
