@@ -9,7 +9,7 @@ import {
   rolesFor,
   type TeamAction,
   teamActions,
-} from '../../src/http/access.ts';
+} from '../../src/access/decide.ts';
 import { openapiDocument } from '../../src/http/document.ts';
 import {
   type AnyOperation,
@@ -117,8 +117,11 @@ t.test(
       );
       t.same(operation['tags'], [source.tag], at);
       t.equal(operation['x-action'], actionOf(source.access), at);
-      t.match(operation['description'], `Action: \`${actionOf(source.access)}\``, at);
-      t.same(operation['security'], source.access === 'public' ? [] : [{ token: [] }], at);
+      t.same(
+        operation['security'] ?? document['security'],
+        source.access === 'public' ? [] : [{ token: [] }],
+        at,
+      );
       checkProblems(t, source, operation);
       checkContent(t, source, operation);
       if (takesHead(source)) checkHead(t, source);
@@ -168,43 +171,50 @@ const verbs = new Set([
 
 const pathOf = ({ url }: AnyOperation): string => url.replaceAll(/:([A-Za-z]+)/g, '{$1}');
 
+/** What an operation answers besides, as the document lists it. */
 function checkProblems(t: Test, source: AnyOperation, operation: Json): void {
-  const codes = problemCodesOf(source);
+  const at = source.operationId;
   const answers = Object.entries(operation['responses'] as Json).filter(
     ([status]) =>
-      status !== 'default' &&
-      status !== String(source.success.status) &&
-      status !== String(source.otherwise?.status),
+      status !== String(source.success.status) && status !== String(source.otherwise?.status),
   );
-  const described = answers.flatMap(([status, each]) => {
+  const listed = answers.flatMap(([status, each]) => {
     const response = resolve(document, each as Json);
-    const listed = response['x-problems'] as ErrorCode[];
-    for (const code of listed) {
-      t.equal(
-        problems[code].status,
-        Number(status),
-        `${source.operationId}: ${code} stands under its status`,
-      );
-      t.match(response['description'], `\`${code}\``);
-    }
+    const codes = response['x-problems'] as ErrorCode[];
     t.same(Object.keys(response['content'] as Json), ['application/problem+json']);
-    t.same(response['content']['application/problem+json'].schema, {
-      $ref: '#/components/schemas/Problem',
-    });
-    t.equal('WWW-Authenticate' in response['headers'], status === '401');
-    return listed;
+    const { schema, examples } = response['content']['application/problem+json'];
+    t.same(schema, { $ref: '#/components/schemas/Problem' });
+    t.same(Object.keys(examples as Json), codes, `${at}: ${status} shows each of its codes`);
+    for (const code of codes) {
+      const { status: shown, code: named } = resolve(document, examples[code]).value;
+      t.same([named, shown], [code, problems[code].status]);
+      t.ok(
+        status === 'default' || problems[code].status === Number(status),
+        `${at}: ${code} stands under its status`,
+      );
+    }
+    const statuses = new Set(codes.map((code) => problems[code].status));
+    t.same(
+      Object.keys(response['headers'] as Json).sort(),
+      [
+        ...(statuses.has(405) ? ['Allow'] : []),
+        ...(statuses.has(429) || statuses.has(503) ? ['Retry-After'] : []),
+        ...(statuses.has(401) ? ['WWW-Authenticate'] : []),
+        'X-Request-Id',
+      ].sort(),
+      `${at}: ${status} has the headers of each`,
+    );
+    return codes;
   });
-  t.same(described.sort(), [...codes].sort(), `${source.operationId}: every code that it can give`);
-  const otherwise = resolve(document, operation['responses']['default'] as Json);
   t.same(
-    otherwise['x-problems'],
-    problemsOfNoOperation,
-    `${source.operationId}: anything else is a problem document too`,
+    listed.sort(),
+    [...problemCodesOf(source), ...problemsOfNoOperation].sort(),
+    `${at}: every code that it can give, each once`,
   );
   t.same(
-    Object.keys(otherwise['headers'] as Json).sort(),
-    ['Allow', 'Retry-After', 'X-Request-Id'],
-    `${source.operationId}: with the headers of each`,
+    answers.map(([status]) => status).includes('default'),
+    true,
+    `${at}: anything else is a problem document too`,
   );
 }
 
@@ -217,7 +227,7 @@ function checkHead(t: Test, source: AnyOperation): void {
   t.same(Object.keys(head['responses'] as Json), Object.keys(get['responses'] as Json));
   for (const [status, answer] of Object.entries(head['responses'] as Json) as [string, Json][]) {
     const { content: _, ...rest } = resolve(document, get['responses'][status] as Json);
-    t.same(answer, rest, `${source.operationId}: ${status} has no content`);
+    t.same(resolve(document, answer), rest, `${source.operationId}: ${status} has no content`);
   }
 }
 
@@ -230,10 +240,10 @@ function checkContent(t: Test, source: AnyOperation, operation: Json): void {
     `${at}: 204 and only 204 has no content`,
   );
   for (const each of Object.values((answer['content'] ?? {}) as Json) as Json[])
-    t.ok(each['example'], `${at}: the answer has an example`);
+    t.ok(hasExample(each['schema'] as Json), `${at}: the answer has an example`);
   t.equal(operation['requestBody'] === undefined, source.body === undefined);
   for (const each of Object.values((operation['requestBody']?.content ?? {}) as Json) as Json[])
-    t.ok(each['example'], `${at}: the body has an example`);
+    t.ok(hasExample(each['schema'] as Json), `${at}: the body has an example`);
   const inPath = [...pathOf(source).matchAll(/\{([^}]+)\}/g)].map(([, name]) => name);
   const parameters = ((operation['parameters'] ?? []) as Json[]).map((each) =>
     resolve(document, each),
@@ -245,6 +255,28 @@ function checkContent(t: Test, source: AnyOperation, operation: Json): void {
   );
   for (const each of parameters)
     t.not(each['example'], undefined, `${at}: ${each['name']} has an example`);
+}
+
+/** Whether one can be put together of what the schema and its parts say. */
+function hasExample(schema: Json): boolean {
+  const { examples, type, enum: words, ...more } = resolve(document, schema);
+  if (examples !== undefined || words !== undefined || 'const' in more || 'default' in more)
+    return true;
+  const options = (more['anyOf'] ?? more['oneOf']) as Json[] | undefined;
+  if (options !== undefined) return options.some(hasExample);
+  switch (type) {
+    case 'null':
+    case 'boolean':
+      return true;
+    case 'array':
+      return hasExample(more['items'] as Json);
+    case 'object':
+      return ((more['required'] ?? []) as string[]).every((name) =>
+        hasExample(more['properties'][name] as Json),
+      );
+    default:
+      return false;
+  }
 }
 
 t.test('everything has a limit: strings, numbers, lists, objects', (t) => {
@@ -429,7 +461,7 @@ t.test('secrets go in only where they are marked as going in', (t) => {
 
 t.test('every component is used', (t) => {
   const text = JSON.stringify(document);
-  for (const kind of ['schemas', 'responses', 'parameters', 'headers']) {
+  for (const kind of ['schemas', 'responses', 'parameters', 'headers', 'examples']) {
     for (const name of Object.keys(document['components'][kind] as Json))
       t.ok(text.includes(`"#/components/${kind}/${name}"`), `${kind}/${name}`);
   }

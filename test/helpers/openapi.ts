@@ -149,11 +149,9 @@ export const soundsSecret: Readonly<Record<string, string>> = {
 
 /** Answers with names that callers choose, with the reason why no secret value is under them. */
 export const openMaps: Readonly<Record<string, string>> = {
-  'Credential/labels': 'metadata by its definition',
-  'CredentialSeen/labels': 'metadata by its definition',
+  Labels: 'metadata by its definition',
   'FieldsSchema/dependentRequired': 'names of fields',
   PublicFields: 'only fields that the type, or for `custom` the creator, calls public',
-  'ExportCredential/labels': 'metadata by its definition',
   'ExportEvent/details': 'as in AuditEvent',
   'AuditEvent/details': 'names, ids and counts, written by the vault',
   'Problem/rows': 'counts by table',
