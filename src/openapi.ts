@@ -50,7 +50,7 @@ export async function openapiYaml(): Promise<string> {
 const ambiguous = /^(?:[0-9]{4}-[0-9].*|y|n|yes|no|on|off|[0-9:]+)$/i;
 
 /** How long a mapping or a list may be to stand on one line, and how deep it may go. */
-const lineMax = 240;
+const lineMax = 400;
 
 function asYaml(value: unknown): string {
   const document = new Document(value, { aliasDuplicateObjects: false });

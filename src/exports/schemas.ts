@@ -311,7 +311,7 @@ const lines = {
       of: z
         .string()
         .max(40)
-        .regex(/^[a-zA-Z]+$/)
+        .regex(/^[a-zA-Z]+$/, 'letters')
         .meta({ examples: ['credential'] }),
       id: id.nullable(),
     })
@@ -327,7 +327,10 @@ const lines = {
 
 /** Any line. */
 export const exportLine = z
-  .union(Object.values(lines) as unknown as [typeof lines.export, typeof lines.end])
+  .discriminatedUnion(
+    'kind',
+    Object.values(lines) as unknown as [typeof lines.export, typeof lines.end],
+  )
   .meta({ id: 'ExportLine' });
 
 /**

@@ -22,7 +22,7 @@ export const tags = {
   webhooks: "Notifications, signed and sent to receivers of the team's.",
   notifications:
     'What a receiver gets: messages that the vault sends at least once, to the URL of a credential of type `webhook`, signed with its secret. ' +
-    '`webhook-signature` is one or two of `v1,` and the base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, separated by a space. ' +
+    '`webhook-id` is the same at every attempt, `webhook-timestamp` is of the attempt, in seconds since 1970; `webhook-signature` is one or two of `v1,` and the base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, separated by a space. ' +
     'After 410 nothing more is sent until somebody puts the webhook again; after anything but 2xx the message is tried again later, as `Retry-After` says or by itself.',
   audit: 'What was done and refused.',
 };
@@ -59,21 +59,18 @@ export const webhookParameters = [
     name: 'webhook-id',
     in: 'header',
     required: true,
-    description: 'The same at every attempt.',
     schema: { type: 'string', format: 'uuid', maxLength: 36 },
   },
   {
     name: 'webhook-timestamp',
     in: 'header',
     required: true,
-    description: 'Of the attempt, in seconds since 1970.',
     schema: { type: 'string', maxLength: 12, pattern: '^[0-9]{1,12}$' },
   },
   {
     name: 'webhook-signature',
     in: 'header',
     required: true,
-    description: 'As the tag says.',
     schema: {
       type: 'string',
       maxLength: 100,
@@ -153,10 +150,11 @@ export const broker = {
       'notConnected',
       'refreshFailed',
       'refreshUnavailable',
+      'rejectedByUpstream',
     ],
     upstreamUnreachable: ['name', 'connect', 'tls'],
     upstreamTimeout: ['timeout'],
-    rangeRefused: ['minBytes:4096'],
+    rangeRefused: ['minBytes'],
     upstreamUnusable: ['response', 'size', 'secretInPart'],
   },
 };

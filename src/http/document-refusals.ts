@@ -7,19 +7,22 @@ import { problemMediaType, problemOf, problems } from './problem.ts';
 import { problemExample as errorOf } from './problem-examples.ts';
 import { exampleRequestId, problem as problemSchema } from './schemas.ts';
 
-const common: readonly ErrorCode[] = [
+// What most operations of a kind can answer, and no operation has to say of itself.
+const ofAll: readonly ErrorCode[] = ['rateLimited', 'internal'];
+const ofCallers: readonly ErrorCode[] = [
+  ...ofAll,
   'unauthenticated',
   'forbidden',
-  'payloadTooLarge',
-  'unsupportedMediaType',
-  'rateLimited',
-  'internal',
+  'notFound',
   'databaseUnavailable',
-  'commitUnknown',
   'identityProviderUnavailable',
 ];
-const isCommon: ReadonlySet<ErrorCode> = new Set(common);
-const commonStatuses: ReadonlySet<number> = new Set(common.map((code) => problems[code].status));
+const common = {
+  Public: ofAll,
+  Read: ofCallers,
+  Write: [...ofCallers, 'payloadTooLarge', 'unsupportedMediaType', 'commitUnknown'],
+} as const satisfies Record<string, readonly ErrorCode[]>;
+const statusOf = (code: ErrorCode): number => problems[code].status;
 
 /** The responses and examples that operations name. */
 export class Refusals {
@@ -31,36 +34,32 @@ export class Refusals {
   }
 
   /**
-   * By status; each is a reference. Statuses whose codes nearly every operation has stand together
-   * under `default`.
+   * By status; each is a reference. What most operations of its kind can answer stands together
+   * under `default`, unless the status has a code more.
    */
   of(operation: AnyOperation): Json {
-    const codes = problemCodesOf(operation);
-    const byStatus = [...Map.groupBy(codes, (code) => problems[code].status)].sort(
+    const { access, method } = operation;
+    const kind = access === 'public' ? 'Public' : method === 'GET' ? 'Read' : 'Write';
+    const usual = new Set<ErrorCode>(common[kind]);
+    const byStatus = [...Map.groupBy(problemCodesOf(operation), statusOf)].sort(
       ([a], [b]) => a - b,
     );
-    const [common, own] = [true, false].map((wanted) =>
-      byStatus.filter(
-        ([status, each]) =>
-          (commonStatuses.has(status) && each.every((code) => isCommon.has(code))) === wanted,
-      ),
-    ) as [typeof byStatus, typeof byStatus];
-    const { access } = operation;
-    const kind =
-      access === 'public'
-        ? 'Public'
-        : `${access === 'authenticated' ? 'Own' : ''}${operation.method === 'GET' ? 'Read' : 'Write'}`;
-    const apart = own.flatMap(([status]) => (commonStatuses.has(status) ? [status] : []));
+    const own = byStatus.filter(([, codes]) => !codes.every((code) => usual.has(code)));
+    const rest = byStatus.filter(([, codes]) => codes.every((code) => usual.has(code)));
+    const missing = [...new Set(common[kind].map(statusOf))]
+      .filter((status) => !rest.some(([each]) => each === status))
+      .sort((a, b) => a - b);
     return {
       ...Object.fromEntries(
-        own.map(([status, each]) => [
+        own.map(([status, codes]) => [
           String(status),
-          this.#name(each.map(capital).join('Or'), each),
+          this.#name(codes.map(capital).join('Or'), codes),
         ]),
       ),
       default: this.#name(
-        `OtherProblemOf${kind}${apart.map((status) => `Not${status}`).join('')}`,
-        [...common.flatMap(([, each]) => each), ...problemsOfNoOperation],
+        `Other${kind}${missing.map((status) => `Not${status}`).join('')}`,
+        [...rest.flatMap(([, codes]) => codes), ...problemsOfNoOperation],
+        kind === 'Write' && missing.length === 0,
       ),
     };
   }
@@ -85,8 +84,8 @@ export class Refusals {
     return ref('responses', `${name}OfHead`);
   }
 
-  #name(name: string, codes: readonly ErrorCode[]): Json {
-    const response = this.#response(codes);
+  #name(name: string, codes: readonly ErrorCode[], isShown = true): Json {
+    const response = this.#response(codes, isShown);
     const known = this.#named.get(name);
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(response))
       throw new Error(`two responses are named ${name}`);
@@ -94,26 +93,25 @@ export class Refusals {
     return ref('responses', name);
   }
 
-  #response(codes: readonly ErrorCode[]): Json {
-    for (const code of codes) this.#examples.set(code, problemExample(code));
+  #response(codes: readonly ErrorCode[], isShown: boolean): Json {
+    if (isShown) for (const code of codes) this.#examples.set(code, problemExample(code));
     const statuses = codes.map((code) => problems[code].status);
     const isOf = (...some: number[]): boolean => statuses.some((each) => some.includes(each));
     return {
-      description:
-        codes.length === 1
-          ? `${problems[codes[0]!].title}.`
-          : `One of ${codes.map((code) => `\`${code}\``).join(', ')}.`,
+      description: codes.length === 1 ? `${problems[codes[0]!].title}.` : 'By `code`.',
       headers: {
         'X-Request-Id': ref('headers', 'RequestId'),
         ...(isOf(405) ? { Allow: ref('headers', 'Allow') } : {}),
         ...(isOf(401) ? { 'WWW-Authenticate': ref('headers', 'WwwAuthenticate') } : {}),
         ...(isOf(429, 503) ? { 'Retry-After': ref('headers', 'RetryAfter') } : {}),
       },
-      'x-problems': codes,
+      ...(isShown ? {} : { 'x-problems': codes }),
       content: {
         [problemMediaType]: {
           schema: this.#schemas.add(problemSchema, 'output'),
-          examples: Object.fromEntries(codes.map((code) => [code, ref('examples', code)])),
+          ...(isShown
+            ? { examples: Object.fromEntries(codes.map((code) => [code, ref('examples', code)])) }
+            : {}),
         },
       },
     };

@@ -166,9 +166,7 @@ const linksOf = (links: NonNullable<AnyOperation['success']['links']>): Json =>
       operationId,
       {
         operationId,
-        parameters: Object.fromEntries(
-          Object.entries(from).map(([name, pointer]) => [name, `$response.body#${pointer}`]),
-        ),
+        parameters: from,
       },
     ]),
   );

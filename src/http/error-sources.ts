@@ -10,7 +10,7 @@ import {
   isRetryable,
 } from '../db/errors.ts';
 import { AppError, type ErrorCode, notFound } from '../shared/errors.ts';
-import { JsonRefused } from './json.ts';
+import { depthMax, JsonRefused } from './json.ts';
 
 const ofFastify: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   FST_ERR_BAD_URL: ['invalidUrl', 'The URL is malformed.'],
@@ -55,7 +55,13 @@ export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof JsonRefused) {
     const [code, message] = ofJson[thrown.rule];
     return new AppError(code, message, {
-      errors: [{ pointer: thrown.pointer, rule: thrown.rule }],
+      errors: [
+        {
+          pointer: thrown.pointer,
+          rule: thrown.rule,
+          ...(thrown.rule === 'depth' ? { max: depthMax } : {}),
+        },
+      ],
     });
   }
   if (thrown instanceof KeyUnavailable) {

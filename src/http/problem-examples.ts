@@ -64,10 +64,13 @@ const said: Readonly<
   preconditionFailed: 'It has changed since you read it.',
   payloadTooLarge: 'The body is too large.',
   unsupportedMediaType: 'The body must be application/json.',
-  rangeRefused: 'Ask for a part of at least 4096 bytes, or for all.',
+  rangeRefused: [
+    'Ask for a part of at least 4096 bytes, or for all.',
+    { errors: [{ pointer: '', rule: 'minBytes', min: 4096 }] },
+  ],
   expectationFailed: [
     'The only expectation is 100-continue.',
-    { errors: [{ pointer: '/headers/Expect', rule: 'enum' }] },
+    { errors: [{ pointer: '/headers/Expect', rule: 'enum', allowed: ['100-continue'] }] },
   ],
   secretRequired: [
     'A new destination or a wider policy needs new values for all secret fields in the same request.',

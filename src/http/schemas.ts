@@ -1,6 +1,8 @@
 // The schemas that several features share: ids, names, times, text that can be stored, pages. Every
 // string has a limit.
+import { refined, unique } from './refine.ts';
 import { z } from 'zod';
+import { type RuleName, rules } from '../shared/rules.ts';
 import { limitNames } from '../shared/growth.ts';
 import { problems } from './problem.ts';
 import { pageItemsDefault, pageItemsMax, cursorLengthMax, nameLengthMax } from './limits.ts';
@@ -27,7 +29,7 @@ export const line = remembered((max: number) =>
   z
     .string()
     .max(max)
-    .regex(storable)
+    .regex(storable, 'one line without control characters and changes of direction')
     .meta({ id: `Line${max}` }),
 );
 /** Several lines of text. */
@@ -35,7 +37,7 @@ export const lines = remembered((max: number) =>
   z
     .string()
     .max(max)
-    .regex(storableLines)
+    .regex(storableLines, 'text without control characters and changes of direction')
     .meta({ id: `Lines${max}` }),
 );
 
@@ -45,7 +47,10 @@ export const exampleRequestId = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d';
 export const id = z
   .string()
   .length(36)
-  .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  .regex(
+    /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
+    'a UUIDv7 in lower case',
+  )
   .meta({
     id: 'Id',
     description: 'A UUIDv7.',
@@ -56,7 +61,7 @@ export const slug = z
   .string()
   .min(2)
   .max(39)
-  .regex(/^[a-z0-9][a-z0-9-]{1,38}$/)
+  .regex(/^[a-z0-9][a-z0-9-]{1,38}$/, 'lower-case letters, digits, - inside')
   .meta({
     id: 'TeamSlug',
     description: 'The name of a team in every path; never changes.',
@@ -66,7 +71,7 @@ export const name = z
   .string()
   .min(1)
   .max(nameLengthMax)
-  .regex(trimmed)
+  .regex(trimmed, 'visible characters, spaces only inside')
   .meta({
     id: 'Name',
     description: 'Visible characters; spaces only inside.',
@@ -76,7 +81,7 @@ export const subject = z
   .string()
   .min(1)
   .max(255)
-  .regex(/^[\x21-\x7e]{1,255}$/)
+  .regex(/^[\x21-\x7e]{1,255}$/, 'printable ASCII without blanks')
   .meta({ id: 'Subject', description: 'The `sub` of a JWT.', examples: ['alice'] });
 export const time = z.date().meta({
   id: 'Time',
@@ -94,15 +99,18 @@ const hasFourDigitYear = (text: string): boolean => {
   return year >= 1970 && year <= 9999;
 };
 /** A time as the caller writes it. */
-export const timeInput = z.iso
-  .datetime({ offset: true, abort: true })
-  .max(40)
-  .refine(hasFourDigitYear, 'range')
-  .meta({
-    id: 'TimeInput',
-    description: 'RFC 3339; kept to the millisecond, what is finer is cut off.',
-    examples: ['2027-01-31T00:00:00Z'],
-  });
+export const timeInput = refined(
+  z.iso.datetime({ offset: true, abort: true, error: 'RFC 3339 with an offset' }).max(40),
+  {
+    rule: 'range',
+    check: hasFourDigitYear,
+    says: 'From the year 1970 to the year 9999, in UTC.',
+  },
+).meta({
+  id: 'TimeInput',
+  description: 'RFC 3339; kept to the millisecond, what is finer is cut off.',
+  examples: ['2027-01-31T00:00:00Z'],
+});
 export const count = z
   .int()
   .min(0)
@@ -126,7 +134,7 @@ export const version = z
 export const fingerprint = z
   .string()
   .length(16)
-  .regex(/^[0-9a-f]{16}$/)
+  .regex(/^[0-9a-f]{16}$/, '16 lower-case hex digits')
   .meta({
     id: 'Fingerprint',
     description: 'The first 16 hex digits of HMAC-SHA256(key, "credential-vault/fingerprint/v1").',
@@ -135,7 +143,7 @@ export const fingerprint = z
 export const keyId = z
   .string()
   .length(43)
-  .regex(/^[A-Za-z0-9_-]{43}$/)
+  .regex(/^[A-Za-z0-9_-]{43}$/, '43 characters of base64url')
   .meta({
     id: 'EngineKeyId',
     description: 'The RFC 7638 thumbprint of a public key.',
@@ -147,11 +155,10 @@ export const tokenFormat = z.enum(['fernet', 'fernet-256']).meta({
 });
 
 /** Ways in which a secret may be used. */
-export const deliveryList = z
-  .array(z.enum(['lease', 'broker']))
-  .max(2)
-  .refine((items) => new Set(items).size === items.length, 'unique')
-  .meta({ id: 'DeliveryList', examples: [['lease']] });
+export const deliveryList = unique(z.array(z.enum(['lease', 'broker'])).max(2)).meta({
+  id: 'DeliveryList',
+  examples: [['lease']],
+});
 
 export const teamPath = z.strictObject({ team: slug });
 export const credentialPath = z.strictObject({ id });
@@ -163,7 +170,7 @@ export const cursor = z
   .string()
   .min(1)
   .max(cursorLengthMax)
-  .regex(/^[A-Za-z0-9_-]+$/)
+  .regex(/^[A-Za-z0-9_-]+$/, 'base64url')
   .meta({
     id: 'Cursor',
     description:
@@ -174,7 +181,7 @@ export const cursor = z
 export const pageQuery = {
   limit: z
     .string()
-    .regex(/^[1-9][0-9]{0,2}$/)
+    .regex(/^[1-9][0-9]{0,2}$/, 'a whole number from 1')
     .transform(Number)
     .pipe(z.int().min(1).max(pageItemsMax))
     .optional()
@@ -206,6 +213,30 @@ export const pageOf = <T extends z.ZodType>(item: T) =>
     nextCursor,
   });
 
+const wordOf = line(200);
+const inputFault = z
+  .strictObject({
+    pointer: line(600).meta({ examples: ['/fields/apiKey'] }),
+    rule: z.enum(Object.keys(rules) as [RuleName, ...RuleName[]]).meta({
+      id: 'Rule',
+      description: Object.entries(rules)
+        .map(([name, sentence]) => `- \`${name}\`: ${sentence}`)
+        .join('\n'),
+      examples: ['max'],
+    }),
+    allowed: z
+      .array(wordOf)
+      .max(500)
+      .optional()
+      .meta({ description: 'Words, types, or names of members.', examples: [['string']] }),
+    pattern: wordOf
+      .optional()
+      .meta({ description: 'In words, for people.', examples: ['base64url'] }),
+    min: count.optional(),
+    max: count.optional(),
+  })
+  .meta({ id: 'InputFault' });
+
 export const problem = z
   .strictObject({
     type: z
@@ -222,14 +253,10 @@ export const problem = z
       .string()
       .max(36)
       .regex(/^[0-9a-f-]+$/),
-    errors: z
-      .array(z.strictObject({ pointer: line(600), rule: line(60) }))
-      .max(100)
-      .optional()
-      .meta({
-        description:
-          'What is wrong where: a JSON pointer (query, params and headers by their name first) and a rule; never a value.',
-      }),
+    errors: z.array(inputFault).max(100).optional().meta({
+      description:
+        'What is wrong where: a JSON pointer (query, params and headers by their name first) and a rule; never a value.',
+    }),
     reason: z
       .string()
       .max(60)

@@ -1,4 +1,5 @@
 // The schemas of webhooks, and of what is sent to them.
+import { unique } from '../http/refine.ts';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
 import {
@@ -18,16 +19,11 @@ import type { DeliveryRow, WebhookRow } from './service.ts';
 import { deliveryStates, eventTypes, type NotificationType, outcomes } from './types.ts';
 
 const eventType = z.enum(eventTypes).meta({ id: 'NotificationType' });
-const events = z
-  .array(eventType)
-  .min(1)
-  .max(eventTypes.length)
-  .refine((items) => new Set(items).size === items.length, 'unique')
-  .meta({
-    id: 'NotificationTypes',
-    description: 'What it is told of.',
-    examples: [['credential.expiring', 'key.rotationEnded']],
-  });
+const events = unique(z.array(eventType).min(1).max(eventTypes.length)).meta({
+  id: 'NotificationTypes',
+  description: 'What it is told of.',
+  examples: [['credential.expiring', 'key.rotationEnded']],
+});
 export const webhookPath = z.strictObject({ team: slug, credential: id });
 export const webhookPut = z.strictObject({ events }).meta({ id: 'WebhookPut' });
 export const webhook = z
@@ -91,7 +87,7 @@ const about = z
     type: z
       .string()
       .max(60)
-      .regex(/^[A-Za-z0-9]+$/)
+      .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
       .meta({ description: 'The type of the credential.', examples: ['openai'] }),
   })
   .meta({ id: 'NotifiedCredential' });

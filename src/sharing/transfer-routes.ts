@@ -24,7 +24,7 @@ import type { TransferRow, TransfersService } from './transfers.ts';
 const type = z
   .string()
   .max(60)
-  .regex(/^[A-Za-z0-9]+$/)
+  .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
   .meta({ examples: ['openai'] });
 const transfer = z
   .strictObject({

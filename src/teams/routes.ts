@@ -1,4 +1,5 @@
 // The HTTP face of teams and members.
+import { unique } from '../http/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { decide, roles } from '../access/decide.ts';
@@ -80,12 +81,9 @@ const teamCreate = z
   .strictObject({
     slug,
     name: teamName,
-    admins: z
-      .array(subject)
-      .min(1)
-      .max(20)
-      .refine((subs) => new Set(subs).size === subs.length, 'unique')
-      .meta({ description: 'The first admins; a team keeps at least one.' }),
+    admins: unique(z.array(subject).min(1).max(20)).meta({
+      description: 'The first admins; a team keeps at least one.',
+    }),
   })
   .meta({
     id: 'TeamCreate',
@@ -171,7 +169,13 @@ export function registerTeams(
     summary: 'Create a team with its first key and its admins',
     body: teamCreate,
     guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: team, location: 'ifReadable', description: 'The team.' },
+    success: {
+      status: 201,
+      schema: team,
+      location: 'ifReadable',
+      links: { getTeam: { team: '$response.body#/slug' } },
+      description: 'The team.',
+    },
     problems: ['slugTaken', 'isAnEngine', 'limitReached'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({

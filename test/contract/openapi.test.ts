@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parse } from 'yaml';
@@ -18,6 +18,7 @@ import {
   takesHead,
 } from '../../src/http/operation.ts';
 import { problems } from '../../src/http/problem.ts';
+import { problemExample } from '../../src/http/problem-examples.ts';
 import { openapiYaml } from '../../src/openapi.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
 import {
@@ -97,7 +98,7 @@ t.test(
     t.equal(new Set(ids).size, ids.length, 'no operationId twice');
     const tags = new Set((document['tags'] as Json[]).map(({ name }) => name as string));
     t.same(
-      new Set(described.flatMap(({ operation }) => operation['tags'])),
+      new Set([...described.flatMap(({ operation }) => operation['tags']), 'notifications']),
       tags,
       'every tag is declared, and every declared tag is used',
     );
@@ -180,14 +181,13 @@ function checkProblems(t: Test, source: AnyOperation, operation: Json): void {
   );
   const listed = answers.flatMap(([status, each]) => {
     const response = resolve(document, each as Json);
-    const codes = response['x-problems'] as ErrorCode[];
     t.same(Object.keys(response['content'] as Json), ['application/problem+json']);
     const { schema, examples } = response['content']['application/problem+json'];
     t.same(schema, { $ref: '#/components/schemas/Problem' });
-    t.same(Object.keys(examples as Json), codes, `${at}: ${status} shows each of its codes`);
+    const codes = (response['x-problems'] ?? Object.keys(examples as Json)) as ErrorCode[];
     for (const code of codes) {
-      const { status: shown, code: named } = resolve(document, examples[code]).value;
-      t.same([named, shown], [code, problems[code].status]);
+      const { status: shown, code: named } = document['components'].examples[code].value;
+      t.same([named, shown], [code, problems[code].status], 'each has an example');
       t.ok(
         status === 'default' || problems[code].status === Number(status),
         `${at}: ${code} stands under its status`,
@@ -259,7 +259,7 @@ function checkContent(t: Test, source: AnyOperation, operation: Json): void {
 
 /** Whether one can be put together of what the schema and its parts say. */
 function hasExample(schema: Json): boolean {
-  const { examples, type, enum: words, ...more } = resolve(document, schema);
+  const { examples, type, enum: words, ...more } = { ...resolve(document, schema), ...schema };
   if (examples !== undefined || words !== undefined || 'const' in more || 'default' in more)
     return true;
   const options = (more['anyOf'] ?? more['oneOf']) as Json[] | undefined;
@@ -278,6 +278,36 @@ function hasExample(schema: Json): boolean {
       return false;
   }
 }
+
+t.test('webhooks have a tag of their own and name no parameter', (t) => {
+  const sent = Object.values(document['webhooks'] as Json) as Json[];
+  t.equal(sent.length, 9);
+  for (const { post } of sent) {
+    t.same(post.tags, ['notifications']);
+    t.same(
+      (post.parameters as Json[]).map(({ name, in: place, $ref }) => [name, place, $ref]),
+      ['webhook-id', 'webhook-timestamp', 'webhook-signature'].map((name) => [
+        name,
+        'header',
+        undefined,
+      ]),
+    );
+  }
+  t.end();
+});
+
+t.test('the text of each example of a problem is one that is thrown', (t) => {
+  const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('problem-examples.ts'))
+    .map((name) => readFileSync(join(root, 'src', name), 'utf8').replaceAll(/'\s*\+\s*'/g, ''))
+    .join('\n');
+  for (const code of Object.keys(problems) as ErrorCode[]) {
+    const { message } = problemExample(code);
+    const [before = '', after = ''] = message.split('4096'); // one has a number put in
+    t.ok(sources.includes(before) && sources.includes(after), `${code}: ${message}`);
+  }
+  t.end();
+});
 
 t.test('everything has a limit: strings, numbers, lists, objects', (t) => {
   const found = [...everySchema()];
@@ -391,7 +421,7 @@ t.test('a place for a secret is found wherever it hides', (t) => {
       schemas['Engine'].properties.keys.items.properties.d = { type: 'string' };
     },
     'something for writing only': (schemas) => {
-      schemas['Credential'].properties.expiresAt.anyOf.push({ type: 'string', writeOnly: true });
+      schemas['TimeOrNull'].anyOf.push({ type: 'string', writeOnly: true });
     },
     'the shape that secrets come in with': (schemas) => {
       schemas['TeamPage'].properties.more = {

@@ -29,6 +29,8 @@ const plainKeywords = [
   'examples',
   'default',
   'writeOnly',
+  'uniqueItems',
+  'discriminator',
 ];
 
 export interface DocumentOperation {
@@ -85,7 +87,10 @@ export function* walk(
     else if (keyword === 'additionalProperties') {
       if (typeof value === 'object') yield* walk(value as Json, `${place}{}`, document, seen);
     } else if (keyword === 'anyOf' || keyword === 'oneOf')
-      for (const each of value as Json[]) yield* walk(each, place, document, seen);
+      for (const each of value as Json[]) {
+        // One that only says which members have to be there has no place for a value.
+        if (Object.keys(each).join() !== 'required') yield* walk(each, place, document, seen);
+      }
     else if (!plainKeywords.includes(keyword))
       throw new Error(`${place} has ${keyword}, which this walk does not know`);
   }
@@ -152,8 +157,7 @@ export const openMaps: Readonly<Record<string, string>> = {
   Labels: 'metadata by its definition',
   'FieldsSchema/dependentRequired': 'names of fields',
   PublicFields: 'only fields that the type, or for `custom` the creator, calls public',
-  'ExportEvent/details': 'as in AuditEvent',
-  'AuditEvent/details': 'names, ids and counts, written by the vault',
+  AuditDetails: 'names, ids and counts, written by the vault',
   'Problem/rows': 'counts by table',
   'FieldsSchema/properties':
     'rules for fields, with no place for a value but a default of the type',

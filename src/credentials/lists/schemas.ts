@@ -21,7 +21,7 @@ import { orders, sortNames } from './sorts.ts';
 const label = z
   .string()
   .max(164)
-  .regex(/^[a-z0-9][a-z0-9._/-]*:[^\p{Cc}\p{Cs}]*$/u);
+  .regex(/^[a-z0-9][a-z0-9._/-]*:[^\p{Cc}\p{Cs}]*$/u, 'key:value');
 const sort = z.enum(sortNames).meta({
   id: 'CredentialSort',
   description:
