@@ -57,7 +57,11 @@ function asYaml(value: unknown): string {
   visit(document, {
     Scalar: (_key, node) => {
       if (typeof node.value !== 'string') return;
-      if (ambiguous.test(node.value) || isOutsidePlane0.test(node.value))
+      if (
+        ambiguous.test(node.value) ||
+        isOutsidePlane0.test(node.value) ||
+        node.value.includes('?') // a key, to a reader of YAML 1.1 inside braces
+      )
         node.type = 'QUOTE_DOUBLE';
     },
     Collection: (_key, node) => {

@@ -183,7 +183,10 @@ export const policy = z
 
 /** A policy as callers send it; stored and answered it always names its hosts. */
 const policyInput = z
-  .strictObject({ ...policy.shape, allowedHosts: policy.shape.allowedHosts.default([]) })
+  .strictObject({
+    ...policy.shape,
+    allowedHosts: policy.shape.allowedHosts.optional().transform((hosts) => hosts ?? []),
+  })
   .meta({ id: 'PolicyInput', examples: [{ delivery: ['broker'], methods: ['POST'] }] });
 
 const publicFields = z
@@ -436,7 +439,8 @@ export const fieldsSchema = z
     $id: z
       .string()
       .max(100)
-      .regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/),
+      .regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/)
+      .meta({ examples: ['urn:credential-vault:type:openai'] }),
     title: typeTitle,
     description: typeDescription,
     type: z.literal('object'),
@@ -458,34 +462,6 @@ export const fieldsSchema = z
   .meta({
     id: 'FieldsSchema',
     description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.',
-    examples: [
-      {
-        $schema: 'https://json-schema.org/draft/2020-12/schema',
-        $id: 'urn:credential-vault:type:openai',
-        title: 'OpenAI',
-        description: 'An API key of OpenAI or of a service that speaks its API.',
-        type: 'object',
-        properties: {
-          apiKey: {
-            type: 'string',
-            minLength: 1,
-            maxLength: secretFieldBytesMax,
-            writeOnly: true,
-            description: 'Kept to the byte; never returned.',
-            title: 'API key',
-          },
-          baseUrl: {
-            type: 'string',
-            maxLength: publicFieldLengthMax,
-            format: 'uri',
-            title: 'Base URL',
-            default: 'https://api.openai.com',
-          },
-        },
-        required: ['apiKey'],
-        additionalProperties: false,
-      },
-    ],
   });
 
 /**

@@ -22,7 +22,7 @@ export const tags = {
   webhooks: "Notifications, signed and sent to receivers of the team's.",
   notifications:
     'What a receiver gets: messages that the vault sends at least once, to the URL of a credential of type `webhook`, signed with its secret. ' +
-    '`webhook-id` is the same at every attempt, `webhook-timestamp` is of the attempt, in seconds since 1970; `webhook-signature` is one or two of `v1,` and the base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, separated by a space. ' +
+    '`timestamp` is when it happened or was noticed. `webhook-id` is the same at every attempt, `webhook-timestamp` is of the attempt, in seconds since 1970; `webhook-signature` is one or two of `v1,` and the base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, separated by a space. ' +
     'After 410 nothing more is sent until somebody puts the webhook again; after anything but 2xx the message is tried again later, as `Retry-After` says or by itself.',
   audit: 'What was done and refused.',
 };

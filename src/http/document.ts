@@ -47,6 +47,7 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
       title: 'credential-vault',
       version: '1',
       license: { name: 'MIT', identifier: 'MIT' },
+      contact: { name: 'The operator of this vault' },
       description:
         'Keeps third-party credentials of a workflow platform. Secret values go in under `fields` and come out of no operation but `createLease`, there ' +
         'encrypted to the public key that an operator registered for the calling engine.\n\n' +
@@ -102,7 +103,7 @@ function operationObject(operation: AnyOperation, parts: Parts): Json {
   return {
     operationId,
     summary: operation.summary,
-    ...(operation.description === undefined ? {} : { description: operation.description }),
+    description: operation.description ?? `Action \`${action}\`.`,
     tags: [operation.tag],
     'x-action': action,
     ...(access === 'public' ? { security: [] } : {}),

@@ -1,6 +1,6 @@
 // The one way to add a rule that zod's own checks cannot say. Each says itself in the document, as
 // JSON Schema or as a sentence.
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { Allowed, InputRule } from '../shared/rules.ts';
 
 export interface Refinement<T> {

@@ -80,26 +80,20 @@ export const delivery = z
   })
   .meta({ id: 'WebhookDelivery', description: 'Nothing that the receiver sent is in it.' });
 
-const about = z
-  .strictObject({
-    id,
-    name,
-    type: z
-      .string()
-      .max(60)
-      .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
-      .meta({ description: 'The type of the credential.', examples: ['openai'] }),
-  })
-  .meta({ id: 'NotifiedCredential' });
-const dataKey = z.strictObject({ id, version }).meta({ id: 'NotifiedKey' });
-const timestamp = time.meta({
-  id: 'NotifiedAt',
-  description: 'When it happened or was noticed.',
+const about = z.strictObject({
+  id,
+  name,
+  type: z
+    .string()
+    .max(60)
+    .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+    .meta({ examples: ['openai'] }),
 });
+const dataKey = z.strictObject({ id, version });
 const message = (type: NotificationType, data: z.ZodRawShape) =>
   z.strictObject({
     type: z.literal(type),
-    timestamp,
+    timestamp: time,
     data: z.strictObject({ team: slug, ...data }),
   });
 

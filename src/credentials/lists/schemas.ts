@@ -40,7 +40,11 @@ export const credentialListQuery = z.strictObject({
   label: z
     .union([label, z.array(label).max(5)])
     .optional()
-    .meta({ description: '`key:value`; may be repeated.', examples: ['env:prod'] }),
+    .meta({
+      description: '`key:value`; may be repeated.',
+      printedAs: z.array(label).max(5),
+      examples: [['env:prod']],
+    }),
   namePrefix: line(100)
     .min(1)
     .optional()
