@@ -279,6 +279,65 @@ function hasExample(schema: Json): boolean {
   }
 }
 
+t.test('what says where to read it links to what reads it', (t) => {
+  const byId = new Map(
+    operationsOf(document).map(({ path, operation }) => [
+      operation['operationId'] as string,
+      { path, parameters: (operation['parameters'] ?? []) as Json[] },
+    ]),
+  );
+  const linked: string[] = [];
+  for (const { operation } of operationsOf(document)) {
+    const at = operation['operationId'] as string;
+    for (const answer of Object.values(operation['responses'] as Json) as Json[]) {
+      const { headers = {}, links = {}, content } = resolve(document, answer) as Json;
+      if (headers['Location'] !== undefined) t.not(Object.keys(links as Json).length, 0, at);
+      for (const link of Object.values(links as Json) as Json[]) {
+        linked.push(at);
+        const target = byId.get(link['operationId'] as string);
+        const inPath = [...(target?.path ?? '').matchAll(/\{([^}]+)\}/g)].map(([, name]) => name!);
+        t.same(Object.keys(link['parameters'] as Json).sort(), inPath.sort(), at);
+        for (const from of Object.values(link['parameters'] as Json) as string[]) {
+          const [, member] = /^\$response\.body#\/(\w+)$/.exec(from) ?? [];
+          const [, name] = /^\$request\.path\.(\w+)$/.exec(from) ?? [];
+          const { schema } = content['application/json'];
+          t.ok(
+            member === undefined
+              ? byId.get(at)?.path.includes(`{${name}}`)
+              : resolve(document, schema as Json)['properties'][member],
+            `${at}: ${from} is there`,
+          );
+        }
+      }
+    }
+  }
+  t.same(linked.sort(), [
+    'addEngineKey',
+    'createCredential',
+    'createEngine',
+    'createTeam',
+    'startRotation',
+  ]);
+  t.end();
+});
+
+t.test('each union that a member tells apart says which', (t) => {
+  const unions = [...everySchema()].filter(({ schema }) => schema['discriminator'] !== undefined);
+  t.same(unions.map(({ place }) => place).sort(), [
+    'CredentialBulk/items[]',
+    'ExportLine',
+    'PublicJwk',
+    'PublicJwkInput',
+  ]);
+  for (const { place, schema } of unions)
+    t.same(
+      Object.values(schema['discriminator'].mapping as Json).sort(),
+      (schema['oneOf'] as Json[]).map(({ $ref }) => $ref).sort(),
+      place,
+    );
+  t.end();
+});
+
 t.test('webhooks have a tag of their own and name no parameter', (t) => {
   const sent = Object.values(document['webhooks'] as Json) as Json[];
   t.equal(sent.length, 9);
