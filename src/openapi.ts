@@ -49,12 +49,39 @@ export async function openapiYaml(): Promise<string> {
 // What a reader of YAML 1.1 would take for a time, a truth value or a number to the base of 60.
 const ambiguous = /^(?:[0-9]{4}-[0-9].*|y|n|yes|no|on|off|[0-9:]+)$/i;
 
+/** How long a mapping or a list may be to stand on one line, and how deep it may go. */
+const lineMax = 400;
+
 function asYaml(value: unknown): string {
   const document = new Document(value, { aliasDuplicateObjects: false });
   visit(document, {
     Scalar: (_key, node) => {
-      if (typeof node.value === 'string' && ambiguous.test(node.value)) node.type = 'QUOTE_DOUBLE';
+      if (typeof node.value !== 'string') return;
+      if (
+        ambiguous.test(node.value) ||
+        isOutsidePlane0.test(node.value) ||
+        node.value.includes('?') // a key, to a reader of YAML 1.1 inside braces
+      )
+        node.type = 'QUOTE_DOUBLE';
+    },
+    Collection: (_key, node) => {
+      if (isShort(node.toJSON())) node.flow = true;
     },
   });
-  return document.toString({ lineWidth: 0 });
+  return (
+    document
+      .toString({ lineWidth: 0, indent: 1, flowCollectionPadding: false })
+      // Much of what stands outside the first plane cannot be seen.
+      .replace(/[\u{10000}-\u{10ffff}]/gu, (character) => {
+        const code = character.codePointAt(0)!;
+        return `\\U${code.toString(16).toUpperCase().padStart(8, '0')}`;
+      })
+  );
 }
+const isOutsidePlane0 = /[\u{10000}-\u{10ffff}]/u;
+
+const isShort = (value: object): boolean => {
+  if (Array.isArray(value) && value.every((each) => typeof each === 'string')) return true;
+  const text = JSON.stringify(value);
+  return text.length <= lineMax && !text.includes('\\n');
+};

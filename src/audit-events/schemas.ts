@@ -10,7 +10,7 @@ export const action = z
   .string()
   .min(3)
   .max(60)
-  .regex(/^[a-zA-Z]+(?:\.[a-zA-Z]+)+$/)
+  .regex(/^[a-zA-Z]+(?:\.[a-zA-Z]+)+$/, 'words with dots between')
   .meta({ examples: ['credential.create'] });
 export const targetId = line(64).meta({ examples: ['019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d'] });
 const text = line(255);
@@ -27,15 +27,17 @@ export const event = z
     at: time,
     actor: subject.nullable().meta({ description: 'Who; null when the subject was erased.' }),
     action,
-    target: z.strictObject({
-      type: z
-        .string()
-        .max(40)
-        .regex(/^[a-zA-Z]+$/)
-        .meta({ examples: ['credential'] }),
-      id: targetId,
-      subject: subject.nullable().meta({ description: 'When the target is a subject.' }),
-    }),
+    target: z
+      .strictObject({
+        type: z
+          .string()
+          .max(40)
+          .regex(/^[a-zA-Z]+$/, 'letters')
+          .meta({ examples: ['credential'] }),
+        id: targetId,
+        subject: subject.nullable().meta({ description: 'When the target is a subject.' }),
+      })
+      .meta({ id: 'AuditTarget' }),
     decision: z.enum(['allow', 'deny']),
     reason: line(60).nullable(),
     requestId: line(64).meta({ examples: ['019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d'] }),
@@ -50,10 +52,11 @@ export const event = z
         z
           .string()
           .max(60)
-          .regex(/^[a-zA-Z]+$/),
+          .regex(/^[a-zA-Z]+$/, 'letters'),
         detail,
       )
       .meta({
+        id: 'AuditDetails',
         maxProperties: 30,
         description: 'Names, ids and counts; never a value.',
         examples: [{ type: 'openai' }],

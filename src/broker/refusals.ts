@@ -35,7 +35,7 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
     ),
   range: () =>
     new AppError('rangeRefused', `Ask for a part of at least ${rangeBytesMin} bytes, or for all.`, {
-      errors: [{ pointer: '', rule: `minBytes:${rangeBytesMin}` }],
+      errors: [{ pointer: '', rule: 'minBytes', min: rangeBytesMin }],
     }),
   piece: () =>
     new AppError(

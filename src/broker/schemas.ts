@@ -32,7 +32,7 @@ export const ticketCreate = z
     subjectToken: z
       .string()
       .max(tokenLengthMax)
-      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/)
+      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/, 'a JWT')
       .optional()
       .meta({
         description:
@@ -42,7 +42,7 @@ export const ticketCreate = z
     host: z
       .string()
       .max(253)
-      .regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/)
+      .regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, 'a lower-case host name')
       .optional()
       .meta({
         description:

@@ -1,5 +1,6 @@
 // What a value must be so that the broker can put it where its type says. Asked when a value is
 // stored, and again before it is used.
+import type { Allowed, InputRule } from '../shared/rules.ts';
 import { AppError, type InputFault } from '../shared/errors.ts';
 import type { Policy } from './policy.ts';
 import type { PublicValue } from './public-values.ts';
@@ -89,7 +90,11 @@ export function checkForBroker(type: CredentialType, policy: Policy, fields: All
     throw new AppError('invalidRequest', 'The broker cannot use these values.', { errors });
 }
 
-const fault = (field: string, rule: string): InputFault => ({ pointer: `/fields/${field}`, rule });
+const fault = (field: string, rule: InputRule, allowed: Allowed = {}): InputFault => ({
+  pointer: `/fields/${field}`,
+  rule,
+  ...allowed,
+});
 const noControl = { test: (text: string): boolean => !control.test(text) };
 
 function secretFaults(
@@ -100,9 +105,9 @@ function secretFaults(
   const value = fields[field];
   if (typeof value !== 'string') return [fault(field, 'required')];
   if (Buffer.byteLength(value) < brokeredBytesMin)
-    return [fault(field, `minBytes:${brokeredBytesMin}`)];
+    return [fault(field, 'minBytes', { min: brokeredBytesMin })];
   if (Buffer.byteLength(value) > brokeredBytesMax)
-    return [fault(field, `maxBytes:${brokeredBytesMax}`)];
+    return [fault(field, 'maxBytes', { max: brokeredBytesMax })];
   return form.test(value)
     ? []
     : [fault(field, form === segmentText ? 'pathUnsafe' : 'headerUnsafe')];
@@ -127,6 +132,6 @@ function urlFaults(fields: AllFields, field: string): InputFault[] {
     url.href === text;
   if (!isPlain) return [fault(field, 'plainHttpsUrl')];
   return Buffer.byteLength(`${url.pathname}${url.search}`) < brokeredBytesMin
-    ? [fault(field, `minBytes:${brokeredBytesMin}`)]
+    ? [fault(field, 'minBytes', { min: brokeredBytesMin })]
     : [];
 }

@@ -24,15 +24,15 @@ import type { CredentialRow } from './rows.ts';
 
 const which = {
   id,
-  revision: z.union([revision, z.literal('*')]).meta({
+  revision: z.union([revision, z.enum(['*'])]).meta({
     description: 'The one that you mean, as If-Match would say it; `*` for whatever it is.',
     examples: [3],
   }),
 };
 const item = z.discriminatedUnion('op', [
-  schemas.credentialCreate.extend({ op: z.literal('create') }),
-  schemas.credentialUpdate.extend({ op: z.literal('update'), ...which }),
-  z.strictObject({ op: z.literal('delete'), ...which }),
+  schemas.credentialCreate.extend({ op: z.literal('create') }).meta({ id: 'BulkCreate' }),
+  schemas.credentialUpdate.extend({ op: z.literal('update'), ...which }).meta({ id: 'BulkUpdate' }),
+  z.strictObject({ op: z.literal('delete'), ...which }).meta({ id: 'BulkDelete' }),
 ]);
 type Item = z.output<typeof item>;
 

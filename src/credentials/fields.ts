@@ -99,7 +99,7 @@ export function applyFields(
     const pointer =
       Object.hasOwn(type.fields, name) || isPlainName(name) ? `/fields/${name}` : '/fields';
     if (field === undefined) {
-      faults.push({ pointer, rule: 'unknownField' });
+      faults.push({ pointer, rule: 'unknownField', allowed: Object.keys(type.fields) });
       continue;
     }
     if (value === null) {
@@ -146,7 +146,11 @@ export function applyFields(
       faults.push({ pointer: `/fields/${name}`, rule: 'required' });
   }
   if (type.anyOf !== undefined && faults.length === 0 && !type.anyOf.some(isSet))
-    faults.push({ pointer: `/fields/${type.anyOf[0]}`, rule: 'requiredAnyOf' });
+    faults.push({
+      pointer: `/fields/${type.anyOf[0]}`,
+      rule: 'requiredAnyOf',
+      allowed: type.anyOf,
+    });
   if (type.faults !== undefined && faults.length === 0)
     faults.push(...type.faults(Object.fromEntries(publicFields), isSet));
   if (
@@ -154,9 +158,9 @@ export function applyFields(
     faults.length === 0 &&
     publicFields.size + secrets.size + kept.length === 0
   )
-    faults.push({ pointer: '/fields', rule: 'min:1' });
+    faults.push({ pointer: '/fields', rule: 'min', min: 1 });
   if (publicFields.size + secrets.size + kept.length > fieldsMax)
-    faults.push({ pointer: '/fields', rule: `max:${fieldsMax}` });
+    faults.push({ pointer: '/fields', rule: 'max', max: fieldsMax });
   if (faults.length > 0)
     throw new AppError('invalidRequest', 'The request breaks a rule.', {
       errors: faults.slice(0, 100),

@@ -11,7 +11,7 @@ const word = (max: number) =>
   z
     .string()
     .max(max)
-    .regex(/^[^\p{Cc}\p{Cs}]+$/u);
+    .regex(/^[^\p{Cc}\p{Cs}]+$/u, 'no control characters');
 const placeholder = z.strictObject({
   name: z
     .enum(placeholderNames)

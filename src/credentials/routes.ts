@@ -42,6 +42,7 @@ export function registerCredentials(
       status: 201,
       schema: schemas.credential,
       location: true,
+      links: { getCredential: { id: '$response.body#/id' } },
       description: 'The credential, without its secrets.',
     },
     problems: ['nameTaken', 'limitReached', 'oauthUnavailable', 'keyBusy', 'keyUnavailable'],

@@ -1,5 +1,6 @@
 // The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes
 // out has no place for a secret.
+import { refined, unique } from '../http/refine.ts';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
 import {
@@ -24,6 +25,7 @@ import {
   slug,
   subject,
   time,
+  timeOrNull,
   timeInput,
   version,
 } from '../http/schemas.ts';
@@ -44,21 +46,23 @@ const fieldName = z
   .string()
   .min(1)
   .max(64)
-  .regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/)
+  .regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/, 'a letter or _, then letters, digits, _ . -')
   .meta({ id: 'FieldName', examples: ['apiKey'] });
 const labelKey = z
   .string()
   .min(1)
   .max(63)
-  .regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/);
+  .regex(/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/, 'lower-case letters, digits, . _ / - inside');
 const labelValue = line(labelLengthMax);
 const fewLabels = (labels: object): boolean => Object.keys(labels).length <= labelsMax;
-const labelsInput = z
-  .record(labelKey, labelValue)
-  .refine(fewLabels, `max:${labelsMax}`)
-  .meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
-const fieldsInput = z
-  .record(
+const labelsInput = refined(z.record(labelKey, labelValue), {
+  rule: 'max',
+  allowed: { max: labelsMax },
+  check: fewLabels,
+  says: { maxProperties: labelsMax },
+}).meta({ id: 'LabelsInput', examples: [{ env: 'prod' }] });
+const fieldsInput = refined(
+  z.record(
     fieldName,
     z.union([
       z.string().max(secretFieldBytesMax).meta({ pattern: '^[^\\u0000]*$' }),
@@ -66,25 +70,40 @@ const fieldsInput = z
       z.boolean(),
       z.null(),
     ]),
-  )
-  .refine((fields) => Object.keys(fields).length <= fieldsMax, `max:${fieldsMax}`)
-  .meta({
-    id: 'FieldsInput',
-    writeOnly: true,
-    maxProperties: fieldsMax,
-    description:
-      'Public and secret fields together, as the type says; secret ones are never returned.',
-  });
+  ),
+  {
+    rule: 'max',
+    allowed: { max: fieldsMax },
+    check: (fields) => Object.keys(fields).length <= fieldsMax,
+    says: { maxProperties: fieldsMax },
+  },
+).meta({
+  id: 'FieldsInput',
+  writeOnly: true,
+  description:
+    'Public and secret fields together, as the type says; secret ones are never returned.',
+});
 const hostName = z
   .string()
   .max(253)
-  .regex(/^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/);
-const unique = (items: readonly string[]): boolean => new Set(items).size === items.length;
-const pathPrefix = z
-  .string()
-  .max(200)
-  .regex(/^(?:\/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+\/?$|^\/$/)
-  .refine((path) => !/\/\.{1,2}(?:\/|$)/.test(path), 'dotSegment');
+  .regex(
+    /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/,
+    'a lower-case host name, or *. and one',
+  );
+const pathPrefix = refined(
+  z
+    .string()
+    .max(200)
+    .regex(
+      /^(?:\/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+\/?$|^\/$/,
+      'a path from /, without empty segments, encoding and query',
+    ),
+  {
+    rule: 'dotSegment',
+    check: (path) => !/\/\.{1,2}(?:\/|$)/.test(path),
+    says: 'No segment is `.` or `..`.',
+  },
+);
 const bound = (max: number, name: keyof typeof limitDefaults) =>
   z
     .int()
@@ -103,23 +122,24 @@ export const policy = z
       description:
         'How the secret may be used: `lease` hands it to an engine, `broker` lets the vault make the calls. Empty means not at all.',
     }),
-    allowedHosts: z.array(hostName).max(50).refine(unique, 'unique').meta({
+    allowedHosts: unique(z.array(hostName).max(50)).meta({
+      id: 'AllowedHosts',
       description: "Hosts beyond the type's own destination that the secret may be sent to.",
     }),
-    methods: z
-      .array(z.enum(methods))
-      .min(1)
-      .max(methods.length)
-      .refine(unique, 'unique')
-      .optional()
+    methods: unique(z.array(z.enum(methods)).min(1).max(methods.length))
       .meta({
+        id: 'PolicyMethods',
         description:
           'Methods that the broker lets through, however a request says them; all when left out.',
-      }),
-    pathPrefixes: z.array(pathPrefix).min(1).max(50).refine(unique, 'unique').optional().meta({
-      description:
-        'Paths below the base URL that the broker lets through, each with what is under it; headers that name a resource are held to them too. All when left out.',
-    }),
+      })
+      .optional(),
+    pathPrefixes: unique(z.array(pathPrefix).min(1).max(50))
+      .meta({
+        id: 'PathPrefixes',
+        description:
+          'Paths below the base URL that the broker lets through, each with what is under it; headers that name a resource are held to them too. All when left out.',
+      })
+      .optional(),
     limits: z
       .strictObject({
         concurrency: bound(1_000, 'concurrency'),
@@ -128,28 +148,31 @@ export const policy = z
         responseBytes: bound(2 ** 40, 'responseBytes'),
         idleSeconds: bound(3_600, 'idleSeconds'),
       })
-      .optional()
       .meta({
+        id: 'PolicyLimits',
         description:
           'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.',
-      }),
-    renewOn: z
-      .array(
-        z
-          .int()
-          .min(400)
-          .max(499)
-          .refine((status) => renewableStatuses.some((each) => each === status), 'enum')
-          .meta({ format: 'int32', enum: [...renewableStatuses] }),
-      )
-      .max(renewableStatuses.length)
-      .refine((items) => new Set(items).size === items.length, 'unique')
-      .optional()
+      })
+      .optional(),
+    renewOn: unique(
+      z
+        .array(
+          refined(z.int().min(400).max(499), {
+            rule: 'enum',
+            allowed: { allowed: renewableStatuses.map(String) },
+            check: (status) => renewableStatuses.some((each) => each === status),
+            says: { enum: [...renewableStatuses] },
+          }).meta({ format: 'int32' }),
+        )
+        .max(renewableStatuses.length),
+    )
       .meta({
+        id: 'RenewOn',
         description:
           'Only where OAuth tokens are stored: at which statuses of the upstream the broker gets another access token; `[401]` when left out.',
         examples: [[401]],
-      }),
+      })
+      .optional(),
   } satisfies Readonly<Record<keyof Policy, z.ZodType>>)
   .meta({
     id: 'Policy',
@@ -158,6 +181,14 @@ export const policy = z
     ],
   });
 
+/** A policy as callers send it; stored and answered it always names its hosts. */
+const policyInput = z
+  .strictObject({
+    ...policy.shape,
+    allowedHosts: policy.shape.allowedHosts.optional().transform((hosts) => hosts ?? []),
+  })
+  .meta({ id: 'PolicyInput', examples: [{ delivery: ['broker'], methods: ['POST'] }] });
+
 const publicFields = z
   .record(
     fieldName,
@@ -165,7 +196,7 @@ const publicFields = z
       z
         .string()
         .max(pemLengthMax)
-        .regex(/^(?:[^\p{Cc}\p{Cs}]|[\r\n])*$/u),
+        .regex(/^(?:[^\p{Cc}\p{Cs}]|[\r\n])*$/u, 'text without control characters'),
       z.int().meta({ format: 'int64' }),
       z.boolean(),
     ]),
@@ -179,34 +210,41 @@ const publicFields = z
 const secretFields = z
   .array(fieldName)
   .max(fieldsMax)
-  .meta({ description: 'The names of the secret fields that are set.', examples: [['apiKey']] });
+  .meta({
+    id: 'SecretFieldNames',
+    description: 'The names of the secret fields that are set.',
+    examples: [['apiKey']],
+  });
 export const problemName = z.enum(problemNames).meta({ id: 'CredentialProblem' });
 
+const description = lines(descriptionLengthMax)
+  .nullable()
+  .meta({ id: 'DescriptionOrNull', examples: [null] });
 const times = {
   expiresAt: timeInput
     .nullable()
-    .optional()
-    .meta({ description: 'From then on nobody can use it.' }),
+    .meta({ id: 'ExpiresAtInput', description: 'From then on nobody can use it.' })
+    .optional(),
   rotateAfter: timeInput
     .nullable()
-    .optional()
-    .meta({ description: 'When its secret should be replaced: a reminder, which stops nothing.' }),
+    .meta({
+      id: 'RotateAfterInput',
+      description: 'When its secret should be replaced: a reminder, which stops nothing.',
+    })
+    .optional(),
 };
 export const credentialCreate = z
   .strictObject({
     name,
     type: typeName,
     fields: fieldsInput,
-    publicFieldNames: z
-      .array(fieldName)
-      .max(fieldsMax)
-      .refine(unique, 'unique')
+    publicFieldNames: unique(z.array(fieldName).max(fieldsMax))
       .optional()
       .meta({ description: 'Only for `custom`: which fields are public.' }),
-    description: lines(descriptionLengthMax).nullable().optional(),
+    description: description.optional(),
     labels: labelsInput.nullable().optional(),
     ...times,
-    policy: policy.optional(),
+    policy: policyInput.optional(),
   })
   .meta({
     id: 'CredentialCreate',
@@ -228,10 +266,10 @@ export const credentialUpdate = z
   .strictObject({
     name: name.optional(),
     fields: fieldsInput.optional(),
-    description: lines(descriptionLengthMax).nullable().optional(),
+    description: description.optional(),
     labels: labelsInput.nullable().optional(),
     ...times,
-    policy: policy.optional(),
+    policy: policyInput.optional(),
   })
   .meta({
     id: 'CredentialUpdate',
@@ -239,10 +277,9 @@ export const credentialUpdate = z
     examples: [{ fields: { apiKey: 'your new API key' } }],
   });
 
-const description = lines(descriptionLengthMax).nullable();
 const labels = z
   .record(labelKey, labelValue)
-  .meta({ maxProperties: labelsMax, examples: [{ env: 'prod' }] });
+  .meta({ id: 'Labels', maxProperties: labelsMax, examples: [{ env: 'prod' }] });
 export const credential = z
   .strictObject({
     id,
@@ -261,11 +298,11 @@ export const credential = z
       .meta({ examples: [[]] }),
     version,
     revision,
-    expiresAt: time.nullable().meta({ examples: [null] }),
-    rotateAfter: time.nullable().meta({ examples: [null] }),
-    lastUsedAt: time.nullable(),
+    expiresAt: timeOrNull,
+    rotateAfter: timeOrNull,
+    lastUsedAt: timeOrNull,
     useCount: count,
-    deletedAt: time.nullable().meta({ examples: [null] }),
+    deletedAt: timeOrNull,
     createdAt: time,
     createdBy: subject,
     updatedAt: time,
@@ -361,7 +398,7 @@ export const versionPath = z.strictObject({
   id,
   version: z
     .string()
-    .regex(/^[1-9][0-9]{0,8}$/)
+    .regex(/^[1-9][0-9]{0,8}$/, 'a whole number from 1')
     .meta({
       override: { type: 'integer', format: 'int32', minimum: 1, maximum: 999_999_999 },
       examples: [1],
@@ -371,26 +408,28 @@ export const typePath = z.strictObject({
   type: z
     .string()
     .max(60)
-    .regex(/^[A-Za-z0-9]+$/)
+    .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
     .meta({ examples: ['openai'] }),
 });
 
 const limit = z.int().meta({ format: 'int64' });
-const scalarSchema = z.strictObject({
-  type: z.enum(['string', 'integer', 'boolean']),
-  title: line(100).optional(),
-  description: line(300).optional(),
-  default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
-  format: z.enum(['uri']).optional(),
-  enum: z.array(line(100)).max(500).optional(),
-  pattern: line(300).optional(),
-  minLength: limit.optional(),
-  maxLength: limit.optional(),
-  minimum: limit.optional(),
-  maximum: limit.optional(),
-  writeOnly: z.literal(true).optional(),
-  readOnly: z.literal(true).optional(),
-});
+const scalarSchema = z
+  .strictObject({
+    type: z.enum(['string', 'integer', 'boolean']),
+    title: line(100).optional(),
+    description: line(300).optional(),
+    default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
+    format: z.enum(['uri']).optional(),
+    enum: z.array(line(100)).max(500).optional(),
+    pattern: line(300).optional(),
+    minLength: limit.optional(),
+    maxLength: limit.optional(),
+    minimum: limit.optional(),
+    maximum: limit.optional(),
+    writeOnly: z.literal(true).optional(),
+    readOnly: z.literal(true).optional(),
+  })
+  .meta({ id: 'FieldRule' });
 /**
  * The JSON Schema of a type's fields, itself bounded: it has a place for rules and none for values.
  */
@@ -400,7 +439,8 @@ export const fieldsSchema = z
     $id: z
       .string()
       .max(100)
-      .regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/),
+      .regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/)
+      .meta({ examples: ['urn:credential-vault:type:openai'] }),
     title: typeTitle,
     description: typeDescription,
     type: z.literal('object'),
@@ -422,34 +462,6 @@ export const fieldsSchema = z
   .meta({
     id: 'FieldsSchema',
     description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.',
-    examples: [
-      {
-        $schema: 'https://json-schema.org/draft/2020-12/schema',
-        $id: 'urn:credential-vault:type:openai',
-        title: 'OpenAI',
-        description: 'An API key of OpenAI or of a service that speaks its API.',
-        type: 'object',
-        properties: {
-          apiKey: {
-            type: 'string',
-            minLength: 1,
-            maxLength: secretFieldBytesMax,
-            writeOnly: true,
-            description: 'Kept to the byte; never returned.',
-            title: 'API key',
-          },
-          baseUrl: {
-            type: 'string',
-            maxLength: publicFieldLengthMax,
-            format: 'uri',
-            title: 'Base URL',
-            default: 'https://api.openai.com',
-          },
-        },
-        required: ['apiKey'],
-        additionalProperties: false,
-      },
-    ],
   });
 
 /**

@@ -1,5 +1,6 @@
 // The HTTP face of engines. Keys come in and go out as public JWKs; a private one is refused
 // without being looked at.
+import { superRefined } from '../http/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';
@@ -17,12 +18,19 @@ import type { EngineRow } from './types.ts';
 const coordinate = z
   .string()
   .length(43)
-  .regex(/^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/)
+  .regex(/^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/, '43 characters of canonical base64url: 32 bytes')
   .meta({
     id: 'JwkCoordinate',
     description: '32 bytes as base64url.',
     examples: ['hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo'],
   });
+const okp = { kty: z.literal('OKP'), crv: z.literal('X25519'), x: coordinate };
+const ec = { kty: z.literal('EC'), crv: z.literal('P-256'), x: coordinate, y: coordinate };
+const asSent = {
+  kid: keyId.optional().meta({ description: 'If given, the RFC 7638 thumbprint.' }),
+  use: z.literal('enc').optional(),
+  alg: z.literal('ECDH-ES').optional(),
+};
 const publicJwk = z
   .strictObject({
     kty: z.enum(['OKP', 'EC']),
@@ -30,23 +38,28 @@ const publicJwk = z
     x: coordinate,
     y: coordinate.optional(),
   })
-  .meta({ id: 'PublicJwk', description: 'RFC 7517; only public members.' });
+  .meta({
+    id: 'PublicJwk',
+    description: 'RFC 7517; only public members.',
+    printedAs: z.discriminatedUnion('kty', [
+      z.strictObject(okp).meta({ id: 'OkpJwk' }),
+      z.strictObject(ec).meta({ id: 'EcJwk' }),
+    ]),
+  });
 
 const jwkMembers = ['kty', 'crv', 'x', 'y', 'kid', 'use', 'alg'];
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
 // Loose and checked by hand: a private member has a rule of its own, so that whoever sent it learns
 // that the key is to be thrown away.
-const publicJwkInput = z
-  .looseObject({
+const publicJwkInput = superRefined(
+  z.looseObject({
     kty: z.enum(['OKP', 'EC']),
     crv: z.enum(['X25519', 'P-256']),
     x: coordinate,
     y: coordinate.optional(),
-    kid: keyId.optional().meta({ description: 'If given, the RFC 7638 thumbprint.' }),
-    use: z.literal('enc').optional(),
-    alg: z.literal('ECDH-ES').optional(),
-  })
-  .superRefine((jwk, context) => {
+    ...asSent,
+  }),
+  (jwk, context) => {
     for (const member of Object.keys(jwk)) {
       if (jwkMembers.includes(member)) continue;
       // SECURITY: a private key must not enter the vault; neither its value nor a stranger's name
@@ -55,14 +68,18 @@ const publicJwkInput = z
         context.addIssue({ code: 'custom', path: [member], message: 'privateKey' });
       else context.addIssue({ code: 'unrecognized_keys', keys: [member] });
     }
-  })
-  .meta({
-    id: 'PublicJwkInput',
-    additionalProperties: false,
-    description:
-      'X25519 (`OKP`) or P-256 (`EC`, with `y`), public members only. Make a pair on the engine; the private half never leaves it.',
-    examples: [{ kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' }],
-  });
+  },
+  'Members that are private, or that nobody knows, are refused.',
+).meta({
+  id: 'PublicJwkInput',
+  printedAs: z.discriminatedUnion('kty', [
+    z.strictObject({ ...okp, ...asSent }).meta({ id: 'OkpJwkInput' }),
+    z.strictObject({ ...ec, ...asSent }).meta({ id: 'EcJwkInput' }),
+  ]),
+  description:
+    'X25519 (`OKP`) or P-256 (`EC`, with `y`), public members only. Make a pair on the engine; the private half never leaves it.',
+  examples: [{ kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' }],
+});
 
 const state = z
   .enum(['enabled', 'disabled'])
@@ -164,7 +181,13 @@ export function registerEngines(
       'The subject may then be given the role `engine` in teams, and can hold no other role.',
     body: engineCreate,
     guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: engine, location: true, description: 'The engine.' },
+    success: {
+      status: 201,
+      schema: engine,
+      location: true,
+      links: { getEngine: { engine: '$response.body#/id' } },
+      description: 'The engine.',
+    },
     problems: ['subjectTaken', 'engineNameTaken', 'holdsARole'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({
@@ -272,7 +295,12 @@ export function registerEngines(
     params: enginePath,
     body: engineKeyCreate,
     guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: engine, description: 'The engine with the key.' },
+    success: {
+      status: 201,
+      schema: engine,
+      links: { getEngine: { engine: '$response.body#/id' } },
+      description: 'The engine with the key.',
+    },
     problems: ['notFound', 'engineKeyTaken', 'stateConflict'],
     handler: async ({ params, body, caller, request, reply }) => {
       const row = await idempotency.run({

@@ -13,6 +13,7 @@ import {
   slug,
   subject,
   time,
+  timeOrNull,
   tokenFormat,
   version,
 } from '../http/schemas.ts';
@@ -29,7 +30,7 @@ export const exportQuery = z.strictObject({
 });
 
 const { labels, description, policy, publicFields, secretFields, type } = credentialShape.shape;
-const some = time.nullable().meta({ examples: [null] });
+const some = timeOrNull;
 const who = subject.nullable().meta({ description: 'null where the vault did it by itself.' });
 const made = { createdAt: time, createdBy: subject };
 const stamps = { ...made, updatedAt: time, updatedBy: subject };
@@ -310,7 +311,7 @@ const lines = {
       of: z
         .string()
         .max(40)
-        .regex(/^[a-zA-Z]+$/)
+        .regex(/^[a-zA-Z]+$/, 'letters')
         .meta({ examples: ['credential'] }),
       id: id.nullable(),
     })
@@ -326,7 +327,10 @@ const lines = {
 
 /** Any line. */
 export const exportLine = z
-  .union(Object.values(lines) as unknown as [typeof lines.export, typeof lines.end])
+  .discriminatedUnion(
+    'kind',
+    Object.values(lines) as unknown as [typeof lines.export, typeof lines.end],
+  )
   .meta({ id: 'ExportLine' });
 
 /**

@@ -36,7 +36,7 @@ const page = `<!doctype html>
 const start = `const nothing = () => () => null;
 SwaggerUIBundle({
   url: '/openapi.json', dom_id: '#swagger-ui', deepLinking: true, supportedSubmitMethods: [], validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis], layout: 'BaseLayout', defaultModelsExpandDepth: 0, defaultModelExpandDepth: 3, displayOperationId: true,
+  presets: [SwaggerUIBundle.presets.apis], layout: 'BaseLayout', defaultModelsExpandDepth: 0, defaultModelExpandDepth: 3, displayOperationId: true, showExtensions: true,
   plugins: [{ wrapComponents: { AuthorizeBtnContainer: nothing, authorizeOperationBtn: nothing, ServersContainer: nothing } }],
 });
 `;

@@ -3,7 +3,7 @@
 import { failureOfKeys } from '../crypto/index.ts';
 import { failureOfDatabase } from '../db/failures.ts';
 import { AppError, type ErrorCode, internal, notFound } from '../shared/errors.ts';
-import { JsonRefused } from '../shared/strict-json.ts';
+import { depthMax, JsonRefused } from '../shared/strict-json.ts';
 
 const ofFastify: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   FST_ERR_BAD_URL: ['invalidUrl', 'The URL is malformed.'],
@@ -31,7 +31,13 @@ export function appErrorFrom(thrown: unknown): AppError {
   if (thrown instanceof JsonRefused) {
     const [code, message] = ofJson[thrown.rule];
     return new AppError(code, message, {
-      errors: [{ pointer: thrown.pointer, rule: thrown.rule }],
+      errors: [
+        {
+          pointer: thrown.pointer,
+          rule: thrown.rule,
+          ...(thrown.rule === 'depth' ? { max: depthMax } : {}),
+        },
+      ],
     });
   }
   const failure = refusalOfFastify(thrown) ?? failureOfKeys(thrown) ?? failureOfDatabase(thrown);

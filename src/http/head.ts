@@ -1,5 +1,6 @@
 // What of a request's head is refused before anything else is asked: what could be read in two
 // ways, by the vault and by a proxy in front of it or an upstream behind it. Pure.
+import type { InputRule } from '../shared/rules.ts';
 import type { IncomingMessage } from 'node:http';
 import { AppError } from '../shared/errors.ts';
 
@@ -29,7 +30,7 @@ export function faultOfHead(head: Head): AppError | undefined {
   if (headers.expect === undefined || isOld || /^100-continue$/i.test(headers.expect))
     return undefined; // HTTP/1.0 has no expectations: what it says of them is ignored (RFC 9110, 10.1.1)
   return new AppError('expectationFailed', 'The only expectation is 100-continue.', {
-    errors: [{ pointer: '/headers/Expect', rule: 'enum' }],
+    errors: [{ pointer: '/headers/Expect', rule: 'enum', allowed: ['100-continue'] }],
   });
 }
 
@@ -52,7 +53,7 @@ function repeatedHeader({ rawHeaders, headers }: Head): string | undefined {
 }
 
 /** Only names that Node knows come here: nothing of the caller's text is in the pointer. */
-function malformed(message: string, name: string, rule: string): AppError {
+function malformed(message: string, name: string, rule: InputRule): AppError {
   const shown = name.replaceAll(/(?<=^|-)[a-z]/g, (letter) => letter.toUpperCase());
   return new AppError('malformedHttp', message, {
     errors: [{ pointer: `/headers/${shown}`, rule }],

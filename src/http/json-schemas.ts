@@ -1,6 +1,7 @@
 // zod's schemas as the schemas of one OpenAPI document: named parts become components, and each
 // shape can show an example.
 import { z } from 'zod';
+import { portablePattern } from '../shared/portable-pattern.ts';
 
 export type Json = Record<string, unknown>;
 
@@ -8,7 +9,7 @@ const prefix = '#/components/schemas/';
 
 /** A reference into the document's components. */
 export const ref = (
-  kind: 'schemas' | 'headers' | 'parameters' | 'responses',
+  kind: 'schemas' | 'headers' | 'parameters' | 'responses' | 'examples',
   name: string,
 ): Json => ({ $ref: `#/components/${kind}/${name}` });
 
@@ -21,7 +22,7 @@ export class Schemas {
    * get.
    */
   add(schema: z.ZodType, io: 'input' | 'output'): Json {
-    const { $defs = {}, ...json } = toJsonSchema(schema, io) as Json & {
+    const { $defs = {}, ...json } = this.#toJsonSchema(schema, io) as Json & {
       $defs?: Record<string, Json>;
     };
     for (const [name, part] of Object.entries($defs)) this.#name(name, tidy(part) as Json);
@@ -61,7 +62,8 @@ export class Schemas {
     if (schema['const'] !== undefined) return schema['const'];
     if (schema['default'] !== undefined) return schema['default'];
     if (Array.isArray(schema['enum'])) return schema['enum'][0];
-    if (Array.isArray(schema['anyOf'])) return this.#exampleOfAny(schema['anyOf'] as Json[], place);
+    const options = schema['anyOf'] ?? schema['oneOf'];
+    if (Array.isArray(options)) return this.#exampleOfAny(options as Json[], place);
     switch (schema['type']) {
       case 'null':
         return null;
@@ -74,6 +76,20 @@ export class Schemas {
       default:
         throw new Error(`say an example for ${place}`);
     }
+  }
+
+  /** What of a member beside a reference says something else than what is named. */
+  trimmed(node: unknown): unknown {
+    if (Array.isArray(node)) return node.map((each) => this.trimmed(each));
+    if (typeof node !== 'object' || node === null) return node;
+    const { $ref } = node as Json;
+    const named =
+      typeof $ref === 'string' && $ref.startsWith(prefix) ? this.resolve(node as Json) : {};
+    return Object.fromEntries(
+      Object.entries(node)
+        .filter(([key, value]) => JSON.stringify(named[key]) !== JSON.stringify(value))
+        .map(([key, value]) => [key, this.trimmed(value)]),
+    );
   }
 
   /** By name, in the order of their names. */
@@ -104,6 +120,36 @@ export class Schemas {
     );
   }
 
+  /**
+   * `.meta({ override })` on a zod schema is what is printed in its stead, where a transformation
+   * hides the shape on the wire; `printedAs` is the same as a zod schema.
+   */
+  #toJsonSchema(schema: z.ZodType, io: 'input' | 'output'): unknown {
+    return z.toJSONSchema(schema, {
+      io,
+      target: 'draft-2020-12',
+      reused: 'inline',
+      unrepresentable: 'any',
+      override: ({ zodSchema, jsonSchema }) => {
+        const json = jsonSchema as Json;
+        const { override, printedAs } = ((zodSchema as unknown as z.ZodType).meta() ?? {}) as {
+          override?: object;
+          printedAs?: z.ZodType;
+        };
+        delete json['override'];
+        delete json['printedAs'];
+        if (zodSchema instanceof z.ZodDiscriminatedUnion)
+          json['discriminator'] = discriminatorOf(zodSchema);
+        sayRules(json);
+        const instead = override ?? (printedAs === undefined ? undefined : this.add(printedAs, io));
+        if (instead === undefined) return;
+        for (const key of Object.keys(json))
+          if (!['id', 'description', 'examples', 'default'].includes(key)) delete json[key];
+        Object.assign(json, instead);
+      },
+    });
+  }
+
   #name(name: string, schema: Json): void {
     const known = this.#named.get(name);
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(schema))
@@ -112,26 +158,27 @@ export class Schemas {
   }
 }
 
-/**
- * `.meta({ override })` on a zod schema is what is printed in its stead, where a transformation
- * hides the shape on the wire.
- */
-function toJsonSchema(schema: z.ZodType, io: 'input' | 'output'): unknown {
-  return z.toJSONSchema(schema, {
-    io,
-    target: 'draft-2020-12',
-    reused: 'inline',
-    unrepresentable: 'any',
-    override: ({ zodSchema, jsonSchema }) => {
-      const { override } =
-        ((zodSchema as unknown as z.ZodType).meta() as { override?: object } | undefined) ?? {};
-      delete (jsonSchema as Json)['override'];
-      if (override === undefined) return;
-      for (const key of Object.keys(jsonSchema))
-        if (key !== 'description' && key !== 'examples') delete (jsonSchema as Json)[key];
-      Object.assign(jsonSchema, override);
-    },
+/** By which member the alternatives of a union are told, and by which of its values each. */
+function discriminatorOf(union: z.ZodDiscriminatedUnion): Json {
+  const { discriminator: propertyName } = union.def;
+  const mapping = (union.options as readonly z.ZodObject[]).map((option) => {
+    const { id } = option.meta() ?? {};
+    const value = option.shape[propertyName];
+    if (id === undefined || !(value instanceof z.ZodLiteral))
+      throw new Error(`an alternative by ${propertyName} has no name`);
+    return [String(value.value), `${prefix}${id}`] as const;
   });
+  return { propertyName, mapping: Object.fromEntries(mapping) };
+}
+
+/** Rules that are sentences stand at the end of the description. */
+export function sayRules(jsonSchema: Json): void {
+  const { says, description } = jsonSchema as { says?: readonly string[]; description?: string };
+  if (says === undefined) return;
+  delete jsonSchema['says'];
+  jsonSchema['description'] = [...(description === undefined ? [] : [description]), ...says].join(
+    ' ',
+  );
 }
 
 /** References into components, no $schema and no repeated ids. */
@@ -147,7 +194,8 @@ function tidy(node: unknown): unknown {
 
 function tidyMember(key: string, value: unknown): unknown {
   if (key === '$ref' && typeof value === 'string') return value.replace('#/$defs/', prefix);
-  if (key === 'examples' || key === 'default' || key === 'const' || key === 'enum') return value; // values, not schemas
+  if (key === 'pattern' && typeof value === 'string') return portablePattern(value);
+  if (['examples', 'default', 'const', 'enum', 'discriminator'].includes(key)) return value; // values, not schemas
   // Here the names are the product's own: a property may be called id.
   if (key === 'properties')
     return Object.fromEntries(

@@ -1,6 +1,8 @@
 // The schemas that several features share: ids, names, times, text that can be stored, pages. Every
 // string has a limit.
+import { refined, unique } from './refine.ts';
 import { z } from 'zod';
+import { type RuleName, rules } from '../shared/rules.ts';
 import { limitNames } from '../shared/growth.ts';
 import { problems } from './problem.ts';
 import {
@@ -15,18 +17,45 @@ import {
 const storable = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u;
 const storableLines = /^(?:[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]|[\t\n\r])*$/u;
 // A name is told from another one by looking at it: nothing in it is invisible.
-const trimmed =
-  /^[^\p{Cc}\p{Cf}\p{Cs}\p{Z}](?:[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Cf}\p{Cs}\p{Z}])?$/u;
+const trimmed = /^(?!\p{Z})[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+(?<!\p{Z})$/u;
+
+/** The same schema for the same bound, so that the document names it once. */
+function remembered<T>(make: (max: number) => T): (max: number) => T {
+  const made = new Map<number, T>();
+  return (max) => {
+    const schema = made.get(max) ?? make(max);
+    made.set(max, schema);
+    return schema;
+  };
+}
 
 /** One line of text as people write it. */
-export const line = (max: number) => z.string().max(max).regex(storable);
+export const line = remembered((max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(storable, 'one line without control characters and changes of direction')
+    .meta({ id: `Line${max}` }),
+);
 /** Several lines of text. */
-export const lines = (max: number) => z.string().max(max).regex(storableLines);
+export const lines = remembered((max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(storableLines, 'text without control characters and changes of direction')
+    .meta({ id: `Lines${max}` }),
+);
+
+/** The request that examples speak of. */
+export const exampleRequestId = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d';
 
 export const id = z
   .string()
   .length(36)
-  .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  .regex(
+    /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
+    'a UUIDv7 in lower case',
+  )
   .meta({
     id: 'Id',
     description: 'A UUIDv7.',
@@ -37,7 +66,7 @@ export const slug = z
   .string()
   .min(2)
   .max(39)
-  .regex(/^[a-z0-9][a-z0-9-]{1,38}$/)
+  .regex(/^[a-z0-9][a-z0-9-]{1,38}$/, 'lower-case letters, digits, - inside')
   .meta({
     id: 'TeamSlug',
     description: 'The name of a team in every path; never changes.',
@@ -47,7 +76,7 @@ export const name = z
   .string()
   .min(1)
   .max(nameLengthMax)
-  .regex(trimmed)
+  .regex(trimmed, 'visible characters, spaces only inside')
   .meta({
     id: 'Name',
     description: 'Visible characters; spaces only inside.',
@@ -57,7 +86,7 @@ export const subject = z
   .string()
   .min(1)
   .max(255)
-  .regex(/^[\x21-\x7e]{1,255}$/)
+  .regex(/^[\x21-\x7e]{1,255}$/, 'printable ASCII without blanks')
   .meta({ id: 'Subject', description: 'The `sub` of a JWT.', examples: ['alice'] });
 export const time = z.date().meta({
   id: 'Time',
@@ -67,26 +96,31 @@ export const time = z.date().meta({
   description: 'RFC 3339, UTC, to the millisecond.',
   examples: ['2026-11-22T10:00:00.000Z'],
 });
+/** A time that may not be there. */
+export const timeOrNull = time.nullable().meta({ id: 'TimeOrNull', examples: [null] });
 // Beyond these years a time would come back in another form than it went in.
 const hasFourDigitYear = (text: string): boolean => {
   const year = new Date(text).getUTCFullYear();
   return year >= 1970 && year <= 9999;
 };
 /** A time as the caller writes it. */
-export const timeInput = z.iso
-  .datetime({ offset: true, abort: true })
-  .max(40)
-  .refine(hasFourDigitYear, 'range')
-  .meta({
-    id: 'TimeInput',
-    description: 'RFC 3339; kept to the millisecond, what is finer is cut off.',
-    examples: ['2027-01-31T00:00:00Z'],
-  });
+export const timeInput = refined(
+  z.iso.datetime({ offset: true, abort: true, error: 'RFC 3339 with an offset' }).max(40),
+  {
+    rule: 'range',
+    check: hasFourDigitYear,
+    says: 'From the year 1970 to the year 9999, in UTC.',
+  },
+).meta({
+  id: 'TimeInput',
+  description: 'RFC 3339; kept to the millisecond, what is finer is cut off.',
+  examples: ['2027-01-31T00:00:00Z'],
+});
 export const count = z
   .int()
   .min(0)
   .max(Number.MAX_SAFE_INTEGER)
-  .meta({ format: 'int64', examples: [41] });
+  .meta({ id: 'Count', format: 'int64', examples: [41] });
 export const revision = z
   .int()
   .min(1)
@@ -105,7 +139,7 @@ export const version = z
 export const fingerprint = z
   .string()
   .length(16)
-  .regex(/^[0-9a-f]{16}$/)
+  .regex(/^[0-9a-f]{16}$/, '16 lower-case hex digits')
   .meta({
     id: 'Fingerprint',
     description: 'The first 16 hex digits of HMAC-SHA256(key, "credential-vault/fingerprint/v1").',
@@ -114,7 +148,7 @@ export const fingerprint = z
 export const keyId = z
   .string()
   .length(43)
-  .regex(/^[A-Za-z0-9_-]{43}$/)
+  .regex(/^[A-Za-z0-9_-]{43}$/, '43 characters of base64url')
   .meta({
     id: 'EngineKeyId',
     description: 'The RFC 7638 thumbprint of a public key.',
@@ -126,11 +160,10 @@ export const tokenFormat = z.enum(['fernet', 'fernet-256']).meta({
 });
 
 /** Ways in which a secret may be used. */
-export const deliveryList = z
-  .array(z.enum(['lease', 'broker']))
-  .max(2)
-  .refine((items) => new Set(items).size === items.length, 'unique')
-  .meta({ examples: [['lease']] });
+export const deliveryList = unique(z.array(z.enum(['lease', 'broker'])).max(2)).meta({
+  id: 'DeliveryList',
+  examples: [['lease']],
+});
 
 export const teamPath = z.strictObject({ team: slug });
 export const credentialPath = z.strictObject({ id });
@@ -142,7 +175,7 @@ export const cursor = z
   .string()
   .min(1)
   .max(cursorLengthMax)
-  .regex(/^[A-Za-z0-9_-]+$/)
+  .regex(/^[A-Za-z0-9_-]+$/, 'base64url')
   .meta({
     id: 'Cursor',
     description:
@@ -153,7 +186,7 @@ export const cursor = z
 export const pageQuery = {
   limit: z
     .string()
-    .regex(/^[1-9][0-9]{0,2}$/)
+    .regex(/^[1-9][0-9]{0,2}$/, 'a whole number from 1')
     .transform(Number)
     .pipe(z.int().min(1).max(pageItemsMax))
     .optional()
@@ -175,12 +208,39 @@ export const flag = z
   .transform((text) => text === 'true')
   .optional()
   .meta({ override: { type: 'boolean' }, examples: [true] });
+const nextCursor = cursor
+  .nullable()
+  .meta({ id: 'NextCursor', description: 'null on the last page.', examples: [null] });
 /** A page of items. */
 export const pageOf = <T extends z.ZodType>(item: T) =>
   z.strictObject({
     items: z.array(item).max(pageItemsMax),
-    nextCursor: cursor.nullable().meta({ description: 'null on the last page.', examples: [null] }),
+    nextCursor,
   });
+
+const wordOf = line(200);
+const inputFault = z
+  .strictObject({
+    pointer: line(600).meta({ examples: ['/fields/apiKey'] }),
+    rule: z.enum(Object.keys(rules) as [RuleName, ...RuleName[]]).meta({
+      id: 'Rule',
+      description: Object.entries(rules)
+        .map(([name, sentence]) => `- \`${name}\`: ${sentence}`)
+        .join('\n'),
+      examples: ['max'],
+    }),
+    allowed: z
+      .array(wordOf)
+      .max(500)
+      .optional()
+      .meta({ description: 'Words, types, or names of members.', examples: [['string']] }),
+    pattern: wordOf
+      .optional()
+      .meta({ description: 'In words, for people.', examples: ['base64url'] }),
+    min: count.optional(),
+    max: count.optional(),
+  })
+  .meta({ id: 'InputFault' });
 
 export const problem = z
   .strictObject({
@@ -198,14 +258,10 @@ export const problem = z
       .string()
       .max(36)
       .regex(/^[0-9a-f-]+$/),
-    errors: z
-      .array(z.strictObject({ pointer: line(600), rule: line(60) }))
-      .max(100)
-      .optional()
-      .meta({
-        description:
-          'What is wrong where: a JSON pointer (query, params and headers by their name first) and a rule; never a value.',
-      }),
+    errors: z.array(inputFault).max(100).optional().meta({
+      description:
+        'What is wrong where: a JSON pointer (query, params and headers by their name first) and a rule; never a value.',
+    }),
     reason: z
       .string()
       .max(60)
@@ -233,15 +289,4 @@ export const problem = z
   .meta({
     id: 'Problem',
     description: 'RFC 9457.',
-    examples: [
-      {
-        type: 'urn:credential-vault:problem:invalidRequest',
-        title: 'The request breaks a rule',
-        status: 400,
-        code: 'invalidRequest',
-        detail: 'The request breaks a rule.',
-        requestId: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d',
-        errors: [{ pointer: '/fields/apiKey', rule: 'mask' }],
-      },
-    ],
   });

@@ -212,7 +212,7 @@ async function readBody(request: FastifyRequest, bytes: Buffer): Promise<unknown
   if (bytes.length > 0) {
     const value = parseJson(bytes, { areNumbersExact: true });
     // To fastify it is the same as no body.
-    if (value === null && mayBeLeftOut) throw invalid('', 'type:object');
+    if (value === null && mayBeLeftOut) throw invalid('', 'type', { allowed: ['object'] });
     return value;
   }
   if (mayBeLeftOut) return undefined;

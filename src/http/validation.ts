@@ -14,7 +14,7 @@ const faultsMax = 20;
 export function parseInput<T>(schema: z.ZodType<T>, data: unknown, part: string): T {
   const result = schema.safeParse(data);
   if (result.success) return result.data;
-  const errors = faultsOfIssues(result.error.issues, data, part).slice(0, faultsMax);
+  const errors = faultsOfIssues(result.error.issues, { schema, data, part }).slice(0, faultsMax);
   throw new AppError('invalidRequest', 'The request breaks a rule.', { errors });
 }
 

@@ -40,6 +40,7 @@ export function registerRotations(
       status: 202,
       schema: schemas.rotation,
       location: true,
+      links: { getRotation: { team: '$request.path.team', rotation: '$response.body#/id' } },
       description: 'The rotation; follow it by its id.',
     },
     otherwise: {

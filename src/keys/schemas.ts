@@ -9,6 +9,7 @@ import {
   slug,
   subject,
   time,
+  timeOrNull,
   tokenFormat,
   version,
 } from '../http/schemas.ts';
@@ -36,7 +37,7 @@ export const key = z
     }),
     rows: count.meta({ description: 'Tokens under this key, counted now.' }),
     compromised: z.boolean().meta({ description: 'Never taken back.' }),
-    compromisedAt: time.nullable().meta({ examples: [null] }),
+    compromisedAt: timeOrNull,
     compromiseReason: line(200)
       .nullable()
       .meta({ examples: [null] }),
@@ -46,11 +47,11 @@ export const key = z
     overdue: z.boolean().meta({ description: 'Whether that time is over.' }),
     createdAt: time,
     createdBy: subject.nullable().meta({ description: 'null where the vault did it by itself.' }),
-    demotedAt: time.nullable().meta({ examples: [null] }),
-    retiredAt: time.nullable().meta({ examples: [null] }),
-    destroyAt: time.nullable().meta({ examples: [null] }),
-    destroyedAt: time.nullable().meta({ examples: [null] }),
-    lastBackupWithKey: time.nullable().meta({
+    demotedAt: timeOrNull,
+    retiredAt: timeOrNull,
+    destroyAt: timeOrNull,
+    destroyedAt: timeOrNull,
+    lastBackupWithKey: timeOrNull.meta({
       examples: [null],
       description:
         'Backups taken until then hold this key, wrapped, and open with one of `rootFingerprints`; later ones do not hold it. null while its destruction is not scheduled: then every backup does. ' +
@@ -80,7 +81,7 @@ const rotationFields = {
     .meta({ id: 'KeyRotationCause' }),
   createdAt: time,
   createdBy: subject.nullable().meta({ description: 'null where the vault started it by itself.' }),
-  endedAt: time.nullable().meta({ examples: [null] }),
+  endedAt: timeOrNull,
 };
 export const rotation = z.strictObject(rotationFields).meta({ id: 'KeyRotation' });
 export const rotationWithFailures = z

@@ -1,5 +1,6 @@
 // The HTTP face of leases. The one answer of the vault that holds secrets is here, and it is
 // encrypted to the engine that asked.
+import { refined } from '../http/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
@@ -13,7 +14,18 @@ import {
   tokenLengthMax,
 } from '../shared/limits.ts';
 import { addOperation } from '../http/operation.ts';
-import { id, keyId, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
+import {
+  id,
+  keyId,
+  line,
+  name,
+  revision,
+  slug,
+  subject,
+  time,
+  timeOrNull,
+  version,
+} from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
 
@@ -32,17 +44,18 @@ const tokenId = z
   .string()
   .min(1)
   .max(40)
-  .regex(/^[a-z0-9.]+$/)
+  .regex(/^[a-z0-9.]+$/, 'lower-case letters, digits, dots')
   .meta({
     id: 'TokenId',
     description:
       'Names an access token that was leased, and tells nothing of it: to be sent back under `rejected` when an upstream refuses that token.',
     examples: ['t3'],
   });
-const rejected = z
-  .array(z.strictObject({ id, tokenId }))
-  .max(leaseCredentialsMax)
-  .refine((items) => new Set(items.map((each) => each.id)).size === items.length, 'unique');
+const rejected = refined(z.array(z.strictObject({ id, tokenId })).max(leaseCredentialsMax), {
+  rule: 'unique',
+  check: (items) => new Set(items.map((each) => each.id)).size === items.length,
+  says: 'Each `id` once.',
+});
 const leaseCreate = z
   .strictObject({
     credentials: z.array(reference).min(1).max(leaseCredentialsMax),
@@ -63,7 +76,7 @@ const leaseCreate = z
     subjectToken: z
       .string()
       .max(tokenLengthMax)
-      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/)
+      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/, 'a JWT')
       .optional()
       .meta({
         description:
@@ -121,11 +134,11 @@ const lease = z
           type: z
             .string()
             .max(60)
-            .regex(/^[A-Za-z0-9]+$/)
+            .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
             .meta({ examples: ['openai'] }),
           version,
           revision,
-          expiresAt: time.nullable().meta({ description: 'When the credential itself expires.' }),
+          expiresAt: timeOrNull.meta({ description: 'When the credential itself expires.' }),
           notModified: z.boolean().meta({
             description:
               'Whether the version is the one that you hold, so that its fields were not sent.',
@@ -150,7 +163,7 @@ const leaseKeys = z
           x: z
             .string()
             .length(43)
-            .regex(/^[A-Za-z0-9_-]{43}$/)
+            .regex(/^[A-Za-z0-9_-]{43}$/, '43 characters of base64url')
             .meta({ examples: ['11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'] }),
           kid: keyId,
           alg: z.literal('EdDSA'),

@@ -432,7 +432,7 @@ function checkRejected(
   const errors = rejected.flatMap(({ id }, at) =>
     granted.some(({ row }) => row.id === id && typeNamed(row.type).oauth !== undefined)
       ? []
-      : [{ pointer: `/rejected/${at}/id`, rule: 'notInLease' }],
+      : [{ pointer: `/rejected/${at}/id`, rule: 'notInLease' as const }],
   );
   if (errors.length > 0)
     throw new AppError('leaseRefused', 'A rejected token is of none of these credentials.', {

@@ -1,7 +1,19 @@
 // The schemas of webhooks, and of what is sent to them.
+import { unique } from '../http/refine.ts';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
-import { count, id, line, name, revision, slug, subject, time, version } from '../http/schemas.ts';
+import {
+  count,
+  id,
+  line,
+  name,
+  revision,
+  slug,
+  subject,
+  time,
+  timeOrNull,
+  version,
+} from '../http/schemas.ts';
 import {
   type DeliveryRow,
   deliveryStates,
@@ -12,15 +24,12 @@ import {
 } from './types.ts';
 import { reasons } from '../oauth/index.ts';
 
-const events = z
-  .array(z.enum(eventTypes))
-  .min(1)
-  .max(eventTypes.length)
-  .refine((items) => new Set(items).size === items.length, 'unique')
-  .meta({
-    description: 'What it is told of.',
-    examples: [['credential.expiring', 'key.rotationEnded']],
-  });
+const eventType = z.enum(eventTypes).meta({ id: 'NotificationType' });
+const events = unique(z.array(eventType).min(1).max(eventTypes.length)).meta({
+  id: 'NotificationTypes',
+  description: 'What it is told of.',
+  examples: [['credential.expiring', 'key.rotationEnded']],
+});
 export const webhookPath = z.strictObject({ team: slug, credential: id });
 export const webhookPut = z.strictObject({ events }).meta({ id: 'WebhookPut' });
 export const webhook = z
@@ -34,9 +43,9 @@ export const webhook = z
         '`failing`: the last attempt did not succeed. `gone`: the receiver answered 410, and nothing is sent until the webhook is put again.',
     }),
     pending: count.meta({ description: 'Messages that wait.', examples: [0] }),
-    failingSince: time.nullable(),
-    pausedUntil: time.nullable().meta({ description: 'Nothing is sent before.' }),
-    lastDeliveredAt: time.nullable(),
+    failingSince: timeOrNull,
+    pausedUntil: timeOrNull.meta({ description: 'Nothing is sent before.' }),
+    lastDeliveredAt: timeOrNull,
     revision,
     createdAt: time,
     createdBy: subject,
@@ -71,9 +80,9 @@ export const delivery = z
           '`tooLate`: it waited for more than three days. `queueFull`: too much waited already.',
       }),
     createdAt: time,
-    lastAttemptAt: time.nullable(),
-    nextAttemptAt: time.nullable(),
-    endedAt: time.nullable(),
+    lastAttemptAt: timeOrNull,
+    nextAttemptAt: timeOrNull,
+    endedAt: timeOrNull,
   })
   .meta({ id: 'WebhookDelivery', description: 'Nothing that the receiver sent is in it.' });
 
@@ -83,14 +92,14 @@ const about = z.strictObject({
   type: z
     .string()
     .max(60)
-    .regex(/^[A-Za-z0-9]+$/)
-    .meta({ description: 'The type of the credential.', examples: ['openai'] }),
+    .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+    .meta({ examples: ['openai'] }),
 });
 const dataKey = z.strictObject({ id, version });
 const message = (type: NotificationType, data: z.ZodRawShape) =>
   z.strictObject({
     type: z.literal(type),
-    timestamp: time.meta({ description: 'When it happened or was noticed.' }),
+    timestamp: time,
     data: z.strictObject({ team: slug, ...data }),
   });
 

@@ -1,8 +1,9 @@
 // The HTTP face of OAuth 2.0. A code and a state come in and go no further; no token comes out.
+import { refined } from '../http/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';
-import { credentialPath, id, subject, time } from '../http/schemas.ts';
+import { credentialPath, id, subject, time, timeOrNull } from '../http/schemas.ts';
 import type { OAuthService } from './service.ts';
 import { reasons } from './failures.ts';
 import type { CredentialRow } from '../credentials/index.ts';
@@ -27,13 +28,13 @@ const text = (max: number) =>
     .string()
     .min(1)
     .max(max)
-    .regex(/^[\x20-\x7e]+$/);
-const callback = z
-  .strictObject({
+    .regex(/^[\x20-\x7e]+$/, 'printable ASCII');
+const callback = refined(
+  z.strictObject({
     state: z
       .string()
       .length(64)
-      .regex(/^[A-Za-z0-9_-]{64}$/)
+      .regex(/^[A-Za-z0-9_-]{64}$/, '64 characters of base64url')
       .meta({
         writeOnly: true,
         examples: ['AZqnwltefDqdUgpPbhssPQ5XcXyRxQdUQKBzDdgYVvN6bWlzZWQgYW5kIGdvbmUh'],
@@ -45,7 +46,7 @@ const callback = z
     error: z
       .string()
       .max(4_096)
-      .regex(/^[\s\S]*$/)
+      .regex(/^[\s\S]*$/, 'anything')
       .optional()
       .meta({
         description: 'What the provider said in place of a code, as it is; it is not kept.',
@@ -57,19 +58,23 @@ const callback = z
         description: 'If the provider sent it (RFC 9207).',
         examples: ['https://id.example'],
       }),
-  })
-  .refine(({ code, error }) => (code === undefined) !== (error === undefined), 'codeOrError')
-  .meta({
-    id: 'OAuthCallback',
-    description:
-      "What the provider's redirect had in its query: `state` and either `code` or `error`.",
-    examples: [
-      {
-        state: 'AZqnwltefDqdUgpPbhssPQ5XcXyRxQdUQKBzDdgYVvN6bWlzZWQgYW5kIGdvbmUh',
-        code: 'SplxlOBeZQQYbYS6WxSbIA',
-      },
-    ],
-  });
+  }),
+  {
+    rule: 'codeOrError',
+    check: ({ code, error }) => (code === undefined) !== (error === undefined),
+    says: { oneOf: [{ required: ['code'] }, { required: ['error'] }] },
+  },
+).meta({
+  id: 'OAuthCallback',
+  description:
+    "What the provider's redirect had in its query: `state` and either `code` or `error`.",
+  examples: [
+    {
+      state: 'AZqnwltefDqdUgpPbhssPQ5XcXyRxQdUQKBzDdgYVvN6bWlzZWQgYW5kIGdvbmUh',
+      code: 'SplxlOBeZQQYbYS6WxSbIA',
+    },
+  ],
+});
 
 const connection = z
   .strictObject({
@@ -92,15 +97,15 @@ const connection = z
       description:
         'The provider has said no lifetime: `validUntil` is what the credential assumes (`assumedLifetimeSeconds`).',
     }),
-    obtainedAt: time.nullable().meta({ description: 'When the access token was got.' }),
-    connectedAt: time.nullable(),
+    obtainedAt: timeOrNull.meta({ description: 'When the access token was got.' }),
+    connectedAt: timeOrNull,
     connectedBy: subject.nullable(),
-    unavailableSince: time.nullable().meta({
+    unavailableSince: timeOrNull.meta({
       description:
         'Since when the last refreshes failed for want of a usable answer; they are tried again by themselves. null where the last one succeeded.',
       examples: [null],
     }),
-    rejectedSince: time.nullable().meta({
+    rejectedSince: timeOrNull.meta({
       description:
         'Since when no refresh is forced any more: three fresh access tokens in a row were refused by the upstream.',
       examples: [null],
@@ -108,7 +113,7 @@ const connection = z
     instanceUrl: z
       .string()
       .max(300)
-      .regex(/^https:\/\/[a-z0-9.-]{1,253}$/)
+      .regex(/^https:\/\/[a-z0-9.-]{1,253}$/, 'an https origin')
       .nullable()
       .meta({
         description:

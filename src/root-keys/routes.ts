@@ -3,7 +3,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';
-import { count, fingerprint, id, line, slug, time } from '../http/schemas.ts';
+import { count, fingerprint, id, line, slug, time, timeOrNull } from '../http/schemas.ts';
 import { waitNames, type Waits } from '../shared/waits.ts';
 import { failuresNamedMax, type RootKeysService } from './service.ts';
 import { showEach } from '../shared/showing.ts';
@@ -16,7 +16,7 @@ const rootKey = z
     dataKeys: count.meta({ description: 'Data keys that it wraps now.' }),
     systemKeys: count,
     createdAt: time.meta({ description: 'When this database first met it.' }),
-    compromisedAt: time.nullable(),
+    compromisedAt: timeOrNull,
     compromiseReason: line(200).nullable(),
   })
   .meta({ id: 'RootKey' });

@@ -1,5 +1,6 @@
 // The domain's errors. Messages are for the caller and hold nothing that the caller sent;
 // http/problem is their only translator.
+import type { Allowed, InputRule, RuleName } from './rules.ts';
 
 /** Every way in which an operation refuses; `internal` is everything unnamed. */
 export type ErrorCode =
@@ -67,9 +68,9 @@ export type ErrorCode =
  * What is wrong with one part of the input: a JSON pointer and the rule that it breaks, never the
  * value.
  */
-export interface InputFault {
+export interface InputFault extends Allowed {
   readonly pointer: string;
-  readonly rule: string;
+  readonly rule: RuleName;
 }
 
 export interface AppErrorExtras {
@@ -113,5 +114,7 @@ export const internal = (cause: unknown): AppError =>
     cause,
   });
 /** One part of the input breaks one rule. */
-export const invalid = (pointer: string, rule: string): AppError =>
-  new AppError('invalidRequest', 'The request breaks a rule.', { errors: [{ pointer, rule }] });
+export const invalid = (pointer: string, rule: InputRule, allowed: Allowed = {}): AppError =>
+  new AppError('invalidRequest', 'The request breaks a rule.', {
+    errors: [{ pointer, rule, ...allowed }],
+  });

@@ -27,7 +27,8 @@ export class JsonRefused extends Error {
   }
 }
 
-const depthMax = 32;
+/** How deep a body may be nested. */
+export const depthMax = 32;
 const [quote, backslash, colon, openBrace, closeBrace, openBracket, closeBracket] = Array.from(
   '"\\:{}[]',
   (character) => character.charCodeAt(0),

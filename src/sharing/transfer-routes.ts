@@ -25,7 +25,7 @@ import type { TransferRow } from './types.ts';
 const type = z
   .string()
   .max(60)
-  .regex(/^[A-Za-z0-9]+$/)
+  .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
   .meta({ examples: ['openai'] });
 const transfer = z
   .strictObject({

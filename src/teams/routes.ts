@@ -1,4 +1,5 @@
 // The HTTP face of teams and members.
+import { unique } from '../http/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
@@ -42,11 +43,17 @@ const settings = {
     .max(3650)
     .meta({ format: 'int32' })
     .nullable()
-    .meta({ description: "The keys' rotation policy; null is none.", examples: [90] }),
+    .meta({
+      id: 'RotateEveryDays',
+      description: "The keys' rotation policy; null is none.",
+      examples: [90],
+    }),
   refuseExposedLeases: z.boolean().meta({
+    id: 'RefuseExposedLeases',
     description: 'Refuse leases of credentials whose value was ever under a compromised key.',
   }),
   defaultDelivery: deliveryList.meta({
+    id: 'DefaultDelivery',
     description: 'The delivery of credentials that are stored without a policy.',
   }),
   versionsKept: z
@@ -54,6 +61,7 @@ const settings = {
     .min(1)
     .max(1_000)
     .meta({
+      id: 'VersionsKept',
       format: 'int32',
       description:
         'How many versions of a credential are kept, the current one counted in; those beyond go when the next one is made.',
@@ -75,12 +83,9 @@ const teamCreate = z
   .strictObject({
     slug,
     name: teamName,
-    admins: z
-      .array(subject)
-      .min(1)
-      .max(20)
-      .refine((subs) => new Set(subs).size === subs.length, 'unique')
-      .meta({ description: 'The first admins; a team keeps at least one.' }),
+    admins: unique(z.array(subject).min(1).max(20)).meta({
+      description: 'The first admins; a team keeps at least one.',
+    }),
   })
   .meta({
     id: 'TeamCreate',
@@ -166,7 +171,13 @@ export function registerTeams(
     summary: 'Create a team with its first key and its admins',
     body: teamCreate,
     guards: { idempotencyKey: true, etag: true },
-    success: { status: 201, schema: team, location: 'ifReadable', description: 'The team.' },
+    success: {
+      status: 201,
+      schema: team,
+      location: 'ifReadable',
+      links: { getTeam: { team: '$response.body#/slug' } },
+      description: 'The team.',
+    },
     problems: ['slugTaken', 'isAnEngine', 'limitReached'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parse } from 'yaml';
@@ -11,6 +11,7 @@ import {
   takesHead,
 } from '../../src/http/operation.ts';
 import { problems } from '../../src/http/problem.ts';
+import { problemExample } from '../../src/http/problem-examples.ts';
 import { openapiYaml } from '../../src/openapi.ts';
 import type { ErrorCode } from '../../src/shared/errors.ts';
 import {
@@ -97,7 +98,7 @@ t.test(
     t.equal(new Set(ids).size, ids.length, 'no operationId twice');
     const tags = new Set((document['tags'] as Json[]).map(({ name }) => name as string));
     t.same(
-      new Set(described.flatMap(({ operation }) => operation['tags'])),
+      new Set([...described.flatMap(({ operation }) => operation['tags']), 'notifications']),
       tags,
       'every tag is declared, and every declared tag is used',
     );
@@ -117,8 +118,11 @@ t.test(
       );
       t.same(operation['tags'], [source.tag], at);
       t.equal(operation['x-action'], actionOf(source.access), at);
-      t.match(operation['description'], `Action: \`${actionOf(source.access)}\``, at);
-      t.same(operation['security'], source.access === 'public' ? [] : [{ token: [] }], at);
+      t.same(
+        operation['security'] ?? document['security'],
+        source.access === 'public' ? [] : [{ token: [] }],
+        at,
+      );
       checkProblems(t, source, operation);
       checkContent(t, source, operation);
       if (takesHead(source)) checkHead(t, source);
@@ -168,43 +172,49 @@ const verbs = new Set([
 
 const pathOf = ({ url }: AnyOperation): string => url.replaceAll(/:([A-Za-z]+)/g, '{$1}');
 
+/** What an operation answers besides, as the document lists it. */
 function checkProblems(t: Test, source: AnyOperation, operation: Json): void {
-  const codes = problemCodesOf(source);
+  const at = source.operationId;
   const answers = Object.entries(operation['responses'] as Json).filter(
     ([status]) =>
-      status !== 'default' &&
-      status !== String(source.success.status) &&
-      status !== String(source.otherwise?.status),
+      status !== String(source.success.status) && status !== String(source.otherwise?.status),
   );
-  const described = answers.flatMap(([status, each]) => {
+  const listed = answers.flatMap(([status, each]) => {
     const response = resolve(document, each as Json);
-    const listed = response['x-problems'] as ErrorCode[];
-    for (const code of listed) {
-      t.equal(
-        problems[code].status,
-        Number(status),
-        `${source.operationId}: ${code} stands under its status`,
-      );
-      t.match(response['description'], `\`${code}\``);
-    }
     t.same(Object.keys(response['content'] as Json), ['application/problem+json']);
-    t.same(response['content']['application/problem+json'].schema, {
-      $ref: '#/components/schemas/Problem',
-    });
-    t.equal('WWW-Authenticate' in response['headers'], status === '401');
-    return listed;
+    const { schema, examples } = response['content']['application/problem+json'];
+    t.same(schema, { $ref: '#/components/schemas/Problem' });
+    const codes = (response['x-problems'] ?? Object.keys(examples as Json)) as ErrorCode[];
+    for (const code of codes) {
+      const { status: shown, code: named } = document['components'].examples[code].value;
+      t.same([named, shown], [code, problems[code].status], 'each has an example');
+      t.ok(
+        status === 'default' || problems[code].status === Number(status),
+        `${at}: ${code} stands under its status`,
+      );
+    }
+    const statuses = new Set(codes.map((code) => problems[code].status));
+    t.same(
+      Object.keys(response['headers'] as Json).sort(),
+      [
+        ...(statuses.has(405) ? ['Allow'] : []),
+        ...(statuses.has(429) || statuses.has(503) ? ['Retry-After'] : []),
+        ...(statuses.has(401) ? ['WWW-Authenticate'] : []),
+        'X-Request-Id',
+      ].sort(),
+      `${at}: ${status} has the headers of each`,
+    );
+    return codes;
   });
-  t.same(described.sort(), [...codes].sort(), `${source.operationId}: every code that it can give`);
-  const otherwise = resolve(document, operation['responses']['default'] as Json);
   t.same(
-    otherwise['x-problems'],
-    problemsOfNoOperation,
-    `${source.operationId}: anything else is a problem document too`,
+    listed.sort(),
+    [...problemCodesOf(source), ...problemsOfNoOperation].sort(),
+    `${at}: every code that it can give, each once`,
   );
   t.same(
-    Object.keys(otherwise['headers'] as Json).sort(),
-    ['Allow', 'Retry-After', 'X-Request-Id'],
-    `${source.operationId}: with the headers of each`,
+    answers.map(([status]) => status).includes('default'),
+    true,
+    `${at}: anything else is a problem document too`,
   );
 }
 
@@ -217,7 +227,7 @@ function checkHead(t: Test, source: AnyOperation): void {
   t.same(Object.keys(head['responses'] as Json), Object.keys(get['responses'] as Json));
   for (const [status, answer] of Object.entries(head['responses'] as Json) as [string, Json][]) {
     const { content: _, ...rest } = resolve(document, get['responses'][status] as Json);
-    t.same(answer, rest, `${source.operationId}: ${status} has no content`);
+    t.same(resolve(document, answer), rest, `${source.operationId}: ${status} has no content`);
   }
 }
 
@@ -230,10 +240,10 @@ function checkContent(t: Test, source: AnyOperation, operation: Json): void {
     `${at}: 204 and only 204 has no content`,
   );
   for (const each of Object.values((answer['content'] ?? {}) as Json) as Json[])
-    t.ok(each['example'], `${at}: the answer has an example`);
+    t.ok(hasExample(each['schema'] as Json), `${at}: the answer has an example`);
   t.equal(operation['requestBody'] === undefined, source.body === undefined);
   for (const each of Object.values((operation['requestBody']?.content ?? {}) as Json) as Json[])
-    t.ok(each['example'], `${at}: the body has an example`);
+    t.ok(hasExample(each['schema'] as Json), `${at}: the body has an example`);
   const inPath = [...pathOf(source).matchAll(/\{([^}]+)\}/g)].map(([, name]) => name);
   const parameters = ((operation['parameters'] ?? []) as Json[]).map((each) =>
     resolve(document, each),
@@ -246,6 +256,117 @@ function checkContent(t: Test, source: AnyOperation, operation: Json): void {
   for (const each of parameters)
     t.not(each['example'], undefined, `${at}: ${each['name']} has an example`);
 }
+
+/** Whether one can be put together of what the schema and its parts say. */
+function hasExample(schema: Json): boolean {
+  const { examples, type, enum: words, ...more } = { ...resolve(document, schema), ...schema };
+  if (examples !== undefined || words !== undefined || 'const' in more || 'default' in more)
+    return true;
+  const options = (more['anyOf'] ?? more['oneOf']) as Json[] | undefined;
+  if (options !== undefined) return options.some(hasExample);
+  switch (type) {
+    case 'null':
+    case 'boolean':
+      return true;
+    case 'array':
+      return hasExample(more['items'] as Json);
+    case 'object':
+      return ((more['required'] ?? []) as string[]).every((name) =>
+        hasExample(more['properties'][name] as Json),
+      );
+    default:
+      return false;
+  }
+}
+
+t.test('what says where to read it links to what reads it', (t) => {
+  const byId = new Map(
+    operationsOf(document).map(({ path, operation }) => [
+      operation['operationId'] as string,
+      { path, parameters: (operation['parameters'] ?? []) as Json[] },
+    ]),
+  );
+  const linked: string[] = [];
+  for (const { operation } of operationsOf(document)) {
+    const at = operation['operationId'] as string;
+    for (const answer of Object.values(operation['responses'] as Json) as Json[]) {
+      const { headers = {}, links = {}, content } = resolve(document, answer) as Json;
+      if (headers['Location'] !== undefined) t.not(Object.keys(links as Json).length, 0, at);
+      for (const link of Object.values(links as Json) as Json[]) {
+        linked.push(at);
+        const target = byId.get(link['operationId'] as string);
+        const inPath = [...(target?.path ?? '').matchAll(/\{([^}]+)\}/g)].map(([, name]) => name!);
+        t.same(Object.keys(link['parameters'] as Json).sort(), inPath.sort(), at);
+        for (const from of Object.values(link['parameters'] as Json) as string[]) {
+          const [, member] = /^\$response\.body#\/(\w+)$/.exec(from) ?? [];
+          const [, name] = /^\$request\.path\.(\w+)$/.exec(from) ?? [];
+          const { schema } = content['application/json'];
+          t.ok(
+            member === undefined
+              ? byId.get(at)?.path.includes(`{${name}}`)
+              : resolve(document, schema as Json)['properties'][member],
+            `${at}: ${from} is there`,
+          );
+        }
+      }
+    }
+  }
+  t.same(linked.sort(), [
+    'addEngineKey',
+    'createCredential',
+    'createEngine',
+    'createTeam',
+    'startRotation',
+  ]);
+  t.end();
+});
+
+t.test('each union that a member tells apart says which', (t) => {
+  const unions = [...everySchema()].filter(({ schema }) => schema['discriminator'] !== undefined);
+  t.same(unions.map(({ place }) => place).sort(), [
+    'CredentialBulk/items[]',
+    'ExportLine',
+    'PublicJwk',
+    'PublicJwkInput',
+  ]);
+  for (const { place, schema } of unions)
+    t.same(
+      Object.values(schema['discriminator'].mapping as Json).sort(),
+      (schema['oneOf'] as Json[]).map(({ $ref }) => $ref).sort(),
+      place,
+    );
+  t.end();
+});
+
+t.test('webhooks have a tag of their own and name no parameter', (t) => {
+  const sent = Object.values(document['webhooks'] as Json) as Json[];
+  t.equal(sent.length, 9);
+  for (const { post } of sent) {
+    t.same(post.tags, ['notifications']);
+    t.same(
+      (post.parameters as Json[]).map(({ name, in: place, $ref }) => [name, place, $ref]),
+      ['webhook-id', 'webhook-timestamp', 'webhook-signature'].map((name) => [
+        name,
+        'header',
+        undefined,
+      ]),
+    );
+  }
+  t.end();
+});
+
+t.test('the text of each example of a problem is one that is thrown', (t) => {
+  const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('problem-examples.ts'))
+    .map((name) => readFileSync(join(root, 'src', name), 'utf8').replaceAll(/'\s*\+\s*'/g, ''))
+    .join('\n');
+  for (const code of Object.keys(problems) as ErrorCode[]) {
+    const { message } = problemExample(code);
+    const [before = '', after = ''] = message.split('4096'); // one has a number put in
+    t.ok(sources.includes(before) && sources.includes(after), `${code}: ${message}`);
+  }
+  t.end();
+});
 
 t.test('everything has a limit: strings, numbers, lists, objects', (t) => {
   const found = [...everySchema()];
@@ -359,7 +480,7 @@ t.test('a place for a secret is found wherever it hides', (t) => {
       schemas['Engine'].properties.keys.items.properties.d = { type: 'string' };
     },
     'something for writing only': (schemas) => {
-      schemas['Credential'].properties.expiresAt.anyOf.push({ type: 'string', writeOnly: true });
+      schemas['TimeOrNull'].anyOf.push({ type: 'string', writeOnly: true });
     },
     'the shape that secrets come in with': (schemas) => {
       schemas['TeamPage'].properties.more = {
@@ -429,7 +550,7 @@ t.test('secrets go in only where they are marked as going in', (t) => {
 
 t.test('every component is used', (t) => {
   const text = JSON.stringify(document);
-  for (const kind of ['schemas', 'responses', 'parameters', 'headers']) {
+  for (const kind of ['schemas', 'responses', 'parameters', 'headers', 'examples']) {
     for (const name of Object.keys(document['components'][kind] as Json))
       t.ok(text.includes(`"#/components/${kind}/${name}"`), `${kind}/${name}`);
   }

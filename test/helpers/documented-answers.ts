@@ -94,7 +94,9 @@ function problemFaults(responses: Json, { status, header, text }: AnyAnswer): st
   ];
 }
 
-const codesOf = (response: Json): string[] => (response['x-problems'] ?? []) as string[];
+const codesOf = (response: Json): string[] =>
+  (response['x-problems'] as string[] | undefined) ??
+  Object.keys((response['content']?.['application/problem+json']?.examples ?? {}) as Json);
 const mediaTypeOf = (contentType: string | undefined): string =>
   (contentType ?? 'none').split(';')[0]!.trim();
 

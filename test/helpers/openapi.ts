@@ -29,6 +29,8 @@ const plainKeywords = [
   'examples',
   'default',
   'writeOnly',
+  'uniqueItems',
+  'discriminator',
 ];
 
 export interface DocumentOperation {
@@ -85,7 +87,10 @@ export function* walk(
     else if (keyword === 'additionalProperties') {
       if (typeof value === 'object') yield* walk(value as Json, `${place}{}`, document, seen);
     } else if (keyword === 'anyOf' || keyword === 'oneOf')
-      for (const each of value as Json[]) yield* walk(each, place, document, seen);
+      for (const each of value as Json[]) {
+        // One that only says which members have to be there has no place for a value.
+        if (Object.keys(each).join() !== 'required') yield* walk(each, place, document, seen);
+      }
     else if (!plainKeywords.includes(keyword))
       throw new Error(`${place} has ${keyword}, which this walk does not know`);
   }
@@ -149,13 +154,10 @@ export const soundsSecret: Readonly<Record<string, string>> = {
 
 /** Answers with names that callers choose, with the reason why no secret value is under them. */
 export const openMaps: Readonly<Record<string, string>> = {
-  'Credential/labels': 'metadata by its definition',
-  'CredentialSeen/labels': 'metadata by its definition',
+  Labels: 'metadata by its definition',
   'FieldsSchema/dependentRequired': 'names of fields',
   PublicFields: 'only fields that the type, or for `custom` the creator, calls public',
-  'ExportCredential/labels': 'metadata by its definition',
-  'ExportEvent/details': 'as in AuditEvent',
-  'AuditEvent/details': 'names, ids and counts, written by the vault',
+  AuditDetails: 'names, ids and counts, written by the vault',
   'Problem/rows': 'counts by table',
   'FieldsSchema/properties':
     'rules for fields, with no place for a value but a default of the type',

@@ -75,7 +75,7 @@ t.test('an upstream that gives back what it got', async (t) => {
       t.match(answer, {
         status: 416,
         headers: { 'vault-error': 'true', 'content-type': /problem\+json/ },
-        json: { code: 'rangeRefused', errors: [{ rule: 'minBytes:4096' }] },
+        json: { code: 'rangeRefused', errors: [{ rule: 'minBytes', min: 4096 }] },
       });
     }
   });

@@ -1,5 +1,6 @@
 // Bad bodies: refused with the place and the rule, never with the value; nothing is stored and
 // nothing is logged of them.
+import { brief } from '../helpers/faults.ts';
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { startVault } from '../helpers/vault.ts';
@@ -45,7 +46,7 @@ async function refused(
       },
       what,
     );
-    if (errors !== undefined) test.same(answer.json.errors, errors, what);
+    if (errors !== undefined) test.same(brief(answer.json.errors), errors, what);
     test.notOk(answer.text.includes(marker), `${what}: nothing of it comes back`);
   }
 }
@@ -192,7 +193,7 @@ t.test('members that the operation does not know, or that are of the wrong kind'
     ['a name that is a list', { ...good, name: [marker] }, fault('/name', 'type:string')],
     ['a type that nobody knows', { ...good, type: marker }, fault('/type', 'enum')],
     ['a type named like a method', { ...good, type: 'constructor' }, fault('/type', 'enum')],
-    ['fields in a list', { ...good, fields: [marker] }, fault('/fields', 'type:record')],
+    ['fields in a list', { ...good, fields: [marker] }, fault('/fields', 'type:object')],
     [
       'a secret that is a list',
       { ...good, fields: { apiKey: [marker] } },
@@ -274,14 +275,14 @@ t.test('members that the operation does not know, or that are of the wrong kind'
     [
       'a port with a fraction',
       '{"name":"mail","type":"smtp","fields":{"host":"mail.test","port":25.5,"username":"u","password":"p"}}',
-      fault('/fields/port', 'type:string|int|boolean|null'),
+      fault('/fields/port', 'type:string|integer|boolean|null'),
     ],
     [
       'a time that is none',
       { ...good, expiresAt: marker },
       { status: 400, code: 'invalidRequest' },
     ],
-    ['labels in a list', { ...good, labels: [marker] }, fault('/labels', 'type:record')],
+    ['labels in a list', { ...good, labels: [marker] }, fault('/labels', 'type:object')],
   ] as const)
     await refused(test, what, body, refusal);
 });
@@ -294,7 +295,7 @@ t.test('a number that is written in another way is the same number', async (test
       create,
       `{"name":null,"type":"smtp","fields":{"host":"mail.test","port":${port},"username":"u","password":"p"}}`,
     );
-    test.same(answer.json.errors, [{ pointer: '/name', rule: 'type:string' }], port);
+    test.same(brief(answer.json.errors), [{ pointer: '/name', rule: 'type:string' }], port);
   }
 });
 
@@ -486,7 +487,7 @@ t.test('where a body may be left out, null is no body and no absence either', as
     if ([403, 404].includes(answer.status)) continue; // before a body is read
     test.match(
       answer,
-      { status: 400, json: { errors: [{ pointer: '', rule: 'type:object' }] } },
+      { status: 400, json: { errors: [{ pointer: '', rule: 'type', allowed: ['object'] }] } },
       operationId,
     );
   }

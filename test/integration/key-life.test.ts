@@ -84,7 +84,7 @@ t.test(
     t.equal((await change(vault, id, 'retire')).status, 200);
     t.match(await change(vault, id, 'schedule-destroy', { days: 6 }), {
       status: 400,
-      json: { errors: [{ pointer: '/days', rule: 'min:7' }] },
+      json: { errors: [{ pointer: '/days', rule: 'min', min: 7 }] },
     });
     t.match(
       await change(vault, id, 'schedule-destroy', { days: 7, reason: 'no backup needs it' }),

@@ -1,4 +1,5 @@
 // From what a caller sends to what is stored: the cases by name. The laws stand in test/property.
+import { brief } from '../helpers/faults.ts';
 import t from 'tap';
 import {
   applyFields,
@@ -26,7 +27,7 @@ const faultsOf = (action: () => unknown): string[] => {
     return [];
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
-    return (error.errors ?? []).map(({ pointer, rule }) => `${pointer} ${rule}`);
+    return brief(error.errors ?? []).map(({ pointer, rule }) => `${pointer} ${rule}`);
   }
 };
 

@@ -22,7 +22,7 @@ import type { NameRow } from './sql.ts';
 const label = z
   .string()
   .max(164)
-  .regex(/^[a-z0-9][a-z0-9._/-]*:[^\p{Cc}\p{Cs}]*$/u);
+  .regex(/^[a-z0-9][a-z0-9._/-]*:[^\p{Cc}\p{Cs}]*$/u, 'key:value');
 const sort = z.enum(sortNames).meta({
   id: 'CredentialSort',
   description:
@@ -41,7 +41,11 @@ export const credentialListQuery = z.strictObject({
   label: z
     .union([label, z.array(label).max(5)])
     .optional()
-    .meta({ description: '`key:value`; may be repeated.', examples: ['env:prod'] }),
+    .meta({
+      description: '`key:value`; may be repeated.',
+      printedAs: z.array(label).max(5),
+      examples: [['env:prod']],
+    }),
   namePrefix: line(100)
     .min(1)
     .optional()

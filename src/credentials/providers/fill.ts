@@ -1,5 +1,6 @@
 // Endpoints with names in braces: a value is put in before the URL is parsed, the URL is parsed
 // again, and its host has to be the one that the entry means.
+import type { InputRule } from '../../shared/rules.ts';
 import type { OAuthProvider, Placeholder, PlaceholderName } from './define.ts';
 
 const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
@@ -7,7 +8,7 @@ const segment = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/;
 const host = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,10}[a-z][a-z0-9-]{0,61}[a-z0-9]$/;
 
 /** The rule that a value of a placeholder breaks; undefined for a good one. */
-export function placeholderFault(placeholder: Placeholder, value: string): string | undefined {
+export function placeholderFault(placeholder: Placeholder, value: string): InputRule | undefined {
   switch (placeholder.kind) {
     case 'label':
       return label.test(value) ? undefined : 'label';

@@ -1,6 +1,7 @@
 // What becomes of `provider` when a credential is stored: its entry is written out into the public
 // fields, so that the version says by itself where the client secret goes. Afterwards nothing of
 // the catalogue counts: an upgrade changes no stored version. Pure.
+import type { InputRule } from '../../shared/rules.ts';
 import type { InputFault } from '../../shared/errors.ts';
 import { type OAuthProvider, type Placeholder, placeholderNames, quirkNames } from './define.ts';
 import { fillEndpoint, placeholderFault } from './fill.ts';
@@ -268,7 +269,7 @@ const isSent = (input: Input, name: string): boolean =>
   input[name] !== undefined && input[name] !== null;
 const textOf = (value: PublicValue | null | undefined): string | undefined =>
   typeof value === 'string' ? value : undefined;
-const fault = (name: string, rule: string): InputFault => ({ pointer: `/fields/${name}`, rule });
+const fault = (name: string, rule: InputRule): InputFault => ({ pointer: `/fields/${name}`, rule });
 const set = (
   fields: Map<string, PublicValue>,
   name: string,

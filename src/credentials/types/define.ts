@@ -1,4 +1,6 @@
 // What a credential type is. One file a type; the registry lists them.
+import { type Refinement, refined } from '../../http/refine.ts';
+import type { InputFault } from '../../shared/errors.ts';
 import { z } from 'zod';
 import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../shared/limits.ts';
 import type { PublicValue } from '../public-values.ts';
@@ -162,7 +164,7 @@ export interface CredentialType {
   readonly faults?: (
     publicFields: Readonly<Record<string, PublicValue>>,
     isSet: (name: string) => boolean,
-  ) => readonly { readonly pointer: string; readonly rule: string }[];
+  ) => readonly InputFault[];
   /**
    * What it is called where people come from, and what its fields are called there: theirs to ours.
    */
@@ -175,18 +177,23 @@ export const defineType = (type: CredentialType): CredentialType => Object.freez
 const isMask = /^[*•●]{3,}$/u;
 const wellFormed = (text: string): boolean => text.isWellFormed();
 
+const rulesOfSecrets = [
+  { rule: 'nul', check: (text) => !text.includes('\0'), says: 'No NUL characters.' },
+  { rule: 'loneSurrogate', check: wellFormed, says: 'Whole characters.' },
+  {
+    rule: 'maxBytes',
+    allowed: { max: secretFieldBytesMax },
+    check: (text) => Buffer.byteLength(text, 'utf8') <= secretFieldBytesMax,
+    says: `At most ${secretFieldBytesMax} bytes in UTF-8.`,
+  },
+  { rule: 'mask', check: (text) => !isMask.test(text), says: 'No mask of asterisks or dots.' },
+] as const satisfies readonly Refinement<string>[];
 /** The value of any secret field: kept to the byte, or refused. */
-export const secretValue = z
-  .string()
-  .min(1)
-  .max(secretFieldBytesMax)
-  .refine((text) => !text.includes('\0'), 'nul')
-  .refine(wellFormed, 'loneSurrogate')
-  .refine(
-    (text) => Buffer.byteLength(text, 'utf8') <= secretFieldBytesMax,
-    `maxBytes:${secretFieldBytesMax}`,
+export const secretValue = rulesOfSecrets
+  .reduce<z.ZodString>(
+    (schema, rule) => refined(schema, rule),
+    z.string().min(1).max(secretFieldBytesMax),
   )
-  .refine((text) => !isMask.test(text), 'mask')
   .meta({ writeOnly: true, description: 'Kept to the byte; never returned.' });
 
 /** The public value of an open type's field. */
@@ -194,7 +201,7 @@ export const publicValue = z.union([
   z
     .string()
     .max(publicFieldLengthMax)
-    .regex(/^[^\p{Cc}\p{Cs}]*$/u),
+    .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'no control characters'),
   z.int(),
   z.boolean(),
 ]);
@@ -233,7 +240,7 @@ const text = (max: number) =>
     .string()
     .min(1)
     .max(max)
-    .regex(/^[^\p{Cc}\p{Cs}]+$/u);
+    .regex(/^[^\p{Cc}\p{Cs}]+$/u, 'no control characters');
 const hostForm = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:.]{2,45})$/;
 // The parser alone would take blanks and backslashes, and drop or turn them: what is stored is what
 // was meant.
@@ -250,6 +257,21 @@ const isPlainUrl = (value: string): boolean => {
   );
 };
 
+const plainUrl: Refinement<string> = {
+  rule: 'url',
+  check: isPlainUrl,
+  says: 'Without user, query and fragment.',
+};
+/** No name in a query is one that the vault sets. */
+const freeOf = (
+  reserved: ReadonlySet<string>,
+  query: (value: string) => string,
+): Refinement<string> => ({
+  rule: 'reserved',
+  check: (value) => areFree(query(value), reserved),
+  says: `No name in the query is set by the vault: ${[...reserved].sort().join(', ')}.`,
+});
+
 /** One line that says who logs in. */
 export const username = (options: Options & { optional?: true; default?: string }): FieldSpec =>
   publicField(text(320), options);
@@ -259,30 +281,35 @@ export const publicText = (
 ): FieldSpec => publicField(text(publicFieldLengthMax), options);
 /** A host name or an address: a destination. */
 export const host = (options: Options & { optional?: true }): FieldSpec =>
-  publicField(z.string().max(253).regex(hostForm), { ...options, destination: true });
+  publicField(z.string().max(253).regex(hostForm, 'a host name or an IP address'), {
+    ...options,
+    destination: true,
+  });
 /** A TCP port: a destination. */
 export const port = (standard: number): FieldSpec =>
   publicField(z.int().min(1).max(65_535), { title: 'Port', default: standard, destination: true });
 /** An http(s) URL without user, query or fragment: a destination. */
 export const url = (options: Options & { default?: string; optional?: true }): FieldSpec =>
   publicField(
-    z
-      .string()
-      .max(publicFieldLengthMax)
-      .regex(urlForm)
-      .refine(isPlainUrl, 'url')
-      .meta({ format: 'uri' }),
+    refined(
+      z
+        .string()
+        .max(publicFieldLengthMax)
+        .regex(urlForm, 'http:// or https://, without blanks and backslashes'),
+      plainUrl,
+    ).meta({ format: 'uri' }),
     { ...options, destination: true },
   );
 /** The same, https only. */
 export const httpsUrl = (options: Options): FieldSpec =>
   publicField(
-    z
-      .string()
-      .max(publicFieldLengthMax)
-      .regex(/^https:\/\/[^\s\\\p{Cc}\p{Cs}]+$/u)
-      .refine(isPlainUrl, 'url')
-      .meta({ format: 'uri' }),
+    refined(
+      z
+        .string()
+        .max(publicFieldLengthMax)
+        .regex(/^https:\/\/[^\s\\\p{Cc}\p{Cs}]+$/u, 'https://, without blanks and backslashes'),
+      plainUrl,
+    ).meta({ format: 'uri' }),
     { ...options, destination: true },
   );
 /** An HTTP header's name: a destination. */
@@ -291,27 +318,32 @@ export const headerName = (options: Options): FieldSpec =>
     z
       .string()
       .max(100)
-      .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/),
+      .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'the name of an HTTP header'),
     { ...options, destination: true },
   );
 /** One line of a given form. */
 export const plainText = ({
   form,
-  isReserved = () => false,
+  words,
+  reserved,
   ...options
 }: Options & {
   form: RegExp;
-  isReserved?: (value: string) => boolean;
+  /** What the form is. */
+  words: string;
+  /** Values that the vault sets itself. */
+  reserved?: { readonly has: (value: string) => boolean; readonly says: string };
   optional?: true;
   destination?: true;
 }): FieldSpec =>
   publicField(
-    z
-      .string()
-      .min(1)
-      .max(publicFieldLengthMax)
-      .regex(form)
-      .refine((value) => !isReserved(value), 'reserved'),
+    reserved === undefined
+      ? z.string().min(1).max(publicFieldLengthMax).regex(form, words)
+      : refined(z.string().min(1).max(publicFieldLengthMax).regex(form, words), {
+          rule: 'reserved',
+          check: (value) => !reserved.has(value),
+          says: reserved.says,
+        }),
     options,
   );
 /** Yes; absent where it is no. */
@@ -343,11 +375,20 @@ export const oneOf = ({
 /** A moment, RFC 3339. */
 export const moment = (options: Options & { optional?: true }): FieldSpec =>
   publicField(
-    z
-      .string()
-      .max(40)
-      .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/)
-      .refine((value) => !Number.isNaN(Date.parse(value)), 'time'),
+    refined(
+      z
+        .string()
+        .max(40)
+        .regex(
+          /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/,
+          'RFC 3339 with an offset',
+        ),
+      {
+        rule: 'time',
+        check: (value) => !Number.isNaN(Date.parse(value)),
+        says: 'A moment that there is.',
+      },
+    ),
     options,
   );
 /**
@@ -363,12 +404,14 @@ export const queryString = ({
   reserved: ReadonlySet<string>;
 }): FieldSpec =>
   publicField(
-    z
-      .string()
-      .min(1)
-      .max(publicFieldLengthMax)
-      .regex(queryForm)
-      .refine((value) => areFree(value, reserved), 'reserved'),
+    refined(
+      z
+        .string()
+        .min(1)
+        .max(publicFieldLengthMax)
+        .regex(queryForm, 'printable ASCII, encoded where it has to be'),
+      freeOf(reserved, (value) => value),
+    ),
     options,
   );
 /**
@@ -380,13 +423,28 @@ export const endpointUrl = ({
   ...options
 }: Options & { optional?: true; reserved: ReadonlySet<string> }): FieldSpec => ({
   ...publicField(
-    z
-      .string()
-      .max(publicFieldLengthMax)
-      .regex(urlForm)
-      .refine((value) => !value.includes('#') && isPlainUrl(value.split('?', 1)[0]!), 'url')
-      .refine((value) => !value.includes('?') || queryForm.test(queryOf(value)), 'query')
-      .refine((value) => !value.includes('?') || areFree(queryOf(value), reserved), 'reserved')
+    (
+      [
+        {
+          rule: 'url',
+          check: (value) => !value.includes('#') && isPlainUrl(value.split('?', 1)[0]!),
+          says: 'Without user and fragment.',
+        },
+        {
+          rule: 'query',
+          check: (value) => !value.includes('?') || queryForm.test(queryOf(value)),
+          says: 'Its query is printable ASCII, encoded where it has to be.',
+        },
+        freeOf(reserved, (value) => (value.includes('?') ? queryOf(value) : '')),
+      ] as readonly Refinement<string>[]
+    )
+      .reduce<z.ZodString>(
+        (schema, rule) => refined(schema, rule),
+        z
+          .string()
+          .max(publicFieldLengthMax)
+          .regex(urlForm, 'http:// or https://, without blanks and backslashes'),
+      )
       .meta({ format: 'uri' }),
     { ...options, destination: true },
   ),
@@ -420,6 +478,6 @@ export const pem = (options: Options & { optional?: true }): FieldSpec =>
     z
       .string()
       .max(pemLengthMax)
-      .regex(/^-----BEGIN [A-Z0-9 ]+-----[A-Za-z0-9+/=\r\n -]+-----END [A-Z0-9 ]+-----\s*$/),
+      .regex(/^-----BEGIN [A-Z0-9 ]+-----[A-Za-z0-9+/=\r\n -]+-----END [A-Z0-9 ]+-----\s*$/, 'PEM'),
     options,
   );

@@ -1,5 +1,7 @@
 // The public fields by which tokens are got from a provider, and what they come to as settings.
 // What is not set is absent from the settings: stored tokens are bound to what is.
+import type { InputFault } from '../../shared/errors.ts';
+import type { InputRule } from '../../shared/rules.ts';
 import {
   endpointUrl,
   type FieldSpec,
@@ -98,7 +100,11 @@ export const requestFields = {
     optional: true,
     destination: true,
     form: /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/,
-    isReserved: (name) => reservedParameters.has(name.toLowerCase()),
+    words: 'a letter, then letters, digits, _ . -',
+    reserved: {
+      has: (name) => reservedParameters.has(name.toLowerCase()),
+      says: `None that the vault sets: ${[...reservedParameters].sort().join(', ')}.`,
+    },
   }),
   grantType: plainText({
     title: 'Grant type',
@@ -107,7 +113,11 @@ export const requestFields = {
     optional: true,
     destination: true,
     form: /^[A-Za-z][A-Za-z0-9_.:-]{0,199}$/,
-    isReserved: (type) => ['refresh_token', 'password', 'implicit'].includes(type.toLowerCase()),
+    words: 'a letter, then letters, digits, _ . : -',
+    reserved: {
+      has: (type) => ['refresh_token', 'password', 'implicit'].includes(type.toLowerCase()),
+      says: 'Not refresh_token, password or implicit.',
+    },
   }),
   redirectUriOnRefresh: flag({
     title: 'Redirect URI on refresh',
@@ -141,7 +151,11 @@ export const requestFields = {
     optional: true,
     destination: true,
     form: tokenPath,
-    isReserved: (path) => path.split('.').some(isOtherMember),
+    words: 'names with dots between',
+    reserved: {
+      has: (path) => path.split('.').some(isOtherMember),
+      says: 'No name of another secret.',
+    },
   }),
   issuerCheck: oneOf({
     title: 'Check of the issuer',
@@ -207,6 +221,7 @@ export const placeholderFields = {
             optional: true,
             destination: true,
             form: /^[A-Za-z0-9._~-]{1,253}$/,
+            words: 'letters, digits, . _ ~ -',
           }),
         ),
       ]),
@@ -291,11 +306,11 @@ export function settingsFrom(fields: Fields, legacy: Partial<OAuthSettings> = {}
 }
 
 /** Rules of more than one field. */
-export function faultsOfRequests(
-  fields: Fields,
-  isSet: (name: string) => boolean,
-): { readonly pointer: string; readonly rule: string }[] {
-  const fault = (name: string, rule: string) => ({ pointer: `/fields/${name}`, rule });
+export function faultsOfRequests(fields: Fields, isSet: (name: string) => boolean): InputFault[] {
+  const fault = (name: string, rule: InputRule): InputFault => ({
+    pointer: `/fields/${name}`,
+    rule,
+  });
   const isByItself = fields['grant'] === 'clientCredentials';
   return [
     ...(isByItself && !isSet('clientSecret') ? [fault('clientSecret', 'required')] : []),

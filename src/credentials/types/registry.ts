@@ -1,4 +1,6 @@
 // The types there are. A type is added by one file and one line here; none is ever taken away.
+import { sayRules } from '../../http/json-schemas.ts';
+import { portablePattern } from '../../shared/portable-pattern.ts';
 import { z } from 'zod';
 import type { JsonObject } from '../../shared/json.ts';
 import { anthropic } from './anthropic.ts';
@@ -113,11 +115,15 @@ export const oauthTypeNames: readonly string[] = credentialTypes
  */
 export function typeSchema(type: CredentialType): JsonObject {
   const property = (schema: z.ZodType): JsonObject => {
-    const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input' }) as unknown as Record<
-      string,
-      never
-    >;
-    return rest;
+    const {
+      $schema: _,
+      pattern,
+      ...rest
+    } = z.toJSONSchema(schema, {
+      io: 'input',
+      override: ({ jsonSchema }) => sayRules(jsonSchema),
+    }) as unknown as Record<string, never>;
+    return pattern === undefined ? rest : { ...rest, pattern: portablePattern(pattern) };
   };
   const entries = Object.entries(type.fields);
   return {

@@ -1,3 +1,4 @@
+import { refined } from '../../http/refine.ts';
 import { defineType, httpsUrl, optionalSecret, secret, secretValue } from './define.ts';
 
 const prefix = 'whsec_';
@@ -5,14 +6,21 @@ const bytesMin = 24;
 const bytesMax = 64;
 
 /** A secret as the standard-webhooks specification writes it. */
-const signingSecret = secretValue.regex(/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/).refine((text) => {
-  const bytes = Buffer.from(text.slice(prefix.length), 'base64');
-  return (
-    bytes.length >= bytesMin &&
-    bytes.length <= bytesMax &&
-    bytes.toString('base64') === text.slice(prefix.length)
-  );
-}, 'signingSecret');
+const signingSecret = refined(
+  secretValue.regex(/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/, 'whsec_ and base64'),
+  {
+    rule: 'signingSecret',
+    says: '`whsec_` and 24 to 64 bytes in canonical base64.',
+    check: (text) => {
+      const bytes = Buffer.from(text.slice(prefix.length), 'base64');
+      return (
+        bytes.length >= bytesMin &&
+        bytes.length <= bytesMax &&
+        bytes.toString('base64') === text.slice(prefix.length)
+      );
+    },
+  },
+);
 
 export const webhook = defineType({
   name: 'webhook',
