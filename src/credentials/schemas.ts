@@ -73,7 +73,7 @@ const fieldsInput = z
     writeOnly: true,
     maxProperties: fieldsMax,
     description:
-      'Public and secret fields together, as the type says; secret ones are never returned.',
+      'Public and secret fields together, as the type says; secret ones are never returned. What stands for a secret (`blank`, `mask`, `placeholder`, `reference`, `encrypted`) is refused as one.',
   });
 const hostName = z
   .string()

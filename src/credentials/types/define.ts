@@ -15,6 +15,8 @@ export interface FieldSpec {
   readonly default?: PublicValue;
   /** Where the secret goes: a change of it demands all secrets again. */
   readonly isDestination: boolean;
+  /** What is stored of a public value that was sent; the value itself without it. */
+  readonly stored?: (value: PublicValue) => PublicValue;
   /** A URL whose query is shown with names only. */
   readonly hasHiddenQuery?: true;
   /** Written by the vault: not for a form to ask. */
