@@ -1,7 +1,7 @@
 // From configuration to a listening vault: database, keyring, app; stopped in reverse order.
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
-import type { LocalConfig, ServeConfig } from './config.ts';
+import type { LocalConfig, ServeConfig } from './config/config.ts';
 import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';

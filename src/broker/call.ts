@@ -12,7 +12,7 @@ import {
 } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import type { HangUp } from '../http/hang-up.ts';
 import {
   asOAuth,

@@ -6,7 +6,7 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import type { OnBehalfOf } from '../http/authentication.ts';
 import type { HangUp } from '../http/hang-up.ts';
 import { typeNamed } from '../credentials/service.ts';

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { pino } from 'pino';
 import t from 'tap';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import { generateRootKey } from '../../src/crypto/index.ts';
 import { startVault as serve, verificationOf } from '../../src/serve.ts';
 import { timeOf } from '../helpers/clock.ts';

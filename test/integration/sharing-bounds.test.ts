@@ -5,7 +5,7 @@ import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialsService } from '../../src/credentials/service.ts';
 import { Subjects } from '../../src/db/subjects.ts';
-import type { Caller } from '../../src/http/access.ts';
+import type { Caller } from '../../src/access/decide.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { SharingService } from '../../src/sharing/service.ts';

@@ -3,7 +3,7 @@
 import type { KyselyPlugin } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
-import { CredentialLists } from '../../src/credentials/listing.ts';
+import { CredentialLists } from '../../src/credentials/lists/listing.ts';
 import { intrude } from '../helpers/intruder.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';

@@ -3,7 +3,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
-import type { LocalConfig } from '../config.ts';
+import type { LocalConfig } from '../config/config.ts';
 import { migrate } from '../db/migrate.ts';
 import { type RunningVault, startVault } from '../serve.ts';
 import { localKeys, postgresFolder } from './keys.ts';
