@@ -13,7 +13,7 @@ import { writtenNames } from '../../credentials/providers/write-out.ts';
  * of them is given, so that nothing is stored of one that is not whole. Throws OptionsUnfit.
  */
 export async function exportSource(
-  text: string,
+  text: () => Iterable<string>,
   key: string | undefined,
   tell: (report: Report) => void,
 ): Promise<AsyncIterable<Translated>> {
@@ -22,7 +22,7 @@ export async function exportSource(
       '--key-file must name the private half of the key that the export is sealed to',
     );
   const privateKey = readPrivateKey(key);
-  const lines = openLines(text, privateKey);
+  const lines = openLines(text(), privateKey);
   for (let line = await lines.next(); ; line = await lines.next()) {
     if (line.done !== true) continue;
     // What was left out there is missing here.
@@ -31,7 +31,7 @@ export async function exportSource(
     break;
   }
   return (async function* () {
-    for await (const credential of openLines(text, privateKey)) yield translatedOf(credential);
+    for await (const credential of openLines(text(), privateKey)) yield translatedOf(credential);
   })();
 }
 

@@ -27,6 +27,17 @@ export const openai = defineType({
   aliases: {
     heym: [{ type: 'openai', fields: { api_key: 'apiKey', base_url: 'baseUrl' } }],
     n8n: [{ type: 'openAiApi', fields: { apiKey: 'apiKey', url: 'baseUrl' } }],
-    env: [{ type: 'OPENAI_API_KEY', fields: { value: 'apiKey' } }],
+    env: [
+      {
+        type: 'OPENAI_API_KEY',
+        fields: {
+          value: 'apiKey',
+          OPENAI_BASE_URL: 'baseUrl',
+          OPENAI_API_BASE: 'baseUrl',
+          OPENAI_API_BASE_URL: 'baseUrl',
+          OPENAI_API_URL: 'baseUrl',
+        },
+      },
+    ],
   },
 });

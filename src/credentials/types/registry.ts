@@ -48,6 +48,7 @@ import { webhook } from './webhook.ts';
 
 export type {
   Alias,
+  AliasField,
   ConnectionTest,
   CredentialType,
   FieldSpec,
