@@ -22,10 +22,12 @@ export function fernetKey(text: string): Buffer | undefined {
  * DecryptionFailed.
  */
 export function openForeignToken(keys: readonly Buffer[], token: string): string {
+  // Python's reader takes wrapped tokens and the standard alphabet, too.
+  const plain = token.replace(/\s+/g, '').replaceAll('+', '-').replaceAll('/', '_');
   for (const key of keys) {
     try {
       return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(
-        decrypt(importKey('fernet', key), token).plaintext,
+        decrypt(importKey('fernet', key), plain).plaintext,
       );
     } catch {
       // The next one may open it; why this one does not is nobody's business.

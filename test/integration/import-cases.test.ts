@@ -300,7 +300,7 @@ t.test('TLS is what the source says; what it says otherwise is no type of ours',
     ['n8n', 'mongoDb', { tls: false, configurationType: 'values' }, false],
     ['n8n', 'mongoDb', { tls: 'true' }, true],
     ['n8n', 'mongoDb', { port: 0 }, 'custom'],
-    ['n8n', 'redis', { ssl: true }, 'custom'],
+    ['n8n', 'redis', { ssl: true, database: 0 }, 'custom'],
     ['n8n', 'rabbitmq', { hostname: 'h', username: 'u', ssl: true }, 'custom'],
     ['n8n', 'smtp', { port: 2525, secure: true }, 'custom'],
     ['n8n', 'smtp', { port: 587, disableStartTls: true }, 'custom'],
@@ -816,6 +816,24 @@ t.test(
     });
   },
 );
+
+t.test('a default never takes the place of what the source says', async (t) => {
+  const { bring } = await stage(t);
+  for (const [type, more, member] of [
+    ['imap', { port: 'imaps' }, 'port'],
+    ['imap', { port: 99_999 }, 'port'],
+    ['imap', { port: 1.5 }, 'port'],
+    ['redis', { database: 'cache' }, 'database'],
+    ['redis', { port: '6379/1' }, 'port'],
+  ] as const) {
+    const { code, reports, stored } = await bring('n8n', {
+      f: n8n(type, { host: 'h', user: 'u', password: 'pw', ...more }),
+    });
+    t.equal(code, 3);
+    t.match(reports, [{ action: 'failed', reason: new RegExp(`^/${member} is no `) }]);
+    t.strictSame(stored, {});
+  }
+});
 
 t.test('a hostile file stores nothing wrong, and the command says a word', async (t) => {
   const { bring } = await stage(t);

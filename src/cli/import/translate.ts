@@ -16,6 +16,7 @@ import {
   isEmpty,
   isKeyAsUser,
   isOff,
+  isPlaceName,
   isTls,
   openAiBase,
   publicNames,
@@ -199,8 +200,7 @@ function ofType(
     data.some((entry) => entry[0] === name && !isIdle(entry) && textIn(entry[1]) !== '0');
   if (alias.demands !== undefined && !alias.demands.some(says)) return undefined;
   const filled = fill(type, alias, data);
-  if (filled === 'contradictory')
-    return { reason: 'contradictory (two members say different things of one field)' };
+  if ('reason' in filled) return filled;
   const { fields, notes } = filled;
   const idle = filled.rest.filter((entry) => isIdle(entry) && !isOff(entry));
   const rest = filled.rest.filter((entry) => !idle.includes(entry));
@@ -240,7 +240,7 @@ function fill(
   type: CredentialType,
   alias: Alias,
   data: readonly Entry[],
-): { fields: Record<string, PublicValue>; notes: FieldNote[]; rest: Entry[] } | 'contradictory' {
+): { fields: Record<string, PublicValue>; notes: FieldNote[]; rest: Entry[] } | Unfit {
   const fields: Record<string, PublicValue> = {};
   const notes: FieldNote[] = [];
   const rest: Entry[] = [];
@@ -251,11 +251,16 @@ function fill(
     const said = words === undefined ? value : words[textIn(value).trim().toLowerCase()];
     const fit =
       spec === undefined || isEmpty(value) || said === undefined ? undefined : fitting(spec, said);
+    // A default must not take the place of what the source says.
+    const isLost = spec?.default !== undefined && !isEmpty(value) && fit === undefined;
+    if (isLost && words === undefined && !isPlaceName(from) && !isTls(from))
+      return { reason: `/${isPlainName(from) ? from : '…'} is no ${to} that ${type.name} has` };
     if (to === undefined || spec === undefined || fit === undefined) {
       rest.push([from, value]);
       continue;
     }
-    if (Object.hasOwn(fields, to) && fields[to] !== fit) return 'contradictory';
+    if (Object.hasOwn(fields, to) && fields[to] !== fit)
+      return { reason: 'contradictory (two members say different things of one field)' };
     fields[to] = fit;
     notes.push({ from, to, as: spec.class });
   }
