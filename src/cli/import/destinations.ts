@@ -28,7 +28,8 @@ const offWords = new Set([
 ]);
 /** Where "no" switches something off that is on without it. */
 const isGuard = (name: string): boolean =>
-  /verif|check|reject|valid|strict|enforc|requir|host_?key/i.test(name);
+  /verif|check|reject|valid|strict|enforc|requir|host_?key/i.test(name) &&
+  !/^(?:disable|ignore|skip|allow|no)[_A-Z]/.test(lastPart(name));
 /** Whether a member says nothing: empty, off, or what is so by default. */
 export const isOff = ([name, value]: Entry): boolean =>
   isEmpty(value) ||
@@ -41,11 +42,13 @@ export const isTls = (name: string): boolean =>
   /^(?:use[_-]?)?(?:ssl|tls)(?:[_-]?(?:mode|enabled))?$|^secure$/i.test(lastPart(name));
 
 const placeNames =
-  /(?:^|[_.-]|[a-z](?=[A-Z]))(?:base[_-]?ur[li]|api[_-]?base|ur[li]|host|host[_-]?name|server|endpoint|(?:sub)?domain|instance|site|address|resource[_-]?name)$/i;
-const notPlaces = /redirect|callback|auth|token|webhook|hook|proxy|doc|jwks|issuer|ssh|allowed/i;
+  /(?:^|[_.-])(?:(?:base|api|server|host|instance|site|service|endpoint|self_hosted)?_?ur[li]|api_?base|host|host_?name|server|endpoint|(?:sub_?)?domain|instance|site|address|resource_?name)$/;
+const notPlaces = /redirect|callback|auth|token|hook|proxy|doc|jwks|issuer|ssh|allowed/;
+/** Words of a name with underscores between, however they are put together. */
+const words = (name: string): string => name.replace(/([a-z0-9])([A-Z])/g, '$1_$2').toLowerCase();
 /** Whether a member says by its name where requests go. */
 export const isPlaceName = (name: string): boolean =>
-  placeNames.test(name) && !notPlaces.test(lastPart(name));
+  placeNames.test(words(name)) && !notPlaces.test(words(lastPart(name)));
 
 const hostForm =
   /^[\p{L}\p{N}](?:[\p{L}\p{N}._-]{0,251}[\p{L}\p{N}])?(?::\d{1,5})?$|^\[?[0-9A-Fa-f:.]{2,45}\]?$/u;
@@ -54,7 +57,9 @@ const looksRandom = (part: string): boolean =>
 /** Whether a value can stand in the open as a place: nothing in it looks like a secret. */
 export function isPlainPlace(value: unknown): value is string {
   if (typeof value !== 'string' || value.length > 2_048) return false;
-  if (hostForm.test(value)) return !value.split('.').every(looksRandom);
+  // A single word may be anything: a host has a dot, a port, or is well known.
+  if (hostForm.test(value))
+    return /[.:]|^localhost$/i.test(value) && !value.split('.').some(looksRandom);
   if (!/^https?:\/\/[^\s\\?#@\p{C}]+$/iu.test(value) || !URL.canParse(value)) return false;
   return !value.split('/').slice(3).some(looksRandom);
 }
