@@ -157,7 +157,7 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   import: {
     summary:
-      'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH --team SLUG; --key-file PATH, --update, for all of Heym --database PATH, --map PATH, --member-role ROLE, --dry-run, --json',
+      'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH (n8n: or a folder) --team SLUG; --key-file PATH, --update, for all of Heym --database PATH, --map PATH, --member-role ROLE, --dry-run, --json',
     run: (context) => withOptions(() => importCredentials(context)),
   },
   export: {

@@ -5,6 +5,7 @@ import { AppError, type InputFault, invalid } from '../shared/errors.ts';
 import { isPlainName } from '../shared/names.ts';
 import { isWiderPolicy, type Policy } from './policy.ts';
 import { type CredentialType, type FieldSpec, publicValue, secretValue } from './types/define.ts';
+import { standInOf } from './types/stand-ins.ts';
 import { findProvider } from './providers/catalogue.ts';
 import { type Providers, writeOut } from './providers/write-out.ts';
 import { shownValue } from './shown.ts';
@@ -115,9 +116,17 @@ export function applyFields(
       continue;
     }
     const wrong = faultsIn(field.schema, value, pointer);
-    if (wrong.length > 0) faults.push(...wrong);
-    else if (field.class === 'public') publicFields.set(name, value);
-    else secrets.set(name, value as string);
+    if (wrong.length > 0) {
+      faults.push(...wrong);
+    } else if (field.class === 'public') {
+      // What is stored stays as it is when it is sent back: another text is another destination.
+      publicFields.set(name, value === held ? value : (field.stored?.(value) ?? value));
+    } else {
+      // Asked of what is sent only: what was stored before the rule can still be restored.
+      const standIn = standInOf(value as string);
+      if (standIn === undefined) secrets.set(name, value as string);
+      else faults.push({ pointer, rule: standIn });
+    }
   }
   if (type.oauth !== undefined && faults.length === 0)
     faults.push(

@@ -42,13 +42,18 @@ export {
 } from './seal.ts';
 export { CredentialsService } from './service.ts';
 export { shownFields } from './shown.ts';
-export type {
-  ConnectionTest,
-  CredentialType,
-  FieldSpec,
-  OAuthSettings,
-  System,
+export {
+  type Alias,
+  type AliasField,
+  type ConnectionTest,
+  type CredentialType,
+  type FieldSpec,
+  type OAuthSettings,
+  type System,
+  tlsWords,
 } from './types/define.ts';
+export { withoutVersion } from './types/openai.ts';
+export { type StandIn, standInOf } from './types/stand-ins.ts';
 export { credentialTypes, findType, oauthTypeNames } from './types/registry.ts';
 export { CredentialUpsert } from './upsert.ts';
 export type { InUse } from './use.ts';

@@ -1,6 +1,6 @@
 // The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes
 // out has no place for a secret.
-import { refined, unique } from '../http/refine.ts';
+import { refined, unique } from '../shared/refine.ts';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
 import {
@@ -81,7 +81,7 @@ const fieldsInput = refined(
   id: 'FieldsInput',
   writeOnly: true,
   description:
-    'Public and secret fields together, as the type says; secret ones are never returned.',
+    'Public and secret fields together, as the type says; secret ones are never returned. What stands for a secret (`blank`, `mask`, `placeholder`, `reference`, `encrypted`) is refused as one.',
 });
 const hostName = z
   .string()

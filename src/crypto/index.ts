@@ -4,7 +4,13 @@ export { canonicalJson, findCanonicalJson } from './canonical.ts';
 export type { Place, SecretFields } from './envelope.ts';
 export { DecryptionFailed, EpochReturned, KeyUnavailable, RootKeyInvalid } from './errors.ts';
 export { failureOfKeys } from './failures.ts';
-export { fernetKey, keyOfPassphrase, openForeignToken } from './foreign.ts';
+export {
+  fernetKey,
+  keyOfPassphrase,
+  looksLikeToken,
+  openForeignToken,
+  openSaltedText,
+} from './foreign.ts';
 export type { TokenFormat } from './fernet.ts';
 export type { WrappedDataKey } from './key-cache.ts';
 export { Keyring } from './keyring.ts';

@@ -1,6 +1,6 @@
 // The HTTP face of engines. Keys come in and go out as public JWKs; a private one is refused
 // without being looked at.
-import { superRefined } from '../http/refine.ts';
+import { superRefined } from '../shared/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';

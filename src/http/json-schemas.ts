@@ -2,6 +2,7 @@
 // shape can show an example.
 import { z } from 'zod';
 import { portablePattern } from '../shared/portable-pattern.ts';
+import { sayRules } from '../shared/refine.ts';
 
 export type Json = Record<string, unknown>;
 
@@ -169,16 +170,6 @@ function discriminatorOf(union: z.ZodDiscriminatedUnion): Json {
     return [String(value.value), `${prefix}${id}`] as const;
   });
   return { propertyName, mapping: Object.fromEntries(mapping) };
-}
-
-/** Rules that are sentences stand at the end of the description. */
-export function sayRules(jsonSchema: Json): void {
-  const { says, description } = jsonSchema as { says?: readonly string[]; description?: string };
-  if (says === undefined) return;
-  delete jsonSchema['says'];
-  jsonSchema['description'] = [...(description === undefined ? [] : [description]), ...says].join(
-    ' ',
-  );
 }
 
 /** References into components, no $schema and no repeated ids. */

@@ -1,6 +1,6 @@
 // The schemas that several features share: ids, names, times, text that can be stored, pages. Every
 // string has a limit.
-import { refined, unique } from './refine.ts';
+import { refined, unique } from '../shared/refine.ts';
 import { z } from 'zod';
 import { type RuleName, rules } from '../shared/rules.ts';
 import { limitNames } from '../shared/growth.ts';

@@ -1,6 +1,6 @@
 // The HTTP face of leases. The one answer of the vault that holds secrets is here, and it is
 // encrypted to the engine that asked.
-import { refined } from '../http/refine.ts';
+import { refined } from '../shared/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';

@@ -1,5 +1,5 @@
 // The schemas of webhooks, and of what is sent to them.
-import { unique } from '../http/refine.ts';
+import { unique } from '../shared/refine.ts';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
 import {

@@ -1,5 +1,5 @@
 // The HTTP face of OAuth 2.0. A code and a state come in and go no further; no token comes out.
-import { refined } from '../http/refine.ts';
+import { refined } from '../shared/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';

@@ -1,5 +1,5 @@
 // The HTTP face of teams and members.
-import { unique } from '../http/refine.ts';
+import { unique } from '../shared/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';

@@ -6,7 +6,7 @@ import t from 'tap';
 import { z } from 'zod';
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { Schemas } from '../../src/http/json-schemas.ts';
-import { refined, saidChecks, unique } from '../../src/http/refine.ts';
+import { refined, saidChecks, unique } from '../../src/shared/refine.ts';
 import { inputRules, refusalRules, rules } from '../../src/shared/rules.ts';
 import { startVault } from '../helpers/vault.ts';
 

@@ -18,7 +18,7 @@ export function storeMany(
   const fields = Object.fromEntries(
     Array.from({ length: Math.ceil(bytes / fieldBytes) }, (_, index) => [
       `f${index}`,
-      'x'.repeat(Math.min(fieldBytes, bytes - index * fieldBytes)),
+      'y'.repeat(Math.min(fieldBytes, bytes - index * fieldBytes)),
     ]),
   );
   return inFours(count, (index) =>

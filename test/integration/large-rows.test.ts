@@ -201,7 +201,10 @@ t.test('large credentials', async (t) => {
         id: `id ${index}`,
         name: `large ${index}`,
         type: 'custom',
-        fields: { f0: 'imported' },
+        // What the source does not have is cleared: what is to stay large comes along.
+        fields: Object.fromEntries(
+          Array.from({ length: 7 }, (_, field) => [`f${field}`, 'i'.repeat(64 * 1024)]),
+        ),
         notes: [],
       })),
       (report) => {

@@ -27,6 +27,7 @@ import { demand, storeOpenai } from '../helpers/leases.ts';
 import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { fillWhole, plainSecret, secretNames } from '../helpers/schema-form.ts';
 import { openSecrets } from '../helpers/stored.ts';
+import { folderOf as filesIn } from '../helpers/files.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
 const pageScript = /^```js\n([\s\S]*?)^```$/m.exec(
@@ -99,7 +100,7 @@ async function runImport(
       '--from',
       'vault',
       '--file',
-      'file',
+      join(filesIn(t, { file }), 'file'),
       '--key-file',
       'private.json',
       '--json',
@@ -109,8 +110,7 @@ async function runImport(
     isTerminal: false,
     stop: new AbortController().signal,
     now: Date.now,
-    readFile: (path) =>
-      path === 'jwt' ? token : path === 'file' ? file : readFileSync(join(folder, path), 'utf8'),
+    readFile: (path) => (path === 'jwt' ? token : readFileSync(join(folder, path), 'utf8')),
     write: (text) => {
       output += text;
     },

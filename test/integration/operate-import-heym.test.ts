@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import t, { type Test } from 'tap';
 import pg from 'pg';
 import { importCredentials } from '../../src/cli/import/import.ts';
+import { folderOf, inFolder } from '../helpers/files.ts';
 import { testDatabase } from '../helpers/database.ts';
 import { askLease, demand, openAnswer, registerEngine } from '../helpers/leases.ts';
 import { openSecrets } from '../helpers/stored.ts';
@@ -162,7 +163,10 @@ async function run(
   };
   let output = '';
   const code = await importCredentials({
-    args: ['--url', url, '--token-file', 'jwt', '--from', 'heym', '--key-file', 'key', ...args],
+    args: inFolder(
+      ['--url', url, '--token-file', 'jwt', '--from', 'heym', '--key-file', 'key', ...args],
+      folderOf(t, all),
+    ),
     environment: {},
     isTerminal: false,
     stop: new AbortController().signal,

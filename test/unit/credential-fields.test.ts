@@ -75,6 +75,12 @@ t.test('what no secret can be', async (t) => {
     ['••••', 'mask'],
     ['●●●', 'mask'],
     ['*•●', 'mask'],
+    ['sk-proj**', 'mask'],
+    ['\r\n', 'blank'],
+    [' ', 'blank'],
+    ['={{ $secrets.vault.api.key }}', 'reference'],
+    ['__n8n_BLANK_VALUE_e5362baf-c777-4d57-a609-6eaf1f9e87f6', 'placeholder'],
+    ['ENC[AES256_GCM,data:x]', 'encrypted'],
     ['a\0', 'nul'],
     ['\ud800', 'loneSurrogate'],
     ['\udc00\ud800', 'loneSurrogate'],
@@ -109,8 +115,6 @@ t.test('what no secret can be', async (t) => {
     'x'.repeat(65_536),
     'é'.repeat(32_768),
     '🔑'.repeat(16_384),
-    '\r\n',
-    ' ',
   ]) {
     t.equal(readNewFields(typeOf('bearer'), { token: value }, []).secrets['token'], value);
   }
@@ -310,3 +314,65 @@ t.test('health is the worst problem', async (t) => {
     'worst first',
   );
 });
+
+t.test('a base URL of openai is stored without its version, once', async (t) => {
+  const { baseUrl } = readNewFields(
+    typeOf('openai'),
+    { apiKey: 'k', baseUrl: 'https://gw.test/api/v1/' },
+    [],
+  ).publicFields;
+  t.equal(baseUrl, 'https://gw.test/api');
+  const sentAndStored: readonly (readonly [string, string])[] = [
+    ['https://api.openai.com/v1', 'https://api.openai.com'],
+    ['https://api.openai.com/v1//', 'https://api.openai.com'],
+    ['https://api.openai.com/V1', 'https://api.openai.com/V1'],
+    ['https://api.openai.com/', 'https://api.openai.com/'],
+    ['https://gw.test/v1/proxy', 'https://gw.test/v1/proxy'],
+    ['https://gw.test/xv1', 'https://gw.test/xv1'],
+    ['https://gw.test/v1/v1', 'https://gw.test/v1'],
+    ['https://v1', 'https://v1'],
+  ];
+  for (const [sent, stored] of sentAndStored)
+    t.equal(
+      readNewFields(typeOf('openai'), { apiKey: 'k', baseUrl: sent }, []).publicFields['baseUrl'],
+      stored,
+      sent,
+    );
+  t.equal(
+    readNewFields(typeOf('customLlm'), { apiKey: 'k', baseUrl: 'https://gw.test/v1' }, [])
+      .publicFields['baseUrl'],
+    'https://gw.test/v1',
+    'which is complete',
+  );
+});
+
+t.test(
+  'a base URL that was stored with its version stays, and is sent back unchanged',
+  async (t) => {
+    const type = typeOf('openai');
+    const policy = defaultPolicy;
+    const before = { baseUrl: 'https://gw.test/v1' };
+    const after = (baseUrl: string): Readonly<Record<string, unknown>> & { baseUrl?: string } =>
+      applyFields(type, { publicFields: before, secretFieldNames: ['apiKey'] }, { baseUrl })
+        .publicFields;
+    t.strictSame(after('https://gw.test/v1'), before);
+    t.equal(
+      isWider(
+        type,
+        { publicFields: before, policy },
+        { publicFields: after('https://gw.test/v1') as never, policy },
+      ),
+      false,
+    );
+    for (const sent of ['https://gw.test/v1/', 'https://gw.test'])
+      t.equal(
+        isWider(
+          type,
+          { publicFields: before, policy },
+          { publicFields: after(sent) as never, policy },
+        ),
+        true,
+        `${sent} is another destination: the secrets come along`,
+      );
+  },
+);

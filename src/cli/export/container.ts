@@ -76,16 +76,14 @@ export async function lineSealer(
  * the end of the iteration it is not sure that the file is whole.
  */
 export async function* openContainer(
-  text: string,
+  lines: Iterable<string>,
   { kid, key }: { readonly kid: string; readonly key: KeyObject },
 ): AsyncGenerator<ExportedCredential, End, undefined> {
   let exportId: unknown;
-  let [number, credentials, at] = [0, 0, 0];
-  while (at < text.length) {
-    const newline = text.indexOf('\n', at);
-    const end = newline < 0 ? text.length : newline;
-    const content = await openLine(text.slice(at, end), kid, key);
-    at = end + 1;
+  let [number, credentials] = [0, 0];
+  const more = lines[Symbol.iterator]();
+  for (let next = more.next(); next.done !== true; next = more.next()) {
+    const content = await openLine(next.value, kid, key);
     if (number === 0) exportId = content['export'];
     const isNext =
       content['export'] === exportId &&
@@ -100,7 +98,10 @@ export async function* openContainer(
     number += 1;
     if (content['kind'] === 'end') {
       const last = content as unknown as End;
-      if (last.credentials !== credentials || text.slice(at).trim() !== '')
+      let isLast = true;
+      for (let rest = more.next(); rest.done !== true; rest = more.next())
+        isLast &&= rest.value.trim() === '';
+      if (last.credentials !== credentials || !isLast)
         throw new OptionsUnfit(
           'the file is not one whole export: there is more or less in it than was written',
         );

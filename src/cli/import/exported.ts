@@ -12,7 +12,7 @@ import { findProvider, findType, writtenNames } from '../../credentials/index.ts
  * of them is given, so that nothing is stored of one that is not whole. Throws OptionsUnfit.
  */
 export async function exportSource(
-  text: string,
+  text: () => Iterable<string>,
   key: string | undefined,
   tell: (report: Report) => void,
 ): Promise<AsyncIterable<Translated>> {
@@ -21,7 +21,7 @@ export async function exportSource(
       '--key-file must name the private half of the key that the export is sealed to',
     );
   const privateKey = readPrivateKey(key);
-  const lines = openContainer(text, privateKey);
+  const lines = openContainer(text(), privateKey);
   for (let line = await lines.next(); ; line = await lines.next()) {
     if (line.done !== true) continue;
     // What was left out there is missing here.
@@ -30,7 +30,8 @@ export async function exportSource(
     break;
   }
   return (async function* () {
-    for await (const credential of openContainer(text, privateKey)) yield translatedOf(credential);
+    for await (const credential of openContainer(text(), privateKey))
+      yield translatedOf(credential);
   })();
 }
 

@@ -8,10 +8,16 @@ import {
   readOptions,
   targetOptions,
 } from '../target.ts';
+import { JsonRefused } from '../../shared/strict-json.ts';
 import { exportSource } from './exported.ts';
 import { type HeymRows, heymRows, readHeymDatabase } from './heym.ts';
 import { mappingOf } from './mapping.ts';
-import { encryptionKey, isSystem, objectIn, sources, systems } from './sources.ts';
+import { splitLines } from './dotenv.ts';
+import { encryptionKey } from './heym-rows.ts';
+import { type Input, openInput } from './input.ts';
+import { entriesOf, NotJson, parseExact } from './json-entries.ts';
+import { shown } from './names.ts';
+import { isSystem, oneFile, readable, readSource, systems } from './sources.ts';
 import { type Report, storeAll, translated } from './store.ts';
 import { type AnyReport, importWhole } from './whole-heym.ts';
 
@@ -42,19 +48,19 @@ export async function importCredentials(context: OperateContext): Promise<number
     throw new OptionsUnfit('--team takes the slug of a team');
   const read = (path: string | undefined, option: string): string | undefined =>
     path === undefined ? undefined : readNamed(context, path, option);
-  const text = read(file, '--file');
+  const input = file === undefined ? undefined : await openInput(file, '--file');
   const key = read(options['key-file'], '--key-file')?.replace(/\r?\n$/, '');
   const how = { isUpdate: options.update === true, isDryRun: options['dry-run'] === true };
-  const reports: AnyReport[] = [];
-  const tell = (report: AnyReport): void => {
-    reports.push(report);
-  };
+  const { tell, end, hasFailed } = teller(context, {
+    isJson: options.json === true,
+    isDryRun: how.isDryRun,
+  });
   const tables =
     from !== 'heym'
       ? undefined
-      : text === undefined
+      : input === undefined
         ? await readHeymDatabase(read(database, '--database') ?? '')
-        : wholeHeym(text);
+        : wholeHeym(input);
   if (tables !== undefined) {
     const memberRole = options['member-role'] ?? 'editor';
     if (memberRole !== 'editor' && memberRole !== 'viewer')
@@ -76,21 +82,45 @@ export async function importCredentials(context: OperateContext): Promise<number
     };
     const all =
       from === 'vault'
-        ? await exportSource(text ?? '', key, told)
-        : translated(from, sources[from](text ?? '', key), told);
+        ? await exportSource(linesOf(input!), key, told)
+        : translated(from, readSource(from, input!, key), told);
     await storeAll(callerOf(options, context), { team, system: from, ...how }, all, told);
   }
-  show(context, reports, { isJson: options.json === true, isDryRun: how.isDryRun });
-  return reports.some(({ action }) => action === 'failed') ? 3 : 0;
+  end();
+  return hasFailed() ? 3 : 0;
 }
 
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
-/** Rows of all of Heym's tables; undefined for rows of its credentials alone. */
-function wholeHeym(text: string): HeymRows | undefined {
-  const document = objectIn(text);
-  return document === undefined ? undefined : heymRows(document);
+/** The lines of what a vault has exported; one is as long as a credential with all its fields. */
+function linesOf(input: Input): () => Iterable<string> {
+  const { text } = oneFile(input);
+  return () => readable(splitLines(text(), exportLineLengthMax));
 }
+const exportLineLengthMax = 32 * 1024 * 1024;
+
+/** Rows of all of Heym's tables; undefined for rows of its credentials alone. */
+function wholeHeym(input: Input): HeymRows | undefined {
+  const tables = new Map<string, unknown>();
+  const { text } = oneFile(input);
+  // Who belongs to whom is known once all of them are read: they are held, a table at a time.
+  for (const { key: table, text: rows } of readable(entriesOf(text(), tableLengthMax))) {
+    if (table === undefined) return undefined;
+    if (tables.has(table) || rows === undefined)
+      throw new OptionsUnfit(
+        'the file has a table twice, or one that is too large: use --database',
+      );
+    try {
+      tables.set(table, parseExact(rows));
+    } catch (error) {
+      if (!(error instanceof JsonRefused || error instanceof NotJson)) throw error;
+      const rule = error instanceof JsonRefused ? error.rule : 'json';
+      throw new OptionsUnfit(`the file does not hold Heym's rows (${rule})`);
+    }
+  }
+  return tables.size === 0 ? undefined : heymRows(Object.fromEntries(tables));
+}
+const tableLengthMax = 256 * 1024 * 1024;
 
 /** The text of a file that an option names. Throws OptionsUnfit. */
 export function readNamed(
@@ -107,28 +137,40 @@ export function readNamed(
   }
 }
 
-/** Prints the reports, for people or for programs. */
-function show(
+/** Prints each report when it comes, for people or for programs, and counts them. */
+function teller(
   { write }: Pick<OperateContext, 'write'>,
-  reports: readonly AnyReport[],
   { isJson, isDryRun }: { isJson: boolean; isDryRun: boolean },
-): void {
-  if (isJson) return void write(reports.map((report) => `${JSON.stringify(report)}\n`).join(''));
-  for (const report of reports) {
-    write(
-      `${report.action.padEnd(8)} ${lineOf(report)}${report.reason === undefined ? '' : `: ${report.reason}`}\n`,
-    );
-    if (report.kind === 'credential')
-      for (const { from, to, as } of report.fields)
-        write(
-          `           ${from} → ${to === undefined ? 'nothing, it is empty' : `${to}, ${as}`}\n`,
-        );
-  }
+): { tell: (report: AnyReport) => void; end: () => void; hasFailed: () => boolean } {
   const counts = new Map<string, number>();
-  for (const { action } of reports) counts.set(action, (counts.get(action) ?? 0) + 1);
-  write(
-    `${[...counts].map(([action, count]) => `${count} ${action}`).join(', ') || 'nothing there'}${isDryRun ? '; a dry run: nothing was stored' : ''}\n`,
-  );
+  return {
+    tell(report) {
+      counts.set(report.action, (counts.get(report.action) ?? 0) + 1);
+      write(isJson ? `${JSON.stringify(report)}\n` : linesFor(report));
+    },
+    end() {
+      if (!isJson)
+        write(
+          `${[...counts].map(([action, count]) => `${count} ${action}`).join(', ') || 'nothing there'}${isDryRun ? '; a dry run: nothing was stored' : ''}\n`,
+        );
+    },
+    hasFailed: () => counts.has('failed'),
+  };
+}
+
+/** SECURITY: names are the file's text: what would move a cursor is written out. */
+function linesFor(report: AnyReport): string {
+  const reason = report.reason === undefined ? '' : `: ${report.reason}`;
+  const lines = [`${report.action.padEnd(8)} ${lineOf(report)}${reason}`];
+  if (report.kind === 'credential') {
+    if (report.nameThere !== undefined)
+      lines.push(`           there it is ${JSON.stringify(report.nameThere)}`);
+    for (const { from, to, as } of report.fields)
+      lines.push(
+        `           ${from} → ${to === undefined ? `nothing, it is ${as}` : `${to}, ${as}`}`,
+      );
+  }
+  return lines.map((line) => `${shown(line)}\n`).join('');
 }
 
 function lineOf(report: AnyReport): string {

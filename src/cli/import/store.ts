@@ -2,7 +2,9 @@
 // import finds what the first one made.
 import { createHash } from 'node:crypto';
 import { type VaultCall, VaultRefused } from '../target.ts';
-import type { Foreign } from './sources.ts';
+import { findType, type PublicValue, writtenNames } from '../../credentials/index.ts';
+import type { Foreign } from './foreign.ts';
+import { withSuffix } from './names.ts';
 import { type FieldNote, translate, type Translated } from './translate.ts';
 
 /** What became of one credential. Names only, never values. */
@@ -12,6 +14,8 @@ export interface Report {
   readonly type: string;
   readonly action: 'created' | 'updated' | 'present' | 'skipped' | 'failed';
   readonly reason?: string;
+  /** What it is called there, where that is no name here. */
+  readonly nameThere?: string;
   readonly fields: readonly FieldNote[];
   /** Where it stands now. */
   readonly credential?: string;
@@ -27,9 +31,13 @@ export interface StoreOrder {
 interface Known {
   readonly id: string;
   readonly name: string;
+  readonly type: string;
+  readonly publicFields: Readonly<Record<string, unknown>>;
+  readonly secretFields: readonly string[];
+  readonly policy: Readonly<Record<string, unknown>>;
 }
 interface Wanted {
-  readonly one: Translated;
+  readonly one: Translated & { readonly policy?: object };
   readonly known: Known | undefined;
 }
 
@@ -48,6 +56,9 @@ export async function storeAll(
   tell: (report: Report) => void,
 ): Promise<void> {
   const { byId, names } = await listKnown(call, order);
+  const delivery = teamDelivery(call, order);
+  /** Of what was here before, those that the source has, and what they became. */
+  const seen = new Set<string>();
   let batch: Wanted[] = [];
   let bytes = 0;
   const flush = async (): Promise<void> => {
@@ -59,17 +70,88 @@ export async function storeAll(
   };
   for await (const one of all) {
     const known = byId.get(labelOf(one.id));
+    seen.add(labelOf(one.id));
     if (known !== undefined && !order.isUpdate) {
       tell({ ...reportOf({ ...one, name: known.name }, 'present'), credential: known.id });
       continue;
     }
-    const wanted = { one: { ...one, name: known?.name ?? free(one.name, names) }, known };
+    if (known !== undefined && known.type !== one.type) {
+      tell({
+        ...reportOf({ ...one, name: known.name }, 'failed'),
+        credential: known.id,
+        reason: `typeChanged (here it is ${known.type}: delete it and import again)`,
+      });
+      continue;
+    }
+    const policy = await policyOf(one, known, delivery);
+    if (policy === 'unfit') {
+      tell({ ...reportOf(one, 'failed'), reason: "the team's settings are not intact" });
+      continue;
+    }
+    const wanted = {
+      one: {
+        ...one,
+        name: known?.name ?? free(one.name, names),
+        ...(policy === undefined ? {} : { policy }),
+      },
+      known,
+    };
     const size = Buffer.byteLength(JSON.stringify(itemOf(wanted, order)));
     if (batch.length === bulkItemsMax || bytes + size > bulkBytesMax) await flush();
     batch.push(wanted);
     bytes += size;
   }
   await flush();
+  if (!order.isUpdate) return;
+  // A second credential for what a type could not take, of which nothing is left.
+  for (const [label, { id, name, type }] of byId) {
+    const isLeft =
+      label.endsWith(extraEnding) &&
+      !seen.has(label) &&
+      seen.has(label.slice(0, -extraEnding.length));
+    if (isLeft)
+      tell({
+        id: label,
+        name,
+        type,
+        action: 'failed',
+        reason: 'goneAtSource (nothing of it is left there: delete it here)',
+        fields: [],
+        credential: id,
+      });
+  }
+}
+const extraEnding = '#extra';
+
+/** How a team's credentials are delivered by default, asked for once; undefined where it is not intact. */
+function teamDelivery(
+  call: VaultCall,
+  { team, isNew }: StoreOrder,
+): () => Promise<readonly string[] | undefined> {
+  let asked: Promise<readonly string[] | undefined> | undefined;
+  return () => {
+    asked ??=
+      isNew === true
+        ? Promise.resolve(['lease'])
+        : call('GET', `/v1/teams/${team}`).then(({ body }) =>
+            body['intact'] === false ? undefined : (body['defaultDelivery'] as string[]),
+          );
+    return asked;
+  };
+}
+
+/** The policy of a credential that the source restricts to hosts; all else of it is as it is here. */
+async function policyOf(
+  { type, allowedHosts }: Translated,
+  known: Known | undefined,
+  delivery: () => Promise<readonly string[] | undefined>,
+): Promise<object | 'unfit' | undefined> {
+  if (allowedHosts === undefined) return undefined;
+  if (known !== undefined) return { ...known.policy, allowedHosts };
+  const all = await delivery();
+  if (all === undefined) return 'unfit';
+  const isInjectable = findType(type)?.broker !== undefined;
+  return { delivery: all.filter((each) => each !== 'broker' || isInjectable), allowedHosts };
 }
 
 /**
@@ -86,12 +168,14 @@ async function listKnown(
   let cursor = '';
   do {
     const { body } = await call('GET', `/v1/teams/${team}/credentials?limit=200${cursor}`);
-    for (const { id, name, labels } of body['items'] as (Known & {
+    for (const { labels, ...known } of body['items'] as (Known & {
       labels: Record<string, string>;
     })[]) {
-      names.add(name);
+      names.add(known.name);
       const label = labels[labelKey(system)];
-      if (label !== undefined) byId.set(label, { id, name });
+      if (label === undefined) continue;
+      const { id, name, type, publicFields, secretFields, policy } = known;
+      byId.set(label, { id, name, type, publicFields, secretFields, policy });
     }
     cursor = body['nextCursor'] === null ? '' : `&cursor=${String(body['nextCursor'])}`;
   } while (cursor !== '');
@@ -108,14 +192,15 @@ const labelOf = (id: string): string =>
 /** The name, or the name with the first number that is free; it is taken then. */
 function free(name: string, taken: Set<string>): string {
   let found = name;
-  for (let n = 2; taken.has(found); n += 1) found = `${name} (${n})`;
+  for (let n = 2; taken.has(found); n += 1) found = withSuffix(name, ` (${n})`);
   taken.add(found);
   return found;
 }
 
 function itemOf({ one, known }: Wanted, { system }: StoreOrder): object {
-  const { publicFieldNames, labels, ...rest } = one.more ?? {};
+  const { publicFieldNames = one.publicFieldNames, labels, ...rest } = one.more ?? {};
   const more = {
+    ...(one.policy === undefined ? {} : { policy: one.policy }),
     ...rest,
     ...(one.more === undefined && known !== undefined
       ? {}
@@ -130,14 +215,36 @@ function itemOf({ one, known }: Wanted, { system }: StoreOrder): object {
         ...(publicFieldNames === undefined ? {} : { publicFieldNames }),
         ...more,
       }
-    : { op: 'update', id: known.id, revision: '*', fields: one.fields, ...more };
+    : { op: 'update', id: known.id, revision: '*', fields: changeOf(one, known), ...more };
+}
+
+/** The fields as they are at the source: what is gone there is cleared here. */
+function changeOf({ fields }: Translated, known: Known): Record<string, PublicValue | null> {
+  const type = findType(known.type);
+  // What the vault writes out of its catalogue no source has.
+  const written = new Set<string>(
+    type?.oauth !== undefined && known.publicFields['provider'] !== undefined
+      ? ['providerRevision', ...writtenNames]
+      : [],
+  );
+  const stored = [...Object.keys(known.publicFields), ...known.secretFields];
+  return {
+    ...Object.fromEntries(
+      stored.filter((name) => !written.has(name)).map((name): [string, null] => [name, null]),
+    ),
+    ...fields,
+  };
 }
 
 const dryRun = ({ one, known }: Wanted): Report =>
   reportOf(one, known === undefined ? 'created' : 'updated');
-const reportOf = ({ id, name, type, notes }: Translated, action: Report['action']): Report => ({
+const reportOf = (
+  { id, name, nameThere, type, notes }: Translated,
+  action: Report['action'],
+): Report => ({
   id,
   name,
+  ...(nameThere === undefined ? {} : { nameThere }),
   type,
   action,
   fields: notes,
@@ -246,16 +353,11 @@ export function* translated(
 ): Generator<Translated> {
   for (const each of foreign) {
     const made = translate(system, each);
-    if (made.length === 0) {
-      tell({
-        id: each.id,
-        name: each.name,
-        type: each.type,
-        action: each.data === undefined ? 'failed' : 'skipped',
-        reason: each.data === undefined ? 'doesNotOpen' : 'empty',
-        fields: [],
-      });
-    }
-    yield* made;
+    const { id, name, type } = each;
+    if ('reason' in made)
+      tell({ id, name, type, action: 'failed', reason: made.reason, fields: [] });
+    else if (made.length === 0)
+      tell({ id, name, type, action: 'skipped', reason: 'empty', fields: [] });
+    else yield* made;
   }
 }

@@ -11,7 +11,7 @@ import {
   type GrantTarget,
   type PeopleReport,
 } from './sharing.ts';
-import { heymCredential } from './sources.ts';
+import { heymCredential } from './heym-rows.ts';
 import { type Report, storeAll, translated } from './store.ts';
 
 export interface WholeOrder {

@@ -20,7 +20,12 @@ export const anthropic = defineType({
   test: { kind: 'http', method: 'GET', path: '/v1/models' },
   aliases: {
     heym: [{ type: 'anthropic', fields: { api_key: 'apiKey' } }],
-    n8n: [{ type: 'anthropicApi', fields: { apiKey: 'apiKey' } }],
-    env: [{ type: 'ANTHROPIC_API_KEY', fields: { value: 'apiKey' } }],
+    n8n: [{ type: 'anthropicApi', fields: { apiKey: 'apiKey', url: 'baseUrl' } }],
+    env: [
+      {
+        type: 'ANTHROPIC_API_KEY',
+        fields: { value: 'apiKey', ANTHROPIC_BASE_URL: 'baseUrl', ANTHROPIC_API_URL: 'baseUrl' },
+      },
+    ],
   },
 });

@@ -4,7 +4,13 @@ export const customLlm = defineType({
   name: 'customLlm',
   title: 'Custom LLM',
   description: "A model server of one's own.",
-  fields: { baseUrl: url({ title: 'Base URL' }), apiKey: secret({ title: 'API key' }) },
+  fields: {
+    baseUrl: url({
+      title: 'Base URL',
+      description: 'Complete, as an SDK takes it: with its version, if it has one.',
+    }),
+    apiKey: secret({ title: 'API key' }),
+  },
   broker: {
     injection: { kind: 'bearer', field: 'apiKey' },
     upstream: { kind: 'field', field: 'baseUrl' },

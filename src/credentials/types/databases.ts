@@ -5,9 +5,20 @@ import {
   optionalSecret,
   port,
   publicText,
+  tlsWords,
   toggle,
   username,
 } from './define.ts';
+
+const tls = { to: 'tls', words: tlsWords };
+/** n8n's word asks for TLS where libpq's would take it or leave it. */
+const n8nTls = { to: 'tls', words: { ...tlsWords, allow: true } };
+const airflowTls = Object.fromEntries(
+  ['sslmode', 'ssl_mode', 'ssl-mode', 'ssl', 'tls', 'use_ssl', 'useSSL', 'usessl'].map((name) => [
+    `extra.${name}`,
+    tls,
+  ]),
+);
 
 type Aliases = NonNullable<CredentialType['aliases']>;
 
@@ -44,7 +55,11 @@ export const postgres = database('postgres', 'PostgreSQL', 5432, {
         database: 'database',
         user: 'username',
         password: 'password',
+        ssl: n8nTls,
       },
+      absent: { tls: false },
+      idle: { maxConnections: ['100'] },
+      unfit: ['sshTunnel'],
     },
   ],
   airflow: [
@@ -56,6 +71,7 @@ export const postgres = database('postgres', 'PostgreSQL', 5432, {
         schema: 'database',
         login: 'username',
         password: 'password',
+        ...airflowTls,
       },
     },
   ],
@@ -74,7 +90,11 @@ export const mysql = database('mysql', 'MySQL', 3306, {
         database: 'database',
         user: 'username',
         password: 'password',
+        ssl: n8nTls,
       },
+      absent: { tls: false },
+      idle: { connectTimeout: ['10000'] },
+      unfit: ['sshTunnel'],
     },
   ],
   airflow: [
@@ -86,6 +106,7 @@ export const mysql = database('mysql', 'MySQL', 3306, {
         schema: 'database',
         login: 'username',
         password: 'password',
+        ...airflowTls,
       },
     },
   ],
@@ -102,7 +123,11 @@ export const mongodb = database('mongodb', 'MongoDB', 27_017, {
         user: 'username',
         password: 'password',
         connectionString: 'connectionString',
+        tls: n8nTls,
       },
+      absent: { tls: false },
+      idle: { configurationType: ['values', 'connectionString'] },
+      demands: ['connectionString', 'port'], // without either the host is looked up by SRV
     },
   ],
   airflow: [
@@ -114,7 +139,10 @@ export const mongodb = database('mongodb', 'MongoDB', 27_017, {
         schema: 'database',
         login: 'username',
         password: 'password',
+        ...airflowTls,
       },
+      absent: { tls: false },
+      unfit: ['extra.srv'],
     },
   ],
   env: [

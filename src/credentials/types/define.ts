@@ -1,5 +1,5 @@
 // What a credential type is. One file a type; the registry lists them.
-import { type Refinement, refined } from '../../http/refine.ts';
+import { type Refinement, refined } from '../../shared/refine.ts';
 import type { InputFault } from '../../shared/errors.ts';
 import { z } from 'zod';
 import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../shared/limits.ts';
@@ -15,6 +15,8 @@ export interface FieldSpec {
   readonly default?: PublicValue;
   /** Where the secret goes: a change of it demands all secrets again. */
   readonly isDestination: boolean;
+  /** What is stored of a public value that was sent; the value itself without it. */
+  readonly stored?: (value: PublicValue) => PublicValue;
   /** A URL whose query is shown with names only. */
   readonly hasHiddenQuery?: true;
   /** Written by the vault: not for a form to ask. */
@@ -116,8 +118,34 @@ export interface OAuthSettings {
 export type System = 'heym' | 'n8n' | 'airflow' | 'env';
 export interface Alias {
   readonly type: string;
-  readonly fields: Readonly<Record<string, string>>;
+  /** Theirs to ours; several of theirs may say one of ours, and then have to agree. */
+  readonly fields: Readonly<Record<string, string | AliasField>>;
+  /** What it means there that nothing is said about one of our fields. */
+  readonly absent?: Readonly<Record<string, PublicValue>>;
+  /** Members that say what is so anyway, with the texts by which they do. */
+  readonly idle?: Readonly<Record<string, readonly string[]>>;
+  /** Members without which it means something else than this type. */
+  readonly demands?: readonly string[];
+  /** Members that make of it something else than this type, unless they are off or idle. */
+  readonly unfit?: readonly string[];
 }
+/** One of our fields, with what the other system's words for it mean here. */
+export interface AliasField {
+  readonly to: string;
+  readonly words: Readonly<Record<string, PublicValue>>;
+}
+/** What is said about TLS in one word, by whatever knows it. */
+export const tlsWords: AliasField['words'] = {
+  ...Object.fromEntries(
+    ['disable', 'disabled', 'false', 'f', '0', 'no', 'off', 'none', 'never'].map((w) => [w, false]),
+  ),
+  ...Object.fromEntries(
+    [
+      ...['require', 'required', 'true', 't', '1', 'yes', 'on', 'enabled', 'always'],
+      ...['verify-ca', 'verify_ca', 'verify-full', 'verify_full', 'verify_identity'],
+    ].map((w) => [w, true]),
+  ),
+};
 
 export interface CredentialType {
   readonly name: string;

@@ -17,7 +17,7 @@ export const github = defineType({
     heym: [{ type: 'github', fields: { api_key: 'apiKey', base_url: 'baseUrl' } }],
     n8n: [{ type: 'githubApi', fields: { accessToken: 'apiKey', server: 'baseUrl' } }],
     env: [
-      { type: 'GITHUB_TOKEN', fields: { value: 'apiKey' } },
+      { type: 'GITHUB_TOKEN', fields: { value: 'apiKey', GITHUB_API_URL: 'baseUrl' } },
       { type: 'GH_TOKEN', fields: { value: 'apiKey' } },
     ],
   },

@@ -12,6 +12,12 @@ export const grist = defineType({
   test: { kind: 'http', method: 'GET', path: '/api/orgs' },
   aliases: {
     heym: [{ type: 'grist', fields: { api_key: 'apiKey', server_url: 'serverUrl' } }],
-    n8n: [{ type: 'gristApi', fields: { apiKey: 'apiKey', selfHostedUrl: 'serverUrl' } }],
+    n8n: [
+      {
+        type: 'gristApi',
+        fields: { apiKey: 'apiKey', selfHostedUrl: 'serverUrl' },
+        idle: { planType: ['selfHosted'] },
+      },
+    ],
   },
 });

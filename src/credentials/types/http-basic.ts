@@ -15,7 +15,11 @@ export const httpBasic = defineType({
   aliases: {
     n8n: [
       { type: 'httpBasicAuth', fields: { user: 'username', password: 'password' } },
-      { type: 'twilioApi', fields: { accountSid: 'username', authToken: 'password' } },
+      {
+        type: 'twilioApi',
+        fields: { accountSid: 'username', authToken: 'password' },
+        idle: { authType: ['authToken'] },
+      },
     ],
     airflow: [{ type: 'http', fields: { login: 'username', password: 'password' } }],
   },

@@ -10,7 +10,7 @@ export const linear = defineType({
     upstream: { kind: 'fixed', baseUrl: 'https://api.linear.app' },
   },
   aliases: {
-    heym: [{ type: 'linear', fields: { api_key: 'apiKey' } }],
+    heym: [{ type: 'linear', fields: { api_key: 'apiKey' }, idle: { auth_mode: ['api_key'] } }],
     n8n: [{ type: 'linearApi', fields: { apiKey: 'apiKey' } }],
     env: [{ type: 'LINEAR_API_KEY', fields: { value: 'apiKey' } }],
   },

@@ -10,7 +10,7 @@ export const notion = defineType({
     upstream: { kind: 'fixed', baseUrl: 'https://api.notion.com' },
   },
   aliases: {
-    heym: [{ type: 'notion', fields: { api_token: 'apiToken' } }],
+    heym: [{ type: 'notion', fields: { api_token: 'apiToken' }, idle: { auth_mode: ['token'] } }],
     n8n: [{ type: 'notionApi', fields: { apiKey: 'apiToken' } }],
     env: [
       { type: 'NOTION_TOKEN', fields: { value: 'apiToken' } },

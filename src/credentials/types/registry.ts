@@ -1,5 +1,5 @@
 // The types there are. A type is added by one file and one line here; none is ever taken away.
-import { sayRules } from '../../http/json-schemas.ts';
+import { sayRules } from '../../shared/refine.ts';
 import { portablePattern } from '../../shared/portable-pattern.ts';
 import { z } from 'zod';
 import type { JsonObject } from '../../shared/json.ts';

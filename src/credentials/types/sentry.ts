@@ -15,7 +15,7 @@ export const sentry = defineType({
   test: { kind: 'http', method: 'GET', path: '/api/0/organizations/' },
   aliases: {
     heym: [{ type: 'sentry', fields: { api_token: 'apiToken', base_url: 'baseUrl' } }],
-    n8n: [{ type: 'sentryIoApi', fields: { token: 'apiToken' } }],
-    env: [{ type: 'SENTRY_AUTH_TOKEN', fields: { value: 'apiToken' } }],
+    n8n: [{ type: 'sentryIoApi', fields: { token: 'apiToken', url: 'baseUrl' } }],
+    env: [{ type: 'SENTRY_AUTH_TOKEN', fields: { value: 'apiToken', SENTRY_URL: 'baseUrl' } }],
   },
 });

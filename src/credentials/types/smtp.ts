@@ -27,12 +27,14 @@ export const smtp = defineType({
       {
         type: 'smtp',
         fields: { host: 'host', port: 'port', user: 'username', password: 'password' },
+        unfit: ['disableStartTls', 'hostName'],
       },
     ],
     airflow: [
       {
         type: 'smtp',
         fields: { host: 'host', port: 'port', login: 'username', password: 'password' },
+        unfit: ['extra.disable_tls'],
       },
     ],
   },

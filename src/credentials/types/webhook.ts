@@ -1,4 +1,4 @@
-import { refined } from '../../http/refine.ts';
+import { refined } from '../../shared/refine.ts';
 import { defineType, httpsUrl, optionalSecret, secret, secretValue } from './define.ts';
 
 const prefix = 'whsec_';

@@ -1,7 +1,7 @@
 // The one way to add a rule that zod's own checks cannot say. Each says itself in the document, as
 // JSON Schema or as a sentence.
 import type { z } from 'zod';
-import type { Allowed, InputRule } from '../shared/rules.ts';
+import type { Allowed, InputRule } from './rules.ts';
 
 export interface Refinement<T> {
   readonly rule: InputRule;
@@ -55,3 +55,13 @@ export const unique = <S extends z.ZodArray>(schema: S): S =>
     check: (items) => new Set(items as readonly unknown[]).size === (items as unknown[]).length,
     says: { uniqueItems: true },
   });
+
+/** Rules that are sentences stand at the end of the description. */
+export function sayRules(jsonSchema: Record<string, unknown>): void {
+  const { says, description } = jsonSchema as { says?: readonly string[]; description?: string };
+  if (says === undefined) return;
+  delete jsonSchema['says'];
+  jsonSchema['description'] = [...(description === undefined ? [] : [description]), ...says].join(
+    ' ',
+  );
+}
