@@ -119,7 +119,7 @@ const narrow: Readonly<Record<string, RegExp>> = {
 const packages: Readonly<Record<string, RegExp>> = {
   fastify:
     /^src\/(http\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(http\/|shared\/input-faults\.ts$|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
+  zod: /^src\/(http\/|shared\/(input-faults|refine)\.ts$|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,

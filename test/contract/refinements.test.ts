@@ -91,9 +91,9 @@ t.test('one that does not is found', (t) => {
   t.end();
 });
 
-t.test('nothing but http/refine.ts adds checks of its own', (t) => {
+t.test('nothing but shared/refine.ts adds checks of its own', (t) => {
   const elsewhere = readdirSync(source, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts') && name !== join('http', 'refine.ts'))
+    .filter((name) => name.endsWith('.ts') && name !== join('shared', 'refine.ts'))
     .filter((name) =>
       /\.(?:refine|superRefine|overwrite)\(|z\.(?:custom|preprocess|check)\(/.test(
         readFileSync(join(source, name), 'utf8'),

@@ -5,7 +5,7 @@ import { JsonRefused } from '../../shared/strict-json.ts';
 import { OptionsUnfit } from '../target.ts';
 import { connectionOfUri, UriUnfit } from './airflow-uri.ts';
 import { variablesOf } from './dotenv.ts';
-import { flagOf, type Foreign, isAbsent, ruleOf, textOf } from './foreign.ts';
+import { flagOf, type Foreign, isAbsent, ruleOf, wholeText } from './foreign.ts';
 import type { TextFile } from './input.ts';
 import { entriesOf, isMembers, NotJson, parseExact } from './json-entries.ts';
 import { readYaml, YamlUnfit } from './yaml.ts';
@@ -74,7 +74,7 @@ function* fromJson(file: TextFile, keys: readonly Buffer[]): Generator<Foreign> 
       yield faulty(fallback, ruleOf(error));
       continue;
     }
-    const id = key ?? (isMembers(value) ? textOf(value['conn_id']) : undefined) ?? fallback;
+    const id = key ?? (isMembers(value) ? wholeText(value['conn_id']) : undefined) ?? fallback;
     yield connectionOf(id, value, keys);
   }
 }
@@ -127,12 +127,12 @@ function connectionOf(id: string, given: unknown, keys: readonly Buffer[]): Fore
     extra_dejson: printedExtra,
     ...rest
   } = value;
-  if (textOf(ownId) !== undefined && textOf(ownId) !== id) return faulty(id, 'two conn_id');
+  if (wholeText(ownId) !== undefined && wholeText(ownId) !== id) return faulty(id, 'two conn_id');
   // What `connections list` prints is opened already, whatever its columns say of the database.
   const isPrinted = printedUri !== undefined;
   if (printedExtra !== undefined && !isAbsent(rest['extra']) && !isPrinted)
     return faulty(id, 'extra and extra_dejson');
-  const about = { id, name: id, type: textOf(type) ?? '' };
+  const about = { id, name: id, type: wholeText(type) ?? '' };
   try {
     const password = columnOf(rest['password'], isPrinted ? false : hasPassword, keys);
     const extra = columnOf(printedExtra ?? rest['extra'], isPrinted ? false : hasExtra, keys);

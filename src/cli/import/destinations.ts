@@ -6,14 +6,14 @@ import {
   tlsWords,
   withoutVersion,
 } from '../../credentials/index.ts';
-import { digitsOf, isMembers } from './json-entries.ts';
+import { numberText, isMembers } from './json-entries.ts';
 
 type Entry = readonly [name: string, value: unknown];
 
 /** A value as one text, as it stands in the source. */
 export function textIn(value: unknown): string {
   if (typeof value === 'string') return value;
-  return digitsOf(value) ?? JSON.stringify(value) ?? '';
+  return numberText(value) ?? JSON.stringify(value) ?? '';
 }
 export const isEmpty = (value: unknown): boolean =>
   value === undefined || value === null || value === '';

@@ -14,7 +14,7 @@ export interface Foreign {
 }
 
 /** The text of a value that names something. */
-export const textOf = (value: unknown): string | undefined =>
+export const wholeText = (value: unknown): string | undefined =>
   typeof value === 'string' && value !== ''
     ? value
     : typeof value === 'number'
@@ -42,8 +42,8 @@ export function named(
   row: Readonly<Record<string, unknown>>,
   index: number,
 ): { id: string; name: string } {
-  const name = textOf(row['name']) ?? `number ${index + 1}`;
-  return { id: textOf(row['id']) ?? name, name };
+  const name = wholeText(row['name']) ?? `number ${index + 1}`;
+  return { id: wholeText(row['id']) ?? name, name };
 }
 
 /** The rule that a JSON text breaks, and where. */

@@ -2,7 +2,7 @@
 import { keyOfPassphrase, openForeignToken } from '../../crypto/index.ts';
 import { JsonRefused } from '../../shared/strict-json.ts';
 import { OptionsUnfit } from '../target.ts';
-import { type Foreign, named, ruleOf, textOf } from './foreign.ts';
+import { type Foreign, named, ruleOf, wholeText } from './foreign.ts';
 import type { TextFile } from './input.ts';
 import { entriesOf, isMembers, NotJson, parseExact } from './json-entries.ts';
 
@@ -31,7 +31,7 @@ export function* heymCredentials({ text }: TextFile, key: string): Generator<For
     }
     yield {
       ...named(row, index - 1),
-      type: textOf(row['type']) ?? '',
+      type: wholeText(row['type']) ?? '',
       ...opened(key, row['encrypted_config']),
     };
   }

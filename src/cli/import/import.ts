@@ -14,7 +14,7 @@ import { type HeymRows, heymRows, readHeymDatabase } from './heym.ts';
 import { mappingOf } from './mapping.ts';
 import { splitLines } from './dotenv.ts';
 import { encryptionKey } from './heym-rows.ts';
-import { type Input, openInput } from './input.ts';
+import { type ImportInput, openInput } from './input.ts';
 import { entriesOf, NotJson, parseExact } from './json-entries.ts';
 import { shown } from './names.ts';
 import { isSystem, oneFile, readable, readSource, systems } from './sources.ts';
@@ -93,14 +93,14 @@ export async function importCredentials(context: OperateContext): Promise<number
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /** The lines of what a vault has exported; one is as long as a credential with all its fields. */
-function linesOf(input: Input): () => Iterable<string> {
+function linesOf(input: ImportInput): () => Iterable<string> {
   const { text } = oneFile(input);
   return () => readable(splitLines(text(), exportLineLengthMax));
 }
 const exportLineLengthMax = 32 * 1024 * 1024;
 
 /** Rows of all of Heym's tables; undefined for rows of its credentials alone. */
-function wholeHeym(input: Input): HeymRows | undefined {
+function wholeHeym(input: ImportInput): HeymRows | undefined {
   const tables = new Map<string, unknown>();
   const { text } = oneFile(input);
   // Who belongs to whom is known once all of them are read: they are held, a table at a time.

@@ -19,7 +19,7 @@ export interface TextFile {
   /** Throws NotText where the bytes are no text. */
   text(): Iterable<string>;
 }
-export interface Input {
+export interface ImportInput {
   readonly kind: 'file' | 'folder';
   /** The file itself, or those of the folder by name; a string is why one is not read. */
   files(): Iterable<TextFile | { readonly name: string; readonly fault: string }>;
@@ -34,7 +34,7 @@ const pieceBytes = 64 * 1024;
 const pipeBytesMax = 64 * 1024 * 1024;
 
 /** Opens what the option names. Throws OptionsUnfit. */
-export async function openInput(path: string, option: string): Promise<Input> {
+export async function openInput(path: string, option: string): Promise<ImportInput> {
   const refuse = (why: string): never => {
     throw new OptionsUnfit(`${option} names ${why}`);
   };
@@ -68,7 +68,7 @@ export async function openInput(path: string, option: string): Promise<Input> {
   return { kind: 'file', files: () => [{ name: path, text: () => decoded(pieces) }] };
 }
 
-function* filesIn(folder: string): ReturnType<Input['files']> & Generator {
+function* filesIn(folder: string): ReturnType<ImportInput['files']> & Generator {
   for (const name of readdirSync(folder).sort()) {
     const path = join(folder, name);
     const status = lstatSync(path);

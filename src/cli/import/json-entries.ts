@@ -142,7 +142,7 @@ const exact = JSON as unknown as {
 };
 const rawJson = (text: string): object => exact.rawJSON(text);
 /** The digits of a number that was kept as it stood; undefined for anything else. */
-export const digitsOf = (value: unknown): string | undefined =>
+export const numberText = (value: unknown): string | undefined =>
   exact.isRawJSON(value) ? (value as { rawJSON: string }).rawJSON : undefined;
 
 /** Whether a value is an object of JSON with members. */

@@ -3,12 +3,12 @@
 import { DecryptionFailed, openSaltedText } from '../../crypto/index.ts';
 import { JsonRefused } from '../../shared/strict-json.ts';
 import { OptionsUnfit } from '../target.ts';
-import { type Foreign, named, ruleOf, textOf } from './foreign.ts';
-import { type Input, NotText, type TextFile } from './input.ts';
+import { type Foreign, named, ruleOf, wholeText } from './foreign.ts';
+import { type ImportInput, NotText, type TextFile } from './input.ts';
 import { entriesOf, isMembers, type JsonEntry, NotJson, parseExact } from './json-entries.ts';
 
 /** The credentials of a file or a folder. Throws OptionsUnfit for a key that is none. */
-export function* n8nCredentials(input: Input, key: string | undefined): Generator<Foreign> {
+export function* n8nCredentials(input: ImportInput, key: string | undefined): Generator<Foreign> {
   const passphrase = key === undefined ? undefined : passphraseOf(key);
   for (const file of input.files()) {
     if ('fault' in file) {
@@ -72,7 +72,7 @@ function credentialOf(text: string | undefined, index: number, key: string | und
     return { ...nameless(index), ...nameIn(text, index), fault: ruleOf(error) };
   }
   if (!isMembers(row)) return { ...nameless(index), fault: 'no credential' };
-  const about = { ...named(row, index), type: textOf(row['type']) ?? '' };
+  const about = { ...named(row, index), type: wholeText(row['type']) ?? '' };
   const { data } = row;
   if (isMembers(data)) return { ...about, data: withTokens(data) };
   if (typeof data !== 'string' || data === '') return { ...about, data: undefined };

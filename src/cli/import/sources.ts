@@ -6,12 +6,12 @@ import { OptionsUnfit } from '../target.ts';
 import { airflowConnections } from './airflow.ts';
 import type { Foreign } from './foreign.ts';
 import { encryptionKey, heymCredentials } from './heym-rows.ts';
-import { type Input, NotText, type TextFile } from './input.ts';
+import { type ImportInput, NotText, type TextFile } from './input.ts';
 import { NotJson } from './json-entries.ts';
 import { n8nCredentials } from './n8n.ts';
 import { variableCredentials } from './variables.ts';
 
-type Read = (input: Input, key: string | undefined) => Iterable<Foreign>;
+type Read = (input: ImportInput, key: string | undefined) => Iterable<Foreign>;
 
 const readers: Readonly<Record<System, Read>> = {
   heym: (input, key) => heymCredentials(oneFile(input), encryptionKey(key)),
@@ -23,7 +23,7 @@ export const systems = Object.keys(readers) as readonly System[];
 export const isSystem = (name: string): name is System => Object.hasOwn(readers, name);
 
 /** The one file that is meant. Throws OptionsUnfit for a folder. */
-export function oneFile(input: Input): TextFile {
+export function oneFile(input: ImportInput): TextFile {
   const [file] = input.kind === 'file' ? input.files() : [];
   if (file === undefined || 'fault' in file)
     throw new OptionsUnfit('--file names a folder, which only n8n has');
@@ -37,7 +37,7 @@ export function oneFile(input: Input): TextFile {
  */
 export function readSource(
   system: System,
-  input: Input,
+  input: ImportInput,
   key: string | undefined,
 ): Iterable<Foreign> {
   const read = (): Iterable<Foreign> => readable(readers[system](input, key));
