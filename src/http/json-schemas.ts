@@ -133,10 +133,10 @@ export class Schemas {
       unrepresentable: 'any',
       override: ({ zodSchema, jsonSchema }) => {
         const json = jsonSchema as Json;
-        const { override, printedAs } = ((zodSchema as unknown as z.ZodType).meta() ?? {}) as {
-          override?: object;
-          printedAs?: z.ZodType;
-        };
+        const { override, printedAs, examples } = ((zodSchema as unknown as z.ZodType).meta() ??
+          {}) as { override?: object; printedAs?: z.ZodType; examples?: readonly unknown[] };
+        // zod leaves them out of input that is transformed; ours are of what is sent.
+        if (examples !== undefined) json['examples'] = examples;
         delete json['override'];
         delete json['printedAs'];
         if (zodSchema instanceof z.ZodDiscriminatedUnion)
