@@ -8,6 +8,7 @@ import { Subjects } from '../src/db/subjects.ts';
 import type { Caller, TeamRef } from '../src/http/access.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
 import type { TeamId } from '../src/shared/ids.ts';
+import { unbounded } from '../src/http/issuers.ts';
 import { memberOf, slugOf } from './lists-filling.ts';
 import { explain, indexesOf, noting, scannedWhole } from './plans.ts';
 import type { Setting } from './setting.ts';
@@ -34,6 +35,7 @@ export async function plansOf(
       throw new Error('a seal of a listed row does not hold');
     };
     const lists = new CredentialLists({
+      subjectBounds: unbounded,
       db: noted.db,
       keyring,
       audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }),

@@ -1,6 +1,7 @@
 // What each command does. Everything of the process comes in through the context.
 import type { Logger } from 'pino';
 import { type Environment, readConfig } from './config.ts';
+import { issuersOf } from './config-issuers.ts';
 import { generateRootKey } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { migrate } from './db/migrate.ts';
@@ -17,7 +18,8 @@ import { writeNew } from './operate/output.ts';
 import { providersPage } from './operate/providers.ts';
 import { OptionsUnfit, readOptions } from './operate/target.ts';
 import { verify } from './operate/verify.ts';
-import { startVault, verificationOf } from './serve.ts';
+import { startVault } from './serve.ts';
+import { isClaimedSubject } from './shared/subjects.ts';
 
 export interface CommandContext {
   readonly args: readonly string[];
@@ -138,7 +140,7 @@ export const commands: Readonly<Record<string, Command>> = {
       'print a token for a subject of the local vault; the subject `operator` is the operator',
     async run({ args, environment, readFile, write, now }) {
       const [subject] = args;
-      if (args.length !== 1 || subject === undefined || !/^[\x21-\x7e]{1,255}$/.test(subject))
+      if (args.length !== 1 || subject === undefined || !isClaimedSubject(subject))
         throw new UsageError('say one subject: npm run -s vault -- token SUBJECT');
       const { config } = readConfig(environment, 'local', readFile);
       write(`${await localToken(config.dataFolder, subject, now())}\n`);
@@ -205,7 +207,7 @@ async function serve(
     rootKeys: secrets.rootKeys,
     operators: config.operators,
     logger: makeLogger(config.logLevel),
-    verification: verificationOf(config.jwt, secrets.jwtSecret),
+    issuers: issuersOf(config.issuers, secrets.jwtSecret),
     trustedProxies: config.trustedProxies,
     tls:
       config.tlsCertificate === undefined || secrets.tlsKey === undefined

@@ -7,8 +7,10 @@ import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
 import { schemaState } from './db/migrate.ts';
 import { parseDatabaseUrl } from './db/url.ts';
+import { ConfiguredDocuments } from './egress/documents.ts';
 import { Egress, type OwnEndpoint } from './egress/index.ts';
-import type { TokenVerification } from './http/authentication.ts';
+import type { Issuer } from './http/issuers.ts';
+import { documentBytesMax, documentTimeoutMs } from './http/jwks.ts';
 import { tellOfDamagedSystemKeys } from './http/logging.ts';
 import { checkCanaries, openKeyring } from './keys/system-keys.ts';
 
@@ -17,7 +19,8 @@ export interface VaultSettings {
   readonly config: LocalConfig | ServeConfig;
   readonly databaseUrl: string;
   readonly rootKeys: string;
-  readonly verification: TokenVerification;
+  /** Whose tokens count. */
+  readonly issuers: readonly Issuer[];
   readonly operators: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly trustedProxies: readonly string[];
@@ -96,13 +99,18 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
             ]),
       ]);
     const egress = new Egress({ ...config.egress, own });
+    const documents = new ConfiguredDocuments(config.egress.ca, {
+      timeoutMs: documentTimeoutMs,
+      bytesMax: documentBytesMax,
+    });
     const vault = await buildApp({
       db: database.db,
       keyring,
       rootKeys: roots.fingerprints,
       logger,
       clock,
-      verification: settings.verification,
+      issuers: settings.issuers,
+      fetchDocumentFor: ({ ca }) => documents.for(ca),
       operators: settings.operators,
       tokenFormat: config.tokenFormat,
       publicUrl: () => config.publicUrl ?? url,
@@ -159,6 +167,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       stop: async () => {
         await vault.stop();
         await egress.close();
+        await documents.close();
         await database.close();
         logger.info({ event: 'stopped' }, 'stopped');
       },
@@ -197,16 +206,4 @@ function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): read
     }),
     ...parseDatabaseUrl(databaseUrl).hosts.filter(({ host }) => !host.startsWith('/')),
   ];
-}
-
-/** How `serve` verifies tokens, from its configuration. */
-export function verificationOf(
-  { issuer, audience, keys, types }: ServeConfig['jwt'],
-  secret: string | undefined,
-): TokenVerification {
-  const asked = { issuer, audience, ...(types === undefined ? {} : { types }) };
-  if (keys.kind === 'jwksUrl') return { ...asked, source: { jwksUrl: keys.url } };
-  if (keys.kind === 'publicKey') return { ...asked, source: { publicKey: keys.pem } };
-  if (secret === undefined) throw new TypeError('a shared secret is configured');
-  return { ...asked, source: { secret } };
 }

@@ -14,6 +14,8 @@ import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/ind
 import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
 import type { HangUp } from '../http/hang-up.ts';
+import { callerOfTicket } from '../http/standing.ts';
+import type { SubjectBounds } from '../http/issuers.ts';
 import {
   asOAuth,
   decideAll,
@@ -43,6 +45,8 @@ import { isTicket, ticketSealHolds } from './tickets.ts';
 export interface CallParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   readonly usage: Pick<UsageCounter, 'count'>;
@@ -169,13 +173,7 @@ export class Calls {
     standing: Standing,
   ): Promise<Admitted | undefined> {
     const row = await this.#checkTicket(call, early?.row ?? (await this.#findTicket(call)));
-    const caller: Caller = {
-      sub: row.engine.sub,
-      subject: row.engine.subject,
-      isOperator: false,
-      requestId: call.requestId,
-      address: call.address,
-    };
+    const caller = callerOfTicket(row.engine, call);
     const granted = await this.#decide(row, caller);
     const { row: credential, version, ways } = granted;
     const team = { id: credential.team, slug: credential.slug };
@@ -270,13 +268,7 @@ export class Calls {
     };
     if (row === undefined || text === undefined || !isTicket(text, row.ticket.hash)) throw refuse();
     const { engine } = row;
-    const caller: Caller = {
-      sub: engine.sub,
-      subject: engine.subject,
-      isOperator: false,
-      requestId,
-      address,
-    };
+    const caller = callerOfTicket(engine, { requestId, address });
     const deny = (reason: string): Promise<void> =>
       audit.denial({
         caller,
@@ -302,7 +294,7 @@ export class Calls {
 
   /** The credential, if the engine and the person may still use it so. */
   async #decide(row: TicketRow, caller: Caller): Promise<Granted> {
-    const { keyring, audit, now } = this.#parts;
+    const { audit, now } = this.#parts;
     const [decision] = decideAll(
       [row.found],
       {
@@ -312,7 +304,7 @@ export class Calls {
         knownVersions: [],
         now: new Date(now()),
       },
-      keyring,
+      this.#parts,
     );
     if (decision === undefined) throw new TypeError('one reference, one decision');
     if (!('rule' in decision)) return decision;

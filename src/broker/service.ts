@@ -8,6 +8,7 @@ import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/ind
 import type { Db } from '../db/client.ts';
 import { type Caller, decide, type Located } from '../http/access.ts';
 import type { OnBehalfOf } from '../http/authentication.ts';
+import type { SubjectBounds } from '../http/issuers.ts';
 import {
   basisOf,
   decideAll,
@@ -33,6 +34,8 @@ export { type SealedTicket, sealTicket, ticketSealHolds } from './tickets.ts';
 export interface BrokerParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   /** The caller's standing in a team. */
@@ -160,7 +163,7 @@ export class BrokerService {
     const [decision] = decideAll(
       found,
       { caller, onBehalfOf: input.onBehalfOf?.sub, delivery: 'broker', knownVersions: [], now },
-      keyring,
+      this.#parts,
     );
     if (decision === undefined) throw new TypeError('one reference, one decision');
     if ('rule' in decision) {

@@ -7,6 +7,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type Caller, isAllowed, type Located, type TeamRef, wayFor } from '../http/access.ts';
 import { listGrantsTo, noWays, waysOf } from '../http/grants.ts';
+import type { SubjectBounds } from '../http/issuers.ts';
 import { pageBytesMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import { standingOf } from '../http/rights.ts';
@@ -79,6 +80,8 @@ interface Hidden {
 export interface ListParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   readonly bounds?: Partial<Bounds>;
@@ -117,7 +120,7 @@ export class CredentialLists {
               row.grants,
               { team: row.team, slug: row.slug, credential: row.id },
               caller,
-              keyring,
+              this.#parts,
             );
       const isOwn = memberOf.has(row.team);
       if (!isSealed)
@@ -284,7 +287,7 @@ export class CredentialLists {
       return { memberOf, teams: memberOf, shared: new Map() };
     const shared = new Map<CredentialId, TeamId>();
     for (const { owned, row } of await listGrantsTo(this.#parts.db, caller.subject, team?.id)) {
-      const ways = waysOf([row], owned, caller, this.#parts.keyring);
+      const ways = waysOf([row], owned, caller, this.#parts);
       if (ways.isBroken)
         hidden.push({
           team: { id: owned.team, slug: owned.slug },
@@ -299,14 +302,10 @@ export class CredentialLists {
     return { memberOf, teams: isShared ? [] : memberOf, shared };
   }
 
-  async #teamsOf({ subject, sub }: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
+  async #teamsOf(caller: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
     const readable: TeamId[] = [];
-    for (const row of await repository.listTeamsWithRights(this.#parts.db, subject)) {
-      const { role, refusal } = standingOf(
-        row,
-        { team: row.id, slug: row.slug, subject, sub },
-        this.#parts.keyring,
-      );
+    for (const row of await repository.listTeamsWithRights(this.#parts.db, caller.subject)) {
+      const { role, refusal } = standingOf(row, row, caller, this.#parts);
       if (role !== undefined && isAllowed(role, 'credential.read')) readable.push(row.id);
       else if (refusal === 'sealBroken')
         hidden.push({

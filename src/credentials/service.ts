@@ -9,6 +9,7 @@ import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Role } from '../db/tables.ts';
 import type { Caller, Located, TeamRef, Way } from '../http/access.ts';
 import { type Claim, isNoClaim } from '../http/idempotency.ts';
+import type { SubjectBounds } from '../http/issuers.ts';
 import type { ExpectedRevision } from '../http/preconditions.ts';
 import { noWays, waysOf } from '../http/grants.ts';
 import { standingOf } from '../http/rights.ts';
@@ -71,6 +72,8 @@ export type { InUse } from './use.ts';
 export interface CredentialsParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   /** How much room teams have; without it the usual bounds count. */
@@ -151,11 +154,7 @@ export class CredentialsService {
     const team = { id: row.team, slug: row.slug };
     if (!credentialSealHolds(this.#parts.keyring, row, row.seal))
       return { team, role: undefined, refusal: 'sealBroken', thing: row };
-    const standing = standingOf(
-      row,
-      { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub },
-      this.#parts.keyring,
-    );
+    const standing = standingOf(row, team, caller, this.#parts);
     // SECURITY: what was deleted is nobody's but its team's.
     const ways =
       row.state === 'deleted'
@@ -164,7 +163,7 @@ export class CredentialsService {
             row.grants,
             { team: row.team, slug: row.slug, credential: row.id },
             caller,
-            this.#parts.keyring,
+            this.#parts,
           );
     return { team, role: standing.role, refusal: standing.refusal, thing: row, ways };
   }

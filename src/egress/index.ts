@@ -4,12 +4,18 @@
 import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { type Dispatcher, Pool } from 'undici';
-import { type Address, isGlobalUnicast, isNever, parseAddress } from './addresses.ts';
+import {
+  type Address,
+  isGlobalUnicast,
+  isLoopbackAddress,
+  isNever,
+  parseAddress,
+} from './addresses.ts';
 import { type AllowRule, isAllowedBy, rulesFor } from './allow.ts';
 import { dial, secure, trustedAuthorities } from './dial.ts';
 import { type Answer, exchange } from './exchange.ts';
 import { EgressFailed } from './failure.ts';
-import { hostName, type Origin, parseTarget } from './names.ts';
+import { configuredHost, hostName, type Origin, parseTarget } from './names.ts';
 import { isOwn, type OwnEndpoint } from './own.ts';
 import { NameCache, type Resolve, systemResolve } from './resolve.ts';
 
@@ -31,6 +37,11 @@ export interface EgressParts {
   readonly own: () => readonly OwnEndpoint[];
   /** Certificates, in PEM, of authorities that count beside the usual ones. */
   readonly ca?: string | undefined;
+  /**
+   * Every target stands in the configuration: it may be private, an address, and beside the vault
+   * behind one name. SECURITY: never for a target that anybody else has chosen.
+   */
+  readonly isConfigured?: true;
   readonly resolve?: Resolve;
   readonly connectMs?: number;
   readonly headersMs?: number;
@@ -82,6 +93,8 @@ export class Egress {
   readonly #connectMs: number;
   readonly #headersMs: number;
   readonly #pools = new Map<string, { readonly pool: Pool; usedAt: number }>();
+  /** Addresses that stand for themselves. */
+  readonly #literals = new Map<string, readonly string[]>();
   #trust: SecureContext | undefined;
   readonly #closed = new AbortController();
 
@@ -166,7 +179,7 @@ export class Egress {
 
   /** One exchange over HTTP, whole. A redirect is an answer like any other. Throws EgressFailed. */
   async request(request: EgressRequest): Promise<Answer> {
-    const target = parseTarget(request.url);
+    const target = parseTarget(request.url, this.#hostOf);
     if (target === undefined) throw new EgressFailed('name');
     return exchange({
       ...request,
@@ -190,15 +203,26 @@ export class Egress {
     await Promise.all(pools.map(({ pool }) => pool.destroy()));
   }
 
+  /** The host as it is dialled; a literal address only where it stands in the configuration. */
+  readonly #hostOf = (text: string): string | undefined => {
+    if (this.#parts.isConfigured !== true) return hostName(text);
+    const host = configuredHost(text);
+    if (host !== undefined && parseAddress(host) !== undefined && !this.#literals.has(host))
+      this.#literals.set(host, [host]);
+    return host;
+  };
+
   async #checkHost(
     given: string,
     port: number,
     team: string,
   ): Promise<Omit<CheckedOrigin, 'protocol'>> {
-    const host = hostName(given);
+    const host = this.#hostOf(given);
     if (host === undefined || this.#closed.signal.aborted) throw new EgressFailed('name');
     const rules = rulesFor(this.#parts.allow, { host, port, team });
-    const addresses = await this.#names.find(host, { isOperators: rules.length > 0 });
+    const isOperators = rules.length > 0 || this.#parts.isConfigured === true;
+    const literal = this.#literals.get(host);
+    const addresses = literal ?? (await this.#names.find(host, { isOperators }));
     const verdicts = this.#verdicts.get(addresses) ?? new Map<string, Verdict>();
     this.#verdicts.set(addresses, verdicts);
     const verdict =
@@ -219,6 +243,12 @@ export class Egress {
   ): Promise<Verdict> {
     const parsed = addresses.map(parseAddress);
     const known = parsed.filter((address): address is Address => address !== undefined);
+    if (this.#parts.isConfigured === true) {
+      if (known.length === 0 || known.length !== parsed.length || known.some(isNever))
+        return 'refused';
+      // SECURITY: without TLS nothing leaves this machine.
+      return known.every(isLoopbackAddress) ? 'allowedPlain' : 'allowed';
+    }
     // SECURITY: one address that may not be dialled refuses the name: it is nobody's mistake to
     // have a public name point inside.
     const isRefused =
@@ -238,7 +268,7 @@ export class Egress {
   #open(checked: CheckedOrigin, purpose: Purpose): Pool {
     const { protocol, host, port, addresses } = checked;
     const trust = protocol === 'https:' ? this.trust : undefined;
-    return new Pool(`${protocol}//${host}:${port}`, {
+    return new Pool(`${protocol}//${host.includes(':') ? `[${host}]` : host}:${port}`, {
       connections: purpose === 'own' ? ownConnectionsPerPool : null,
       pipelining: 1,
       allowH2: false,

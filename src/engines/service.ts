@@ -9,6 +9,7 @@ import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { Caller } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
+import type { SubjectBounds } from '../http/issuers.ts';
 import { engineKeysMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
@@ -29,6 +30,8 @@ export { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from './seal.
 export interface EnginesParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
@@ -64,7 +67,8 @@ export class EnginesService {
     input: { name: string; subject: string; keys: readonly JwkInput[] },
     claim: Claim,
   ): Promise<SeenEngine> {
-    const { db, keyring, audit, subjects } = this.#parts;
+    const { db, keyring, subjectBounds, audit, subjects } = this.#parts;
+    if (!subjectBounds.isKnown(input.subject)) throw invalid('/subject', 'issuer');
     const keys = input.keys.map((key, index) => readKey(key, `/keys/${index}`));
     const twin = keys.findIndex(
       ({ kid }, index) => keys.findIndex((other) => other.kid === kid) < index,
@@ -278,6 +282,11 @@ export class EnginesService {
       await this.#renew(trx, caller, engine, engine);
       await this.#record(trx, caller, engine, 'engine.key.remove', { kid });
     });
+  }
+
+  /** Whether an engine is registered for the subject; its seal is asked wherever it may something. */
+  hasEngine(subject: SubjectId): Promise<boolean> {
+    return repository.hasEngine(this.#parts.db, subject);
   }
 
   /**

@@ -83,6 +83,13 @@ export interface Caller {
   readonly sub: string;
   readonly subject: SubjectId;
   readonly isOperator: boolean;
+  /** The token is one that only an engine may have: no other role counts. */
+  readonly isEngineOnly?: true;
+  /**
+   * Of somebody whom nobody has given a right: the issuer. The id is then of this request only, and
+   * stands in no row.
+   */
+  readonly strangerOf?: string;
   readonly requestId: string;
   /** The peer's address; it goes nowhere but into the audit's erasable side row. */
   readonly address: string | null;

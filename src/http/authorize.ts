@@ -3,7 +3,6 @@
 // ./access.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
-import type { SubjectId } from '../shared/ids.ts';
 import {
   type Access,
   actionOf,
@@ -13,9 +12,10 @@ import {
   type LocatedBy,
   type TeamRef,
 } from './access.ts';
-import type { Authenticator, Principal } from './authentication.ts';
+import type { Authenticator } from './authentication.ts';
 import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';
+import type { Standings } from './standing.ts';
 import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
 
 /** A refusal, as the audit is told of it. */
@@ -32,8 +32,7 @@ export interface Denial {
 /** What the hook asks the layers above it for; each is one look at the database. */
 export interface AuthorizationParts {
   readonly authenticator: Authenticator;
-  readonly operators: ReadonlySet<string>;
-  readonly subjectOf: (sub: string) => Promise<SubjectId>;
+  readonly standings: Standings;
   readonly locate: Readonly<
     Record<LocatedBy, (caller: Caller, key: string) => Promise<Located | undefined>>
   >;
@@ -48,7 +47,6 @@ export interface AuthorizationParts {
   }) => void;
 }
 
-const operateScope = 'vault:operate';
 const pathKey = { team: 'team', credential: 'id', anyCredential: 'id' } as const satisfies Record<
   LocatedBy,
   string
@@ -101,25 +99,25 @@ async function refusalOfNoRoute(
 ): Promise<AppError> {
   if (form === undefined) return notFound();
   if (!form.isPublic) {
-    const { sub } = await authenticate(request, 'authenticated', parts);
+    const { sub } = await callerOf(request, 'authenticated', parts);
     await parts.countRequest(sub, undefined);
   }
   return methodNotAllowed(form);
 }
 
-async function authenticate(
+async function callerOf(
   request: FastifyRequest,
   access: Access,
-  parts: AuthorizationParts,
-): Promise<Principal> {
+  { authenticator, standings, recordFailedAuthentication }: AuthorizationParts,
+): Promise<Caller> {
   const { id: requestId, address } = request;
   try {
-    const principal = await parts.authenticator.authenticate(request);
+    const principal = await authenticator.authenticate(request);
     request.sub = principal.sub;
-    return principal;
+    return await standings.callerOf(principal, { requestId, address });
   } catch (error) {
     if (error instanceof AppError && error.code === 'unauthenticated')
-      parts.recordFailedAuthentication({
+      recordFailedAuthentication({
         requestId,
         address,
         action: actionOf(access),
@@ -127,21 +125,6 @@ async function authenticate(
       });
     throw error;
   }
-}
-
-async function callerOf(
-  request: FastifyRequest,
-  access: Access,
-  parts: AuthorizationParts,
-): Promise<Caller> {
-  const { sub, scopes } = await authenticate(request, access, parts);
-  return {
-    sub,
-    subject: await parts.subjectOf(sub),
-    isOperator: parts.operators.has(sub) || scopes.includes(operateScope),
-    requestId: request.id,
-    address: request.address,
-  };
 }
 
 async function authorize(

@@ -2,6 +2,7 @@
 // string has a limit.
 import { z } from 'zod';
 import { limitNames } from '../shared/growth.ts';
+import { subjectForm, subjectLengthMax } from '../shared/subjects.ts';
 import { problems } from './problem.ts';
 import { pageItemsDefault, pageItemsMax, cursorLengthMax, nameLengthMax } from './limits.ts';
 
@@ -51,9 +52,14 @@ export const name = z
 export const subject = z
   .string()
   .min(1)
-  .max(255)
-  .regex(/^[\x21-\x7e]{1,255}$/)
-  .meta({ id: 'Subject', description: 'The `sub` of a JWT.', examples: ['alice'] });
+  .max(subjectLengthMax)
+  .regex(subjectForm)
+  .meta({
+    id: 'Subject',
+    description:
+      'Whom a token speaks of: its `sub`, or the claim that its issuer is configured with, behind the prefix of that issuer. Printable ASCII, blanks only inside.',
+    examples: ['alice'],
+  });
 export const time = z.date().meta({
   id: 'Time',
   type: 'string',

@@ -9,6 +9,7 @@ import type { Db } from '../db/client.ts';
 import type { Caller } from '../http/access.ts';
 import type { OnBehalfOf } from '../http/authentication.ts';
 import type { HangUp } from '../http/hang-up.ts';
+import type { SubjectBounds } from '../http/issuers.ts';
 import { typeNamed } from '../credentials/service.ts';
 import type { AccessTokens } from '../oauth/service.ts';
 import { Budget, type BudgetCounts, type Place } from '../shared/budget.ts';
@@ -64,6 +65,8 @@ export {
 export interface LeasesParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly usage: Pick<UsageCounter, 'count'>;
   readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
@@ -232,10 +235,10 @@ export class LeasesService {
    * size: what is asked is the size of what this engine may have.
    */
   async #large(request: LeaseRequest, { recipient, found }: Found): Promise<Lease | undefined> {
-    const { db, keyring } = this.#parts;
+    const { db } = this.#parts;
     const { caller, query } = request;
     const engine = await this.#recipientOf(caller, recipient);
-    const hidden = decideRights(found, caller, keyring);
+    const hidden = decideRights(found, caller, this.#parts);
     const refusals = [
       ...('rule' in engine ? [engine] : []),
       ...hidden.filter((refusal) => refusal !== undefined),
@@ -258,7 +261,7 @@ export class LeasesService {
       // Something has grown, or may be known by now.
       const isOther =
         read.isWithheld ||
-        decideRights(read.found, caller, keyring).some(
+        decideRights(read.found, caller, this.#parts).some(
           (refusal, position) => refusal === undefined && isWanted[position] !== true,
         );
       return isOther ? undefined : this.#deliver(request, { ...read, isRecorded: false }, place);
@@ -339,7 +342,7 @@ export class LeasesService {
       knownVersions: input.references.map(({ knownVersion }) => knownVersion),
       now: new Date(now),
     };
-    const decisions = await inTurns(found, decider(question, keyring), {
+    const decisions = await inTurns(found, decider(question, this.#parts), {
       bytesOf: (row) => (row === undefined ? 0 : sizes.storedBytesOf(row)),
       bytesPerTurn: sizes.bytesPerTurn,
     });

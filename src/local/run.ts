@@ -8,6 +8,7 @@ import { migrate } from '../db/migrate.ts';
 import { type RunningVault, startVault } from '../serve.ts';
 import { localKeys, postgresFolder } from './keys.ts';
 import { startLocalPostgres } from './postgres.ts';
+import { issuerOf } from '../http/issuers.ts';
 import { localAudience, localIssuer } from './token.ts';
 
 /** The file by which other commands find the running vault. */
@@ -42,11 +43,13 @@ export async function startLocal(
       tls: undefined,
       trustedProxies: [],
       logger,
-      verification: {
-        issuer: localIssuer,
-        audience: localAudience,
-        source: { secret: keys.jwtSecret },
-      },
+      issuers: [
+        issuerOf({
+          issuer: localIssuer,
+          audience: localAudience,
+          keys: { kind: 'secret', secret: keys.jwtSecret },
+        }),
+      ],
     });
     const path = join(dataFolder, runFile);
     writeFileSync(

@@ -27,6 +27,7 @@ export type ErrorCode =
   | 'notAnEngine'
   | 'isAnEngine'
   | 'holdsARole'
+  | 'issuerTeams'
   | 'teamNotEmpty'
   | 'notTestable'
   | 'secretRequired'

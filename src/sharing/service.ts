@@ -10,6 +10,7 @@ import type { Subjects } from '../db/subjects.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
 import type { Caller } from '../http/access.ts';
 import { grantSealHolds, sealGrant } from '../http/grants.ts';
+import { demandBounds, type SubjectBounds } from '../http/issuers.ts';
 import { grantsBetweenMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import {
@@ -34,6 +35,8 @@ export { sealTransfer, type SealedTransfer, transferSealHolds } from './transfer
 export interface SharingParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
@@ -214,6 +217,7 @@ export class SharingService {
     to: Grantee,
   ): Promise<{ kind: GranteeKind; grantee: TeamId | SubjectId }> {
     if (to.kind === 'subject') {
+      demandBounds(this.#parts.subjectBounds, to.name, row.slug, '/params/subject');
       const subject = await this.#parts.subjects.ensure(trx, to.name);
       return {
         kind: (await this.#parts.isEngine(trx, subject, to.name, caller)) ? 'engine' : 'subject',

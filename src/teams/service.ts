@@ -7,6 +7,7 @@ import type { Subjects } from '../db/subjects.ts';
 import type { Role, TokenFormatColumn } from '../db/tables.ts';
 import type { Caller, Located, TeamRef } from '../http/access.ts';
 import type { Claim } from '../http/idempotency.ts';
+import { demandBounds, type SubjectBounds } from '../http/issuers.ts';
 import type { Page } from '../http/paging.ts';
 import {
   checkRevision,
@@ -35,6 +36,8 @@ export type { MemberRow, TeamRow } from './repository.ts';
 export interface TeamsParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
@@ -102,11 +105,7 @@ export class TeamsService {
     if (!slugForm.test(slug)) return undefined;
     const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
     if (row === undefined) return undefined;
-    const standing = standingOf(
-      row,
-      { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub },
-      this.#parts.keyring,
-    );
+    const standing = standingOf(row, row, caller, this.#parts);
     return {
       team: { id: row.id, slug: row.slug },
       role: standing.role,
@@ -120,7 +119,7 @@ export class TeamsService {
    * broken seal hides is reported.
    */
   async listTeams(caller: Caller, page: Page): Promise<{ team: SeenTeam; role: Role }[]> {
-    const { db, keyring, audit } = this.#parts;
+    const { db, audit } = this.#parts;
     const wanted = page.limit + 1;
     const found: { team: SeenTeam; role: Role }[] = [];
     for (let afterSlug = page.after?.[0]; ; ) {
@@ -129,11 +128,7 @@ export class TeamsService {
         afterSlug,
       });
       for (const row of rows) {
-        const { role, refusal } = standingOf(
-          row,
-          { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub },
-          keyring,
-        );
+        const { role, refusal } = standingOf(row, row, caller, this.#parts);
         // SECURITY: a team whose row does not count must not even stand in a cursor.
         if (role !== undefined) {
           const team = this.#seen(row);
@@ -162,8 +157,10 @@ export class TeamsService {
     input: { slug: string; name: string; admins: readonly string[] },
     claim: Claim,
   ): Promise<SeenTeam> {
-    const { db, audit, keyring, subjects, tokenFormat } = this.#parts;
+    const { db, audit, keyring, subjectBounds, subjects, tokenFormat } = this.#parts;
     if (input.admins.length > this.#membersMax) throw limitReached('members', this.#membersMax);
+    for (const [index, sub] of input.admins.entries())
+      demandBounds(subjectBounds, sub, input.slug, `/admins/${index}`);
     const id = newId<TeamId>();
     const at = this.#time();
     const team = { id, slug: input.slug };
@@ -367,9 +364,10 @@ export class TeamsService {
     input: { role: Role; actsForItself?: boolean | undefined },
     expected: ExpectedRevision | undefined,
   ): Promise<MemberRow> {
-    const { db, keyring, subjects, audit, canShow } = this.#parts;
+    const { db, keyring, subjectBounds, subjects, audit, canShow } = this.#parts;
     const actsForItself = input.actsForItself ?? false;
     if (actsForItself && input.role !== 'engine') throw invalid('/actsForItself', 'engineOnly');
+    demandBounds(subjectBounds, sub, team.slug, '/params/subject');
     const at = this.#time();
     try {
       return await db.transaction().execute(async (trx) => {
@@ -484,14 +482,16 @@ export class TeamsService {
 
   /**
    * Throws lastAdmin unless somebody else is an admin whom the vault made one: a trigger keeps a
-   * row that says admin, but a row that was changed past the service lets nobody in. Admins leave
-   * one at a time, each under the team's lock.
+   * row that says admin, but a row that was changed past the service lets nobody in, nor does one of
+   * a subject that its issuer keeps out. Admins leave one at a time, each under the team's lock.
    */
   async #keepAnAdmin(trx: Trx, team: TeamRef, leaving: SubjectId): Promise<void> {
     if ((await repository.lockTeam(trx, team.id)) === undefined) throw notFound();
     const admins = await repository.listAdmins(trx, team.id);
-    if (!admins.some((admin) => admin.subject !== leaving && this.#sealHolds(team, admin)))
-      throw lastAdmin();
+    const { subjectBounds } = this.#parts;
+    const counts = (admin: MemberRow): boolean =>
+      this.#sealHolds(team, admin) && subjectBounds.refusalIn(admin.sub, team.slug) === undefined;
+    if (!admins.some((admin) => admin.subject !== leaving && counts(admin))) throw lastAdmin();
   }
 
   /** Raises the alarm about a team whose settings do not count. */

@@ -28,11 +28,28 @@ const feature = [...features, 'audit', 'http', 'egress', ...floor];
 const arrows: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['commands.ts', 'config.ts', 'log-output.ts', 'shared'],
   'log-output.ts': [],
-  'commands.ts': ['config.ts', 'serve.ts', 'openapi.ts', 'local', 'operate', ...floor],
-  'config.ts': ['config-reader.ts', 'config-values.ts', 'db', 'egress', 'shared'],
+  'commands.ts': [
+    'config.ts',
+    'config-issuers.ts',
+    'serve.ts',
+    'openapi.ts',
+    'local',
+    'operate',
+    ...floor,
+  ],
+  'config.ts': [
+    'config-issuers.ts',
+    'config-reader.ts',
+    'config-values.ts',
+    'db',
+    'egress',
+    'http',
+    'shared',
+  ],
+  'config-issuers.ts': ['config-values.ts', 'http'],
   'config-reader.ts': ['config-values.ts'],
   'config-values.ts': [],
-  local: ['config.ts', 'serve.ts', 'client', ...floor],
+  local: ['config.ts', 'serve.ts', 'client', 'http', ...floor],
   operate: [
     'config.ts',
     'serve.ts',
@@ -91,7 +108,7 @@ const doors: Readonly<Record<string, RegExp>> = {
   crypto: /^src\/crypto\/index\.ts$/,
   client: /^src\/client\/index\.ts$/,
   audit: /^src\/audit\/(record|event|schemas)\.ts$/,
-  egress: /^src\/egress\/(index|allow)\.ts$/,
+  egress: /^src\/egress\/(index|allow|documents)\.ts$/,
   ...Object.fromEntries(features.map((name) => [name, new RegExp(`^src/${name}/service\\.ts$`)])),
   credentials: /^src\/credentials\/(service|schemas)\.ts$/, // an export shows things in the shapes of their own features
   keys: /^src\/keys\/(service|schemas)\.ts$/,
@@ -102,6 +119,8 @@ const composition = new Set(['app.ts', 'serve.ts', 'operate']);
 const narrow: Readonly<Record<string, RegExp>> = {
   'config.ts db': /^src\/db\/url\.ts$/,
   'config.ts egress': /^src\/egress\/allow\.ts$/,
+  'config.ts http': /^src\/http\/(issuers|jwks)\.ts$/,
+  'local http': /^src\/http\/issuers\.ts$/,
   'config.ts shared': /^src\/shared\/growth\.ts$/,
 };
 
@@ -111,7 +130,7 @@ const narrow: Readonly<Record<string, RegExp>> = {
  */
 const packages: Readonly<Record<string, RegExp>> = {
   fastify: /^src\/(http\/|[a-z-]+\/(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
+  zod: /^src\/(config-issuers\.ts$|http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,
@@ -195,17 +214,12 @@ const names: readonly {
   { what: 'console', pattern: /\bconsole\s*[.[]/, files: [] },
   { what: 'random numbers that are none', pattern: /\bMath\s*\.\s*random\b/, files: [] },
   { what: 'code from text', pattern: /\beval\s*\(|\bnew\s+Function\b|node:vm/, files: [] },
-  // Who dials goes through the egress. Beside it: the operator's own identity provider, the client
+  // Who dials goes through the egress. Beside it: the client
   // that engines take along, and commands that talk to the vault.
   {
     what: 'a way to dial',
     pattern: /(?<![.#\w'"-])(fetch|WebSocket|EventSource)\b(?!['"])/,
-    files: [
-      'src/client/vault-client.ts',
-      'src/http/jwks.ts',
-      'src/local/demo-stage.ts',
-      'src/operate/target.ts',
-    ],
+    files: ['src/client/vault-client.ts', 'src/local/demo-stage.ts', 'src/operate/target.ts'],
   },
   {
     what: 'connections and their makers',

@@ -10,6 +10,7 @@ import { credentialListQuery, listingOf } from '../../src/credentials/list-schem
 import type { Caller } from '../../src/http/access.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/http/issuers.ts';
 import { fillCredentials, plain } from '../helpers/filled.ts';
 import { bent, intrude } from '../helpers/intruder.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -244,6 +245,7 @@ t.test('names, counts, refusals', async (t) => {
       throw new Error('a seal does not hold');
     };
     const lists = new CredentialLists({
+      subjectBounds: unbounded,
       db: noted.db,
       keyring,
       audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }),

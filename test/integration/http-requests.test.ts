@@ -498,7 +498,12 @@ t.test('If-Match in all its forms', async (test) => {
     '"01"',
     '"1.0"',
     '"99999999999"',
-    'W/"1"',
+    'W/"2"',
+    'W/"01"',
+    'W/"2", "1-x"',
+    '"1-gzip-br"',
+    '"1gzip"',
+    '"-gzip"',
     `"${marker}"`,
     '"2", "3"',
     '""',
@@ -532,6 +537,27 @@ t.test('If-Match in all its forms', async (test) => {
   );
   test.match(await patch('"1"'), { status: 200, headers: { etag: '"2"' } });
   test.match(await patch(' * '), { status: 200 }, 'whatever it is');
+  // What a proxy makes of a tag when it compresses, and a list of which one is the thing's.
+  let revision = (await vault.call('alice', 'GET', url)).json.revision as number;
+  for (const made of [
+    (tag: number) => `W/"${tag}"`,
+    (tag: number) => `"${tag}-gzip"`,
+    (tag: number) => `"${tag}--gzip"`,
+    (tag: number) => `"${tag};br"`,
+    (tag: number) => `W/"${tag}-br"`,
+    (tag: number) => `"${tag}-zstd"`,
+    (tag: number) => `"${tag + 7}", W/"${tag}"`,
+    (tag: number) => `"x" , "${tag}"`,
+  ]) {
+    const description = `description ${revision}`;
+    const change = (ifMatch: string): Promise<Answer> =>
+      vault.call('alice', 'PATCH', url, { description }, { 'if-match': ifMatch });
+    const what = made(revision);
+    isProblem(test, await change(made(revision + 1)), 412, 'preconditionFailed', `after ${what}`);
+    test.match(await change(what), { status: 200 }, what);
+    revision += 1;
+    isProblem(test, await change(what), 412, 'preconditionFailed', `${what} is stale`);
+  }
 });
 
 t.test('what is refused before a body is read', async (test) => {

@@ -9,6 +9,7 @@ import type { Caller } from '../../src/http/access.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/http/issuers.ts';
 import { demand, openAnswer, registerEngine, storeOpenai, vaultIssuer } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -56,6 +57,7 @@ test('what was leased before', async (t) => {
   });
   const newService = (): LeasesService =>
     new LeasesService({
+      subjectBounds: unbounded,
       db: db.withPlugin(counting),
       keyring,
       audit,

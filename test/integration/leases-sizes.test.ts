@@ -6,6 +6,7 @@ import { AuditLog } from '../../src/audit/record.ts';
 import type { Caller } from '../../src/http/access.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/http/issuers.ts';
 import { largeBytes, storeMany, storeWide, watchKeyring } from '../helpers/large.ts';
 import {
   askLease,
@@ -232,6 +233,7 @@ async function serviceOf(
     onAlarm: () => undefined,
   });
   const service = new LeasesService({
+    subjectBounds: unbounded,
     db,
     keyring,
     audit,

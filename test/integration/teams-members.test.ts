@@ -197,7 +197,7 @@ t.test('teams', async (t) => {
       );
     t.equal((await patch({ name: 'X' })).status, 428);
     t.equal((await patch({ name: 'X' }, '"7"')).status, 412);
-    t.equal((await patch({ name: 'X' }, 'W/"1"')).status, 412, 'a weak tag matches nothing');
+    t.equal((await patch({ name: 'X' }, 'W/"7"')).status, 412, 'nor a weak one');
     t.equal((await patch({ name: 'X' }, '1')).status, 400, 'a tag has quotes');
     t.equal((await patch({ slug: 'other' }, '"1"')).status, 400, 'the slug never changes');
     const changed = await patch({ name: 'Money' }, '"1"');

@@ -11,6 +11,7 @@ import { orders, type SortName, sortNames } from '../../src/credentials/sorts.ts
 import type { Caller } from '../../src/http/access.ts';
 import { Cursors } from '../../src/http/paging.ts';
 import { type CredentialId, newId, type SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/http/issuers.ts';
 import { type Filled, fillCredentials, plain } from '../helpers/filled.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
@@ -291,6 +292,7 @@ const listsOf = ({ db, keyring }: TestVault, bounds?: Partial<Bounds>): Credenti
     throw new Error('a seal does not hold');
   };
   return new CredentialLists({
+    subjectBounds: unbounded,
     db,
     keyring,
     audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }),
