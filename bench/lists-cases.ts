@@ -1,6 +1,6 @@
 // What is asked of lists: every filter in the order of names, every order both ways, and filters
 // with the orders of others.
-import { orders, sortNames } from '../src/credentials/sorts.ts';
+import { orders, sortNames } from '../src/credentials/lists/sorts.ts';
 
 const day = (days: number): string =>
   new Date(Math.floor(Date.now() / 1000) * 1000 + days * 86_400_000).toISOString();

@@ -1,14 +1,14 @@
 // The plans of every list that is measured, from the statements that the vault itself sends.
 import { AuditLog } from '../src/audit/record.ts';
-import { CredentialLists } from '../src/credentials/listing.ts';
-import { credentialListQuery, listingOf } from '../src/credentials/list-schemas.ts';
+import { CredentialLists } from '../src/credentials/lists/listing.ts';
+import { credentialListQuery, listingOf } from '../src/credentials/lists/schemas.ts';
 import { parseRootKeys } from '../src/crypto/index.ts';
 import { openDatabase } from '../src/db/client.ts';
 import { Subjects } from '../src/db/subjects.ts';
-import type { Caller, TeamRef } from '../src/http/access.ts';
+import type { Caller, TeamRef } from '../src/access/decide.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
 import type { TeamId } from '../src/shared/ids.ts';
-import { unbounded } from '../src/http/issuers.ts';
+import { unbounded } from '../src/access/issuers.ts';
 import { memberOf, slugOf } from './lists-filling.ts';
 import { explain, indexesOf, noting, scannedWhole } from './plans.ts';
 import type { Setting } from './setting.ts';

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { migrate } from '../src/db/migrate.ts';
-import { startLocalPostgres } from '../src/local/postgres.ts';
+import { startLocalPostgres } from '../src/dev/postgres.ts';
 import { cases } from './lists-cases.ts';
 import { fillTeams, memberOf, slugOf } from './lists-filling.ts';
 import { plansOf } from './lists-plans.ts';

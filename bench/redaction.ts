@@ -2,8 +2,8 @@
 // shared by the calls with one version. CPU time and memory, so that company on the machine counts
 // less. Needs `--expose-gc`: `npm run bench:redaction`.
 import { randomBytes } from 'node:crypto';
-import { Redactor } from '../src/broker/redaction.ts';
-import { Sought } from '../src/broker/sought.ts';
+import { Redactor } from '../src/broker/redaction/redactor.ts';
+import { Sought } from '../src/broker/redaction/sought.ts';
 
 const collect = (globalThis as { gc?: () => void }).gc ?? ((): void => undefined);
 const cpuMs = (): number => {

@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { importKey } from '../src/crypto/fernet.ts';
 import { migrate } from '../src/db/migrate.ts';
-import { startLocalPostgres } from '../src/local/postgres.ts';
+import { startLocalPostgres } from '../src/dev/postgres.ts';
 import { fillTokens, movingTable, moveTokens } from './bare-loop.ts';
 import { fillTeam } from './filling.ts';
 import { ask, requestText } from './load.ts';

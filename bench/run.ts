@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { migrate } from '../src/db/migrate.ts';
-import { startLocalPostgres } from '../src/local/postgres.ts';
+import { startLocalPostgres } from '../src/dev/postgres.ts';
 import { measureBroker, startUpstream } from './broker.ts';
 import { type Frame, runFramed, seconds } from './main.ts';
 import {

@@ -1,23 +1,23 @@
 // What each command does. Everything of the process comes in through the context.
 import type { Logger } from 'pino';
-import { type Environment, readConfig } from './config.ts';
-import { issuersOf } from './config-issuers.ts';
+import { type Environment, readConfig } from './config/config.ts';
+import { issuersOf } from './config/issuers.ts';
 import { generateRootKey } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { migrate } from './db/migrate.ts';
 import { dumpSchema } from './db/schema-dump.ts';
-import { runDemo } from './local/demo.ts';
-import { type LocalVault, startLocal } from './local/run.ts';
-import { localToken } from './local/token.ts';
+import { runDemo } from './dev/demo.ts';
+import { type LocalVault, startLocal } from './dev/run.ts';
+import { localToken } from './dev/token.ts';
 import { openapiYaml } from './openapi.ts';
-import { exportSecrets } from './operate/export/export.ts';
-import { newRecipient } from './operate/export/recipient.ts';
-import { importCredentials } from './operate/import/import.ts';
-import { rotate } from './operate/rotate.ts';
-import { writeNew } from './operate/output.ts';
-import { providersPage } from './operate/providers.ts';
-import { OptionsUnfit, readOptions } from './operate/target.ts';
-import { verify } from './operate/verify.ts';
+import { exportSecrets } from './cli/export/export.ts';
+import { newRecipient } from './cli/export/recipient.ts';
+import { importCredentials } from './cli/import/import.ts';
+import { rotate } from './cli/rotate.ts';
+import { writeNew } from './cli/output.ts';
+import { providersPage } from './cli/providers.ts';
+import { OptionsUnfit, readOptions } from './cli/target.ts';
+import { verify } from './cli/verify.ts';
 import { startVault } from './serve.ts';
 import { isClaimedSubject } from './shared/subjects.ts';
 

@@ -1,7 +1,7 @@
 // The commands. The only reader of process.*: environment, arguments, signals, exit code.
 import { readFileSync } from 'node:fs';
 import { commands, type CommandContext, UsageError } from './commands.ts';
-import { ConfigInvalid } from './config.ts';
+import { ConfigInvalid } from './config/config.ts';
 import { type LogOutput, openLogOutput } from './log-output.ts';
 import { describeFailure, type Failure } from './shared/failure.ts';
 

@@ -8,7 +8,7 @@ import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
 import { Egress } from './egress/index.ts';
 import { openapiDocument } from './http/document.ts';
-import { issuerOf } from './http/issuers.ts';
+import { issuerOf } from './access/issuers.ts';
 
 /** The document as YAML. Composes the app without starting anything: no connection is made. */
 export async function openapiYaml(): Promise<string> {

@@ -1,7 +1,7 @@
 // From configuration to a listening vault: database, keyring, app; stopped in reverse order.
 import type { Logger } from 'pino';
 import { buildApp } from './app.ts';
-import type { LocalConfig, ServeConfig } from './config.ts';
+import type { LocalConfig, ServeConfig } from './config/config.ts';
 import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
@@ -9,7 +9,7 @@ import { schemaState } from './db/migrate.ts';
 import { parseDatabaseUrl } from './db/url.ts';
 import { ConfiguredDocuments } from './egress/documents.ts';
 import { Egress, type OwnEndpoint } from './egress/index.ts';
-import type { Issuer } from './http/issuers.ts';
+import type { Issuer } from './access/issuers.ts';
 import { documentBytesMax, documentTimeoutMs } from './http/jwks.ts';
 import { tellOfDamagedSystemKeys } from './http/logging.ts';
 import { checkCanaries, openKeyring } from './keys/system-keys.ts';

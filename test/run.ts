@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startLocalPostgres } from '../src/local/postgres.ts';
+import { startLocalPostgres } from '../src/dev/postgres.ts';
 import { makeTemplate } from './helpers/database.ts';
 import { countsOf, summaryOf } from './helpers/tap-counts.ts';
 

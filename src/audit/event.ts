@@ -4,7 +4,7 @@ import { hash, randomBytes } from 'node:crypto';
 import type { RawBuilder } from 'kysely';
 import { sql } from 'kysely';
 import { canonicalJson, type Keyring } from '../crypto/index.ts';
-import type { Caller, TeamRef, Way } from '../http/access.ts';
+import type { Caller, TeamRef, Way } from '../access/decide.ts';
 import {
   type CredentialId,
   type DataKeyId,

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { actionOf } from '../http/access.ts';
+import { actionOf } from '../access/decide.ts';
 import { showEach } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';

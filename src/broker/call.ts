@@ -12,10 +12,10 @@ import {
 } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import type { HangUp } from '../http/hang-up.ts';
 import { callerOfTicket } from '../http/standing.ts';
-import type { SubjectBounds } from '../http/issuers.ts';
+import type { SubjectBounds } from '../access/issuers.ts';
 import {
   asOAuth,
   decideAll,

@@ -11,7 +11,7 @@ import {
   PoolExhausted,
   sqlState,
 } from '../db/errors.ts';
-import type { Way } from '../http/access.ts';
+import type { Way } from '../access/decide.ts';
 import type { Outcomes } from './outcomes.ts';
 import { refusalOf } from './refusals.ts';
 

@@ -4,7 +4,7 @@
 // version and never changes; no right and no secret is remembered, and nothing is decided here.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import { limitDefaults, type Policy } from '../credentials/service.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
 import type { Admitted, Call } from './call.ts';
 import { type CorrectionParts, mayBeRecorded, recordNotSent } from './corrections.ts';

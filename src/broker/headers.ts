@@ -3,10 +3,10 @@
 // about the broker's origin too. Pure.
 import type { Rendered } from './injection.ts';
 import { tellsOfBody } from './ranges.ts';
-import type { Redactor } from './redaction.ts';
+import type { Redactor } from './redaction/redactor.ts';
 import { foldedName, isSteering } from './steering.ts';
 import { originText, type Target } from './target.ts';
-import { type Charset, charsetOf, type Width } from './wide.ts';
+import { type Charset, charsetOf, type Width } from './redaction/wide.ts';
 
 /** Name, value, name, value, as Node gives them. */
 export type RawHeaders = readonly string[];

@@ -18,8 +18,8 @@ import {
 import type { Rendered } from './injection.ts';
 import type { Outcomes } from './outcomes.ts';
 import { isInParts, isPart } from './ranges.ts';
-import { Redactor } from './redaction.ts';
-import { Redactors } from './redactors.ts';
+import { Redactor } from './redaction/redactor.ts';
+import { Redactors } from './redaction/redactors.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
 import { signedBodyBytesMax } from './sigv4.ts';

@@ -4,8 +4,8 @@ import { type RawBuilder, sql } from 'kysely';
 import { recordedSql, type RecordedValues } from '../audit/event.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
-import { grantsStandSql } from '../http/grants.ts';
-import type { Way } from '../http/access.ts';
+import { grantsStandSql } from '../access/grants.ts';
+import type { Way } from '../access/decide.ts';
 import {
   foundOf,
   type FoundRow,

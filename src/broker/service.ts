@@ -6,9 +6,9 @@ import { credentialTarget, eventsThrough } from '../audit/event.ts';
 import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/service.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type Caller, decide, type Located } from '../http/access.ts';
+import { type Caller, decide, type Located } from '../access/decide.ts';
 import type { OnBehalfOf } from '../http/authentication.ts';
-import type { SubjectBounds } from '../http/issuers.ts';
+import type { SubjectBounds } from '../access/issuers.ts';
 import {
   basisOf,
   decideAll,

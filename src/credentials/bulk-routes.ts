@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Role } from '../db/tables.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import { HangUp } from '../http/hang-up.ts';
 import { noClaim } from '../http/idempotency.ts';
 import { bulkItemsMax } from '../http/limits.ts';

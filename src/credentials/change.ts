@@ -4,7 +4,7 @@ import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
-import { type Caller, isAllowed, type TeamRef } from '../http/access.ts';
+import { type Caller, isAllowed, type TeamRef } from '../access/decide.ts';
 import { checkRevision, type ExpectedRevision } from '../http/preconditions.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';

@@ -1,7 +1,7 @@
 // The shapes of credentials on the wire. What goes in under `fields` never comes out; what comes
 // out has no place for a secret.
 import { z } from 'zod';
-import type { Located } from '../http/access.ts';
+import type { Located } from '../access/decide.ts';
 import { canShow } from '../http/answers.ts';
 import {
   descriptionLengthMax,

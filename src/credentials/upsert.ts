@@ -1,7 +1,7 @@
 // Storing by name, for infrastructure as code: made where there is none of the name, changed where
 // there is one.
 import type { Role } from '../db/tables.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import { noClaim } from '../http/idempotency.ts';
 import {
   type ExpectedRevision,

@@ -2,8 +2,8 @@
 // at that moment, and the use is recorded in the same transaction, before anything is done with it.
 import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
 import type { SecretFields } from '../crypto/index.ts';
-import type { Way } from '../http/access.ts';
-import { holdGrant } from '../http/grants.ts';
+import type { Way } from '../access/decide.ts';
+import { holdGrant } from '../access/grants.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type ChangeParts, undecryptable } from './change.ts';

@@ -10,7 +10,7 @@ import {
 } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
-import { findSettings } from '../http/team-settings.ts';
+import { findSettings } from '../access/team-settings.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';

@@ -1,7 +1,7 @@
 // Unwrapped data keys, for at most a minute and at most so many. It holds bytes, never permission.
 import type { DataKeyId, TeamId } from '../shared/ids.ts';
 import type { FernetKey, TokenFormat } from './fernet.ts';
-import type { Wrapped } from './root-keys.ts';
+import type { Wrapped } from './root-keys/root-keys.ts';
 
 export const keyCacheAgeMsMax = 60_000;
 

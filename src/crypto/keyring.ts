@@ -13,7 +13,7 @@ import { fingerprintOf } from './fingerprint.ts';
 import { KeyCache } from './key-cache.ts';
 import type { WrappedDataKey } from './key-cache.ts';
 import { type RecipientKey, signAndEncrypt } from './nested-jwt.ts';
-import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
+import type { KeyContext, RootKeys, Wrapped } from './root-keys/root-keys.ts';
 import { closeSystemKey, newSystemKey, rewrapSystemKey, SystemKeys } from './system-keys.ts';
 import type { LeaseJwk, Mac, MacPurpose, SystemPurpose, WrappedSystemKey } from './system-keys.ts';
 

@@ -13,7 +13,7 @@ import type { KeyObject } from 'node:crypto';
 import { Recent } from '../shared/recent.ts';
 import { canonicalJson } from './canonical.ts';
 import { DecryptionFailed, KeyUnavailable } from './errors.ts';
-import type { KeyContext, RootKeys, Wrapped } from './root-keys.ts';
+import type { KeyContext, RootKeys, Wrapped } from './root-keys/root-keys.ts';
 
 export type SystemPurpose = 'rowSeal' | 'auditMac' | 'cursor' | 'idempotency' | 'leaseSigning';
 /** What others make MACs for; row seals have methods of their own. */

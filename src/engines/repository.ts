@@ -1,8 +1,8 @@
 // Engines and their public keys in SQL.
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
-import type { TeamRef } from '../http/access.ts';
-import type { SealedGrant } from '../http/grants.ts';
+import type { TeamRef } from '../access/decide.ts';
+import type { SealedGrant } from '../access/grants.ts';
 import type { EngineId, SubjectId } from '../shared/ids.ts';
 import type { PublicJwk } from './jwk.ts';
 

@@ -14,10 +14,10 @@ import type { Keyring } from '../crypto/index.ts';
 import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Trx } from '../db/client.ts';
 import { countOf } from '../db/counts.ts';
-import { membershipSealHolds, type SealedMembership } from '../http/rights.ts';
-import type { TeamRef } from '../http/access.ts';
-import { grantSealHolds, type SealedGrant } from '../http/grants.ts';
-import { settingsCount, type TeamSettingsRow } from '../http/team-settings.ts';
+import { membershipSealHolds, type SealedMembership } from '../access/rights.ts';
+import type { TeamRef } from '../access/decide.ts';
+import { grantSealHolds, type SealedGrant } from '../access/grants.ts';
+import { settingsCount, type TeamSettingsRow } from '../access/team-settings.ts';
 import { type SealedWebhook, webhookSealHolds } from '../notifications/service.ts';
 
 /** What of versions is read at once. */

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { event } from '../audit/schemas.ts';
 import { credential as credentialShape } from '../credentials/schemas.ts';
-import { roles } from '../http/access.ts';
+import { roles } from '../access/decide.ts';
 import {
   count,
   deliveryList,

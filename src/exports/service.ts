@@ -4,7 +4,7 @@ import type { AlarmReason, AuditLog } from '../audit/record.ts';
 import type { EventFilters, EventRow } from '../audit/schemas.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import { showOne } from '../http/answers.ts';
 import { Budget, type BudgetCounts } from '../shared/budget.ts';
 import { isId, type TeamId } from '../shared/ids.ts';

@@ -1,17 +1,10 @@
 // What an access token looks like, before and beside its signature: its form, its kind, its claims
 // and times. ID tokens, logout tokens and security events of the same provider have the same issuer
 // and the same keys, and let nobody in.
-import type { ClaimValue, Issuer, Issuers } from './issuers.ts';
+import type { ClaimValue, Issuer, Issuers, TokenType } from '../access/issuers.ts';
 import { parseJson } from './json.ts';
 import { keyIdLengthMax, personLifetimeSecondsMax, tokenLengthMax } from './limits.ts';
 import { TokenRefused } from './token-refused.ts';
-
-/**
- * What the header `typ` of an access token may say; `absent`: nothing at all. `at+jwt` stands for
- * its long form too.
- */
-export const tokenTypes = ['absent', 'JWT', 'JOSE', 'at+jwt'] as const;
-export type TokenType = (typeof tokenTypes)[number];
 
 /** Who a valid token speaks of. */
 export interface Principal {

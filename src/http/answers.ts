@@ -3,7 +3,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { z } from 'zod';
 import { notFound } from '../shared/errors.ts';
-import { actionOf, type TeamRef } from './access.ts';
+import { actionOf, type TeamRef } from '../access/decide.ts';
 import { Fitting } from './fitting.ts';
 import { type AnyOperation, problemCodesOf } from './operation.ts';
 

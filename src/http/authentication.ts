@@ -14,7 +14,7 @@ import {
   readForm,
   type TokenFacts,
 } from './access-token.ts';
-import type { FixedKey, Issuer, Issuers } from './issuers.ts';
+import type { FixedKey, Issuer, Issuers } from '../access/issuers.ts';
 import {
   discoverJwks,
   type FetchDocument,

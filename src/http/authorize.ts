@@ -1,6 +1,6 @@
 // The hook that a route cannot forget: it runs on every route, before the body is read, and a route
 // without `access` stops the start. Authentication first, then the right, by the one table in
-// ./access.
+// ../access/decide.ts.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import {
@@ -11,7 +11,7 @@ import {
   type Located,
   type LocatedBy,
   type TeamRef,
-} from './access.ts';
+} from '../access/decide.ts';
 import type { Authenticator } from './authentication.ts';
 import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';

@@ -1,7 +1,13 @@
 // From the list of operations to an OpenAPI 3.1 document. What an operation says of itself is all
 // that goes in: nothing here knows a route by name.
 import type { z } from 'zod';
-import { actionOf, operatorActions, rolesFor, type TeamAction, teamActions } from './access.ts';
+import {
+  actionOf,
+  operatorActions,
+  rolesFor,
+  type TeamAction,
+  teamActions,
+} from '../access/decide.ts';
 import { type Json, ref, Schemas } from './json-schemas.ts';
 import {
   type AnyOperation,

@@ -9,7 +9,7 @@ import type { Db, Executor } from '../db/client.ts';
 import { agreementMs, type DatabaseClock, vaultAgo, vaultNow } from '../db/clock.ts';
 import { AppError, invalid } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Caller } from './access.ts';
+import type { Caller } from '../access/decide.ts';
 import { idempotencyHours, idempotencyKeyLengthMax } from './limits.ts';
 
 /**

@@ -4,7 +4,7 @@
 // issuer says its address itself, that is asked for once.
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { AppError } from '../shared/errors.ts';
-import type { FixedKey } from './issuers.ts';
+import type { FixedKey } from '../access/issuers.ts';
 import { JsonRefused, parseJson } from './json.ts';
 import { keyIdLengthMax } from './limits.ts';
 

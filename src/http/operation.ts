@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { z } from 'zod';
 import type { ErrorCode } from '../shared/errors.ts';
-import type { Access, Caller, Located, TeamRef, Way } from './access.ts';
+import type { Access, Caller, Located, TeamRef, Way } from '../access/decide.ts';
 import type { Role } from '../db/tables.ts';
 import { checkGuards } from './preconditions.ts';
 import { problem } from './schemas.ts';

@@ -3,7 +3,7 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance } from 'fastify';
 import { AppError } from '../shared/errors.ts';
-import type { TeamRef } from './access.ts';
+import type { TeamRef } from '../access/decide.ts';
 
 const windowMs = 60_000;
 const cacheEntries = 20_000;

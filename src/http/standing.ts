@@ -4,9 +4,9 @@
 import { AppError } from '../shared/errors.ts';
 import { newId, type SubjectId } from '../shared/ids.ts';
 import { Recent } from '../shared/recent.ts';
-import type { Caller } from './access.ts';
+import type { Caller } from '../access/decide.ts';
 import type { Principal } from './authentication.ts';
-import type { Issuers } from './issuers.ts';
+import type { Issuers } from '../access/issuers.ts';
 import { TokenRefused } from './token-refused.ts';
 
 const operateScope = 'vault:operate';

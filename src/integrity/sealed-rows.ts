@@ -8,7 +8,7 @@ import {
 } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import { engineKeySealHolds, sealEngineKey, type SealedEngineKey } from '../engines/service.ts';
-import { grantSealHolds, sealGrant, type SealedGrant } from '../http/grants.ts';
+import { grantSealHolds, sealGrant, type SealedGrant } from '../access/grants.ts';
 import {
   engineSealHolds,
   membershipSealHolds,
@@ -16,13 +16,13 @@ import {
   type SealedMembership,
   sealEngine,
   sealMembership,
-} from '../http/rights.ts';
+} from '../access/rights.ts';
 import {
   settingsColumns,
   settingsCount,
   teamMac,
   type TeamSettingsRow,
-} from '../http/team-settings.ts';
+} from '../access/team-settings.ts';
 import {
   notificationSealHolds,
   type SealedNotification,

@@ -7,8 +7,8 @@ import { DecryptionFailed, type Keyring, KeyUnavailable } from '../crypto/index.
 import type { Db, Trx } from '../db/client.ts';
 import { isLockTimeout, isRetryable } from '../db/errors.ts';
 import type { RotationCause, TokenFormatColumn } from '../db/tables.ts';
-import type { TeamRef } from '../http/access.ts';
-import { findSettings } from '../http/team-settings.ts';
+import type { TeamRef } from '../access/decide.ts';
+import { findSettings } from '../access/team-settings.ts';
 import { AppError } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import * as repository from './repository.ts';

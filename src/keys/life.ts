@@ -9,7 +9,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { type DatabaseClock, vaultNow } from '../db/clock.ts';
 import type { DataKeyState } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import { beginRotation, setLockTimeout, withKeyLock } from './changing.ts';

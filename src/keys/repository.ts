@@ -12,7 +12,7 @@ import type {
   TokenFormatColumn,
 } from '../db/tables.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
-import { settingsColumns, type TeamSettingsRow } from '../http/team-settings.ts';
+import { settingsColumns, type TeamSettingsRow } from '../access/team-settings.ts';
 import { rotateAtSql } from './policy-sql.ts';
 import {
   failureCountSql,

@@ -1,7 +1,7 @@
 // The HTTP face of a team's keys and of their life.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import { canShow, showEach, showOne } from '../http/answers.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';

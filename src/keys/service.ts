@@ -5,7 +5,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
 import type { TokenFormatColumn } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import type { Claim } from '../http/idempotency.ts';
 import type { Page } from '../http/paging.ts';
 import { AppError, notFound } from '../shared/errors.ts';

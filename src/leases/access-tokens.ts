@@ -1,6 +1,6 @@
 // What an engine gets of a credential whose tokens are held: the public fields and an access token
 // that is good. Never the refresh token, never the client secret.
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import { type Policy, type PublicFields, shownFields, typeNamed } from '../credentials/service.ts';
 import { Secret, type SecretFields } from '../crypto/index.ts';
 import { type AccessTokens, NoAccessToken, type OAuthCredential } from '../oauth/service.ts';

@@ -11,8 +11,8 @@ import {
   type TeamRef,
   type Way,
   wayFor,
-} from '../http/access.ts';
-import { type GrantRow, noWays, waysOf } from '../http/grants.ts';
+} from '../access/decide.ts';
+import { type GrantRow, noWays, waysOf } from '../access/grants.ts';
 import {
   engineSealHolds,
   type Person,
@@ -20,8 +20,8 @@ import {
   type RightsRow,
   type Standing,
   standingOf,
-} from '../http/rights.ts';
-import { refusesExposed } from '../http/team-settings.ts';
+} from '../access/rights.ts';
+import { refusesExposed } from '../access/team-settings.ts';
 import type { CredentialId, EngineId } from '../shared/ids.ts';
 import type { FoundRow, RecipientRow, VersionRow } from './repository.ts';
 

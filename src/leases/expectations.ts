@@ -3,7 +3,7 @@
 // records them if it finds just that. Ids and revisions only; no right and no secret is remembered,
 // and nothing is decided here.
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { Way } from '../http/access.ts';
+import type { Way } from '../access/decide.ts';
 import type { Granted, Recipient } from './decide.ts';
 import type { LeaseQuery } from './repository.ts';
 

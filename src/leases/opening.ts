@@ -3,7 +3,7 @@ import type { AuditLog } from '../audit/record.ts';
 import { credentialTarget } from '../audit/event.ts';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import type { HangUp } from '../http/hang-up.ts';
 import { Pace } from '../shared/pace.ts';
 import { typeNamed } from '../credentials/service.ts';

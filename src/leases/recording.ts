@@ -1,7 +1,7 @@
 // What a lease rests on and what stands in the trail of it.
 import { credentialTarget, type EventInput, eventsThrough } from '../audit/event.ts';
 import type { SecretFields } from '../crypto/index.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import type { OnBehalfOf } from '../http/authentication.ts';
 import type { GrantId, LeaseId } from '../shared/ids.ts';
 import type { Granted, Recipient } from './decide.ts';

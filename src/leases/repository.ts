@@ -12,14 +12,14 @@ import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { type Statement, statement } from '../db/statement.ts';
 import type { CredentialState, LivingState, DataKeyState, Role } from '../db/tables.ts';
-import { type GrantRow, grantsSql, grantsStandSql } from '../http/grants.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
+import { type GrantRow, grantsSql, grantsStandSql } from '../access/grants.ts';
+import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
 import {
   type SettingsJson,
   settingsJson,
   settingsOf,
   type TeamSettingsRow,
-} from '../http/team-settings.ts';
+} from '../access/team-settings.ts';
 import type {
   CredentialId,
   DataKeyId,

@@ -3,7 +3,7 @@
 // transaction is open while something is sent.
 import { sql } from 'kysely';
 import type { Db, Executor, Trx } from '../db/client.ts';
-import { type SettingsJson, settingsJson } from '../http/team-settings.ts';
+import { type SettingsJson, settingsJson } from '../access/team-settings.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
 import { attemptsMax } from './retries.ts';
 import type { DeliveryState, Outcome, SealedNotification, SealedWebhook } from './types.ts';

@@ -12,7 +12,7 @@ import {
 import { type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type Egress, EgressFailed } from '../egress/index.ts';
-import { refusesExposed, settingsOf } from '../http/team-settings.ts';
+import { refusesExposed, settingsOf } from '../access/team-settings.ts';
 import { AppError } from '../shared/errors.ts';
 import {
   type Claimed,

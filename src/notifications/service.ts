@@ -7,7 +7,7 @@ import type { CredentialsService } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor } from '../db/client.ts';
 import { isUniqueViolation } from '../db/errors.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import type { Page } from '../http/paging.ts';
 import {
   checkRevision,

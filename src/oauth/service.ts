@@ -18,7 +18,7 @@ import {
 } from '../credentials/service.ts';
 import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type Caller, decide, type Located } from '../http/access.ts';
+import { type Caller, decide, type Located } from '../access/decide.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';

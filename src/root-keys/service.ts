@@ -4,7 +4,7 @@ import type { EventInput } from '../audit/event.ts';
 import type { AuditLog } from '../audit/record.ts';
 import { DecryptionFailed, type Keyring, KeyUnavailable, type Wrapped } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
-import type { Caller } from '../http/access.ts';
+import type { Caller } from '../access/decide.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import type { DataKeyId } from '../shared/ids.ts';
 import * as repository from './repository.ts';

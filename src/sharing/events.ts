@@ -2,7 +2,7 @@
 // team, each with the name of the other.
 import { credentialTarget, type EventInput } from '../audit/event.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { Caller, TeamRef } from '../http/access.ts';
+import type { Caller, TeamRef } from '../access/decide.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { SealedTransfer } from './transfer-seal.ts';

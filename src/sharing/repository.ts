@@ -2,9 +2,9 @@
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { TeamRef } from '../http/access.ts';
-import type { SealedGrant } from '../http/grants.ts';
-import { settingsColumns, type TeamSettingsRow } from '../http/team-settings.ts';
+import type { TeamRef } from '../access/decide.ts';
+import type { SealedGrant } from '../access/grants.ts';
+import { settingsColumns, type TeamSettingsRow } from '../access/team-settings.ts';
 import type { CredentialId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface GrantRow extends SealedGrant {

@@ -8,9 +8,9 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
-import type { Caller } from '../http/access.ts';
-import { grantSealHolds, sealGrant } from '../http/grants.ts';
-import { demandBounds, type SubjectBounds } from '../http/issuers.ts';
+import type { Caller } from '../access/decide.ts';
+import { grantSealHolds, sealGrant } from '../access/grants.ts';
+import { demandBounds, type SubjectBounds } from '../access/issuers.ts';
 import { grantsBetweenMax } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
 import {
@@ -19,7 +19,7 @@ import {
   preconditionFailed,
   preconditionRequired,
 } from '../http/preconditions.ts';
-import { settingsCount } from '../http/team-settings.ts';
+import { settingsCount } from '../access/team-settings.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { type GrantId, newId, type SubjectId, type TeamId } from '../shared/ids.ts';

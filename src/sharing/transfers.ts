@@ -20,12 +20,18 @@ import {
 } from '../credentials/service.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
-import { type Caller, decide, type Decision, type Located, type TeamRef } from '../http/access.ts';
+import {
+  type Caller,
+  decide,
+  type Decision,
+  type Located,
+  type TeamRef,
+} from '../access/decide.ts';
 import type { Claim } from '../http/idempotency.ts';
 import { transferDays } from '../http/limits.ts';
 import type { Page } from '../http/paging.ts';
-import { grantSealHolds } from '../http/grants.ts';
-import { settingsCount } from '../http/team-settings.ts';
+import { grantSealHolds } from '../access/grants.ts';
+import { settingsCount } from '../access/team-settings.ts';
 import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
 import type { BudgetCounts } from '../shared/budget.ts';
 import { Gate } from '../shared/gate.ts';

@@ -3,13 +3,13 @@ import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import { statement } from '../db/statement.ts';
 import type { Role } from '../db/tables.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
+import { rightsColumns, rightsJoin, type RightsRow } from '../access/rights.ts';
 import {
   type MacedTeam,
   settingsColumns,
   teamMacVersion,
   type TeamSettingsRow,
-} from '../http/team-settings.ts';
+} from '../access/team-settings.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 
 export interface TeamRow extends TeamSettingsRow {

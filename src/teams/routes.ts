@@ -1,7 +1,7 @@
 // The HTTP face of teams and members.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { decide, roles } from '../http/access.ts';
+import { decide, roles } from '../access/decide.ts';
 import { canShow, showEach, showOne } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';

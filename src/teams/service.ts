@@ -5,9 +5,9 @@ import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Subjects } from '../db/subjects.ts';
 import type { Role, TokenFormatColumn } from '../db/tables.ts';
-import type { Caller, Located, TeamRef } from '../http/access.ts';
+import type { Caller, Located, TeamRef } from '../access/decide.ts';
 import type { Claim } from '../http/idempotency.ts';
-import { demandBounds, type SubjectBounds } from '../http/issuers.ts';
+import { demandBounds, type SubjectBounds } from '../access/issuers.ts';
 import type { Page } from '../http/paging.ts';
 import {
   checkRevision,
@@ -15,14 +15,14 @@ import {
   preconditionFailed,
   preconditionRequired,
 } from '../http/preconditions.ts';
-import { membershipSealHolds, sealMembership, standingOf } from '../http/rights.ts';
+import { membershipSealHolds, sealMembership, standingOf } from '../access/rights.ts';
 import {
   isOfBefore,
   type MacedTeam,
   settingsCount,
   teamMac,
   teamMacVersion,
-} from '../http/team-settings.ts';
+} from '../access/team-settings.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';

@@ -9,7 +9,7 @@ import {
   settingsColumns,
   type TeamSettingsRow,
   writeMac,
-} from '../http/team-settings.ts';
+} from '../access/team-settings.ts';
 import type { TeamId } from '../shared/ids.ts';
 
 type Parts = { readonly keyring: Keyring; readonly audit: AuditLog };

@@ -1,7 +1,7 @@
 // Who the caller is to the vault.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { roles } from '../http/access.ts';
+import { roles } from '../access/decide.ts';
 import { pageItemsMax } from '../http/limits.ts';
 import { addOperation } from '../http/operation.ts';
 import { slug, subject } from '../http/schemas.ts';

@@ -14,7 +14,7 @@ import {
   roles,
   type TeamAction,
   teamActions,
-} from '../../src/http/access.ts';
+} from '../../src/access/decide.ts';
 import { registerAuthorization } from '../../src/http/authorize.ts';
 import { type AnyOperation, takesHead } from '../../src/http/operation.ts';
 import { platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';

@@ -4,13 +4,13 @@ import t from 'tap';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
 // ── the house ─────────────────────────────────────────────────────────────────────────────────────────────────────
-// main → commands → { operate, serve, local } → app → { integrity, features } → audit → { http,
-// egress } → { crypto, db } → shared, never back.
+// main → commands → { cli, serve, dev } → app → { integrity, features } → audit → { http,
+// egress } → access → { crypto, db } → shared, never back.
 
 const floor = ['crypto', 'db', 'shared'];
 const features = [
   'broker',
-  'connections',
+  'connection-tests',
   'credentials',
   'engines',
   'exports',
@@ -23,37 +23,18 @@ const features = [
   'sharing',
   'teams',
 ];
-const feature = [...features, 'audit', 'http', 'egress', ...floor];
+const feature = [...features, 'audit', 'http', 'access', 'egress', ...floor];
 
 const arrows: Readonly<Record<string, readonly string[]>> = {
-  'main.ts': ['commands.ts', 'config.ts', 'log-output.ts', 'shared'],
+  'main.ts': ['commands.ts', 'config', 'log-output.ts', 'shared'],
   'log-output.ts': [],
-  'commands.ts': [
-    'config.ts',
-    'config-issuers.ts',
+  'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'dev', 'cli', ...floor],
+  config: ['db', 'egress', 'access', 'http', 'shared'],
+  dev: ['config', 'serve.ts', 'client', 'access', ...floor],
+  cli: [
+    'config',
     'serve.ts',
-    'openapi.ts',
-    'local',
-    'operate',
-    ...floor,
-  ],
-  'config.ts': [
-    'config-issuers.ts',
-    'config-reader.ts',
-    'config-values.ts',
-    'db',
-    'egress',
-    'http',
-    'shared',
-  ],
-  'config-issuers.ts': ['config-values.ts', 'http'],
-  'config-reader.ts': ['config-values.ts'],
-  'config-values.ts': [],
-  local: ['config.ts', 'serve.ts', 'client', 'http', ...floor],
-  operate: [
-    'config.ts',
-    'serve.ts',
-    'local',
+    'dev',
     'integrity',
     'keys',
     'credentials',
@@ -61,13 +42,14 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     'oauth',
     'audit',
     'http',
+    'access',
     ...floor,
   ],
-  'serve.ts': ['config.ts', 'app.ts', 'keys', 'http', 'egress', ...floor],
+  'serve.ts': ['config', 'app.ts', 'keys', 'http', 'egress', ...floor],
   'openapi.ts': ['app.ts', 'http', 'egress', ...floor],
   'app.ts': ['integrity', ...feature],
   broker: feature,
-  connections: feature,
+  'connection-tests': feature,
   integrity: [
     'broker',
     'credentials',
@@ -78,6 +60,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     'sharing',
     'audit',
     'http',
+    'access',
     ...floor,
   ],
   credentials: feature,
@@ -91,8 +74,9 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   'root-keys': feature,
   sharing: feature,
   teams: feature,
-  audit: ['http', ...floor],
-  http: floor,
+  audit: ['http', 'access', ...floor],
+  http: ['access', ...floor],
+  access: floor,
   egress: ['shared'],
   crypto: ['shared'],
   db: ['shared'],
@@ -115,13 +99,14 @@ const doors: Readonly<Record<string, RegExp>> = {
   notifications: /^src\/notifications\/(service|schemas)\.ts$/,
   broker: /^src\/broker\/(service|injection|refusal|target)\.ts$/, // tests of connections make their requests as calls do
 };
-const composition = new Set(['app.ts', 'serve.ts', 'operate']);
+const composition = new Set(['app.ts', 'serve.ts', 'cli']);
 const narrow: Readonly<Record<string, RegExp>> = {
-  'config.ts db': /^src\/db\/url\.ts$/,
-  'config.ts egress': /^src\/egress\/allow\.ts$/,
-  'config.ts http': /^src\/http\/(issuers|jwks)\.ts$/,
-  'local http': /^src\/http\/issuers\.ts$/,
-  'config.ts shared': /^src\/shared\/growth\.ts$/,
+  'config db': /^src\/db\/url\.ts$/,
+  'config egress': /^src\/egress\/allow\.ts$/,
+  'config access': /^src\/access\/issuers\.ts$/,
+  'config http': /^src\/http\/(jwks|json|validation)\.ts$/,
+  'dev access': /^src\/access\/issuers\.ts$/,
+  'config shared': /^src\/shared\/growth\.ts$/,
 };
 
 /**
@@ -129,39 +114,40 @@ const narrow: Readonly<Record<string, RegExp>> = {
  * imported by nobody.
  */
 const packages: Readonly<Record<string, RegExp>> = {
-  fastify: /^src\/(http\/|[a-z-]+\/(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
-  zod: /^src\/(config-issuers\.ts$|http\/|credentials\/types\/|[a-z-]+\/(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
+  fastify:
+    /^src\/(http\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|listener|whoami)\.ts$|app\.ts$)/,
+  zod: /^src\/(config\/issuers\.ts$|http\/|credentials\/types\/|[a-z-]+\/([a-z]+\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts$)/,
   '@fastify/jwt': /^src\/http\//,
   '@fastify/rate-limit': /^src\/http\//,
   'find-my-way': /^src\/http\/path-forms\.ts$/,
   kysely:
-    /^src\/(db|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|operate|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
+    /^src\/(db|access|http|audit|broker|credentials|engines|exports|integrity|keys|leases|notifications|oauth|cli|retention|root-keys|sharing|teams)\/(?!(.*\/)?(routes|[a-z]+-routes|schemas|[a-z]+-schemas|whoami)\.ts)/,
   'kysely/migration': /^$/,
-  pg: /^src\/(db|local)\//,
-  pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(local|http)\//,
-  jose: /^src\/(client|local|operate)\//,
+  pg: /^src\/(db|dev)\//,
+  pino: /^src\/(log-output|commands|serve|app|openapi|broker\/listener)\.ts$|^src\/(dev|http)\//,
+  jose: /^src\/(client|dev|cli)\//,
   '@smithy/signature-v4': /^src\/broker\/sigv4\.ts$/,
   yaml: /^src\/openapi\.ts$/,
   oauth4webapi: /^src\/oauth\/provider\.ts$/,
   undici: /^src\/egress\//,
-  'nodemailer/lib/smtp-connection': /^src\/connections\/smtp\.ts$/,
+  'nodemailer/lib/smtp-connection': /^src\/connection-tests\/smtp\.ts$/,
   'node:async_hooks': /^src\/db\/effects\.ts$/,
   'node:buffer': /^src\/http\//,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
-  'node:util': /^src\/(crypto|operate)\//,
-  'node:net': /^src\/(config-values\.ts$|http\/|egress\/|connections\/)/,
+  'node:util': /^src\/(crypto|cli)\//,
+  'node:net': /^src\/(config\/values\.ts$|http\/|egress\/|connection-tests\/)/,
   'node:tls': /^src\/egress\//,
   'node:dns/promises': /^src\/egress\//,
-  'node:http': /^src\/((http|local)\/|broker\/(body|proxy|watch)\.ts$)/,
+  'node:http': /^src\/((http|dev)\/|broker\/(body|proxy|watch)\.ts$)/,
   'node:stream': /^src\/(broker|exports)\//,
   'node:zlib': /^src\/oauth\/body\.ts$/,
-  'node:fs': /^src\/(main\.ts$|db\/|local\/|http\/docs\.ts$|operate\/output\.ts$)/,
-  'node:path': /^src\/(db|local|http|operate)\//,
-  'node:module': /^src\/(local\/postgres|http\/docs)\.ts$/,
-  'node:os': /^src\/(local|egress)\//,
-  'node:child_process': /^src\/local\//,
+  'node:fs': /^src\/(main\.ts$|db\/|dev\/|http\/docs\.ts$|cli\/output\.ts$)/,
+  'node:path': /^src\/(db|dev|http|cli)\//,
+  'node:module': /^src\/(dev\/postgres|http\/docs)\.ts$/,
+  'node:os': /^src\/(dev|egress)\//,
+  'node:child_process': /^src\/dev\//,
   'node:timers/promises':
-    /^src\/(shared\/pace\.ts$|(local|keys|leases|notifications|oauth|client|operate)\/)/,
+    /^src\/(shared\/pace\.ts$|(dev|keys|leases|notifications|oauth|client|cli)\/)/,
 };
 
 /**
@@ -178,7 +164,7 @@ const names: readonly {
     pattern: /\bexpose\b/,
     files: [
       'src/broker/fields.ts',
-      'src/connections/service.ts',
+      'src/connection-tests/service.ts',
       'src/credentials/versions.ts',
       'src/crypto/envelope.ts',
       'src/crypto/secret.ts',
@@ -192,14 +178,18 @@ const names: readonly {
       'src/oauth/service.ts',
       'src/oauth/state.ts',
       'src/oauth/tokens.ts',
-      'src/operate/export/container.ts',
-      'src/operate/export/content.ts',
+      'src/cli/export/container.ts',
+      'src/cli/export/content.ts',
     ],
   },
   {
     what: 'a cipher',
     pattern: /\bcreate(De)?[cC]ipher(iv)?\b/,
-    files: ['src/crypto/fernet.ts', 'src/crypto/nested-jwt.ts', 'src/crypto/root-keys.ts'],
+    files: [
+      'src/crypto/fernet.ts',
+      'src/crypto/nested-jwt.ts',
+      'src/crypto/root-keys/root-keys.ts',
+    ],
   },
   {
     what: 'process',
@@ -219,7 +209,7 @@ const names: readonly {
   {
     what: 'a way to dial',
     pattern: /(?<![.#\w'"-])(fetch|WebSocket|EventSource)\b(?!['"])/,
-    files: ['src/client/vault-client.ts', 'src/local/demo-stage.ts', 'src/operate/target.ts'],
+    files: ['src/client/vault-client.ts', 'src/dev/demo-stage.ts', 'src/cli/target.ts'],
   },
   {
     what: 'connections and their makers',
@@ -359,8 +349,8 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/crypto/planted.ts', `import { readFileSync } from 'node:fs';`],
     ['src/crypto/planted.ts', `import { sql } from 'kysely';`],
     ['src/client/planted.ts', `import { newId } from '../shared/ids.ts';`],
-    ['src/config.ts', `import { openDatabase } from './db/client.ts';`],
-    ['src/app.ts', `import { readConfig } from './config.ts';`],
+    ['src/config/config.ts', `import { openDatabase } from '../db/client.ts';`],
+    ['src/app.ts', `import { readConfig } from './config/config.ts';`],
     ['src/leases/planted.ts', `import got from 'got';`],
     ['src/leases/planted.ts', `import { spawn } from 'node:child_process';`],
     ['src/leases/planted.ts', `import { gone } from './gone.ts';`],
@@ -385,7 +375,7 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/http/planted.ts', `import { connect } from 'node:net';`],
     ['src/http/planted.ts', `import { type Server, Socket } from 'node:net';`],
     ['src/egress/planted.ts', `import { AppError } from '../http/problem.ts';`],
-    ['src/config.ts', `import { Egress } from './egress/index.ts';`],
+    ['src/config/config.ts', `import { Egress } from '../egress/index.ts';`],
     ['src/leases/planted.ts', `export default lease;`],
     ['src/leases/planted.ts', `db.selectFrom('lease').selectAll()`],
     ['src/leases/planted.ts', 'sql`delete from lease returning *`'],

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 import t from 'tap';
 import { commands } from '../../src/commands.ts';
-import { fileNames, names, readConfig } from '../../src/config.ts';
+import { fileNames, names, readConfig } from '../../src/config/config.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const documents = [

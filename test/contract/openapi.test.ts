@@ -9,7 +9,7 @@ import {
   rolesFor,
   type TeamAction,
   teamActions,
-} from '../../src/http/access.ts';
+} from '../../src/access/decide.ts';
 import { openapiDocument } from '../../src/http/document.ts';
 import {
   type AnyOperation,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { oauthProviders } from '../../src/credentials/providers/catalogue.ts';
 import { fixedSuffix } from '../../src/credentials/providers/fill.ts';
-import { providersPage } from '../../src/operate/providers.ts';
+import { providersPage } from '../../src/cli/providers.ts';
 
 const committed = readFileSync(join(import.meta.dirname, '../../docs/providers.md'), 'utf8');
 

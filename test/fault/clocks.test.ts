@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { Retention } from '../../src/retention/service.ts';
 import { Subjects } from '../../src/db/subjects.ts';
 import { Idempotency } from '../../src/http/idempotency.ts';
-import type { Caller } from '../../src/http/access.ts';
+import type { Caller } from '../../src/access/decide.ts';
 import { DatabaseClock } from '../../src/db/clock.ts';
 import { ClockWatch } from '../../src/db/clock-watch.ts';
 import { insertNextSystemKeys, openKeyring } from '../../src/keys/system-keys.ts';

@@ -21,7 +21,7 @@ import {
   StatementTimeout,
 } from '../../src/db/errors.ts';
 import { composedNames } from '../../src/db/statement-names.ts';
-import { startLocalPostgres } from '../../src/local/postgres.ts';
+import { startLocalPostgres } from '../../src/dev/postgres.ts';
 import { testCertificate } from '../helpers/certificate.ts';
 import { command, testDatabase, withDatabase } from '../helpers/database.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';

@@ -10,7 +10,7 @@ import t, { type Test } from 'tap';
 import { type Database, openDatabase, type OpenDatabaseOptions } from '../../src/db/client.ts';
 import { isDatabaseDown, isServerGone, NoPrimary } from '../../src/db/errors.ts';
 import { migrate } from '../../src/db/migrate.ts';
-import { type LocalPostgres, startLocalPostgres } from '../../src/local/postgres.ts';
+import { type LocalPostgres, startLocalPostgres } from '../../src/dev/postgres.ts';
 import { command } from '../helpers/database.ts';
 import { until } from '../helpers/processes.ts';
 

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startLocalPostgres } from '../../src/local/postgres.ts';
+import { startLocalPostgres } from '../../src/dev/postgres.ts';
 import { makeTemplate } from '../helpers/database.ts';
 import { killRotations } from '../helpers/killing.ts';
 import { tokenVault } from '../helpers/tokens.ts';

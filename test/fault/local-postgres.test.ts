@@ -14,15 +14,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import t, { type Test } from 'tap';
-import { isRoot } from '../../src/local/account.ts';
-import {
-  DataFolderBusy,
-  type LocalPostgres,
-  startLocalPostgres,
-} from '../../src/local/postgres.ts';
+import { isRoot } from '../../src/dev/account.ts';
+import { DataFolderBusy, type LocalPostgres, startLocalPostgres } from '../../src/dev/postgres.ts';
 import { type Program, runModule, until } from '../helpers/processes.ts';
 
-const launcher = join(import.meta.dirname, '../../src/local/postgres.ts');
+const launcher = join(import.meta.dirname, '../../src/dev/postgres.ts');
 const starter = `import { startLocalPostgres } from ${JSON.stringify(launcher)}; const { url } = await startLocalPostgres({ folder: process.argv[1] }); console.log('ready ' + url); setInterval(() => {}, 1e6)`;
 
 function newFolder(t: Test): string {

@@ -38,7 +38,7 @@ t.test(
     // The tool with what it needs of the project, and a source of its own.
     for (const path of ['test/mutants', 'test/helpers/database.ts', 'migrations', 'package.json'])
       cpSync(join(root, path), join(folder, path), { recursive: true });
-    for (const path of ['src/db', 'src/shared', 'src/local'])
+    for (const path of ['src/db', 'src/shared', 'src/dev'])
       cpSync(join(root, path), join(folder, path), { recursive: true });
     mkdirSync(join(folder, 'node_modules'));
     for (const name of readdirSync(join(root, 'node_modules')))

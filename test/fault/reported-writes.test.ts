@@ -8,7 +8,7 @@ import t, { type Test } from 'tap';
 import { connectionsOf, openDatabase } from '../../src/db/client.ts';
 import { CommitUnknown } from '../../src/db/errors.ts';
 import { Standby } from '../../src/db/standby.ts';
-import { startLocalPostgres } from '../../src/local/postgres.ts';
+import { startLocalPostgres } from '../../src/dev/postgres.ts';
 import {
   command,
   makeTemplate,

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { migrate } from '../../src/db/migrate.ts';
-import { startLocalPostgres } from '../../src/local/postgres.ts';
+import { startLocalPostgres } from '../../src/dev/postgres.ts';
 
 /** The database that `test/run.ts` migrates once and every test copies. */
 export const templateName = 'vault_template';

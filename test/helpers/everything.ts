@@ -3,7 +3,7 @@
 // at what happens below while it does.
 import { sql } from 'kysely';
 import { generateEngineKey } from '../../src/client/index.ts';
-import { orders, sortNames } from '../../src/credentials/sorts.ts';
+import { orders, sortNames } from '../../src/credentials/lists/sorts.ts';
 import { resealAll } from '../../src/integrity/reseal.ts';
 import { platformPage, startAuthorizationServer } from './authorization-server.ts';
 import { askTicket, callBroker } from './broker.ts';

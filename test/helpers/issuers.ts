@@ -1,6 +1,6 @@
 // Issuers of tests: one as the variables for one describe it, and several as a file does.
-import type { TokenType } from '../../src/http/access-token.ts';
-import { type Issuer, issuerOf, usualRules } from '../../src/http/issuers.ts';
+import type { TokenType } from '../../src/access/issuers.ts';
+import { type Issuer, issuerOf, usualRules } from '../../src/access/issuers.ts';
 import { fixedKey } from '../../src/http/jwks.ts';
 
 /** How the tokens of one issuer are verified. */

@@ -21,7 +21,7 @@ import { Outbox } from '../../src/notifications/outbox.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { takeOverTeams } from '../../src/teams/take-over.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import type { TestVault } from './vault.ts';
 
 export interface Jobs {

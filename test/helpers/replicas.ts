@@ -16,7 +16,7 @@ import { KeyScheduler } from '../../src/keys/scheduler.ts';
 import { KeysService } from '../../src/keys/service.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
 import type { TeamId } from '../../src/shared/ids.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { clockOf, type MovedTime } from './clock.ts';
 import type { TokenVault } from './tokens.ts';
 

@@ -13,7 +13,7 @@ import {
 } from '../../src/crypto/index.ts';
 import type { Db, Executor, Trx } from '../../src/db/client.ts';
 import { Subjects } from '../../src/db/subjects.ts';
-import type { Caller, TeamRef } from '../../src/http/access.ts';
+import type { Caller, TeamRef } from '../../src/access/decide.ts';
 import type { Claim } from '../../src/http/idempotency.ts';
 import { KeyLifeService } from '../../src/keys/life.ts';
 import { KeysService } from '../../src/keys/service.ts';
@@ -28,9 +28,9 @@ import {
   type TeamId,
 } from '../../src/shared/ids.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
-import { sealMembership } from '../../src/http/rights.ts';
+import { sealMembership } from '../../src/access/rights.ts';
 import { clockOf, type MovedTime } from './clock.ts';
-import { findSettings, type MacedTeam, writeMac } from '../../src/http/team-settings.ts';
+import { findSettings, type MacedTeam, writeMac } from '../../src/access/team-settings.ts';
 import { testDatabase } from './database.ts';
 import { until } from './processes.ts';
 

@@ -12,7 +12,7 @@ import type { Db } from '../../src/db/client.ts';
 import type { DatabaseClock } from '../../src/db/clock.ts';
 import { Egress } from '../../src/egress/index.ts';
 import { ConfiguredDocuments } from '../../src/egress/documents.ts';
-import type { Issuer } from '../../src/http/issuers.ts';
+import type { Issuer } from '../../src/access/issuers.ts';
 import { documentBytesMax, documentTimeoutMs } from '../../src/http/jwks.ts';
 import type { ReadinessCheck } from '../../src/http/health.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';

@@ -5,7 +5,7 @@ import t from 'tap';
 import type { FastifyInstance } from 'fastify';
 import { ConfiguredDocuments } from '../../src/egress/documents.ts';
 import { type Authenticator, registerAuthentication } from '../../src/http/authentication.ts';
-import { Issuers } from '../../src/http/issuers.ts';
+import { Issuers } from '../../src/access/issuers.ts';
 import { oneIssuer, type Verification } from '../helpers/issuers.ts';
 import {
   audience,

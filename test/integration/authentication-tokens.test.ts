@@ -19,7 +19,7 @@ import {
 import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import { generateRootKey } from '../../src/crypto/index.ts';
-import type { TokenType } from '../../src/http/access-token.ts';
+import type { TokenType } from '../../src/access/issuers.ts';
 
 const marker = `marker${randomBytes(8).toString('hex')}`;
 const database = await testDatabase(t);

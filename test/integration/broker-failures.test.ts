@@ -9,7 +9,7 @@ import { Outcomes } from '../../src/broker/outcomes.ts';
 import { BrokerProxy } from '../../src/broker/proxy.ts';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { AppError } from '../../src/shared/errors.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { type BrokerStage, lastOutcome, startBroker, type Ticket } from '../helpers/broker.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
 import { listening } from '../helpers/egress.ts';

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 import t, { type Test as Tap } from 'tap';
-import { Lines } from '../../src/connections/lines.ts';
+import { Lines } from '../../src/connection-tests/lines.ts';
 import type { CheckedOrigin, Origin } from '../../src/egress/index.ts';
 import { Egress } from '../../src/egress/index.ts';
 import { parseAllowRules } from '../../src/egress/allow.ts';

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { sql } from 'kysely';
 import { AuditLog } from '../../src/audit/record.ts';
-import { CredentialHistory } from '../../src/credentials/history.ts';
+import { CredentialHistory } from '../../src/credentials/history/history.ts';
 import { findCredentialWithRights } from '../../src/credentials/repository.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
 import { intrude } from '../helpers/intruder.ts';

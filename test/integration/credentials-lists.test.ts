@@ -2,7 +2,7 @@
 // and that they need no scan.
 import { sql } from 'kysely';
 import t from 'tap';
-import { afterPrefix } from '../../src/credentials/filters.ts';
+import { afterPrefix } from '../../src/credentials/lists/filters.ts';
 import { labelsMax } from '../../src/http/limits.ts';
 import { startVault } from '../helpers/vault.ts';
 

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialsService, type CredentialRow } from '../../src/credentials/service.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 

@@ -1,7 +1,7 @@
 // Several issuers: each token is verified by the rules and the keys of the issuer that it names, and
 // by nothing of another's. And tokens in the shapes that real providers give them.
 import t from 'tap';
-import type { Issuer } from '../../src/http/issuers.ts';
+import type { Issuer } from '../../src/access/issuers.ts';
 import { fixedKey } from '../../src/http/jwks.ts';
 import {
   audience,

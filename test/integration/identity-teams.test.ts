@@ -1,8 +1,8 @@
 // An issuer whose subjects are kept to some teams: outside of these no row lets them do anything,
 // whoever wrote it and whenever.
 import t from 'tap';
-import { roles } from '../../src/http/access.ts';
-import type { Issuer } from '../../src/http/issuers.ts';
+import { roles } from '../../src/access/decide.ts';
+import type { Issuer } from '../../src/access/issuers.ts';
 import { fixedKey } from '../../src/http/jwks.ts';
 import { startBroker } from '../helpers/broker.ts';
 import { committedDocument } from '../helpers/documented-answers.ts';

@@ -5,11 +5,11 @@ import { type KyselyPlugin, sql } from 'kysely';
 import { test } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { generateEngineKey } from '../../src/client/index.ts';
-import type { Caller } from '../../src/http/access.ts';
+import type { Caller } from '../../src/access/decide.ts';
 import { LeasesService, type LeaseInput } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import {
   askLease,
   demand,

@@ -6,7 +6,7 @@ import { test } from 'tap';
 import { sql } from 'kysely';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { readPublicJwk } from '../../src/engines/jwk.ts';
-import { sealMembership } from '../../src/http/rights.ts';
+import { sealMembership } from '../../src/access/rights.ts';
 import type { SubjectId } from '../../src/shared/ids.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
 import { storedColumns } from '../helpers/intruder.ts';

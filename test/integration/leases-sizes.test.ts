@@ -3,10 +3,10 @@
 import { request as httpRequest } from 'node:http';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
-import type { Caller } from '../../src/http/access.ts';
+import type { Caller } from '../../src/access/decide.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { largeBytes, storeMany, storeWide, watchKeyring } from '../helpers/large.ts';
 import {
   askLease,

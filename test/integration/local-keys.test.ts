@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseRootKeys } from '../../src/crypto/index.ts';
-import { localKeys, LocalKeysInvalid, postgresFolder } from '../../src/local/keys.ts';
+import { localKeys, LocalKeysInvalid, postgresFolder } from '../../src/dev/keys.ts';
 import { runModule } from '../helpers/processes.ts';
 
 function dataFolder(t: Test): string {
@@ -63,7 +63,7 @@ t.test('an empty key file is refused and not filled', async (t) => {
 
 t.test('several first starts at once agree on one key', async (t) => {
   const folder = dataFolder(t);
-  const program = `import { existsSync } from 'node:fs'; import { localKeys } from ${JSON.stringify(join(import.meta.dirname, '../../src/local/keys.ts'))}; console.log('ready'); while (!existsSync(process.argv[2]));
+  const program = `import { existsSync } from 'node:fs'; import { localKeys } from ${JSON.stringify(join(import.meta.dirname, '../../src/dev/keys.ts'))}; console.log('ready'); while (!existsSync(process.argv[2]));
 console.log(JSON.stringify(localKeys(process.argv[1])))`;
   const go = `${folder}.go`;
   const programs = Array.from({ length: 6 }, () => runModule(t, program, [folder, go]));

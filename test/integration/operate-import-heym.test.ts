@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import t, { type Test } from 'tap';
 import pg from 'pg';
-import { importCredentials } from '../../src/operate/import/import.ts';
+import { importCredentials } from '../../src/cli/import/import.ts';
 import { testDatabase } from '../helpers/database.ts';
 import { askLease, demand, openAnswer, registerEngine } from '../helpers/leases.ts';
 import { openSecrets } from '../helpers/stored.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { sql } from 'kysely';
-import { importCredentials } from '../../src/operate/import/import.ts';
+import { importCredentials } from '../../src/cli/import/import.ts';
 import { runToEnd } from '../helpers/commands.ts';
 import { askLease, openAnswer, registerEngine } from '../helpers/leases.ts';
 import { openSecrets } from '../helpers/stored.ts';

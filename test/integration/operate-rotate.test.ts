@@ -8,7 +8,7 @@ import { sql } from 'kysely';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { generateRootKey } from '../../src/crypto/index.ts';
-import { barOf, rotate } from '../../src/operate/rotate.ts';
+import { barOf, rotate } from '../../src/cli/rotate.ts';
 import {
   deploy,
   type Deployment,

@@ -10,7 +10,7 @@ import { SharingService } from '../../src/sharing/service.ts';
 import type { SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { type Finding, verifyAll } from '../../src/integrity/verify.ts';
 import { resealAll } from '../../src/integrity/reseal.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { bent, intrude } from '../helpers/intruder.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
 import { startVault } from '../helpers/vault.ts';

@@ -3,8 +3,8 @@
 import type { KyselyPlugin } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
-import { CredentialLists } from '../../src/credentials/listing.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { CredentialLists } from '../../src/credentials/lists/listing.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { intrude } from '../helpers/intruder.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';

@@ -6,11 +6,11 @@ import { AuditLog } from '../../src/audit/record.ts';
 import { Calls } from '../../src/broker/call.ts';
 import { CallLimits } from '../../src/broker/limits.ts';
 import { CredentialsService } from '../../src/credentials/service.ts';
-import { type Caller, decide } from '../../src/http/access.ts';
+import { type Caller, decide } from '../../src/access/decide.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { startBroker } from '../helpers/broker.ts';
 import { demand, registerEngine, vaultIssuer } from '../helpers/leases.ts';
 

@@ -2,7 +2,7 @@
 // in it.
 import { sql } from 'kysely';
 import t from 'tap';
-import { orders, sortNames } from '../../src/credentials/sorts.ts';
+import { orders, sortNames } from '../../src/credentials/lists/sorts.ts';
 import { openDatabase } from '../../src/db/client.ts';
 import { statement } from '../../src/db/statement.ts';
 import { StatementNames } from '../../src/db/statement-names.ts';

@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
-import { startLocalPostgres } from '../../src/local/postgres.ts';
+import { startLocalPostgres } from '../../src/dev/postgres.ts';
 import { command, makeTemplate, withDatabase } from '../helpers/database.ts';
 
 /** How a test file ended. `failure` is the first line that says so. */

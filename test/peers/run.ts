@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { migrate } from '../../src/db/migrate.ts';
-import { startLocalPostgres } from '../../src/local/postgres.ts';
+import { startLocalPostgres } from '../../src/dev/postgres.ts';
 import { command, withDatabase } from '../helpers/database.ts';
 import { deploy, type Serving } from '../helpers/serve.ts';
 

@@ -2,8 +2,8 @@
 // the secret comes out that the encoding alone decides, and what was not encoded of it stays.
 import fc from 'fast-check';
 import t from 'tap';
-import { mark, Redactor } from '../../src/broker/redaction.ts';
-import { charsetOf, inWidth, type Width } from '../../src/broker/wide.ts';
+import { mark, Redactor } from '../../src/broker/redaction/redactor.ts';
+import { charsetOf, inWidth, type Width } from '../../src/broker/redaction/wide.ts';
 
 /** A secret as the broker takes it: a header's, a query's, a password. */
 const secret = fc.oneof(

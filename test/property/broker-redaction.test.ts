@@ -1,7 +1,7 @@
 // The laws of redaction, for any secrets, any text and any way to cut it into chunks.
 import fc from 'fast-check';
 import t from 'tap';
-import { mark, Redactor } from '../../src/broker/redaction.ts';
+import { mark, Redactor } from '../../src/broker/redaction/redactor.ts';
 
 /**
  * Few letters, so that patterns overlap themselves and each other, and escapes are begun and broken

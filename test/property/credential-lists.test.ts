@@ -4,14 +4,14 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
-import { type Bounds, CredentialLists, type Listing } from '../../src/credentials/listing.ts';
-import type { CredentialFilters } from '../../src/credentials/filters.ts';
+import { type Bounds, CredentialLists, type Listing } from '../../src/credentials/lists/listing.ts';
+import type { CredentialFilters } from '../../src/credentials/lists/filters.ts';
 import { type ProblemName, problemNames } from '../../src/credentials/health.ts';
-import { orders, type SortName, sortNames } from '../../src/credentials/sorts.ts';
-import type { Caller } from '../../src/http/access.ts';
+import { orders, type SortName, sortNames } from '../../src/credentials/lists/sorts.ts';
+import type { Caller } from '../../src/access/decide.ts';
 import { Cursors } from '../../src/http/paging.ts';
 import { type CredentialId, newId, type SubjectId } from '../../src/shared/ids.ts';
-import { unbounded } from '../../src/http/issuers.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { type Filled, fillCredentials, plain } from '../helpers/filled.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 

@@ -2,7 +2,7 @@
 // the same one.
 import fc from 'fast-check';
 import t from 'tap';
-import { Issuers } from '../../src/http/issuers.ts';
+import { Issuers } from '../../src/access/issuers.ts';
 import { matchesPattern } from '../../src/shared/patterns.ts';
 import { isClaimedSubject } from '../../src/shared/subjects.ts';
 import { issuerWith } from '../helpers/issuers.ts';

@@ -2,7 +2,7 @@
 // gone, be it by SIGKILL, the shell's standard input ends, and it kills what it started.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { isRoot } from '../../src/local/account.ts';
+import { isRoot } from '../../src/dev/account.ts';
 
 /** A process of the rig, which can be killed, stopped and continued with all of its children. */
 export interface Guarded {

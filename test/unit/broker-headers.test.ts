@@ -2,7 +2,7 @@
 import t from 'tap';
 import { answerHeaders, isScannable, requestHeaders, widthsOf } from '../../src/broker/headers.ts';
 import { render } from '../../src/broker/injection.ts';
-import { mark, Redactor } from '../../src/broker/redaction.ts';
+import { mark, Redactor } from '../../src/broker/redaction/redactor.ts';
 import type { Target } from '../../src/broker/target.ts';
 import { findType } from '../../src/credentials/types/registry.ts';
 

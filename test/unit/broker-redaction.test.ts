@@ -1,8 +1,8 @@
 // Redaction: the forms that are found, by name, and what passes at once.
 import t from 'tap';
-import { shortEscapes } from '../../src/broker/escapes.ts';
-import { mark, Redactor } from '../../src/broker/redaction.ts';
-import { Redactors } from '../../src/broker/redactors.ts';
+import { shortEscapes } from '../../src/broker/redaction/escapes.ts';
+import { mark, Redactor } from '../../src/broker/redaction/redactor.ts';
+import { Redactors } from '../../src/broker/redaction/redactors.ts';
 import { BrokerRefusal } from '../../src/broker/refusal.ts';
 import { type CredentialId, newId } from '../../src/shared/ids.ts';
 

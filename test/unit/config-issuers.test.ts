@@ -2,7 +2,12 @@
 // by place and rule and never by value.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import t from 'tap';
-import { ConfigInvalid, type Environment, readConfig, type ServeConfig } from '../../src/config.ts';
+import {
+  ConfigInvalid,
+  type Environment,
+  readConfig,
+  type ServeConfig,
+} from '../../src/config/config.ts';
 import { testCertificate } from '../helpers/certificate.ts';
 import { jwkOf, keyPair } from '../helpers/identity.ts';
 

@@ -8,7 +8,7 @@ import {
   type Mode,
   names,
   readConfig,
-} from '../../src/config.ts';
+} from '../../src/config/config.ts';
 import { testCertificate } from '../helpers/certificate.ts';
 
 const rootKey = (): string => `${randomBytes(32).toString('base64url')}=`;

@@ -1,7 +1,7 @@
 // What each type's test over HTTP asks, and where.
 import t from 'tap';
-import { testHttp } from '../../src/connections/http.ts';
-import { TestFailed } from '../../src/connections/report.ts';
+import { testHttp } from '../../src/connection-tests/http.ts';
+import { TestFailed } from '../../src/connection-tests/report.ts';
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import type { Egress, EgressRequest } from '../../src/egress/index.ts';
 

@@ -1,5 +1,6 @@
 // What credentials are connected to: providers of OAuth 2.0, tests of connections, webhooks.
 import { randomBytes } from 'node:crypto';
+import { webhooksMax } from '../../../src/notifications/service.ts';
 import { bodyOf, create, type Owned, planned } from './credential.ts';
 import type { Lane } from './lane.ts';
 import type { TeamOfRig } from './types.ts';
@@ -12,6 +13,8 @@ export class ServicesLane {
   state: string | undefined;
   tested: Owned | undefined;
   webhooks: { owned: Owned; revision: number; isLoose: boolean }[] = [];
+  /** Webhooks that the lane lost sight of, and that may still stand in the vault. */
+  astray = 0;
 
   constructor(lane: Lane, team: TeamOfRig) {
     this.lane = lane;
@@ -104,7 +107,7 @@ const eventLists = [
 ];
 
 async function putWebhook(of: ServicesLane): Promise<boolean> {
-  const isNew = of.webhooks.length < 2;
+  const isNew = of.webhooks.length < 2 && of.webhooks.length + of.astray < webhooksMax;
   let webhook = of.webhooks.shift();
   if (isNew) {
     if (webhook !== undefined) of.webhooks.push(webhook);
@@ -127,9 +130,11 @@ async function putWebhook(of: ServicesLane): Promise<boolean> {
     happened: ({ code }) => code === (before === 0 ? 'preconditionRequired' : 'preconditionFailed'),
     mismatch: (json) => (json.revision === revision ? undefined : `revision ${json.revision}`),
   });
+  const isThere = answer?.status === 412 || answer?.status === 428;
   if (verdict === 'done')
     of.webhooks.push({ owned, revision, isLoose: webhook.isLoose || isLoose });
-  if (verdict === 'refused' && before > 0 && answer?.status !== 412) of.webhooks.push(webhook);
+  else if (verdict === 'refused' && before > 0 && !isThere) of.webhooks.push(webhook);
+  else if (verdict !== 'refused' || isThere) of.astray += 1;
   return verdict === 'done';
 }
 
@@ -146,6 +151,7 @@ async function deleteWebhook(of: ServicesLane): Promise<boolean> {
     events: { 'webhook.remove': 1 },
     happened: ({ code }) => code === 'notFound',
   });
+  if (verdict !== 'done') of.astray += 1;
   return verdict === 'done';
 }
 

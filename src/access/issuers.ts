@@ -5,7 +5,13 @@
 import { AppError, invalid } from '../shared/errors.ts';
 import { matchesPattern } from '../shared/patterns.ts';
 import { isClaimedSubject, subjectLengthMax } from '../shared/subjects.ts';
-import type { TokenType } from './access-token.ts';
+
+/**
+ * What the header `typ` of an access token may say; `absent`: nothing at all. `at+jwt` stands for
+ * its long form too.
+ */
+export const usualTypes = ['absent', 'JWT', 'JOSE', 'at+jwt'] as const;
+export type TokenType = (typeof usualTypes)[number];
 
 /** A public key that is fixed by the configuration; without `kid` it is the one that there is. */
 export interface FixedKey {
@@ -184,12 +190,6 @@ export const knownAlgorithms = [
   'PS384',
   'PS512',
 ] as const satisfies readonly string[];
-export const usualTypes = [
-  'absent',
-  'JWT',
-  'JOSE',
-  'at+jwt',
-] as const satisfies readonly TokenType[];
 export const usualLifetimeSeconds = 24 * 60 * 60;
 const usualToleranceSeconds = 5;
 /** What an issuer is where its entry says nothing else. */

@@ -1,15 +1,15 @@
 // The HTTP face of what was before: versions, and deleted credentials.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { showEach } from '../http/answers.ts';
-import type { Idempotency } from '../http/idempotency.ts';
-import { addOperation } from '../http/operation.ts';
-import type { Cursors } from '../http/paging.ts';
-import { setEtag } from '../http/preconditions.ts';
-import { credentialPath, pageQuery } from '../http/schemas.ts';
+import { showEach } from '../../http/answers.ts';
+import type { Idempotency } from '../../http/idempotency.ts';
+import { addOperation } from '../../http/operation.ts';
+import type { Cursors } from '../../http/paging.ts';
+import { setEtag } from '../../http/preconditions.ts';
+import { credentialPath, pageQuery } from '../../http/schemas.ts';
 import type { CredentialHistory } from './history.ts';
-import * as schemas from './schemas.ts';
-import type { CredentialRow, CredentialsService } from './service.ts';
+import * as schemas from '../schemas.ts';
+import type { CredentialRow, CredentialsService } from '../service.ts';
 
 /** Adds the operations on versions and on deleted credentials. */
 export function registerCredentialHistory(

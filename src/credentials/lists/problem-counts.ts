@@ -2,9 +2,9 @@
 // that have it, so that a large team without problems is counted as fast as a small one; only
 // `exposed`, where a key is marked that the team may have had, looks at every row.
 import { type RawBuilder, sql } from 'kysely';
-import type { Executor } from '../db/client.ts';
-import type { TeamId } from '../shared/ids.ts';
-import { mayBeExposed, type ProblemName, problemCondition, problemNames } from './health.ts';
+import type { Executor } from '../../db/client.ts';
+import type { TeamId } from '../../shared/ids.ts';
+import { mayBeExposed, type ProblemName, problemCondition, problemNames } from '../health.ts';
 
 export interface ProblemCounts {
   readonly total: number;

@@ -3,12 +3,12 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
-import type { LocalConfig } from '../config.ts';
+import type { LocalConfig } from '../config/config.ts';
 import { migrate } from '../db/migrate.ts';
 import { type RunningVault, startVault } from '../serve.ts';
 import { localKeys, postgresFolder } from './keys.ts';
 import { startLocalPostgres } from './postgres.ts';
-import { issuerOf } from '../http/issuers.ts';
+import { issuerOf } from '../access/issuers.ts';
 import { localAudience, localIssuer } from './token.ts';
 
 /** The file by which other commands find the running vault. */

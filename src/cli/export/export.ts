@@ -7,7 +7,7 @@ import { type Keyring, parseRootKeys, Secret } from '../../crypto/index.ts';
 import { type Db, openDatabase } from '../../db/client.ts';
 import { DatabaseClock } from '../../db/clock.ts';
 import { schemaState } from '../../db/migrate.ts';
-import type { TeamRef } from '../../http/access.ts';
+import type { TeamRef } from '../../access/decide.ts';
 import { loadKeyring } from '../../keys/system-keys.ts';
 import { SchemaUnfit } from '../../serve.ts';
 import { newId } from '../../shared/ids.ts';

@@ -8,7 +8,7 @@ import { type Statement, statement, unseen } from '../db/statement.ts';
 import type { GrantAccess, GranteeKind, Role } from '../db/tables.ts';
 import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Way, Ways } from './access.ts';
+import type { Way, Ways } from './decide.ts';
 import { engineSealHolds, membershipSealHolds, type Person, type RightsParts } from './rights.ts';
 
 /**

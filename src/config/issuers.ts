@@ -3,14 +3,7 @@
 // hands in.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import {
-  authoritiesPem,
-  isLoopback,
-  jwksUrl,
-  publicKeyPem,
-  ValueInvalid,
-} from './config-values.ts';
-import type { TokenType } from './http/access-token.ts';
+import { authoritiesPem, isLoopback, jwksUrl, publicKeyPem, ValueInvalid } from './values.ts';
 import {
   type ClaimValue,
   type FixedKey,
@@ -19,14 +12,15 @@ import {
   type KeySource,
   knownAlgorithms,
   type OneIssuer,
+  type TokenType,
   usualAlgorithms,
   usualLifetimeSeconds,
   usualRules,
   usualTypes,
-} from './http/issuers.ts';
-import { JsonRefused, parseJson } from './http/json.ts';
-import { fixedKey, readFixedKeys } from './http/jwks.ts';
-import { faultsIn } from './http/validation.ts';
+} from '../access/issuers.ts';
+import { JsonRefused, parseJson } from '../http/json.ts';
+import { fixedKey, readFixedKeys } from '../http/jwks.ts';
+import { faultsIn } from '../http/validation.ts';
 
 /** An issuer as it is configured: a shared secret stands among the secrets. */
 export type ConfiguredIssuer = Omit<Issuer, 'keys'> & {

@@ -1,26 +1,26 @@
 // Lists of credentials: whose, which, in what order, and the seals of what is shown. A page is
 // found by indexes; where the filters ask more than they know, a bounded number of rows is looked
 // at, and the page ends there, full or not.
-import type { AuditLog } from '../audit/record.ts';
-import { credentialTarget } from '../audit/event.ts';
-import type { Keyring } from '../crypto/index.ts';
-import type { Db } from '../db/client.ts';
-import { type Caller, isAllowed, type Located, type TeamRef, wayFor } from '../http/access.ts';
-import { listGrantsTo, noWays, waysOf } from '../http/grants.ts';
-import type { SubjectBounds } from '../http/issuers.ts';
-import { pageBytesMax } from '../http/limits.ts';
-import type { Page } from '../http/paging.ts';
-import { standingOf } from '../http/rights.ts';
-import type { CredentialId, TeamId } from '../shared/ids.ts';
+import type { AuditLog } from '../../audit/record.ts';
+import { credentialTarget } from '../../audit/event.ts';
+import type { Keyring } from '../../crypto/index.ts';
+import type { Db } from '../../db/client.ts';
+import { type Caller, isAllowed, type Located, type TeamRef, wayFor } from '../../access/decide.ts';
+import { listGrantsTo, noWays, waysOf } from '../../access/grants.ts';
+import type { SubjectBounds } from '../../access/issuers.ts';
+import { pageBytesMax } from '../../http/limits.ts';
+import type { Page } from '../../http/paging.ts';
+import { standingOf } from '../../access/rights.ts';
+import type { CredentialId, TeamId } from '../../shared/ids.ts';
 import { conditionsOf, type CredentialFilters } from './filters.ts';
-import type { CredentialRow } from './repository.ts';
-import * as repository from './list-repository.ts';
-import { isFiltered, type NameRow, type PlacedRow, type Search } from './list-repository.ts';
+import type { CredentialRow } from '../repository.ts';
+import * as repository from './repository.ts';
+import { isFiltered, type NameRow, type PlacedRow, type Search } from './repository.ts';
 import { countProblems, type ProblemCounts } from './problem-counts.ts';
-import { listedSealHolds } from './seal.ts';
+import { listedSealHolds } from '../seal.ts';
 import { comparePlaces, type Order, type SortName } from './sorts.ts';
 
-export type { NameRow } from './list-repository.ts';
+export type { NameRow } from './repository.ts';
 
 /** How far a page looks, where it has to look. */
 export interface Bounds {

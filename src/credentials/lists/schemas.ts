@@ -10,12 +10,12 @@ import {
   pageQuery,
   slug,
   timeInput,
-} from '../http/schemas.ts';
-import { invalid } from '../shared/errors.ts';
+} from '../../http/schemas.ts';
+import { invalid } from '../../shared/errors.ts';
 import type { CredentialFilters } from './filters.ts';
-import type { ProblemName } from './health.ts';
+import type { ProblemName } from '../health.ts';
 import type { Listing, NameRow } from './listing.ts';
-import { credentialSeen, problemName, typeName } from './schemas.ts';
+import { credentialSeen, problemName, typeName } from '../schemas.ts';
 import { orders, sortNames } from './sorts.ts';
 
 const label = z

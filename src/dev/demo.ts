@@ -4,7 +4,7 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { type LocalConfig, readConfig } from '../config.ts';
+import { type LocalConfig, readConfig } from '../config/config.ts';
 import { openDatabase } from '../db/client.ts';
 import { growthLimits } from '../shared/growth.ts';
 import { isRoot } from './account.ts';

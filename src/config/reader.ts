@@ -1,6 +1,6 @@
 // Reading of an environment, name by name: a value, or the file that holds it. Pure but for the way
 // to read files that the caller hands in.
-import { ValueInvalid } from './config-values.ts';
+import { ValueInvalid } from './values.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

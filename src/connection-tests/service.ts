@@ -13,7 +13,7 @@ import {
 } from '../credentials/service.ts';
 import type { Db } from '../db/client.ts';
 import type { Egress } from '../egress/index.ts';
-import type { Caller, Way } from '../http/access.ts';
+import type { Caller, Way } from '../access/decide.ts';
 import { AppError } from '../shared/errors.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 import { testHttp } from './http.ts';

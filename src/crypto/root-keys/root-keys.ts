@@ -3,12 +3,12 @@
 // A KMS or an HSM can stand behind wrap, unwrap and the fingerprints.
 import { createCipheriv, createDecipheriv, createSecretKey, randomBytes } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import type { TeamId } from '../shared/ids.ts';
-import { canonicalJson } from './canonical.ts';
-import { fromBase64, toBase64 } from './encoding.ts';
-import { DecryptionFailed, KeyUnavailable, RootKeyInvalid } from './errors.ts';
-import { fingerprintOf } from './fingerprint.ts';
-import type { SystemPurpose } from './system-keys.ts';
+import type { TeamId } from '../../shared/ids.ts';
+import { canonicalJson } from '../canonical.ts';
+import { fromBase64, toBase64 } from '../encoding.ts';
+import { DecryptionFailed, KeyUnavailable, RootKeyInvalid } from '../errors.ts';
+import { fingerprintOf } from '../fingerprint.ts';
+import type { SystemPurpose } from '../system-keys.ts';
 
 const algorithm = 'aes-256-gcm';
 const rootKeyBytes = 32;

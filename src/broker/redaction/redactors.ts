@@ -1,7 +1,7 @@
 // What is looked for in answers, kept from one call to the next: compiling it for a long secret
 // costs more than the rest of a call. SECURITY: it holds secrets in the clear, so it is bound as
 // unwrapped keys are: at most a minute old, at most so many, and gone with the version it is for.
-import type { CredentialId } from '../shared/ids.ts';
+import type { CredentialId } from '../../shared/ids.ts';
 import { Sought } from './sought.ts';
 
 const ageMsMax = 60_000;

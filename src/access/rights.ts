@@ -6,7 +6,7 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Role } from '../db/tables.ts';
 import type { EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Caller, TeamRef } from './access.ts';
+import type { Caller, TeamRef } from './decide.ts';
 import type { BoundsRefusal, SubjectBounds } from './issuers.ts';
 
 /**

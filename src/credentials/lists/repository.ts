@@ -2,11 +2,11 @@
 // name or by the last change, are statements that are composed once; with filters there are too
 // many forms to keep.
 import { type RawBuilder, sql } from 'kysely';
-import type { Executor } from '../db/client.ts';
-import { type Statement, statement, unseen } from '../db/statement.ts';
-import { pageItemsDefault } from '../http/limits.ts';
-import { rightsColumns, rightsJoin, type RightsRow } from '../http/rights.ts';
-import type { CredentialId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { Executor } from '../../db/client.ts';
+import { type Statement, statement, unseen } from '../../db/statement.ts';
+import { pageItemsDefault } from '../../http/limits.ts';
+import { rightsColumns, rightsJoin, type RightsRow } from '../../access/rights.ts';
+import type { CredentialId, SubjectId, TeamId } from '../../shared/ids.ts';
 import {
   and,
   type Asked,
@@ -26,10 +26,10 @@ import {
   stateOf,
   teamOf,
   walk,
-} from './list-sql.ts';
+} from './sql.ts';
 import { keyText, type Order, type SortName, sorts } from './sorts.ts';
 
-export { isFiltered, type NameRow, type PlacedRow } from './list-sql.ts';
+export { isFiltered, type NameRow, type PlacedRow } from './sql.ts';
 
 /** What a list is asked for, with the values of one request. */
 export interface Search extends Asked {

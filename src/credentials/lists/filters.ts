@@ -2,8 +2,8 @@
 // what is left over is asked of the rows that are walked, unless what it lets through is little and
 // an index finds that.
 import { type RawBuilder, sql } from 'kysely';
-import { unseen } from '../db/statement.ts';
-import { mayBeExposed, type ProblemName, problemCondition } from './health.ts';
+import { unseen } from '../../db/statement.ts';
+import { mayBeExposed, type ProblemName, problemCondition } from '../health.ts';
 import type { SortName } from './sorts.ts';
 
 export interface CredentialFilters {

@@ -1,9 +1,9 @@
 // The environment, read once: `config` may be logged, `secrets` may not. Pure: the caller hands in
 // the environment and a way to read files. Every fault is named in one message, by names and rules;
 // a bad value never becomes a default.
-import { type Environment, hide, Reader } from './config-reader.ts';
-import { DatabaseUrlInvalid, parseDatabaseUrl } from './db/url.ts';
-import { type AllowRule, AllowRuleInvalid, parseAllowRules } from './egress/allow.ts';
+import { type Environment, hide, Reader } from './reader.ts';
+import { DatabaseUrlInvalid, parseDatabaseUrl } from '../db/url.ts';
+import { type AllowRule, AllowRuleInvalid, parseAllowRules } from '../egress/allow.ts';
 import {
   authoritiesPem,
   certificatePem,
@@ -24,20 +24,20 @@ import {
   rootKeys,
   subjects,
   ValueInvalid,
-} from './config-values.ts';
+} from './values.ts';
 import {
   configuredIssuer,
   type ConfiguredIssuer,
   issuersOf,
   IssuersInvalid,
   readIssuers,
-} from './config-issuers.ts';
-import { Issuers } from './http/issuers.ts';
-import { fixedKey } from './http/jwks.ts';
-import { growthCeilings, type GrowthLimits, growthLimits } from './shared/growth.ts';
+} from './issuers.ts';
+import { Issuers } from '../access/issuers.ts';
+import { fixedKey } from '../http/jwks.ts';
+import { growthCeilings, type GrowthLimits, growthLimits } from '../shared/growth.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
-export type { Environment } from './config-reader.ts';
+export type { Environment } from './reader.ts';
 
 interface CommonConfig {
   readonly host: string;

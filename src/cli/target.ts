@@ -2,8 +2,8 @@
 // that runs on the data folder.
 import { parseArgs } from 'node:util';
 import { join, resolve } from 'node:path';
-import { type Environment, readConfig } from '../config.ts';
-import { localToken } from '../local/token.ts';
+import { type Environment, readConfig } from '../config/config.ts';
+import { localToken } from '../dev/token.ts';
 
 /** What a command takes from the process. */
 export interface OperateContext {

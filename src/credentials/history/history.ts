@@ -1,15 +1,15 @@
 // What was before: earlier versions brought back or destroyed, deleted credentials restored.
-import { credentialTarget } from '../audit/event.ts';
-import type { Role } from '../db/tables.ts';
-import type { Caller } from '../http/access.ts';
-import type { Claim } from '../http/idempotency.ts';
-import { AppError, notFound } from '../shared/errors.ts';
-import { changeCredential, type ChangeParts, demandManage } from './change.ts';
-import * as repository from './repository.ts';
-import type { CredentialRow } from './repository.ts';
-import { credentialSealHolds } from './seal.ts';
-import { roomOf } from './room.ts';
-import { writeVersionAgain } from './versions.ts';
+import { credentialTarget } from '../../audit/event.ts';
+import type { Role } from '../../db/tables.ts';
+import type { Caller } from '../../access/decide.ts';
+import type { Claim } from '../../http/idempotency.ts';
+import { AppError, notFound } from '../../shared/errors.ts';
+import { changeCredential, type ChangeParts, demandManage } from '../change.ts';
+import * as repository from '../repository.ts';
+import type { CredentialRow } from '../repository.ts';
+import { credentialSealHolds } from '../seal.ts';
+import { roomOf } from '../room.ts';
+import { writeVersionAgain } from '../versions.ts';
 
 /** What is asked of the past of credentials. */
 export class CredentialHistory {

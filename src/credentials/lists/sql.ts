@@ -2,13 +2,13 @@
 // index of each team; then what is told of them is read. Nothing walks further than it is told to,
 // however little the filters let through.
 import { type RawBuilder, sql } from 'kysely';
-import { contentBytes, upToBytes } from '../db/bytes.ts';
-import { unseen } from '../db/statement.ts';
-import { type GrantRow, grantsSql } from '../http/grants.ts';
-import { pageItemsDefault, pageItemsMax } from '../http/limits.ts';
-import type { CredentialId } from '../shared/ids.ts';
+import { contentBytes, upToBytes } from '../../db/bytes.ts';
+import { unseen } from '../../db/statement.ts';
+import { type GrantRow, grantsSql } from '../../access/grants.ts';
+import { pageItemsDefault, pageItemsMax } from '../../http/limits.ts';
+import type { CredentialId } from '../../shared/ids.ts';
 import type { Beside, Condition } from './filters.ts';
-import { columns, type CredentialRow, joins } from './repository.ts';
+import { columns, type CredentialRow, joins } from '../repository.ts';
 import { keyText, type Order, type Sort, type SortName, sorts } from './sorts.ts';
 
 /** A row with its place in the list. */

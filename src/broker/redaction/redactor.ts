@@ -5,7 +5,7 @@ import { valueBytesMin } from './forms.ts';
 import type { Idle } from './idle.ts';
 import { beginsInside, pieceBytesMin, pieceHeadBytes } from './piece.ts';
 import { Readings } from './readings.ts';
-import { BrokerRefusal } from './refusal.ts';
+import { BrokerRefusal } from '../refusal.ts';
 import { idleOf, Sought } from './sought.ts';
 import { inWidth, type Width, WideDecoder, widthsOfMark } from './wide.ts';
 

@@ -1,15 +1,15 @@
 // The HTTP face of lists of credentials, and of what is counted over them.
 import type { FastifyInstance } from 'fastify';
 import type { z } from 'zod';
-import type { Caller, TeamRef } from '../http/access.ts';
-import { showEach } from '../http/answers.ts';
-import { addOperation } from '../http/operation.ts';
-import type { Cursors } from '../http/paging.ts';
-import { teamPath } from '../http/schemas.ts';
-import type { JsonObject } from '../shared/json.ts';
+import type { Caller, TeamRef } from '../../access/decide.ts';
+import { showEach } from '../../http/answers.ts';
+import { addOperation } from '../../http/operation.ts';
+import type { Cursors } from '../../http/paging.ts';
+import { teamPath } from '../../http/schemas.ts';
+import type { JsonObject } from '../../shared/json.ts';
 import type { CredentialLists } from './listing.ts';
-import * as schemas from './list-schemas.ts';
-import { showSeen } from './schemas.ts';
+import * as schemas from './schemas.ts';
+import { showSeen } from '../schemas.ts';
 
 const listDescription =
   'With `shared`, what grants give. Every order can be turned round, every filter goes with every other. A page may hold less than its limit, where few of many rows pass the filters, or where the fields are long: only `nextCursor` says whether there is more.';
