@@ -4,4 +4,4 @@
 
 alter table subject drop constraint subject_sub_visible_ascii;
 alter table subject add constraint subject_sub_printable_ascii
-  check (sub ~ '^[\x21-\x7e]([\x20-\x7e]{0,510}[\x21-\x7e])?$');
+  check (char_length(sub) <= 512 and sub ~ '^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$');

@@ -110,9 +110,9 @@ export class Issuers implements SubjectBounds {
     this.#plain = issuers.find(({ subjectPrefix }) => subjectPrefix === '');
     this.#prefixed = issuers.filter((issuer) => issuer !== this.#plain);
     // SECURITY: whoever is let in by one issuer must not be able to be a subject of another.
-    for (const [index, { subjectPrefix }] of this.#prefixed.entries())
-      for (const [other, { subjectPrefix: longer }] of this.#prefixed.entries())
-        if (index !== other && longer.startsWith(subjectPrefix))
+    for (const each of issuers)
+      for (const other of issuers)
+        if (each !== other && prefixesMeet(each.subjectPrefix, other.subjectPrefix))
           throw new TypeError('a prefix of subjects is the beginning of another');
   }
 
@@ -160,6 +160,13 @@ export class Issuers implements SubjectBounds {
     return issuer !== undefined && issuer.teams === undefined;
   }
 }
+
+/**
+ * Whether two issuers with these prefixes could make one subject. Of the one that has none, subjects
+ * that begin with another's are refused one by one.
+ */
+export const prefixesMeet = (a: string, b: string): boolean =>
+  a === b || (a !== '' && b !== '' && (a.startsWith(b) || b.startsWith(a)));
 
 /** SPIFFE-ID 2: a trust domain, and a path of segments that are neither empty nor dots. */
 function isSpiffeId(text: string, trustDomain: string): boolean {

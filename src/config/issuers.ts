@@ -12,6 +12,7 @@ import {
   type KeySource,
   knownAlgorithms,
   type OneIssuer,
+  prefixesMeet,
   type TokenType,
   usualAlgorithms,
   usualLifetimeSeconds,
@@ -381,9 +382,7 @@ function faultOfPrefixes(each: ReadEntry, other: ReadEntry): string | undefined 
   const [ours, theirs] = [each.issuer.subjectPrefix, other.issuer.subjectPrefix];
   if (ours === theirs)
     return `is that of ${other.at}${ours === '' ? ': at most one may have none' : ''}`;
-  // Of the one that has none, subjects that begin with another's are refused one by one.
-  if (ours === '' || theirs === '') return undefined;
-  return ours.startsWith(theirs) || theirs.startsWith(ours)
+  return prefixesMeet(ours, theirs)
     ? `and that of ${other.at} are one the beginning of the other`
     : undefined;
 }

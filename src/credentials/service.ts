@@ -16,6 +16,7 @@ import { standingOf } from '../access/rights.ts';
 import { faultsIn } from '../http/validation.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
+import { demandName } from '../shared/visible-names.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
@@ -242,9 +243,10 @@ export class CredentialsService {
     team: OwningTeam,
     input: CredentialInput,
     claim: Claim,
-    { isDryRun = false } = {},
+    { isDryRun = false, namePointer = '/name' } = {},
   ): Promise<CredentialRow> {
     const { db, keyring, audit } = this.#parts;
+    demandName(input.name, namePointer);
     const type = typeNamed(input.type);
     const { publicFields, secrets } = readNewFields(
       type,
@@ -416,6 +418,7 @@ export class CredentialsService {
         // SECURITY: against the row as it is now: the policy may have been narrowed since the hook
         // looked at it.
         if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
+        if (change.name !== undefined && change.name !== row.name) demandName(change.name);
         const changed = changedNames(row, change);
         const version = await writeNextVersion(
           this.#parts.keyring,

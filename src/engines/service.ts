@@ -18,6 +18,7 @@ import { engineSealHolds, membershipSealHolds, sealEngine } from '../access/righ
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { type EngineId, isId, newId, type SubjectId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import { demandName } from '../shared/visible-names.ts';
 import { type JwkInput, type PublicJwk, readPublicJwk } from './jwk.ts';
 import * as repository from './repository.ts';
 import type { EngineKeyRow, EngineRow, EngineState } from './repository.ts';
@@ -68,6 +69,7 @@ export class EnginesService {
     claim: Claim,
   ): Promise<SeenEngine> {
     const { db, keyring, subjectBounds, audit, subjects } = this.#parts;
+    demandName(input.name);
     if (!subjectBounds.isKnown(input.subject)) throw invalid('/subject', 'issuer');
     const keys = input.keys.map((key, index) => readKey(key, `/keys/${index}`));
     const twin = keys.findIndex(
@@ -161,6 +163,7 @@ export class EnginesService {
   ): Promise<SeenEngine> {
     return this.#change(caller, 'engine.update', id, expected, async (trx, engine) => {
       const name = input.name ?? engine.name;
+      if (name !== engine.name) demandName(name);
       const state = input.state ?? engine.state;
       const changed = [
         ...(name === engine.name ? [] : ['name']),

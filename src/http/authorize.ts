@@ -99,7 +99,10 @@ async function refusalOfNoRoute(
 ): Promise<AppError> {
   if (form === undefined) return notFound();
   if (!form.isPublic) {
-    const { sub } = await callerOf(request, 'authenticated', parts);
+    const { sub } = await noted(request, 'authenticated', parts, () =>
+      parts.authenticator.authenticate(request),
+    );
+    request.sub = sub;
     await parts.countRequest(sub, undefined);
   }
   return methodNotAllowed(form);
@@ -108,16 +111,28 @@ async function refusalOfNoRoute(
 async function callerOf(
   request: FastifyRequest,
   access: Access,
-  { authenticator, standings, recordFailedAuthentication }: AuthorizationParts,
+  parts: AuthorizationParts,
 ): Promise<Caller> {
   const { id: requestId, address } = request;
-  try {
-    const principal = await authenticator.authenticate(request);
+  return noted(request, access, parts, async () => {
+    const principal = await parts.authenticator.authenticate(request);
     request.sub = principal.sub;
-    return await standings.callerOf(principal, { requestId, address });
+    return parts.standings.callerOf(principal, { requestId, address });
+  });
+}
+
+/** Runs what may find that nobody is authenticated, and has that recorded. */
+async function noted<T>(
+  { id: requestId, address }: FastifyRequest,
+  access: Access,
+  parts: AuthorizationParts,
+  authenticate: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await authenticate();
   } catch (error) {
     if (error instanceof AppError && error.code === 'unauthenticated')
-      recordFailedAuthentication({
+      parts.recordFailedAuthentication({
         requestId,
         address,
         action: actionOf(access),

@@ -46,7 +46,8 @@ export const name = z
   .regex(trimmed)
   .meta({
     id: 'Name',
-    description: 'Visible characters; spaces only inside.',
+    description:
+      'Visible characters; spaces only inside. A name that is given anew looks like no other: NFC, single spaces, nothing that a screen leaves out.',
     examples: ['openai-prod'],
   });
 export const subject = z

@@ -165,7 +165,7 @@ export function registerTeams(
     body: teamCreate,
     guards: { idempotencyKey: true, etag: true },
     success: { status: 201, schema: team, location: 'ifReadable', description: 'The team.' },
-    problems: ['slugTaken', 'isAnEngine', 'limitReached'],
+    problems: ['slugTaken', 'isAnEngine', 'issuerTeams', 'limitReached'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({
         request,
@@ -306,7 +306,7 @@ export function registerTeams(
     body: memberPut,
     guards: { ifMatch: 'existing', etag: true },
     success: { status: 200, schema: member, description: 'The member.' },
-    problems: ['lastAdmin', 'notAnEngine', 'isAnEngine', 'limitReached'],
+    problems: ['lastAdmin', 'notAnEngine', 'isAnEngine', 'issuerTeams', 'limitReached'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
       const row = await service.putMember(
         caller,

@@ -27,6 +27,7 @@ import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { newId, type SubjectId, type TeamId } from '../shared/ids.ts';
 import { revisionOfReplacement } from '../shared/revisions.ts';
+import { demandName } from '../shared/visible-names.ts';
 import * as repository from './repository.ts';
 import type { MemberRow, TeamRow } from './repository.ts';
 import { takeOver } from './take-over.ts';
@@ -158,6 +159,7 @@ export class TeamsService {
     claim: Claim,
   ): Promise<SeenTeam> {
     const { db, audit, keyring, subjectBounds, subjects, tokenFormat } = this.#parts;
+    demandName(input.name);
     if (input.admins.length > this.#membersMax) throw limitReached('members', this.#membersMax);
     for (const [index, sub] of input.admins.entries())
       demandBounds(subjectBounds, sub, input.slug, `/admins/${index}`);
@@ -285,6 +287,8 @@ export class TeamsService {
       defaultDelivery: input.defaultDelivery ?? current.defaultDelivery,
       versionsKept: input.versionsKept ?? current.versionsKept,
     };
+    // One that is there stays; what is new can be told from the others by its look.
+    if (settings.name !== current.name) demandName(settings.name);
     const changed = settingNames.filter((name) => String(settings[name]) !== String(current[name]));
     if (isIntact && changed.length === 0) return this.#seen(current);
     const revision = isIntact ? current.revision + 1 : revisionOfReplacement();

@@ -312,7 +312,7 @@ t.test('what tokens of real providers look like', async (t) => {
   t.equal(await seen(vault, sign(spire, { ...svid, iss: null })), '401 issuer');
   t.equal(
     await seen(vault, sign(people, { aud: audience, sub: 'spiffe://corp.example/x' })),
-    '401 signature',
+    '401 algorithm',
     'who leaves the issuer out is taken for that one, whose key it is not',
   );
 

@@ -203,7 +203,7 @@ t.test('on behalf of such a person nothing is leased elsewhere', async (t) => {
   const issuer = heym();
   const { vault } = await startFilled(t, { moreIssuers: [issuer] });
   await vault.member('payments', 'heym:ed', 'editor');
-  const { id } = await storeOpenai(vault, 'payments', 'both', 'sk-test', {
+  const { id } = await storeOpenai(vault, 'payments', 'both', 'sk-test-0123456789', {
     policy: { delivery: ['lease', 'broker'], allowedHosts: [] },
   });
   const lease = (): Promise<Answer> => askLease(vault, 'n8n', [{ id }], { onBehalfOf: 'heym:ed' });

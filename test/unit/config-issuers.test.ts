@@ -447,7 +447,10 @@ t.test('a text that is no file of issuers', async (t) => {
   ]);
   t.match(faultsOf('{}', { CREDVAULT_ISSUERS_FILE: '' }), [/^CREDVAULT_ISSUERS_FILE /]);
   t.match(
-    faultsOf({ issuers: [people] }, { CREDVAULT_JWT_ISSUER: 'x', CREDVAULT_JWT_SECRET: 'y' }),
+    faultsOf(
+      { issuers: [people] },
+      { CREDVAULT_JWT_ISSUER: 'x', CREDVAULT_JWT_SECRET: randomBytes(40).toString('hex') },
+    ),
     [
       /^CREDVAULT_JWT_ISSUER must not be set beside/,
       /^CREDVAULT_JWT_SECRET must not be set beside/,

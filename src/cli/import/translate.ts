@@ -9,6 +9,7 @@ import {
   type System,
 } from '../../credentials/types/registry.ts';
 import type { Foreign } from './sources.ts';
+import { visibleName } from '../../shared/visible-names.ts';
 
 /**
  * What was done with one field; names only. `to` is undefined for what was left behind because it
@@ -168,6 +169,6 @@ const isEmpty = (value: unknown): boolean => value === undefined || value === nu
 
 /** A name that the vault takes: visible characters, blanks only inside. */
 function nameOf(text: string): string {
-  const name = text.replace(/[\p{C}\p{Z}]+/gu, ' ').trim();
-  return Array.from(name).slice(0, nameLengthMax).join('').trim() || 'unnamed';
+  const name = Array.from(visibleName(text)).slice(0, nameLengthMax).join('');
+  return visibleName(name) || 'unnamed';
 }
