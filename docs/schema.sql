@@ -576,6 +576,16 @@ create table subject (
 create trigger subject_storable_when_changed BEFORE UPDATE ON subject FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger subject_storable_when_made BEFORE INSERT ON subject FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 
+-- operational: which issuer each prefix of subjects belongs to
+create table subject_prefix (
+  prefix text not null,
+  issuer text not null,
+  accepted_at timestamp with time zone not null default now(),
+  constraint subject_prefix_pkey PRIMARY KEY (prefix),
+  constraint subject_prefix_form CHECK (char_length(prefix) <= 257 AND prefix ~ '^([\x21-\x7e]*:)?$'::text),
+  constraint subject_prefix_issuer_form CHECK (char_length(issuer) >= 1 AND char_length(issuer) <= 1000)
+);
+
 -- operational: random keys of one purpose each; an inactive one still verifies
 create table system_key (
   id uuid not null,

@@ -193,9 +193,10 @@ export const commands: Readonly<Record<string, Command>> = {
 
 /** Runs a configured vault until it is asked to stop. */
 async function serve(
-  { environment, readFile, makeLogger, stop }: CommandContext,
+  { args, environment, readFile, makeLogger, stop }: CommandContext,
   only: { isBrokerOnly?: true } = {},
 ): Promise<number> {
+  const options = serveOptions(args);
   const { config, secrets } = readConfig(
     environment,
     only.isBrokerOnly === true ? 'broker' : 'serve',
@@ -208,6 +209,7 @@ async function serve(
     operators: config.operators,
     logger: makeLogger(config.logLevel),
     issuers: issuersOf(config.issuers, secrets.jwtSecret),
+    areSubjectsAccepted: options['accept-subjects'] === true,
     trustedProxies: config.trustedProxies,
     tls:
       config.tlsCertificate === undefined || secrets.tlsKey === undefined
@@ -218,6 +220,15 @@ async function serve(
   await aborted(stop);
   await vault.stop();
   return 0;
+}
+
+function serveOptions(args: readonly string[]): { 'accept-subjects'?: boolean | undefined } {
+  try {
+    return readOptions(args, { 'accept-subjects': { type: 'boolean' } });
+  } catch (error) {
+    if (error instanceof OptionsUnfit) throw new UsageError(error.message);
+    throw error;
+  }
 }
 
 /** What a command cannot use is a question of usage. */

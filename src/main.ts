@@ -94,6 +94,7 @@ function isOurs(error: unknown): boolean {
     error instanceof Error &&
     [
       'SchemaUnfit',
+      'SubjectsWouldMove',
       'VaultRefused',
       'RootKeyMissing',
       'CanaryWrong',

@@ -6,6 +6,7 @@ import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
 import { schemaState } from './db/migrate.ts';
+import { settlePrefixes } from './db/subject-prefixes.ts';
 import { parseDatabaseUrl } from './db/url.ts';
 import { ConfiguredDocuments } from './egress/documents.ts';
 import { Egress, type OwnEndpoint } from './egress/index.ts';
@@ -14,6 +15,9 @@ import { documentBytesMax, documentTimeoutMs } from './http/jwks.ts';
 import { tellOfDamagedSystemKeys } from './http/logging.ts';
 import { checkCanaries, openKeyring } from './keys/system-keys.ts';
 
+/** Claims of which it is known that they stay with whom they name. */
+const usualSubjectClaims = ['sub', 'oid', 'email'];
+
 /** What a way to run hands in. */
 export interface VaultSettings {
   readonly config: LocalConfig | ServeConfig;
@@ -21,6 +25,8 @@ export interface VaultSettings {
   readonly rootKeys: string;
   /** Whose tokens count. */
   readonly issuers: readonly Issuer[];
+  /** Rights of subjects may go to the issuer that has their prefix now. */
+  readonly areSubjectsAccepted?: boolean;
   readonly operators: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly trustedProxies: readonly string[];
@@ -77,6 +83,14 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
   try {
     const state = await schemaState(database.db);
     if (state !== 'current') throw new SchemaUnfit(state);
+    await settlePrefixes(
+      database.db,
+      settings.issuers.map(({ subjectPrefix, issuer }) => ({
+        prefix: subjectPrefix,
+        issuer: issuer ?? 'none',
+      })),
+      { isAccepted: settings.areSubjectsAccepted === true },
+    );
     const clock = new DatabaseClock({ db: database.db });
     await clock.measure();
     const roots = parseRootKeys(settings.rootKeys);
@@ -98,6 +112,12 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
               },
             ]),
       ]);
+    for (const { issuer = 'none', subjectClaim } of settings.issuers)
+      if (!usualSubjectClaims.includes(subjectClaim))
+        logger.warn(
+          { event: 'subjectClaimUnusual', issuer, claim: subjectClaim },
+          'a claim that names subjects must never be given to somebody else',
+        );
     const egress = new Egress({ ...config.egress, own });
     const documents = new ConfiguredDocuments(config.egress.ca, {
       timeoutMs: documentTimeoutMs,

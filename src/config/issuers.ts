@@ -124,7 +124,8 @@ const keys = z
     'exactlyOne',
   );
 
-const entry = z.strictObject({
+/** What one entry may say. */
+export const entrySchema = z.strictObject({
   issuer: line(1_000),
   audiences: listOf(line(1_000), 16),
   keys,
@@ -162,7 +163,7 @@ const entry = z.strictObject({
     .optional(),
   console: z.strictObject({ clientId: line(255) }).optional(),
 });
-type Entry = z.infer<typeof entry>;
+type Entry = z.infer<typeof entrySchema>;
 const file = z.strictObject({ issuers: z.array(z.unknown()).min(1).max(issuersMax) });
 
 // ── the reading ───────────────────────────────────────────────────────────────────────────────────
@@ -216,12 +217,14 @@ function readEntries(text: string, fault: Fault): Found[] {
   if (!Array.isArray(issuers)) return [];
   return issuers.slice(0, issuersMax).flatMap((each: unknown, index) => {
     const at = `/issuers/${index}`;
-    const found = faultsIn(entry, each, at);
+    const found = faultsIn(entrySchema, each, at);
     for (const { pointer, rule } of found) fault(pointer, `breaks ${rule}`);
     if (typeof each !== 'object' || each === null || Array.isArray(each)) return [];
     const isWrong = (name: string): boolean =>
       found.some(({ pointer }) => `${pointer}/`.startsWith(`${at}/${name}/`));
-    const sound = Object.entries(each).filter(([name]) => name in entry.shape && !isWrong(name));
+    const sound = Object.entries(each).filter(
+      ([name]) => name in entrySchema.shape && !isWrong(name),
+    );
     return [
       {
         at,

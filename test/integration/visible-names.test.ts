@@ -140,7 +140,7 @@ t.test('a name of before stays usable, and is listed', async (t) => {
         'alice',
         'PUT',
         `/v1/teams/payments/credentials/${encodeURIComponent(name)}`,
-        { type: 'openai', description: 'z' },
+        { type: 'openai', fields, description: 'z' },
         any,
       )
     ).status,

@@ -1,6 +1,7 @@
 // The file of issuers: what it may say, and that everything that is wrong with it is said at once,
 // by place and rule and never by value.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import {
   ConfigInvalid,
@@ -8,6 +9,7 @@ import {
   readConfig,
   type ServeConfig,
 } from '../../src/config/config.ts';
+import { entrySchema } from '../../src/config/issuers.ts';
 import { testCertificate } from '../helpers/certificate.ts';
 import { jwkOf, keyPair } from '../helpers/identity.ts';
 
@@ -470,4 +472,23 @@ t.test('an operator is a subject of an issuer, and of one that is not kept to te
   t.match(faultsOf({ issuers }, { CREDVAULT_OPERATORS: 'k8s:x' }), [
     'CREDVAULT_OPERATORS names at position 1 a subject of an issuer that is kept to teams',
   ]);
+});
+
+t.test('what docs/identity.md shows is what is taken', async (t) => {
+  const page = readFileSync(new URL('../../docs/identity.md', import.meta.url), 'utf8');
+  const blocks = [...page.matchAll(/```json\n([^`]*)```/g)].map(
+    ([, text]) => JSON.parse(text!) as { issuers?: object[] },
+  );
+  t.ok(blocks.length > 3, `${blocks.length} examples`);
+  const shown = (path: string): string => (path.endsWith('ca.pem') ? certificate : jwks);
+  const jwks = files['/keys/jwks.json']!;
+  for (const block of blocks) {
+    const text = JSON.stringify(block.issuers === undefined ? { issuers: [block] } : block);
+    const { config } = readConfig(environment, 'serve', (path) =>
+      path === '/etc/issuers.json' ? text : shown(path),
+    );
+    t.ok(config.issuers.length > 0);
+  }
+  const members = Object.keys(entrySchema.shape);
+  for (const name of members) t.match(page, `| \`${name}\` |`, `${name} is described`);
 });
