@@ -11,6 +11,8 @@ import {
   type Signer,
   startProvider,
 } from '../helpers/identity.ts';
+import { generateRootKey } from '../../src/crypto/index.ts';
+import { testDatabase } from '../helpers/database.ts';
 import { issuerWith } from '../helpers/issuers.ts';
 import { askLease, demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
@@ -363,6 +365,84 @@ t.test('what tokens of real providers look like', async (t) => {
     (await withToken(vault, sign(apps, client))).json.isOperator,
     false,
     'a scope makes an operator only where the entry says so',
+  );
+});
+
+t.test('each rule of an entry is asked of its tokens', async (t) => {
+  const key = keyPair('EdDSA');
+  const of = async (
+    entry: Partial<Issuer>,
+    claims: object,
+    header: object = {},
+  ): Promise<string> => {
+    const vault = await start(t, {
+      database,
+      rootKey,
+      moreIssuers: [
+        issuerWith({
+          issuer: 'https://m.test',
+          audiences: ['one', 'two'],
+          keys: { kind: 'fixed', keys: [fixedKey(key.verifier)] },
+          subjectPrefix: 'm:',
+          ...entry,
+        }),
+      ],
+    });
+    const all = {
+      iss: 'https://m.test',
+      aud: 'two',
+      sub: 'ann',
+      iat: second(),
+      exp: second() + 600,
+      ...claims,
+    };
+    return seen(vault, forge(key, { alg: key.alg, ...header }, all));
+  };
+  const database = await testDatabase(t);
+  const rootKey = generateRootKey();
+  const mail = { subjectClaim: 'email' };
+  const address = { email: 'ann@corp.example' };
+  t.equal(await of(mail, { ...address, email_verified: true }), 'is m:ann@corp.example');
+  for (const email_verified of [undefined, false, 'true', 1, null])
+    t.equal(
+      await of(mail, { ...address, email_verified }),
+      '401 claim:email_verified',
+      `an address that is verified: ${JSON.stringify(email_verified)}`,
+    );
+  t.equal(await of(mail, { email_verified: true }), '401 claim:email');
+  t.equal(await of({}, { aud: ['x', 'one'] }), 'is m:ann');
+  t.equal(await of({}, { aud: 'three' }), '401 audience');
+  t.equal(await of({ subjectPattern: 'a*n' }, {}), 'is m:ann');
+  t.equal(await of({ subjectPattern: 'b*' }, {}), '401 claim:sub');
+  t.equal(await of({ types: ['at+jwt'] }, {}), '401 type');
+  t.equal(await of({ types: ['at+jwt'] }, {}, { typ: 'at+jwt' }), 'is m:ann');
+  t.equal(await of({ algorithms: ['ES256', 'EdDSA'] }, {}), 'is m:ann');
+  t.equal(await of({ isIatRequired: false }, { iat: undefined }), 'is m:ann');
+  t.equal(await of({}, { iat: undefined }), '401 claim:iat');
+  t.equal(await of({ isIatRequired: false }, { iat: 'x' }), '401 claim:iat');
+  t.equal(await of({ maxLifetimeSeconds: 300 }, {}), '401 lifetime');
+  t.equal(await of({ maxLifetimeSeconds: 300 }, { exp: second() + 200 }), 'is m:ann');
+  t.equal(
+    await of({ maxLifetimeSeconds: 300, isIatRequired: false }, { iat: undefined }),
+    '401 lifetime',
+    'from now on, where nothing says since when',
+  );
+  t.equal(await of({ clockToleranceSeconds: 120 }, { exp: second() - 60 }), 'is m:ann');
+  t.equal(
+    await of({ clockToleranceSeconds: 0 }, { exp: second() - 3, iat: second() - 60 }),
+    '401 expired',
+  );
+  t.equal(await of({ clockToleranceSeconds: 120 }, { nbf: second() + 60 }), 'is m:ann');
+  t.equal(await of({}, { nbf: second() + 60 }), '401 notYet');
+  const required = { require: new Map([['groups', ['vault', 7, true]]]) };
+  for (const groups of ['vault', 7, true, ['a', 'vault'], [7]])
+    t.equal(await of(required, { groups }), 'is m:ann', JSON.stringify(groups));
+  for (const groups of [undefined, null, 'vaults', '7', 'true', [], [['vault']], { vault: true }])
+    t.equal(await of(required, { groups }), '401 claim:groups', JSON.stringify(groups));
+  t.equal(
+    await of({ require: new Map([['constructor', ['x']]]) }, {}),
+    '401 claim:constructor',
+    'what every object has is no claim',
   );
 });
 

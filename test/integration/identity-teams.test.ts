@@ -78,7 +78,7 @@ t.test('whatever the row says: every operation, every role, every grant', async 
     callers.push(access, `by-team-${access}`);
   }
   // A team of theirs that something was granted to: what is another's stays another's.
-  await vault.team('heym-a', ['heym:member']);
+  await vault.team('heym-a', ['heym:member', 'heym-admin']);
   await demand(
     vault.call('alice', 'PUT', `/v1/credentials/${credential}/grants/teams/heym-a`, {
       access: 'use',
@@ -87,9 +87,22 @@ t.test('whatever the row says: every operation, every role, every grant', async 
   );
   callers.push('member');
 
+  // And of theirs something that was granted to another's team, in which some of them are.
+  const theirs = await storeOpenai(vault, 'heym-a', 'own', 'sk-test', {}, 'heym-admin');
+  await demand(
+    vault.call('heym-admin', 'PUT', `/v1/credentials/${theirs.id}/grants/teams/outside-use`, {
+      access: 'use',
+    }),
+    200,
+  );
+  const byTeam = (): Promise<Answer> =>
+    as(vault, 'by-team-use', 'GET', `/v1/credentials/${theirs.id}`);
+  t.equal((await byTeam()).status, 200);
+
   t.equal((await as(vault, 'admin', 'GET', '/v1/teams/payments')).status, 200, 'a right is one');
   t.equal((await as(vault, 'member', 'GET', `/v1/credentials/${credential}`)).status, 200);
   issuer.teams = ['heym-*'];
+  t.equal((await byTeam()).status, 404, 'by a team that they are kept out of');
   let requests = 0;
   for (const { path, method, operation } of operationsOf(committedDocument)) {
     const action = String(operation['x-action']);
