@@ -582,8 +582,9 @@ create table subject_prefix (
   issuer text not null,
   accepted_at timestamp with time zone not null default now(),
   constraint subject_prefix_pkey PRIMARY KEY (prefix),
+  constraint subject_prefix_accepted_at_sayable CHECK (accepted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND accepted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone),
   constraint subject_prefix_form CHECK (char_length(prefix) <= 257 AND prefix ~ '^([\x21-\x7e]*:)?$'::text),
-  constraint subject_prefix_issuer_form CHECK (char_length(issuer) >= 1 AND char_length(issuer) <= 1000)
+  constraint subject_prefix_issuer_form CHECK (char_length(issuer) >= 1 AND char_length(issuer) <= 1000 AND issuer !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text)
 );
 
 -- operational: random keys of one purpose each; an inactive one still verifies

@@ -79,7 +79,7 @@ const line = (max: number) =>
     .string()
     .min(1)
     .max(max)
-    .regex(/^[^\p{Cc}\p{Cs}]*$/u);
+    .regex(/^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u);
 const isUnique = (list: readonly unknown[]): boolean => new Set(list).size === list.length;
 const listOf = <T extends z.ZodType>(item: T, max: number) =>
   z.array(item).min(1).max(max).refine(isUnique, 'unique');

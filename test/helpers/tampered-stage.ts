@@ -295,6 +295,10 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
     201,
   );
   const authorization = { state: await beginAuthorization(vault, ids['begun']!) };
+  await vault.db
+    .insertInto('subject_prefix')
+    .values({ prefix: 'k8s:', issuer: 'https://k8s.test' })
+    .execute();
   const subjects = new Subjects();
   for (const sub of ['newbie', 'fresh-engine', 'sam', 'sue', 'audrey', 'eddie', 'adam', 'leaver'])
     await subjects.ensure(vault.db, sub);
