@@ -7,6 +7,7 @@ import { openDatabase } from '../src/db/client.ts';
 import { Subjects } from '../src/db/subjects.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
 import type { TeamId } from '../src/shared/ids.ts';
+import { unbounded } from '../src/access/issuers.ts';
 import { memberOf, slugOf } from './lists-filling.ts';
 import { explain, indexesOf, noting, scannedWhole } from './plans.ts';
 import type { Setting } from './setting.ts';
@@ -34,6 +35,7 @@ export async function plansOf(
       throw new Error('a seal of a listed row does not hold');
     };
     const lists = new CredentialLists({
+      subjectBounds: unbounded,
       db: noted.db,
       keyring,
       audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }),

@@ -571,10 +571,21 @@ create table subject (
   created_at timestamp with time zone not null default now(),
   constraint subject_pkey PRIMARY KEY (id),
   constraint subject_sub_key UNIQUE (sub),
-  constraint subject_sub_visible_ascii CHECK (sub ~ '^[\x21-\x7e]{1,255}$'::text)
+  constraint subject_sub_printable_ascii CHECK (char_length(sub) <= 512 AND sub ~ '^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$'::text)
 );
 create trigger subject_storable_when_changed BEFORE UPDATE ON subject FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger subject_storable_when_made BEFORE INSERT ON subject FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
+
+-- operational: which issuer each prefix of subjects belongs to
+create table subject_prefix (
+  prefix text not null,
+  issuer text not null,
+  accepted_at timestamp with time zone not null default now(),
+  constraint subject_prefix_pkey PRIMARY KEY (prefix),
+  constraint subject_prefix_accepted_at_sayable CHECK (accepted_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND accepted_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone),
+  constraint subject_prefix_form CHECK (char_length(prefix) <= 257 AND prefix ~ '^([\x21-\x7e]*:)?$'::text),
+  constraint subject_prefix_issuer_form CHECK (char_length(issuer) >= 1 AND char_length(issuer) <= 1000 AND issuer !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text)
+);
 
 -- operational: random keys of one purpose each; an inactive one still verifies
 create table system_key (

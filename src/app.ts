@@ -8,7 +8,7 @@ import { ClockWatch } from './db/clock-watch.ts';
 import { Standby } from './db/standby.ts';
 import { Subjects } from './db/subjects.ts';
 import type { Egress } from './egress/index.ts';
-import { registerAuthentication, type TokenVerification } from './http/authentication.ts';
+import { registerAuthentication } from './http/authentication.ts';
 import { registerAnswers } from './http/answers.ts';
 import { registerAuthorization } from './http/authorize.ts';
 import { registerDocs } from './http/docs.ts';
@@ -16,6 +16,8 @@ import { openapiDocument } from './http/document.ts';
 import { registerDurability } from './http/durability.ts';
 import { type ReadinessCheck, registerHealth } from './http/health.ts';
 import { Idempotency } from './http/idempotency.ts';
+import { type Issuer, Issuers } from './access/index.ts';
+import type { FetchDocument } from './http/jwks.ts';
 import {
   logBackgroundFailure,
   logJwks,
@@ -28,6 +30,7 @@ import { addContinue } from './http/node-answers.ts';
 import { addSubjectLimit, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
 import { endSlowAnswers } from './http/slow-answers.ts';
+import { Standings } from './http/standing.ts';
 import { Traffic } from './http/traffic.ts';
 import { type GrowthLimits, growthLimits } from './shared/growth.ts';
 import type { Waits } from './shared/waits.ts';
@@ -113,7 +116,10 @@ export interface AppParts {
   readonly logger: Logger;
   /** The database's time, by which everything goes. */
   readonly clock: DatabaseClock;
-  readonly verification: TokenVerification;
+  /** Whose tokens count. */
+  readonly issuers: readonly Issuer[];
+  /** How documents of an issuer are fetched. */
+  readonly fetchDocumentFor: (issuer: Issuer) => FetchDocument;
   readonly operators: readonly string[];
   readonly tokenFormat: 'fernet' | 'fernet-256';
   /**
@@ -154,6 +160,7 @@ export interface Vault {
 export async function buildApp(parts: AppParts): Promise<Vault> {
   const { db, keyring, logger, clock } = parts;
   const { now } = clock;
+  const issuers = new Issuers(parts.issuers);
   let isStopping = false;
   const app = await createServer({
     logger,
@@ -258,6 +265,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const engines = new EnginesService({
     db,
     keyring,
+    subjectBounds: issuers,
     audit,
     subjects,
     now,
@@ -266,6 +274,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const teams = new TeamsService({
     db,
     keyring,
+    subjectBounds: issuers,
     audit,
     subjects,
     now,
@@ -280,6 +289,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const credentials = new CredentialsService({
     db,
     keyring,
+    subjectBounds: issuers,
     audit,
     now,
     room,
@@ -292,6 +302,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const sharing = new SharingService({
     db,
     keyring,
+    subjectBounds: issuers,
     audit,
     subjects,
     now,
@@ -361,6 +372,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const leases = new LeasesService({
     db,
     keyring,
+    subjectBounds: issuers,
     audit,
     now,
     usage,
@@ -370,6 +382,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const tickets = new BrokerService({
     db,
     keyring,
+    subjectBounds: issuers,
     audit,
     now,
     locateTeam: (caller, slug) => teams.locateTeam(caller, slug),
@@ -383,23 +396,34 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   // Where the database is away, the first answer that has to be confirmed is `commitUnknown`.
   await standby.look().catch(() => undefined);
   registerDurability(app, standby);
-  const authenticator = await registerAuthentication(app, parts.verification, now, {
-    onJwks: (news) => {
-      logJwks(logger, news);
+  const authenticator = await registerAuthentication(app, {
+    issuers,
+    now,
+    fetchDocumentFor: parts.fetchDocumentFor,
+    notes: {
+      onJwks: (news, { issuer }) => {
+        logJwks(logger, news, issuer);
+      },
+      onSubjectTokenRefused: (request, reason) => {
+        request.log.info(
+          { event: 'tokenRefused', of: 'subjectToken', reason },
+          'a token was refused',
+        );
+      },
     },
-    onSubjectTokenRefused: (request, reason) => {
-      request.log.info(
-        { event: 'tokenRefused', of: 'subjectToken', reason },
-        'a token was refused',
-      );
-    },
+  });
+  const standings = new Standings({
+    issuers,
+    operators: new Set(parts.operators),
+    findSubject: (sub) => subjects.find(db, sub),
+    ensureSubject: (sub) => subjects.ensure(db, sub),
+    isEngine: (subject) => engines.hasEngine(subject),
   });
   const countRequest = await addSubjectLimit(app, parts.rateLimits.subject);
   const idempotency = new Idempotency({ db, keyring, clock });
   registerAuthorization(app, {
     authenticator,
-    operators: new Set(parts.operators),
-    subjectOf: (sub) => subjects.ensure(db, sub),
+    standings,
     locate: {
       team: (caller, slug) => teams.locateTeam(caller, slug),
       credential: (caller, id) => credentials.locateCredential(caller, id),
@@ -431,7 +455,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     idempotency,
   });
   registerCredentialLists(app, {
-    lists: new CredentialLists({ db, keyring, audit, now }),
+    lists: new CredentialLists({ db, keyring, subjectBounds: issuers, audit, now }),
     cursors,
   });
   registerCredentialBulk(app, { service: credentials, running: bulk });
@@ -489,6 +513,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     calls: new Calls({
       db,
       keyring,
+      subjectBounds: issuers,
       audit,
       now,
       usage,
@@ -511,6 +536,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       room.start();
       retention.start();
       lookout.start();
+      void authenticator.discover();
       deliverer.start();
     },
     stop: async () => {

@@ -1,11 +1,12 @@
 // What each command does. Everything of the process comes in through the context.
+import { isClaimedSubject } from './shared/subjects.ts';
 import type { Logger } from 'pino';
 import { generateRootKey } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { migrate } from './db/migrate.ts';
 import { dumpSchema } from './db/schema-dump.ts';
 import { openapiYaml } from './openapi.ts';
-import { startVault, verificationOf } from './serve.ts';
+import { startVault } from './serve.ts';
 import {
   exportSecrets,
   importCredentials,
@@ -17,7 +18,7 @@ import {
   verify,
   writeNew,
 } from './cli/index.ts';
-import { type Environment, readConfig } from './config/index.ts';
+import { type Environment, readConfig, issuersOf } from './config/index.ts';
 import { localToken, type LocalVault, runDemo, startLocal } from './dev/index.ts';
 
 export interface CommandContext {
@@ -143,7 +144,7 @@ export const commands: Readonly<Record<string, Command>> = {
       'print a token for a subject of the local vault; the subject `operator` is the operator',
     async run({ args, environment, readFile, write, now }) {
       const [subject] = args;
-      if (args.length !== 1 || subject === undefined || !/^[\x21-\x7e]{1,255}$/.test(subject))
+      if (args.length !== 1 || subject === undefined || !isClaimedSubject(subject))
         throw new UsageError('say one subject: npm run -s vault -- token SUBJECT');
       const { config } = readConfig(environment, 'local', readFile);
       write(`${await localToken(config.dataFolder, subject, now())}\n`);
@@ -196,9 +197,10 @@ export const commands: Readonly<Record<string, Command>> = {
 
 /** Runs a configured vault until it is asked to stop. */
 async function serve(
-  { environment, readFile, makeLogger, stop }: CommandContext,
+  { args, environment, readFile, makeLogger, stop }: CommandContext,
   only: { isBrokerOnly?: true } = {},
 ): Promise<number> {
+  const options = serveOptions(args);
   const { config, secrets } = readConfig(
     environment,
     only.isBrokerOnly === true ? 'broker' : 'serve',
@@ -210,7 +212,8 @@ async function serve(
     rootKeys: secrets.rootKeys,
     operators: config.operators,
     logger: makeLogger(config.logLevel),
-    verification: verificationOf(config.jwt, secrets.jwtSecret),
+    issuers: issuersOf(config.issuers, secrets.jwtSecret),
+    areSubjectsAccepted: options['accept-subjects'] === true,
     trustedProxies: config.trustedProxies,
     tls:
       config.tlsCertificate === undefined || secrets.tlsKey === undefined
@@ -221,6 +224,15 @@ async function serve(
   await aborted(stop);
   await vault.stop();
   return 0;
+}
+
+function serveOptions(args: readonly string[]): { 'accept-subjects'?: boolean | undefined } {
+  try {
+    return readOptions(args, { 'accept-subjects': { type: 'boolean' } });
+  } catch (error) {
+    if (error instanceof OptionsUnfit) throw new UsageError(error.message);
+    throw error;
+  }
 }
 
 /** What a command cannot use is a question of usage. */

@@ -108,6 +108,7 @@ function isOurs(error: unknown): boolean {
     [
       'SchemaUnfit',
       'ListenRefused',
+      'SubjectsWouldMove',
       'VaultRefused',
       'RootKeyMissing',
       'CanaryWrong',

@@ -8,6 +8,7 @@ import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
 import { Egress } from './egress/index.ts';
 import { openapiDocument } from './http/document.ts';
+import { issuerOf } from './access/index.ts';
 
 /** The document as YAML. Composes the app without starting anything: no connection is made. */
 export async function openapiYaml(): Promise<string> {
@@ -21,10 +22,15 @@ export async function openapiYaml(): Promise<string> {
     rootKeys: [],
     logger: pino({ level: 'silent' }),
     clock: new DatabaseClock({ db: database.db }),
-    verification: {
-      issuer: 'document',
-      audience: 'document',
-      source: { secret: generateRootKey() },
+    issuers: [
+      issuerOf({
+        issuer: 'document',
+        audience: 'document',
+        keys: { kind: 'secret', secret: generateRootKey() },
+      }),
+    ],
+    fetchDocumentFor: () => async () => {
+      throw new Error('nothing is fetched');
     },
     operators: [],
     tokenFormat: 'fernet',

@@ -5,19 +5,27 @@ import { parseRootKeys } from './crypto/index.ts';
 import { openDatabase } from './db/client.ts';
 import { DatabaseClock } from './db/clock.ts';
 import { schemaState } from './db/migrate.ts';
+import { settlePrefixes } from './db/subject-prefixes.ts';
 import { parseDatabaseUrl } from './db/url.ts';
-import { Egress, type OwnEndpoint } from './egress/index.ts';
-import type { TokenVerification } from './http/authentication.ts';
+import { ConfiguredDocuments, Egress, type OwnEndpoint } from './egress/index.ts';
+import type { Issuer } from './access/index.ts';
+import { documentBytesMax, documentTimeoutMs } from './http/jwks.ts';
 import { tellOfDamagedSystemKeys } from './http/logging.ts';
 import type { LocalConfig, ServeConfig } from './config/index.ts';
 import { checkCanaries, openKeyring } from './keys/index.ts';
+
+/** Claims of which it is known that they stay with whom they name. */
+const usualSubjectClaims = ['sub', 'oid', 'email'];
 
 /** What a way to run hands in. */
 export interface VaultSettings {
   readonly config: LocalConfig | ServeConfig;
   readonly databaseUrl: string;
   readonly rootKeys: string;
-  readonly verification: TokenVerification;
+  /** Whose tokens count. */
+  readonly issuers: readonly Issuer[];
+  /** Rights of subjects may go to the issuer that has their prefix now. */
+  readonly areSubjectsAccepted?: boolean;
   readonly operators: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly trustedProxies: readonly string[];
@@ -94,6 +102,14 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
   try {
     const state = await schemaState(database.db);
     if (state !== 'current') throw new SchemaUnfit(state);
+    await settlePrefixes(
+      database.db,
+      settings.issuers.map(({ subjectPrefix, issuer }) => ({
+        prefix: subjectPrefix,
+        issuer: issuer ?? 'none',
+      })),
+      { isAccepted: settings.areSubjectsAccepted === true },
+    );
     const clock = new DatabaseClock({ db: database.db });
     await clock.measure();
     const roots = parseRootKeys(settings.rootKeys);
@@ -115,14 +131,25 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
               },
             ]),
       ]);
+    for (const { issuer = 'none', subjectClaim } of settings.issuers)
+      if (!usualSubjectClaims.includes(subjectClaim))
+        logger.warn(
+          { event: 'subjectClaimUnusual', issuer, claim: subjectClaim },
+          'a claim that names subjects must never be given to somebody else',
+        );
     const egress = new Egress({ ...config.egress, own });
+    const documents = new ConfiguredDocuments(config.egress.ca, {
+      timeoutMs: documentTimeoutMs,
+      bytesMax: documentBytesMax,
+    });
     const vault = await buildApp({
       db: database.db,
       keyring,
       rootKeys: roots.fingerprints,
       logger,
       clock,
-      verification: settings.verification,
+      issuers: settings.issuers,
+      fetchDocumentFor: ({ ca }) => documents.for(ca),
       operators: settings.operators,
       tokenFormat: config.tokenFormat,
       publicUrl: () => config.publicUrl ?? url,
@@ -176,6 +203,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       stop: async () => {
         await vault.stop();
         await egress.close();
+        await documents.close();
         await database.close();
         logger.info({ event: 'stopped' }, 'stopped');
       },
@@ -225,16 +253,4 @@ function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): read
     }),
     ...parseDatabaseUrl(databaseUrl).hosts.filter(({ host }) => !host.startsWith('/')),
   ];
-}
-
-/** How `serve` verifies tokens, from its configuration. */
-export function verificationOf(
-  { issuer, audience, keys, types }: ServeConfig['jwt'],
-  secret: string | undefined,
-): TokenVerification {
-  const asked = { issuer, audience, ...(types === undefined ? {} : { types }) };
-  if (keys.kind === 'jwksUrl') return { ...asked, source: { jwksUrl: keys.url } };
-  if (keys.kind === 'publicKey') return { ...asked, source: { publicKey: keys.pem } };
-  if (secret === undefined) throw new TypeError('a shared secret is configured');
-  return { ...asked, source: { secret } };
 }

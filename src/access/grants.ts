@@ -9,7 +9,7 @@ import type { GrantAccess, GranteeKind, Role } from '../db/tables.ts';
 import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Way, Ways } from './decide.ts';
-import { engineSealHolds, membershipSealHolds } from './rights.ts';
+import { engineSealHolds, membershipSealHolds, type Person, type RightsParts } from './rights.ts';
 
 /**
  * What the seal of a grant is over. Slugs and the sub are in it because callers name teams and
@@ -149,11 +149,6 @@ export async function listGrantsTo(
   return (await run(executor, { subject, team })).map(({ row, ...owned }) => ({ owned, row }));
 }
 
-/** A subject, with what he is called. */
-export interface Person {
-  readonly subject: SubjectId;
-  readonly sub: string;
-}
 /** A credential and who owns it. */
 export interface Owned {
   readonly team: TeamId;
@@ -168,13 +163,13 @@ export function waysOf(
   rows: readonly GrantRow[] | null,
   owned: Owned,
   person: Person,
-  keyring: Keyring,
+  parts: RightsParts,
 ): Ways {
   if (rows === null) return noWays;
   const ways: Way[] = [];
   let isBroken = false;
   for (const row of rows) {
-    const way = wayOf(row, owned, person, keyring);
+    const way = wayOf(row, owned, person, parts);
     if (way === 'sealBroken') isBroken = true;
     else if (way !== undefined) ways.push(way);
   }
@@ -188,7 +183,7 @@ function wayOf(
   row: GrantRow,
   owned: Owned,
   person: Person,
-  keyring: Keyring,
+  { keyring, subjectBounds }: RightsParts,
 ): Way | 'sealBroken' | undefined {
   const { id, kind, access, revision, team, slug } = row;
   const grantee = kind === 'team' ? team : person.subject;
@@ -204,8 +199,13 @@ function wayOf(
     )
   )
     return 'sealBroken';
+  // SECURITY: what an issuer's subjects may not, no row lets them: neither in the team that owns the
+  // credential nor in the one that it was granted to.
+  if (subjectBounds.refusalIn(person.sub, owned.slug) !== undefined) return undefined;
+  if (slug !== null && subjectBounds.refusalIn(person.sub, slug) !== undefined) return undefined;
   const engine = engineStanding(row, person, keyring);
   if (engine === 'sealBroken') return engine;
+  if (person.isEngineOnly === true && engine !== 'enabled') return undefined;
   if (kind === 'team') {
     const { role, actsForItself, memberRevision, memberSeal } = row;
     if (

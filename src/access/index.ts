@@ -1,6 +1,6 @@
 // The door to the rights: who calls, what they may do, and whether the rows that say so are the
 // vault's. What statements take along of it stands in sql.ts.
-export type { Caller, OnBehalfOf, TeamRef } from './caller.ts';
+export { type Caller, callerOfTicket, type OnBehalfOf, type TeamRef } from './caller.ts';
 export { decide, type Decision, type Denial, type Located, type Way, wayFor } from './decide.ts';
 export {
   type GrantRow,
@@ -15,6 +15,8 @@ export {
 export {
   engineSealHolds,
   membershipSealHolds,
+  type Person,
+  type RightsParts,
   type RightsRow,
   type SealedEngine,
   type SealedMembership,
@@ -34,6 +36,35 @@ export {
   type TeamAction,
   teamActions,
 } from './roles.ts';
+export {
+  type ClaimValue,
+  demandBounds,
+  type FixedKey,
+  type Issuer,
+  issuerOf,
+  Issuers,
+  type KeySource,
+  knownAlgorithms,
+  type OneIssuer,
+  prefixesMeet,
+  type SubjectBounds,
+  type TokenType,
+  unbounded,
+  usualAlgorithms,
+  usualLifetimeSeconds,
+  usualRules,
+  usualTypes,
+} from './issuers.ts';
+export {
+  algorithmsFor,
+  AnswerUnfit,
+  fixedKey,
+  keyFor,
+  readFixedKeys,
+  type ReadKeys,
+  readKeys,
+  type VerifyingKey,
+} from './verifying-keys.ts';
 export {
   findSettings,
   isOfBefore,

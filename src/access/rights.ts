@@ -6,6 +6,8 @@ import type { Keyring } from '../crypto/index.ts';
 import type { Role } from '../db/tables.ts';
 import type { EngineId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import type { Caller, TeamRef } from './caller.ts';
+import type { BoundsRefusal, SubjectBounds } from './issuers.ts';
 
 /**
  * What the seal of a membership is over. The slug and the sub are in it because callers name teams
@@ -90,11 +92,29 @@ export const rightsJoin = (subject: SubjectId | RawBuilder<unknown>): RawBuilder
   left join engine member_engine on member_engine.subject_id = member.subject_id and member.role = 'engine'`;
 
 /**
+ * What every question about rights is answered with: the keys of the seals, and what subjects may
+ * not, whatever a row says.
+ */
+export interface RightsParts {
+  readonly keyring: Keyring;
+  readonly subjectBounds: SubjectBounds;
+}
+
+/** Whose right it is. */
+export type Person = Pick<Caller, 'subject' | 'sub' | 'isEngineOnly'>;
+
+/**
  * The role that holds, or why none does. The revisions name the rows that the decision rests on.
  */
 export interface Standing {
   readonly role: Role | undefined;
-  readonly refusal: 'notMember' | 'sealBroken' | 'engineDisabled' | undefined;
+  readonly refusal:
+    | 'notMember'
+    | 'sealBroken'
+    | 'engineDisabled'
+    | 'engineOnly'
+    | BoundsRefusal
+    | undefined;
   readonly actsForItself: boolean;
 }
 
@@ -104,12 +124,14 @@ const none = (refusal: NonNullable<Standing['refusal']>): Standing => ({
   actsForItself: false,
 });
 
-/** What the rights columns are worth for this subject in this team. */
+/** What the rights columns are worth for this person in this team. */
 export function standingOf(
   row: RightsRow,
-  who: { team: TeamId; slug: string; subject: SubjectId; sub: string },
-  keyring: Keyring,
+  team: TeamRef,
+  person: Person,
+  { keyring, subjectBounds }: RightsParts,
 ): Standing {
+  const who = { team: team.id, slug: team.slug, subject: person.subject, sub: person.sub };
   const {
     member_role: role,
     member_revision: revision,
@@ -122,6 +144,10 @@ export function standingOf(
   // name.
   if (!membershipSealHolds(keyring, { ...who, role, actsForItself, revision }, seal))
     return none('sealBroken');
+  // SECURITY: what an issuer's subjects may not, no row lets them.
+  const refusal = subjectBounds.refusalIn(who.sub, who.slug);
+  if (refusal !== undefined) return none(refusal);
+  if (person.isEngineOnly === true && role !== 'engine') return none('engineOnly');
   if (role === 'engine') {
     const {
       engine_id: id,

@@ -113,7 +113,7 @@ function recordRead(audit: AuditLog, request: FastifyRequest, reply: FastifyRepl
   if (caller === undefined || access === undefined || request.method !== 'GET') return;
   const { id: target } = request.params as { id?: string };
   audit.access({
-    subject: caller.subject,
+    subject: caller.strangerOf === undefined ? caller.subject : null,
     team: located?.team.id ?? null,
     action: actionOf(access),
     target: located === undefined ? null : (target ?? null),

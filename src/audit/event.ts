@@ -18,7 +18,9 @@ import type { Caller, TeamRef, Way } from '../access/index.ts';
 /** What happened, as the operation tells it. */
 export interface EventInput {
   /** Who did it; the subject is null where the vault acts by itself. */
-  readonly caller: Pick<Caller, 'requestId' | 'address'> & { readonly subject: SubjectId | null };
+  readonly caller: Pick<Caller, 'requestId' | 'address' | 'strangerOf'> & {
+    readonly subject: SubjectId | null;
+  };
   readonly team?: TeamRef | undefined;
   /** `noun.verb`, e.g. `credential.create`. */
   readonly action: string;
@@ -68,12 +70,13 @@ export function makeEvent(
 ): { event: AuditEvent; address: AuditAddress | null } {
   const id = newId<EventId>();
   const at = new Date(now());
-  const { address } = input.caller;
+  const { address, strangerOf } = input.caller;
   const salt = address === null ? null : randomBytes(saltBytes);
   const unsigned = {
     id,
     at,
-    actor: input.caller.subject,
+    // Whom nobody has given a right has no name here: the issuer stands for all of its subjects.
+    actor: strangerOf === undefined ? input.caller.subject : null,
     team: input.team?.id ?? null,
     action: input.action,
     targetType: input.target.type,
@@ -84,7 +87,7 @@ export function makeEvent(
     key: input.key ?? null,
     credentialVersion: input.credentialVersion ?? null,
     addressHash: address === null || salt === null ? null : hashOf(address, salt),
-    details: input.details ?? {},
+    details: { ...input.details, ...(strangerOf === undefined ? {} : { issuer: strangerOf }) },
   } as const;
   const { version, mac } = keyring.mac('auditMac', macMessage(unsigned));
   return {

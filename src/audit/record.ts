@@ -241,7 +241,8 @@ export class AuditLog {
     // SECURITY: but not where the caller must not learn that there is one: an event more or less
     // would take longer or shorter.
     const kind = isHidden === true ? 'hidden' : `${team?.id ?? ''} ${reason}`;
-    if (this.#ceiling.admit(`${caller.subject} ${action} ${kind}`, denial))
+    const who = caller.strangerOf ?? caller.subject;
+    if (this.#ceiling.admit(`${who} ${action} ${kind}`, denial))
       await this.record(this.#parts.db, eventOf(denial));
     else
       this.#summaryTimer ??= setTimeout(() => {

@@ -18,7 +18,7 @@ import type { TicketRow } from './repository.ts';
 import { checkCall, targetOf, upstreamPath } from './target.ts';
 import { isTicket, ticketSealHolds } from './tickets.ts';
 import type { Admitted, Call } from './types.ts';
-import type { Caller } from '../access/index.ts';
+import { type Caller, callerOfTicket, type SubjectBounds } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
 import {
   type AllFields,
@@ -41,6 +41,8 @@ import { type AccessTokens, NoAccessToken } from '../oauth/index.ts';
 export interface CallParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   readonly usage: Pick<UsageCounter, 'count'>;
@@ -122,13 +124,7 @@ export class Calls {
     standing: Standing,
   ): Promise<Admitted | undefined> {
     const row = await this.#checkTicket(call, early?.row ?? (await this.#findTicket(call)));
-    const caller: Caller = {
-      sub: row.engine.sub,
-      subject: row.engine.subject,
-      isOperator: false,
-      requestId: call.requestId,
-      address: call.address,
-    };
+    const caller = callerOfTicket(row.engine, call);
     const granted = await this.#decide(row, caller);
     const { row: credential, version, ways } = granted;
     const team = { id: credential.team, slug: credential.slug };
@@ -223,13 +219,7 @@ export class Calls {
     };
     if (row === undefined || text === undefined || !isTicket(text, row.ticket.hash)) throw refuse();
     const { engine } = row;
-    const caller: Caller = {
-      sub: engine.sub,
-      subject: engine.subject,
-      isOperator: false,
-      requestId,
-      address,
-    };
+    const caller = callerOfTicket(engine, { requestId, address });
     const deny = (reason: string): Promise<void> =>
       audit.denial({
         caller,
@@ -255,7 +245,7 @@ export class Calls {
 
   /** The credential, if the engine and the person may still use it so. */
   async #decide(row: TicketRow, caller: Caller): Promise<Granted> {
-    const { keyring, audit, now } = this.#parts;
+    const { audit, now } = this.#parts;
     const [decision] = decideAll(
       [row.found],
       {
@@ -265,7 +255,7 @@ export class Calls {
         knownVersions: [],
         now: new Date(now()),
       },
-      keyring,
+      this.#parts,
     );
     if (decision === undefined) throw new TypeError('one reference, one decision');
     if (!('rule' in decision)) return decision;

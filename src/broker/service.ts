@@ -10,7 +10,13 @@ import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
 import { targetOf } from './target.ts';
 import { newTicket, type SealedTicket, sealTicket } from './tickets.ts';
-import { type Caller, decide, type Located, type OnBehalfOf } from '../access/index.ts';
+import {
+  type Caller,
+  decide,
+  type Located,
+  type OnBehalfOf,
+  type SubjectBounds,
+} from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
 import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/index.ts';
 import {
@@ -29,6 +35,8 @@ import {
 export interface BrokerParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   /** The caller's standing in a team. */
@@ -156,7 +164,7 @@ export class BrokerService {
     const [decision] = decideAll(
       found,
       { caller, onBehalfOf: input.onBehalfOf?.sub, delivery: 'broker', knownVersions: [], now },
-      keyring,
+      this.#parts,
     );
     if (decision === undefined) throw new TypeError('one reference, one decision');
     if ('rule' in decision) {

@@ -209,7 +209,7 @@ function readToken(path: string, readFile: (path: string) => string): string {
       `--token-file names a file that cannot be read${code === undefined ? '' : ` (${code})`}`,
     );
   }
-  if (!/^[\x21-\x7e]{1,8192}$/.test(token))
+  if (!/^[\x21-\x7e]{1,16000}$/.test(token))
     throw new OptionsUnfit('--token-file names a file that does not hold a token');
   return token;
 }

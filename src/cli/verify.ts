@@ -47,10 +47,14 @@ export async function verify({
             finding,
           );
         },
+        // The row's key, not the name: what is odd about it may not show.
+        onOddName: (odd) => {
+          say(`oddName  ${odd.table}  ${odd.row}  ${odd.rule}`, { ...odd, oddName: true });
+        },
         isStopping: () => stop.aborted,
       },
     );
-    const { isWhole, keys, tokens, seals, events, findings } = verified;
+    const { isWhole, keys, tokens, seals, events, findings, oddNames } = verified;
     const verdict =
       findings > 0
         ? `${findings} ${findings === 1 ? 'does' : 'do'} not hold`
@@ -58,7 +62,7 @@ export async function verify({
           ? 'everything holds'
           : 'these hold';
     say(
-      `${keys} keys, ${tokens} tokens, ${seals} seals, ${events} events looked at${isWhole ? '' : ', then stopped'}; ${verdict}`,
+      `${keys} keys, ${tokens} tokens, ${seals} seals, ${events} events looked at${isWhole ? '' : ', then stopped'}; ${verdict}${oddNames === 0 ? '' : `; ${oddNames} ${oddNames === 1 ? 'name looks' : 'names look'} like others`}`,
       verified,
     );
     if (!isWhole) return stoppedExitCode;

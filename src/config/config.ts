@@ -11,7 +11,6 @@ import {
   integer,
   isLoopback,
   isPair,
-  type JwtType,
   jwksUrl,
   jwtTypes,
   line,
@@ -26,6 +25,14 @@ import {
   subjects,
   ValueInvalid,
 } from './values.ts';
+import {
+  configuredIssuer,
+  type ConfiguredIssuer,
+  issuersOf,
+  IssuersInvalid,
+  readIssuers,
+} from './issuers.ts';
+import { fixedKey, Issuers } from '../access/index.ts';
 import { growthCeilings, type GrowthLimits, growthLimits } from '../shared/growth.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
@@ -70,21 +77,10 @@ export interface LocalConfig extends CommonConfig {
   readonly postgresBinFolder: string | undefined;
 }
 
-/** Where the keys that sign tokens come from; the shared secret itself is among the secrets. */
-export type JwtKeySource =
-  | { readonly kind: 'jwksUrl'; readonly url: string }
-  | { readonly kind: 'publicKey'; readonly pem: string }
-  | { readonly kind: 'secret' };
-
 export interface ServeConfig extends CommonConfig {
   readonly mode: 'serve';
-  readonly jwt: {
-    readonly issuer: string;
-    readonly audience: string;
-    readonly keys: JwtKeySource;
-    /** What the header `typ` may say; undefined: everything that an access token may. */
-    readonly types: readonly JwtType[] | undefined;
-  };
+  /** Whose tokens count; a shared secret itself is among the secrets. */
+  readonly issuers: readonly ConfiguredIssuer[];
   readonly tlsCertificate: string | undefined;
   readonly isTlsTerminated: boolean;
   readonly trustedProxies: readonly string[];
@@ -100,7 +96,7 @@ export interface VerifyConfig {
 export interface ServeSecrets {
   readonly databaseUrl: string;
   readonly rootKeys: string;
-  /** Exactly where `jwt.keys.kind` is `secret`. */
+  /** Exactly where the keys of the one issuer are a `secret`. */
   readonly jwtSecret: string | undefined;
   readonly tlsKey: string | undefined;
 }
@@ -257,19 +253,16 @@ function readServe(reader: Reader): Settings['serve'] {
   const tlsKey = reader.value('CREDVAULT_TLS_KEY', privateKeyPem, { isFile: true });
   const isTlsTerminated = reader.value('CREDVAULT_TLS_TERMINATED', oneOfWords('0', '1')) === '1';
   const jwtSecret = reader.value('CREDVAULT_JWT_SECRET', hmacSecret, { isFile: true });
+  const issuers = readIssuersOf(reader);
   const config: ServeConfig = {
     mode: 'serve',
     ...readCommon(reader, tlsCertificate === undefined ? 'http' : 'https'),
-    jwt: Object.freeze({
-      issuer: reader.required('CREDVAULT_JWT_ISSUER', line(1_000)) ?? missing,
-      audience: reader.required('CREDVAULT_JWT_AUDIENCE', line(1_000)) ?? missing,
-      keys: readJwtKeys(reader),
-      types: reader.value('CREDVAULT_JWT_TYPES', jwtTypes),
-    }),
+    issuers,
     tlsCertificate,
     isTlsTerminated,
     trustedProxies: reader.value('CREDVAULT_TRUST_PROXY', proxies) ?? Object.freeze([]),
   };
+  checkOperators(reader, config);
   if (reader.isSet('CREDVAULT_TLS_CERT') !== reader.isSet('CREDVAULT_TLS_KEY'))
     reader.fault('CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY', 'go together');
   if (tlsCertificate !== undefined && tlsKey !== undefined && !isPair(tlsCertificate, tlsKey))
@@ -302,7 +295,32 @@ function readBrokerAlone(reader: Reader): Settings['broker'] {
   return readServe(reader);
 }
 
-function readJwtKeys(reader: Reader): JwtKeySource {
+function readIssuersOf(reader: Reader): readonly ConfiguredIssuer[] {
+  if (!reader.isSet(issuersFile)) return Object.freeze([readOneIssuer(reader)]);
+  // SECURITY: an issuer beside the file's would have no prefix of its own.
+  for (const name of ofOneIssuer)
+    reader.forbid(name, `must not be set beside ${issuersFile}, which describes every issuer`);
+  const text = reader.file(issuersFile);
+  if (text === undefined) return Object.freeze([]);
+  try {
+    return readIssuers(text, reader.readFile);
+  } catch (error) {
+    if (!(error instanceof IssuersInvalid)) throw error;
+    for (const fault of error.faults) reader.fault(`${issuersFile}:`, fault);
+    return Object.freeze([]);
+  }
+}
+
+function readOneIssuer(reader: Reader): ConfiguredIssuer {
+  return configuredIssuer({
+    issuer: reader.required('CREDVAULT_JWT_ISSUER', line(1_000)) ?? missing,
+    audience: reader.required('CREDVAULT_JWT_AUDIENCE', line(1_000)) ?? missing,
+    keys: readJwtKeys(reader),
+    types: reader.value('CREDVAULT_JWT_TYPES', jwtTypes),
+  });
+}
+
+function readJwtKeys(reader: Reader): ConfiguredIssuer['keys'] {
   const names = [
     'CREDVAULT_JWT_JWKS_URL',
     'CREDVAULT_JWT_PUBLIC_KEY',
@@ -313,8 +331,23 @@ function readJwtKeys(reader: Reader): JwtKeySource {
     reader.fault(`exactly one of ${names.join(', ')}`, 'must be set');
   const url = reader.value('CREDVAULT_JWT_JWKS_URL', jwksUrl);
   const pem = reader.value('CREDVAULT_JWT_PUBLIC_KEY', publicKeyPem, { isFile: true });
-  if (url !== undefined) return Object.freeze({ kind: 'jwksUrl', url });
-  return Object.freeze(pem === undefined ? { kind: 'secret' } : { kind: 'publicKey', pem });
+  if (url !== undefined) return { kind: 'jwksUrl', url };
+  return pem === undefined ? { kind: 'secret' } : { kind: 'fixed', keys: [fixedKey(pem)] };
+}
+
+/** SECURITY: an operator of no issuer is a slip that somebody may be able to become. */
+function checkOperators(reader: Reader, { operators, issuers }: ServeConfig): void {
+  if (reader.faults.length > 0) return;
+  const known = new Issuers(issuersOf(issuers, missing));
+  for (const [index, operator] of operators.entries()) {
+    if (known.mayOperate(operator)) continue;
+    reader.fault(
+      'CREDVAULT_OPERATORS',
+      known.isKnown(operator)
+        ? `names at position ${index + 1} a subject of an issuer that is kept to teams`
+        : `names at position ${index + 1} a subject that no issuer has, prefix included`,
+    );
+  }
 }
 
 // `migrate` runs in the environment of `serve` or in a poorer one: of the rest it looks at the
@@ -365,16 +398,22 @@ function allowRules(text: string): readonly AllowRule[] {
 // ── the names ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const prefix = 'CREDVAULT_';
-const serveOnly = [
-  'DATABASE_URL',
-  'CREDVAULT_MIGRATE_DATABASE_URL',
-  'CREDVAULT_ROOT_KEYS',
+const issuersFile = 'CREDVAULT_ISSUERS_FILE';
+/** The short form for one issuer. */
+const ofOneIssuer = [
   'CREDVAULT_JWT_ISSUER',
   'CREDVAULT_JWT_AUDIENCE',
   'CREDVAULT_JWT_JWKS_URL',
   'CREDVAULT_JWT_PUBLIC_KEY',
   'CREDVAULT_JWT_SECRET',
   'CREDVAULT_JWT_TYPES',
+] as const;
+const serveOnly = [
+  'DATABASE_URL',
+  'CREDVAULT_MIGRATE_DATABASE_URL',
+  'CREDVAULT_ROOT_KEYS',
+  issuersFile,
+  ...ofOneIssuer,
   'CREDVAULT_TLS_CERT',
   'CREDVAULT_TLS_KEY',
   'CREDVAULT_TLS_TERMINATED',

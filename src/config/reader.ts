@@ -28,6 +28,9 @@ export class Reader {
     this.#known = known;
   }
 
+  /** For what a file names in its turn. */
+  readonly readFile = (path: string): string => this.#readFile(path);
+
   fault(name: string, rule: string): void {
     this.faults.push(`${name} ${rule}`);
   }
@@ -85,6 +88,21 @@ export class Reader {
     } catch (error) {
       if (!(error instanceof ValueInvalid)) throw error;
       return void this.fault(name, error.message);
+    }
+  }
+
+  /** The text of the file that the name says; undefined after a fault. */
+  file(name: string): string | undefined {
+    const path = this.#environment[name];
+    if (path === undefined || path === '') return void this.fault(name, 'must not be empty');
+    try {
+      return this.#readFile(path);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      return void this.fault(
+        name,
+        `names a file that cannot be read${code === undefined ? '' : ` (${code})`}`,
+      );
     }
   }
 

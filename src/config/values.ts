@@ -47,12 +47,20 @@ export function isLoopback(host: string): boolean {
   return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.'));
 }
 
-/** Subjects, comma-separated: 1 to 255 visible ASCII characters each, none twice. */
+/**
+ * Subjects, comma-separated: 1 to 512 printable ASCII characters each, blanks only inside, none
+ * twice.
+ */
 export function subjects(text: string): readonly string[] {
   const list = text.split(',');
-  if (!list.every((subject) => /^[\x21-\x7e]{1,255}$/.test(subject)))
+  if (
+    !list.every(
+      (subject) =>
+        subject.length <= 512 && /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(subject),
+    )
+  )
     return refuse(
-      'must be a comma-separated list of subjects, each 1 to 255 visible ASCII characters',
+      'must be a comma-separated list of subjects, each 1 to 512 printable ASCII characters with blanks only inside',
     );
   return new Set(list).size === list.length ? Object.freeze(list) : refuse('names a subject twice');
 }

@@ -211,7 +211,7 @@ async function run(
   }
   // SECURITY: of this team and of no other: the right that was asked for is one in it.
   const found: CredentialRow = await service.getCredential(team, each.id);
-  const expected = each.revision === '*' ? 'any' : each.revision;
+  const expected = each.revision === '*' ? 'any' : [each.revision];
   if (each.op === 'delete') {
     await service.deleteCredential(caller, found, expected);
     return { status: 204 };

@@ -7,6 +7,7 @@ import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import type { Delivery, Role } from '../db/tables.ts';
 import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
+import { demandName } from '../shared/visible-names.ts';
 import { ActiveKeys } from './active-keys.ts';
 import { checkForBroker } from './brokerable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
@@ -40,6 +41,7 @@ import {
   type TeamRef,
   type Way,
   waysOf,
+  type SubjectBounds,
 } from '../access/index.ts';
 import { type AuditLog, credentialTarget, type EventInput } from '../audit/index.ts';
 import type { CredentialRow, VersionRow } from './rows.ts';
@@ -47,6 +49,8 @@ import type { CredentialRow, VersionRow } from './rows.ts';
 export interface CredentialsParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   /** How much room teams have; without it the usual bounds count. */
@@ -127,11 +131,7 @@ export class CredentialsService {
     const team = { id: row.team, slug: row.slug };
     if (!credentialSealHolds(this.#parts.keyring, row, row.seal))
       return { team, role: undefined, refusal: 'sealBroken', thing: row };
-    const standing = standingOf(
-      row,
-      { team: row.team, slug: row.slug, subject: caller.subject, sub: caller.sub },
-      this.#parts.keyring,
-    );
+    const standing = standingOf(row, team, caller, this.#parts);
     // SECURITY: what was deleted is nobody's but its team's.
     const ways =
       row.state === 'deleted'
@@ -140,7 +140,7 @@ export class CredentialsService {
             row.grants,
             { team: row.team, slug: row.slug, credential: row.id },
             caller,
-            this.#parts.keyring,
+            this.#parts,
           );
     return { team, role: standing.role, refusal: standing.refusal, thing: row, ways };
   }
@@ -219,9 +219,10 @@ export class CredentialsService {
     team: OwningTeam,
     input: CredentialInput,
     claim: Claim,
-    { isDryRun = false } = {},
+    { isDryRun = false, namePointer = '/name' } = {},
   ): Promise<CredentialRow> {
     const { db, keyring, audit } = this.#parts;
+    demandName(input.name, namePointer);
     const type = typeNamed(input.type);
     const { publicFields, secrets } = readNewFields(
       type,
@@ -393,6 +394,7 @@ export class CredentialsService {
         // SECURITY: against the row as it is now: the policy may have been narrowed since the hook
         // looked at it.
         if (policy !== undefined && isWiderPolicy(row.policy, policy)) demandManage(role);
+        if (change.name !== undefined && change.name !== row.name) demandName(change.name);
         const changed = changedNames(row, change);
         const version = await writeNextVersion(
           this.#parts.keyring,

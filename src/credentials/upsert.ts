@@ -55,7 +55,10 @@ export class CredentialUpsert {
       try {
         return {
           action: 'created',
-          row: await this.#service.createCredential(caller, team, input, noClaim, { isDryRun }),
+          row: await this.#service.createCredential(caller, team, input, noClaim, {
+            isDryRun,
+            namePointer: '/params/name',
+          }),
         };
       } catch (error) {
         // Somebody else was faster, and what he made is to be named by its ETag like any other.

@@ -12,8 +12,17 @@ const rememberedMax = 10_000;
 export class Subjects {
   readonly #ids = new Recent<string, SubjectId>(rememberedMax);
 
+  /** The id of a subject that somebody has let in; undefined for everybody else. */
+  async find(executor: Executor, sub: string): Promise<SubjectId | undefined> {
+    const known = this.#ids.get(sub);
+    if (known !== undefined) return known;
+    const id = await findSubject(executor, sub);
+    if (id !== undefined && !executor.isTransaction) this.#ids.set(sub, id);
+    return id;
+  }
+
   /**
-   * The id of a subject, made at its first sight. Inside a transaction nothing is remembered that
+   * The id of a subject, made where there is none. Inside a transaction nothing is remembered that
    * could roll back.
    */
   async ensure(executor: Executor, sub: string): Promise<SubjectId> {

@@ -1,5 +1,6 @@
 // The tables as kysely sees them: one interface a table, in the order of the migrations.
 // docs/schema.sql is their whole truth.
+import type { Generated } from 'kysely';
 import type { ColumnType } from 'kysely';
 import type {
   AuthorizationId,
@@ -344,8 +345,15 @@ export interface CredentialTransferTable {
   created_by: SubjectId;
 }
 
+export interface SubjectPrefixTable {
+  prefix: string;
+  issuer: string;
+  accepted_at: Generated<Date>;
+}
+
 export interface Tables {
   subject: SubjectTable;
+  subject_prefix: SubjectPrefixTable;
   team: TeamTable;
   membership: MembershipTable;
   engine: EngineTable;

@@ -7,6 +7,7 @@ import { migrate } from '../db/migrate.ts';
 import { type RunningVault, startVault } from '../serve.ts';
 import { localKeys, postgresFolder } from './keys.ts';
 import { startLocalPostgres } from './postgres.ts';
+import { issuerOf } from '../access/index.ts';
 import { localAudience, localIssuer } from './token.ts';
 import type { LocalConfig } from '../config/index.ts';
 
@@ -42,11 +43,13 @@ export async function startLocal(
       tls: undefined,
       trustedProxies: [],
       logger,
-      verification: {
-        issuer: localIssuer,
-        audience: localAudience,
-        source: { secret: keys.jwtSecret },
-      },
+      issuers: [
+        issuerOf({
+          issuer: localIssuer,
+          audience: localAudience,
+          keys: { kind: 'secret', secret: keys.jwtSecret },
+        }),
+      ],
     });
     const path = join(dataFolder, runFile);
     writeFileSync(

@@ -1,6 +1,7 @@
 // A connection to addresses that were checked, to them and no others; TLS by the name.
-import { connect as connectTcp, type LookupFunction, type Socket } from 'node:net';
+import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net';
 import {
+  checkServerIdentity,
   connect as connectTls,
   createSecureContext,
   getCACertificates,
@@ -80,7 +81,9 @@ export function dial({
       : connectTls({
           // SECURITY: the same as above.
           ...common,
-          servername: host,
+          // An address is no name to ask for; it is what the certificate has to be for all the same.
+          servername: isIP(host) === 0 ? host : '',
+          checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
           secureContext: trust,
           rejectUnauthorized: true,
           ALPNProtocols: [...protocols],

@@ -25,6 +25,15 @@ export function hostName(text: string): string | undefined {
   return host.split('.').every((part) => label.test(part)) ? host : undefined;
 }
 
+/**
+ * The same for an address that stands in the configuration: there it may be a literal, in the one
+ * spelling that it has on the wire.
+ */
+export function configuredHost(text: string): string | undefined {
+  const bare = text.replace(/^\[(.*)\]$/, '$1');
+  return isIP(bare) === 0 || bare.includes('%') ? hostName(text) : bare;
+}
+
 export interface Target {
   readonly origin: Origin;
   readonly path: string;
@@ -34,7 +43,10 @@ export interface Target {
  * Where a URL points, with its path and query; undefined for what is not plainly an http(s) URL of
  * a DNS name.
  */
-export function parseTarget(text: string): Target | undefined {
+export function parseTarget(
+  text: string,
+  hostOf: (text: string) => string | undefined = hostName,
+): Target | undefined {
   // SECURITY: a backslash, a blank or a user name would have one reader see another host than the
   // next one.
   const match = /^(https?:)\/\/([^/?#@%\\\s\p{Cc}\p{Cs}]+)([/?][^#\\\s\p{Cc}\p{Cs}]*)?$/iu.exec(
@@ -43,7 +55,7 @@ export function parseTarget(text: string): Target | undefined {
   const url = match === null ? null : URL.parse(text);
   if (match === null || url === null || url.username !== '' || url.password !== '')
     return undefined;
-  const host = hostName(url.hostname);
+  const host = hostOf(url.hostname);
   const protocol = url.protocol;
   if (host === undefined || (protocol !== 'https:' && protocol !== 'http:') || url.port === '0')
     return undefined;

@@ -60,6 +60,16 @@ export async function lockEngine(trx: Trx, id: EngineId): Promise<boolean> {
   );
 }
 
+/** Whether an engine is registered for the subject. */
+export async function hasEngine(executor: Executor, subject: SubjectId): Promise<boolean> {
+  const row = await executor
+    .selectFrom('engine')
+    .select('id')
+    .where('subject_id', '=', subject)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** The engine of a subject, held as it is to the end of the transaction. */
 export async function holdEngineOf(
   trx: Trx,

@@ -9,6 +9,7 @@ import { engineKeysMax } from '../shared/limits.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import { type EngineId, isId, newId, type SubjectId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
+import { demandName } from '../shared/visible-names.ts';
 import { type JwkInput, type PublicJwk, readPublicJwk } from './jwk.ts';
 import * as repository from './repository.ts';
 import { engineKeySealHolds, sealEngineKey } from './seal.ts';
@@ -21,6 +22,7 @@ import {
   grantSealHolds,
   membershipSealHolds,
   sealEngine,
+  type SubjectBounds,
 } from '../access/index.ts';
 import {
   type AlarmReason,
@@ -33,6 +35,8 @@ import type { EngineKeyRow, EngineRow, EngineState } from './types.ts';
 export interface EnginesParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
@@ -68,7 +72,9 @@ export class EnginesService {
     input: { name: string; subject: string; keys: readonly JwkInput[] },
     claim: Claim,
   ): Promise<SeenEngine> {
-    const { db, keyring, audit, subjects } = this.#parts;
+    const { db, keyring, subjectBounds, audit, subjects } = this.#parts;
+    demandName(input.name);
+    if (!subjectBounds.isKnown(input.subject)) throw invalid('/subject', 'issuer');
     const keys = input.keys.map((key, index) => readKey(key, `/keys/${index}`));
     const twin = keys.findIndex(
       ({ kid }, index) => keys.findIndex((other) => other.kid === kid) < index,
@@ -161,6 +167,7 @@ export class EnginesService {
   ): Promise<SeenEngine> {
     return this.#change(caller, 'engine.update', id, expected, async (trx, engine) => {
       const name = input.name ?? engine.name;
+      if (name !== engine.name) demandName(name);
       const state = input.state ?? engine.state;
       const changed = [
         ...(name === engine.name ? [] : ['name']),
@@ -282,6 +289,11 @@ export class EnginesService {
       await this.#renew(trx, caller, engine, engine);
       await this.#record(trx, caller, engine, 'engine.key.remove', { kid });
     });
+  }
+
+  /** Whether an engine is registered for the subject; its seal is asked wherever it may something. */
+  hasEngine(subject: SubjectId): Promise<boolean> {
+    return repository.hasEngine(this.#parts.db, subject);
   }
 
   /**

@@ -3,12 +3,6 @@
 // ../access/roles.ts.
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
-import type { SubjectId } from '../shared/ids.ts';
-import type { Authenticator } from './authentication.ts';
-import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
-import type { CountRequest } from './rate-limits.ts';
-import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
-import type { Principal } from './access-token.ts';
 import {
   type Access,
   actionOf,
@@ -19,12 +13,16 @@ import {
   type LocatedBy,
   type TeamRef,
 } from '../access/index.ts';
+import type { Authenticator } from './authentication.ts';
+import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
+import type { CountRequest } from './rate-limits.ts';
+import type { Standings } from './standing.ts';
+import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
 
 /** What the hook asks the layers above it for; each is one look at the database. */
 export interface AuthorizationParts {
   readonly authenticator: Authenticator;
-  readonly operators: ReadonlySet<string>;
-  readonly subjectOf: (sub: string) => Promise<SubjectId>;
+  readonly standings: Standings;
   readonly locate: Readonly<
     Record<LocatedBy, (caller: Caller, key: string) => Promise<Located | undefined>>
   >;
@@ -39,7 +37,6 @@ export interface AuthorizationParts {
   }) => void;
 }
 
-const operateScope = 'vault:operate';
 const pathKey = { team: 'team', credential: 'id', anyCredential: 'id' } as const satisfies Record<
   LocatedBy,
   string
@@ -92,22 +89,37 @@ async function refusalOfNoRoute(
 ): Promise<AppError> {
   if (form === undefined) return notFound();
   if (!form.isPublic) {
-    const { sub } = await authenticate(request, 'authenticated', parts);
+    const { sub } = await noted(request, 'authenticated', parts, () =>
+      parts.authenticator.authenticate(request),
+    );
+    request.sub = sub;
     await parts.countRequest(sub, undefined);
   }
   return methodNotAllowed(form);
 }
 
-async function authenticate(
+async function callerOf(
   request: FastifyRequest,
   access: Access,
   parts: AuthorizationParts,
-): Promise<Principal> {
+): Promise<Caller> {
   const { id: requestId, address } = request;
-  try {
+  return noted(request, access, parts, async () => {
     const principal = await parts.authenticator.authenticate(request);
     request.sub = principal.sub;
-    return principal;
+    return parts.standings.callerOf(principal, { requestId, address });
+  });
+}
+
+/** Runs what may find that nobody is authenticated, and has that recorded. */
+async function noted<T>(
+  { id: requestId, address }: FastifyRequest,
+  access: Access,
+  parts: AuthorizationParts,
+  authenticate: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await authenticate();
   } catch (error) {
     if (error instanceof AppError && error.code === 'unauthenticated')
       parts.recordFailedAuthentication({
@@ -118,21 +130,6 @@ async function authenticate(
       });
     throw error;
   }
-}
-
-async function callerOf(
-  request: FastifyRequest,
-  access: Access,
-  parts: AuthorizationParts,
-): Promise<Caller> {
-  const { sub, scopes } = await authenticate(request, access, parts);
-  return {
-    sub,
-    subject: await parts.subjectOf(sub),
-    isOperator: parts.operators.has(sub) || scopes.includes(operateScope),
-    requestId: request.id,
-    address: request.address,
-  };
 }
 
 async function authorize(

@@ -1,8 +1,15 @@
-// The identity provider's public keys: fetched from the one configured address, kept by key id,
+// An identity provider's public keys: fetched from the one configured address, kept by key id,
 // fetched again (never in a loop) when an unknown id comes or they are old. A provider that does
-// not answer, or publishes no key of use, is 503 for tokens under keys that are not known.
-import { createPublicKey, type KeyObject } from 'node:crypto';
+// not answer, or publishes no key of use, is 503 for tokens under keys that are not known. Where an
+// issuer says its address itself, that is asked for once.
 import { AppError } from '../shared/errors.ts';
+import {
+  AnswerUnfit,
+  keyFor,
+  type ReadKeys,
+  readKeys,
+  type VerifyingKey,
+} from '../access/index.ts';
 import { JsonRefused, parseJson } from '../shared/strict-json.ts';
 import { keyIdLengthMax } from '../shared/limits.ts';
 
@@ -23,9 +30,8 @@ const usableMs = 24 * 3_600_000;
 /** Between two fetches for the sake of unknown ids. */
 const coolDownMs = 30_000;
 const coolDownAfterFailureMs = 5_000;
-const fetchTimeoutMs = 5_000;
-const documentBytesMax = 256 * 1024;
-const keysMax = 100;
+export const documentTimeoutMs = 5_000;
+export const documentBytesMax = 256 * 1024;
 /** So many ids of keys are named in one line of the log. */
 const namedMax = 20;
 
@@ -39,61 +45,57 @@ export type JwksNews =
   /** Not published any more: they verify nothing from now on. */
   | { readonly kind: 'left'; readonly ids: readonly string[] };
 
-/** A key and the algorithms that it may verify. */
-interface VerifyingKey {
-  readonly pem: string;
-  readonly algorithms: readonly string[];
-}
+/**
+ * Asks for a document of an issuer's and follows nothing: a redirect is an answer like another.
+ * Throws what says in `step` or in its cause's `code` why there is none.
+ */
+export type FetchDocument = (
+  url: string,
+) => Promise<{ readonly status: number; readonly body: Buffer }>;
 
-const ofCurve: Readonly<Record<string, readonly string[]>> = {
-  prime256v1: ['ES256'],
-  secp384r1: ['ES384'],
-  secp521r1: ['ES512'],
-};
+/** What verifies a token: PEM. */
+export type FindKey = (kid: string | undefined, algorithm: string) => Promise<string | undefined>;
 
-/** Which algorithms a public key is for; empty for a kind that is not accepted. */
-export function algorithmsFor({
-  asymmetricKeyType: type,
-  asymmetricKeyDetails: details,
-}: KeyObject): readonly string[] {
-  if (type === 'rsa') return (details?.modulusLength ?? 0) >= 2048 ? ['RS256', 'PS256'] : [];
-  if (type === 'ec') return ofCurve[details?.namedCurve ?? ''] ?? [];
-  return type === 'ed25519' ? ['EdDSA'] : [];
+export interface JwksParts {
+  readonly fetchDocument: FetchDocument;
+  readonly now: () => number;
+  readonly onNews?: ((news: JwksNews) => void) | undefined;
 }
 
 /** The keys behind one JWKS address. */
 export class JwksCache {
-  readonly #url: string;
+  readonly #addressOf: () => Promise<string>;
+  readonly #parts: JwksParts;
   readonly #now: () => number;
-  readonly #timeoutMs: number;
   readonly #onNews: (news: JwksNews) => void;
-  #keys = new Map<string, readonly VerifyingKey[]>();
+  #keys = new Map<string | undefined, readonly VerifyingKey[]>();
   #cutOff = '';
   #fetchedAt = Number.NEGATIVE_INFINITY;
   #triedAt = Number.NEGATIVE_INFINITY;
   #hasFailed = false;
   #running: Promise<void> | undefined;
 
-  constructor(
-    url: string,
-    now: () => number,
-    {
-      timeoutMs = fetchTimeoutMs,
-      onNews = () => undefined,
-    }: { timeoutMs?: number | undefined; onNews?: ((news: JwksNews) => void) | undefined } = {},
-  ) {
-    this.#url = url;
-    this.#now = now;
-    this.#timeoutMs = timeoutMs;
-    this.#onNews = onNews;
+  /** `address` is where the keys are, or asks for that; asked again only until it has answered. */
+  constructor(address: string | (() => Promise<string>), parts: JwksParts) {
+    let known = typeof address === 'string' ? address : undefined;
+    this.#addressOf = async () => (known ??= await (address as () => Promise<string>)());
+    this.#parts = parts;
+    this.#now = parts.now;
+    this.#onNews = parts.onNews ?? (() => undefined);
+  }
+
+  /** Asks for the keys before the first token comes; what fails is told of, and asked for again. */
+  async warm(): Promise<void> {
+    await this.#refresh();
   }
 
   /**
-   * The PEM for a token's key id and algorithm; undefined when there is no such key;
-   * identityProviderUnavailable when that cannot be known.
+   * The PEM for a token's key id and algorithm, of a token without an id the one key that is for
+   * the algorithm; undefined when there is no such key; identityProviderUnavailable when that cannot
+   * be known.
    */
-  async find(kid: string, algorithm: string): Promise<string | undefined> {
-    const isKnown = this.#usable(kid).length > 0;
+  async find(kid: string | undefined, algorithm: string): Promise<string | undefined> {
+    const isKnown = this.#usable(kid, algorithm).length > 0;
     const age = this.#age(this.#fetchedAt);
     if (!isKnown || age > youngMs) {
       // A provider that has just failed does not hold up the tokens that can be verified without
@@ -102,7 +104,7 @@ export class JwksCache {
       const refreshed = this.#refresh();
       if (!isKnown || (age > freshMs && !hasJustFailed)) await refreshed;
     }
-    const keys = this.#usable(kid);
+    const keys = this.#usable(kid, algorithm);
     if (keys.length > 0 || !this.#hasFailed) return keyFor(algorithm, keys)?.pem;
     const waitMs = Math.max(0, coolDownAfterFailureMs - this.#age(this.#triedAt));
     throw new AppError(
@@ -112,8 +114,14 @@ export class JwksCache {
     );
   }
 
-  #usable(kid: string): readonly VerifyingKey[] {
-    return this.#age(this.#fetchedAt) > usableMs ? [] : (this.#keys.get(kid) ?? []);
+  #usable(kid: string | undefined, algorithm: string): readonly VerifyingKey[] {
+    if (this.#age(this.#fetchedAt) > usableMs) return [];
+    if (kid !== undefined) return this.#keys.get(kid) ?? [];
+    const fitting = [...this.#keys.values()]
+      .flat()
+      .filter(({ algorithms }) => algorithms.includes(algorithm));
+    // SECURITY: a token is tried with one key, never with one after the other.
+    return new Set(fitting.map(({ pem }) => pem)).size === 1 ? fitting : [];
   }
 
   /** How long ago; a clock that was set back does not make the past the future. */
@@ -143,7 +151,9 @@ export class JwksCache {
       this.#fail(causeOf(error));
       return;
     }
-    const left = [...this.#keys.keys()].filter((kid) => !read.keys.has(kid));
+    const left = [...this.#keys.keys()]
+      .filter((kid) => !read.keys.has(kid))
+      .map((kid) => kid ?? '');
     this.#keys = read.keys;
     this.#fetchedAt = startedAt;
     if (left.length > 0) this.#onNews({ kind: 'left', ids: named(left) });
@@ -172,102 +182,55 @@ export class JwksCache {
   }
 
   async #download(): Promise<Buffer> {
-    // SECURITY: a redirect would let whoever answers at the address name another one.
-    const answer = await fetch(this.#url, {
-      redirect: 'error',
-      signal: AbortSignal.timeout(this.#timeoutMs),
-      headers: { accept: 'application/json' },
-    });
-    if (!answer.ok || answer.body === null) {
-      await answer.body?.cancel();
-      throw new AnswerUnfit(answer.ok ? 'noBody' : `status${answer.status}`);
-    }
-    const chunks: Uint8Array[] = [];
-    let bytes = 0;
-    for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
-      bytes += chunk.byteLength;
-      if (bytes > documentBytesMax) throw new AnswerUnfit('tooLarge'); // ends the download too
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks);
+    return readDocument(this.#parts.fetchDocument, await this.#addressOf());
   }
 }
 
-const keyFor = (algorithm: string, keys: readonly VerifyingKey[]): VerifyingKey | undefined =>
-  keys.find(({ algorithms }) => algorithms.includes(algorithm));
-
-interface ReadKeys {
-  /** By id: one key may stand there twice, once for each of its algorithms. */
-  readonly keys: Map<string, readonly VerifyingKey[]>;
-  /** The ids of what was published and not taken; empty text for what has none. */
-  readonly cutOff: readonly string[];
+/** The bytes of a document. SECURITY: 200 and nothing else; a redirect would name another address. */
+async function readDocument(fetchDocument: FetchDocument, url: string): Promise<Buffer> {
+  const { status, body } = await fetchDocument(url);
+  if (status !== 200) throw new AnswerUnfit(`status${status}`);
+  if (body.length > documentBytesMax) throw new AnswerUnfit('tooLarge');
+  return body;
 }
 
-function readKeys(document: unknown): ReadKeys {
-  const { keys: jwks } = document as { keys?: unknown };
-  if (!Array.isArray(jwks)) throw new AnswerUnfit('noKeys');
-  const keys = new Map<string, readonly VerifyingKey[]>();
-  const cutOff: string[] = [];
-  let taken = 0;
-  for (const jwk of jwks as readonly unknown[]) {
-    const read = taken < keysMax ? readKey(jwk) : undefined;
-    const before = read === undefined ? [] : (keys.get(read.kid) ?? []);
-    if (read?.key.algorithms.some((algorithm) => keyFor(algorithm, before) === undefined)) {
-      keys.set(read.kid, [...before, read.key]);
-      taken += 1;
-    } else cutOff.push(idOf(jwk));
-  }
-  return { keys, cutOff };
+/**
+ * Where an issuer says that its keys are (OpenID Connect Discovery 1.0, 4). SECURITY: the document
+ * has to be the issuer's by its own word, and the address of the issuer's origin: whoever can change
+ * the document must not send us elsewhere. Throws what JwksCache tells of.
+ */
+export async function discoverJwks(issuer: string, fetchDocument: FetchDocument): Promise<string> {
+  const url = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
+  const document = parseJson(await readDocument(fetchDocument, url));
+  const { issuer: said, jwks_uri: address } = (
+    typeof document === 'object' && document !== null ? document : {}
+  ) as { issuer?: unknown; jwks_uri?: unknown };
+  if (said !== issuer) throw new AnswerUnfit('discoveryIssuer');
+  if (typeof address !== 'string' || !isPlainUrl(address))
+    throw new AnswerUnfit('discoveryJwksUri');
+  if (URL.parse(address)?.origin !== URL.parse(issuer)?.origin)
+    throw new AnswerUnfit('discoveryOrigin');
+  return address;
 }
 
-/** What was answered is no document with keys. */
-class AnswerUnfit extends Error {
-  readonly rule: string;
-  constructor(rule: string) {
-    super('no document with keys');
-    this.name = 'AnswerUnfit';
-    this.rule = rule;
-  }
-}
+/** An http(s) URL that two readers would not read differently. */
+const isPlainUrl = (text: string): boolean =>
+  text.length <= 2_048 &&
+  /^https?:\/\/[^/?#@%\\\s]+(?:[/?][^#\\\s\p{Cc}\p{Cs}]*)?$/u.test(text) &&
+  URL.canParse(text);
 
 /** A word for the log: a code of the system's, a rule of ours, or the error's name. */
 function causeOf(error: unknown): string {
   if (error instanceof AnswerUnfit) return error.rule;
   if (error instanceof JsonRefused) return error.rule;
-  const { cause, name } = error as { cause?: { code?: unknown }; name?: unknown };
-  const word = cause?.code ?? name;
+  const { cause, step, name } = error as {
+    cause?: { code?: unknown };
+    step?: unknown;
+    name?: unknown;
+  };
+  const word = cause?.code ?? step ?? name;
   return typeof word === 'string' && /^[A-Za-z_0-9]{1,60}$/.test(word) ? word : 'unknown';
-}
-
-function idOf(jwk: unknown): string {
-  const { kid } = (typeof jwk === 'object' && jwk !== null ? jwk : {}) as { kid?: unknown };
-  return typeof kid === 'string' ? kid : '';
 }
 
 const named = (ids: readonly string[]): string[] =>
   ids.slice(0, namedMax).map((id) => id.slice(0, keyIdLengthMax));
-
-/** Undefined for what is no public key for signatures of a kind that is accepted. */
-function readKey(jwk: unknown): { kid: string; key: VerifyingKey } | undefined {
-  if (typeof jwk !== 'object' || jwk === null) return undefined;
-  const { kid, use, alg, key_ops: uses } = jwk as Record<string, unknown>;
-  if (
-    typeof kid !== 'string' ||
-    (use !== undefined && use !== 'sig') ||
-    (Array.isArray(uses) && !uses.includes('verify'))
-  )
-    return undefined;
-  // SECURITY: a private key that is published is everybody's.
-  if ('d' in jwk || 'k' in jwk) return undefined;
-  try {
-    const key = createPublicKey({ key: jwk as never, format: 'jwk' });
-    const algorithms = algorithmsFor(key).filter(
-      (algorithm) => alg === undefined || alg === algorithm,
-    );
-    return algorithms.length === 0
-      ? undefined
-      : { kid, key: { pem: key.export({ type: 'spki', format: 'pem' }) as string, algorithms } };
-  } catch {
-    return undefined; // of a kind that node does not know, or broken
-  }
-}

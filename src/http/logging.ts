@@ -74,9 +74,10 @@ export function tellOfDamagedSystemKeys(logger: Logger): (
 }
 
 /** What happens to the keys that verify tokens. */
-export function logJwks(logger: Logger, news: JwksNews): void {
+export function logJwks(logger: Logger, news: JwksNews, issuer: string | undefined): void {
   const { kind, ...told } = news;
-  const line = { event: `jwks${kind[0]?.toUpperCase()}${kind.slice(1)}`, ...told };
+  const event = `jwks${kind[0]?.toUpperCase()}${kind.slice(1)}`;
+  const line = { event, issuer: issuer ?? 'none', ...told };
   if (kind === 'available' || kind === 'left') logger.info(line, jwksTexts[kind]);
   else logger.warn(line, jwksTexts[kind]);
 }

@@ -1,5 +1,7 @@
 // ETag and If-Match (RFC 9110): the tag is the quoted revision; every change of an existing thing
-// must say which one it means. And the form of both guards, If-Match and Idempotency-Key.
+// must say which one it means. Tags are compared by their value: a proxy that compresses makes them
+// weak or puts the coding behind them, and the revision names the thing, not the bytes of an answer.
+// And the form of both guards, If-Match and Idempotency-Key.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { invalid } from '../shared/errors.ts';
 import { type ExpectedRevision, preconditionRequired } from '../shared/revisions.ts';
@@ -7,6 +9,8 @@ import { keyForm } from './idempotency.ts';
 
 const entityTag = '(?:W/)?"[\\x21\\x23-\\x7e\\x80-\\xff]*"';
 const entityTags = new RegExp(`^${entityTag}(?:[ \\t]*,[ \\t]*${entityTag})*$`);
+/** A revision as it was given out, with what proxies do to it. */
+const revisionTags = /"([1-9][0-9]{0,9})(?:(?:--?|;)(?:gzip|br|zstd|deflate))?"/g;
 
 /**
  * Looks at the guards that an operation declares, so that a malformed one is never passed over
@@ -23,8 +27,8 @@ export function checkGuards(
 }
 
 /**
- * Reads If-Match. `none` means a tag that no revision can have: it is stale. Throws
- * preconditionRequired, and invalidRequest for what is no list of tags.
+ * Reads If-Match. A tag that no revision can have is stale. Throws preconditionRequired, and
+ * invalidRequest for what is no list of tags.
  */
 export function expectedRevision(request: FastifyRequest): ExpectedRevision {
   return sentRevision(request) ?? raise(preconditionRequired());
@@ -40,8 +44,7 @@ function readTags(text: string): ExpectedRevision {
   const header = text.trim();
   if (header === '*') return 'any';
   if (!entityTags.test(header)) throw invalid('/headers/If-Match', 'etag');
-  const revision = /^"([1-9][0-9]{0,9})"$/.exec(header)?.[1];
-  return revision === undefined ? 'none' : Number(revision);
+  return [...header.matchAll(revisionTags)].map(([, revision]) => Number(revision));
 }
 
 /** Sets the ETag of an answer. */

@@ -37,6 +37,10 @@ const said: Readonly<
   engineNameTaken: 'An engine has this name.',
   engineKeyTaken: 'The engine has this key already.',
   lastAdmin: 'A team keeps at least one admin.',
+  issuerTeams: [
+    'The issuer of this subject is kept to other teams.',
+    { errors: [{ pointer: '/admins/0', rule: 'issuerTeams' }] },
+  ],
   notAnEngine: 'The role engine is given only to the subject of an enabled engine.',
   isAnEngine: 'An engine holds no other role, anywhere.',
   holdsARole: 'The subject holds a role in a team; an engine holds none but its own.',

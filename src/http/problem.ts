@@ -33,6 +33,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   lastAdmin: { status: 409, title: 'A team keeps at least one admin' },
   notAnEngine: { status: 409, title: 'The subject is not an enabled engine' },
   isAnEngine: { status: 409, title: 'An engine holds no other role' },
+  issuerTeams: { status: 422, title: 'The issuer of the subject is kept to other teams' },
   holdsARole: { status: 409, title: 'The subject holds a role in a team' },
   teamNotEmpty: { status: 409, title: 'The team still has credentials' },
   undecryptable: { status: 409, title: 'The stored value does not open' },

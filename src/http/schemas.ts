@@ -4,6 +4,7 @@ import { refined, unique } from '../shared/refine.ts';
 import { z } from 'zod';
 import { type RuleName, rules } from '../shared/rules.ts';
 import { limitNames } from '../shared/growth.ts';
+import { subjectForm, subjectLengthMax } from '../shared/subjects.ts';
 import { problems } from './problem.ts';
 import {
   pageItemsDefault,
@@ -79,15 +80,21 @@ export const name = z
   .regex(trimmed, 'visible characters, spaces only inside')
   .meta({
     id: 'Name',
-    description: 'Visible characters; spaces only inside.',
+    description:
+      'Visible characters; spaces only inside. A name that is given anew looks like no other: NFC, single spaces, nothing that a screen leaves out.',
     examples: ['openai-prod'],
   });
 export const subject = z
   .string()
   .min(1)
-  .max(255)
-  .regex(/^[\x21-\x7e]{1,255}$/, 'printable ASCII without blanks')
-  .meta({ id: 'Subject', description: 'The `sub` of a JWT.', examples: ['alice'] });
+  .max(subjectLengthMax)
+  .regex(subjectForm, 'printable ASCII, blanks only inside')
+  .meta({
+    id: 'Subject',
+    description:
+      'Whom a token speaks of: its `sub`, or the claim that its issuer is configured with, behind the prefix of that issuer. Printable ASCII, blanks only inside.',
+    examples: ['alice'],
+  });
 export const time = z.date().meta({
   id: 'Time',
   type: 'string',

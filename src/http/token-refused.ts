@@ -1,10 +1,11 @@
 // Why a token was refused: a closed list, for the log. The caller keeps the one answer, and no part
 // of the token goes anywhere.
 
-/** The claims that are asked for by name. */
-export type AskedClaim = 'exp' | 'iat' | 'nbf' | 'sub' | 'events' | 'nonce' | 'typ' | 'token_use';
-
-/** `type`: the header says that it is another kind of token than an access token. */
+/**
+ * `claim:NAME` names only what the vault or the configuration asks for, never what a token holds.
+ * `type`: the header says that it is another kind of token than an access
+ * token.
+ */
 export type RefusalReason =
   | 'form'
   | 'size'
@@ -17,7 +18,7 @@ export type RefusalReason =
   | 'expired'
   | 'notYet'
   | 'lifetime'
-  | `claim:${AskedClaim}`;
+  | `claim:${string}`;
 
 /** A token that is no access token for this vault, or not now. */
 export class TokenRefused extends Error {

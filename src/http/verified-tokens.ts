@@ -4,25 +4,18 @@
 // is not kept, only its SHA-256.
 import { hash } from 'node:crypto';
 import { Recent } from '../shared/recent.ts';
+import type { TokenFacts } from './access-token.ts';
 
-/** A key of the provider; undefined where the one key is fixed by the configuration. */
+/** A key that an issuer publishes; undefined where it is fixed by the configuration. */
 export interface TokenKey {
-  readonly kid: string;
+  readonly kid: string | undefined;
   readonly algorithm: string;
   readonly pem: string;
 }
 
-/** What is looked at of a token's claims. */
-export interface TokenClaims {
-  readonly sub: unknown;
-  readonly iat: unknown;
-  readonly exp: unknown;
-  readonly nbf: unknown;
-  readonly scope: unknown;
-}
-
 export interface VerifiedToken {
-  readonly claims: TokenClaims;
+  /** Names the issuer: the text that names the entry holds `iss`, so that no two issuers share one. */
+  readonly facts: TokenFacts;
   readonly key: TokenKey | undefined;
 }
 

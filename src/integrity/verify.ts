@@ -1,4 +1,5 @@
 // Opens every token and checks every key, every seal and every event's MAC, and names what does not
+import { type NameRule, ruleOfName } from '../shared/visible-names.ts';
 // hold. Reads only; memory does not grow with rows. Each walk goes along an index, so that its time
 // grows with the rows and no faster.
 import { sql } from 'kysely';
@@ -32,6 +33,12 @@ export interface Finding {
   /** The fingerprint of the root key without which nothing can be said. */
   readonly needs?: string;
 }
+/** A name of before, which could not be given any more: it stays usable. */
+export interface OddName {
+  readonly table: 'credential' | 'engine' | 'team';
+  readonly row: string;
+  readonly rule: NameRule;
+}
 /** What was looked at; `isWhole` is false when it was stopped before the end. */
 export interface Verified {
   readonly isWhole: boolean;
@@ -40,6 +47,8 @@ export interface Verified {
   readonly seals: number;
   readonly events: number;
   readonly findings: number;
+  /** Names that look like others; no fault of theirs. */
+  readonly oddNames: number;
 }
 
 /** How the rows of one table are read, along an index, and checked. */
@@ -204,12 +213,37 @@ const events: Walk<EventRow> = {
   fault: (keyring, event) => (verifyEvent(event, keyring) ? undefined : { fault: 'macBroken' }),
 };
 
+type NamedRow = { readonly row: string; readonly name: string };
+const namedTables = ['team', 'engine', 'credential'] as const;
+
+/** Up to a batch of rows of one table with what they are called. */
+async function namesOf(
+  db: Db,
+  table: OddName['table'],
+  after: string | undefined,
+): Promise<readonly NamedRow[]> {
+  const { rows } = await sql<NamedRow>`
+    select id::text as row, name from ${sql.table(table)}
+    where ${after === undefined ? all : sql`id > ${after}::uuid`} order by id limit ${rowsPerBatch}`.execute(
+    db,
+  );
+  return rows;
+}
+
 /**
  * Walks everything, keys first; `onFinding` is told of each row that does not hold as it is found.
  */
 export async function verifyAll(
   { db, keyring }: { db: Db; keyring: Keyring },
-  { onFinding, isStopping }: { onFinding: (finding: Finding) => void; isStopping: () => boolean },
+  {
+    onFinding,
+    onOddName = () => undefined,
+    isStopping,
+  }: {
+    onFinding: (finding: Finding) => void;
+    onOddName?: (odd: OddName) => void;
+    isStopping: () => boolean;
+  },
 ): Promise<Verified> {
   let findings = 0;
   const walk = async <T extends { readonly row: string }>(of: Walk<T>): Promise<number> => {
@@ -234,7 +268,20 @@ export async function verifyAll(
   let seals = 0;
   for (const table of sealedTables) seals += await walk(sealed(table));
   const eventsLooked = await walk(events);
-  return { isWhole: !isStopping(), keys, tokens, seals, events: eventsLooked, findings };
+  let oddNames = 0;
+  for (const table of namedTables)
+    for (let after: string | undefined; !isStopping(); ) {
+      const rows = await namesOf(db, table, after);
+      for (const { row, name } of rows) {
+        const rule = ruleOfName(name);
+        if (rule === undefined) continue;
+        oddNames += 1;
+        onOddName({ table, row, rule });
+      }
+      after = rows.at(-1)?.row;
+      if (rows.length < rowsPerBatch) break;
+    }
+  return { isWhole: !isStopping(), keys, tokens, seals, events: eventsLooked, findings, oddNames };
 }
 
 /** Wrapping anew unwraps first, and keeps nothing. */

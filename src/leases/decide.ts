@@ -2,7 +2,7 @@
 // out. What the caller may not know of is `notFound`, whatever else is the matter with it.
 import type { Keyring } from '../crypto/index.ts';
 import type { Delivery } from '../db/tables.ts';
-import type { CredentialId, EngineId, SubjectId, TeamId } from '../shared/ids.ts';
+import type { CredentialId, EngineId } from '../shared/ids.ts';
 import type { FoundRow, RecipientRow, VersionRow } from './types.ts';
 import {
   type Caller,
@@ -19,6 +19,8 @@ import {
   type Way,
   wayFor,
   waysOf,
+  type Person,
+  type RightsParts,
 } from '../access/index.ts';
 import { credentialSealHolds, typeNamed } from '../credentials/index.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/index.ts';
@@ -127,8 +129,8 @@ export function decideKey(
 export const decideAll = (
   found: readonly (FoundRow | undefined)[],
   question: Question,
-  keyring: Keyring,
-): (Granted | Refusal)[] => found.map(decider(question, keyring));
+  parts: RightsParts,
+): (Granted | Refusal)[] => found.map(decider(question, parts));
 
 /**
  * Decides one reference of a request after the other, in their order; what was verified for one
@@ -136,14 +138,19 @@ export const decideAll = (
  */
 export function decider(
   question: Question,
-  keyring: Keyring,
+  parts: RightsParts,
 ): (row: FoundRow | undefined, position: number) => Granted | Refusal {
   const seen = new Set<CredentialId>();
-  const rightOf = rightsOver(keyring);
+  const rightOf = rightsOver(parts);
   return (row, position) => {
     const refuse = refuserOf(row, position);
     if (row === undefined) return refuse('notFound', 'noSuchThing');
-    return decide(row, position, question, { keyring, rightOf, seen, refuse });
+    return decide(row, position, question, {
+      keyring: parts.keyring,
+      rightOf,
+      seen,
+      refuse,
+    });
   };
 }
 
@@ -154,9 +161,9 @@ export function decider(
 export function decideRights(
   found: readonly (FoundRow | undefined)[],
   caller: Caller,
-  keyring: Keyring,
+  parts: RightsParts,
 ): (Refusal | undefined)[] {
-  const rightOf = rightsOver(keyring);
+  const rightOf = rightsOver(parts);
   return found.map((row, position) => {
     const refuse = refuserOf(row, position);
     if (row === undefined) return refuse('notFound', 'noSuchThing');
@@ -183,30 +190,28 @@ type Right =
 /** Somebody's right to one credential: by membership or by a grant. */
 type RightOf = (
   row: FoundRow,
-  who: { readonly subject: SubjectId; readonly sub: string },
+  who: Person,
   held: { readonly rights: RightsRow; readonly grants: readonly GrantRow[] | null },
   action: TeamAction,
 ) => Right;
 
-function rightsOver(keyring: Keyring): RightOf {
+function rightsOver(parts: RightsParts): RightOf {
   const standings = new Map<string, Standing>();
   // One statement read all rows, so that those of one team carry the same rights: their seals are
   // verified once.
-  const standing = (
-    rights: RightsRow,
-    who: { team: TeamId; slug: string; subject: SubjectId; sub: string },
-  ): Standing => {
-    const held = standings.get(`${who.team} ${who.subject}`) ?? standingOf(rights, who, keyring);
-    standings.set(`${who.team} ${who.subject}`, held);
+  const standing = (rights: RightsRow, team: TeamRef, who: Person): Standing => {
+    const key = `${team.id} ${who.subject} ${who.isEngineOnly === true}`;
+    const held = standings.get(key) ?? standingOf(rights, team, who, parts);
+    standings.set(key, held);
     return held;
   };
   return (row, who, { rights, grants }, action) => {
     const owned = { team: row.team, slug: row.slug, credential: row.id };
-    const member = standing(rights, { ...owned, subject: who.subject, sub: who.sub });
+    const member = standing(rights, { id: row.team, slug: row.slug }, who);
     if (member.role !== undefined && isAllowed(member.role, action))
       return { isHeld: true, way: undefined, actsForItself: member.actsForItself };
     // What was deleted is nobody's but its team's.
-    const ways = row.state === 'deleted' ? noWays : waysOf(grants, owned, who, keyring);
+    const ways = row.state === 'deleted' ? noWays : waysOf(grants, owned, who, parts);
     const way = wayFor(ways, action);
     if (way !== undefined) return { isHeld: true, way, actsForItself: way.actsForItself };
     return { isHeld: false, reason: ways.isBroken ? 'sealBroken' : (member.refusal ?? 'role') };
@@ -215,6 +220,14 @@ function rightsOver(keyring: Keyring): RightOf {
 
 const engineRight = (row: FoundRow, caller: Caller, rightOf: RightOf): Right =>
   rightOf(row, caller, row, 'credential.lease');
+
+/** What the audit log is told of a person's missing right. */
+const behalfReasons: Readonly<Record<string, string>> = {
+  sealBroken: 'sealBroken',
+  role: 'onBehalfOfRole',
+  unknownIssuer: 'unknownIssuer',
+  issuerTeams: 'issuerTeams',
+};
 
 function decide(
   row: FoundRow,
@@ -253,14 +266,7 @@ function decide(
     // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like
     // somebody without the right.
     if (!behalf.isHeld)
-      return refuse(
-        'onBehalfOfRefused',
-        behalf.reason === 'sealBroken'
-          ? 'sealBroken'
-          : behalf.reason === 'role'
-            ? 'onBehalfOfRole'
-            : 'onBehalfOfNotMember',
-      );
+      return refuse('onBehalfOfRefused', behalfReasons[behalf.reason] ?? 'onBehalfOfNotMember');
     if (behalf.way !== undefined) ways.push(behalf.way);
   }
 

@@ -27,7 +27,7 @@ import { LeaseSealer, payloadOf, sizeFault, tooLarge } from './sealed.ts';
 import * as sizes from './sizes.ts';
 import type { UsageCounter } from './usage.ts';
 import type { FoundRow, LeaseQuery, RecipientRow, Reference } from './types.ts';
-import type { Caller, OnBehalfOf } from '../access/index.ts';
+import type { Caller, OnBehalfOf, SubjectBounds } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
 import { typeNamed } from '../credentials/index.ts';
 import type { AccessTokens } from '../oauth/index.ts';
@@ -37,6 +37,8 @@ import type { AccessTokens } from '../oauth/index.ts';
 export interface LeasesParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly usage: Pick<UsageCounter, 'count'>;
   readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
@@ -205,10 +207,10 @@ export class LeasesService {
    * size: what is asked is the size of what this engine may have.
    */
   async #large(request: LeaseRequest, { recipient, found }: Found): Promise<Lease | undefined> {
-    const { db, keyring } = this.#parts;
+    const { db } = this.#parts;
     const { caller, query } = request;
     const engine = await this.#recipientOf(caller, recipient);
-    const hidden = decideRights(found, caller, keyring);
+    const hidden = decideRights(found, caller, this.#parts);
     const refusals = [
       ...('rule' in engine ? [engine] : []),
       ...hidden.filter((refusal) => refusal !== undefined),
@@ -231,7 +233,7 @@ export class LeasesService {
       // Something has grown, or may be known by now.
       const isOther =
         read.isWithheld ||
-        decideRights(read.found, caller, keyring).some(
+        decideRights(read.found, caller, this.#parts).some(
           (refusal, position) => refusal === undefined && isWanted[position] !== true,
         );
       return isOther ? undefined : this.#deliver(request, { ...read, isRecorded: false }, place);
@@ -316,7 +318,7 @@ export class LeasesService {
       knownVersions: input.references.map(({ knownVersion }) => knownVersion),
       now: new Date(now),
     };
-    const decisions = await inTurns(found, decider(question, keyring), {
+    const decisions = await inTurns(found, decider(question, this.#parts), {
       bytesOf: (row) => (row === undefined ? 0 : sizes.storedBytesOf(row)),
       bytesPerTurn: sizes.bytesPerTurn,
     });

@@ -28,6 +28,7 @@ export type ErrorCode =
   | 'notAnEngine'
   | 'isAnEngine'
   | 'holdsARole'
+  | 'issuerTeams'
   | 'teamNotEmpty'
   | 'notTestable'
   | 'secretRequired'

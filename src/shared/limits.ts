@@ -30,14 +30,15 @@ export const ticketSecondsMax = 3600;
 export const ticketSecondsDefault = 900;
 export const purposeLengthMax = 200;
 export const engineKeysMax = 10;
-export const tokenLengthMax = 8192;
+/** As long as a head of `headerBytesMax` has room for: people are in many groups. */
+export const tokenLengthMax = 16_000;
 export const keyIdLengthMax = 256;
-export const tokenLifetimeSecondsMax = 24 * 60 * 60;
-export const clockToleranceSeconds = 5;
+/** What lives longer speaks for engines only. */
+export const personLifetimeSecondsMax = 24 * 60 * 60;
 export const idempotencyKeyLengthMax = 128;
 export const idempotencyHours = 24;
-/** Longest URL parameter the router reads; a percent-encoded subject of 255 characters fits. */
-export const paramLengthMax = 1024;
+/** Longest URL parameter the router reads; a percent-encoded subject of 512 characters fits. */
+export const paramLengthMax = 1536;
 export const headerBytesMax = 16 * 1024;
 export const requestTimeoutMs = 30_000;
 /**

@@ -3,12 +3,12 @@
 import { randomInt } from 'node:crypto';
 import { AppError } from './errors.ts';
 
-/** Which revision the caller means; 'any' for `*`. */
-export type ExpectedRevision = number | 'any' | 'none';
+/** Which revisions the caller means; 'any' for `*`. */
+export type ExpectedRevision = readonly number[] | 'any';
 
 /** Throws preconditionFailed unless the revision is the expected one. */
 export function checkRevision(expected: ExpectedRevision, revision: number): void {
-  if (expected !== 'any' && expected !== revision) throw preconditionFailed();
+  if (expected !== 'any' && !expected.includes(revision)) throw preconditionFailed();
 }
 
 /** There is something, and the caller did not say which one he means. */

@@ -128,7 +128,9 @@ export function registerGrants(
       body: grantPut,
       guards: { ifMatch: 'existing', etag: true },
       success: { status: 200, schema: grant, description: 'The grant.' },
-      problems: isTeam ? ['limitReached', 'stateConflict'] : ['limitReached', 'notAnEngine'],
+      problems: isTeam
+        ? ['limitReached', 'stateConflict']
+        : ['limitReached', 'notAnEngine', 'issuerTeams'],
       handler: async ({ scope, params: path, body, caller, request, reply }) => {
         const row = await service.putGrant(
           caller,

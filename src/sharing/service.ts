@@ -20,7 +20,14 @@ import { eventsOfEnd, eventsOfGrant } from './events.ts';
 import { lockOwned } from './lock.ts';
 import * as repository from './repository.ts';
 import type { Page } from '../shared/paging.ts';
-import { type Caller, grantSealHolds, sealGrant, settingsCount } from '../access/index.ts';
+import {
+  type Caller,
+  grantSealHolds,
+  sealGrant,
+  settingsCount,
+  type SubjectBounds,
+  demandBounds,
+} from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
 import type { CredentialRow } from '../credentials/index.ts';
 import type { Grantee, GrantRow } from './types.ts';
@@ -28,6 +35,8 @@ import type { Grantee, GrantRow } from './types.ts';
 export interface SharingParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
@@ -208,6 +217,7 @@ export class SharingService {
     to: Grantee,
   ): Promise<{ kind: GranteeKind; grantee: TeamId | SubjectId }> {
     if (to.kind === 'subject') {
+      demandBounds(this.#parts.subjectBounds, to.name, row.slug, '/params/subject');
       const subject = await this.#parts.subjects.ensure(trx, to.name);
       return {
         kind: (await this.#parts.isEngine(trx, subject, to.name, caller)) ? 'engine' : 'subject',

@@ -8,6 +8,7 @@ import { AppError, forbidden, invalid, notFound } from '../shared/errors.ts';
 import type { BudgetCounts } from '../shared/budget.ts';
 import { Gate } from '../shared/gate.ts';
 import { isId, newId, type TeamId, type TransferId } from '../shared/ids.ts';
+import { ruleOfName } from '../shared/visible-names.ts';
 import { eventsOfEnd, eventsOfTransfer } from './events.ts';
 import { lockOwned } from './lock.ts';
 import { moveAccount, moveVersions } from './moving.ts';
@@ -86,6 +87,7 @@ export class TransfersService {
     return db.transaction().execute(async (trx) => {
       const row = await lockOwned(trx, keyring, located, at);
       if (toSlug === row.slug) throw invalid('/team', 'ownTeam');
+      demandNameFit(row.name);
       const target = await findHeldTeam(trx, toSlug);
       if (target === undefined) throw invalid('/team', 'unknownTeam');
       // SECURITY: what is sealed says that this id has this name: the vault has to have written
@@ -275,6 +277,7 @@ export class TransfersService {
     )
       throw notFound();
     const { offered } = held;
+    demandNameFit(offered.name);
     const key = await findActiveKey(trx, target.id);
     if (key === undefined) throw notFound();
     await claim(trx, offered.id);
@@ -382,4 +385,13 @@ const growthOf = async (
 
 function raise(error: AppError): never {
   throw error;
+}
+
+/** To the team that gets it a name is one given anew, and looks like no other there. */
+function demandNameFit(name: string): void {
+  if (ruleOfName(name) !== undefined)
+    throw new AppError(
+      'stateConflict',
+      'The name of the credential cannot be told from others by its look: rename it first.',
+    );
 }

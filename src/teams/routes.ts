@@ -178,7 +178,7 @@ export function registerTeams(
       links: { getTeam: { team: '$response.body#/slug' } },
       description: 'The team.',
     },
-    problems: ['slugTaken', 'isAnEngine', 'limitReached'],
+    problems: ['slugTaken', 'isAnEngine', 'issuerTeams', 'limitReached'],
     handler: async ({ body, caller, request, reply }) => {
       const row = await idempotency.run({
         request,
@@ -319,7 +319,7 @@ export function registerTeams(
     body: memberPut,
     guards: { ifMatch: 'existing', etag: true },
     success: { status: 200, schema: member, description: 'The member.' },
-    problems: ['lastAdmin', 'notAnEngine', 'isAnEngine', 'limitReached'],
+    problems: ['lastAdmin', 'notAnEngine', 'isAnEngine', 'issuerTeams', 'limitReached'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
       const row = await service.putMember(
         caller,

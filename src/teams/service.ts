@@ -1,4 +1,5 @@
 // Teams and their members: who owns, who may. Every change commits with its audit event.
+import { demandName } from '../shared/visible-names.ts';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
@@ -31,6 +32,8 @@ import {
   teamMac,
   teamMacVersion,
   type TeamRef,
+  type SubjectBounds,
+  demandBounds,
 } from '../access/index.ts';
 import type { AuditLog } from '../audit/index.ts';
 import type { MemberRow } from './types.ts';
@@ -38,6 +41,8 @@ import type { MemberRow } from './types.ts';
 export interface TeamsParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly subjects: Subjects;
   readonly now: () => number;
@@ -105,11 +110,7 @@ export class TeamsService {
     if (!slugForm.test(slug)) return undefined;
     const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
     if (row === undefined) return undefined;
-    const standing = standingOf(
-      row,
-      { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub },
-      this.#parts.keyring,
-    );
+    const standing = standingOf(row, row, caller, this.#parts);
     return {
       team: { id: row.id, slug: row.slug },
       role: standing.role,
@@ -123,7 +124,7 @@ export class TeamsService {
    * broken seal hides is reported.
    */
   async listTeams(caller: Caller, page: Page): Promise<{ team: SeenTeam; role: Role }[]> {
-    const { db, keyring, audit } = this.#parts;
+    const { db, audit } = this.#parts;
     const wanted = page.limit + 1;
     const found: { team: SeenTeam; role: Role }[] = [];
     for (let afterSlug = page.after?.[0]; ; ) {
@@ -132,11 +133,7 @@ export class TeamsService {
         afterSlug,
       });
       for (const row of rows) {
-        const { role, refusal } = standingOf(
-          row,
-          { team: row.id, slug: row.slug, subject: caller.subject, sub: caller.sub },
-          keyring,
-        );
+        const { role, refusal } = standingOf(row, row, caller, this.#parts);
         // SECURITY: a team whose row does not count must not even stand in a cursor.
         if (role !== undefined) {
           const team = this.#seen(row);
@@ -165,8 +162,11 @@ export class TeamsService {
     input: { slug: string; name: string; admins: readonly string[] },
     claim: Claim,
   ): Promise<SeenTeam> {
-    const { db, audit, keyring, subjects, tokenFormat } = this.#parts;
+    const { db, audit, keyring, subjectBounds, subjects, tokenFormat } = this.#parts;
+    demandName(input.name);
     if (input.admins.length > this.#membersMax) throw limitReached('members', this.#membersMax);
+    for (const [index, sub] of input.admins.entries())
+      demandBounds(subjectBounds, sub, input.slug, `/admins/${index}`);
     const id = newId<TeamId>();
     const at = this.#time();
     const team = { id, slug: input.slug };
@@ -291,6 +291,8 @@ export class TeamsService {
       defaultDelivery: input.defaultDelivery ?? current.defaultDelivery,
       versionsKept: input.versionsKept ?? current.versionsKept,
     };
+    // One that is there stays; what is new can be told from the others by its look.
+    if (settings.name !== current.name) demandName(settings.name);
     const changed = settingNames.filter((name) => String(settings[name]) !== String(current[name]));
     if (isIntact && changed.length === 0) return this.#seen(current);
     const revision = isIntact ? current.revision + 1 : revisionOfReplacement();
@@ -370,9 +372,10 @@ export class TeamsService {
     input: { role: Role; actsForItself?: boolean | undefined },
     expected: ExpectedRevision | undefined,
   ): Promise<MemberRow> {
-    const { db, keyring, subjects, audit, canShow } = this.#parts;
+    const { db, keyring, subjectBounds, subjects, audit, canShow } = this.#parts;
     const actsForItself = input.actsForItself ?? false;
     if (actsForItself && input.role !== 'engine') throw invalid('/actsForItself', 'engineOnly');
+    demandBounds(subjectBounds, sub, team.slug, '/params/subject');
     const at = this.#time();
     try {
       return await db.transaction().execute(async (trx) => {
@@ -487,14 +490,16 @@ export class TeamsService {
 
   /**
    * Throws lastAdmin unless somebody else is an admin whom the vault made one: a trigger keeps a
-   * row that says admin, but a row that was changed past the service lets nobody in. Admins leave
-   * one at a time, each under the team's lock.
+   * row that says admin, but a row that was changed past the service lets nobody in, nor does one of
+   * a subject that its issuer keeps out. Admins leave one at a time, each under the team's lock.
    */
   async #keepAnAdmin(trx: Trx, team: TeamRef, leaving: SubjectId): Promise<void> {
     if ((await repository.lockTeam(trx, team.id)) === undefined) throw notFound();
     const admins = await repository.listAdmins(trx, team.id);
-    if (!admins.some((admin) => admin.subject !== leaving && this.#sealHolds(team, admin)))
-      throw lastAdmin();
+    const { subjectBounds } = this.#parts;
+    const counts = (admin: MemberRow): boolean =>
+      this.#sealHolds(team, admin) && subjectBounds.refusalIn(admin.sub, team.slug) === undefined;
+    if (!admins.some((admin) => admin.subject !== leaving && counts(admin))) throw lastAdmin();
   }
 
   /** Raises the alarm about a team whose settings do not count. */

@@ -33,6 +33,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     sub: within('membership.sub', 'engine.sub', 'credential_grant.name'),
     created_at: operational,
   },
+  subject_prefix: { prefix: operational, issuer: operational, accepted_at: operational },
   team: {
     id: within('team.id', 'membership.team'),
     slug: within(

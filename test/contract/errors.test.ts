@@ -19,6 +19,7 @@ import type { ErrorCode } from '../../src/shared/errors.ts';
 import { rawAnswer } from '../helpers/bad-requests.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
 import { forge, goodClaims, issuer, audience, keyPair } from '../helpers/identity.ts';
+import { issuerWith } from '../helpers/issuers.ts';
 import { hooked } from '../helpers/hooked.ts';
 import { intrude } from '../helpers/intruder.ts';
 import { askTicket, callBroker, startBroker } from '../helpers/broker.ts';
@@ -97,6 +98,13 @@ const oauth = {
     clientId: 'vault',
   },
 };
+const keptToTeams = issuerWith({
+  issuer: 'https://heym.test',
+  audiences: [audience],
+  keys: { kind: 'jwksUrl', url: 'http://127.0.0.1:1/' },
+  subjectPrefix: 'heym:',
+  teams: ['heym-*'],
+});
 const imap = {
   name: 'mail',
   type: 'imap',
@@ -224,6 +232,11 @@ const provocations: Record<ErrorCode, Provocation> = {
       subject: 'alice',
       keys: [generateEngineKey().publicJwk],
     }),
+  issuerTeams: async ({ another }, t) => {
+    const vault = await another(t, { moreIssuers: [keptToTeams] });
+    await vault.team('payments');
+    return vault.call('alice', 'PUT', '/v1/teams/payments/members/heym%3Acfo', { role: 'viewer' });
+  },
   teamNotEmpty: ({ vault }) => vault.call('alice', 'DELETE', '/v1/teams/payments', undefined, any),
   notTestable: async ({ vault }) => {
     const { id } = await demand(

@@ -56,7 +56,9 @@ t.test('no change passes for none, whichever answer of the database is lost', as
   );
   proxy.cutAnswerTo('insert into "subject"');
   t.match(
-    await vault.call('newcomer', 'GET', '/v1/whoami'),
+    await vault.call(null, 'GET', '/v1/whoami', undefined, {
+      authorization: `Bearer ${await vault.token('newcomer', { scope: 'vault:operate' })}`,
+    }),
     { status: 503, json: { code: 'databaseUnavailable' } },
     'a read changes nothing that its caller asked for, whatever is noted beside it',
   );

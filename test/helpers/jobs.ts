@@ -21,6 +21,7 @@ import { Outbox } from '../../src/notifications/outbox.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { takeOverTeams } from '../../src/teams/take-over.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import type { TestVault } from './vault.ts';
 
 export interface Jobs {
@@ -69,6 +70,7 @@ export function jobsOf(vault: TestVault, egress: Egress): Jobs {
   const lookout = new Lookout({ db, outbox, keyring, now, onError, onAlarm });
   const retention = new Retention({ db, audit, clock, onError });
   const credentials = new CredentialsService({
+    subjectBounds: unbounded,
     db,
     keyring,
     audit,

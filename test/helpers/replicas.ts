@@ -16,6 +16,7 @@ import { KeyScheduler } from '../../src/keys/scheduler.ts';
 import { KeysService } from '../../src/keys/service.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
 import type { TeamId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { clockOf, type MovedTime } from './clock.ts';
 import type { TokenVault } from './tokens.ts';
 
@@ -60,6 +61,7 @@ export async function replicaOf(
     keys: new KeysService({ ...parts, wake }),
     scheduler: new KeyScheduler({ ...parts, clock, wake, life, onError: raise }),
     credentials: new CredentialsService({
+      subjectBounds: unbounded,
       ...parts,
       db: isStale ? db.withPlugin(new LateActiveKey()) : db,
       canShow: () => true,

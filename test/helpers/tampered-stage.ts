@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import { generateRootKey, parseRootKeys } from '../../src/crypto/index.ts';
 import type { Egress } from '../../src/egress/index.ts';
+import { Subjects } from '../../src/db/subjects.ts';
 import { testDatabase } from './database.ts';
 import { egressTo, tlsUpstream } from './egress.ts';
 import { intrude } from './intruder.ts';
@@ -294,8 +295,13 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
     201,
   );
   const authorization = { state: await beginAuthorization(vault, ids['begun']!) };
+  await vault.db
+    .insertInto('subject_prefix')
+    .values({ prefix: 'k8s:', issuer: 'https://k8s.test' })
+    .execute();
+  const subjects = new Subjects();
   for (const sub of ['newbie', 'fresh-engine', 'sam', 'sue', 'audrey', 'eddie', 'adam', 'leaver'])
-    await call(sub, 'GET', '/v1/whoami');
+    await subjects.ensure(vault.db, sub);
   await call('alice', 'GET', '/v1/credentials'); // an access record, at the latest when it is flushed
   await until(async () => {
     const { rows } = await sql`select 1 from access_record limit 1`.execute(vault.db);

@@ -11,7 +11,9 @@ import type { OAuthProvider } from '../../src/credentials/providers/define.ts';
 import type { Db } from '../../src/db/client.ts';
 import type { DatabaseClock } from '../../src/db/clock.ts';
 import { Egress } from '../../src/egress/index.ts';
-import type { TokenVerification } from '../../src/http/authentication.ts';
+import { ConfiguredDocuments } from '../../src/egress/documents.ts';
+import type { Issuer } from '../../src/access/issuers.ts';
+import { documentBytesMax, documentTimeoutMs } from '../../src/http/jwks.ts';
 import type { ReadinessCheck } from '../../src/http/health.ts';
 import { openKeyring } from '../../src/keys/system-keys.ts';
 import {
@@ -24,6 +26,7 @@ import { clockOf, type MovedTime } from './clock.ts';
 import type { GrowthLimits } from '../../src/shared/growth.ts';
 import { testDatabase } from './database.ts';
 import { hooked } from './hooked.ts';
+import { oneIssuer, type Verification } from './issuers.ts';
 
 const issuer = 'https://issuer.test';
 const audience = 'credential-vault';
@@ -82,7 +85,11 @@ interface Options {
   rootKey?: string;
   publicUrl?: () => string;
   brokerUrl?: () => string | undefined;
-  verification?: TokenVerification;
+  verification?: Verification;
+  /** Beside the one that `verification` describes. */
+  moreIssuers?: readonly Issuer[];
+  /** Authorities that count for fetching keys. */
+  ca?: string;
   readiness?: readonly ReadinessCheck[];
   trustedProxies?: string[];
   tls?: { cert: string; key: string };
@@ -108,6 +115,10 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
   const { now } = clock;
   const keyring = await openKeyring({ db: database.db, roots: parseRootKeys(rootKey), now });
   const egress = options.egress ?? new Egress({ allow: [], own: () => [] });
+  const documents = new ConfiguredDocuments(options.ca, {
+    timeoutMs: documentTimeoutMs,
+    bytesMax: documentBytesMax,
+  });
   const logs: string[] = [];
   const answers: string[] = [];
   const thrown: unknown[] = [];
@@ -132,7 +143,11 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
         rootKeys: parseRootKeys(rootKey).fingerprints,
         logger: pino({ level: 'trace' }, stream),
         clock,
-        verification: options.verification ?? { issuer, audience, source: { secret } },
+        issuers: [
+          oneIssuer(options.verification ?? { issuer, audience, source: { secret } }),
+          ...(options.moreIssuers ?? []),
+        ],
+        fetchDocumentFor: ({ ca }) => documents.for(ca),
         operators: options.operators ?? ['operator'],
         tokenFormat: options.tokenFormat ?? 'fernet',
         publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
@@ -157,7 +172,11 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
       }),
   );
   let stopped: Promise<void> | undefined;
-  const stop = (): Promise<void> => (stopped ??= vault.stop().then(() => egress.close()));
+  const stop = (): Promise<void> =>
+    (stopped ??= vault.stop().then(async () => {
+      await egress.close();
+      await documents.close();
+    }));
   t.teardown(stop);
 
   const token = (sub: string, claims: Record<string, unknown> = {}): Promise<string> => {

@@ -2,7 +2,13 @@
 // answers.
 import { generateKeyPairSync } from 'node:crypto';
 import t from 'tap';
-import { JwksCache, type JwksNews } from '../../src/http/jwks.ts';
+import { ConfiguredDocuments } from '../../src/egress/documents.ts';
+import {
+  documentBytesMax,
+  documentTimeoutMs,
+  JwksCache,
+  type JwksNews,
+} from '../../src/http/jwks.ts';
 import {
   audience,
   forge,
@@ -29,8 +35,14 @@ async function cacheOver(
   const provider = await startProvider(test, keys);
   const clock = { ms: 1_800_000_000_000 };
   const news: JwksNews[] = [];
-  const cache = new JwksCache(provider.url, () => clock.ms, {
-    timeoutMs,
+  const documents = new ConfiguredDocuments(undefined, {
+    timeoutMs: timeoutMs ?? documentTimeoutMs,
+    bytesMax: documentBytesMax,
+  });
+  test.teardown(() => documents.close());
+  const cache = new JwksCache(provider.url, {
+    fetchDocument: documents.for(undefined),
+    now: () => clock.ms,
     onNews: (each) => {
       news.push(each);
     },

@@ -2,7 +2,11 @@
 // source of keys.
 import fastify from 'fastify';
 import t from 'tap';
-import { registerAuthentication, type TokenVerification } from '../../src/http/authentication.ts';
+import type { FastifyInstance } from 'fastify';
+import { ConfiguredDocuments } from '../../src/egress/documents.ts';
+import { type Authenticator, registerAuthentication } from '../../src/http/authentication.ts';
+import { Issuers } from '../../src/access/issuers.ts';
+import { oneIssuer, type Verification } from '../helpers/issuers.ts';
 import {
   audience,
   forge,
@@ -15,8 +19,20 @@ import {
   startProvider,
 } from '../helpers/identity.ts';
 
+const documents = new ConfiguredDocuments(undefined, { timeoutMs: 5_000, bytesMax: 100_000 });
+t.teardown(() => documents.close());
+const authenticatorOver = (
+  app: FastifyInstance,
+  verification: Verification,
+): Promise<Authenticator> =>
+  registerAuthentication(app, {
+    issuers: new Issuers([oneIssuer(verification)]),
+    now: Date.now,
+    fetchDocumentFor: () => documents.for(undefined),
+  });
+
 const provider = await startProvider(t);
-const sources: [string, Signer, (key: Signer) => TokenVerification['source']][] = [
+const sources: [string, Signer, (key: Signer) => Verification['source']][] = [
   ['a shared secret', sharedSecret(), (key) => ({ secret: key.verifier })],
   ['a public key', keyPair('ES256'), (key) => ({ publicKey: key.verifier })],
   [
@@ -33,11 +49,7 @@ for (const [name, key, sourceOf] of sources) {
   t.test(`with ${name}`, async (test) => {
     const app = fastify();
     test.teardown(() => app.close());
-    const authenticator = await registerAuthentication(
-      app,
-      { issuer, audience, source: sourceOf(key) },
-      Date.now,
-    );
+    const authenticator = await authenticatorOver(app, { issuer, audience, source: sourceOf(key) });
     app.post('/', async (request) => {
       const settled = await Promise.allSettled([
         authenticator.authenticate(request),
@@ -76,7 +88,7 @@ for (const [name, key, sourceOf] of sources) {
       'no token': 'x',
       empty: '',
       'with a scheme': `Bearer ${token()}`,
-      'of 9 KB': token({ more: 'x'.repeat(9_000) }),
+      'of 17 KB': token({ more: 'x'.repeat(13_000) }),
     };
     for (const [what, handed] of Object.entries(bad))
       test.same(await ask(token(), handed), ['alice', 'subjectTokenInvalid'], what);
@@ -93,11 +105,11 @@ t.test('while the provider is away nothing can be said of it', async (test) => {
   await away.stop();
   const app = fastify();
   test.teardown(() => app.close());
-  const authenticator = await registerAuthentication(
-    app,
-    { issuer, audience, source: { jwksUrl: away.url } },
-    Date.now,
-  );
+  const authenticator = await authenticatorOver(app, {
+    issuer,
+    audience,
+    source: { jwksUrl: away.url },
+  });
   app.post('/', async (request) =>
     authenticator
       .verifySubjectToken(request, forge(keyPair('ES256')))
@@ -111,11 +123,7 @@ t.test('while the provider is away nothing can be said of it', async (test) => {
 t.test('a public key of a kind that verifies nothing here stops the start', async (test) => {
   for (const key of [keyPair('RS256', { bits: 1024 })]) {
     await test.rejects(
-      registerAuthentication(
-        fastify(),
-        { issuer, audience, source: { publicKey: key.verifier } },
-        Date.now,
-      ),
+      authenticatorOver(fastify(), { issuer, audience, source: { publicKey: key.verifier } }),
       TypeError,
     );
   }

@@ -19,7 +19,7 @@ import {
 import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import { generateRootKey } from '../../src/crypto/index.ts';
-import type { TokenType } from '../../src/http/access-token.ts';
+import type { TokenType } from '../../src/access/issuers.ts';
 
 const marker = `marker${randomBytes(8).toString('hex')}`;
 const database = await testDatabase(t);
@@ -94,7 +94,11 @@ const badClaims: Record<string, unknown> = {
   'a subject of 256 characters': { sub: 'a'.repeat(256) },
   'a subject with a line break': { sub: `alice\n${marker}` },
   'a subject with a NUL': { sub: 'alice\0' },
-  'a subject with a space': { sub: 'alice smith' },
+  'a subject with a blank in front': { sub: ' alice' },
+  'a subject with a blank behind': { sub: 'alice ' },
+  'a subject that is a blank': { sub: ' ' },
+  'a subject with a tab': { sub: 'alice\tsmith' },
+  'a subject with a DEL': { sub: 'alice\x7f' },
   'a subject beyond ASCII': { sub: 'älice' },
   'a subject with a lone surrogate': { sub: '\ud800' },
 };
@@ -287,8 +291,8 @@ for (const [name, key, isJwks] of sources) {
       forge(keyPair('RS256', { kid: key.kid, bits: 1024 })),
     );
 
-    const longer = forge(key, good, { ...goodClaims(), more: 'm'.repeat(9_000) });
-    await refused('a token of more than 8 KiB', longer);
+    const longer = forge(key, good, { ...goodClaims(), more: 'm'.repeat(13_000) });
+    await refused('a token of more than 16,000 characters', longer);
     const [header, payload, signature] = forge(key).split('.');
     await refused('JSON serialization', JSON.stringify({ payload, protected: header, signature }));
     await refused(
@@ -308,7 +312,11 @@ for (const [name, key, isJwks] of sources) {
         .encrypt(randomBytes(32)),
     );
     if (isJwks) {
-      await refused('no key id', forge(key, { alg: key.alg }));
+      test.equal(
+        (await whoami(vault, `Bearer ${forge(key, { alg: key.alg })}`)).status,
+        200,
+        'no key id, and one key that fits',
+      );
       for (const kid of [
         '',
         '../../../etc/passwd',
@@ -535,12 +543,11 @@ t.test('why a token was refused stands in the log, and nowhere else', async (tes
     'four parts': [`${forge(key)}.x`, 'form'],
     'no JSON': [forge(key, 'x'), 'form'],
     'a key in the header': [forge(key, { ...good, jwk: {} }), 'form'],
-    'too long': [claimed({ more: marker.repeat(400) }), 'size'],
+    'too long': [claimed({ more: marker.repeat(700) }), 'size'],
     'another type': [forge(key, { ...good, typ: 'logout+jwt' }), 'type'],
     'an algorithm that is not accepted': [forge(key, { ...good, alg: 'HS256' }), 'algorithm'],
     'no algorithm': [forge(key, { kid: key.kid }), 'algorithm'],
     'an unknown key': [forge(key, { ...good, kid: marker }), 'key'],
-    'no key id': [forge(key, { alg: key.alg }), 'key'],
     "somebody else's signature": [forge({ ...keyPair('ES256'), kid: key.kid }, good), 'signature'],
     'a signature that is none': [`${header}.${claims}.${part(marker)}`, 'signature'],
     "somebody else's signature, and wrong claims": [
@@ -561,7 +568,7 @@ t.test('why a token was refused stands in the log, and nowhere else', async (tes
     'no issue time': [claimed({ iat: undefined }), 'claim:iat'],
     'a start as text': [claimed({ nbf: marker }), 'claim:nbf'],
     'no subject': [claimed({ sub: undefined }), 'claim:sub'],
-    'a subject that is none': [claimed({ sub: `a ${marker}` }), 'claim:sub'],
+    'a subject that is none': [claimed({ sub: ` ${marker}` }), 'claim:sub'],
     'an ID token': [claimed({ nonce: marker }), 'claim:nonce'],
     'a logout token': [claimed({ events: {} }), 'claim:events'],
     'an ID token by its word': [claimed({ typ: 'ID' }), 'claim:typ'],

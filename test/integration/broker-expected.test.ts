@@ -8,6 +8,7 @@ import { Calls } from '../../src/broker/call.ts';
 import { CallLimits } from '../../src/broker/limits.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, TicketId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { startBroker } from '../helpers/broker.ts';
 import { demand } from '../helpers/leases.ts';
 
@@ -37,6 +38,7 @@ t.test('a ticket that was used before', async (t) => {
     onAlarm: () => undefined,
   });
   const calls = new Calls({
+    subjectBounds: unbounded,
     db: db.withPlugin(counting),
     keyring,
     audit,

@@ -9,6 +9,7 @@ import { Outcomes } from '../../src/broker/outcomes.ts';
 import { BrokerProxy } from '../../src/broker/proxy.ts';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { AppError } from '../../src/shared/errors.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { type BrokerStage, lastOutcome, startBroker, type Ticket } from '../helpers/broker.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
 import { listening } from '../helpers/egress.ts';
@@ -35,6 +36,7 @@ function callsOf(
   const outcomes = new Outcomes({ db: vault.db, audit, onError });
   t.teardown(() => Promise.all([audit.stop(), outcomes.flush()]));
   const parts: CallParts = {
+    subjectBounds: unbounded,
     db: vault.db,
     keyring: vault.keyring,
     audit,

@@ -9,6 +9,7 @@ import { CredentialLists } from '../../src/credentials/lists/listing.ts';
 import { credentialListQuery, listingOf } from '../../src/credentials/lists/schemas.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { fillCredentials, plain } from '../helpers/filled.ts';
 import { bent, intrude } from '../helpers/intruder.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -244,6 +245,7 @@ t.test('names, counts, refusals', async (t) => {
       throw new Error('a seal does not hold');
     };
     const lists = new CredentialLists({
+      subjectBounds: unbounded,
       db: noted.db,
       keyring,
       audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }),

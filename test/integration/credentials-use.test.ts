@@ -4,6 +4,7 @@ import { sql } from 'kysely';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialsService } from '../../src/credentials/service.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import type { CredentialRow } from '../../src/credentials/rows.ts';
@@ -23,7 +24,14 @@ async function setStage(
     onError: () => undefined,
     onAlarm: () => undefined,
   });
-  const service = new CredentialsService({ db, keyring, audit, now, canShow: () => true });
+  const service = new CredentialsService({
+    subjectBounds: unbounded,
+    db,
+    keyring,
+    audit,
+    now,
+    canShow: () => true,
+  });
   const { team, slug } = (
     await sql<{
       team: CredentialRow['team'];

@@ -6,7 +6,8 @@ import { pino } from 'pino';
 import t from 'tap';
 import { readConfig } from '../../src/config/config.ts';
 import { generateRootKey } from '../../src/crypto/index.ts';
-import { startVault as serve, verificationOf } from '../../src/serve.ts';
+import { issuersOf } from '../../src/config/issuers.ts';
+import { startVault as serve } from '../../src/serve.ts';
 import { timeOf } from '../helpers/clock.ts';
 import { command, testDatabase } from '../helpers/database.ts';
 import { audience, forge, issuer, sharedSecret } from '../helpers/identity.ts';
@@ -39,7 +40,7 @@ async function serving(
     config,
     databaseUrl: secrets.databaseUrl,
     rootKeys: secrets.rootKeys,
-    verification: verificationOf(config.jwt, secrets.jwtSecret),
+    issuers: issuersOf(config.issuers, secrets.jwtSecret),
     operators: [],
     tls: undefined,
     trustedProxies: [],

@@ -82,7 +82,7 @@ t.test('URLs that are none', async (test) => {
     `/v1/teams/%c3%28${marker}`,
     `/v1/%`,
     `/v1/teams/payments/members/%ff`,
-    `/v1/teams/${'x'.repeat(1025)}`,
+    `/v1/teams/${'x'.repeat(1537)}`,
   ]) {
     for (const as of ['alice', null])
       isProblem(test, await vault.call(as, 'GET', url), 400, 'invalidUrl', url.slice(0, 40));
@@ -381,7 +381,7 @@ t.test('path parameters that nothing can have', async (test) => {
       `another spelling of an id: ${id}`,
     );
   }
-  for (const subject of ['%00', '%20', 'a%0d%0ab', '%c3%a4', 'x'.repeat(256)]) {
+  for (const subject of ['%00', '%20', 'a%0d%0ab', '%c3%a4', '%20a', 'a%20', 'x'.repeat(513)]) {
     const answer = await vault.call(
       'alice',
       'PUT',
@@ -499,7 +499,12 @@ t.test('If-Match in all its forms', async (test) => {
     '"01"',
     '"1.0"',
     '"99999999999"',
-    'W/"1"',
+    'W/"2"',
+    'W/"01"',
+    'W/"2", "1-x"',
+    '"1-gzip-br"',
+    '"1gzip"',
+    '"-gzip"',
     `"${marker}"`,
     '"2", "3"',
     '""',
@@ -533,6 +538,27 @@ t.test('If-Match in all its forms', async (test) => {
   );
   test.match(await patch('"1"'), { status: 200, headers: { etag: '"2"' } });
   test.match(await patch(' * '), { status: 200 }, 'whatever it is');
+  // What a proxy makes of a tag when it compresses, and a list of which one is the thing's.
+  let revision = (await vault.call('alice', 'GET', url)).json.revision as number;
+  for (const made of [
+    (tag: number) => `W/"${tag}"`,
+    (tag: number) => `"${tag}-gzip"`,
+    (tag: number) => `"${tag}--gzip"`,
+    (tag: number) => `"${tag};br"`,
+    (tag: number) => `W/"${tag}-br"`,
+    (tag: number) => `"${tag}-zstd"`,
+    (tag: number) => `"${tag + 7}", W/"${tag}"`,
+    (tag: number) => `"x" , "${tag}"`,
+  ]) {
+    const description = `description ${revision}`;
+    const change = (ifMatch: string): Promise<Answer> =>
+      vault.call('alice', 'PATCH', url, { description }, { 'if-match': ifMatch });
+    const what = made(revision);
+    isProblem(test, await change(made(revision + 1)), 412, 'preconditionFailed', `after ${what}`);
+    test.match(await change(what), { status: 200 }, what);
+    revision += 1;
+    isProblem(test, await change(what), 412, 'preconditionFailed', `${what} is stale`);
+  }
 });
 
 t.test('what is refused before a body is read', async (test) => {

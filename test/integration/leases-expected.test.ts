@@ -8,6 +8,7 @@ import { generateEngineKey } from '../../src/client/index.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { demand, openAnswer, registerEngine, storeOpenai, vaultIssuer } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -56,6 +57,7 @@ test('what was leased before', async (t) => {
   });
   const newService = (): LeasesService =>
     new LeasesService({
+      subjectBounds: unbounded,
       db: db.withPlugin(counting),
       keyring,
       audit,

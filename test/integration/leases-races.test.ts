@@ -8,6 +8,7 @@ import { generateEngineKey } from '../../src/client/index.ts';
 import { type LeaseInput, LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import {
   askLease,
   demand,
@@ -78,6 +79,7 @@ test('between reading and recording', async (t) => {
       onAlarm: () => undefined,
     });
     const service = new LeasesService({
+      subjectBounds: unbounded,
       db: db.withPlugin(plugin),
       keyring,
       audit,

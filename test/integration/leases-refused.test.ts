@@ -376,7 +376,7 @@ test('refusals', async (t) => {
       [{ credentials: one, purpose: 'a\u0000b' }, '/purpose'],
       [{ credentials: one, purpose: 'x', ttlSeconds: 301 }, '/ttlSeconds'],
       [{ credentials: one, purpose: 'x', ttlSeconds: 0 }, '/ttlSeconds'],
-      [{ credentials: one, purpose: 'x', onBehalfOf: 'a b' }, '/onBehalfOf'],
+      [{ credentials: one, purpose: 'x', onBehalfOf: 'a ' }, '/onBehalfOf'],
       [{ credentials: one, purpose: 'x', keyId: 'k' }, '/keyId'],
       [{ credentials: [{ id: 'x' }], purpose: 'x' }, '/credentials/0'],
       [{ credentials: [{ name: 'good' }], purpose: 'x' }, '/credentials/0'],

@@ -5,6 +5,7 @@ import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { largeBytes, storeMany, storeWide, watchKeyring } from '../helpers/large.ts';
 import {
   askLease,
@@ -232,6 +233,7 @@ async function serviceOf(
     onAlarm: () => undefined,
   });
   const service = new LeasesService({
+    subjectBounds: unbounded,
     db,
     keyring,
     audit,

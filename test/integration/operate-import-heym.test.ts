@@ -507,7 +507,7 @@ t.test('what has no place is named before anything is stored', async (t) => {
     'all',
   );
   await refused(
-    { map: '{"subjects":{"alice@heym.test":"no subject"}}' },
+    { map: '{"subjects":{"alice@heym.test":" no subject"}}' },
     /no subject that a token could have/,
     '--file',
     'rows',

@@ -8,6 +8,7 @@ import { Subjects } from '../../src/db/subjects.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { SharingService } from '../../src/sharing/service.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -30,8 +31,16 @@ t.test('a team grants a bounded number of its credentials to one grantee', async
     },
     onAlarm: () => undefined,
   });
-  const credentials = new CredentialsService({ db, keyring, audit, now, canShow: () => true });
+  const credentials = new CredentialsService({
+    subjectBounds: unbounded,
+    db,
+    keyring,
+    audit,
+    now,
+    canShow: () => true,
+  });
   const sharing = new SharingService({
+    subjectBounds: unbounded,
     canShow: () => true,
     db,
     keyring,

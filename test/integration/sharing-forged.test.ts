@@ -10,6 +10,7 @@ import { SharingService } from '../../src/sharing/service.ts';
 import type { SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { type Finding, verifyAll } from '../../src/integrity/verify.ts';
 import { resealAll } from '../../src/integrity/reseal.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { bent, intrude } from '../helpers/intruder.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -235,15 +236,17 @@ t.test('sealed grants', async (t) => {
       });
       const parts = { db, keyring: vault.keyring, audit, now };
       const service = new SharingService({
+        subjectBounds: unbounded,
         canShow: () => true,
         ...parts,
         subjects: new Subjects(),
         isEngine: async () => false,
       });
-      const row = await new CredentialsService({ ...parts, canShow: () => true }).getCredential(
-        { id: payments as TeamId, slug: 'payments' },
-        kept.id,
-      );
+      const row = await new CredentialsService({
+        subjectBounds: unbounded,
+        ...parts,
+        canShow: () => true,
+      }).getCredential({ id: payments as TeamId, slug: 'payments' }, kept.id);
       const alice = {
         sub: 'alice',
         subject: (await one('subject', "sub = 'alice'")) as SubjectId,

@@ -4,6 +4,7 @@ import type { KyselyPlugin } from 'kysely';
 import t, { type Test as Tap } from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { CredentialLists } from '../../src/credentials/lists/listing.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { intrude } from '../helpers/intruder.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
@@ -261,6 +262,7 @@ t.test(
         for (const limit of [1, 2, 3, 5]) {
           for (const order of ['asc', 'desc'] as const) {
             const lists = new CredentialLists({
+              subjectBounds: unbounded,
               db,
               keyring,
               audit,
@@ -324,7 +326,13 @@ t.test('a grant that goes between the looking and the reading is not shown', asy
       return result;
     },
   };
-  const lists = new CredentialLists({ db: db.withPlugin(plugin), keyring, audit, now: Date.now });
+  const lists = new CredentialLists({
+    subjectBounds: unbounded,
+    db: db.withPlugin(plugin),
+    keyring,
+    audit,
+    now: Date.now,
+  });
   const { rows } = await lists.list(
     { sub: 'vera', subject, isOperator: false, requestId: 'a-request', address: null },
     undefined,

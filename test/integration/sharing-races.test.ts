@@ -10,6 +10,7 @@ import { decide } from '../../src/access/decide.ts';
 import { LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { startBroker } from '../helpers/broker.ts';
 import { demand, registerEngine, vaultIssuer } from '../helpers/leases.ts';
 import type { Caller } from '../../src/access/caller.ts';
@@ -73,8 +74,13 @@ t.test('a grant that goes while it is used', async (t) => {
       },
     },
   };
-  const leases = new LeasesService({ ...parts, issuer: () => vaultIssuer });
+  const leases = new LeasesService({
+    subjectBounds: unbounded,
+    ...parts,
+    issuer: () => vaultIssuer,
+  });
   const calls = new Calls({
+    subjectBounds: unbounded,
     ...parts,
     limits: new CallLimits(now, 1_000),
     outcomes: { add: () => undefined },
@@ -248,7 +254,11 @@ t.test('a grant that goes while it is used', async (t) => {
   await t.test(
     'a test of the connection: the grant is held when the secret is opened',
     async (t) => {
-      const service = new CredentialsService({ ...parts, canShow: () => true });
+      const service = new CredentialsService({
+        subjectBounds: unbounded,
+        ...parts,
+        canShow: () => true,
+      });
       const eddie = await callerOf('ed');
       const located = await service.locateCredential(eddie, credential);
       const decision = decide(located, 'credential.use');

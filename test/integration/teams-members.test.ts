@@ -86,7 +86,7 @@ t.test('teams', async (t) => {
       [{ name: 'x'.repeat(101) }, '/name'],
       [{ admins: [] }, '/admins'],
       [{ admins: ['a', 'a'] }, '/admins'],
-      [{ admins: ['a b'] }, '/admins/0'],
+      [{ admins: ['a '] }, '/admins/0'],
       [{ admins: [''] }, '/admins/0'],
       [{ admins: ['é'] }, '/admins/0'],
       [{ admins: ['x'.repeat(256)] }, '/admins/0'],
@@ -197,7 +197,7 @@ t.test('teams', async (t) => {
       );
     t.equal((await patch({ name: 'X' })).status, 428);
     t.equal((await patch({ name: 'X' }, '"7"')).status, 412);
-    t.equal((await patch({ name: 'X' }, 'W/"1"')).status, 412, 'a weak tag matches nothing');
+    t.equal((await patch({ name: 'X' }, 'W/"7"')).status, 412, 'nor a weak one');
     t.equal((await patch({ name: 'X' }, '1')).status, 400, 'a tag has quotes');
     t.equal((await patch({ slug: 'other' }, '"1"')).status, 400, 'the slug never changes');
     const changed = await patch({ name: 'Money' }, '"1"');
@@ -314,6 +314,7 @@ t.test('members', async (t) => {
       '/'.repeat(255),
       "~!$&'()*+,:=",
       'auth0|5f7c',
+      'adfs|corp|Jane Doe',
       '*',
     ];
     for (const sub of subjects) {
@@ -343,7 +344,7 @@ t.test('members', async (t) => {
       );
       t.equal((await call(sub, 'GET', '/v1/teams/payments')).status, 404);
     }
-    for (const raw of ['%20', 'a%20b', '%C3%A9', '%00', '%7F', 'x'.repeat(256)])
+    for (const raw of ['%20', 'a%20', '%20b', '%C3%A9', '%00', '%7F', 'x'.repeat(256)])
       t.equal(
         (await call('alice', 'PUT', `/v1/teams/payments/members/${raw}`, { role: 'viewer' }))
           .status,
@@ -491,7 +492,9 @@ t.test('members', async (t) => {
         subject: 'late',
         keys: [generateEngineKey('X25519').publicJwk],
       });
-    await call('late', 'GET', '/v1/whoami'); // now he is known
+    // Known, because somebody let him in once.
+    await vault.member('waiting', 'late', 'viewer');
+    await call('alice', 'DELETE', member('waiting', 'late'), undefined, any);
     let registration: Promise<Answer> | undefined;
     await db.transaction().execute(async (trx) => {
       await sql`insert into membership (team_id, subject_id, role, revision, seal, created_at, created_by, updated_at, updated_by)

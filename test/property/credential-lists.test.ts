@@ -10,6 +10,7 @@ import { type ProblemName, problemNames } from '../../src/credentials/health.ts'
 import { orders, type SortName, sortNames } from '../../src/credentials/lists/sorts.ts';
 import { Cursors } from '../../src/http/paging.ts';
 import { type CredentialId, newId, type SubjectId } from '../../src/shared/ids.ts';
+import { unbounded } from '../../src/access/issuers.ts';
 import { fillCredentials, type Filled, plain } from '../helpers/filled.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import type { Caller } from '../../src/access/caller.ts';
@@ -291,6 +292,7 @@ const listsOf = ({ db, keyring }: TestVault, bounds?: Partial<Bounds>): Credenti
     throw new Error('a seal does not hold');
   };
   return new CredentialLists({
+    subjectBounds: unbounded,
     db,
     keyring,
     audit: new AuditLog({ db, keyring, now: Date.now, onError: fail, onAlarm: fail }),

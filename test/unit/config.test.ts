@@ -67,11 +67,17 @@ t.test('serve runs with the least that production needs', async (t) => {
   t.match(config, {
     mode: 'serve',
     host: '127.0.0.1',
-    jwt: {
-      issuer: 'https://id.example.com/',
-      audience: 'credential-vault',
-      keys: { kind: 'secret' },
-    },
+    issuers: [
+      {
+        issuer: 'https://id.example.com/',
+        audiences: ['credential-vault'],
+        keys: { kind: 'secret' },
+        algorithms: ['HS256'],
+        subjectPrefix: '',
+        teams: undefined,
+        areOperators: true,
+      },
+    ],
     trustedProxies: [],
     isTlsTerminated: false,
   });
@@ -207,8 +213,9 @@ t.test('config and secrets are frozen, and the secrets do not print', async (t) 
   t.ok(
     [
       config,
-      config.jwt,
-      config.jwt.keys,
+      config.issuers,
+      config.issuers[0],
+      config.issuers[0]?.keys,
       config.rateLimits,
       config.growthLimits,
       config.operators,
@@ -259,7 +266,7 @@ t.test('a value that breaks a rule is refused, never replaced by the default', a
     PORT: ['', '-1', '65536', '7300.0', '7300 ', '0x10', '1e3', 'NaN'],
     HOST: ['', 'a b', '999.1.1.1:80', 'ho/st', '[::1]'],
     LOG_LEVEL: ['', 'INFO', 'silent', 'verbose'],
-    CREDVAULT_OPERATORS: ['', ',', 'a,', 'a,a', 'with space', 'a,é', 'x'.repeat(256)],
+    CREDVAULT_OPERATORS: ['', ',', 'a,', 'a,a', 'space ', 'a, b', 'a,é', 'x'.repeat(513)],
     CREDVAULT_TOKEN_FORMAT: ['', 'aes', 'FERNET'],
     CREDVAULT_POOL_SIZE: ['', '1', '501', 'many', '16.5'],
     CREDVAULT_NAMED_STATEMENTS: ['', 'true', '1'],
@@ -445,8 +452,14 @@ t.test('a shared secret must be 32 bytes and not visibly regular', async (t) => 
 
 t.test('the types of tokens are narrowed by words out of a list', (t) => {
   const typesOf = (text: string): unknown =>
-    readConfig({ ...production, CREDVAULT_JWT_TYPES: text }, 'serve', noFiles).config.jwt.types;
-  t.equal(readConfig(production, 'serve', noFiles).config.jwt.types, undefined);
+    readConfig({ ...production, CREDVAULT_JWT_TYPES: text }, 'serve', noFiles).config.issuers[0]
+      ?.types;
+  t.same(readConfig(production, 'serve', noFiles).config.issuers[0]?.types, [
+    'absent',
+    'JWT',
+    'JOSE',
+    'at+jwt',
+  ]);
   t.same(typesOf('at+jwt'), ['at+jwt']);
   t.same(typesOf('application/at+jwt,AT+JWT'), ['at+jwt']);
   t.same(typesOf('absent,jwt,Jose'), ['absent', 'JWT', 'JOSE']);
@@ -469,10 +482,13 @@ t.test('exactly one source of signing keys', async (t) => {
     faultsOf({ ...none, CREDVAULT_JWT_SECRET: secret, CREDVAULT_JWT_JWKS_URL: url }, 'serve'),
     [/^exactly one of/],
   );
-  t.same(readConfig({ ...none, CREDVAULT_JWT_JWKS_URL: url }, 'serve', noFiles).config.jwt.keys, {
-    kind: 'jwksUrl',
-    url,
-  });
+  t.same(
+    readConfig({ ...none, CREDVAULT_JWT_JWKS_URL: url }, 'serve', noFiles).config.issuers[0]?.keys,
+    {
+      kind: 'jwksUrl',
+      url,
+    },
+  );
   t.same(
     faultsOf({ ...none, CREDVAULT_JWT_JWKS_URL: 'http://127.0.0.1:9000/jwks' }, 'serve'),
     [],
@@ -516,8 +532,11 @@ t.test('public keys: sound types pass, short, private and foreign ones do not', 
   t.match(faults('-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----'), [/can be parsed/]);
   const keys = readConfig({ ...none, CREDVAULT_JWT_PUBLIC_KEY_FILE: '/run/pem' }, 'serve', () =>
     pem(ed25519),
-  ).config.jwt.keys;
-  t.same(keys, { kind: 'publicKey', pem: pem(ed25519).trimEnd() });
+  ).config.issuers[0]?.keys;
+  t.same(keys, {
+    kind: 'fixed',
+    keys: [{ kid: undefined, pem: pem(ed25519), algorithms: ['EdDSA'] }],
+  });
 });
 
 t.test('plain HTTP stays on loopback unless TLS is there or said to be', async (t) => {

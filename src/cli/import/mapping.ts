@@ -2,6 +2,7 @@
 // guess is said in a file.
 import { OptionsUnfit } from '../target.ts';
 import type { HeymRows } from './heym.ts';
+import { isSubject } from '../../shared/subjects.ts';
 
 /** What the file says; each part may be left out. */
 interface MappingFile {
@@ -19,7 +20,6 @@ export interface Mapping {
 }
 
 const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
-const subjectForm = /^[\x21-\x7e]{1,255}$/;
 
 /**
  * The mapping of these rows. Throws OptionsUnfit that names everything for which there is no place,
@@ -35,7 +35,7 @@ export function mappingOf(
   const faults: string[] = [];
   const subjects = new Map([...emails].map(([id, email]) => [id, file.subjects?.[email] ?? email]));
   for (const [id, subject] of subjects)
-    if (!subjectForm.test(subject))
+    if (!isSubject(subject))
       faults.push(`subjects: ${shown(emails.get(id))} has no subject that a token could have`);
   const owners = new Map<string, string>();
   for (const id of new Set(rows.credentials.map(({ owner_id: owner }) => owner))) {

@@ -13,6 +13,7 @@ import {
 } from './sharing.ts';
 import { heymCredential } from './heym-rows.ts';
 import { type Report, storeAll, translated } from './store.ts';
+import { visibleName } from '../../shared/visible-names.ts';
 
 export interface WholeOrder {
   readonly rows: HeymRows;
@@ -136,7 +137,4 @@ function granteesOf(
 const adminsMax = 20;
 /** A team's name as the vault takes it. */
 const nameOf = (text: string): string =>
-  Array.from(text.replace(/[\p{C}\p{Z}]+/gu, ' ').trim())
-    .slice(0, 100)
-    .join('')
-    .trim() || 'unnamed';
+  visibleName(Array.from(visibleName(text)).slice(0, 100).join('')) || 'unnamed';

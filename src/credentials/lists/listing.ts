@@ -23,6 +23,7 @@ import {
   type TeamRef,
   wayFor,
   waysOf,
+  type SubjectBounds,
 } from '../../access/index.ts';
 import { type AuditLog, credentialTarget } from '../../audit/index.ts';
 import type { CredentialRow } from '../rows.ts';
@@ -85,6 +86,8 @@ interface Hidden {
 export interface ListParts {
   readonly db: Db;
   readonly keyring: Keyring;
+  /** What subjects may not, whatever a row says. */
+  readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
   readonly bounds?: Partial<Bounds>;
@@ -123,7 +126,7 @@ export class CredentialLists {
               row.grants,
               { team: row.team, slug: row.slug, credential: row.id },
               caller,
-              keyring,
+              this.#parts,
             );
       const isOwn = memberOf.has(row.team);
       if (!isSealed)
@@ -290,7 +293,7 @@ export class CredentialLists {
       return { memberOf, teams: memberOf, shared: new Map() };
     const shared = new Map<CredentialId, TeamId>();
     for (const { owned, row } of await listGrantsTo(this.#parts.db, caller.subject, team?.id)) {
-      const ways = waysOf([row], owned, caller, this.#parts.keyring);
+      const ways = waysOf([row], owned, caller, this.#parts);
       if (ways.isBroken)
         hidden.push({
           team: { id: owned.team, slug: owned.slug },
@@ -305,14 +308,10 @@ export class CredentialLists {
     return { memberOf, teams: isShared ? [] : memberOf, shared };
   }
 
-  async #teamsOf({ subject, sub }: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
+  async #teamsOf(caller: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
     const readable: TeamId[] = [];
-    for (const row of await repository.listTeamsWithRights(this.#parts.db, subject)) {
-      const { role, refusal } = standingOf(
-        row,
-        { team: row.id, slug: row.slug, subject, sub },
-        this.#parts.keyring,
-      );
+    for (const row of await repository.listTeamsWithRights(this.#parts.db, caller.subject)) {
+      const { role, refusal } = standingOf(row, row, caller, this.#parts);
       if (role !== undefined && isAllowed(role, 'credential.read')) readable.push(row.id);
       else if (refusal === 'sealBroken')
         hidden.push({
