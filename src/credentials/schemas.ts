@@ -417,7 +417,7 @@ const scalarSchema = z
   .strictObject({
     type: z.enum(['string', 'integer', 'boolean']),
     title: line(100).optional(),
-    description: line(300).optional(),
+    description: line(600).optional(),
     default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
     format: z.enum(['uri']).optional(),
     enum: z.array(line(100)).max(500).optional(),

@@ -1,5 +1,6 @@
 // Engines in a test vault: registered with keys of their own, members of teams, leasing and opening
 // as an engine does.
+import { briefRule } from './faults.ts';
 import {
   generateEngineKey,
   type EnginePrivateKey,
@@ -92,7 +93,7 @@ export async function openAnswer(
 /** The rules that a refused lease names, as `pointer rule`. */
 export function rulesOf(answer: Answer): string[] {
   return (answer.json.errors ?? []).map(
-    ({ pointer, rule }: { pointer: string; rule: string }) => `${pointer} ${rule}`,
+    (fault: { pointer: string; rule: string }) => `${fault.pointer} ${briefRule(fault)}`,
   );
 }
 

@@ -112,7 +112,7 @@ t.test('every kind of thing, each in its shape, and no value', async (t) => {
   const document = JSON.parse(JSON.stringify(openapiDocument(vault.app.operations))) as {
     components: { schemas: Record<string, any> };
   };
-  const kinds = document.components.schemas['ExportLine'].anyOf.map(({ $ref }: { $ref: string }) =>
+  const kinds = document.components.schemas['ExportLine'].oneOf.map(({ $ref }: { $ref: string }) =>
     $ref.split('/').at(-1),
   ) as string[];
   for (const line of lines) {
