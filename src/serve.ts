@@ -142,6 +142,10 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       timeoutMs: documentTimeoutMs,
       bytesMax: documentBytesMax,
     });
+    const closeDialling = async (): Promise<void> => {
+      await egress.close();
+      await documents.close();
+    };
     const vault = await buildApp({
       db: database.db,
       keyring,
@@ -184,7 +188,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       }
     } catch (error) {
       await vault.stop();
-      await egress.close();
+      await closeDialling();
       throw error;
     }
     vault.start();
@@ -202,8 +206,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       brokerUrl,
       stop: async () => {
         await vault.stop();
-        await egress.close();
-        await documents.close();
+        await closeDialling();
         await database.close();
         logger.info({ event: 'stopped' }, 'stopped');
       },
