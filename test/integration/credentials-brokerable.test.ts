@@ -1,12 +1,13 @@
 // Through the broker goes only what fits its place: asked whenever a version comes to be, so that
 // no call finds out later.
+import { briefRule } from '../helpers/faults.ts';
 import t from 'tap';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
 const brokered = { delivery: ['broker'], allowedHosts: [] };
 const rulesOf = ({ json }: Answer): string[] =>
   (json.errors ?? []).map(
-    ({ pointer, rule }: { pointer: string; rule: string }) => `${pointer} ${rule}`,
+    (fault: { pointer: string; rule: string }) => `${fault.pointer} ${briefRule(fault)}`,
   );
 const create = (vault: TestVault, body: object): Promise<Answer> =>
   vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
