@@ -65,8 +65,15 @@ export function takes(given: Json, value: unknown, document: Json = {}): boolean
         return !Array.isArray(value) || value.length <= rule;
       case 'items':
         return !Array.isArray(value) || value.every((each) => fits(rule as Json, each));
+      case 'uniqueItems':
+        return (
+          !Array.isArray(value) ||
+          new Set(value.map((each) => JSON.stringify(each))).size === value.length
+        );
       case 'anyOf':
         return (rule as Json[]).some((each) => fits(each, value));
+      case 'oneOf':
+        return (rule as Json[]).filter((each) => fits(each, value)).length === 1;
       case 'required':
         return !isMap(value) || (rule as string[]).every((name) => Object.hasOwn(value, name));
       case 'dependentRequired':

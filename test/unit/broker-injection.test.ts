@@ -1,5 +1,6 @@
 // How each kind of injection looks in the request, and which values the broker refuses to carry: by
 // name. Real types, no network.
+import { briefRule } from '../helpers/faults.ts';
 import t from 'tap';
 import { BrokerRefusal } from '../../src/broker/refusal.ts';
 import { render } from '../../src/broker/injection.ts';
@@ -18,7 +19,7 @@ const reasonOf = (action: () => unknown): string | undefined => {
   }
 };
 const rulesOf = (type: string, fields: Record<string, string>): string[] =>
-  faultsForBroker(typeOf(type), fields).map(({ pointer, rule }) => `${pointer} ${rule}`);
+  faultsForBroker(typeOf(type), fields).map((fault) => `${fault.pointer} ${briefRule(fault)}`);
 const key = 'sk-live-0123456789';
 
 t.test('each kind puts the secret where its type says', async (t) => {
