@@ -205,12 +205,7 @@ function webhookObject(
       parameters: webhookParameters,
       requestBody: {
         required: true,
-        content: content(
-          'application/json',
-          parts.schemas.add(schema, 'output'),
-          `the message ${type}`,
-          parts,
-        ),
+        content: messageContent(parts.schemas.add(schema, 'output'), `the message ${type}`, parts),
       },
       responses: {
         '2XX': { description: 'Taken.' },
@@ -226,6 +221,11 @@ function content(mediaType: string, schema: Json, place: string, { schemas }: Pa
   schemas.exampleOf(schema, place);
   return { [mediaType]: { schema } };
 }
+
+/** A message that receivers get, with an example of it. */
+const messageContent = (schema: Json, place: string, { schemas }: Parts): Json => ({
+  'application/json': { schema, example: schemas.exampleOf(schema, place) },
+});
 
 function parametersOf(
   schema: z.ZodType | undefined,

@@ -8,6 +8,7 @@ export const tablesThatStay: Readonly<Record<string, string>> = {
   root_key: 'one a root key that was ever configured',
   system_key: 'five a compromise of a root key',
   schema_migration: 'one a migration',
+  subject_prefix: 'one an issuer',
 };
 
 const perTeam = 20;

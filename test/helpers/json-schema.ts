@@ -13,6 +13,7 @@ const saysNothing = [
   'readOnly',
   '$schema',
   '$id',
+  'discriminator',
 ];
 const formats: Readonly<Record<string, (value: string) => boolean>> = {
   uri: (value) => URL.canParse(value),
