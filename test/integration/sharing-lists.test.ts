@@ -116,6 +116,22 @@ t.test('what may be seen is listed once, in its place, and says by which ways', 
   });
 });
 
+t.test(
+  "what is shared with a team is not in another team's list, whoever is in both",
+  async (t) => {
+    const { vault, grant } = await setStage(t);
+    await vault.team('fourth', ['bella']);
+    await vault.member('fourth', 'vera', 'viewer', 'bella');
+    await grant('g-kept', 'teams/fourth');
+    for (const as of ['vera', 'bella'])
+      t.same(namesOf(await ofTeam(vault, as, '?shared=true')), ['a-third', 'b-pay', 'd-third'], as);
+    t.ok(
+      namesOf(await list(vault, 'vera')).includes('g-kept'),
+      'it is seen where both are looked at',
+    );
+  },
+);
+
 t.test('a member of the owner to whom it is granted besides sees it once', async (t) => {
   const { vault } = await setStage(t);
   await vault.member('payments', 'vera', 'viewer');
