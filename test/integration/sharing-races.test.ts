@@ -273,6 +273,10 @@ t.test('a grant that goes while it is used', async (t) => {
           )
           .then(() => 'opened', failure);
       t.equal(await use(), 'opened');
+      await sql`update team set deleted_at = now() where slug = 'sales'`.execute(db);
+      t.equal(await use(), 'notFound', 'the receiving team is gone');
+      await sql`update team set deleted_at = null where slug = 'sales'`.execute(db);
+      t.equal(await use(), 'opened');
       await share('teams/sales', 'read');
       t.equal(await use(), 'notFound');
       await share();
