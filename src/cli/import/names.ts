@@ -1,20 +1,13 @@
 // Names as the vault takes them. One rule for all sources; docs/credentials.md says it.
+import { visibleName } from '../../shared/visible-names.ts';
+
 const nameLengthMax = 100;
 
-// Nothing that cannot be seen: controls, unassigned and ignorable code points, letters that are blank.
-const unseen = /[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800\u{1d159}]+/gu;
-
-/** A legal name that is as near to the text as can be. */
+/** A name that the vault takes, as near to the text as can be. */
 export function legalName(text: string): string {
-  const seen = text
-    .toWellFormed()
-    .replace(/\ufffd/g, ' ')
-    .replace(unseen, ' ')
-    .normalize('NFC')
-    .replace(/^[\p{M} ]+| +$/gu, '');
-  const name = cut(seen, nameLengthMax);
-  if (/^\.{1,2}$/.test(name)) return name.replaceAll('.', '_');
-  return name === '' ? 'unnamed' : name;
+  if (/^\s*\.{1,2}\s*$/.test(text)) return text.trim().replaceAll('.', '_');
+  const seen = visibleName(text.toWellFormed().replaceAll('\ufffd', ' '));
+  return visibleName(cut(seen, nameLengthMax)) || 'unnamed';
 }
 
 /** The name with something behind it, still legal. */
