@@ -76,6 +76,22 @@ t.test('what is taken, npm\u2019s dotenv and Node take as well', async (t) => {
   t.ok(taken > 1_000, `${taken} lines were compared`);
 });
 
+t.test('an exported variable without a value is one that Node calls by another name', (t) => {
+  const [read] = variablesOf(['export B=\n']);
+  t.same(parseEnv('export B=\n'), { 'export B': '' });
+  t.match(read?.fault, /write ""/);
+  t.match([...variablesOf(['export B=""\n', 'C=\n'])], [{ value: '' }, { value: '', name: 'C' }]);
+  t.end();
+});
+
+t.test('what a long search found', (t) => {
+  const faults = (text: string): (string | undefined)[] =>
+    [...variablesOf([text])].map(({ fault }) => fault);
+  t.match(faults('V0=\n #="\nV1=""\n'), [undefined, /comment behind blanks/, undefined]);
+  t.match(faults('V0=\u1680\n'), [/cannot be seen/], 'a blank that npm\u2019s dotenv cuts off');
+  t.end();
+});
+
 t.test('a file in pieces is the same file', async (t) => {
   fc.assert(
     fc.property(file, fc.array(fc.nat(20), { minLength: 1, maxLength: 10 }), (text, cuts) => {

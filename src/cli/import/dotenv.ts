@@ -17,7 +17,8 @@ const looksAssigned = /^[ \t]*(?:export[ \t]+)?[A-Za-z_][\w.-]*[ \t]*=(?!=?[ \t]
 /** A quoted value of several lines that is longer has lost its end. */
 const valueLengthMax = 256 * 1024;
 const valueLinesMax = 5_000;
-const unseen = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u00a0\u2000-\u200a\u202f\u205f\u3000]/u;
+// Every blank but the plain one: readers cut some of them off.
+const unseen = /[\p{Cc}\p{Cf}]|[^\P{Z} ]/u;
 
 /** How all of them would read it alike. */
 function hintFor(value: string): string {
@@ -32,6 +33,16 @@ export function* variablesOf(text: Iterable<string>): Generator<Variable> {
   const lines = new Lines(text);
   for (let line = lines.next(); line !== undefined; line = lines.next()) {
     const number = lines.number;
+    if (/^[ \t]+#.*=.*["'`]/su.test(line)) {
+      // To Node this is a variable, whose quote may reach into the next lines.
+      yield {
+        line: number,
+        name: undefined,
+        value: '',
+        fault: 'readers differ about a comment behind blanks: take the blanks away',
+      };
+      continue;
+    }
     if (/^[ \t]*(?:#.*)?$/su.test(line)) continue;
     const [, name, behind = ''] = assignment.exec(line) ?? [];
     if (name === undefined) {
@@ -42,6 +53,11 @@ export function* variablesOf(text: Iterable<string>): Generator<Variable> {
     if (rest === '' && behind !== '') {
       // Node goes on with the next line.
       yield { line: number, name, value: '', fault: 'only blanks behind its =: take them away' };
+      continue;
+    }
+    if (rest === '' && /^[ \t]*export[ \t]/.test(line)) {
+      // Node takes `export` for a part of the name.
+      yield { line: number, name, value: '', fault: 'nothing behind its =: write ""' };
       continue;
     }
     const quote = /^["'`]/.exec(rest)?.[0];
