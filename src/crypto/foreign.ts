@@ -50,8 +50,7 @@ const blockBytes = 16;
 export function openSaltedText(passphrase: string, text: string): string {
   const bytes = Buffer.from(text, 'base64');
   const salt = bytes.subarray(saltedMark.length, blockBytes);
-  if (bytes.length < 2 * blockBytes || !bytes.subarray(0, saltedMark.length).equals(saltedMark))
-    throw new DecryptionFailed();
+  if (!bytes.subarray(0, saltedMark.length).equals(saltedMark)) throw new DecryptionFailed();
   const secret = Buffer.concat([Buffer.from(passphrase, 'latin1'), salt]);
   const derived: Buffer[] = [];
   for (let last = Buffer.alloc(0); derived.length < 3; derived.push(last))
