@@ -7,6 +7,7 @@ import { Refusals } from './document-refusals.ts';
 import { nameParameters } from './document-sharing.ts';
 import { type Json, ref, Schemas } from './json-schemas.ts';
 import { type AnyOperation, takesHead } from './operation.ts';
+import { recordedAnswers } from './recorded-answers.ts';
 
 /** What operations put their parts into. */
 interface Parts {
@@ -19,7 +20,7 @@ interface Parts {
  * they come.
  */
 export function openapiDocument(operations: readonly AnyOperation[]): Json {
-  const schemas = new Schemas();
+  const schemas = new Schemas(recordedAnswers);
   const parts: Parts = {
     schemas,
     refusals: new Refusals(schemas),

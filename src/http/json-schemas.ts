@@ -17,6 +17,12 @@ export const ref = (
 /** Collects what is named; a name used for two shapes is a fault of ours. */
 export class Schemas {
   readonly #named = new Map<string, Json>();
+  readonly #recorded: Readonly<Record<string, unknown>>;
+
+  /** `recorded` are examples by the names of schemas; they come before those that a schema has. */
+  constructor(recorded: Readonly<Record<string, unknown>> = {}) {
+    this.#recorded = recorded;
+  }
 
   /**
    * The schema, or a reference when it has a name. `input` is what callers send, `output` what they
@@ -151,7 +157,9 @@ export class Schemas {
     });
   }
 
-  #name(name: string, schema: Json): void {
+  #name(name: string, unnamed: Json): void {
+    const schema =
+      name in this.#recorded ? { ...unnamed, examples: [this.#recorded[name]] } : unnamed;
     const known = this.#named.get(name);
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(schema))
       throw new Error(`two schemas are named ${name}`);
