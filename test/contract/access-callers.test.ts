@@ -3,6 +3,7 @@
 // What is expected comes from the document's action and from the tables below, which say by
 // themselves who may do what.
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import type { Role } from '../../src/db/tables.ts';
 import { committedDocument } from '../helpers/documented-answers.ts';
 import { startFilled } from '../helpers/filled-team.ts';
@@ -184,36 +185,39 @@ function expected({ action, path }: Documented, caller: Caller): 0 | 401 | 403 |
 
 const codes = { 401: 'unauthenticated', 403: 'forbidden', 404: 'notFound' } as const;
 
-t.test('every operation is for whom the table says, and for nobody else', async (t) => {
-  const { vault, people, fill, parts } = await startFilled(t);
-  const callers = await callersOf(vault, people, parts['id']!);
-  t.ok(callers.size > 35, `${callers.size} callers`);
-  const documented = new Set(operations.map(({ action }) => action));
-  t.same(
-    Object.keys(allowed).filter((action) => !documented.has(action)),
-    [],
-    'each action of the table is one of the document',
-  );
-  let requests = 0;
-  for (const operation of operations) {
-    const url = fill({ url: operation.path.replaceAll(/\{(\w+)\}/g, ':$1') } as never);
-    for (const [name, caller] of callers) {
-      const status = expected(operation, caller);
-      if (status === undefined) continue;
-      requests += 1;
-      const what = `${operation.id} as ${name}`;
-      const answer = await ask(vault, caller, operation.method, url);
-      if (status !== 0) {
-        t.equal(answer.status, status, what);
-        if (operation.method !== 'HEAD') t.equal(answer.json?.code, codes[status], what);
-      } else if (operation.method === 'GET' || operation.method === 'HEAD')
-        t.equal(answer.status, 200, what);
-      // A body that cannot be read is refused after the decision, and before anything happens.
-      else t.same([answer.status, answer.json?.code], [400, 'malformedJson'], what);
+t.test(
+  'every operation is for whom the table says, and for nobody else',
+  folded(async (t) => {
+    const { vault, people, fill, parts } = await startFilled(t);
+    const callers = await callersOf(vault, people, parts['id']!);
+    t.ok(callers.size > 35, `${callers.size} callers`);
+    const documented = new Set(operations.map(({ action }) => action));
+    t.same(
+      Object.keys(allowed).filter((action) => !documented.has(action)),
+      [],
+      'each action of the table is one of the document',
+    );
+    let requests = 0;
+    for (const operation of operations) {
+      const url = fill({ url: operation.path.replaceAll(/\{(\w+)\}/g, ':$1') } as never);
+      for (const [name, caller] of callers) {
+        const status = expected(operation, caller);
+        if (status === undefined) continue;
+        requests += 1;
+        const what = `${operation.id} as ${name}`;
+        const answer = await ask(vault, caller, operation.method, url);
+        if (status !== 0) {
+          t.equal(answer.status, status, what);
+          if (operation.method !== 'HEAD') t.equal(answer.json?.code, codes[status], what);
+        } else if (operation.method === 'GET' || operation.method === 'HEAD')
+          t.equal(answer.status, 200, what);
+        // A body that cannot be read is refused after the decision, and before anything happens.
+        else t.same([answer.status, answer.json?.code], [400, 'malformedJson'], what);
+      }
     }
-  }
-  t.ok(requests > 2_500, `${requests} requests`);
-});
+    t.ok(requests > 2_500, `${requests} requests`);
+  }),
+);
 
 /** Actions of which each thing in the body is asked by itself. */
 t.test('leases and tickets are for engines that the table lets have the credential', async (t) => {

@@ -5,7 +5,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fastify, { type RouteOptions } from 'fastify';
 import { randomUUIDv7 } from 'node:crypto';
-import t, { type Test as Tap } from 'tap';
+import t from 'tap';
+import { folded, type Rows } from '../helpers/folded.ts';
 import { registerAuthorization } from '../../src/http/authorize.ts';
 import { type AnyOperation, takesHead } from '../../src/http/operation.ts';
 import { platformPage, startAuthorizationServer } from '../helpers/authorization-server.ts';
@@ -59,34 +60,37 @@ async function startWatched(
   return { vault, routes };
 }
 
-t.test('every route says its access, and is an operation or part of the docs page', async (t) => {
-  const { vault, routes } = await startWatched(t);
-  const shown = routes.flatMap(({ method, url }) =>
-    [method].flat().map((each) => `${each} ${url}`),
-  );
-  t.ok(routes.length > 40, 'the routes are seen');
-  for (const { method, url, config } of routes) t.ok(config?.access, `${String(method)} ${url}`);
-  const operations = vault.app.operations.flatMap((operation) =>
-    (takesHead(operation) ? [operation.method, 'HEAD'] : [operation.method]).map(
-      (method) => `${method} ${operation.url}`,
-    ),
-  );
-  t.same(
-    shown.filter((route) => !operations.includes(route)).sort(),
-    ['GET', 'HEAD'].flatMap((method) => beside.map((url) => `${method} ${url}`)),
-  );
-  t.same(
-    operations.filter((route) => !shown.includes(route)),
-    [],
-  );
-  for (const url of ofBroker)
-    t.notOk(
-      vault.app.hasRoute({ method: 'GET', url }),
-      `${url} is not on the vault's own listener`,
+t.test(
+  'every route says its access, and is an operation or part of the docs page',
+  folded(async (t) => {
+    const { vault, routes } = await startWatched(t);
+    const shown = routes.flatMap(({ method, url }) =>
+      [method].flat().map((each) => `${each} ${url}`),
     );
-  for (const { url, config } of routes.filter((route) => beside.includes(route.url)))
-    t.equal(config?.access, 'public', url);
-});
+    t.ok(routes.length > 40, 'the routes are seen');
+    for (const { method, url, config } of routes) t.ok(config?.access, `${String(method)} ${url}`);
+    const operations = vault.app.operations.flatMap((operation) =>
+      (takesHead(operation) ? [operation.method, 'HEAD'] : [operation.method]).map(
+        (method) => `${method} ${operation.url}`,
+      ),
+    );
+    t.same(
+      shown.filter((route) => !operations.includes(route)).sort(),
+      ['GET', 'HEAD'].flatMap((method) => beside.map((url) => `${method} ${url}`)),
+    );
+    t.same(
+      operations.filter((route) => !shown.includes(route)),
+      [],
+    );
+    for (const url of ofBroker)
+      t.notOk(
+        vault.app.hasRoute({ method: 'GET', url }),
+        `${url} is not on the vault's own listener`,
+      );
+    for (const { url, config } of routes.filter((route) => beside.includes(route.url)))
+      t.equal(config?.access, 'public', url);
+  }),
+);
 
 t.test('a route that says no access stops the start', async (t) => {
   const app = fastify();
@@ -130,41 +134,44 @@ t.test('the table and the operations name the same actions', async (t) => {
   for (const [action] of asked) t.notOk(used.has(action), `${action} is no exception any more`);
 });
 
-t.test('without a valid token every operation but the public ones is 401', async (t) => {
-  const { vault, fill } = await startFilled(t);
-  for (const operation of vault.app.operations) {
-    const { method, access, operationId } = operation;
-    const answer = await vault.call(null, method, fill(operation));
-    if (access === 'public') {
-      t.not(answer.status, 401, operationId);
-      continue;
-    }
-    checkRefusal(t, answer, 401, 'unauthenticated', operationId);
-    t.equal(answer.headers['www-authenticate'], 'Bearer', operationId);
-    for (const authorization of [
-      'Bearer x',
-      'Bearer a.b.c',
-      'Basic YTpi',
-      await vault.token('alice'),
-    ]) {
+t.test(
+  'without a valid token every operation but the public ones is 401',
+  folded(async (t) => {
+    const { vault, fill } = await startFilled(t);
+    for (const operation of vault.app.operations) {
+      const { method, access, operationId } = operation;
+      const answer = await vault.call(null, method, fill(operation));
+      if (access === 'public') {
+        t.not(answer.status, 401, operationId);
+        continue;
+      }
+      checkRefusal(t, answer, 401, 'unauthenticated', operationId);
+      t.equal(answer.headers['www-authenticate'], 'Bearer', operationId);
+      for (const authorization of [
+        'Bearer x',
+        'Bearer a.b.c',
+        'Basic YTpi',
+        await vault.token('alice'),
+      ]) {
+        t.equal(
+          (await vault.call(null, method, fill(operation), undefined, { authorization })).status,
+          401,
+          `${operationId} with ${authorization.split(' ')[0]}`,
+        );
+      }
+      const inQuery = `${fill(operation)}?access_token=${await vault.token('alice')}`;
       t.equal(
-        (await vault.call(null, method, fill(operation), undefined, { authorization })).status,
+        (await vault.call(null, method, inQuery)).status,
         401,
-        `${operationId} with ${authorization.split(' ')[0]}`,
+        `${operationId}, with the token in the query`,
       );
     }
-    const inQuery = `${fill(operation)}?access_token=${await vault.token('alice')}`;
-    t.equal(
-      (await vault.call(null, method, inQuery)).status,
-      401,
-      `${operationId}, with the token in the query`,
-    );
-  }
-});
+  }),
+);
 
 t.test(
   "what is a team's is 404 for everybody outside it, and looks like what does not exist",
-  async (t) => {
+  folded(async (t) => {
     const { vault, fill } = await startFilled(t);
     await vault.team('elsewhere', ['otto']);
     for (const operation of vault.app.operations.filter(({ access }) => isOfTeam(access))) {
@@ -189,65 +196,71 @@ t.test(
         );
       }
     }
-  },
+  }),
 );
 
-t.test('in the team the table decides, role by role and action by action', async (t) => {
-  const { vault, fill, people } = await startFilled(t);
-  for (const operation of vault.app.operations.filter(({ access }) => isOfTeam(access))) {
-    const { access, operationId } = operation;
-    const action = actionOf(access) as TeamAction;
-    for (const role of roles) {
-      const what = `${operationId} as ${role}`;
-      // A body that cannot be read is refused after the decision and before anything happens.
-      const answer = await callBroken(vault, people[role], operation, fill(operation));
-      if (isAllowed(role, action)) checkLetThrough(t, answer, operation, what);
-      else checkRefusal(t, answer, 403, 'forbidden', what);
+t.test(
+  'in the team the table decides, role by role and action by action',
+  folded(async (t) => {
+    const { vault, fill, people } = await startFilled(t);
+    for (const operation of vault.app.operations.filter(({ access }) => isOfTeam(access))) {
+      const { access, operationId } = operation;
+      const action = actionOf(access) as TeamAction;
+      for (const role of roles) {
+        const what = `${operationId} as ${role}`;
+        // A body that cannot be read is refused after the decision and before anything happens.
+        const answer = await callBroken(vault, people[role], operation, fill(operation));
+        if (isAllowed(role, action)) checkLetThrough(t, answer, operation, what);
+        else checkRefusal(t, answer, 403, 'forbidden', what);
+      }
     }
-  }
-  const { rows } = await denials(vault);
-  for (const action of new Set(
-    vault.app.operations
-      .filter(({ access }) => isOfTeam(access))
-      .map(({ access }) => actionOf(access) as TeamAction),
-  )) {
-    for (const role of roles.filter((each) => !isAllowed(each, action))) {
-      t.ok(
-        rows.some(
-          (row) =>
-            row.action === action &&
-            row.sub === people[role] &&
-            row.reason === 'role' &&
-            row.slug === 'payments',
-        ),
-        `${action} refused to the ${role} stands in the trail`,
-      );
+    const { rows } = await denials(vault);
+    for (const action of new Set(
+      vault.app.operations
+        .filter(({ access }) => isOfTeam(access))
+        .map(({ access }) => actionOf(access) as TeamAction),
+    )) {
+      for (const role of roles.filter((each) => !isAllowed(each, action))) {
+        t.ok(
+          rows.some(
+            (row) =>
+              row.action === action &&
+              row.sub === people[role] &&
+              row.reason === 'role' &&
+              row.slug === 'payments',
+          ),
+          `${action} refused to the ${role} stands in the trail`,
+        );
+      }
     }
-  }
-});
+  }),
+);
 
-t.test("what is the operator's is 403 for everybody else", async (t) => {
-  const { vault, fill, people } = await startFilled(t);
-  for (const operation of vault.app.operations.filter(
-    ({ access }) => typeof access === 'object' && 'operator' in access,
-  )) {
-    for (const person of ['stranger', ...Object.values(people)]) {
-      checkRefusal(
+t.test(
+  "what is the operator's is 403 for everybody else",
+  folded(async (t) => {
+    const { vault, fill, people } = await startFilled(t);
+    for (const operation of vault.app.operations.filter(
+      ({ access }) => typeof access === 'object' && 'operator' in access,
+    )) {
+      for (const person of ['stranger', ...Object.values(people)]) {
+        checkRefusal(
+          t,
+          await callBroken(vault, person, operation, fill(operation)),
+          403,
+          'forbidden',
+          `${operation.operationId} as ${person}`,
+        );
+      }
+      checkLetThrough(
         t,
-        await callBroken(vault, person, operation, fill(operation)),
-        403,
-        'forbidden',
-        `${operation.operationId} as ${person}`,
+        await callBroken(vault, 'operator', operation, fill(operation)),
+        operation,
+        `${operation.operationId} as operator`,
       );
     }
-    checkLetThrough(
-      t,
-      await callBroken(vault, 'operator', operation, fill(operation)),
-      operation,
-      `${operation.operationId} as operator`,
-    );
-  }
-});
+  }),
+);
 
 t.test(
   'what is for everybody with a token is for a stranger too, and shows nothing of a team',
@@ -263,203 +276,211 @@ t.test(
   },
 );
 
-t.test('operations over several teams ask the table for each thing', async (t) => {
-  const { vault, people, parts } = await startFilled(t);
-  await vault.team('lending', ['otto']);
-  const checks: Record<string, () => Promise<void>> = {
-    async listCredentials() {
+t.test(
+  'operations over several teams ask the table for each thing',
+  folded(async (t) => {
+    const { vault, people, parts } = await startFilled(t);
+    await vault.team('lending', ['otto']);
+    const checks: Record<string, () => Promise<void>> = {
+      async listCredentials() {
+        for (const role of roles) {
+          const { json } = await vault.call(people[role], 'GET', '/v1/credentials');
+          t.same(
+            json.items.map(({ id }: { id: string }) => id),
+            isAllowed(role, 'credential.read') ? [parts.id, parts.credential] : [],
+            role,
+          );
+        }
+        for (const outsider of ['stranger', 'operator'])
+          t.same(
+            (await vault.call(outsider, 'GET', '/v1/credentials')).json,
+            { items: [], nextCursor: null },
+            outsider,
+          );
+      },
+      async createLease() {
+        const body = {
+          credentials: [{ id: parts.id }],
+          purpose: 'a test',
+          onBehalfOf: people.editor,
+        };
+        for (const role of roles) {
+          const answer = await vault.call(people[role], 'POST', '/v1/leases', body);
+          if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
+          else checkRefusal(t, answer, 403, 'forbidden', `createLease as ${role}`);
+        }
+        for (const outsider of ['stranger', 'operator'])
+          checkRefusal(
+            t,
+            await vault.call(outsider, 'POST', '/v1/leases', body),
+            403,
+            'forbidden',
+            outsider,
+          );
+        for (const role of roles) {
+          const answer = await vault.call(people.engine, 'POST', '/v1/leases', {
+            ...body,
+            onBehalfOf: people[role],
+          });
+          t.equal(
+            answer.status,
+            isAllowed(role, 'credential.use') ? 201 : 422,
+            `on behalf of the ${role}`,
+          );
+        }
+      },
+      async createBrokerTicket() {
+        const { id } = await storeOpenai(vault, 'payments', 'brokered', 'sk-test-brokered', {
+          policy: { delivery: ['broker'], allowedHosts: [] },
+        });
+        for (const role of roles) {
+          const answer = await askTicket(
+            vault,
+            people[role],
+            { id },
+            { onBehalfOf: people.editor },
+          );
+          if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
+          else checkRefusal(t, answer, 403, 'forbidden', `createBrokerTicket as ${role}`);
+        }
+        for (const outsider of ['stranger', 'operator'])
+          checkRefusal(t, await askTicket(vault, outsider, { id }), 403, 'forbidden', outsider);
+        for (const role of roles) {
+          t.equal(
+            (await askTicket(vault, people.engine, { id }, { onBehalfOf: people[role] })).status,
+            isAllowed(role, 'credential.use') ? 201 : 422,
+            `on behalf of the ${role}`,
+          );
+        }
+      },
+      async deleteBrokerTicket() {
+        const { id } = await storeOpenai(vault, 'payments', 'brokered-too', 'sk-test-brokered', {
+          policy: { delivery: ['broker'], allowedHosts: [] },
+        });
+        const make = async (): Promise<string> =>
+          `/v1/broker-tickets/${(await demand(askTicket(vault, people.engine, { id }, { onBehalfOf: people.editor }), 201)).id}`;
+        for (const role of roles) {
+          const answer = await vault.call(people[role], 'DELETE', await make());
+          if (role === 'engine' || isAllowed(role, 'credential.manage'))
+            t.equal(answer.status, 204, role);
+          else checkRefusal(t, answer, 403, 'forbidden', `deleteBrokerTicket as ${role}`);
+        }
+        for (const outsider of ['stranger', 'operator'])
+          checkRefusal(
+            t,
+            await vault.call(outsider, 'DELETE', await make()),
+            404,
+            'notFound',
+            outsider,
+          );
+      },
+    };
+    checks['acceptTransfer'] = async () => {
       for (const role of roles) {
-        const { json } = await vault.call(people[role], 'GET', '/v1/credentials');
-        t.same(
-          json.items.map(({ id }: { id: string }) => id),
-          isAllowed(role, 'credential.read') ? [parts.id, parts.credential] : [],
-          role,
+        const { id } = await storeOpenai(vault, 'lending', `to-${role}`, 'sk-test', {}, 'otto');
+        const offer = await demand(
+          vault.call('otto', 'POST', `/v1/credentials/${id}/transfers`, { team: 'payments' }),
+          201,
         );
-      }
-      for (const outsider of ['stranger', 'operator'])
-        t.same(
-          (await vault.call(outsider, 'GET', '/v1/credentials')).json,
-          { items: [], nextCursor: null },
-          outsider,
-        );
-    },
-    async createLease() {
-      const body = {
-        credentials: [{ id: parts.id }],
-        purpose: 'a test',
-        onBehalfOf: people.editor,
-      };
-      for (const role of roles) {
-        const answer = await vault.call(people[role], 'POST', '/v1/leases', body);
-        if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
-        else checkRefusal(t, answer, 403, 'forbidden', `createLease as ${role}`);
-      }
-      for (const outsider of ['stranger', 'operator'])
+        const url = `/v1/transfers/${offer.id}/accept`;
+        for (const outsider of ['stranger', 'operator'])
+          checkRefusal(t, await vault.call(outsider, 'POST', url), 404, 'notFound', outsider);
         checkRefusal(
           t,
-          await vault.call(outsider, 'POST', '/v1/leases', body),
+          await vault.call('otto', 'POST', url),
           403,
           'forbidden',
-          outsider,
+          'who offers does not accept',
         );
-      for (const role of roles) {
-        const answer = await vault.call(people.engine, 'POST', '/v1/leases', {
-          ...body,
-          onBehalfOf: people[role],
-        });
-        t.equal(
-          answer.status,
-          isAllowed(role, 'credential.use') ? 201 : 422,
-          `on behalf of the ${role}`,
-        );
+        const answer = await vault.call(people[role], 'POST', url);
+        if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 200, role);
+        else checkRefusal(t, answer, 403, 'forbidden', `acceptTransfer as ${role}`);
       }
-    },
-    async createBrokerTicket() {
-      const { id } = await storeOpenai(vault, 'payments', 'brokered', 'sk-test-brokered', {
-        policy: { delivery: ['broker'], allowedHosts: [] },
-      });
+    };
+    checks['declineTransfer'] = async () => {
       for (const role of roles) {
-        const answer = await askTicket(vault, people[role], { id }, { onBehalfOf: people.editor });
-        if (isAllowed(role, 'credential.lease')) t.equal(answer.status, 201, role);
-        else checkRefusal(t, answer, 403, 'forbidden', `createBrokerTicket as ${role}`);
+        for (const [owner, by, to] of [
+          ['lending', 'otto', 'payments'],
+          ['payments', people.admin, 'lending'],
+        ] as const) {
+          const { id } = await storeOpenai(vault, owner, `declined-by-${role}`, 'sk-test', {}, by);
+          const url = `/v1/transfers/${(await demand(vault.call(by, 'POST', `/v1/credentials/${id}/transfers`, { team: to }), 201)).id}`;
+          for (const outsider of ['stranger', 'operator'])
+            checkRefusal(t, await vault.call(outsider, 'DELETE', url), 404, 'notFound', outsider);
+          const answer = await vault.call(people[role], 'DELETE', url);
+          if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 204, role);
+          else checkRefusal(t, answer, 403, 'forbidden', `declineTransfer as ${role}`);
+        }
       }
-      for (const outsider of ['stranger', 'operator'])
-        checkRefusal(t, await askTicket(vault, outsider, { id }), 403, 'forbidden', outsider);
-      for (const role of roles) {
-        t.equal(
-          (await askTicket(vault, people.engine, { id }, { onBehalfOf: people[role] })).status,
-          isAllowed(role, 'credential.use') ? 201 : 422,
-          `on behalf of the ${role}`,
-        );
-      }
-    },
-    async deleteBrokerTicket() {
-      const { id } = await storeOpenai(vault, 'payments', 'brokered-too', 'sk-test-brokered', {
-        policy: { delivery: ['broker'], allowedHosts: [] },
-      });
-      const make = async (): Promise<string> =>
-        `/v1/broker-tickets/${(await demand(askTicket(vault, people.engine, { id }, { onBehalfOf: people.editor }), 201)).id}`;
-      for (const role of roles) {
-        const answer = await vault.call(people[role], 'DELETE', await make());
-        if (role === 'engine' || isAllowed(role, 'credential.manage'))
-          t.equal(answer.status, 204, role);
-        else checkRefusal(t, answer, 403, 'forbidden', `deleteBrokerTicket as ${role}`);
-      }
-      for (const outsider of ['stranger', 'operator'])
-        checkRefusal(
-          t,
-          await vault.call(outsider, 'DELETE', await make()),
-          404,
-          'notFound',
-          outsider,
-        );
-    },
-  };
-  checks['acceptTransfer'] = async () => {
-    for (const role of roles) {
-      const { id } = await storeOpenai(vault, 'lending', `to-${role}`, 'sk-test', {}, 'otto');
-      const offer = await demand(
-        vault.call('otto', 'POST', `/v1/credentials/${id}/transfers`, { team: 'payments' }),
+    };
+    checks['finishAuthorization'] = async () => {
+      const server = await startAuthorizationServer(t);
+      const own = await startFilled(t, { egress: server.egress(), oauthRedirectUri: platformPage });
+      const { id } = await demand(
+        own.vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+          name: 'oauth',
+          type: 'oauth2',
+          fields: server.fields(),
+        }),
         201,
       );
-      const url = `/v1/transfers/${offer.id}/accept`;
-      for (const outsider of ['stranger', 'operator'])
-        checkRefusal(t, await vault.call(outsider, 'POST', url), 404, 'notFound', outsider);
-      checkRefusal(
-        t,
-        await vault.call('otto', 'POST', url),
-        403,
-        'forbidden',
-        'who offers does not accept',
-      );
-      const answer = await vault.call(people[role], 'POST', url);
-      if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 200, role);
-      else checkRefusal(t, answer, 403, 'forbidden', `acceptTransfer as ${role}`);
-    }
-  };
-  checks['declineTransfer'] = async () => {
-    for (const role of roles) {
-      for (const [owner, by, to] of [
-        ['lending', 'otto', 'payments'],
-        ['payments', people.admin, 'lending'],
-      ] as const) {
-        const { id } = await storeOpenai(vault, owner, `declined-by-${role}`, 'sk-test', {}, by);
-        const url = `/v1/transfers/${(await demand(vault.call(by, 'POST', `/v1/credentials/${id}/transfers`, { team: to }), 201)).id}`;
-        for (const outsider of ['stranger', 'operator'])
-          checkRefusal(t, await vault.call(outsider, 'DELETE', url), 404, 'notFound', outsider);
-        const answer = await vault.call(people[role], 'DELETE', url);
-        if (isAllowed(role, 'credential.manage')) t.equal(answer.status, 204, role);
-        else checkRefusal(t, answer, 403, 'forbidden', `declineTransfer as ${role}`);
+      for (const role of roles) {
+        // Begun by an admin or an editor, whose role is another one when he comes back.
+        const person = own.people[role];
+        if (role !== 'engine' && role !== 'admin')
+          await own.vault.member('payments', person, 'editor');
+        const begun = await own.vault.call(
+          person,
+          'POST',
+          `/v1/credentials/${id}/oauth/authorizations`,
+        );
+        if (role !== 'engine' && role !== 'admin') await own.vault.member('payments', person, role);
+        if (role === 'engine') {
+          checkRefusal(t, begun, 403, 'forbidden', 'an engine begins nothing');
+          continue;
+        }
+        const answer = await own.vault.call(
+          person,
+          'POST',
+          '/v1/oauth/callbacks',
+          callbackOf(await server.visit(begun.json.authorizationUrl)),
+        );
+        if (isAllowed(role, 'credential.write')) t.equal(answer.status, 200, role);
+        else checkRefusal(t, answer, 403, 'forbidden', `finishAuthorization as ${role}`);
       }
-    }
-  };
-  checks['finishAuthorization'] = async () => {
-    const server = await startAuthorizationServer(t);
-    const own = await startFilled(t, { egress: server.egress(), oauthRedirectUri: platformPage });
-    const { id } = await demand(
-      own.vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
-        name: 'oauth',
-        type: 'oauth2',
-        fields: server.fields(),
-      }),
-      201,
+      for (const outsider of ['stranger', 'operator', own.people.engine]) {
+        checkRefusal(
+          t,
+          await own.vault.call(outsider, 'POST', '/v1/oauth/callbacks', {
+            state: 'A'.repeat(64),
+            code: 'x',
+          }),
+          400,
+          'oauthStateInvalid',
+          outsider,
+        );
+      }
+    };
+    t.same(
+      Object.keys(checks).sort(),
+      vault.app.operations
+        .filter(({ access }) => typeof access === 'object' && 'each' in access)
+        .map(({ operationId }) => operationId)
+        .sort(),
     );
-    for (const role of roles) {
-      // Begun by an admin or an editor, whose role is another one when he comes back.
-      const person = own.people[role];
-      if (role !== 'engine' && role !== 'admin')
-        await own.vault.member('payments', person, 'editor');
-      const begun = await own.vault.call(
-        person,
-        'POST',
-        `/v1/credentials/${id}/oauth/authorizations`,
-      );
-      if (role !== 'engine' && role !== 'admin') await own.vault.member('payments', person, role);
-      if (role === 'engine') {
-        checkRefusal(t, begun, 403, 'forbidden', 'an engine begins nothing');
-        continue;
-      }
-      const answer = await own.vault.call(
-        person,
-        'POST',
-        '/v1/oauth/callbacks',
-        callbackOf(await server.visit(begun.json.authorizationUrl)),
-      );
-      if (isAllowed(role, 'credential.write')) t.equal(answer.status, 200, role);
-      else checkRefusal(t, answer, 403, 'forbidden', `finishAuthorization as ${role}`);
-    }
-    for (const outsider of ['stranger', 'operator', own.people.engine]) {
-      checkRefusal(
-        t,
-        await own.vault.call(outsider, 'POST', '/v1/oauth/callbacks', {
-          state: 'A'.repeat(64),
-          code: 'x',
-        }),
-        400,
-        'oauthStateInvalid',
-        outsider,
-      );
-    }
-  };
-  t.same(
-    Object.keys(checks).sort(),
-    vault.app.operations
-      .filter(({ access }) => typeof access === 'object' && 'each' in access)
-      .map(({ operationId }) => operationId)
-      .sort(),
-  );
-  for (const check of Object.values(checks)) await check();
-});
+    for (const check of Object.values(checks)) await check();
+  }),
+);
 
 const isOfTeam = (access: Access): boolean => typeof access === 'object' && 'team' in access;
 
-function checkLetThrough(t: Tap, answer: Answer, { method }: AnyOperation, what: string): void {
+function checkLetThrough(t: Rows, answer: Answer, { method }: AnyOperation, what: string): void {
   if (method === 'GET') t.equal(answer.status, 200, what);
   else checkRefusal(t, answer, 400, 'malformedJson', what);
 }
 
 function checkRefusal(
-  t: Tap,
+  t: Rows,
   { status, headers, json }: Answer,
   expected: number,
   code: string,

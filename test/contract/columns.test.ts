@@ -2,6 +2,7 @@
 // is compared with what the vault really seals and binds.
 import { sql } from 'kysely';
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import type { Place } from '../../src/crypto/index.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
 import { askTicket } from '../helpers/broker.ts';
@@ -373,7 +374,7 @@ t.test('every column of every table is classed, and every classed column exists'
 
 t.test(
   'every table says in its comment what it holds, and whether its rows are sealed',
-  async (t) => {
+  folded(async (t) => {
     const { db } = await testDatabase(t);
     for (const [table, classed] of Object.entries(columns)) {
       const {
@@ -396,7 +397,7 @@ t.test(
         `${table}: the seal is over the revision`,
       );
     }
-  },
+  }),
 );
 
 t.test(

@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import { commands } from '../../src/commands.ts';
 import { fileNames, names, readConfig } from '../../src/config/config.ts';
 
@@ -50,29 +51,35 @@ const rowsOf = (section: string): string[][] =>
 const codesIn = (text: string): string[] =>
   [...text.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
 
-t.test('every link leads to a file and a heading that exist', async (t) => {
-  let count = 0;
-  for (const document of documents) {
-    for (const [, target] of proseOf(document).matchAll(/\]\(([^)\s]+)\)/g)) {
-      count += 1;
-      const [path = '', anchor] = target!.split('#');
-      if (/^https?:/.test(target!)) continue;
-      const file = path === '' ? document : normalize(join(dirname(document), path));
-      t.ok(existsSync(join(root, file)), `${document} → ${target}`);
-      if (anchor !== undefined) t.ok(anchorsOf(file).has(anchor), `${document} → ${target}`);
+t.test(
+  'every link leads to a file and a heading that exist',
+  folded(async (t) => {
+    let count = 0;
+    for (const document of documents) {
+      for (const [, target] of proseOf(document).matchAll(/\]\(([^)\s]+)\)/g)) {
+        count += 1;
+        const [path = '', anchor] = target!.split('#');
+        if (/^https?:/.test(target!)) continue;
+        const file = path === '' ? document : normalize(join(dirname(document), path));
+        t.ok(existsSync(join(root, file)), `${document} → ${target}`);
+        if (anchor !== undefined) t.ok(anchorsOf(file).has(anchor), `${document} → ${target}`);
+      }
     }
-  }
-  t.ok(count > 10, 'there are links');
-});
+    t.ok(count > 10, 'there are links');
+  }),
+);
 
-t.test('every path in backquotes exists', async (t) => {
-  for (const document of documents) {
-    for (const code of codesIn(proseOf(document))) {
-      if (!/^(src|test|docs|migrations|bench|vectors|\.ci)\/[\w./-]*$/.test(code)) continue;
-      t.ok(existsSync(join(root, code)), `${document}: ${code}`);
+t.test(
+  'every path in backquotes exists',
+  folded(async (t) => {
+    for (const document of documents) {
+      for (const code of codesIn(proseOf(document))) {
+        if (!/^(src|test|docs|migrations|bench|vectors|\.ci)\/[\w./-]*$/.test(code)) continue;
+        t.ok(existsSync(join(root, code)), `${document}: ${code}`);
+      }
     }
-  }
-});
+  }),
+);
 
 t.test('every folder of the source is in the README', async (t) => {
   const section = sectionOf('README.md', 'Where to read on');
@@ -114,12 +121,15 @@ t.test('the configuration table says what the vault reads, no more and no less',
   });
 });
 
-t.test('no document names a configuration that the vault does not know', async (t) => {
-  const known = new Set([...names, ...[...fileNames].map((name) => `${name}_FILE`)]);
-  for (const document of documents)
-    for (const [name] of textOf(document).matchAll(/\bCREDVAULT_[A-Z_]+[A-Z]/g))
-      t.ok(known.has(name), `${document}: ${name}`);
-});
+t.test(
+  'no document names a configuration that the vault does not know',
+  folded(async (t) => {
+    const known = new Set([...names, ...[...fileNames].map((name) => `${name}_FILE`)]);
+    for (const document of documents)
+      for (const [name] of textOf(document).matchAll(/\bCREDVAULT_[A-Z_]+[A-Z]/g))
+        t.ok(known.has(name), `${document}: ${name}`);
+  }),
+);
 
 t.test('every command in a document exists', async (t) => {
   const found = documents.flatMap((document) =>

@@ -4,7 +4,8 @@
 import { randomUUIDv7 } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { sql } from 'kysely';
-import t, { type Test as Tap } from 'tap';
+import t from 'tap';
+import { folded, type Rows } from '../helpers/folded.ts';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { openDatabase } from '../../src/db/client.ts';
 import {
@@ -26,52 +27,57 @@ import { askTicket, callBroker, startBroker } from '../helpers/broker.ts';
 import { askLease, demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
-t.test('codes and statuses', (t) => {
-  for (const [code, { status, title }] of Object.entries(problems)) {
-    t.match(code, /^[a-z]+([A-Z][a-z]*)*$/);
-    t.ok(status >= 400 && status < 600, code);
-    t.match(title, /^[A-Z].*[^.]$/, code);
-  }
-  t.end();
-});
+t.test(
+  'codes and statuses',
+  folded((t) => {
+    for (const [code, { status, title }] of Object.entries(problems)) {
+      t.match(code, /^[a-z]+([A-Z][a-z]*)*$/);
+      t.ok(status >= 400 && status < 600, code);
+      t.match(title, /^[A-Z].*[^.]$/, code);
+    }
+  }),
+);
 
-t.test('every code can be provoked, and its answer is what the document says', async (t) => {
-  const asked = new Map<string, AnyOperation | undefined>();
-  const watched = (start: () => Promise<TestVault>): Promise<TestVault> =>
-    hooked((app) => {
-      app.addHook('onRequest', async (request) => {
-        asked.set(request.id, request.routeOptions.config.operation);
-      });
-    }, start);
-  const stage = await setStage(t, watched);
-  const generic = new Set<ErrorCode>();
-  for (const [code, provoke] of Object.entries(provocations) as [ErrorCode, Provocation][]) {
-    const answer = await provoke(stage, t);
-    checkProblem(t, answer, code);
-    const operation = asked.get(answer.json.requestId);
-    if (operation === undefined || problemsOfNoOperation.includes(code)) generic.add(code);
-    else
-      t.ok(
-        problemCodesOf(operation).includes(code),
-        `${operation.operationId} says that it can answer ${code}`,
-      );
-  }
-  const { operations } = stage.vault.app;
-  const ofOperations = new Set(operations.flatMap(problemCodesOf));
-  t.same(
-    [...generic].sort(),
-    [
-      ...new Set([
-        ...problemsOfNoOperation,
-        ...problemsOfBroker.filter((code) => !ofOperations.has(code)),
-      ]),
-    ].sort(),
-    'only these belong to no operation',
-  );
-  const promised = new Set([...ofOperations, ...problemsOfNoOperation, ...problemsOfBroker]);
-  t.same([...promised].sort(), Object.keys(problems).sort(), 'every code is promised somewhere');
-  checkProblem(t, await stage.vault.call(null, 'GET', '/no/such/route'), 'notFound');
-});
+t.test(
+  'every code can be provoked, and its answer is what the document says',
+  folded(async (t) => {
+    const asked = new Map<string, AnyOperation | undefined>();
+    const watched = (start: () => Promise<TestVault>): Promise<TestVault> =>
+      hooked((app) => {
+        app.addHook('onRequest', async (request) => {
+          asked.set(request.id, request.routeOptions.config.operation);
+        });
+      }, start);
+    const stage = await setStage(t, watched);
+    const generic = new Set<ErrorCode>();
+    for (const [code, provoke] of Object.entries(provocations) as [ErrorCode, Provocation][]) {
+      const answer = await provoke(stage, t);
+      checkProblem(t, answer, code);
+      const operation = asked.get(answer.json.requestId);
+      if (operation === undefined || problemsOfNoOperation.includes(code)) generic.add(code);
+      else
+        t.ok(
+          problemCodesOf(operation).includes(code),
+          `${operation.operationId} says that it can answer ${code}`,
+        );
+    }
+    const { operations } = stage.vault.app;
+    const ofOperations = new Set(operations.flatMap(problemCodesOf));
+    t.same(
+      [...generic].sort(),
+      [
+        ...new Set([
+          ...problemsOfNoOperation,
+          ...problemsOfBroker.filter((code) => !ofOperations.has(code)),
+        ]),
+      ].sort(),
+      'only these belong to no operation',
+    );
+    const promised = new Set([...ofOperations, ...problemsOfNoOperation, ...problemsOfBroker]);
+    t.same([...promised].sort(), Object.keys(problems).sort(), 'every code is promised somewhere');
+    checkProblem(t, await stage.vault.call(null, 'GET', '/no/such/route'), 'notFound');
+  }),
+);
 
 interface Teardown {
   teardown(action: () => unknown): unknown;
@@ -492,7 +498,7 @@ async function answerToCallback(
 }
 
 /** A problem document: its form, its code with the code's status and title, and nothing else. */
-function checkProblem(t: Tap, { status, headers, json, text }: Answer, code: ErrorCode): void {
+function checkProblem(t: Rows, { status, headers, json, text }: Answer, code: ErrorCode): void {
   t.equal(json?.code, code, `${code} is provoked: ${text}`);
   t.equal(status, problems[code].status, code);
   t.match(headers['content-type'], new RegExp(`^${problemMediaType.replace('+', '\\+')}`), code);

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
+import { folded, type Rows } from '../helpers/folded.ts';
 import { parse } from 'yaml';
 import { openapiDocument } from '../../src/http/document.ts';
 import {
@@ -81,7 +82,7 @@ t.test('redocly finds nothing to say about it, with every recommended rule on', 
 
 t.test(
   'every operation says what it is, who may call it, what it takes, what it answers and how it refuses',
-  async (t) => {
+  folded(async (t) => {
     const { app } = await startVault(t);
     const described = operationsOf(document);
     t.same(
@@ -135,7 +136,7 @@ t.test(
       ['getHealth', 'getLeaseKeys', 'getReadiness'],
       'HEAD is for probes and public documents',
     );
-  },
+  }),
 );
 
 // The first words of summaries; whatever else starts one is looked at by whoever adds it here.
@@ -173,7 +174,7 @@ const verbs = new Set([
 const pathOf = ({ url }: AnyOperation): string => url.replaceAll(/:([A-Za-z]+)/g, '{$1}');
 
 /** What an operation answers besides, as the document lists it. */
-function checkProblems(t: Test, source: AnyOperation, operation: Json): void {
+function checkProblems(t: Rows, source: AnyOperation, operation: Json): void {
   const at = source.operationId;
   const answers = Object.entries(operation['responses'] as Json).filter(
     ([status]) =>
@@ -219,7 +220,7 @@ function checkProblems(t: Test, source: AnyOperation, operation: Json): void {
 }
 
 /** HEAD answers as GET does, by the headers alone. */
-function checkHead(t: Test, source: AnyOperation): void {
+function checkHead(t: Rows, source: AnyOperation): void {
   const item = document['paths'][pathOf(source)] as Json;
   const { get, head } = item as { get: Json; head: Json };
   t.equal(head['operationId'], source.operationId.replace(/^get/, 'head'));
@@ -231,7 +232,7 @@ function checkHead(t: Test, source: AnyOperation): void {
   }
 }
 
-function checkContent(t: Test, source: AnyOperation, operation: Json): void {
+function checkContent(t: Rows, source: AnyOperation, operation: Json): void {
   const at = source.operationId;
   const answer = resolve(document, operation['responses'][String(source.success.status)] as Json);
   t.equal(
@@ -548,14 +549,16 @@ t.test('secrets go in only where they are marked as going in', (t) => {
   t.end();
 });
 
-t.test('every component is used', (t) => {
-  const text = JSON.stringify(document);
-  for (const kind of ['schemas', 'responses', 'parameters', 'headers', 'examples']) {
-    for (const name of Object.keys(document['components'][kind] as Json))
-      t.ok(text.includes(`"#/components/${kind}/${name}"`), `${kind}/${name}`);
-  }
-  t.end();
-});
+t.test(
+  'every component is used',
+  folded((t) => {
+    const text = JSON.stringify(document);
+    for (const kind of ['schemas', 'responses', 'parameters', 'headers', 'examples']) {
+      for (const name of Object.keys(document['components'][kind] as Json))
+        t.ok(text.includes(`"#/components/${kind}/${name}"`), `${kind}/${name}`);
+    }
+  }),
+);
 
 t.test('the table of access is printed whole', (t) => {
   const { description } = document['info'] as { description: string };

@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import { z } from 'zod';
 import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import { Schemas } from '../../src/http/json-schemas.ts';
@@ -124,15 +125,17 @@ t.test('what is said is printed', (t) => {
   t.end();
 });
 
-t.test('every rule that can be answered with has a sentence, and each stands in src/', (t) => {
-  const text = readdirSync(source, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts') && !name.endsWith('rules.ts'))
-    .map((name) => readFileSync(join(source, name), 'utf8'))
-    .join('\n');
-  t.equal(Object.keys(rules).length, Object.keys({ ...inputRules, ...refusalRules }).length);
-  for (const [name, sentence] of Object.entries(rules)) {
-    t.ok(text.includes(`'${name}'`), `${name} is used`);
-    t.match(sentence, /^[A-Z`].*\.$/, name);
-  }
-  t.end();
-});
+t.test(
+  'every rule that can be answered with has a sentence, and each stands in src/',
+  folded((t) => {
+    const text = readdirSync(source, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts') && !name.endsWith('rules.ts'))
+      .map((name) => readFileSync(join(source, name), 'utf8'))
+      .join('\n');
+    t.equal(Object.keys(rules).length, Object.keys({ ...inputRules, ...refusalRules }).length);
+    for (const [name, sentence] of Object.entries(rules)) {
+      t.ok(text.includes(`'${name}'`), `${name} is used`);
+      t.match(sentence, /^[A-Z`].*\.$/, name);
+    }
+  }),
+);

@@ -30,7 +30,9 @@ export async function testDatabase(
 ): Promise<TestDatabase> {
   const server = process.env['TEST_DATABASE_URL'] ?? (await (lonely ??= startPrivateServer()));
   const name = `test_${randomBytes(6).toString('hex')}`;
-  await command(server, `create database ${name}${empty ? '' : ` template ${templateName}`}`);
+  // Copying files takes a third of the time that logging each page does.
+  const copied = empty ? '' : ` template ${templateName} strategy file_copy`;
+  await command(server, `create database ${name}${copied}`);
   const url = withDatabase(server, name);
   const { db, close } = openDatabase({ url, poolMax: 8, onError: () => undefined });
   t.teardown(async () => {

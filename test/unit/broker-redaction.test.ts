@@ -1,5 +1,6 @@
 // Redaction: the forms that are found, by name, and what passes at once.
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import { mark, Redactor } from '../../src/broker/redaction/redactor.ts';
 import { Redactors } from '../../src/broker/redaction/redactors.ts';
 import { BrokerRefusal } from '../../src/broker/refusal.ts';
@@ -24,63 +25,66 @@ const unicode = (text: string, upper = false): string =>
     })
     .join('');
 
-t.test('every form of the secret is found wherever it stands', async (t) => {
-  const forms: Record<string, string> = {
-    raw: secret,
-    'in lower case': secret.toLowerCase(),
-    'in upper case': secret.toUpperCase(),
-    hex: bytes.toString('hex'),
-    HEX: bytes.toString('hex').toUpperCase(),
-    percent: encodeURIComponent(secret),
-    'percent, lower': encodeURIComponent(secret).replace(/%../g, (x) => x.toLowerCase()),
-    'percent, every byte': percent((byte) => `%${hexOf(byte)}`),
-    'percent, every byte, upper': percent((byte) => `%${hexOf(byte).toUpperCase()}`),
-    'percent, in any mixture': percent((byte, i) =>
-      i % 3 === 0 || !isPlain(byte)
-        ? `%${i % 2 === 0 ? hexOf(byte) : hexOf(byte).toUpperCase()}`
-        : String.fromCharCode(byte),
-    ),
-    'percent, twice': encodeURIComponent(encodeURIComponent(secret)),
-    JSON: JSON.stringify(secret).slice(1, -1),
-    'JSON, slashes escaped': JSON.stringify(secret).slice(1, -1).replaceAll('/', '\\/'),
-    'JSON, ASCII only': JSON.stringify(secret).slice(1, -1).replace('é', '\\u00e9'),
-    'JSON, all as \\u': unicode(secret),
-    'JSON, all as \\U': unicode(secret, true),
-    'JSON in JSON': JSON.stringify(JSON.stringify(secret)).slice(3, -3),
-    'JSON with \\u00XX for some': secret
-      .replace('\\', '\\\\')
-      .replace('"', '\\u0022')
-      .replace('/', '\\u002F')
-      .replace('&', '\\u0026'),
-    HTML: secret.replaceAll('&', '&amp;').replaceAll('"', '&quot;'),
-    'JSON, all as \\u, twice': unicode(secret).replaceAll('\\', '\\\\'),
-    'JSON, slashes escaped, twice': bytes.toString('base64').replaceAll('/', '\\\\/'),
-    'base64, percent-encoded': encodeURIComponent(bytes.toString('base64')),
-    'base64, slashes escaped': bytes.toString('base64').replaceAll('/', '\\/'),
-  };
-  for (const [name, form] of Object.entries(forms)) {
-    for (const [before, after] of [
-      ['', ''],
-      ['{"x":"', '"}'],
-      ['sk-', '%'],
-      ['%!', '\\'],
-      ['\\n', 'z'],
-      ['\\', ' '],
-      ['0', '1'],
-    ] as const) {
-      // Of a run of backslashes only the last belongs to the find.
-      t.equal(
-        redacted(`${before}${form}${after}`).replace(/\\+(?=\[)/, ''),
-        `${before.replace(/\\$/, '')}${mark}${after}`,
-        `${name} between ${before} and ${after}`,
-      );
+t.test(
+  'every form of the secret is found wherever it stands',
+  folded(async (t) => {
+    const forms: Record<string, string> = {
+      raw: secret,
+      'in lower case': secret.toLowerCase(),
+      'in upper case': secret.toUpperCase(),
+      hex: bytes.toString('hex'),
+      HEX: bytes.toString('hex').toUpperCase(),
+      percent: encodeURIComponent(secret),
+      'percent, lower': encodeURIComponent(secret).replace(/%../g, (x) => x.toLowerCase()),
+      'percent, every byte': percent((byte) => `%${hexOf(byte)}`),
+      'percent, every byte, upper': percent((byte) => `%${hexOf(byte).toUpperCase()}`),
+      'percent, in any mixture': percent((byte, i) =>
+        i % 3 === 0 || !isPlain(byte)
+          ? `%${i % 2 === 0 ? hexOf(byte) : hexOf(byte).toUpperCase()}`
+          : String.fromCharCode(byte),
+      ),
+      'percent, twice': encodeURIComponent(encodeURIComponent(secret)),
+      JSON: JSON.stringify(secret).slice(1, -1),
+      'JSON, slashes escaped': JSON.stringify(secret).slice(1, -1).replaceAll('/', '\\/'),
+      'JSON, ASCII only': JSON.stringify(secret).slice(1, -1).replace('é', '\\u00e9'),
+      'JSON, all as \\u': unicode(secret),
+      'JSON, all as \\U': unicode(secret, true),
+      'JSON in JSON': JSON.stringify(JSON.stringify(secret)).slice(3, -3),
+      'JSON with \\u00XX for some': secret
+        .replace('\\', '\\\\')
+        .replace('"', '\\u0022')
+        .replace('/', '\\u002F')
+        .replace('&', '\\u0026'),
+      HTML: secret.replaceAll('&', '&amp;').replaceAll('"', '&quot;'),
+      'JSON, all as \\u, twice': unicode(secret).replaceAll('\\', '\\\\'),
+      'JSON, slashes escaped, twice': bytes.toString('base64').replaceAll('/', '\\\\/'),
+      'base64, percent-encoded': encodeURIComponent(bytes.toString('base64')),
+      'base64, slashes escaped': bytes.toString('base64').replaceAll('/', '\\/'),
+    };
+    for (const [name, form] of Object.entries(forms)) {
+      for (const [before, after] of [
+        ['', ''],
+        ['{"x":"', '"}'],
+        ['sk-', '%'],
+        ['%!', '\\'],
+        ['\\n', 'z'],
+        ['\\', ' '],
+        ['0', '1'],
+      ] as const) {
+        // Of a run of backslashes only the last belongs to the find.
+        t.equal(
+          redacted(`${before}${form}${after}`).replace(/\\+(?=\[)/, ''),
+          `${before.replace(/\\$/, '')}${mark}${after}`,
+          `${name} between ${before} and ${after}`,
+        );
+      }
     }
-  }
-});
+  }),
+);
 
 t.test(
   'base64 at every offset leaves no character of which the secret alone decides',
-  async (t) => {
+  folded(async (t) => {
     for (const alphabet of ['base64', 'base64url'] as const) {
       for (let before = 0; before < 7; before += 1) {
         for (let after = 0; after < 4; after += 1) {
@@ -99,7 +103,7 @@ t.test(
         }
       }
     }
-  },
+  }),
 );
 
 t.test('both alphabets of base64', async (t) => {
@@ -230,66 +234,72 @@ t.test('what is looked for is compiled once for values that do not change', asyn
   });
 });
 
-t.test('a piece that begins or ends within a secret does not pass', async (t) => {
-  const key = 'sk-live-0123456789abcdefghijklmnopqrstuv';
-  const long = 'L'.repeat(10) + [...Array(2000).keys()].map((i) => (i * 7919) % 10).join('');
-  const passes = (
-    body: Buffer,
-    at: readonly number[] = [],
-    all: readonly string[] = [key],
-  ): boolean => {
-    const stream = new Redactor(all).stream({ isPiece: true });
-    try {
-      const borders = [0, ...at.filter((cut) => cut < body.length), body.length];
-      const out = Buffer.concat([
-        ...borders.slice(1).map((to, i) => stream.push(body.subarray(borders[i]!, to))),
-        stream.end(),
-      ]);
-      return out.equals(body) || t.fail('a piece is never changed');
-    } catch (error) {
-      if (error instanceof BrokerRefusal && error.reason === 'piece') return false;
-      throw error;
+t.test(
+  'a piece that begins or ends within a secret does not pass',
+  folded(async (t) => {
+    const key = 'sk-live-0123456789abcdefghijklmnopqrstuv';
+    const long = 'L'.repeat(10) + [...Array(2000).keys()].map((i) => (i * 7919) % 10).join('');
+    const passes = (
+      body: Buffer,
+      at: readonly number[] = [],
+      all: readonly string[] = [key],
+    ): boolean => {
+      const stream = new Redactor(all).stream({ isPiece: true });
+      try {
+        const borders = [0, ...at.filter((cut) => cut < body.length), body.length];
+        const out = Buffer.concat([
+          ...borders.slice(1).map((to, i) => stream.push(body.subarray(borders[i]!, to))),
+          stream.end(),
+        ]);
+        return out.equals(body) || t.fail('a piece is never changed');
+      } catch (error) {
+        if (error instanceof BrokerRefusal && error.reason === 'piece') return false;
+        throw error;
+      }
+    };
+    const forms: Readonly<Record<string, (text: string) => Buffer>> = {
+      plain: (text) => Buffer.from(text),
+      base64: (text) => Buffer.from(Buffer.from(`${'.'.repeat(600)}${text}`).toString('base64')),
+      hex: (text) => Buffer.from(Buffer.from(text).toString('hex')),
+      HTML: (text) => Buffer.from([...text].map((c) => `&#${c.charCodeAt(0)};`).join('')),
+      JSON: (text) =>
+        Buffer.from([...text].map((c) => `\\u00${c.charCodeAt(0).toString(16)}`).join('')),
+      UTF16: (text) => Buffer.from(text, 'utf16le'),
+      'UTF-16BE': (text) => Buffer.from(text, 'utf16le').swap16(),
+    };
+    const around = '~'.repeat(700);
+    for (const [name, form] of Object.entries(forms)) {
+      const whole = form(`${around}${key}${around}`);
+      const from = form(around).length - (name === 'base64' ? 2 : 0);
+      const until = whole.length - form(around).length + (name === 'base64' ? 804 : 0);
+      t.notOk(passes(whole), `${name}: all of it`);
+      // Where an escape is cut, too.
+      const unit = Math.ceil((until - from) / key.length);
+      for (let start = from + 1; start <= until - 9 * unit; start += 1) {
+        t.notOk(passes(whole.subarray(start)), `${name}: from ${start - from} on`);
+        t.notOk(passes(whole.subarray(start), [1, 2, 30, 400]), `${name}: in chunks`);
+      }
+      for (let end = from + 9 * unit; end < until; end += 1)
+        t.notOk(passes(whole.subarray(0, end)), `${name}: up to ${end - from}`);
+      t.ok(passes(whole.subarray(until + 4 * unit)), `${name}: behind it`);
+      t.ok(passes(whole.subarray(0, from)), `${name}: before it`);
     }
-  };
-  const forms: Readonly<Record<string, (text: string) => Buffer>> = {
-    plain: (text) => Buffer.from(text),
-    base64: (text) => Buffer.from(Buffer.from(`${'.'.repeat(600)}${text}`).toString('base64')),
-    hex: (text) => Buffer.from(Buffer.from(text).toString('hex')),
-    HTML: (text) => Buffer.from([...text].map((c) => `&#${c.charCodeAt(0)};`).join('')),
-    JSON: (text) =>
-      Buffer.from([...text].map((c) => `\\u00${c.charCodeAt(0).toString(16)}`).join('')),
-    UTF16: (text) => Buffer.from(text, 'utf16le'),
-    'UTF-16BE': (text) => Buffer.from(text, 'utf16le').swap16(),
-  };
-  const around = '~'.repeat(700);
-  for (const [name, form] of Object.entries(forms)) {
-    const whole = form(`${around}${key}${around}`);
-    const from = form(around).length - (name === 'base64' ? 2 : 0);
-    const until = whole.length - form(around).length + (name === 'base64' ? 804 : 0);
-    t.notOk(passes(whole), `${name}: all of it`);
-    // Where an escape is cut, too.
-    const unit = Math.ceil((until - from) / key.length);
-    for (let start = from + 1; start <= until - 9 * unit; start += 1) {
-      t.notOk(passes(whole.subarray(start)), `${name}: from ${start - from} on`);
-      t.notOk(passes(whole.subarray(start), [1, 2, 30, 400]), `${name}: in chunks`);
-    }
-    for (let end = from + 9 * unit; end < until; end += 1)
-      t.notOk(passes(whole.subarray(0, end)), `${name}: up to ${end - from}`);
-    t.ok(passes(whole.subarray(until + 4 * unit)), `${name}: behind it`);
-    t.ok(passes(whole.subarray(0, from)), `${name}: before it`);
-  }
-  for (let at = 1; at + 700 < long.length; at += 97)
-    t.notOk(
-      passes(Buffer.from(long.slice(at, at + 600)), [], [long]),
-      'from the middle of a long one',
-    );
-  for (const short of ['hunter22', 'correct-horse-7'])
-    for (let cut = 1; cut < short.length; cut += 1) {
-      t.equal(passes(Buffer.from(short.slice(cut) + around), [], [short]), short.length - cut < 4);
-      t.equal(passes(Buffer.from(around + short.slice(0, cut)), [], [short]), cut < 4);
-    }
-  t.ok(passes(Buffer.from('ab')) && passes(Buffer.alloc(0)));
-});
+    for (let at = 1; at + 700 < long.length; at += 97)
+      t.notOk(
+        passes(Buffer.from(long.slice(at, at + 600)), [], [long]),
+        'from the middle of a long one',
+      );
+    for (const short of ['hunter22', 'correct-horse-7'])
+      for (let cut = 1; cut < short.length; cut += 1) {
+        t.equal(
+          passes(Buffer.from(short.slice(cut) + around), [], [short]),
+          short.length - cut < 4,
+        );
+        t.equal(passes(Buffer.from(around + short.slice(0, cut)), [], [short]), cut < 4);
+      }
+    t.ok(passes(Buffer.from('ab')) && passes(Buffer.alloc(0)));
+  }),
+);
 
 t.test(
   'the end: a short beginning of a secret is text, a long one is a secret that was cut off',

@@ -3,6 +3,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import { ConfigInvalid, readConfig, type ServeConfig } from '../../src/config/config.ts';
 import type { Environment } from '../../src/config/reader.ts';
 import { entrySchema } from '../../src/config/issuers.ts';
@@ -146,188 +147,195 @@ t.test('everything that an issuer can say', async (t) => {
   t.equal(issuers[2]?.keys.kind, 'fixed');
 });
 
-t.test('one entry that breaks one rule', async (t) => {
-  for (const [what, entry, fault] of [
-    [
-      'no issuer',
-      { ...people, issuer: undefined },
-      /^CREDVAULT_ISSUERS_FILE: \/issuers\/0\/issuer /,
-    ],
-    ['no audience', { ...people, audiences: [] }, /\/issuers\/0\/audiences /],
-    ['an audience twice', { ...people, audiences: ['a', 'a'] }, /\/audiences breaks unique/],
-    ['no keys', { ...people, keys: undefined }, /\/issuers\/0\/keys /],
-    ['no source of keys', { ...people, keys: {} }, /\/keys breaks exactlyOne/],
-    [
-      'two sources of keys',
-      { ...people, keys: { ...people.keys, publicKeyFile: '/keys/ec.pem' } },
-      /\/keys breaks exactlyOne/,
-    ],
-    ['no discovery', { ...people, keys: { discovery: false } }, /\/keys\/discovery /],
-    [
-      'a secret',
-      { ...people, keys: { ...people.keys, secret: marker } },
-      /\/keys\/secret breaks unknownField/,
-    ],
-    [
-      'plain http',
-      { ...people, keys: { jwksUrl: 'http://id.example.com/' } },
-      /\/keys\/jwksUrl must be https/,
-    ],
-    [
-      'a JWKS with a password',
-      { ...people, keys: { jwksUrl: `https://u:${marker}@x/` } },
-      /\/keys\/jwksUrl /,
-    ],
-    ['HS256', { ...people, algorithms: ['HS256'] }, /\/algorithms\/0 /],
-    ['none', { ...people, algorithms: ['none'] }, /\/algorithms\/0 /],
-    [
-      'algorithms twice',
-      { ...people, algorithms: ['ES256', 'ES256'] },
-      /\/algorithms breaks unique/,
-    ],
-    [
-      'an algorithm that the key is not for',
-      { ...machines, algorithms: ['RS256'] },
-      /\/algorithms must name one for each/,
-    ],
-    ['another type', { ...people, types: ['id_token'] }, /\/types\/0 breaks enum/],
-    ['a prefix without its end', { ...people, subjectPrefix: 'k8s' }, /\/subjectPrefix /],
-    ['a prefix with a blank', { ...people, subjectPrefix: 'k 8s:' }, /\/subjectPrefix /],
-    ['a prefix beyond ASCII', { ...people, subjectPrefix: 'ü:' }, /\/subjectPrefix /],
-    [
-      'a prefix that is too long',
-      { ...people, subjectPrefix: `${'a'.repeat(257)}:` },
-      /\/subjectPrefix /,
-    ],
-    [
-      'a regular expression',
-      { ...people, subjectPattern: '^repo:.*$' },
-      /\/subjectPattern breaks noRegularExpression/,
-    ],
-    ['teams that are no slugs', { ...people, teams: 'Heym*' }, /\/teams /],
-    ['no teams', { ...people, teams: [] }, /\/teams /],
-    ['a lifetime of 0', { ...people, maxLifetimeSeconds: 0 }, /\/maxLifetimeSeconds /],
-    ['a lifetime as text', { ...people, maxLifetimeSeconds: '60' }, /\/maxLifetimeSeconds /],
-    ['a tolerance of 301 s', { ...people, clockToleranceSeconds: 301 }, /\/clockToleranceSeconds /],
-    ['a list of operators', { ...people, operators: ['alice'] }, /\/operators /],
-    [
-      'operators by a file',
-      { ...machines, operators: true },
-      /\/operators must not be true where the keys are files/,
-    ],
-    [
-      'operators in teams',
-      { ...people, operators: true, teams: 'a*' },
-      /\/operators must not be true where the subjects/,
-    ],
-    [
-      'an issuer of everybody',
-      { ...people, issuer: 'https://token.actions.githubusercontent.com' },
-      /\/require is required/,
-    ],
-    [
-      'one of its enterprises',
-      { ...people, issuer: 'https://token.actions.githubusercontent.com/octo' },
-      /\/require is required/,
-    ],
-    ['GitLab', { ...people, issuer: 'https://gitlab.com' }, /\/require is required/],
-    ['Google', { ...people, issuer: 'accounts.google.com' }, /\/require is required/],
-    [
-      'Microsoft, everybody',
-      { ...people, issuer: 'https://login.microsoftonline.com/common/v2.0' },
-      /\/require is required/,
-    ],
-    [
-      'Microsoft, at home',
-      {
-        ...people,
-        issuer: 'https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0',
-      },
-      /\/require is required/,
-    ],
-    [
-      'an empty requirement',
-      { ...people, issuer: 'https://gitlab.com', require: {} },
-      /\/require is required/,
-    ],
-    ['a requirement of nothing', { ...people, require: { a: [] } }, /\/require\/a /],
-    ['a requirement of null', { ...people, require: { a: null } }, /\/require\/a /],
-    ['no trust domain', { ...people, issuer: 'none' }, /\/trustDomain is required/],
-    [
-      'a trust domain in capitals',
-      { ...people, issuer: 'none', trustDomain: 'Corp' },
-      /\/trustDomain /,
-    ],
-    [
-      'an issuer that is not discovered',
-      { ...people, issuer: 'id.example.com', keys: { discovery: true } },
-      /\/issuer must be an https URL/,
-    ],
-    [
-      'one over plain http',
-      { ...people, issuer: 'http://id.example.com', keys: { discovery: true } },
-      /\/issuer must be an https URL/,
-    ],
-    [
-      'one with a query',
-      { ...people, issuer: 'https://x/?a', keys: { discovery: true } },
-      /\/issuer must be an https URL/,
-    ],
-    ['a CA for nothing', { ...machines, caFile: '/ca.pem' }, /\/caFile is of no use/],
-    ['a CA that is a key', { ...people, caFile: '/ca-key.pem' }, /\/caFile must be certificates/],
-    [
-      'a CA that is not there',
-      { ...people, caFile: `/${marker}` },
-      /\/caFile names a file that cannot be read \(ENOENT\)/,
-    ],
-    [
-      'a private key',
-      { ...people, keys: { publicKeyFile: '/keys/private.pem' } },
-      /\/keys\/publicKeyFile must be a public key/,
-    ],
-    [
-      'keys without an id',
-      { ...people, keys: { jwksFile: '/keys/no-kid.json' } },
-      /\/keys\/jwksFile must give each key an id/,
-    ],
-    [
-      'private keys',
-      { ...people, keys: { jwksFile: '/keys/private.json' } },
-      /\/keys\/jwksFile must hold public keys/,
-    ],
-    [
-      'keys twice',
-      { ...people, keys: { jwksFile: '/keys/twice.json' } },
-      /\/keys\/jwksFile must hold public keys/,
-    ],
-    [
-      'no key',
-      { ...people, keys: { jwksFile: '/keys/empty.json' } },
-      /\/keys\/jwksFile must hold a key/,
-    ],
-    [
-      'no JWKS',
-      { ...people, keys: { jwksFile: '/keys/text.json' } },
-      /\/keys\/jwksFile must be a JWKS/,
-    ],
-    [
-      'an unknown member',
-      { ...people, audience: 'x' },
-      /\/issuers\/0\/audience breaks unknownField/,
-    ],
-    [
-      'an unknown member that tells something',
-      { ...people, [`${marker}12345`]: 'x' },
-      /\/issuers\/0 breaks unknownField/,
-    ],
-    ['a client without an id', { ...people, console: {} }, /\/console\/clientId /],
-  ] as const) {
-    const faults = faultsOfEntry(entry);
-    t.equal(faults.length, 1, `${what}: ${faults.join(' | ')}`);
-    t.match(faults[0], fault, what);
-    t.notOk(faults.join('').includes(marker), `${what}: no value is said`);
-  }
-});
+t.test(
+  'one entry that breaks one rule',
+  folded(async (t) => {
+    for (const [what, entry, fault] of [
+      [
+        'no issuer',
+        { ...people, issuer: undefined },
+        /^CREDVAULT_ISSUERS_FILE: \/issuers\/0\/issuer /,
+      ],
+      ['no audience', { ...people, audiences: [] }, /\/issuers\/0\/audiences /],
+      ['an audience twice', { ...people, audiences: ['a', 'a'] }, /\/audiences breaks unique/],
+      ['no keys', { ...people, keys: undefined }, /\/issuers\/0\/keys /],
+      ['no source of keys', { ...people, keys: {} }, /\/keys breaks exactlyOne/],
+      [
+        'two sources of keys',
+        { ...people, keys: { ...people.keys, publicKeyFile: '/keys/ec.pem' } },
+        /\/keys breaks exactlyOne/,
+      ],
+      ['no discovery', { ...people, keys: { discovery: false } }, /\/keys\/discovery /],
+      [
+        'a secret',
+        { ...people, keys: { ...people.keys, secret: marker } },
+        /\/keys\/secret breaks unknownField/,
+      ],
+      [
+        'plain http',
+        { ...people, keys: { jwksUrl: 'http://id.example.com/' } },
+        /\/keys\/jwksUrl must be https/,
+      ],
+      [
+        'a JWKS with a password',
+        { ...people, keys: { jwksUrl: `https://u:${marker}@x/` } },
+        /\/keys\/jwksUrl /,
+      ],
+      ['HS256', { ...people, algorithms: ['HS256'] }, /\/algorithms\/0 /],
+      ['none', { ...people, algorithms: ['none'] }, /\/algorithms\/0 /],
+      [
+        'algorithms twice',
+        { ...people, algorithms: ['ES256', 'ES256'] },
+        /\/algorithms breaks unique/,
+      ],
+      [
+        'an algorithm that the key is not for',
+        { ...machines, algorithms: ['RS256'] },
+        /\/algorithms must name one for each/,
+      ],
+      ['another type', { ...people, types: ['id_token'] }, /\/types\/0 breaks enum/],
+      ['a prefix without its end', { ...people, subjectPrefix: 'k8s' }, /\/subjectPrefix /],
+      ['a prefix with a blank', { ...people, subjectPrefix: 'k 8s:' }, /\/subjectPrefix /],
+      ['a prefix beyond ASCII', { ...people, subjectPrefix: 'ü:' }, /\/subjectPrefix /],
+      [
+        'a prefix that is too long',
+        { ...people, subjectPrefix: `${'a'.repeat(257)}:` },
+        /\/subjectPrefix /,
+      ],
+      [
+        'a regular expression',
+        { ...people, subjectPattern: '^repo:.*$' },
+        /\/subjectPattern breaks noRegularExpression/,
+      ],
+      ['teams that are no slugs', { ...people, teams: 'Heym*' }, /\/teams /],
+      ['no teams', { ...people, teams: [] }, /\/teams /],
+      ['a lifetime of 0', { ...people, maxLifetimeSeconds: 0 }, /\/maxLifetimeSeconds /],
+      ['a lifetime as text', { ...people, maxLifetimeSeconds: '60' }, /\/maxLifetimeSeconds /],
+      [
+        'a tolerance of 301 s',
+        { ...people, clockToleranceSeconds: 301 },
+        /\/clockToleranceSeconds /,
+      ],
+      ['a list of operators', { ...people, operators: ['alice'] }, /\/operators /],
+      [
+        'operators by a file',
+        { ...machines, operators: true },
+        /\/operators must not be true where the keys are files/,
+      ],
+      [
+        'operators in teams',
+        { ...people, operators: true, teams: 'a*' },
+        /\/operators must not be true where the subjects/,
+      ],
+      [
+        'an issuer of everybody',
+        { ...people, issuer: 'https://token.actions.githubusercontent.com' },
+        /\/require is required/,
+      ],
+      [
+        'one of its enterprises',
+        { ...people, issuer: 'https://token.actions.githubusercontent.com/octo' },
+        /\/require is required/,
+      ],
+      ['GitLab', { ...people, issuer: 'https://gitlab.com' }, /\/require is required/],
+      ['Google', { ...people, issuer: 'accounts.google.com' }, /\/require is required/],
+      [
+        'Microsoft, everybody',
+        { ...people, issuer: 'https://login.microsoftonline.com/common/v2.0' },
+        /\/require is required/,
+      ],
+      [
+        'Microsoft, at home',
+        {
+          ...people,
+          issuer: 'https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0',
+        },
+        /\/require is required/,
+      ],
+      [
+        'an empty requirement',
+        { ...people, issuer: 'https://gitlab.com', require: {} },
+        /\/require is required/,
+      ],
+      ['a requirement of nothing', { ...people, require: { a: [] } }, /\/require\/a /],
+      ['a requirement of null', { ...people, require: { a: null } }, /\/require\/a /],
+      ['no trust domain', { ...people, issuer: 'none' }, /\/trustDomain is required/],
+      [
+        'a trust domain in capitals',
+        { ...people, issuer: 'none', trustDomain: 'Corp' },
+        /\/trustDomain /,
+      ],
+      [
+        'an issuer that is not discovered',
+        { ...people, issuer: 'id.example.com', keys: { discovery: true } },
+        /\/issuer must be an https URL/,
+      ],
+      [
+        'one over plain http',
+        { ...people, issuer: 'http://id.example.com', keys: { discovery: true } },
+        /\/issuer must be an https URL/,
+      ],
+      [
+        'one with a query',
+        { ...people, issuer: 'https://x/?a', keys: { discovery: true } },
+        /\/issuer must be an https URL/,
+      ],
+      ['a CA for nothing', { ...machines, caFile: '/ca.pem' }, /\/caFile is of no use/],
+      ['a CA that is a key', { ...people, caFile: '/ca-key.pem' }, /\/caFile must be certificates/],
+      [
+        'a CA that is not there',
+        { ...people, caFile: `/${marker}` },
+        /\/caFile names a file that cannot be read \(ENOENT\)/,
+      ],
+      [
+        'a private key',
+        { ...people, keys: { publicKeyFile: '/keys/private.pem' } },
+        /\/keys\/publicKeyFile must be a public key/,
+      ],
+      [
+        'keys without an id',
+        { ...people, keys: { jwksFile: '/keys/no-kid.json' } },
+        /\/keys\/jwksFile must give each key an id/,
+      ],
+      [
+        'private keys',
+        { ...people, keys: { jwksFile: '/keys/private.json' } },
+        /\/keys\/jwksFile must hold public keys/,
+      ],
+      [
+        'keys twice',
+        { ...people, keys: { jwksFile: '/keys/twice.json' } },
+        /\/keys\/jwksFile must hold public keys/,
+      ],
+      [
+        'no key',
+        { ...people, keys: { jwksFile: '/keys/empty.json' } },
+        /\/keys\/jwksFile must hold a key/,
+      ],
+      [
+        'no JWKS',
+        { ...people, keys: { jwksFile: '/keys/text.json' } },
+        /\/keys\/jwksFile must be a JWKS/,
+      ],
+      [
+        'an unknown member',
+        { ...people, audience: 'x' },
+        /\/issuers\/0\/audience breaks unknownField/,
+      ],
+      [
+        'an unknown member that tells something',
+        { ...people, [`${marker}12345`]: 'x' },
+        /\/issuers\/0 breaks unknownField/,
+      ],
+      ['a client without an id', { ...people, console: {} }, /\/console\/clientId /],
+    ] as const) {
+      const faults = faultsOfEntry(entry);
+      t.equal(faults.length, 1, `${what}: ${faults.join(' | ')}`);
+      t.match(faults[0], fault, what);
+      t.notOk(faults.join('').includes(marker), `${what}: no value is said`);
+    }
+  }),
+);
 
 t.test('two entries that meet', async (t) => {
   const second = {

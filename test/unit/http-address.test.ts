@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { isIP } from 'node:net';
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import fc from 'fast-check';
 import { addressFinder } from '../../src/http/address.ts';
 
@@ -52,56 +53,59 @@ t.test('an address that a trusted proxy says, in one spelling', async (test) => 
     test.equal(said(forwarded), address, forwarded);
 });
 
-t.test('what is no address is not taken, nor anything to the left of it', async (test) => {
-  for (const forwarded of [
-    '',
-    ' ',
-    ',',
-    'unknown',
-    '_hidden',
-    '"203.0.113.9"',
-    'for=203.0.113.9',
-    'a.example',
-    '203.0.113',
-    '203.0.113.9.1',
-    '203.0.113.256',
-    '0x7f.1',
-    '010.0.0.1',
-    '3405803785',
-    '203.0.113.9/32',
-    '203.0.113.9:',
-    '203.0.113.9:x',
-    '203.0.113.9:65536',
-    '203.0.113.9:1:2',
-    '[203.0.113.9]:1',
-    '2001:db8::9:',
-    '[2001:db8::9',
-    '2001:db8::9]',
-    '[2001:db8::9]x',
-    '[2001:db8::9]:65536',
-    'fe80::1%eth0',
-    '[fe80::1%25eth0]:1',
-    '::1%<script>',
-    '203.0.113.9 198.51.100.1',
-    '203.0.113.9\u0000',
-    '\u0661.1.1.1',
-    'unix:',
-    '%3A%3A1',
-    'x'.repeat(16_000),
-  ]) {
-    test.equal(said(forwarded), proxy, JSON.stringify(forwarded.slice(0, 40)));
-    test.equal(
-      said(`198.51.100.1, ${forwarded}`),
-      proxy,
-      `behind another one: ${JSON.stringify(forwarded.slice(0, 40))}`,
-    );
-    test.equal(
-      said(`198.51.100.1, ${forwarded}, 10.1.2.3`),
-      '10.1.2.3',
-      `before a trusted one: ${JSON.stringify(forwarded.slice(0, 40))}`,
-    );
-  }
-});
+t.test(
+  'what is no address is not taken, nor anything to the left of it',
+  folded(async (test) => {
+    for (const forwarded of [
+      '',
+      ' ',
+      ',',
+      'unknown',
+      '_hidden',
+      '"203.0.113.9"',
+      'for=203.0.113.9',
+      'a.example',
+      '203.0.113',
+      '203.0.113.9.1',
+      '203.0.113.256',
+      '0x7f.1',
+      '010.0.0.1',
+      '3405803785',
+      '203.0.113.9/32',
+      '203.0.113.9:',
+      '203.0.113.9:x',
+      '203.0.113.9:65536',
+      '203.0.113.9:1:2',
+      '[203.0.113.9]:1',
+      '2001:db8::9:',
+      '[2001:db8::9',
+      '2001:db8::9]',
+      '[2001:db8::9]x',
+      '[2001:db8::9]:65536',
+      'fe80::1%eth0',
+      '[fe80::1%25eth0]:1',
+      '::1%<script>',
+      '203.0.113.9 198.51.100.1',
+      '203.0.113.9\u0000',
+      '\u0661.1.1.1',
+      'unix:',
+      '%3A%3A1',
+      'x'.repeat(16_000),
+    ]) {
+      test.equal(said(forwarded), proxy, JSON.stringify(forwarded.slice(0, 40)));
+      test.equal(
+        said(`198.51.100.1, ${forwarded}`),
+        proxy,
+        `behind another one: ${JSON.stringify(forwarded.slice(0, 40))}`,
+      );
+      test.equal(
+        said(`198.51.100.1, ${forwarded}, 10.1.2.3`),
+        '10.1.2.3',
+        `before a trusted one: ${JSON.stringify(forwarded.slice(0, 40))}`,
+      );
+    }
+  }),
+);
 
 t.test('blocks are of one family, and IPv4 inside IPv6 is IPv4', async (test) => {
   const forwarded = '203.0.113.9';
@@ -124,23 +128,26 @@ t.test('blocks are of one family, and IPv4 inside IPv6 is IPv4', async (test) =>
     );
 });
 
-t.test('whatever is sent, what comes out is an address', async (test) => {
-  const part = fc.oneof(
-    fc.ipV4(),
-    fc.ipV6(),
-    fc.string(),
-    fc.constantFrom('', ',', ' ', '[', ']', ':', '%', '.', '::', 'unknown', '1', proxy),
-  );
-  fc.assert(
-    fc.property(
-      fc.array(part, { maxLength: 12 }),
-      fc.constantFrom('', ',', ', '),
-      (parts, glue) => {
-        const address = said(parts.join(glue)) ?? '';
-        test.not(isIP(address), 0, JSON.stringify(address));
-        test.notMatch(address, /[%\s[\]A-Z]/);
-      },
-    ),
-    { numRuns: 2_000 },
-  );
-});
+t.test(
+  'whatever is sent, what comes out is an address',
+  folded(async (test) => {
+    const part = fc.oneof(
+      fc.ipV4(),
+      fc.ipV6(),
+      fc.string(),
+      fc.constantFrom('', ',', ' ', '[', ']', ':', '%', '.', '::', 'unknown', '1', proxy),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(part, { maxLength: 12 }),
+        fc.constantFrom('', ',', ', '),
+        (parts, glue) => {
+          const address = said(parts.join(glue)) ?? '';
+          test.not(isIP(address), 0, JSON.stringify(address));
+          test.notMatch(address, /[%\s[\]A-Z]/);
+        },
+      ),
+      { numRuns: 2_000 },
+    );
+  }),
+);

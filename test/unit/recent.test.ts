@@ -1,5 +1,6 @@
 // What is remembered: as much as the bound says and no more, and what was asked for last.
 import t from 'tap';
+import { folded } from '../helpers/folded.ts';
 import { Recent } from '../../src/shared/recent.ts';
 
 const held = (recent: Recent<number, string>, upTo: number): number[] =>
@@ -7,7 +8,7 @@ const held = (recent: Recent<number, string>, upTo: number): number[] =>
 
 t.test(
   'nothing is forgotten up to half of the bound, and never is there more than the bound',
-  async (t) => {
+  folded(async (t) => {
     for (const bound of [2, 3, 10, 11]) {
       for (let count = 1; count <= 40; count += 1) {
         // Asking moves things, so each is asked of a memory of its own.
@@ -24,20 +25,23 @@ t.test(
         );
       }
     }
-  },
+  }),
 );
 
-t.test('what is asked for again and again stays, whatever comes by', async (t) => {
-  const recent = new Recent<number, string>(10);
-  recent.set(-1, 'asked for');
-  recent.set(-2, 'not asked for');
-  for (let n = 0; n < 1_000; n += 1) {
-    recent.set(n, 'once');
-    t.equal(recent.get(-1), 'asked for');
-  }
-  t.equal(recent.get(-2), undefined);
-  t.ok(held(recent, 1_000).length <= 10);
-});
+t.test(
+  'what is asked for again and again stays, whatever comes by',
+  folded(async (t) => {
+    const recent = new Recent<number, string>(10);
+    recent.set(-1, 'asked for');
+    recent.set(-2, 'not asked for');
+    for (let n = 0; n < 1_000; n += 1) {
+      recent.set(n, 'once');
+      t.equal(recent.get(-1), 'asked for');
+    }
+    t.equal(recent.get(-2), undefined);
+    t.ok(held(recent, 1_000).length <= 10);
+  }),
+);
 
 t.test('an entry that is set again is the new one, and takes no more room', async (t) => {
   const recent = new Recent<number, string>(4);
