@@ -1,35 +1,35 @@
 // The door to the rights: who calls, what they may do, and whether the rows that say so are the
 // vault's. What statements take along of it stands in sql.ts.
 export { type Caller, callerOfTicket, type OnBehalfOf, type TeamRef } from './caller.ts';
-export { decide, type Decision, type Denial, type Located, type Way, wayFor } from './decide.ts';
+export { decide, type Decision, type Denial, type ResolvedResource, type GrantPath, grantPathFor } from './decide.ts';
 export {
   type GrantRow,
-  grantSealHolds,
+  verifyGrantRowMac,
   holdGrant,
   listGrantsTo,
-  noWays,
-  type SealedGrant,
-  sealGrant,
-  waysOf,
+  noGrantPaths,
+  type GrantMacFields,
+  grantRowMac,
+  grantPathsOf,
 } from './grants.ts';
 export {
-  engineSealHolds,
-  membershipSealHolds,
+  verifyEngineRowMac,
+  verifyMembershipRowMac,
   type Person,
   type RightsParts,
   type RightsRow,
-  type SealedEngine,
-  type SealedMembership,
-  sealEngine,
-  sealMembership,
-  type Standing,
-  standingOf,
+  type EngineMacFields,
+  type MembershipMacFields,
+  engineRowMac,
+  membershipRowMac,
+  type EffectiveRole,
+  effectiveRoleOf,
 } from './rights.ts';
 export {
   type Access,
   actionOf,
   isAllowed,
-  type LocatedBy,
+  type ResolvedBy,
   operatorActions,
   roles,
   rolesFor,
@@ -70,10 +70,10 @@ export {
   isOfBefore,
   type MacedTeam,
   refusesExposed,
-  settingsCount,
+  verifyTeamRowMac,
   type SettingsJson,
   settingsOf,
-  teamMac,
+  teamRowMac,
   teamMacVersion,
   type TeamSettingsRow,
   writeMac,

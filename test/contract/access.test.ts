@@ -210,7 +210,7 @@ t.test(
         const what = `${operationId} as ${role}`;
         // A body that cannot be read is refused after the decision and before anything happens.
         const answer = await callBroken(vault, people[role], operation, fill(operation));
-        if (isAllowed(role, action)) checkLetThrough(t, answer, operation, what);
+        if (isAllowed(role, action)) checkAllowed(t, answer, operation, what);
         else checkRefusal(t, answer, 403, 'forbidden', what);
       }
     }
@@ -229,7 +229,7 @@ t.test(
               row.reason === 'role' &&
               row.slug === 'payments',
           ),
-          `${action} refused to the ${role} stands in the trail`,
+          `${action} refused to the ${role} stands in the audit log`,
         );
       }
     }
@@ -252,7 +252,7 @@ t.test(
           `${operation.operationId} as ${person}`,
         );
       }
-      checkLetThrough(
+      checkAllowed(
         t,
         await callBroken(vault, 'operator', operation, fill(operation)),
         operation,
@@ -474,7 +474,7 @@ t.test(
 
 const isOfTeam = (access: Access): boolean => typeof access === 'object' && 'team' in access;
 
-function checkLetThrough(t: Rows, answer: Answer, { method }: AnyOperation, what: string): void {
+function checkAllowed(t: Rows, answer: Answer, { method }: AnyOperation, what: string): void {
   if (method === 'GET') t.equal(answer.status, 200, what);
   else checkRefusal(t, answer, 400, 'malformedJson', what);
 }

@@ -1,5 +1,5 @@
 // Testing a connection over HTTP: who may, what is sent where, what is said about it, what stands
-// in the trail.
+// in the audit log.
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
@@ -73,7 +73,7 @@ const eventsOf = async (vault: TestVault): Promise<any[]> => {
   return items.filter(({ action }) => /^credential\.test/.test(action)).reverse();
 };
 
-t.test('200: whoever may use it tests it; intent and outcome stand in the trail', async (t) => {
+t.test('200: whoever may use it tests it; intent and outcome stand in the audit log', async (t) => {
   const { vault, id, seen } = await setStage(t);
   for (const who of ['alice', 'editor'])
     t.same(
@@ -309,7 +309,7 @@ t.test(
   },
 );
 
-t.test('nothing is dialled before the intent stands in the trail, nor without it', async (t) => {
+t.test('nothing is dialled before the intent stands in the audit log, nor without it', async (t) => {
   const { vault, id, seen } = await setStage(t);
   const waiting: Promise<unknown>[] = [];
   const upstream = await tlsUpstream(t, 'late.test', (_request, response) => {

@@ -9,7 +9,7 @@ import {
   Keyring,
   KeyUnavailable,
   parseRootKeys,
-  type Place,
+  type Binding,
 } from '../../src/crypto/index.ts';
 import type { Db } from '../../src/db/client.ts';
 import { Retention } from '../../src/retention/service.ts';
@@ -28,7 +28,7 @@ const day = 86_400_000;
 async function readable(db: Db, rootKeys: string): Promise<string[]> {
   const keyring = new Keyring({ roots: parseRootKeys(rootKeys), now: Date.now });
   const { rows } = await sql<
-    Place & {
+    Binding & {
       token: string;
       id: never;
       keyVersion: number;
@@ -43,15 +43,15 @@ async function readable(db: Db, rootKeys: string): Promise<string[]> {
     db,
   );
   const found: string[] = [];
-  for (const { token, id, keyVersion, format, root, wrapped, ...place } of rows) {
+  for (const { token, id, keyVersion, format, root, wrapped, ...binding } of rows) {
     if (wrapped === null) continue;
     try {
       found.push(
         ...Object.values(
           keyring
             .open(
-              { id, team: place.team, version: keyVersion, format, rootFingerprint: root, wrapped },
-              place,
+              { id, team: binding.team, version: keyVersion, format, rootFingerprint: root, wrapped },
+              binding,
               token,
             )
             .expose(),
@@ -197,7 +197,7 @@ t.test(
   },
 );
 
-t.test('of a deleted team tombstones stay, its slug and its trail, and nothing else', async (t) => {
+t.test('of a deleted team tombstones stay, its slug and its audit log, and nothing else', async (t) => {
   const database = await testDatabase(t);
   const old = generateRootKey();
   const first = await startVault(t, { database, rootKey: old });

@@ -356,7 +356,7 @@ t.test('409: what the state of keys and rotations does not allow', async (t) => 
   });
 });
 
-t.test('what a rotation does stands in the trail, under the name of who started it', async (t) => {
+t.test('what a rotation does stands in the audit log, under the name of who started it', async (t) => {
   const vault = await paymentsVault(t);
   vault.start();
   const started = await rotate(vault);
