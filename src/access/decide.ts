@@ -34,8 +34,13 @@ export interface GrantPaths {
 }
 
 /** The way by which the action is allowed: the grant lets it through, and the role allows it. */
-export const grantPathFor = ({ grantPaths }: GrantPaths, action: TeamAction): GrantPath | undefined =>
-  grantPaths.find(({ access, role }) => crossing[access].includes(action) && isAllowed(role, action));
+export const grantPathFor = (
+  { grantPaths }: GrantPaths,
+  action: TeamAction,
+): GrantPath | undefined =>
+  grantPaths.find(
+    ({ access, role }) => crossing[access].includes(action) && isAllowed(role, action),
+  );
 
 /**
  * What was found by the path, with the rights of the caller in it, in one look at the database.

@@ -1,7 +1,14 @@
 // The door to the rights: who calls, what they may do, and whether the rows that say so are the
 // vault's. What statements take along of it stands in sql.ts.
 export { type Caller, callerOfTicket, type OnBehalfOf, type TeamRef } from './caller.ts';
-export { decide, type Decision, type Denial, type ResolvedResource, type GrantPath, grantPathFor } from './decide.ts';
+export {
+  decide,
+  type Decision,
+  type Denial,
+  type ResolvedResource,
+  type GrantPath,
+  grantPathFor,
+} from './decide.ts';
 export {
   type GrantRow,
   verifyGrantRowMac,

@@ -108,8 +108,7 @@ export class Calls {
       pending.leave?.();
       if (early !== undefined) this.#snapshots.forget(call.id);
       // SECURITY: the audit log says that the call went out; it must say too that it did not.
-      if (pending.recorded !== undefined)
-        await recordNotSent(this.#parts, pending.recorded, error);
+      if (pending.recorded !== undefined) await recordNotSent(this.#parts, pending.recorded, error);
       throw error;
     }
   }

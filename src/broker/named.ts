@@ -10,9 +10,9 @@ import { isUnder, type Policy } from '../credentials/index.ts';
 /**
  * What stands in a value. `url`: an address, absolute or relative. `object`: bucket and key. `key`:
  * a key in the bucket of the call. `container`: container and object of an account (Swift). `root`:
- * a name at the root. `concat`: what tus joins. `tagged`: the If of WebDAV. `json`: arguments, paths
- * among them (Dropbox). `route`: a path below WordPress's own. `unknown`: nothing that could be
- * judged: another account, another root.
+ * a name at the root. `concat`: what tus joins. `tagged`: the If of WebDAV. `json`: arguments,
+ * paths among them (Dropbox). `route`: a path below WordPress's own. `unknown`: nothing that could
+ * be judged: another account, another root.
  */
 type Shape =
   | 'url'
@@ -51,7 +51,10 @@ const families: readonly (readonly [name: RegExp, shape: Shape])[] = [
   [/^x-[a-z]+-symlink-target$/, 'key'],
   [/^x-[a-z]+-(?:source|deleted)-(?:bucket|container|share|filesystem)-name$/, 'root'],
   [
-    /^x-(?:[a-z]+-)?(?:source|src|destination|dest|target|copy|move|rename|sync)-(?:from|to|path|file|key|object|url|uri|destination|dest)$/,
+    new RegExp(
+      '^x-(?:[a-z]+-)?(?:source|src|destination|dest|target|copy|move|rename|' +
+        'sync)-(?:from|to|path|file|key|object|url|uri|destination|dest)$',
+    ),
     'url',
   ],
 ];

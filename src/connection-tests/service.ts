@@ -60,7 +60,9 @@ export class ConnectionsService {
       throw new AppError('notTestable', 'Credentials of this type have no test.');
     // Whoever comes by a grant uses up his own: the owner's people must be able to test what is
     // theirs.
-    this.#count(grantPath === undefined ? resolved.team : (grantPath.team?.id ?? grantPath.subject));
+    this.#count(
+      grantPath === undefined ? resolved.team : (grantPath.team?.id ?? grantPath.subject),
+    );
     const used = await credentials.openForUse(
       caller,
       resolved,

@@ -42,8 +42,11 @@ export const verifyCredentialRowMac = (
 ): boolean => hasTime(row) && keyring.verifyRowMac('credential', asJson(row), seal);
 
 /** The same for a row of a list. */
-export const verifyListedRowMac = (keyring: Keyring, row: CredentialMacFields, seal: Buffer): boolean =>
-  hasTime(row) && keyring.verifyRowMac('credential', asJson(row), seal, true);
+export const verifyListedRowMac = (
+  keyring: Keyring,
+  row: CredentialMacFields,
+  seal: Buffer,
+): boolean => hasTime(row) && keyring.verifyRowMac('credential', asJson(row), seal, true);
 
 const hasTime = ({ expiresAt }: CredentialMacFields): boolean =>
   expiresAt === null || isTime(expiresAt);

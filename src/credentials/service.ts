@@ -108,7 +108,10 @@ export class CredentialsService {
    * The credential of a path with the caller's effective role in its team, for the authorization
    * hook. Deleted ones are hidden.
    */
-  async resolveCredential(caller: Caller, id: string): Promise<ResolvedResource<CredentialRow> | undefined> {
+  async resolveCredential(
+    caller: Caller,
+    id: string,
+  ): Promise<ResolvedResource<CredentialRow> | undefined> {
     const resolved = await this.resolveAnyCredential(caller, id);
     if (resolved?.role !== undefined && resolved.resource.state === 'deleted')
       return { ...resolved, role: undefined, refusal: 'deleted' };
@@ -142,10 +145,19 @@ export class CredentialsService {
             caller,
             this.#parts,
           );
-    return { team, role: effectiveRole.role, refusal: effectiveRole.refusal, resource: row, grantPaths };
+    return {
+      team,
+      role: effectiveRole.role,
+      refusal: effectiveRole.refusal,
+      resource: row,
+      grantPaths,
+    };
   }
 
-  /** One credential as it is now; a tampered one is not there, and raises the alarm. Throws notFound. */
+  /**
+   * One credential as it is now; a tampered one is not there, and raises the alarm. Throws
+   * notFound.
+   */
   async getCredential(
     team: TeamRef,
     id: string,
@@ -353,7 +365,8 @@ export class CredentialsService {
       });
       throw new AppError(
         'stateConflict',
-        'The settings of the team were changed outside the vault: send a policy, or have an admin send the settings again.',
+        'The settings of the team were changed outside the vault: send a policy, or have an ' +
+          'admin send the settings again.',
       );
     }
     return team.defaultDelivery.filter(

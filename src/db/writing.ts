@@ -51,7 +51,9 @@ export const harmlessFunctions: ReadonlySet<string> = new Set([
   'vault_now',
 ]);
 
-/** Words of the language, or types, that a parenthesis may follow without a function being called. */
+/**
+ * Words of the language, or types, that a parenthesis may follow without a function being called.
+ */
 const parenthesised: ReadonlySet<string> = new Set([
   'all',
   'and',
@@ -114,13 +116,19 @@ const openings: ReadonlySet<string> = new Set([
 ]);
 
 const changes = /\b(insert|update|delete|merge)\b/;
-const otherChanges =
-  /\b(alter|call|cluster|comment|commit|copy|create|deallocate|discard|do|drop|execute|grant|import|into|listen|load|lock|notify|prepare|reassign|refresh|reindex|reset|revoke|security|set|truncate|unlisten|vacuum)\b/;
+const otherChanges = new RegExp(
+  String.raw`\b(alter|call|cluster|comment|commit|copy|create|deallocate|discard|do|drop|` +
+    'execute|grant|import|into|listen|load|lock|notify|prepare|reassign|refresh|' +
+    String.raw`reindex|reset|revoke|security|set|truncate|unlisten|vacuum)\b`,
+);
 const rowLocks = /\bfor\s+(?:no\s+key\s+)?update\b|\bfor\s+(?:key\s+)?share\b/g;
 
 /** Literals, quoted names, comments: none of their words is one of the language. */
-const quoted =
-  /--[^\n]*|\/\*[\s\S]*?\*\/|\$([A-Za-z_]\w*)?\$[\s\S]*?\$\1\$|[eE]'(?:[^'\\]|\\[\s\S]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"/g;
+const quoted = new RegExp(
+  String.raw`--[^\n]*|\/\*[\s\S]*?\*\/|\$([A-Za-z_]\w*)?\$[\s\S]*?\$\1\$|[eE]'(?:[^'\\]|` +
+    String.raw`\\[\s\S]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"`,
+  'g',
+);
 
 /**
  * Whether the statement may have changed something if it was carried out. False only for what is
@@ -128,7 +136,8 @@ const quoted =
  */
 export function mayWrite(text: string): boolean {
   const bare = bareOf(text);
-  // A comment inside a comment, a quote left open, a second statement: nothing that the vault sends.
+  // A comment inside a comment, a quote left open, a second statement: nothing that the vault
+  // sends.
   if (/['"]|\/\*|\*\/|;\s*\S/.test(bare)) return true;
   if (!openings.has(/^[\s(]*([a-z]+)/.exec(bare)?.[1] ?? '')) return true;
   const withoutLocks = bare.replace(rowLocks, ' ');
@@ -143,8 +152,9 @@ export function mayWrite(text: string): boolean {
 const calls = /(?:\b(as)\s+)?([a-z_][\w.$]*)\s*\(/g;
 
 /**
- * Whether the statement took part in the database's log, and its commit so waits for the synchronous
- * standby, when it came back with rows: it changed or locked them. False where that is not certain.
+ * Whether the statement took part in the database's log, and its commit so waits for the
+ * synchronous standby, when it came back with rows: it changed or locked them. False where that is
+ * not certain.
  */
 export function writesWhereItFinds(text: string): boolean {
   const bare = bareOf(text);

@@ -17,8 +17,11 @@ export const engineKeyRowMac = (keyring: Keyring, row: EngineKeyMacFields): Buff
   keyring.rowMac('engine_key', asJson(row));
 
 /** Whether the vault wrote this row. */
-export const verifyEngineKeyRowMac = (keyring: Keyring, row: EngineKeyMacFields, seal: Buffer): boolean =>
-  keyring.verifyRowMac('engine_key', asJson(row), seal);
+export const verifyEngineKeyRowMac = (
+  keyring: Keyring,
+  row: EngineKeyMacFields,
+  seal: Buffer,
+): boolean => keyring.verifyRowMac('engine_key', asJson(row), seal);
 
 // Named one by one: rows carry more columns than the row MAC covers.
 const asJson = ({ engine, kid, jwk, revision }: EngineKeyMacFields): JsonObject => ({

@@ -142,10 +142,10 @@ export class KeyLifeService {
   }
 
   /**
-   * Destroys the keys whose time has come by the database's clock; each in a transaction of its own,
-   * once, whichever replica is first. A key that cannot be destroyed keeps no other from it; of such
-   * an AggregateError tells in the end. Throws ClockDiffers where something is due and the clocks do
-   * not agree.
+   * Destroys the keys whose time has come by the database's clock; each in a transaction of its
+   * own, once, whichever replica is first. A key that cannot be destroyed keeps no other from it;
+   * of such an AggregateError tells in the end. Throws ClockDiffers where something is due and the
+   * clocks do not agree.
    */
   async destroyDue(): Promise<number> {
     const { db, clock } = this.#parts;
@@ -200,7 +200,8 @@ export class KeyLifeService {
   ): Promise<void> {
     const { caller, team, id, state, at } = of;
     if (state !== 'active' && !(await repository.hasTokens(trx, team.id, id))) return;
-    if (state !== 'active') await repository.lockActiveKey(trx, team.id); // nobody starts a rotation between our look and our own start
+    // nobody starts a rotation between our look and our own start
+    if (state !== 'active') await repository.lockActiveKey(trx, team.id);
     const running = await repository.lockRunningRotation(trx, team.id);
     if (running !== undefined && state !== 'active') {
       await repository.makeUrgent(trx, running);

@@ -28,7 +28,8 @@ export function registerRotations(
     tag: 'keys',
     summary: 'Start a key rotation',
     description:
-      'The new key is active at once; every token under another key is re-encrypted in the background. Values, versions and ETags do not change.',
+      'The new key is active at once; every token under another key is re-encrypted in the ' +
+      'background. Values, versions and ETags do not change.',
     params: teamPath,
     body: schemas.reasonBody,
     isBodyOptional: true,
@@ -121,7 +122,8 @@ export function registerRotations(
     operationId: 'cancelRotation',
     tag: 'keys',
     summary: 'Cancel a running key rotation',
-    description: 'Re-encryption stops; the new key stays active. A later rotation re-encrypts what is left.',
+    description:
+      'Re-encryption stops; the new key stays active. A later rotation re-encrypts what is left.',
     params: schemas.rotationPath,
     success: { status: 200, schema: schemas.rotation, description: 'The cancelled rotation.' },
     problems: ['rotationNotRunning'],

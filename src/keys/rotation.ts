@@ -217,7 +217,12 @@ function rowsWithin(bytesMax: number, held: readonly LockedToken[]): number {
 function positionOf(table: TokenTable, held: LockedToken | undefined): Position | undefined {
   return held === undefined
     ? undefined
-    : { table, key: held.from.id, credential: held.binding.credential, version: held.binding.version };
+    : {
+        table,
+        key: held.from.id,
+        credential: held.binding.credential,
+        version: held.binding.version,
+      };
 }
 
 /**

@@ -171,7 +171,8 @@ export class RotationWorker {
       this.#note(
         rotation.id,
         new Error(
-          `rotation ${rotation.id} waits for root keys: ${[...new Set(pass.passedOver.values())].join(', ')}`,
+          `rotation ${rotation.id} waits for root keys: ` +
+            `${[...new Set(pass.passedOver.values())].join(', ')}`,
         ),
       );
     } catch (error) {
@@ -229,12 +230,17 @@ export class RotationWorker {
       after: pass.after,
     };
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const stored = reencryptBatch(this.#parts, rotation, quest, ({ last, unavailable, rowsMax }) => {
-      pass.after = last;
-      pass.rowsMax = rowsMax;
-      for (const [key, { fingerprint }] of unavailable) pass.passedOver.set(key, fingerprint);
-      resolve(true);
-    }).then((batch) => {
+    const stored = reencryptBatch(
+      this.#parts,
+      rotation,
+      quest,
+      ({ last, unavailable, rowsMax }) => {
+        pass.after = last;
+        pass.rowsMax = rowsMax;
+        for (const [key, { fingerprint }] of unavailable) pass.passedOver.set(key, fingerprint);
+        resolve(true);
+      },
+    ).then((batch) => {
       if (batch.moved > 0 || batch.failed > 0) this.#troubles.delete(rotation.id);
       if (batch.last === undefined) pass.after = undefined;
       return batch;

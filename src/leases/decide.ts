@@ -90,7 +90,11 @@ export function decideEngine(
   if (engine === undefined) return { refusal: 'notAnEngine' };
   // SECURITY: only the vault's own word makes an engine of a subject.
   if (
-    !verifyEngineRowMac(keyring, { ...engine, subject: caller.subject, sub: caller.sub }, engine.seal)
+    !verifyEngineRowMac(
+      keyring,
+      { ...engine, subject: caller.subject, sub: caller.sub },
+      engine.seal,
+    )
   )
     return { refusal: 'sealBroken' };
   return engine.state === 'enabled'
@@ -185,7 +189,11 @@ const refuserOf =
   });
 
 type Right =
-  | { readonly isGranted: true; readonly grantPath: GrantPath | undefined; readonly actsForItself: boolean }
+  | {
+      readonly isGranted: true;
+      readonly grantPath: GrantPath | undefined;
+      readonly actsForItself: boolean;
+    }
   | { readonly isGranted: false; readonly reason: string };
 /** Somebody's right to one credential: by membership or by a grant. */
 type RightOf = (
@@ -211,10 +219,15 @@ function rightsOver(parts: RightsParts): RightOf {
     if (member.role !== undefined && isAllowed(member.role, action))
       return { isGranted: true, grantPath: undefined, actsForItself: member.actsForItself };
     // What was deleted is nobody's but its team's.
-    const grantPaths = row.state === 'deleted' ? noGrantPaths : grantPathsOf(grants, owned, who, parts);
+    const grantPaths =
+      row.state === 'deleted' ? noGrantPaths : grantPathsOf(grants, owned, who, parts);
     const grantPath = grantPathFor(grantPaths, action);
-    if (grantPath !== undefined) return { isGranted: true, grantPath, actsForItself: grantPath.actsForItself };
-    return { isGranted: false, reason: grantPaths.isBroken ? 'sealBroken' : (member.refusal ?? 'role') };
+    if (grantPath !== undefined)
+      return { isGranted: true, grantPath, actsForItself: grantPath.actsForItself };
+    return {
+      isGranted: false,
+      reason: grantPaths.isBroken ? 'sealBroken' : (member.refusal ?? 'role'),
+    };
   };
 }
 

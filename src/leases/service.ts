@@ -297,7 +297,9 @@ export class LeasesService {
     // SECURITY: nor is one that took a grant: the statement that expects asks for memberships, not
     // for grants.
     const isExpectable =
-      !hasStoredTokens && bytes <= sizes.smallBytesMax && made.leased.every(({ grantPaths }) => grantPaths.length === 0);
+      !hasStoredTokens &&
+      bytes <= sizes.smallBytesMax &&
+      made.leased.every(({ grantPaths }) => grantPaths.length === 0);
     if (isExpectable) this.#snapshots.remember(query, made);
     else this.#snapshots.forget(query);
     return done(sealed);

@@ -123,7 +123,8 @@ export class WebhooksService {
         // SECURITY: what the vault did not write is replaced, not continued: nothing of it is
         // protected anew.
         const isTampered =
-          found !== undefined && !(verifyWebhookRowMac(keyring, found, found.seal) && canShow(found));
+          found !== undefined &&
+          !(verifyWebhookRowMac(keyring, found, found.seal) && canShow(found));
         const before = isTampered ? undefined : found;
         if (found !== undefined) {
           if (expected === undefined) throw preconditionRequired();

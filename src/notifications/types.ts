@@ -78,8 +78,11 @@ export interface NotificationMacFields {
 
 export const webhookRowMac = (keyring: Keyring, row: WebhookMacFields): Buffer =>
   keyring.rowMac('webhook', webhookJson(row));
-export const verifyWebhookRowMac = (keyring: Keyring, row: WebhookMacFields, seal: Buffer): boolean =>
-  keyring.verifyRowMac('webhook', webhookJson(row), seal);
+export const verifyWebhookRowMac = (
+  keyring: Keyring,
+  row: WebhookMacFields,
+  seal: Buffer,
+): boolean => keyring.verifyRowMac('webhook', webhookJson(row), seal);
 export const notificationRowMac = (keyring: Keyring, row: NotificationMacFields): Buffer =>
   keyring.rowMac('notification', notificationJson(row));
 export const verifyNotificationRowMac = (

@@ -38,7 +38,10 @@ export interface OAuthParts {
   /** The page of the platform to which providers send people back. */
   readonly redirectUri: string | undefined;
   /** The credential with the caller's standing, as the authorization hook finds it. */
-  readonly resolve: (caller: Caller, id: string) => Promise<ResolvedResource<CredentialRow> | undefined>;
+  readonly resolve: (
+    caller: Caller,
+    id: string,
+  ) => Promise<ResolvedResource<CredentialRow> | undefined>;
   /** The secrets of the current version. Throws undecryptable. */
   readonly openSecrets: (caller: Caller, row: CredentialRow) => Promise<SecretFields>;
   readonly room?: TeamRoom | undefined;
@@ -99,7 +102,8 @@ export class OAuthService {
     if (redirectUri === undefined)
       throw new AppError(
         'oauthNotConfigured',
-        'The vault does not know the page to which providers send people back: CREDVAULT_OAUTH_REDIRECT_URI is not set.',
+        'The vault does not know the page to which providers send people back: ' +
+          'CREDVAULT_OAUTH_REDIRECT_URI is not set.',
       );
     const at = new Date(now());
     const expiresAt = new Date(at.getTime() + stateMs);
@@ -312,8 +316,12 @@ export class OAuthService {
         const client = clientOf(row);
         const policy = policyJson(row.policy);
         const sequence =
-          (await repository.lockStoredTokens(trx, { team: row.team, credential: row.id, client, policy })) +
-          1;
+          (await repository.lockStoredTokens(trx, {
+            team: row.team,
+            credential: row.id,
+            client,
+            policy,
+          })) + 1;
         await stay.enter();
         const key = await lockActiveKey(trx, row.team);
         if (key === undefined) throw new KeyMoved();
@@ -348,7 +356,11 @@ export class OAuthService {
           credentialVersion: row.version,
           details: { sequence, isRefreshable },
         });
-        return connectionOf(row, await repository.findStoredTokens(trx, row.team, row.id), at.getTime());
+        return connectionOf(
+          row,
+          await repository.findStoredTokens(trx, row.team, row.id),
+          at.getTime(),
+        );
       }),
     );
   }

@@ -11,7 +11,14 @@ import { Gate } from '../shared/gate.ts';
 import { type DataKeyId, newId, type TeamId } from '../shared/ids.ts';
 import type { Issued } from './answer.ts';
 import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } from './failures.ts';
-import { clientOf, instanceOf, sealTokenSet, settingsOf, type Situation, situationOf } from './token-set.ts';
+import {
+  clientOf,
+  instanceOf,
+  sealTokenSet,
+  settingsOf,
+  type Situation,
+  situationOf,
+} from './token-set.ts';
 import type { OAuthCredential } from './token-binding.ts';
 import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
 import { type AccessToken, type Readiness, readinessOf } from './ready.ts';

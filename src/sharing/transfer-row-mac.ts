@@ -20,7 +20,11 @@ export interface TransferMacFields {
 export const transferRowMac = (keyring: Keyring, row: TransferMacFields): Buffer =>
   keyring.rowMac('credential_transfer', asJson(row));
 /** Whether the vault wrote this offer's row. */
-export const verifyTransferRowMac = (keyring: Keyring, row: TransferMacFields, seal: Buffer): boolean =>
+export const verifyTransferRowMac = (
+  keyring: Keyring,
+  row: TransferMacFields,
+  seal: Buffer,
+): boolean =>
   isTime(row.expiresAt) && keyring.verifyRowMac('credential_transfer', asJson(row), seal);
 
 // Named one by one: rows carry more columns than the row MAC covers.

@@ -551,7 +551,10 @@ t.test('a planted violation of each rule is found', async (t) => {
     ['src/teams/routes.ts', `import { insertTeam } from './repository.ts';`],
     ['src/keys/rotation-routes.ts', `import { insertRotation } from './repository.ts';`],
     ['src/integrity/planted.ts', `import { findKey } from '../keys/repository.ts';`],
-    ['src/root-keys/planted.ts', `import { recomputeRowMacs } from '../integrity/recompute-row-macs.ts';`],
+    [
+      'src/root-keys/planted.ts',
+      `import { recomputeRowMacs } from '../integrity/recompute-row-macs.ts';`,
+    ],
     ['src/teams/repository.ts', `import { z } from 'zod';`],
     ['src/teams/service.ts', `import type { FastifyRequest } from 'fastify';`],
     ['src/crypto/planted.ts', `import { readFileSync } from 'node:fs';`],

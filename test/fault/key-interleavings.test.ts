@@ -111,7 +111,11 @@ const moving: Writer = ({ keyring }, { rotation }) => {
       {
         steps: [
           async (trx) => {
-            held = await reencryptor.hold(trx, rotation, { limit: 10, passOver: [], after: undefined });
+            held = await reencryptor.hold(trx, rotation, {
+              limit: 10,
+              passOver: [],
+              after: undefined,
+            });
             if (held.length === 0) stop();
           },
           async (trx) => {

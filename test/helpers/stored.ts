@@ -65,7 +65,9 @@ export async function openVersions(
       return {
         binding,
         token,
-        fields: keyring.open({ ...key, wrapped, team, version: keyVersion }, binding, token).expose(),
+        fields: keyring
+          .open({ ...key, wrapped, team, version: keyVersion }, binding, token)
+          .expose(),
       };
     },
   );

@@ -334,7 +334,10 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
 }
 
 /** What the authorization server gives, always. */
-export const storedSecrets = { access: 'held-access-token-0815', refresh: 'held-refresh-token-4711' };
+export const storedSecrets = {
+  access: 'held-access-token-0815',
+  refresh: 'held-refresh-token-4711',
+};
 /** What is created with an idempotency key, and can be again. */
 export const twice = {
   name: 'twice',

@@ -309,33 +309,36 @@ t.test(
   },
 );
 
-t.test('nothing is dialled before the intent stands in the audit log, nor without it', async (t) => {
-  const { vault, id, seen } = await setStage(t);
-  const waiting: Promise<unknown>[] = [];
-  const upstream = await tlsUpstream(t, 'late.test', (_request, response) => {
-    waiting.push(
-      sql<{ action: string }>`select action from audit_event where action like 'credential.test%'`
-        .execute(vault.db)
-        .then(({ rows }) => {
-          response.end();
-          return rows;
-        }),
+t.test(
+  'nothing is dialled before the intent stands in the audit log, nor without it',
+  async (t) => {
+    const { vault, id, seen } = await setStage(t);
+    const waiting: Promise<unknown>[] = [];
+    const upstream = await tlsUpstream(t, 'late.test', (_request, response) => {
+      waiting.push(
+        sql<{ action: string }>`select action from audit_event where action like 'credential.test%'`
+          .execute(vault.db)
+          .then(({ rows }) => {
+            response.end();
+            return rows;
+          }),
+      );
+    });
+    const watching = await startVault(t, {
+      egress: egressTo(t, [upstream]),
+      database: { url: vault.databaseUrl, db: vault.db },
+      rootKey: vault.rootKey,
+    });
+    t.equal((await test(watching, await store(watching, upstream.url))).json.ok, true);
+    t.same(
+      await waiting[0],
+      [{ action: 'credential.test' }],
+      'when the other side is asked, it is there',
     );
-  });
-  const watching = await startVault(t, {
-    egress: egressTo(t, [upstream]),
-    database: { url: vault.databaseUrl, db: vault.db },
-    rootKey: vault.rootKey,
-  });
-  t.equal((await test(watching, await store(watching, upstream.url))).json.ok, true);
-  t.same(
-    await waiting[0],
-    [{ action: 'credential.test' }],
-    'when the other side is asked, it is there',
-  );
-  await sql`alter table audit_event add constraint no_tests check (action <> 'credential.test') not valid`.execute(
-    vault.db,
-  );
-  t.equal((await test(vault, id)).status, 500);
-  t.same(seen, []);
-});
+    await sql`alter table audit_event add constraint no_tests check (action <> 'credential.test') not valid`.execute(
+      vault.db,
+    );
+    t.equal((await test(vault, id)).status, 500);
+    t.same(seen, []);
+  },
+);

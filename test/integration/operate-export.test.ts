@@ -284,7 +284,9 @@ t.test(
     t.equal(imported, 0, JSON.stringify(reports.filter(({ action }) => action !== 'created')));
     const after = await listed(other);
     // The OAuth tokens stored now are what the other vault starts with.
-    const { expiresAt: _, ...storedFields } = before.find(({ name }) => name === 'held').publicFields;
+    const { expiresAt: _, ...storedFields } = before.find(
+      ({ name }) => name === 'held',
+    ).publicFields;
     const expected = before.map((one) =>
       one.name !== 'held'
         ? kept(one)

@@ -241,7 +241,11 @@ t.test(
     const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
     const [running] = await listRunningRotations(vault.db);
     const parts = { db: vault.db, keyring: vault.keyring, audit: vault.audit, now: Date.now };
-    const first = await reencryptBatch(parts, running!, { limit: 10, passOver: [], after: undefined });
+    const first = await reencryptBatch(parts, running!, {
+      limit: 10,
+      passOver: [],
+      after: undefined,
+    });
     t.match(first, { moved: 10 });
     t.match(await vault.keys.cancelRotation(of.admin, of.team, rotation.id), {
       state: 'cancelled',

@@ -163,10 +163,12 @@ t.test('no statement reaches what is another team’s', async (t) => {
     },
     findStoredTokens: (trx, team) => oauth.findStoredTokens(trx, team, id),
     lockStoredTokens: (trx, team) =>
-      oauth.lockStoredTokens(trx, { ...of, team, client: json, policy: json }).catch((error: unknown) => {
-        if (error instanceof oauth.CredentialMoved) return undefined;
-        throw error;
-      }),
+      oauth
+        .lockStoredTokens(trx, { ...of, team, client: json, policy: json })
+        .catch((error: unknown) => {
+          if (error instanceof oauth.CredentialMoved) return undefined;
+          throw error;
+        }),
     claimRefresh: (trx, team) =>
       oauth.claimRefresh(trx as never, {
         forced: undefined,

@@ -280,33 +280,36 @@ t.test('sealed memberships', async (t) => {
     });
   }
 
-  t.test('the event is in the audit log of the team that it is about, with who tried', async (t) => {
-    await tampered(
-      db,
-      { table: 'membership', statement: `update membership set role = 'admin' where ${row}` },
-      async () => {
-        vault.clock.ms += 61_000;
-        await call(
-          'vera',
-          'PUT',
-          '/v1/teams/payments/members/vera',
-          { role: 'admin' },
-          { 'if-match': '*' },
-        );
-      },
-    );
-    const auditLog = (
-      await call('alice', 'GET', '/v1/teams/payments/audit-events?decision=deny&limit=1')
-    ).json.items;
-    t.match(auditLog, [
-      {
-        actor: 'vera',
-        action: 'team.manage',
-        target: { type: 'team', id: 'payments' },
-        decision: 'deny',
-        reason: 'sealBroken',
-        intact: true,
-      },
-    ]);
-  });
+  t.test(
+    'the event is in the audit log of the team that it is about, with who tried',
+    async (t) => {
+      await tampered(
+        db,
+        { table: 'membership', statement: `update membership set role = 'admin' where ${row}` },
+        async () => {
+          vault.clock.ms += 61_000;
+          await call(
+            'vera',
+            'PUT',
+            '/v1/teams/payments/members/vera',
+            { role: 'admin' },
+            { 'if-match': '*' },
+          );
+        },
+      );
+      const auditLog = (
+        await call('alice', 'GET', '/v1/teams/payments/audit-events?decision=deny&limit=1')
+      ).json.items;
+      t.match(auditLog, [
+        {
+          actor: 'vera',
+          action: 'team.manage',
+          target: { type: 'team', id: 'payments' },
+          decision: 'deny',
+          reason: 'sealBroken',
+          intact: true,
+        },
+      ]);
+    },
+  );
 });

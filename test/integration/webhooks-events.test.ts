@@ -333,7 +333,9 @@ t.test(
       200,
     );
     t.equal(
-      (await Promise.all([dueScanner.run(), dueScanner.run(), dueScanner.run()])).reduce((a, b) => a + b),
+      (await Promise.all([dueScanner.run(), dueScanner.run(), dueScanner.run()])).reduce(
+        (a, b) => a + b,
+      ),
       1,
       'another time is another message, once',
     );

@@ -1,5 +1,5 @@
-// What of a foreign credential says where its key goes, and how that comes along: into the type's own
-// field, as public fields of a `custom` one, or as hosts of the policy.
+// What of a foreign credential says where its key goes, and how that comes along: into the type's
+// own field, as public fields of a `custom` one, or as hosts of the policy.
 import {
   type CredentialType,
   type PublicValue,
@@ -44,8 +44,11 @@ const lastPart = (name: string): string => /[^.]*$/.exec(name)?.[0] ?? name;
 export const isTls = (name: string): boolean =>
   /^(?:use[_-]?)?(?:ssl|tls)(?:[_-]?(?:mode|enabled))?$|^secure$/i.test(lastPart(name));
 
-const placeNames =
-  /(?:^|[_.-])(?:(?:base|api|server|host|instance|site|service|endpoint|self_hosted)?_?ur[li]|api_?base|host|host_?name|server|endpoint|(?:sub_?)?domain|instance|site|address|resource_?name)$/;
+const placeNames = new RegExp(
+  '(?:^|[_.-])(?:(?:base|api|server|host|instance|site|service|endpoint|' +
+    'self_hosted)?_?ur[li]|api_?base|host|host_?name|server|endpoint|' +
+    '(?:sub_?)?domain|instance|site|address|resource_?name)$',
+);
 const notPlaces = /redirect|callback|auth|token|hook|proxy|doc|jwks|issuer|ssh|allowed/;
 /** Words of a name with underscores between, however they are put together. */
 const words = (name: string): string => name.replace(/([a-z0-9])([A-Z])/g, '$1_$2').toLowerCase();
@@ -99,8 +102,8 @@ export function publicNames(data: readonly Entry[]): ReadonlySet<string> {
 }
 
 /**
- * A key of OpenAI's with a base URL: OpenAI's own, one that ends in its version, or a complete one of
- * a server that speaks its API in another place.
+ * A key of OpenAI's with a base URL: OpenAI's own, one that ends in its version, or a complete one
+ * of a server that speaks its API in another place.
  */
 export function openAiBase(url: string): { type: 'openai' | 'customLlm'; baseUrl: string } {
   const bare = withoutVersion(url);
@@ -125,8 +128,8 @@ export function tlsOf(connectionString: string): PublicValue | undefined {
 
 const hostName = /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;
 /**
- * The hosts that a credential of n8n is restricted to: undefined where it is not, `unfit` where one is
- * nothing that a policy can say.
+ * The hosts that a credential of n8n is restricted to: undefined where it is not, `unfit` where one
+ * is nothing that a policy can say.
  */
 export function allowedHostsIn(
   data: Readonly<Record<string, unknown>>,
@@ -150,7 +153,9 @@ export function allowedHostsIn(
     : 'unfit';
 }
 
-/** Whether what stands where a user name stands is a key: its password says nothing, or it looks so. */
+/**
+ * Whether what stands where a user name stands is a key: its password says nothing, or it looks so.
+ */
 export function isKeyAsUser(username: string, password: string | undefined): boolean {
   const says = (password ?? '').trim().toLowerCase();
   const isIdle =

@@ -139,9 +139,17 @@ export function translate(system: System, foreign: Foreign): readonly Translated
   ];
 }
 
-/** Words that files of examples have, and that somebody may really use: whoever does stores it by hand. */
-const exampleForm =
-  /^(?:(?:please[-_ ]?)?(?:change|replace|fill)[-_ ]?(?:me|this|in)[!.]*|to[-_ ]?do|tbd|fix[-_ ]?me|(?:your|insert|enter|paste)[-_ ](?:[a-z0-9]+[-_ ])*(?:key|token|secret|password|here)(?:[-_ ]here)?|(?:api[-_]?key|token|secret|password)[-_ ]here|placeholder)$/i;
+/**
+ * Words that files of examples have, and that somebody may really use: whoever does stores it by
+ * hand.
+ */
+const exampleForm = new RegExp(
+  '^(?:(?:please[-_ ]?)?(?:change|replace|fill)[-_ ]?(?:me|this|in)[!.]*|' +
+    'to[-_ ]?do|tbd|fix[-_ ]?me|(?:your|insert|enter|' +
+    'paste)[-_ ](?:[a-z0-9]+[-_ ])*(?:key|token|secret|password|here)(?:[-_ ]here)?|' +
+    '(?:api[-_]?key|token|secret|password)[-_ ]here|placeholder)$',
+  'i',
+);
 
 /** The first text that stands for a secret and is none. */
 function standInFault(system: System, data: Readonly<Record<string, unknown>>): string | undefined {
@@ -302,8 +310,8 @@ function isWhole(type: CredentialType, fields: Readonly<Record<string, PublicVal
 const fieldNameLengthMax = 60;
 
 /**
- * Everything as fields of an open type, secret but for those named; what is no text as JSON, numbers
- * with the digits that they have there.
+ * Everything as fields of an open type, secret but for those named; what is no text as JSON,
+ * numbers with the digits that they have there.
  */
 function keepAll(
   data: readonly Entry[],

@@ -1,5 +1,5 @@
-// Texts that stand where a secret should: what a form, a log or a template shows in its place. Stored,
-// they would pass for the secret until something fails.
+// Texts that stand where a secret should: what a form, a log or a template shows in its place.
+// Stored, they would pass for the secret until something fails.
 
 /** Why a text is no secret. */
 export type StandIn = 'blank' | 'mask' | 'placeholder' | 'reference' | 'encrypted';
@@ -20,14 +20,19 @@ const masks: readonly RegExp[] = [
   /^[A-Za-z0-9_-]{0,10}(?:\.{3}|\u2026)[A-Za-z0-9_-]{2,4}$/u,
 ];
 const concealed =
-  'redacted|masked|hidden|sensitive|sensitive value|filtered|removed|censored|concealed|obfuscated|secret|secure string|protected';
+  'redacted|masked|hidden|sensitive|sensitive ' +
+  'value|filtered|removed|censored|concealed|obfuscated|secret|secure string|protected';
 const marked = new RegExp(`^[[<({*_-]+ ?(?:${concealed}) ?[\\])}>*_-]*$`, 'i');
 
 const placeholders: readonly RegExp[] = [
   /^__[a-z0-9]+(?:_[a-z0-9]+)*_value_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,
   /^\[object [A-Z][A-Za-z]*\]$/,
   /^undefined$/,
-  /^<(?=.*(?:your|api|key|token|secret|passw|insert|enter|paste|replace|change|placeholder|here|value)) ?[a-z][a-z0-9 _'.:/-]{1,60}>$/i,
+  new RegExp(
+    '^<(?=.*(?:your|api|key|token|secret|passw|insert|enter|paste|replace|change|' +
+      "placeholder|here|value)) ?[a-z][a-z0-9 _'.:/-]{1,60}>$",
+    'i',
+  ),
 ];
 
 const stores = [
