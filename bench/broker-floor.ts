@@ -1,7 +1,7 @@
 // The broker's floor: a bare reverse proxy in the same stack. It checks the same tickets by the
 // same hash and commits one insert in the same statement, decrypts one token, puts the key in, and
-// passes body and answer on as they come. No rights, no policy, no seals, no limits, no redaction,
-// no outcome.
+// passes body and answer on as they come. No rights, no policy, no row MACs, no limits, no
+// redaction, no outcome.
 import { hash, randomBytes, randomUUIDv7 } from 'node:crypto';
 import fastify from 'fastify';
 import pg from 'pg';

@@ -2,11 +2,11 @@
 // straight into the tables, without triggers, as fast as the machine goes.
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { sealCredential } from '../src/credentials/seal.ts';
+import { credentialRowMac } from '../src/credentials/row-mac.ts';
 import {
   type Keyring,
   parseRootKeys,
-  type Place,
+  type Binding,
   Secret,
   type WrappedDataKey,
 } from '../src/crypto/index.ts';
@@ -91,7 +91,7 @@ function makeCredential(
   key: WrappedDataKey,
 ): { id: CredentialId; seal: Buffer; token: string } {
   const id = newId<CredentialId>();
-  const place: Place = {
+  const binding: Binding = {
     team: key.team,
     credential: id,
     version: 1,
@@ -99,7 +99,7 @@ function makeCredential(
     publicFields,
     policy,
   };
-  const seal = sealCredential(keyring, {
+  const seal = credentialRowMac(keyring, {
     id,
     team: key.team,
     name: id,
@@ -118,7 +118,7 @@ function makeCredential(
     seal,
     token: keyring.seal(
       key,
-      place,
+      binding,
       new Secret({ apiKey: `sk-${randomBytes(24).toString('hex')}` }),
     ),
   };

@@ -4,7 +4,7 @@ const columns = `credential.id, team.slug as team, credential.name, credential.t
   current.public_fields as "publicFields", current.secret_field_names as "secretFields", current.policy, credential.current_version as version, credential.revision,
   credential.expires_at as "expiresAt", usage.last_used_at as "lastUsedAt", usage.use_count as "useCount", credential.deleted_at as "deletedAt",
   credential.created_at as "createdAt", creator.sub as "createdBy", credential.updated_at as "updatedAt", updater.sub as "updatedBy", member.role,
-  credential.seal, member.revision as "memberRevision", member.seal as "memberSeal", creator.sub as "memberSub"`;
+  credential.seal, member.revision as "memberRevision", member.seal as "memberMac", creator.sub as "memberSub"`;
 const from = `credential join team on team.id = credential.team_id
   join credential_version current on current.credential_id = credential.id and current.version = credential.current_version
   left join credential_usage usage on usage.credential_id = credential.id

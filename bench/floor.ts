@@ -1,6 +1,6 @@
 // The floor: the least that a program in this stack can do for the same answers. A bare fastify
 // with the same JWT check, one statement over the same pg, the same headers and the same
-// cryptography, an HMAC for each sealed row that the answer rests on included. No validation of
+// cryptography, an HMAC for each row with a MAC that the answer rests on included. No validation of
 // what comes in or goes out, no log, no limits, no records of reads, no second look before a
 // commit.
 import {
@@ -70,7 +70,7 @@ function addressOf(ip: string): [Buffer, string, Buffer] {
  * The work of verifying seals; the floor has no key of the vault's, so what it compares with is of
  * no interest.
  */
-const checkSeals = (...rows: readonly object[]): void => {
+const checkRowMacs = (...rows: readonly object[]): void => {
   for (const row of rows) timingSafeEqual(macOf(row), anyMac);
 };
 const anyMac = randomBytes(32);
@@ -130,14 +130,14 @@ interface CredentialRow {
   role: string | null;
   memberRevision?: number;
   memberSub?: string;
-  memberSeal?: Buffer;
+  memberMac?: Buffer;
   seal?: Buffer;
 }
 const show = ({
   role: _role,
   memberRevision: _revision,
   memberSub: _sub,
-  memberSeal: _memberSeal,
+  memberMac: _memberMac,
   seal: _seal,
   ...row
 }: CredentialRow): object => ({ ...row, health: 'ok', problems: [], useCount: row.useCount ?? 0 });
@@ -186,7 +186,7 @@ const memberOf = ({ team, role, memberRevision, memberSub }: CredentialRow): obj
 app.get<{ Params: { id: string } }>('/v1/credentials/:id', async (request, reply) => {
   const [row] = await query<CredentialRow>('read', [request.params.id, await subjectOf(request)]);
   if (row?.role == null) return reply.code(404).send();
-  checkSeals(sealedOf(row), memberOf(row));
+  checkRowMacs(sealedOf(row), memberOf(row));
   void withHeaders(reply, request.id);
   return show(row);
 });
@@ -199,7 +199,7 @@ app.get<{ Params: { team: string }; Querystring: { limit: number } }>(
       await subjectOf(request),
       Number(request.query.limit),
     ]);
-    checkSeals(...rows.map(sealedOf), memberOf(rows[0]!));
+    checkRowMacs(...rows.map(sealedOf), memberOf(rows[0]!));
     void withHeaders(reply, request.id);
     return { items: rows.map(show), nextCursor: rows.at(-1)?.id };
   },
@@ -283,7 +283,7 @@ app.post<{ Params: { team: string }; Body: NewCredential }>(
       updatedBy: person,
       role: 'admin',
     };
-    checkSeals(sealedOf(row), memberOf(row));
+    checkRowMacs(sealedOf(row), memberOf(row));
     return withHeaders(reply, request.id)
       .header('Location', `/v1/credentials/${id}`)
       .code(201)
@@ -358,7 +358,7 @@ app.post<{
     role: 'engine',
     revision: 1,
   };
-  checkSeals(
+  checkRowMacs(
     { ...credentialRow, token: undefined },
     { subject, sub: engine, revision: 1, state: 'enabled' },
     { key, jwk, revision: 1 },

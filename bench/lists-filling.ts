@@ -3,7 +3,7 @@
 // in it is as rare in each team, whatever the size.
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { sealCredential } from '../src/credentials/seal.ts';
+import { credentialRowMac } from '../src/credentials/row-mac.ts';
 import { parseRootKeys, Secret, type WrappedDataKey } from '../src/crypto/index.ts';
 import { openDatabase } from '../src/db/client.ts';
 import { openKeyring } from '../src/keys/system-keys.ts';
@@ -190,7 +190,7 @@ export async function fillTeams(
         updated: at(-400 + chance(71) * 399),
         deleted: isDeleted ? at(-1) : null,
         used: chance(73) < 0.6 ? at(-chance(79) * 390) : null,
-        seal: sealCredential(keyring, sealed),
+        seal: credentialRowMac(keyring, sealed),
         unreadable: chance(83) < 0.005,
         exposed: chance(89) < 0.05,
         unrefreshed: isUnrefreshed,

@@ -32,7 +32,7 @@ export async function plansOf(
     });
     const noted = noting(db);
     const fail = (): never => {
-      throw new Error('a seal of a listed row does not hold');
+      throw new Error('a row MAC of a listed row does not hold');
     };
     const lists = new CredentialLists({
       subjectBounds: unbounded,

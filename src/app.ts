@@ -30,7 +30,7 @@ import { addContinue } from './http/node-answers.ts';
 import { addSubjectLimit, type RateLimits } from './http/rate-limits.ts';
 import { createServer } from './http/server.ts';
 import { endSlowAnswers } from './http/slow-answers.ts';
-import { Standings } from './http/standing.ts';
+import { Callers } from './http/callers.ts';
 import { Traffic } from './http/traffic.ts';
 import { type GrowthLimits, growthLimits } from './shared/growth.ts';
 import type { Waits } from './shared/waits.ts';
@@ -69,7 +69,7 @@ import {
 } from './credentials/index.ts';
 import { canShowEngine, EnginesService, registerEngines } from './engines/index.ts';
 import { ExportsService, registerExports } from './exports/index.ts';
-import { resealAll } from './integrity/index.ts';
+import { recomputeRowMacs } from './integrity/index.ts';
 import {
   insertNextSystemKeys,
   KeyLifeService,
@@ -84,7 +84,7 @@ import { LeasesService, registerLeases, UsageCounter } from './leases/index.ts';
 import {
   canShowWebhook,
   Deliverer,
-  Lookout,
+  DueScanner,
   Outbox,
   registerWebhooks,
   WebhooksService,
@@ -185,7 +185,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     },
   });
   const outbox = new Outbox({ keyring, now, onError });
-  const lookout = new Lookout({
+  const dueScanner = new DueScanner({
     db,
     outbox,
     keyring,
@@ -209,10 +209,10 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       logger.error(
         { event: reason, action, target, requestId },
         reason === 'sealBroken'
-          ? 'a sealed row was changed past the service'
+          ? 'a row with a MAC was changed past the service'
           : 'a row cannot be shown: it was changed past the service',
       );
-      lookout.brokenSeal(alarm);
+      dueScanner.noteTamperedRow(alarm);
     },
   });
   const subjects = new Subjects();
@@ -244,7 +244,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     audit,
     clock,
     onError,
-    reseal: (isStopping) => resealAll(db, keyring, isStopping),
+    reseal: (isStopping) => recomputeRowMacs(db, keyring, isStopping),
     takeOver: (isStopping) => takeOverTeams(db, { keyring, audit }, isStopping),
     onDamaged: tellOfDamagedSystemKeys(logger),
   });
@@ -317,7 +317,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     now,
     credentials,
     room,
-    locateTeam: (caller, slug) => teams.locateTeam(caller, slug),
+    resolveTeam: (caller, slug) => teams.resolveTeam(caller, slug),
   });
   const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
   const deliverer = new Deliverer({
@@ -335,7 +335,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     onAlarm: ({ table, id }) => {
       logger.error(
         { event: 'sealBroken', action: 'notify', target: { type: table, id } },
-        'a sealed row was changed past the service',
+        'a row with a MAC was changed past the service',
       );
     },
   });
@@ -366,7 +366,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     redirectUri: parts.oauthRedirectUri,
     room,
     authorizationsMax: limits.authorizations,
-    locate: (caller, id) => credentials.locateCredential(caller, id),
+    resolve: (caller, id) => credentials.resolveCredential(caller, id),
     openSecrets: (caller, row) => credentials.openSecrets(caller, row),
   });
   const leases = new LeasesService({
@@ -385,7 +385,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     subjectBounds: issuers,
     audit,
     now,
-    locateTeam: (caller, slug) => teams.locateTeam(caller, slug),
+    resolveTeam: (caller, slug) => teams.resolveTeam(caller, slug),
     brokerUrl: parts.brokerUrl,
   });
 
@@ -412,7 +412,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       },
     },
   });
-  const standings = new Standings({
+  const callers = new Callers({
     issuers,
     operators: new Set(parts.operators),
     findSubject: (sub) => subjects.find(db, sub),
@@ -423,11 +423,11 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   const idempotency = new Idempotency({ db, keyring, clock });
   registerAuthorization(app, {
     authenticator,
-    standings,
-    locate: {
-      team: (caller, slug) => teams.locateTeam(caller, slug),
-      credential: (caller, id) => credentials.locateCredential(caller, id),
-      anyCredential: (caller, id) => credentials.locateAnyCredential(caller, id),
+    callers,
+    resolve: {
+      team: (caller, slug) => teams.resolveTeam(caller, slug),
+      credential: (caller, id) => credentials.resolveCredential(caller, id),
+      anyCredential: (caller, id) => credentials.resolveAnyCredential(caller, id),
     },
     countRequest,
     recordDenial: (denial) => audit.denial(denial),
@@ -535,7 +535,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       usage.start();
       room.start();
       retention.start();
-      lookout.start();
+      dueScanner.start();
       void authenticator.discover();
       deliverer.start();
     },
@@ -548,7 +548,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
         scheduler.stop(),
         keeper.stop(),
         retention.stop(),
-        lookout.stop(),
+        dueScanner.stop(),
         deliverer.stop(),
         usage.stop(),
         room.stop(),

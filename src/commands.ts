@@ -167,7 +167,7 @@ export const commands: Readonly<Record<string, Command>> = {
     run: (context) => withOptions(() => exportSecrets(context)),
   },
   verify: {
-    summary: 'open every token, check every seal and event, and name what does not hold; --json',
+    summary: 'open every token, check every row MAC and event, and name what does not hold; --json',
     run: (context) => withOptions(() => verify(context)),
   },
   demo: {

@@ -21,7 +21,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 // The last net, under everything that nobody has caught; a rejection that nobody handles comes here
-// too. After it nobody knows what state things are in: the process stops, as in order as it can.
+// too. After it the state of the process is unknown: the process stops, as in order as it can.
 const netMs = 30_000;
 const outputs: LogOutput[] = [];
 const command = Object.hasOwn(commands, name) ? commands[name] : undefined;

@@ -6,10 +6,10 @@ import type { Caller, TeamRef } from './caller.ts';
 import { crossing, isAllowed, type TeamAction } from './roles.ts';
 
 /**
- * One way to a credential of another team: a grant, and the role in which it is used. Both were
- * sealed by the vault.
+ * One way to a credential of another team: a grant, and the role in which it is used. Both have row
+ * MACs that verify.
  */
-export interface Way {
+export interface GrantPath {
   /** Whose way it is. */
   readonly subject: SubjectId;
   readonly grant: GrantId;
@@ -28,27 +28,32 @@ export interface Way {
  * All ways of a subject to one credential; `isBroken` where there is a row besides that the vault
  * did not write.
  */
-export interface Ways {
-  readonly ways: readonly Way[];
+export interface GrantPaths {
+  readonly grantPaths: readonly GrantPath[];
   readonly isBroken: boolean;
 }
 
 /** The way by which the action is allowed: the grant lets it through, and the role allows it. */
-export const wayFor = ({ ways }: Ways, action: TeamAction): Way | undefined =>
-  ways.find(({ access, role }) => crossing[access].includes(action) && isAllowed(role, action));
+export const grantPathFor = (
+  { grantPaths }: GrantPaths,
+  action: TeamAction,
+): GrantPath | undefined =>
+  grantPaths.find(
+    ({ access, role }) => crossing[access].includes(action) && isAllowed(role, action),
+  );
 
 /**
  * What was found by the path, with the rights of the caller in it, in one look at the database.
- * `role` is there only when the membership's seal holds (and, for an engine, its registration's);
- * `refusal` says why it is not.
+ * `role` is there only when the membership's row MAC verifies (and, for an engine, its
+ * registration's); `refusal` says why it is not.
  */
-export interface Located<T = unknown> {
+export interface ResolvedResource<T = unknown> {
   readonly team: TeamRef;
   readonly role: Role | undefined;
   readonly refusal: string | undefined;
-  readonly thing: T;
+  readonly resource: T;
   /** Ways past the membership; only credentials have some. */
-  readonly ways?: Ways;
+  readonly grantPaths?: GrantPaths;
 }
 
 /**
@@ -56,27 +61,27 @@ export interface Located<T = unknown> {
  * hide the thing (404), or refuse (403).
  */
 export type Decision =
-  | { readonly kind: 'allow'; readonly role: Role; readonly way?: Way }
+  | { readonly kind: 'allow'; readonly role: Role; readonly grantPath?: GrantPath }
   | { readonly kind: 'hide'; readonly reason: string }
   | { readonly kind: 'refuse'; readonly reason: string };
 
 /**
  * Outside the team, and without a grant, a thing does not exist; without the right it is refused.
  */
-export function decide(located: Located | undefined, action: TeamAction): Decision {
-  if (located === undefined) return { kind: 'hide', reason: 'noSuchThing' };
-  const { role, ways = { ways: [], isBroken: false } } = located;
+export function decide(resolved: ResolvedResource | undefined, action: TeamAction): Decision {
+  if (resolved === undefined) return { kind: 'hide', reason: 'noSuchThing' };
+  const { role, grantPaths = { grantPaths: [], isBroken: false } } = resolved;
   if (role !== undefined && isAllowed(role, action)) return { kind: 'allow', role };
-  const way = wayFor(ways, action);
+  const grantPath = grantPathFor(grantPaths, action);
   // SECURITY: in the owner's team he is nobody: whatever is asked of his role there, it allows
   // nothing that a grant does not.
-  if (way !== undefined) return { kind: 'allow', role: 'viewer', way };
-  if (role === undefined && ways.ways.length === 0)
+  if (grantPath !== undefined) return { kind: 'allow', role: 'viewer', grantPath };
+  if (role === undefined && grantPaths.grantPaths.length === 0)
     return {
       kind: 'hide',
-      reason: ways.isBroken ? 'sealBroken' : (located.refusal ?? 'notMember'),
+      reason: grantPaths.isBroken ? 'sealBroken' : (resolved.refusal ?? 'notMember'),
     };
-  return { kind: 'refuse', reason: ways.isBroken ? 'sealBroken' : 'role' };
+  return { kind: 'refuse', reason: grantPaths.isBroken ? 'sealBroken' : 'role' };
 }
 
 /** A refusal, as the audit is told of it. */

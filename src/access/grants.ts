@@ -8,14 +8,19 @@ import { type Statement, statement, unseen } from '../db/statement.ts';
 import type { GrantAccess, GranteeKind, Role } from '../db/tables.ts';
 import type { CredentialId, EngineId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Way, Ways } from './decide.ts';
-import { engineSealHolds, membershipSealHolds, type Person, type RightsParts } from './rights.ts';
+import type { GrantPath, GrantPaths } from './decide.ts';
+import {
+  verifyEngineRowMac,
+  verifyMembershipRowMac,
+  type Person,
+  type RightsParts,
+} from './rights.ts';
 
 /**
- * What the seal of a grant is over. Slugs and the sub are in it because callers name teams and
+ * What the row MAC of a grant covers. Slugs and the sub are in it because callers name teams and
  * subjects by them.
  */
-export interface SealedGrant {
+export interface GrantMacFields {
   readonly id: GrantId;
   readonly team: TeamId;
   readonly slug: string;
@@ -28,14 +33,14 @@ export interface SealedGrant {
   readonly revision: number;
 }
 
-/** The seal of a grant's row. */
-export const sealGrant = (keyring: Keyring, row: SealedGrant): Buffer =>
-  keyring.sealRow('credential_grant', asJson(row));
+/** The row MAC of a grant. */
+export const grantRowMac = (keyring: Keyring, row: GrantMacFields): Buffer =>
+  keyring.rowMac('credential_grant', asJson(row));
 /** Whether the vault wrote this grant's row. */
-export const grantSealHolds = (keyring: Keyring, row: SealedGrant, seal: Buffer): boolean =>
-  keyring.verifyRow('credential_grant', asJson(row), seal);
+export const verifyGrantRowMac = (keyring: Keyring, row: GrantMacFields, seal: Buffer): boolean =>
+  keyring.verifyRowMac('credential_grant', asJson(row), seal);
 
-// Named one by one: rows carry more columns than the seal covers.
+// Named one by one: rows carry more columns than the row MAC covers.
 const asJson = ({
   id,
   team,
@@ -46,7 +51,7 @@ const asJson = ({
   name,
   access,
   revision,
-}: SealedGrant): JsonObject => ({
+}: GrantMacFields): JsonObject => ({
   access,
   credential,
   grantee,
@@ -73,17 +78,17 @@ export interface GrantRow {
   readonly role: Role | null;
   readonly actsForItself: boolean | null;
   readonly memberRevision: number | null;
-  readonly memberSeal: string | null;
+  readonly memberMac: string | null;
   readonly engine: EngineId | null;
   readonly engineState: 'enabled' | 'disabled' | null;
   readonly engineRevision: number | null;
-  readonly engineSeal: string | null;
+  readonly engineMac: string | null;
 }
 
 const asGrantRow = sql.raw(`jsonb_build_object(
     'id', held.id, 'kind', held.grantee_kind, 'access', held.access, 'revision', held.revision, 'seal', encode(held.seal, 'hex'), 'team', receiving.id, 'slug', receiving.slug,
-    'role', holder.role, 'actsForItself', holder.acts_for_itself, 'memberRevision', holder.revision, 'memberSeal', encode(holder.seal, 'hex'),
-    'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineSeal', encode(asker.seal, 'hex'))`);
+    'role', holder.role, 'actsForItself', holder.acts_for_itself, 'memberRevision', holder.revision, 'memberMac', encode(holder.seal, 'hex'),
+    'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineMac', encode(asker.seal, 'hex'))`);
 
 /**
  * The grants of `credential` (an alias of the from-list) that concern the subject; null where there
@@ -156,35 +161,35 @@ export interface Owned {
   readonly credential: CredentialId;
 }
 
-export const noWays: Ways = { ways: [], isBroken: false };
+export const noGrantPaths: GrantPaths = { grantPaths: [], isBroken: false };
 
 /** What these grants are worth to this person: those with more access first. */
-export function waysOf(
+export function grantPathsOf(
   rows: readonly GrantRow[] | null,
   owned: Owned,
   person: Person,
   parts: RightsParts,
-): Ways {
-  if (rows === null) return noWays;
-  const ways: Way[] = [];
+): GrantPaths {
+  if (rows === null) return noGrantPaths;
+  const grantPaths: GrantPath[] = [];
   let isBroken = false;
   for (const row of rows) {
-    const way = wayOf(row, owned, person, parts);
-    if (way === 'sealBroken') isBroken = true;
-    else if (way !== undefined) ways.push(way);
+    const grantPath = grantPathOf(row, owned, person, parts);
+    if (grantPath === 'sealBroken') isBroken = true;
+    else if (grantPath !== undefined) grantPaths.push(grantPath);
   }
-  ways.sort((a, b) =>
+  grantPaths.sort((a, b) =>
     a.access === b.access ? (a.grant < b.grant ? -1 : 1) : a.access === 'use' ? -1 : 1,
   );
-  return { ways, isBroken };
+  return { grantPaths, isBroken };
 }
 
-function wayOf(
+function grantPathOf(
   row: GrantRow,
   owned: Owned,
   person: Person,
   { keyring, subjectBounds }: RightsParts,
-): Way | 'sealBroken' | undefined {
+): GrantPath | 'sealBroken' | undefined {
   const { id, kind, access, revision, team, slug } = row;
   const grantee = kind === 'team' ? team : person.subject;
   const name = kind === 'team' ? slug : person.sub;
@@ -192,7 +197,7 @@ function wayOf(
   // SECURITY: a grant counts only as the vault wrote it: of this credential, by this owner, to this
   // grantee, under these names.
   if (
-    !grantSealHolds(
+    !verifyGrantRowMac(
       keyring,
       { id, ...owned, kind, grantee, name, access, revision },
       bytes(row.seal),
@@ -203,25 +208,25 @@ function wayOf(
   // credential nor in the one that it was granted to.
   if (subjectBounds.refusalIn(person.sub, owned.slug) !== undefined) return undefined;
   if (slug !== null && subjectBounds.refusalIn(person.sub, slug) !== undefined) return undefined;
-  const engine = engineStanding(row, person, keyring);
+  const engine = engineStateOf(row, person, keyring);
   if (engine === 'sealBroken') return engine;
   if (person.isEngineOnly === true && engine !== 'enabled') return undefined;
   if (kind === 'team') {
-    const { role, actsForItself, memberRevision, memberSeal } = row;
+    const { role, actsForItself, memberRevision, memberMac } = row;
     if (
       team === null ||
       slug === null ||
       role === null ||
       actsForItself === null ||
       memberRevision === null ||
-      memberSeal === null
+      memberMac === null
     )
       return undefined;
     if (
-      !membershipSealHolds(
+      !verifyMembershipRowMac(
         keyring,
         { team, slug, ...person, role, actsForItself, revision: memberRevision },
-        bytes(memberSeal),
+        bytes(memberMac),
       )
     )
       return 'sealBroken';
@@ -263,13 +268,13 @@ function wayOf(
     : undefined;
 }
 
-function engineStanding(
-  { engine: id, engineState: state, engineRevision: revision, engineSeal: seal }: GrantRow,
+function engineStateOf(
+  { engine: id, engineState: state, engineRevision: revision, engineMac: seal }: GrantRow,
   { subject, sub }: Person,
   keyring: Keyring,
 ): 'none' | 'enabled' | 'disabled' | 'sealBroken' {
   if (id === null || state === null || revision === null || seal === null) return 'none';
-  return engineSealHolds(keyring, { id, subject, sub, state, revision }, bytes(seal))
+  return verifyEngineRowMac(keyring, { id, subject, sub, state, revision }, bytes(seal))
     ? state
     : 'sealBroken';
 }
@@ -293,7 +298,7 @@ export const grantsStandSql = (
  * Whether the grant is as it was and its team alive; the grant is held so to the end of the
  * transaction.
  */
-export async function holdGrant(trx: Trx, { grant, revision }: Way): Promise<boolean> {
+export async function holdGrant(trx: Trx, { grant, revision }: GrantPath): Promise<boolean> {
   const { rows } = await sql`
     select 1 from credential_grant held
     where held.id = ${grant} and held.revision = ${revision}

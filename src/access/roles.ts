@@ -47,7 +47,7 @@ export const operatorActions = [
 export type OperatorAction = (typeof operatorActions)[number];
 
 /** What the path names. A deleted credential is found by `anyCredential` only. */
-export type LocatedBy = 'team' | 'credential' | 'anyCredential';
+export type ResolvedBy = 'team' | 'credential' | 'anyCredential';
 
 /**
  * What a route says of itself. `{ team }` names one action on one team's things, found by the path;
@@ -57,7 +57,7 @@ export type Access =
   | 'public'
   | 'authenticated'
   | { readonly operator: OperatorAction }
-  | { readonly team: TeamAction; readonly by: LocatedBy }
+  | { readonly team: TeamAction; readonly by: ResolvedBy }
   | { readonly each: TeamAction };
 
 /** Whether the role may do the action. */
@@ -70,7 +70,7 @@ export function rolesFor(action: TeamAction): readonly Role[] {
   return roles.filter((role) => isAllowed(role, action));
 }
 
-/** The action as openapi.yaml and the trail print it. */
+/** The action as openapi.yaml and the audit log print it. */
 export function actionOf(access: Access): string {
   if (typeof access === 'string') return access;
   if ('operator' in access) return access.operator;

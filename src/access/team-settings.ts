@@ -61,18 +61,18 @@ export const settingsOf = ({ rowMac, ...row }: SettingsJson): TeamSettingsRow =>
 });
 
 /** The MAC of a team's row. */
-export const teamMac = (keyring: Keyring, row: MacedTeam): Buffer =>
-  keyring.sealRow('team', asJson(row));
+export const teamRowMac = (keyring: Keyring, row: MacedTeam): Buffer =>
+  keyring.rowMac('team', asJson(row));
 
 /** Whether the row carries the MAC that the vault made of it. */
 export const teamMacHolds = (keyring: Keyring, row: TeamSettingsRow): boolean =>
-  row.rowMacVersion === teamMacVersion && keyring.verifyRow('team', asJson(row), row.rowMac);
+  row.rowMacVersion === teamMacVersion && keyring.verifyRowMac('team', asJson(row), row.rowMac);
 
 /**
  * Whether the settings count: they are as the vault wrote them, or the release before did, as long
  * as such rows are not taken over.
  */
-export const settingsCount = (keyring: Keyring, row: TeamSettingsRow): boolean =>
+export const verifyTeamRowMac = (keyring: Keyring, row: TeamSettingsRow): boolean =>
   teamMacHolds(keyring, row) || (!keyring.isTakenOver && isOfBefore(row));
 
 /**
@@ -80,7 +80,7 @@ export const settingsCount = (keyring: Keyring, row: TeamSettingsRow): boolean =
  * nobody has said that it may.
  */
 export const refusesExposed = (keyring: Keyring, row: TeamSettingsRow): boolean =>
-  row.refuseExposedLeases || !settingsCount(keyring, row);
+  row.refuseExposedLeases || !verifyTeamRowMac(keyring, row);
 
 /** A row without a MAC, such as the release before writes them. */
 export const isOfBefore = (row: TeamSettingsRow): boolean =>
@@ -95,14 +95,14 @@ export async function findSettings(
   const { rows } = await sql<TeamSettingsRow>`
     select ${settingsColumns('team')} from team where team.id = ${team}`.execute(executor);
   const [row] = rows;
-  return row !== undefined && settingsCount(keyring, row) ? row : undefined;
+  return row !== undefined && verifyTeamRowMac(keyring, row) ? row : undefined;
 }
 
 /** Writes settings of a locked team with their MAC. */
 export async function writeMac(trx: Trx, keyring: Keyring, row: MacedTeam): Promise<void> {
   await trx
     .updateTable('team')
-    .set({ row_mac: teamMac(keyring, row), row_mac_version: teamMacVersion })
+    .set({ row_mac: teamRowMac(keyring, row), row_mac_version: teamMacVersion })
     .where('id', '=', row.id)
     .execute();
 }

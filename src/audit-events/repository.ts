@@ -1,4 +1,4 @@
-// Reading the trail of one team.
+// Reading the audit log of one team.
 import { type RawBuilder, sql } from 'kysely';
 import type { Executor } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';

@@ -1,4 +1,4 @@
-// Reading the trail, and the access records that reading (of anything) leaves.
+// Reading the audit log, and the access records that reading (of anything) leaves.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Keyring } from '../crypto/index.ts';
@@ -108,15 +108,15 @@ export function registerAccessRecords(app: FastifyInstance, audit: AuditLog): vo
 }
 
 function recordRead(audit: AuditLog, request: FastifyRequest, reply: FastifyReply): void {
-  const { caller, located } = request;
+  const { caller, resolved } = request;
   const { access } = request.routeOptions.config;
   if (caller === undefined || access === undefined || request.method !== 'GET') return;
   const { id: target } = request.params as { id?: string };
   audit.access({
     subject: caller.strangerOf === undefined ? caller.subject : null,
-    team: located?.team.id ?? null,
+    team: resolved?.team.id ?? null,
     action: actionOf(access),
-    target: located === undefined ? null : (target ?? null),
+    target: resolved === undefined ? null : (target ?? null),
     status: reply.statusCode,
     requestId: request.id,
     address: caller.address,

@@ -108,8 +108,8 @@ export function showEvent(row: EventRow, keyring: Keyring): Shown {
 }
 
 /**
- * What is shown of a row that somebody bent until it does not fit: one such row must not hide the
- * others.
+ * What is shown of a row that somebody changed until it does not fit: one such row must not hide
+ * the others.
  */
 function unreadable({ id: held, at }: EventRow): Shown {
   return {

@@ -1,4 +1,4 @@
-// Keeps a caller who is refused in a loop from filling the trail: ten events a minute for one
+// Keeps a caller who is refused in a loop from filling the audit log: ten events a minute for one
 // thing, then one event a minute that says how many it stands for. Counts live in this replica.
 
 const windowMs = 60_000;

@@ -13,7 +13,7 @@ import {
   type TeamId,
 } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Caller, TeamRef, Way } from '../access/index.ts';
+import type { Caller, TeamRef, GrantPath } from '../access/index.ts';
 
 /** What happened, as the operation tells it. */
 export interface EventInput {
@@ -249,14 +249,16 @@ export const credentialTarget = (id: CredentialId): { type: string; id: string }
 });
 
 /**
- * The event of a use, in the trail of the owner and, where it rested on grants, of every team whose
- * role it rested on; each says by which grants. The key is the owner's affair.
+ * The event of a use, in the audit log of the owner and, where it rested on grants, of every team
+ * whose role it rested on; each says by which grants. The key is the owner's affair.
  */
-export function eventsThrough(event: EventInput, ways: readonly Way[]): EventInput[] {
-  if (ways.length === 0) return [event];
+export function eventsThrough(event: EventInput, grantPaths: readonly GrantPath[]): EventInput[] {
+  if (grantPaths.length === 0) return [event];
   const { key: _, ...shown } = event;
-  const teams = new Map(ways.flatMap(({ team }) => (team === undefined ? [] : [[team.id, team]])));
-  const details = { ...event.details, grants: [...new Set(ways.map(({ grant }) => grant))] };
+  const teams = new Map(
+    grantPaths.flatMap(({ team }) => (team === undefined ? [] : [[team.id, team]])),
+  );
+  const details = { ...event.details, grants: [...new Set(grantPaths.map(({ grant }) => grant))] };
   return [
     {
       ...event,

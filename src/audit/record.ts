@@ -1,6 +1,6 @@
-// The one door to the trail: what other features call. Events commit with their operation; denials
-// have a transaction of their own and a ceiling; access records are batched in memory and written
-// within a second.
+// The one door to the audit log: what other features call. Events commit with their operation;
+// denials have a transaction of their own and a ceiling; access records are batched in memory and
+// written within a second.
 import { sql, type RawBuilder } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import { type Apart, isWithoutPartition, writeApart } from '../db/batches.ts';
@@ -70,7 +70,7 @@ const flushMs = 500;
 const batchRows = 1_000;
 const pendingMax = 20_000;
 const summaryMs = 60_000;
-/** Months of the trail that are there before they are needed. */
+/** Months of the audit log that are there before they are needed. */
 const monthsAhead = 3;
 
 const recording = (of: {
@@ -84,14 +84,14 @@ const recordOne = recording({ isOne: true });
 const recordSeveral = recording({ isOne: false });
 const recordRepeatedly = recording({ isOne: false, isRepeatable: true });
 
-/** An event as it will stand in the trail, and what it was made of. */
+/** An event as it will stand in the audit log, and what it was made of. */
 export interface MadeEvent {
   readonly input: EventInput;
   readonly event: AuditEvent;
   readonly address: AuditAddress | null;
 }
 
-/** Writes the trail. */
+/** Writes the audit log. */
 export class AuditLog {
   readonly #parts: AuditParts;
   readonly #ceiling: DenialCeiling<Denial>;
@@ -160,7 +160,7 @@ export class AuditLog {
   notice(error: unknown): void {
     if (!isWithoutPartition(error)) return;
     void this.makeMonths().catch((cause: unknown) => {
-      this.#parts.onError(new Error('the months of the trail cannot be made', { cause }));
+      this.#parts.onError(new Error('the months of the audit log cannot be made', { cause }));
     });
   }
 
@@ -176,8 +176,8 @@ export class AuditLog {
   }
 
   /**
-   * Writes rows of the trail: where their month is missing it is made, what still does not fit is
-   * lost alone. Never throws.
+   * Writes rows of the audit log: where their month is missing it is made, what still does not fit
+   * is lost alone. Never throws.
    */
   writeApart<T>(
     rows: readonly T[],
@@ -193,7 +193,7 @@ export class AuditLog {
         try {
           await this.makeMonths();
         } catch (cause) {
-          this.#parts.onError(new Error('the months of the trail cannot be made', { cause }));
+          this.#parts.onError(new Error('the months of the audit log cannot be made', { cause }));
           throw error;
         }
         await write(some);

@@ -5,7 +5,7 @@ import type { Db } from '../db/client.ts';
 import { AppError } from '../shared/errors.ts';
 import { isId, type TicketId } from '../shared/ids.ts';
 import { mayBeRecorded, type RecordedCall, recordNotSent } from './corrections.ts';
-import { type Early, eventOf, Expectations, type Expected, limitsOf } from './expectations.ts';
+import { type Early, eventOf, CallSnapshots, type CallSnapshot, limitsOf } from './snapshots.ts';
 import { fieldsOf, tokenFieldsOf } from './fields.ts';
 import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
@@ -16,7 +16,7 @@ import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
 import { checkCall, targetOf, upstreamPath } from './target.ts';
-import { isTicket, ticketSealHolds } from './tickets.ts';
+import { isTicket, verifyTicketRowMac } from './tickets.ts';
 import type { Admitted, Call } from './types.ts';
 import { type Caller, callerOfTicket, type SubjectBounds } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
@@ -48,7 +48,7 @@ export interface CallParts {
   readonly usage: Pick<UsageCounter, 'count'>;
   readonly limits: CallLimits;
   readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
-  /** Takes what has to be corrected in the trail while the database takes nothing. */
+  /** Takes what has to be corrected in the audit log while the database takes nothing. */
   readonly outcomes: Pick<Outcomes, 'add'>;
 }
 
@@ -58,7 +58,7 @@ type Prepared = Pick<
 >;
 
 /** What has to be undone of a call that fails before it goes out. */
-interface Standing {
+interface PendingCall {
   recorded: RecordedCall | undefined;
   /** Gives back the place among the calls that run, once there is one. */
   leave: (() => void) | undefined;
@@ -70,10 +70,10 @@ const action = 'credential.use';
 /** Decides on calls. */
 export class Calls {
   readonly #parts: CallParts;
-  readonly #expectations: Expectations;
+  readonly #snapshots: CallSnapshots;
   constructor(parts: CallParts) {
     this.#parts = parts;
-    this.#expectations = new Expectations(parts);
+    this.#snapshots = new CallSnapshots(parts);
   }
 
   /**
@@ -95,21 +95,20 @@ export class Calls {
   }
 
   async #attempt(call: Call): Promise<Admitted | undefined> {
-    const early = await this.#expectations.record(call);
-    const standing: Standing = {
-      recorded: early === undefined ? undefined : { event: early.event, ways: [] },
+    const early = await this.#snapshots.record(call);
+    const pending: PendingCall = {
+      recorded: early === undefined ? undefined : { event: early.event, grantPaths: [] },
       leave: early?.leave,
     };
     try {
-      const admitted = await this.#decideAndRecord(call, early, standing);
-      if (admitted === undefined) standing.leave?.();
+      const admitted = await this.#decideAndRecord(call, early, pending);
+      if (admitted === undefined) pending.leave?.();
       return admitted;
     } catch (error) {
-      standing.leave?.();
-      if (early !== undefined) this.#expectations.forget(call.id);
-      // SECURITY: the trail says that the call went out; it must say too that it did not.
-      if (standing.recorded !== undefined)
-        await recordNotSent(this.#parts, standing.recorded, error);
+      pending.leave?.();
+      if (early !== undefined) this.#snapshots.forget(call.id);
+      // SECURITY: the audit log says that the call went out; it must say too that it did not.
+      if (pending.recorded !== undefined) await recordNotSent(this.#parts, pending.recorded, error);
       throw error;
     }
   }
@@ -121,17 +120,17 @@ export class Calls {
   async #decideAndRecord(
     call: Call,
     early: Early | undefined,
-    standing: Standing,
+    pending: PendingCall,
   ): Promise<Admitted | undefined> {
     const row = await this.#checkTicket(call, early?.row ?? (await this.#findTicket(call)));
     const caller = callerOfTicket(row.engine, call);
     const granted = await this.#decide(row, caller);
-    const { row: credential, version, ways } = granted;
+    const { row: credential, version, grantPaths } = granted;
     const team = { id: credential.team, slug: credential.slug };
     const policy = version.policy as unknown as Policy;
     const limits = early?.limits ?? limitsOf(policy);
     const enter = (): (() => void) =>
-      (standing.leave ??= this.#parts.limits.enter(
+      (pending.leave ??= this.#parts.limits.enter(
         { credential: credential.id, team: credential.team },
         limits,
       ));
@@ -145,7 +144,7 @@ export class Calls {
     // event says.
     if (early !== undefined) return done({ limits, event: early.event, leave: early.leave });
     const { ticket, engine } = row;
-    const expected: Expected = {
+    const expected: CallSnapshot = {
       basis: {
         ticket: ticket.id,
         ticketRevision: ticket.revision,
@@ -169,28 +168,28 @@ export class Calls {
     };
     const leave = enter();
     const event = eventOf(call, expected);
-    const events = eventsThrough(event, ways);
+    const events = eventsThrough(event, grantPaths);
     const recorded = { events: events.length, recorded: this.#parts.audit.values(events) };
     let isRecorded: boolean;
     try {
       isRecorded = await repository.recordCallIfUnchanged(
         this.#parts.db,
         expected.basis,
-        ways,
+        grantPaths,
         recorded,
       );
     } catch (error) {
-      if (mayBeRecorded(error)) standing.recorded = { event, ways };
+      if (mayBeRecorded(error)) pending.recorded = { event, grantPaths };
       throw error;
     }
     // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
     if (!isRecorded) return undefined;
-    standing.recorded = { event, ways };
-    // SECURITY: a provider may be asked in between where tokens are held: of such a call the record
-    // comes after it. Nor is one that took a grant remembered: the statement that expects asks for
-    // memberships, not for grants.
-    if (!version.isMarked && prepared.renew === undefined && ways.length === 0)
-      this.#expectations.remember(ticket.id, expected);
+    pending.recorded = { event, grantPaths };
+    // SECURITY: a provider may be asked in between where tokens are stored: of such a call the
+    // record comes after it. Nor is one that took a grant remembered: the statement that expects
+    // asks for memberships, not for grants.
+    if (!version.isMarked && prepared.renew === undefined && grantPaths.length === 0)
+      this.#snapshots.remember(ticket.id, expected);
     return done({ limits, event, leave });
   }
 
@@ -230,7 +229,7 @@ export class Calls {
       });
     // SECURITY: a ticket is good only as the vault wrote it: for this credential, engine and
     // person, until then.
-    if (!ticketSealHolds(keyring, row.ticket, row.seal)) {
+    if (!verifyTicketRowMac(keyring, row.ticket, row.seal)) {
       await deny('sealBroken');
       throw refuse();
     }

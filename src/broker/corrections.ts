@@ -1,5 +1,5 @@
-// What the trail says too early. A call's record commits before the call goes out, so a call that
-// fails in between stands there as let out; an event of its own says that it was not sent.
+// What the audit log says too early. A call's record commits before the call goes out, so a call
+// that fails in between stands there as let out; an event of its own says that it was not sent.
 import type { Db } from '../db/client.ts';
 import {
   CommitUnknown,
@@ -11,7 +11,7 @@ import {
 } from '../db/errors.ts';
 import type { Outcomes } from './outcomes.ts';
 import { refusalOf } from './refusals.ts';
-import type { Way } from '../access/index.ts';
+import type { GrantPath } from '../access/index.ts';
 import { type AuditLog, type EventInput, eventsThrough } from '../audit/index.ts';
 
 export interface CorrectionParts {
@@ -20,10 +20,10 @@ export interface CorrectionParts {
   readonly outcomes: Pick<Outcomes, 'add'>;
 }
 
-/** A call that stands in the trail, and by which grants it was made. */
+/** A call that stands in the audit log, and by which grants it was made. */
 export interface RecordedCall {
   readonly event: EventInput;
-  readonly ways: readonly Way[];
+  readonly grantPaths: readonly GrantPath[];
 }
 
 /**
@@ -32,7 +32,7 @@ export interface RecordedCall {
  */
 export async function recordNotSent(
   { db, audit, outcomes }: CorrectionParts,
-  { event, ways }: RecordedCall,
+  { event, grantPaths }: RecordedCall,
   error: unknown,
 ): Promise<void> {
   const { code, errors } = refusalOf(error);
@@ -47,7 +47,7 @@ export async function recordNotSent(
         failure: errors?.[0]?.rule ?? code,
       },
     },
-    ways,
+    grantPaths,
   );
   try {
     if (!isDatabaseDown(error)) return await audit.record(db, ...events);

@@ -13,7 +13,7 @@ export function fieldsOf({ version }: Granted, secrets: SecretFields): AllFields
 }
 
 /**
- * The public fields with an access token, for a type whose tokens are held. SECURITY: the same;
+ * The public fields with an access token, for a type whose tokens are stored. SECURITY: the same;
  * client secret and refresh token stay behind.
  */
 export function tokenFieldsOf({ version }: Granted, token: Secret<string>): AllFields {

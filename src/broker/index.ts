@@ -10,4 +10,4 @@ export { BrokerRefusal } from './refusal.ts';
 export { registerBrokerTickets } from './routes.ts';
 export { BrokerService } from './service.ts';
 export { originText, targetOf, upstreamPath } from './target.ts';
-export { type SealedTicket, sealTicket, ticketSealHolds } from './tickets.ts';
+export { type TicketMacFields, ticketRowMac, verifyTicketRowMac } from './tickets.ts';

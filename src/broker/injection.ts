@@ -1,7 +1,7 @@
 // How a secret gets into a request. The template is the type's; the caller has no say in it. Pure.
 import { BrokerRefusal } from './refusal.ts';
 import { type Sign, signer } from './sigv4.ts';
-import { type AllFields, type CredentialType, faultsForBroker } from '../credentials/index.ts';
+import { type AllFields, type CredentialType, injectionFaults } from '../credentials/index.ts';
 
 /** What a request to the upstream needs beside what the caller sent. */
 export interface Rendered {
@@ -32,7 +32,7 @@ export function render(type: CredentialType, fields: AllFields): Rendered {
   if (injection === undefined) throw new BrokerRefusal('unsupported');
   // SECURITY: a value that was stored before the policy gave it to the broker never met these
   // rules.
-  if (faultsForBroker(type, fields).length > 0) throw new BrokerRefusal('secretUnusable');
+  if (injectionFaults(type, fields).length > 0) throw new BrokerRefusal('secretUnusable');
   const text = (field: string): string => String(fields[field] ?? '');
   switch (injection.kind) {
     case 'bearer':

@@ -15,7 +15,7 @@ import type { RateLimits } from '../http/rate-limits.ts';
 import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
 import type { Calls } from './call.ts';
-import { presentedTicket } from './presented.ts';
+import { extractTicket } from './ticket-extraction.ts';
 import type { BrokerProxy } from './proxy.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
@@ -92,7 +92,7 @@ export async function createBrokerListener({
     const rest = url.slice(brokerPath.length);
     const admitted = await calls.admit({
       id,
-      ticket: presentedTicket(request.raw.rawHeaders),
+      ticket: extractTicket(request.raw.rawHeaders),
       method: request.method,
       pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
       isUpgrade: isUpgrade(request),

@@ -1,5 +1,5 @@
-// What became of calls: written to the trail in batches, within a second. That a call was let out
-// stands there before it goes; this is what came back, as numbers.
+// What became of calls: written to the audit log in batches, within a second. That a call was let
+// out stands there before it goes; this is what came back, as numbers.
 import type { Db } from '../db/client.ts';
 import type { AuditLog, EventInput, MadeEvent } from '../audit/index.ts';
 import { Complaint } from '../shared/complaint.ts';
@@ -40,7 +40,7 @@ export class Outcomes {
       this.#pending.push(this.#parts.audit.make(outcome));
     } catch (cause) {
       this.#parts.onError(
-        new Error('the outcome of a call does not fit into the trail and was lost', { cause }),
+        new Error('the outcome of a call does not fit into the audit log and was lost', { cause }),
       );
       return;
     }

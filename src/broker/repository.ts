@@ -12,8 +12,8 @@ import type {
   TeamId,
   TicketId,
 } from '../shared/ids.ts';
-import type { SealedTicket } from './tickets.ts';
-import type { Way } from '../access/index.ts';
+import type { TicketMacFields } from './tickets.ts';
+import type { GrantPath } from '../access/index.ts';
 import { grantsStandSql } from '../access/sql.ts';
 import type { RecordedValues } from '../audit/index.ts';
 import { recordedSql } from '../audit/sql.ts';
@@ -22,7 +22,7 @@ import { isUsedThoughExposed, useColumns, useJoins } from '../leases/sql.ts';
 
 /** A ticket with everything that its use rests on, of one moment. */
 export interface TicketRow {
-  readonly ticket: SealedTicket;
+  readonly ticket: TicketMacFields;
   readonly seal: Buffer;
   /** Whose ticket it is, with his registration. */
   readonly engine: NonNullable<RecipientRow['engine']> & {
@@ -44,19 +44,19 @@ type Row = UseRow & {
   readonly ticket_host: string | null;
   readonly ticket_expires_at: Date;
   readonly ticket_revision: number;
-  readonly ticket_seal: Buffer;
+  readonly ticket_mac: Buffer;
   readonly caller_subject: SubjectId;
   readonly caller_sub: string;
   readonly caller_state: 'enabled' | 'disabled';
   readonly caller_revision: number;
-  readonly caller_seal: Buffer;
+  readonly caller_mac: Buffer;
   readonly behalf_sub: string | null;
 };
 
 const ticketSql = (id: RawBuilder<unknown>): RawBuilder<Row> => sql`
   select ticket.id as ticket_id, ticket.ticket_hash, ticket.credential_id as ticket_credential, ticket.engine_id as ticket_engine, ticket.behalf_subject_id as ticket_behalf,
-    ticket.host as ticket_host, ticket.expires_at as ticket_expires_at, ticket.revision as ticket_revision, ticket.seal as ticket_seal,
-    caller.subject_id as caller_subject, caller_subject.sub as caller_sub, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
+    ticket.host as ticket_host, ticket.expires_at as ticket_expires_at, ticket.revision as ticket_revision, ticket.seal as ticket_mac,
+    caller.subject_id as caller_subject, caller_subject.sub as caller_sub, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_mac,
     behalf.sub as behalf_sub, ${useColumns}
   from broker_ticket ticket
   join engine caller on caller.id = ticket.engine_id
@@ -123,12 +123,12 @@ function ticketRowOf(row: Row | undefined): TicketRow | undefined {
       expiresAt: row.ticket_expires_at,
       revision: row.ticket_revision,
     },
-    seal: row.ticket_seal,
+    seal: row.ticket_mac,
     engine: {
       id: row.ticket_engine,
       state: row.caller_state,
       revision: row.caller_revision,
-      seal: row.caller_seal,
+      seal: row.caller_mac,
       subject: row.caller_subject,
       sub: row.caller_sub,
     },
@@ -143,7 +143,7 @@ function ticketRowOf(row: Row | undefined): TicketRow | undefined {
  * condition in SQL.
  */
 export const insertTicketSql = (
-  ticket: SealedTicket,
+  ticket: TicketMacFields,
   seal: Buffer,
   at: Date,
   onlyIf: RawBuilder<unknown>,
@@ -211,7 +211,7 @@ const callRecord = ({
   );
 const callRecordOwn = callRecord({ isShared: false, isOne: true });
 const callRecordShared = callRecord({ isShared: true, isOne: true });
-const callRecordInTrails = callRecord({ isShared: true, isOne: false });
+const callRecordInLogs = callRecord({ isShared: true, isOne: false });
 
 /**
  * Records the events of a call if everything in the basis, and the grants that it took, are as they
@@ -220,21 +220,21 @@ const callRecordInTrails = callRecord({ isShared: true, isOne: false });
 export async function recordCallIfUnchanged(
   db: Db,
   basis: CallBasis,
-  ways: readonly Way[],
+  grantPaths: readonly GrantPath[],
   { events, recorded }: { events: number; recorded: RecordedValues },
 ): Promise<boolean> {
-  const members = ways.flatMap(({ subject, team }) =>
+  const members = grantPaths.flatMap(({ subject, team }) =>
     team === undefined ? [] : [{ subject, team: team.id, revision: team.memberRevision }],
   );
   const run =
-    ways.length === 0 ? callRecordOwn : events === 1 ? callRecordShared : callRecordInTrails;
+    grantPaths.length === 0 ? callRecordOwn : events === 1 ? callRecordShared : callRecordInLogs;
   return (
     (
       await run(db, {
         ...basis,
         ...recorded,
-        grants: ways.map(({ grant }) => grant),
-        grantRevisions: ways.map(({ revision }) => revision),
+        grants: grantPaths.map(({ grant }) => grant),
+        grantRevisions: grantPaths.map(({ revision }) => revision),
         grantTeams: members.map(({ team }) => team),
         grantSubjects: members.map(({ subject }) => subject),
         grantMembers: members.map(({ revision }) => revision),

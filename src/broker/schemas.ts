@@ -18,7 +18,7 @@ export const ticketCreate = z
     purpose: line(purposeLengthMax)
       .min(1)
       .meta({
-        description: 'Stands in the trail of the team whose credential is used.',
+        description: 'Stands in the audit log of the team whose credential is used.',
         examples: ['invoice run'],
       }),
     runId: line(100)

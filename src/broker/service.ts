@@ -9,16 +9,16 @@ import { fieldsOf } from './fields.ts';
 import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
 import { targetOf } from './target.ts';
-import { newTicket, type SealedTicket, sealTicket } from './tickets.ts';
+import { newTicket, type TicketMacFields, ticketRowMac } from './tickets.ts';
 import {
   type Caller,
   decide,
-  type Located,
+  type ResolvedResource,
   type OnBehalfOf,
   type SubjectBounds,
 } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
-import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/index.ts';
+import { type AllFields, injectionFaults, findType, type Policy } from '../credentials/index.ts';
 import {
   basisOf,
   decideAll,
@@ -39,8 +39,8 @@ export interface BrokerParts {
   readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
-  /** The caller's standing in a team. */
-  readonly locateTeam: (caller: Caller, slug: string) => Promise<Located | undefined>;
+  /** The caller's effective role in a team. */
+  readonly resolveTeam: (caller: Caller, slug: string) => Promise<ResolvedResource | undefined>;
   /** Where callers reach the broker; undefined where it is off. */
   readonly brokerUrl: () => string | undefined;
 }
@@ -103,7 +103,7 @@ export class BrokerService {
    * notFound, forbidden.
    */
   async deleteTicket(caller: Caller, id: string): Promise<void> {
-    const { db, audit, locateTeam } = this.#parts;
+    const { db, audit, resolveTeam } = this.#parts;
     const row = isId<TicketId>(id) ? await repository.findTicket(db, id) : undefined;
     const { found } = row ?? {};
     const team = found === undefined ? undefined : { id: found.team, slug: found.slug };
@@ -111,7 +111,7 @@ export class BrokerService {
     // it.
     const isOwn = row?.engine.subject === caller.subject;
     const decision = decide(
-      team === undefined ? undefined : await locateTeam(caller, team.slug),
+      team === undefined ? undefined : await resolveTeam(caller, team.slug),
       'credential.manage',
     );
     if (row === undefined || found === undefined || (decision.kind !== 'allow' && !isOwn)) {
@@ -206,7 +206,7 @@ export class BrokerService {
     const { db, keyring, audit } = this.#parts;
     const { row, version } = opened;
     const { text, hash } = newTicket();
-    const ticket: SealedTicket = {
+    const ticket: TicketMacFields = {
       id: newId<TicketId>(),
       hash,
       credential: row.id,
@@ -236,8 +236,8 @@ export class BrokerService {
     const isRecorded = await recordIfUnchanged(
       db,
       basisOf(caller, engine, [opened]),
-      (onlyIf) => sql`${audit.parts(eventsThrough(event, opened.ways), onlyIf)},
-      ticketed as (${repository.insertTicketSql(ticket, sealTicket(keyring, ticket), now, onlyIf)})`,
+      (onlyIf) => sql`${audit.parts(eventsThrough(event, opened.grantPaths), onlyIf)},
+      ticketed as (${repository.insertTicketSql(ticket, ticketRowMac(keyring, ticket), now, onlyIf)})`,
     );
     if (!isRecorded) return undefined;
     return {
@@ -293,7 +293,7 @@ function chooseHost(
     rule: 'notBrokerable',
     reason: 'notBrokerable',
   };
-  if (type?.broker === undefined || faultsForBroker(type, fields).length > 0) return notBrokerable;
+  if (type?.broker === undefined || injectionFaults(type, fields).length > 0) return notBrokerable;
   try {
     const { origin } = targetOf(type, fields, version.policy as unknown as Policy, host);
     return {

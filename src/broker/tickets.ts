@@ -1,13 +1,13 @@
-// Tickets: what the caller of the broker is given, what is kept of it, and the seal of that. A row
-// is an answer "yes", so it counts only as the vault wrote it.
+// Tickets: what the caller of the broker is given, what is kept of it, and the row MAC of that. A
+// row is an answer "yes", so it counts only as the vault wrote it.
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { isTime } from '../shared/times.ts';
 
-/** What the seal of a ticket's row is over: all of it. */
-export interface SealedTicket {
+/** What the row MAC of a ticket's row covers: all of it. */
+export interface TicketMacFields {
   readonly id: TicketId;
   readonly hash: Buffer;
   readonly credential: CredentialId;
@@ -36,15 +36,15 @@ export function isTicket(text: string, held: Buffer): boolean {
 // A ticket is 256 random bits: there is nothing to guess that a slow hash would have to protect.
 const hashOf = (text: string): Buffer => hash('sha256', text, 'buffer');
 
-/** The seal of a ticket's row. */
-export const sealTicket = (keyring: Keyring, row: SealedTicket): Buffer =>
-  keyring.sealRow('broker_ticket', asJson(row));
+/** The row MAC of a ticket. */
+export const ticketRowMac = (keyring: Keyring, row: TicketMacFields): Buffer =>
+  keyring.rowMac('broker_ticket', asJson(row));
 
 /** Whether the vault wrote this row. */
-export const ticketSealHolds = (keyring: Keyring, row: SealedTicket, seal: Buffer): boolean =>
-  isTime(row.expiresAt) && keyring.verifyRow('broker_ticket', asJson(row), seal);
+export const verifyTicketRowMac = (keyring: Keyring, row: TicketMacFields, seal: Buffer): boolean =>
+  isTime(row.expiresAt) && keyring.verifyRowMac('broker_ticket', asJson(row), seal);
 
-// Named one by one: rows carry more columns than the seal covers.
+// Named one by one: rows carry more columns than the row MAC covers.
 const asJson = ({
   id,
   hash: held,
@@ -54,7 +54,7 @@ const asJson = ({
   host,
   expiresAt,
   revision,
-}: SealedTicket): JsonObject => ({
+}: TicketMacFields): JsonObject => ({
   id,
   hash: held.toString('base64url'),
   credential,

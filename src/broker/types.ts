@@ -23,8 +23,8 @@ export interface Call {
 }
 
 /**
- * A call that may go out and stands in the trail. `leave` is to be called at its end, however it
- * ends.
+ * A call that may go out and stands in the audit log. `leave` is to be called at its end, however
+ * it ends.
  */
 export interface Admitted {
   readonly caller: Caller;
@@ -42,7 +42,7 @@ export interface Admitted {
   readonly limits: Readonly<Record<keyof Limits, number>>;
   readonly event: EventInput;
   /**
-   * Where an access token is held: the call rendered with another one than the upstream has just
+   * Where an access token is stored: the call rendered with another one than the upstream has just
    * refused; undefined where there is none.
    */
   readonly renew: (() => Promise<Rendered | undefined>) | undefined;

@@ -1,6 +1,6 @@
-// `verify`: opens every token and checks every key, seal and event of a database, offline, with the
-// root keys in hand. Exit status 0 when everything holds, 3 when something does not, 130 when it
-// was stopped. Writes nothing to the database.
+// `verify`: opens every token and checks every key, row MAC and event of a database, offline, with
+// the root keys in hand. Exit status 0 when everything holds, 3 when something does not, 130 when
+// it was stopped. Writes nothing to the database.
 import { parseRootKeys } from '../crypto/index.ts';
 import { openDatabase } from '../db/client.ts';
 import { schemaState } from '../db/migrate.ts';

@@ -64,6 +64,6 @@ export function registerConnections(
     },
     problems: ['notTestable', 'stateConflict', 'undecryptable', 'keyUnavailable'],
     handler: ({ scope, caller }) =>
-      service.testConnection(caller, scope.thing as CredentialRow, scope.way),
+      service.testConnection(caller, scope.resource as CredentialRow, scope.grantPath),
   });
 }

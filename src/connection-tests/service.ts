@@ -1,6 +1,6 @@
 // Tests of connections: the type's own check, with stored values only, against the credential's own
-// destination. That a secret was used stands in the trail before anything is dialled, what became
-// of it afterwards.
+// destination. That a secret was used stands in the audit log before anything is dialled, what
+// became of it afterwards.
 import type { Db } from '../db/client.ts';
 import type { Egress } from '../egress/index.ts';
 import { AppError } from '../shared/errors.ts';
@@ -12,7 +12,7 @@ import { testRedis } from './redis.ts';
 import { type ConnectionReport, reportOf, type Wire } from './report.ts';
 import { testSmtp } from './smtp.ts';
 import type { ConnectionTarget } from './target.ts';
-import type { Caller, Way } from '../access/index.ts';
+import type { Caller, GrantPath } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
 import {
   type ConnectionTest,
@@ -45,27 +45,29 @@ export class ConnectionsService {
   }
 
   /**
-   * Tests a connection, of another team's credential by the way of a grant. Throws notTestable,
+   * Tests a connection, of another team's credential by a grant path. Throws notTestable,
    * rateLimited, notFound, stateConflict, undecryptable, keyUnavailable; whatever the other side
    * does is a report.
    */
   async testConnection(
     caller: Caller,
-    located: CredentialRow,
-    way: Way | undefined,
+    resolved: CredentialRow,
+    grantPath: GrantPath | undefined,
   ): Promise<ConnectionReport> {
     const { audit, credentials, db } = this.#parts;
-    const type = findType(located.type);
+    const type = findType(resolved.type);
     if (type?.test === undefined)
       throw new AppError('notTestable', 'Credentials of this type have no test.');
     // Whoever comes by a grant uses up his own: the owner's people must be able to test what is
     // theirs.
-    this.#count(way === undefined ? located.team : (way.team?.id ?? way.subject));
+    this.#count(
+      grantPath === undefined ? resolved.team : (grantPath.team?.id ?? grantPath.subject),
+    );
     const used = await credentials.openForUse(
       caller,
-      located,
+      resolved,
       { action: 'credential.test', details: { kind: type.test.kind } },
-      way,
+      grantPath,
     );
     const report = await this.#run(type, type.test, used);
     const last = report.steps.at(-1);
@@ -74,16 +76,16 @@ export class ConnectionsService {
       ...eventsThrough(
         {
           caller: { ...caller, address: null },
-          team: { id: located.team, slug: located.slug },
+          team: { id: resolved.team, slug: resolved.slug },
           action: 'credential.tested',
-          target: credentialTarget(located.id),
+          target: credentialTarget(resolved.id),
           credentialVersion: used.row.version,
           details: {
             ok: report.ok,
             ...(last === undefined ? {} : { step: last.step, outcome: last.outcome }),
           },
         },
-        way === undefined ? [] : [way],
+        grantPath === undefined ? [] : [grantPath],
       ),
     );
     return report;

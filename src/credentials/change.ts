@@ -1,4 +1,5 @@
-// The one way to change a credential's row: lock, seal, revision, write, event, in one transaction.
+// The one way to change a credential's row: lock, row MAC, revision, write, event, in one
+// transaction.
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
@@ -7,7 +8,7 @@ import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import * as repository from './repository.ts';
 import { roomOf, type Stay, type TeamRoom } from './room.ts';
-import { credentialSealHolds, sealCredential } from './seal.ts';
+import { verifyCredentialRowMac, credentialRowMac } from './row-mac.ts';
 import { openVersion, UndecryptableVersion, underActiveKey } from './versions.ts';
 import { checkRevision, type ExpectedRevision } from '../shared/revisions.ts';
 import { type Caller, isAllowed, type TeamRef } from '../access/index.ts';
@@ -36,7 +37,7 @@ export interface ChangeOptions {
   readonly isDryRun?: boolean;
 }
 
-/** What a change comes to, and how it stands in the trail. */
+/** What a change comes to, and how it stands in the audit log. */
 export interface Plan {
   readonly action: string;
   readonly write: Partial<
@@ -85,7 +86,8 @@ class RowTampered extends Error {
 }
 
 /**
- * Throws MayNotManage, which `changeCredential` turns into a denial in the trail and `forbidden`.
+ * Throws MayNotManage, which `changeCredential` turns into a denial in the audit log and
+ * `forbidden`.
  */
 export function demandManage(role: Role): void {
   if (!isAllowed(role, 'credential.manage')) throw new MayNotManage();
@@ -100,21 +102,21 @@ export function demandManage(role: Role): void {
 export async function changeCredential(
   parts: ChangeParts,
   caller: Caller,
-  located: CredentialRow,
+  resolved: CredentialRow,
   expected: ExpectedRevision,
   plan: (trx: Trx, row: CredentialRow, at: Date, stay: Stay) => Promise<Plan | undefined>,
   { isDeletedToo = false, isDryRun = false }: ChangeOptions = {},
 ): Promise<CredentialRow> {
   const { keyring, audit, now } = parts;
-  const team = { id: located.team, slug: located.slug };
+  const team = { id: resolved.team, slug: resolved.slug };
   try {
     return await underActiveKey(() =>
-      roomOf(parts).transaction(located.team, async (trx, stay) => {
+      roomOf(parts).transaction(resolved.team, async (trx, stay) => {
         const at = new Date(now());
-        const row = await repository.lockCredential(trx, located.team, located.id, at);
+        const row = await repository.lockCredential(trx, resolved.team, resolved.id, at);
         if (row === undefined) throw notFound();
-        // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
-        if (!credentialSealHolds(keyring, row, row.seal)) throw new RowTampered('sealBroken');
+        // SECURITY: the row may have changed since the hook looked at it; its row MAC counts now.
+        if (!verifyCredentialRowMac(keyring, row, row.seal)) throw new RowTampered('sealBroken');
         if (row.state === 'deleted' && !isDeletedToo) throw notFound();
         checkRevision(expected, row.revision);
         const planned = await plan(trx, row, at, stay);
@@ -124,7 +126,7 @@ export async function changeCredential(
         if (living !== 0) await stay.grow({ living });
         await repository.updateCredential(trx, {
           ...next,
-          seal: sealCredential(keyring, next),
+          seal: credentialRowMac(keyring, next),
           by: caller.subject,
           at,
         });
@@ -152,7 +154,7 @@ export async function changeCredential(
         caller,
         team,
         action: 'credential.write',
-        target: credentialTarget(located.id),
+        target: credentialTarget(resolved.id),
         reason: error.reason,
       });
       throw notFound();
@@ -162,12 +164,12 @@ export async function changeCredential(
         caller,
         team,
         action: 'credential.manage',
-        target: credentialTarget(located.id),
+        target: credentialTarget(resolved.id),
         reason: 'role',
       });
       throw forbidden();
     }
-    throw await undecryptable(parts, caller, team, located.id, error);
+    throw await undecryptable(parts, caller, team, resolved.id, error);
   }
 }
 
@@ -206,7 +208,7 @@ export async function undecryptable(
 }
 
 /**
- * The first time that a token does not open is a change of the version, and stands in the trail
+ * The first time that a token does not open is a change of the version, and stands in the audit log
  * with its key.
  */
 async function mark(

@@ -33,10 +33,10 @@ const isAnyMarked = sql`exists (select 1 from data_key where compromised_at is n
 const holdsMarked = (history: RawBuilder<unknown>): RawBuilder<unknown> =>
   sql`exists (select 1 from data_key marked where marked.id = any (${history}) and marked.compromised_at is not null)`;
 /**
- * A condition on the OAuth tokens held for a credential; other types than those that have some are
- * not looked up. The row of one credential, where `exists` would let the planner read all.
+ * A condition on the OAuth tokens stored for a credential; other types than those that have some
+ * are not looked up. The row of one credential, where `exists` would let the planner read all.
  */
-const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
+const storedTokens = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
   (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
     and coalesce((select ${condition} from oauth_token held where held.credential_id = credential.id), false))`;
 
@@ -50,10 +50,10 @@ export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => 
 
 /**
  * Whether a compromised key ever protected the values of the version with this history, or the
- * tokens held beside it.
+ * tokens stored beside it.
  */
 export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (${isAnyMarked} and (${holdsMarked(history)} or ${heldToken(holdsMarked(sql`held.key_history`))}))`;
+  (${isAnyMarked} and (${holdsMarked(history)} or ${storedTokens(holdsMarked(sql`held.key_history`))}))`;
 
 /** The condition of one problem, over the aliases `credential` and `current`. */
 export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {
@@ -66,12 +66,12 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
       return exposedSql(sql`current.key_history`);
     // What cannot be made new by itself: refused for good, or over without a refresh token.
     case 'refreshFailed':
-      return heldToken(
+      return storedTokens(
         sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now} and not held.is_refreshable))`,
       );
     // Three fresh access tokens in a row were refused where they were used.
     case 'rejectedByUpstream':
-      return heldToken(sql`held.rejected_at is not null`);
+      return storedTokens(sql`held.rejected_at is not null`);
     case 'expired':
       return sql<boolean>`credential.expires_at <= ${now}`;
     case 'expiring':

@@ -1,10 +1,10 @@
 // The door to credentials. What statements take along of it stands in sql.ts.
-export { type AllFields, faultsForBroker } from './brokerable.ts';
+export { type AllFields, injectionFaults } from './injectable.ts';
 export { bulkGate, registerCredentialBulk } from './bulk-routes.ts';
 export { undecryptable } from './change.ts';
 export type { CredentialRow } from './rows.ts';
 export { Discovery } from './discovery.ts';
-export { oauthClient } from './held-tokens.ts';
+export { oauthClient } from './stored-tokens.ts';
 export { CredentialHistory } from './history/history.ts';
 export { registerCredentialHistory } from './history/routes.ts';
 export { CredentialLists } from './lists/listing.ts';
@@ -35,11 +35,11 @@ export { type Growth, roomOf, type Stay, TeamRoom } from './room.ts';
 export { registerCredentials } from './routes.ts';
 export { canShowCredential, credential } from './schemas.ts';
 export {
-  credentialSealHolds,
-  listedSealHolds,
-  sealCredential,
-  type SealedCredential,
-} from './seal.ts';
+  verifyCredentialRowMac,
+  verifyListedRowMac,
+  credentialRowMac,
+  type CredentialMacFields,
+} from './row-mac.ts';
 export { CredentialsService } from './service.ts';
 export { shownFields } from './shown.ts';
 export {

@@ -26,8 +26,10 @@ export const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> =>
   ${countOf('usage.use_count')} as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
   credential.created_at as "createdAt", coalesce(creator.sub, credential.created_by::text) as "createdBy", credential.updated_at as "updatedAt", coalesce(updater.sub, credential.updated_by::text) as "updatedBy"`;
 
-/** What the seal of a credential's row is over, and the seal, over `credential` and `current`. */
-export const sealedColumns =
+/**
+ * What the row MAC of a credential's row covers, and the row MAC, over `credential` and `current`.
+ */
+export const rowMacColumns =
   sql.raw(`credential.id, credential.team_id as team, credential.name, credential.type, credential.state, credential.state_before as "stateBefore", credential.current_version as version,
   credential.expires_at as "expiresAt", credential.revision, credential.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"`);
 
@@ -299,7 +301,7 @@ export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<
 /** What a version says, and its token as `findToken` gives it. */
 export interface HeldVersion
   extends Pick<VersionRow, 'publicFields' | 'policy' | 'secretFieldNames'> {
-  readonly held: HeldToken | undefined;
+  readonly held: StoredToken | undefined;
 }
 
 /** One version, read in one statement. */
@@ -318,7 +320,7 @@ export async function findVersion(
   const [row] = rows;
   if (row === undefined) return undefined;
   const { publicFields, policy, secretFieldNames } = row;
-  return { publicFields, policy, secretFieldNames, held: heldOf(row) };
+  return { publicFields, policy, secretFieldNames, held: storedOf(row) };
 }
 
 /** The keys that the values of a version were ever under. */
@@ -400,7 +402,7 @@ export async function findStoredSizes(
   return new Map(rows.map(({ id, bytes }) => [id, bytes]));
 }
 
-export interface HeldToken {
+export interface StoredToken {
   readonly token: string;
   readonly key: WrappedDataKey;
   readonly keyHistory: readonly DataKeyId[];
@@ -415,14 +417,14 @@ export async function findToken(
   team: TeamId,
   id: CredentialId,
   version: number,
-): Promise<HeldToken | undefined> {
+): Promise<StoredToken | undefined> {
   const { rows } = await sql<TokenColumns>`
     select ${tokenColumns}
     from credential_version held join data_key on data_key.id = held.data_key_id and data_key.state in ('active', 'decryptOnly')
     where held.team_id = ${team} and held.credential_id = ${id} and held.version = ${version}`.execute(
     executor,
   );
-  return rows[0] === undefined ? undefined : heldOf(rows[0]);
+  return rows[0] === undefined ? undefined : storedOf(rows[0]);
 }
 
 /** Over `held`, a version, and `data_key`, which may be missing. */
@@ -440,7 +442,7 @@ interface TokenColumns {
   readonly keyWrapped: Buffer;
 }
 
-function heldOf(row: TokenColumns): HeldToken | undefined {
+function storedOf(row: TokenColumns): StoredToken | undefined {
   if (row.keyId === null) return undefined;
   return {
     token: row.token,

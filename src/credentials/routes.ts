@@ -52,7 +52,7 @@ export function registerCredentials(
         request,
         caller,
         execute: (claim) =>
-          service.createCredential(caller, scope.thing as OwningTeam, input, claim),
+          service.createCredential(caller, scope.resource as OwningTeam, input, claim),
         load: (made) => service.getCredential(scope.team, made),
       });
       setEtag(reply, row.revision);
@@ -93,7 +93,7 @@ export function registerCredentials(
       // What was left out of an existing one stays; of a new one it is empty.
       const input = { ...body, name: params.name, ...timesOf(body) } as CredentialInput;
       const isDryRun = query.dryRun === true;
-      const { action, row } = await upsert.put(caller, scope.thing as OwningTeam, scope.role, {
+      const { action, row } = await upsert.put(caller, scope.resource as OwningTeam, scope.role, {
         input,
         expected: sentRevision(request),
         isDryRun,
@@ -117,9 +117,9 @@ export function registerCredentials(
       description: 'The credential, without its secrets.',
     },
     handler: async ({ scope, reply }) => {
-      const row = scope.thing as CredentialRow;
+      const row = scope.resource as CredentialRow;
       setEtag(reply, row.revision);
-      return showOne(row, (each) => schemas.showSeen(each, scope.standing));
+      return showOne(row, (each) => schemas.showSeen(each, scope.resolved));
     },
   });
   addOperation(app, {
@@ -155,7 +155,7 @@ export function registerCredentials(
       >[3];
       const row = await service.updateCredential(
         caller,
-        scope.thing as CredentialRow,
+        scope.resource as CredentialRow,
         scope.role,
         change,
         expectedRevision(request),
@@ -178,7 +178,7 @@ export function registerCredentials(
     handler: async ({ scope, caller, request }) => {
       await service.deleteCredential(
         caller,
-        scope.thing as CredentialRow,
+        scope.resource as CredentialRow,
         expectedRevision(request),
       );
       return undefined;
@@ -207,12 +207,12 @@ export function registerCredentials(
       },
       problems: ['stateConflict'],
       handler: async ({ scope, caller, request, reply }) => {
-        const located = scope.thing as CredentialRow;
+        const resolved = scope.resource as CredentialRow;
         const row = await idempotency.run({
           request,
           caller,
-          execute: (claim) => service.setState(caller, located, state, claim),
-          load: () => service.getCredential(scope.team, located.id),
+          execute: (claim) => service.setState(caller, resolved, state, claim),
+          load: () => service.getCredential(scope.team, resolved.id),
         });
         setEtag(reply, row.revision);
         return schemas.showCredential(row);

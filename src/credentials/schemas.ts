@@ -34,11 +34,11 @@ import { limitDefaults, methods, type Policy, policyJson, renewableStatuses } fr
 import { healthOf } from './health.ts';
 import { shownFields } from './shown.ts';
 import { credentialTypes, findType } from './types/registry.ts';
-import type { Located } from '../access/index.ts';
+import type { ResolvedResource } from '../access/index.ts';
 import type { CredentialRow, VersionRow } from './rows.ts';
 
 /** One membership and every grant. */
-const waysMax = 1 + growthCeilings.grants;
+const grantPathsMax = 1 + growthCeilings.grants;
 export const typeName = z
   .enum(credentialTypes.map((type) => type.name))
   .meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
@@ -330,7 +330,7 @@ const through = z
     }),
   )
   .min(1)
-  .max(waysMax)
+  .max(grantPathsMax)
   .meta({
     description:
       'By which ways you may know of it: as a member of the team that owns it, by grants, or both.',
@@ -465,8 +465,8 @@ export const fieldsSchema = z
   });
 
 /**
- * A credential as clients see it. What the seal does not cover is left out where it does not fit:
- * one bent row breaks no list.
+ * A credential as clients see it. What the row MAC does not cover is left out where it does not
+ * fit: one tampered row breaks no list.
  */
 export const showCredential = (row: CredentialRow): z.output<typeof credential> => ({
   id: row.id,
@@ -499,17 +499,17 @@ export const canShowCredential = canShow(credential, showCredential);
 /** The same with the ways by which the caller may know of it. */
 export const showSeen = (
   row: CredentialRow,
-  { role, ways }: Pick<Located, 'role' | 'ways'>,
+  { role, grantPaths }: Pick<ResolvedResource, 'role' | 'grantPaths'>,
 ): z.output<typeof credentialSeen> => ({
   ...showCredential(row),
   through: [
     ...(role === undefined ? [] : [{ kind: 'membership' as const, team: row.slug, access: null }]),
-    ...(ways?.ways ?? []).map(({ team, access }) => ({
+    ...(grantPaths?.grantPaths ?? []).map(({ team, access }) => ({
       kind: 'grant' as const,
       team: team?.slug ?? null,
       access,
     })),
-  ].slice(0, waysMax),
+  ].slice(0, grantPathsMax),
 });
 
 /** A version as clients see it. */

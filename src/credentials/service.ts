@@ -9,7 +9,7 @@ import { AppError, notFound } from '../shared/errors.ts';
 import { type CredentialId, isId, newId } from '../shared/ids.ts';
 import { demandName } from '../shared/visible-names.ts';
 import { ActiveKeys } from './active-keys.ts';
-import { checkForBroker } from './brokerable.ts';
+import { checkInjectable } from './injectable.ts';
 import { changeCredential, demandManage, openSecrets, Undone } from './change.ts';
 import { type FieldsInput, isWider, readNewFields } from './fields.ts';
 import { checkPolicy, isWiderPolicy, type Policy, policyOf } from './policy.ts';
@@ -18,7 +18,7 @@ import type { CredentialWrite } from './repository.ts';
 import { findProvider as findEntry } from './providers/catalogue.ts';
 import type { OAuthProvider } from './providers/define.ts';
 import { type Discovered, issuerToDiscover, type Providers } from './providers/write-out.ts';
-import { credentialSealHolds, sealCredential } from './seal.ts';
+import { verifyCredentialRowMac, credentialRowMac } from './row-mac.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
 import { bytesOf, roomOf, type TeamRoom } from './room.ts';
 import {
@@ -35,12 +35,12 @@ import type { PublicFields } from './public-values.ts';
 import type { CredentialType } from './types/define.ts';
 import {
   type Caller,
-  type Located,
-  noWays,
-  standingOf,
+  type ResolvedResource,
+  noGrantPaths,
+  effectiveRoleOf,
   type TeamRef,
-  type Way,
-  waysOf,
+  type GrantPath,
+  grantPathsOf,
   type SubjectBounds,
 } from '../access/index.ts';
 import { type AuditLog, credentialTarget, type EventInput } from '../audit/index.ts';
@@ -105,21 +105,24 @@ export class CredentialsService {
   }
 
   /**
-   * The credential of a path with the caller's standing in its team, for the authorization hook.
-   * Deleted ones are hidden.
+   * The credential of a path with the caller's effective role in its team, for the authorization
+   * hook. Deleted ones are hidden.
    */
-  async locateCredential(caller: Caller, id: string): Promise<Located<CredentialRow> | undefined> {
-    const located = await this.locateAnyCredential(caller, id);
-    if (located?.role !== undefined && located.thing.state === 'deleted')
-      return { ...located, role: undefined, refusal: 'deleted' };
-    return located;
+  async resolveCredential(
+    caller: Caller,
+    id: string,
+  ): Promise<ResolvedResource<CredentialRow> | undefined> {
+    const resolved = await this.resolveAnyCredential(caller, id);
+    if (resolved?.role !== undefined && resolved.resource.state === 'deleted')
+      return { ...resolved, role: undefined, refusal: 'deleted' };
+    return resolved;
   }
 
   /** The same, with deleted ones. */
-  async locateAnyCredential(
+  async resolveAnyCredential(
     caller: Caller,
     id: string,
-  ): Promise<Located<CredentialRow> | undefined> {
+  ): Promise<ResolvedResource<CredentialRow> | undefined> {
     if (!isId<CredentialId>(id)) return undefined;
     const row = await repository.findCredentialWithRights(
       this.#parts.db,
@@ -129,20 +132,26 @@ export class CredentialsService {
     );
     if (row === undefined) return undefined;
     const team = { id: row.team, slug: row.slug };
-    if (!credentialSealHolds(this.#parts.keyring, row, row.seal))
-      return { team, role: undefined, refusal: 'sealBroken', thing: row };
-    const standing = standingOf(row, team, caller, this.#parts);
+    if (!verifyCredentialRowMac(this.#parts.keyring, row, row.seal))
+      return { team, role: undefined, refusal: 'sealBroken', resource: row };
+    const effectiveRole = effectiveRoleOf(row, team, caller, this.#parts);
     // SECURITY: what was deleted is nobody's but its team's.
-    const ways =
+    const grantPaths =
       row.state === 'deleted'
-        ? noWays
-        : waysOf(
+        ? noGrantPaths
+        : grantPathsOf(
             row.grants,
             { team: row.team, slug: row.slug, credential: row.id },
             caller,
             this.#parts,
           );
-    return { team, role: standing.role, refusal: standing.refusal, thing: row, ways };
+    return {
+      team,
+      role: effectiveRole.role,
+      refusal: effectiveRole.refusal,
+      resource: row,
+      grantPaths,
+    };
   }
 
   /** One credential as it is now; a tampered one is not there, and raises the alarm. Throws notFound. */
@@ -156,7 +165,7 @@ export class CredentialsService {
       ? await repository.findCredential(executor, team.id, id, this.#time())
       : undefined;
     if (row === undefined) throw notFound();
-    if (!credentialSealHolds(this.#parts.keyring, row, row.seal)) {
+    if (!verifyCredentialRowMac(this.#parts.keyring, row, row.seal)) {
       this.#parts.audit.alarm({
         team,
         action: 'credential.read',
@@ -171,17 +180,17 @@ export class CredentialsService {
   }
 
   /**
-   * Opens a credential for one use by the vault itself, recorded as `event`; of another team's by
-   * the way of a grant. Throws notFound, stateConflict, undecryptable, keyUnavailable, and what the
-   * use demands.
+   * Opens a credential for one use by the vault itself, recorded as `event`; of another team's by a
+   * grant path. Throws notFound, stateConflict, undecryptable, keyUnavailable, and what the use
+   * demands.
    */
   openForUse(
     caller: EventInput['caller'],
-    located: Pick<CredentialRow, 'id' | 'team' | 'slug'>,
+    resolved: Pick<CredentialRow, 'id' | 'team' | 'slug'>,
     event: Use,
-    way: Way | undefined,
+    grantPath: GrantPath | undefined,
   ): Promise<InUse> {
-    return openForUse(this.#parts, caller, located, event, way);
+    return openForUse(this.#parts, caller, resolved, event, grantPath);
   }
 
   /** How many bytes are stored of the current versions of these credentials of the team, by id. */
@@ -232,7 +241,7 @@ export class CredentialsService {
     );
     const policy = input.policy ?? policyOf(await this.#defaultDelivery(caller, team, type));
     checkPolicy(type, policy);
-    checkForBroker(type, policy, { ...publicFields, ...secrets });
+    checkInjectable(type, policy, { ...publicFields, ...secrets });
     const secretFieldNames = Object.keys(secrets).sort();
     const at = this.#time();
     const sealed = {
@@ -252,7 +261,7 @@ export class CredentialsService {
     const { id } = sealed;
     const write: CredentialWrite = {
       ...sealed,
-      seal: sealCredential(keyring, sealed),
+      seal: credentialRowMac(keyring, sealed),
       description: input.description ?? null,
       labels: input.labels ?? {},
       rotateAfter: input.rotateAfter ?? null,
@@ -369,26 +378,26 @@ export class CredentialsService {
    */
   async updateCredential(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     role: Role,
     change: CredentialChange,
     expected: ExpectedRevision,
     { isDryRun = false } = {},
   ): Promise<CredentialRow> {
     const { policy } = change;
-    const type = typeNamed(located.type);
+    const type = typeNamed(resolved.type);
     if (policy !== undefined) checkPolicy(type, policy);
     // Before there is a transaction: somebody else's server is not waited for in one.
     const providers = await this.#providersFor(
       type,
-      located.publicFields,
+      resolved.publicFields,
       change.fields ?? {},
-      located,
+      resolved,
     );
     return changeCredential(
       this.#parts,
       caller,
-      located,
+      resolved,
       expected,
       async (trx, row, at, stay) => {
         // SECURITY: against the row as it is now: the policy may have been narrowed since the hook
@@ -446,10 +455,10 @@ export class CredentialsService {
    */
   async deleteCredential(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     expected: ExpectedRevision,
   ): Promise<void> {
-    await changeCredential(this.#parts, caller, located, expected, async (_trx, { state }) => ({
+    await changeCredential(this.#parts, caller, resolved, expected, async (_trx, { state }) => ({
       action: 'credential.delete',
       write: { state: 'deleted', stateBefore: state === 'disabled' ? state : 'enabled' },
     }));
@@ -458,11 +467,11 @@ export class CredentialsService {
   /** Enables or disables a credential. Throws stateConflict when it is so already. */
   async setState(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     state: 'enabled' | 'disabled',
     claim: Claim,
   ): Promise<CredentialRow> {
-    return changeCredential(this.#parts, caller, located, 'any', async (trx, row) => {
+    return changeCredential(this.#parts, caller, resolved, 'any', async (trx, row) => {
       await claim(trx, row.id);
       if (row.state === state)
         throw new AppError('stateConflict', `The credential is ${state} already.`);

@@ -5,7 +5,7 @@ import type { CredentialType, FieldSpec } from './types/define.ts';
 
 /** The fields of a type as answers, exports and leases have them. */
 export function shownFields(type: CredentialType | undefined, fields: PublicFields): PublicFields {
-  // A row that was bent past the vault may hold anything; what reads it next says so.
+  // A row that was tampered with past the vault may hold anything; what reads it next says so.
   if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) return fields;
   return Object.fromEntries(
     Object.entries(fields).map(([name, value]) => {

@@ -1,3 +1,3 @@
 // What a credential's row says, as SQL for the statements of other repositories.
 export { exposedSql } from './health.ts';
-export { sealedColumns } from './repository.ts';
+export { rowMacColumns } from './repository.ts';

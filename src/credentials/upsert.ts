@@ -4,7 +4,7 @@ import type { Role } from '../db/tables.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { ChangeParts } from './change.ts';
 import { findCredentialByName } from './repository.ts';
-import { credentialSealHolds } from './seal.ts';
+import { verifyCredentialRowMac } from './row-mac.ts';
 import type { CredentialInput, CredentialsService, OwningTeam } from './service.ts';
 import { noClaim } from '../db/claims.ts';
 import {
@@ -68,7 +68,7 @@ export class CredentialUpsert {
       }
     }
     // SECURITY: what it says is compared with what was sent, and only the vault's word is.
-    if (!credentialSealHolds(this.#parts.keyring, found, found.seal)) {
+    if (!verifyCredentialRowMac(this.#parts.keyring, found, found.seal)) {
       await this.#parts.audit.denial({
         caller,
         team,

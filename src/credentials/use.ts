@@ -5,9 +5,9 @@ import { AppError, notFound } from '../shared/errors.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { type ChangeParts, undecryptable } from './change.ts';
 import * as repository from './repository.ts';
-import { credentialSealHolds } from './seal.ts';
-import { openHeld, UndecryptableVersion } from './versions.ts';
-import { holdGrant, type Way } from '../access/index.ts';
+import { verifyCredentialRowMac } from './row-mac.ts';
+import { openStored, UndecryptableVersion } from './versions.ts';
+import { holdGrant, type GrantPath } from '../access/index.ts';
 import { credentialTarget, type EventInput, eventsThrough } from '../audit/index.ts';
 import type { CredentialRow } from './rows.ts';
 
@@ -18,7 +18,8 @@ export interface InUse {
 }
 
 /**
- * How a use stands in the trail; `demand` throws when the row as it is then is not to be used so.
+ * How a use stands in the audit log; `demand` throws when the row as it is then is not to be used
+ * so.
  */
 export interface Use {
   readonly action: string;
@@ -33,32 +34,32 @@ export interface Use {
 export async function openForUse(
   parts: Pick<ChangeParts, 'db' | 'keyring' | 'audit' | 'now'>,
   caller: EventInput['caller'],
-  located: Pick<CredentialRow, 'id' | 'team' | 'slug'>,
+  resolved: Pick<CredentialRow, 'id' | 'team' | 'slug'>,
   event: Use,
-  way?: Way,
+  grantPath?: GrantPath,
 ): Promise<InUse> {
   const { db, keyring, audit } = parts;
-  const team = { id: located.team, slug: located.slug };
+  const team = { id: resolved.team, slug: resolved.slug };
   try {
     return await db.transaction().execute(async (trx) => {
       const at = new Date(parts.now());
-      const row = await repository.lockCredential(trx, located.team, located.id, at);
-      // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
+      const row = await repository.lockCredential(trx, resolved.team, resolved.id, at);
+      // SECURITY: the row may have changed since the hook looked at it; its row MAC counts now.
       if (
         row === undefined ||
         row.state === 'deleted' ||
-        !credentialSealHolds(keyring, row, row.seal)
+        !verifyCredentialRowMac(keyring, row, row.seal)
       )
         throw notFound();
       // SECURITY: and the grant may have gone.
-      if (way !== undefined && !(await holdGrant(trx, way))) throw notFound();
+      if (grantPath !== undefined && !(await holdGrant(trx, grantPath))) throw notFound();
       if (row.state !== 'enabled')
         throw new AppError('stateConflict', 'The credential is disabled.');
       if (row.expiresAt !== null && row.expiresAt <= at)
         throw new AppError('stateConflict', 'The credential has expired.');
       event.demand?.(row);
       const held = await repository.findToken(trx, row.team, row.id, row.version);
-      const secrets = openHeld(keyring, row, held);
+      const secrets = openStored(keyring, row, held);
       if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
       await audit.record(
         trx,
@@ -72,12 +73,12 @@ export async function openForUse(
             credentialVersion: row.version,
             details: event.details,
           },
-          way === undefined ? [] : [way],
+          grantPath === undefined ? [] : [grantPath],
         ),
       );
       return { row, secrets };
     });
   } catch (error) {
-    throw await undecryptable(parts, caller, team, located.id, error, event.action);
+    throw await undecryptable(parts, caller, team, resolved.id, error, event.action);
   }
 }

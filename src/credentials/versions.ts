@@ -3,7 +3,7 @@
 import {
   DecryptionFailed,
   type Keyring,
-  type Place,
+  type Binding,
   Secret,
   type SecretFields,
   type WrappedDataKey,
@@ -13,7 +13,7 @@ import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import { checkForBroker, faultsForBroker } from './brokerable.ts';
+import { checkInjectable, injectionFaults } from './injectable.ts';
 import {
   adoptsProvider,
   applyFields,
@@ -23,7 +23,7 @@ import {
   isWider,
   type SecretValues,
 } from './fields.ts';
-import { adjustHeldTokens, bringsTokens, holdsTokens } from './held-tokens.ts';
+import { adjustStoredTokens, bringsTokens, holdsTokens } from './stored-tokens.ts';
 import { isWiderPolicy, type Policy, policyJson } from './policy.ts';
 import type { Providers } from './providers/write-out.ts';
 import * as repository from './repository.ts';
@@ -94,7 +94,7 @@ export function sealVersion(
   },
 ): VersionWrite {
   const { team, credential, version, publicFields, policy, secrets, keyHistory, by, at } = of;
-  const token = keyring.seal(key, placeOf(of), new Secret(secrets));
+  const token = keyring.seal(key, bindingOf(of), new Secret(secrets));
   return {
     team,
     credential,
@@ -146,7 +146,7 @@ export async function writeNextVersion(
     !isWiderPolicy(row.policy, policy) &&
     adoptsProvider(type, row.publicFields, publicFields, change.fields ?? {});
   if (!isAdoption && isWider(type, row, { publicFields, policy })) demandAllSecrets(kept);
-  await adjustHeldTokens(trx, type, row, {
+  await adjustStoredTokens(trx, type, row, {
     publicFields,
     policy,
     bringsTokens: bringsTokens(type, row, publicFields, changed),
@@ -158,7 +158,7 @@ export async function writeNextVersion(
   if (key === undefined) throw new KeyMoved();
   const held = await keep(keyring, trx, row, kept);
   const all = { ...held.values, ...secrets };
-  checkForBroker(type, policy, { ...publicFields, ...all });
+  checkInjectable(type, policy, { ...publicFields, ...all });
   const version = sealVersion(keyring, key, {
     team: row.team,
     credential: row.id,
@@ -199,9 +199,9 @@ export async function writeVersionAgain(
   const past = await repository.findVersion(trx, row.team, row.id, version);
   if (past === undefined) throw notFound();
   const { publicFields, policy, secretFieldNames } = past;
-  // SECURITY: no seal is over an earlier version. What it says of itself counts only once its token
-  // has opened beside it, whatever is in that; until then nothing of it is looked at.
-  const values = openHeld(
+  // SECURITY: no row MAC covers an earlier version. What it says of itself counts only once its
+  // token has opened beside it, whatever is in that; until then nothing of it is looked at.
+  const values = openStored(
     keyring,
     { ...row, version, publicFields, policy, secretFieldNames },
     past.held,
@@ -216,7 +216,7 @@ export async function writeVersionAgain(
     !sameFields(publicFields, row.publicFields) || !samePolicy(policy, row.policy);
   // SECURITY: its secrets go where they went then, which somebody may have had a reason to leave.
   if (isElsewhere) demandRight();
-  await adjustHeldTokens(trx, type, row, {
+  await adjustStoredTokens(trx, type, row, {
     publicFields,
     policy,
     hadTokens: holdsTokens(secretFieldNames),
@@ -258,7 +258,7 @@ function isFit(
     fitsType(type, of) &&
     (!delivery.includes('broker') ||
       (type.broker !== undefined &&
-        faultsForBroker(type, { ...of.publicFields, ...of.secrets }).length === 0))
+        injectionFaults(type, { ...of.publicFields, ...of.secrets }).length === 0))
   );
 }
 
@@ -306,17 +306,17 @@ export async function openVersion(
   row: CredentialRow,
 ): Promise<SecretFields> {
   const held = await repository.findToken(executor, row.team, row.id, row.version);
-  return openHeld(keyring, row, held);
+  return openStored(keyring, row, held);
 }
 
 /**
- * The secrets of a held token; without one, or under a key that opens nothing, there are none.
+ * The secrets of a stored token; without one, or under a key that opens nothing, there are none.
  * Throws UndecryptableVersion, KeyUnavailable.
  */
-export function openHeld(
+export function openStored(
   keyring: Keyring,
   row: CredentialRow,
-  held: repository.HeldToken | undefined,
+  held: repository.StoredToken | undefined,
 ): SecretFields {
   if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   const { team, id: credential, version, type, publicFields } = row;
@@ -350,7 +350,7 @@ async function keep(
 ): Promise<Kept> {
   if (names.length === 0) return { values: {}, keyHistory: [] };
   const held = await repository.findToken(trx, row.team, row.id, row.version);
-  const values = openHeld(keyring, row, held).expose();
+  const values = openStored(keyring, row, held).expose();
   if (held === undefined) throw new UndecryptableVersion(row.version, undefined);
   const kept = Object.fromEntries(
     names.map((name): [string, string] => {
@@ -411,14 +411,14 @@ export function sameFields(
 const samePolicy = (a: Policy, b: Policy): boolean =>
   JSON.stringify(policyJson(a)) === JSON.stringify(policyJson(b));
 
-function placeOf(of: {
+function bindingOf(of: {
   team: TeamId;
   credential: CredentialId;
   version: number;
   type: string;
   publicFields: PublicFields;
   policy: Policy;
-}): Place {
+}): Binding {
   const { team, credential, version, type, publicFields, policy } = of;
   return { team, credential, version, type, publicFields, policy: policyJson(policy) };
 }

@@ -1,4 +1,4 @@
-// Canonical JSON (RFC 8785): one value, one text. Hashes, seals and associated data are made over
+// Canonical JSON (RFC 8785): one value, one text. Hashes, MACs and associated data are made over
 // it. What JSON cannot say exactly is refused, because two such values could share one text.
 import type { JsonObject, JsonValue } from '../shared/json.ts';
 

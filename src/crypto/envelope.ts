@@ -1,4 +1,4 @@
-// What a token holds: the secret fields bound to their place. A token that was moved is not opened,
+// What a token holds: the secret fields with their binding. A token that was moved is not opened,
 // though its MAC is right.
 //   { v, team, credential, version, key, type, place, fields, pad } as UTF-8 JSON, padded so that its length tells little
 import { hash } from 'node:crypto';
@@ -17,7 +17,7 @@ const tail = '"}';
  * Where a token belongs, as its row claims: the version, its type, and where its public fields and
  * policy let it be sent.
  */
-export interface Place {
+export interface Binding {
   readonly team: TeamId;
   readonly credential: CredentialId;
   readonly version: number;
@@ -31,24 +31,24 @@ export interface Place {
 export type SecretFields = Secret<Readonly<Record<string, string>>>;
 
 /**
- * The digest of what decides where the secret may go. Throws for a place that has no canonical
+ * The digest of what decides where the secret may go. Throws for a binding that has no canonical
  * form.
  */
-export const placeDigest = (place: Place): string => digestOf(canonicalJson(bound(place)));
+export const bindingDigest = (binding: Binding): string => digestOf(canonicalJson(bound(binding)));
 
 /**
- * The plaintext of a token. It is a buffer so that the caller can zero it. `digest` is the place's,
- * where it is known already.
+ * The plaintext of a token. It is a buffer so that the caller can zero it. `digest` is the
+ * binding's, where it is known already.
  */
 export function packEnvelope(
   key: DataKeyId,
-  place: Place,
+  binding: Binding,
   secret: SecretFields,
-  digest = placeDigest(place),
+  digest = bindingDigest(binding),
 ): Buffer {
   const fields = secret.expose();
   if (!isFlat(fields)) throw new TypeError('secret fields are a flat object of strings');
-  const { team, credential, version, type } = place;
+  const { team, credential, version, type } = binding;
   const members = {
     v: envelopeVersion,
     team,
@@ -72,8 +72,8 @@ export function packEnvelope(
  * The same for what a row claims; undefined where that has no canonical form, and then nothing
  * opens there.
  */
-export function findPlaceDigest(place: Place): string | undefined {
-  const text = findCanonicalJson(bound(place));
+export function findBindingDigest(binding: Binding): string | undefined {
+  const text = findCanonicalJson(bound(binding));
   return text === undefined ? undefined : digestOf(text);
 }
 
@@ -83,24 +83,24 @@ export function findPlaceDigest(place: Place): string | undefined {
  */
 export function unpackEnvelope(
   key: DataKeyId,
-  place: Place,
+  binding: Binding,
   plaintext: Buffer,
-  digest = findPlaceDigest(place),
+  digest = findBindingDigest(binding),
 ): SecretFields {
   const envelope = parse(plaintext);
   // SECURITY: each comparison closes a way to move a token: to another row, team, version, key,
   // type, destination or policy.
-  const isInPlace =
+  const isBound =
     envelope.v === envelopeVersion &&
-    envelope.team === place.team &&
-    envelope.credential === place.credential &&
-    envelope.version === place.version &&
+    envelope.team === binding.team &&
+    envelope.credential === binding.credential &&
+    envelope.version === binding.version &&
     envelope.key === key &&
-    envelope.type === place.type &&
+    envelope.type === binding.type &&
     digest !== undefined &&
     envelope.place === digest;
   const { fields } = envelope;
-  if (!isInPlace || !isFlat(fields) || !isNamed(fields, place.secretFields))
+  if (!isBound || !isFlat(fields) || !isNamed(fields, binding.secretFields))
     throw new DecryptionFailed();
   return new Secret(fields);
 }
@@ -116,7 +116,7 @@ function isNamed(fields: object, names: readonly unknown[] | undefined): boolean
 }
 
 /** What decides where the secret may go. */
-function bound({ policy, publicFields }: Place): JsonObject {
+function bound({ policy, publicFields }: Binding): JsonObject {
   return { policy, publicFields };
 }
 

@@ -2,7 +2,7 @@
 // learn from them is "no".
 
 /**
- * What was given does not open: wrong key, wrong place, changed or malformed. Which of these is
+ * What was given does not open: wrong key, wrong binding, changed or malformed. Which of these is
  * never said.
  */
 export class DecryptionFailed extends Error {

@@ -4,8 +4,8 @@
 import { randomBytes } from 'node:crypto';
 import type { JsonObject } from '../shared/json.ts';
 import { canonicalJson, findCanonicalJson } from './canonical.ts';
-import { findPlaceDigest, packEnvelope, unpackEnvelope } from './envelope.ts';
-import type { Place, SecretFields } from './envelope.ts';
+import { findBindingDigest, packEnvelope, unpackEnvelope } from './envelope.ts';
+import type { Binding, SecretFields } from './envelope.ts';
 import { DecryptionFailed, EpochReturned, KeyUnavailable } from './errors.ts';
 import { decrypt, encrypt, importKey, keyBytesOf } from './fernet.ts';
 import type { FernetKey } from './fernet.ts';
@@ -20,7 +20,7 @@ import type { MacPurpose, SystemPurpose } from './purposes.ts';
 
 const cacheEntriesMaxDefault = 1000;
 
-export type SealedTable =
+export type RowMacTableName =
   | 'team'
   | 'membership'
   | 'engine'
@@ -61,43 +61,43 @@ export class Keyring {
   }
 
   /**
-   * A Fernet token of the fields, which opens nowhere but at this place. Throws KeyUnavailable when
+   * A Fernet token of the fields, which opens under this binding only. Throws KeyUnavailable when
    * the key does not unwrap.
    */
-  seal(key: WrappedDataKey, place: Place, fields: SecretFields): string {
-    return this.#seal(key, place, fields, BigInt(Math.floor(this.#now() / 1000)));
+  seal(key: WrappedDataKey, binding: Binding, fields: SecretFields): string {
+    return this.#seal(key, binding, fields, BigInt(Math.floor(this.#now() / 1000)));
   }
 
   /**
-   * The fields of a token that was sealed at this place under this key. Throws DecryptionFailed, or
-   * KeyUnavailable when the key does not unwrap.
+   * The fields of a token that was sealed with this binding under this key. Throws
+   * DecryptionFailed, or KeyUnavailable when the key does not unwrap.
    */
-  open(key: WrappedDataKey, place: Place, token: string): SecretFields {
-    return this.#open(key, place, token).fields;
+  open(key: WrappedDataKey, binding: Binding, token: string): SecretFields {
+    return this.#open(key, binding, token).fields;
   }
 
   /**
-   * The token under another key of its team, at the same place and with its own timestamp. Throws
-   * as `open` and `seal` do.
+   * The token under another key of its team, with the same binding and its own timestamp. Throws as
+   * `open` and `seal` do.
    */
-  reseal(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
-    const digest = findPlaceDigest(place);
-    // SECOND LINE: `open` refuses a place that has no digest.
+  reseal(from: WrappedDataKey, to: WrappedDataKey, binding: Binding, token: string): string {
+    const digest = findBindingDigest(binding);
+    // SECOND LINE: `open` refuses a binding that has no digest.
     if (digest === undefined) throw new DecryptionFailed();
-    const { fields, time } = this.#open(from, place, token, digest);
-    return this.#seal(to, place, fields, time, digest);
+    const { fields, time } = this.#open(from, binding, token, digest);
+    return this.#seal(to, binding, fields, time, digest);
   }
 
   /**
-   * The token under a key of another team, at the same place there and with its own timestamp.
+   * The token under a key of another team, with the same binding there and its own timestamp.
    * Throws as `open` and `seal` do.
    */
-  rehome(from: WrappedDataKey, to: WrappedDataKey, place: Place, token: string): string {
-    const digest = findPlaceDigest(place);
-    // SECOND LINE: `open` refuses a place that has no digest.
+  rehome(from: WrappedDataKey, to: WrappedDataKey, binding: Binding, token: string): string {
+    const digest = findBindingDigest(binding);
+    // SECOND LINE: `open` refuses a binding that has no digest.
     if (digest === undefined) throw new DecryptionFailed();
-    const { fields, time } = this.#open(from, place, token, digest);
-    return this.#seal(to, { ...place, team: to.team }, fields, time, digest);
+    const { fields, time } = this.#open(from, binding, token, digest);
+    return this.#seal(to, { ...binding, team: to.team }, fields, time, digest);
   }
 
   /** The same data key under the primary root key. Throws KeyUnavailable. */
@@ -168,27 +168,27 @@ export class Keyring {
   }
 
   /**
-   * The seal of a row that grants: key version (2 bytes, big endian) ‖ HMAC-SHA256 over canonical
+   * The MAC of a row that grants: key version (2 bytes, big endian) ‖ HMAC-SHA256 over canonical
    * JSON of [table, row].
    */
-  sealRow(table: SealedTable, row: JsonObject): Buffer {
-    return this.#system.seal(canonicalJson([table, row]));
+  rowMac(table: RowMacTableName, row: JsonObject): Buffer {
+    return this.#system.rowMac(canonicalJson([table, row]));
   }
 
-  /** Whether the vault sealed this very row, which may be one of many that are read at once. */
-  verifyRow(
-    table: SealedTable,
+  /** Whether the vault wrote this very row, which may be one of many that are read at once. */
+  verifyRowMac(
+    table: RowMacTableName,
     row: JsonObject,
     seal: Buffer | null,
     isOneOfMany = false,
   ): boolean {
     if (seal === null) return false;
     const text = findCanonicalJson([table, row]);
-    return text !== undefined && this.#system.verifySeal(text, seal, isOneOfMany);
+    return text !== undefined && this.#system.verifyRowMac(text, seal, isOneOfMany);
   }
 
-  /** The version of the key that seals rows now. */
-  sealVersion(): number {
+  /** The version of the key that makes row MACs now. */
+  rowMacVersion(): number {
     return this.#system.activeVersion('rowSeal');
   }
 
@@ -221,15 +221,15 @@ export class Keyring {
 
   #seal(
     key: WrappedDataKey,
-    place: Place,
+    binding: Binding,
     fields: SecretFields,
     time: bigint,
     digest?: string,
   ): string {
     // SECURITY: a token under another team's key would leave with that team.
-    if (key.team !== place.team)
+    if (key.team !== binding.team)
       throw new TypeError('a token is sealed under a key of its own team');
-    const plaintext = packEnvelope(key.id, place, fields, digest);
+    const plaintext = packEnvelope(key.id, binding, fields, digest);
     try {
       return encrypt(this.#dataKey(key), plaintext, time);
     } finally {
@@ -239,14 +239,14 @@ export class Keyring {
 
   #open(
     key: WrappedDataKey,
-    place: Place,
+    binding: Binding,
     token: string,
     digest?: string,
   ): { fields: SecretFields; time: bigint } {
-    if (key.team !== place.team) throw new DecryptionFailed();
+    if (key.team !== binding.team) throw new DecryptionFailed();
     const { plaintext, time } = decrypt(this.#dataKey(key), token);
     try {
-      return { fields: unpackEnvelope(key.id, place, plaintext, digest), time };
+      return { fields: unpackEnvelope(key.id, binding, plaintext, digest), time };
     } finally {
       plaintext.fill(0);
     }

@@ -51,11 +51,11 @@ export interface LeaseJwk {
 }
 
 const systemKeyBytes = 32;
-const sealVersionBytes = 2;
-const sealBytes = sealVersionBytes + 32;
-const sealsRememberedMax = 10_000;
+const rowMacVersionBytes = 2;
+const rowMacBytes = rowMacVersionBytes + 32;
+const rowMacsRememberedMax = 10_000;
 // Most rows are half as long; the longest are longer by far, and rare.
-const sealedTextLengthMax = 2_000;
+const rememberedTextLengthMax = 2_000;
 // What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410).
 const ed25519Prefix = Buffer.from('302e020100300506032b657004220420', 'hex');
 
@@ -80,9 +80,9 @@ export class SystemKeys {
   readonly epoch: SystemKeyEpoch;
   /** Whether some key is still of an earlier one. */
   readonly hasEarlierEpoch: boolean;
-  // Seals that have verified, by the text that they are over: as good as verifying them again for
+  // Row MACs that have verified, by the text that they cover: as good as verifying them again for
   // as long as these keys are loaded.
-  readonly #verified = new Recent<string, Buffer>(sealsRememberedMax);
+  readonly #verified = new Recent<string, Buffer>(rowMacsRememberedMax);
   /** Rows that do not unwrap any more, whose keys are as they were loaded before. */
   readonly kept: readonly WrappedSystemKey[];
 
@@ -135,31 +135,31 @@ export class SystemKeys {
     return held.mac.length === expected.length && timingSafeEqual(expected, held.mac);
   }
 
-  /** A row's seal: key version (2 bytes, big endian) ‖ MAC of its text. */
-  seal(text: string): Buffer {
+  /** A row MAC: key version (2 bytes, big endian) ‖ MAC of its text. */
+  rowMac(text: string): Buffer {
     const { version, mac } = this.mac('rowSeal', text);
-    const seal = Buffer.alloc(sealBytes);
-    seal.writeUInt16BE(version);
-    mac.copy(seal, sealVersionBytes);
-    return seal;
+    const rowMac = Buffer.alloc(rowMacBytes);
+    rowMac.writeUInt16BE(version);
+    mac.copy(rowMac, rowMacVersionBytes);
+    return rowMac;
   }
 
   /**
-   * Whether the seal is one over this text. One of many is not remembered: a list would push out
+   * Whether the row MAC is one over this text. One of many is not remembered: a list would push out
    * what is used.
    */
-  verifySeal(text: string, seal: Buffer, isOneOfMany = false): boolean {
-    if (seal.length !== sealBytes) return false;
+  verifyRowMac(text: string, seal: Buffer, isOneOfMany = false): boolean {
+    if (seal.length !== rowMacBytes) return false;
     const known = isOneOfMany ? undefined : this.#verified.get(text);
     if (known !== undefined && timingSafeEqual(known, seal)) return true;
     if (
       !this.verifyMac('rowSeal', text, {
         version: seal.readUInt16BE(),
-        mac: seal.subarray(sealVersionBytes),
+        mac: seal.subarray(rowMacVersionBytes),
       })
     )
       return false;
-    if (!isOneOfMany && text.length <= sealedTextLengthMax)
+    if (!isOneOfMany && text.length <= rememberedTextLengthMax)
       this.#verified.set(text, Buffer.from(seal));
     return true;
   }

@@ -39,7 +39,7 @@ export async function writeApart<T>(
   }
 }
 
-/** No partition of the table is for the row: months of the trail are made ahead. */
+/** No partition of the table is for the row: months of the audit log are made ahead. */
 export function isWithoutPartition(error: unknown): boolean {
   return (
     sqlState(error) === '23514' && (error as { constraint?: unknown }).constraint === undefined

@@ -36,7 +36,8 @@ export function failureOfDatabase(thrown: unknown): AppError | undefined {
       { cause: thrown },
     );
   if (thrown instanceof CommitUnknown) return commitUnknown({ cause: thrown });
-  // The months of the trail are made ahead; where one is missing it is made for the next request.
+  // The months of the audit log are made ahead; where one is missing it is made for the next
+  // request.
   if (isDatabaseDown(thrown) || isWithoutPartition(thrown))
     return databaseUnavailable({ cause: thrown });
   if (isLockTimeout(thrown) || isRetryable(thrown)) {

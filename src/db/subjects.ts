@@ -1,6 +1,6 @@
 // Subjects: the `sub` of a JWT is stored once; everything else refers to its internal id. The
-// mapping never changes, so it is remembered; it is a name, not a right: what grants is sealed over
-// the id and the sub together.
+// mapping never changes, so it is remembered; it is a name, not a right: the row MACs of what
+// grants cover the id and the sub together.
 import type { SubjectId } from '../shared/ids.ts';
 import { newId } from '../shared/ids.ts';
 import { Recent } from '../shared/recent.ts';

@@ -85,7 +85,7 @@ export async function play(
   await rotate(stage, world, stored);
   await moveToken(stage, world, stored);
   await useBroker(stage, upstream);
-  await showTrail(stage);
+  await showAuditLog(stage);
   stage.chapter('What never came out');
   checkAnswers(stage, world);
 }
@@ -336,7 +336,7 @@ async function moveToken(
     shows: pick('name', 'health', 'problems'),
   });
   stage.check(
-    'a token opens nowhere but at its own place, though team and key are the same',
+    'a token opens under its own binding only, though team and key are the same',
     health === 'undecryptable',
   );
   stage.say();
@@ -346,8 +346,8 @@ async function moveToken(
   stage.check('the credential works again', fields['openai-prod']?.['apiKey'] === world.apiKey);
 }
 
-async function showTrail(stage: Stage): Promise<void> {
-  stage.chapter('The audit trail');
+async function showAuditLog(stage: Stage): Promise<void> {
+  stage.chapter('The audit log');
   const events: AuditEvent[] = [];
   for (let cursor = ''; ; ) {
     const page = await stage.quietly<Page<AuditEvent>>(

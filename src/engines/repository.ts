@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import type { EngineId, SubjectId } from '../shared/ids.ts';
 import type { PublicJwk } from './jwk.ts';
-import type { SealedGrant, TeamRef } from '../access/index.ts';
+import type { GrantMacFields, TeamRef } from '../access/index.ts';
 import type { EngineKeyRow, EngineRow, EngineState } from './types.ts';
 
 const engineColumns =
@@ -105,7 +105,7 @@ export async function insertEngine(
     .execute();
 }
 
-/** Writes name, state, revision and seal of an engine that this transaction has locked. */
+/** Writes name, state, revision and row MAC of an engine that this transaction has locked. */
 export async function updateEngine(
   trx: Trx,
   engine: {
@@ -211,7 +211,7 @@ export async function listTeamsServed(trx: Trx, subject: SubjectId): Promise<Tea
 
 /** A grant to an engine, as far as its row does not follow from that. */
 type GrantToEngine = Pick<
-  SealedGrant,
+  GrantMacFields,
   'id' | 'team' | 'slug' | 'credential' | 'access' | 'revision'
 >;
 

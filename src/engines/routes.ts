@@ -291,7 +291,7 @@ export function registerEngines(
     tag: 'engines',
     summary: 'Register one more public key of an engine',
     description:
-      'Leases go to the newest key unless the engine names another. Shows in the trail of every team that the engine serves.',
+      'Leases go to the newest key unless the engine names another. Shows in the audit log of every team that the engine serves.',
     params: enginePath,
     body: engineKeyCreate,
     guards: { idempotencyKey: true, etag: true },

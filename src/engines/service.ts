@@ -1,6 +1,6 @@
 // Registered workflow engines: which subject is one, and to which public keys its leases are
 // encrypted. All of it is the operator's. A change commits with its events: one of the vault's, and
-// one in the trail of every team that the engine serves.
+// one in the audit log of every team that the engine serves.
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
@@ -12,16 +12,16 @@ import type { JsonObject } from '../shared/json.ts';
 import { demandName } from '../shared/visible-names.ts';
 import { type JwkInput, type PublicJwk, readPublicJwk } from './jwk.ts';
 import * as repository from './repository.ts';
-import { engineKeySealHolds, sealEngineKey } from './seal.ts';
+import { verifyEngineKeyRowMac, engineKeyRowMac } from './row-mac.ts';
 import type { Claim } from '../db/claims.ts';
 import type { Page } from '../shared/paging.ts';
 import { checkRevision, type ExpectedRevision } from '../shared/revisions.ts';
 import {
   type Caller,
-  engineSealHolds,
-  grantSealHolds,
-  membershipSealHolds,
-  sealEngine,
+  verifyEngineRowMac,
+  verifyGrantRowMac,
+  verifyMembershipRowMac,
+  engineRowMac,
   type SubjectBounds,
 } from '../access/index.ts';
 import {
@@ -86,7 +86,7 @@ export class EnginesService {
       return await db.transaction().execute(async (trx) => {
         await claim(trx, id);
         const subject = await subjects.ensure(trx, input.subject);
-        const seal = sealEngine(keyring, {
+        const seal = engineRowMac(keyring, {
           id,
           subject,
           sub: input.subject,
@@ -134,7 +134,7 @@ export class EnginesService {
   }
 
   #seen(row: EngineRow, requestId: string): SeenEngine {
-    const intact = engineSealHolds(this.#parts.keyring, row, row.seal);
+    const intact = verifyEngineRowMac(this.#parts.keyring, row, row.seal);
     const keys = row.keys.filter((key) => this.#keyHolds(key));
     if (!intact || keys.length < row.keys.length)
       this.#parts.audit.alarm({
@@ -148,7 +148,7 @@ export class EnginesService {
   }
 
   #keyHolds({ engine, kid, jwk, revision, seal }: EngineKeyRow): boolean {
-    return engineKeySealHolds(
+    return verifyEngineKeyRowMac(
       this.#parts.keyring,
       { engine, kid, jwk: jwk as unknown as JsonObject, revision },
       seal,
@@ -198,7 +198,7 @@ export class EnginesService {
         caller,
         engine,
         'engine.delete',
-        engineSealHolds(keyring, engine, engine.seal)
+        verifyEngineRowMac(keyring, engine, engine.seal)
           ? { name: engine.name, subject: engine.subject }
           : { subject: engine.subject, wasTampered: true },
       );
@@ -206,7 +206,7 @@ export class EnginesService {
         trx,
         ...teams
           .filter((held) =>
-            membershipSealHolds(
+            verifyMembershipRowMac(
               keyring,
               { ...held, team: held.id, subject: engine.subject, sub: engine.sub, role: 'engine' },
               held.seal,
@@ -227,7 +227,7 @@ export class EnginesService {
         trx,
         ...granted
           .filter(({ grant, seal }) =>
-            grantSealHolds(
+            verifyGrantRowMac(
               keyring,
               { ...grant, kind: 'engine', grantee: engine.subject, name: engine.sub },
               seal,
@@ -291,7 +291,10 @@ export class EnginesService {
     });
   }
 
-  /** Whether an engine is registered for the subject; its seal is asked wherever it may something. */
+  /**
+   * Whether an engine is registered for the subject; its row MAC is verified wherever it is allowed
+   * something.
+   */
   hasEngine(subject: SubjectId): Promise<boolean> {
     return repository.hasEngine(this.#parts.db, subject);
   }
@@ -307,7 +310,7 @@ export class EnginesService {
   }
 
   /**
-   * Whether the subject is an enabled engine whose seal holds. It stays so to the end of the
+   * Whether the subject is an enabled engine whose row MAC verifies. It stays so to the end of the
    * transaction.
    */
   async isEnabledEngine(
@@ -318,14 +321,14 @@ export class EnginesService {
   ): Promise<boolean> {
     const row = await repository.holdEngineOf(trx, subject);
     if (row === undefined) return false;
-    if (!engineSealHolds(this.#parts.keyring, { ...row, subject, sub }, row.seal)) {
+    if (!verifyEngineRowMac(this.#parts.keyring, { ...row, subject, sub }, row.seal)) {
       await this.#denyTampered(caller, 'team.manage', row.id, 'sealBroken');
       return false;
     }
     return row.state === 'enabled';
   }
 
-  /** Runs a change on a locked engine whose seal holds. */
+  /** Runs a change on a locked engine whose row MAC verifies. */
   async #change(
     caller: Caller,
     action: string,
@@ -339,9 +342,9 @@ export class EnginesService {
         if (!(await repository.lockEngine(trx, engineId))) throw notFound();
         const engine = await this.#get(trx, engineId);
         checkRevision(expected, engine.revision);
-        // SECURITY: a change renews the seal; without this it would seal whatever somebody wrote
-        // past the service.
-        if (!engineSealHolds(this.#parts.keyring, engine, engine.seal))
+        // SECURITY: a change renews the row MAC; without this it would protect whatever somebody
+        // wrote past the service.
+        if (!verifyEngineRowMac(this.#parts.keyring, engine, engine.seal))
           throw new RowTampered('sealBroken');
         await change(trx, engine);
         const after = await this.#get(trx, engineId);
@@ -366,7 +369,7 @@ export class EnginesService {
     return engine;
   }
 
-  /** Grows the revision and seals it. */
+  /** Grows the revision and computes the row MAC. */
   async #renew(
     trx: Trx,
     caller: Caller,
@@ -375,7 +378,7 @@ export class EnginesService {
   ): Promise<{ revision: number; at: Date }> {
     const at = this.#time();
     const revision = engine.revision + 1;
-    const seal = sealEngine(this.#parts.keyring, {
+    const seal = engineRowMac(this.#parts.keyring, {
       id: engine.id,
       subject: engine.subject,
       sub: engine.sub,
@@ -399,7 +402,7 @@ export class EnginesService {
     caller: Caller,
     key: { engine: EngineId; kid: string; jwk: PublicJwk; revision: number; at: Date },
   ): Promise<void> {
-    const seal = sealEngineKey(this.#parts.keyring, {
+    const seal = engineKeyRowMac(this.#parts.keyring, {
       engine: key.engine,
       kid: key.kid,
       jwk: { ...key.jwk },
@@ -408,7 +411,7 @@ export class EnginesService {
     await repository.insertEngineKey(trx, { ...key, seal, by: caller.subject });
   }
 
-  /** The vault's event, and the same in the trail of every team that the engine serves. */
+  /** The vault's event, and the same in the audit log of every team that the engine serves. */
   async #record(
     trx: Trx,
     caller: Caller,

@@ -1,5 +1,5 @@
 // What an export is made of: the kinds of things that are known of a team, each read along an
-// index, a batch at a time. No column here holds a token, a wrapped key, a seal that leaves, or
+// index, a batch at a time. No column here holds a token, a wrapped key, a row MAC that leaves, or
 // anything else that a secret could be got from.
 import { type RawBuilder, sql } from 'kysely';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
@@ -8,22 +8,22 @@ import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Trx } from '../db/client.ts';
 import { countOf } from '../db/counts.ts';
 import {
-  grantSealHolds,
-  membershipSealHolds,
-  type SealedGrant,
-  type SealedMembership,
-  settingsCount,
+  verifyGrantRowMac,
+  verifyMembershipRowMac,
+  type GrantMacFields,
+  type MembershipMacFields,
+  verifyTeamRowMac,
   type TeamRef,
   type TeamSettingsRow,
 } from '../access/index.ts';
 import {
   findType,
-  listedSealHolds,
+  verifyListedRowMac,
   type PublicFields,
-  type SealedCredential,
+  type CredentialMacFields,
   shownFields,
 } from '../credentials/index.ts';
-import { type SealedWebhook, webhookSealHolds } from '../notifications/index.ts';
+import { type WebhookMacFields, verifyWebhookRowMac } from '../notifications/index.ts';
 
 /** What of versions is read at once. */
 const batchBytes = 1024 * 1024;
@@ -77,12 +77,12 @@ const team = kind<TeamSettingsRow>({
         ).rows,
   line: ({ rowMac, rowMacVersion, ...row }, keyring) => ({
     ...row,
-    intact: settingsCount(keyring, { ...row, rowMac, rowMacVersion }),
+    intact: verifyTeamRowMac(keyring, { ...row, rowMac, rowMacVersion }),
   }),
 });
 
 type MemberRow = { id: SubjectId; subject: string; seal: Buffer } & Pick<
-  SealedMembership,
+  MembershipMacFields,
   'role' | 'actsForItself' | 'revision'
 >;
 const member = kind<MemberRow>({
@@ -98,7 +98,7 @@ const member = kind<MemberRow>({
     ).rows,
   line: ({ id, seal, ...row }, keyring, { id: team, slug }) => ({
     ...row,
-    intact: membershipSealHolds(
+    intact: verifyMembershipRowMac(
       keyring,
       { ...row, team, slug, subject: id, sub: row.subject },
       seal,
@@ -145,7 +145,7 @@ type FailureRow = {
   version: number | null;
   at: Date;
 };
-/** Version 0 stands for the tokens that are held beside the versions. */
+/** Version 0 stands for the tokens stored beside the versions. */
 const rotationFailure = kind<FailureRow>({
   kind: 'rotationFailure',
   next: async (trx, id, last, limit) =>
@@ -163,7 +163,7 @@ const rotationFailure = kind<FailureRow>({
 
 /** What a page of rows that may be long is counted by. */
 type Counted = { bytes: number; found: number; before: number };
-type CredentialRow = Omit<SealedCredential, 'team'> & { seal: Buffer; labels: object } & Counted;
+type CredentialRow = Omit<CredentialMacFields, 'team'> & { seal: Buffer; labels: object } & Counted;
 const credential = kind<CredentialRow>({
   kind: 'credential',
   next: async (trx, id, last, limit) => {
@@ -184,7 +184,7 @@ const credential = kind<CredentialRow>({
   ) => ({
     ...row,
     isDeleted: row.state === 'deleted',
-    intact: listedSealHolds(
+    intact: verifyListedRowMac(
       keyring,
       { ...row, team, publicFields, policy, secretFieldNames },
       seal,
@@ -265,7 +265,7 @@ const ticket = kind<TicketRow>({
   line: (row) => row,
 });
 
-type GrantRow = Omit<SealedGrant, 'team' | 'slug'> & {
+type GrantRow = Omit<GrantMacFields, 'team' | 'slug'> & {
   seal: Buffer;
   createdAt: Date;
   createdBy: string;
@@ -292,7 +292,7 @@ const grant = kind<GrantRow>({
     subject: row.kind === 'team' ? null : row.name,
     access: row.access,
     revision: row.revision,
-    intact: grantSealHolds(keyring, { ...row, grantee, team, slug }, seal),
+    intact: verifyGrantRowMac(keyring, { ...row, grantee, team, slug }, seal),
     createdAt: row.createdAt,
     createdBy: row.createdBy,
     updatedAt: row.updatedAt,
@@ -300,7 +300,7 @@ const grant = kind<GrantRow>({
   }),
 });
 
-type WebhookRow = Omit<SealedWebhook, 'team'> & { seal: Buffer };
+type WebhookRow = Omit<WebhookMacFields, 'team'> & { seal: Buffer };
 const webhook = kind<WebhookRow>({
   kind: 'webhook',
   next: async (trx, id, last, limit) =>
@@ -314,7 +314,7 @@ const webhook = kind<WebhookRow>({
     ).rows,
   line: ({ seal, ...row }, keyring, { id: team }) => ({
     ...row,
-    intact: webhookSealHolds(keyring, { ...row, team }, seal),
+    intact: verifyWebhookRowMac(keyring, { ...row, team }, seal),
   }),
 });
 

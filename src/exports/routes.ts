@@ -22,8 +22,8 @@ export function registerExports(
   { service, onError }: { service: ExportsService; onError: (error: Error) => void },
 ): void {
   addOperation(app, {
-    // SECURITY: who may read the trail may read every other line of it one by one too; nobody else
-    // may.
+    // SECURITY: who may read the audit log may read every other line of it one by one too; nobody
+    // else may.
     method: 'GET',
     url: '/v1/teams/:team/export',
     access: { team: 'audit.read', by: 'team' },

@@ -139,7 +139,7 @@ const lines = {
       credential: id,
       version: version
         .nullable()
-        .meta({ description: 'null: the tokens that are held for the credential.' }),
+        .meta({ description: 'null: the OAuth tokens stored for the credential.' }),
       at: time,
     })
     .meta({ id: 'ExportRotationFailure' }),

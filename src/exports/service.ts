@@ -1,5 +1,5 @@
 // The export of a team's metadata: everything that is known of it, from one snapshot, a batch at a
-// time. It is in the trail before the first line goes out.
+// time. It is in the audit log before the first line goes out.
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import { Budget, type BudgetCounts } from '../shared/budget.ts';

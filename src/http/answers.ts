@@ -39,7 +39,7 @@ export function registerAnswers(
     const fitted = fit(operation, payload, (id) => {
       onUnreadable({
         action: actionOf(operation.access),
-        team: request.located?.team,
+        team: request.resolved?.team,
         target: { type: 'row', id },
         requestId: request.id,
       });

@@ -9,22 +9,22 @@ import {
   type Caller,
   decide,
   type Denial,
-  type Located,
-  type LocatedBy,
+  type ResolvedResource,
+  type ResolvedBy,
   type TeamRef,
 } from '../access/index.ts';
 import type { Authenticator } from './authentication.ts';
 import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';
-import type { Standings } from './standing.ts';
+import type { Callers } from './callers.ts';
 import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
 
 /** What the hook asks the layers above it for; each is one look at the database. */
 export interface AuthorizationParts {
   readonly authenticator: Authenticator;
-  readonly standings: Standings;
-  readonly locate: Readonly<
-    Record<LocatedBy, (caller: Caller, key: string) => Promise<Located | undefined>>
+  readonly callers: Callers;
+  readonly resolve: Readonly<
+    Record<ResolvedBy, (caller: Caller, key: string) => Promise<ResolvedResource | undefined>>
   >;
   readonly countRequest: CountRequest;
   readonly recordDenial: (denial: Denial) => Promise<void>;
@@ -38,22 +38,22 @@ export interface AuthorizationParts {
 }
 
 const pathKey = { team: 'team', credential: 'id', anyCredential: 'id' } as const satisfies Record<
-  LocatedBy,
+  ResolvedBy,
   string
 >;
 const targetType = {
   team: 'team',
   credential: 'credential',
   anyCredential: 'credential',
-} as const satisfies Record<LocatedBy, string>;
+} as const satisfies Record<ResolvedBy, string>;
 
 /** Installs the hook; throws at start for a route that says no access. */
 export function registerAuthorization(app: FastifyInstance, parts: AuthorizationParts): void {
   app.decorateRequest('caller', undefined);
   app.decorateRequest('sub', undefined);
-  app.decorateRequest('located', undefined);
+  app.decorateRequest('resolved', undefined);
   app.decorateRequest('role', undefined);
-  app.decorateRequest('way', undefined);
+  app.decorateRequest('grantPath', undefined);
   app.decorateRequest('countAgain', undefined);
   app.decorateRequest('isRepeated', false);
   const forms = new PathForms();
@@ -107,7 +107,7 @@ async function callerOf(
   return noted(request, access, parts, async () => {
     const principal = await parts.authenticator.authenticate(request);
     request.sub = principal.sub;
-    return parts.standings.callerOf(principal, { requestId, address });
+    return parts.callers.callerOf(principal, { requestId, address });
   });
 }
 
@@ -156,24 +156,24 @@ async function authorize(
     throw forbidden();
   }
   const key = (request.params as Record<string, string>)[pathKey[access.by]] ?? '';
-  const located = await parts.locate[access.by](caller, key);
-  const decision = decide(located, access.team);
+  const resolved = await parts.resolve[access.by](caller, key);
+  const decision = decide(resolved, access.team);
   // SECURITY: refusals are counted too, and all in one place: a count of its own for a team that is
   // hidden would say that it exists.
-  await count(decision.kind === 'allow' ? located?.team : undefined);
+  await count(decision.kind === 'allow' ? resolved?.team : undefined);
   if (decision.kind === 'allow') {
-    request.located = located;
+    request.resolved = resolved;
     request.role = decision.role;
-    request.way = decision.way;
+    request.grantPath = decision.grantPath;
     return;
   }
   // SECURITY: the same writes and the same answer whether the thing exists or not. What was asked
   // for is said only by its form.
   await parts.recordDenial({
     caller,
-    team: located?.team,
+    team: resolved?.team,
     action: access.team,
-    target: { type: targetType[access.by], id: located === undefined ? 'unknown' : key },
+    target: { type: targetType[access.by], id: resolved === undefined ? 'unknown' : key },
     reason: decision.reason,
     isHidden: decision.kind === 'hide',
   });

@@ -117,7 +117,7 @@ export const broker = {
     'The broker listens on an origin of its own, and only where the configuration turns it on. It answers nothing but `{baseUrl}{path}` with the `baseUrl` of a ticket. A call goes ' +
     "to the credential's own destination, or to the host that the ticket names; the secret is put in as the type says; what the upstream answers comes back as it is, status and body, " +
     "but for the secret, in whatever form it is recognised, and for headers that belong to a connection or to a browser's origin. Ticket, engine, roles, person, credential, and the policy " +
-    'of the current version are asked at every call, and the call is in the trail before it goes out.\n\n' +
+    'of the current version are asked at every call, and the call is in the audit log before it goes out.\n\n' +
     "No operation above takes a ticket, and the broker takes no other token. An answer of its own carries `vault-error: true` and is a problem document; an answer without that header is the upstream's.",
   path: '/broker/{id}/{path}',
   methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],

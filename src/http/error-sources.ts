@@ -12,7 +12,7 @@ const ofFastify: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['malformedHttp', 'The body is not as long as it says.'],
   FST_ERR_CTP_BODY_TOO_LARGE: ['payloadTooLarge', 'The body is too large.'],
   FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupportedMediaType', 'The body must be application/json.'],
-  FST_ERR_NOT_FOUND: ['notFound', 'There is no such thing, or you may not know of it.'],
+  FST_ERR_NOT_FOUND: ['notFound', 'Not found, or you do not have access.'],
 };
 
 const ofJson: Readonly<Record<JsonRefused['rule'], readonly [ErrorCode, string]>> = {

@@ -7,7 +7,7 @@ import type { Role } from '../db/tables.ts';
 import { checkGuards } from './preconditions.ts';
 import { problem } from './schemas.ts';
 import { problemMediaType, problems } from './problem.ts';
-import type { Access, Caller, Located, TeamRef, Way } from '../access/index.ts';
+import type { Access, Caller, ResolvedResource, TeamRef, GrantPath } from '../access/index.ts';
 
 export type Tag =
   | 'service'
@@ -121,9 +121,9 @@ export interface Input<P, Q, B> {
 export interface TeamScope<T = unknown> {
   readonly team: TeamRef;
   readonly role: Role;
-  readonly thing: T;
-  readonly way: Way | undefined;
-  readonly standing: Pick<Located, 'role' | 'ways'>;
+  readonly resource: T;
+  readonly grantPath: GrantPath | undefined;
+  readonly resolved: Pick<ResolvedResource, 'role' | 'grantPaths'>;
 }
 
 /** What the document generator and the completeness tests read of every operation. */
@@ -138,9 +138,9 @@ declare module 'fastify' {
     caller: Caller | undefined;
     /** Whom the token speaks of, from its verification on. */
     sub: string | undefined;
-    located: Located | undefined;
+    resolved: ResolvedResource | undefined;
     role: Role | undefined;
-    way: Way | undefined;
+    grantPath: GrantPath | undefined;
     /** Counts it once more against the limit that it was counted against; throws rateLimited. */
     countAgain: (() => Promise<void>) | undefined;
     /** Whether it repeats an earlier one, by its idempotency key. */
@@ -194,7 +194,7 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
       },
     },
     handler: async (request, reply) => {
-      const { located, role, way } = request;
+      const { resolved, role, grantPath } = request;
       checkGuards(request, operation.guards);
       const answer = await operation.handler({
         params: request.params as P,
@@ -202,8 +202,14 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
         body: request.body as B,
         caller: request.caller as Caller,
         scope:
-          located !== undefined && role !== undefined
-            ? { team: located.team, role, thing: located.thing, way, standing: located }
+          resolved !== undefined && role !== undefined
+            ? {
+                team: resolved.team,
+                role,
+                resource: resolved.resource,
+                grantPath,
+                resolved: resolved,
+              }
             : (undefined as unknown as TeamScope),
         request,
         reply,

@@ -28,7 +28,7 @@ const said: Readonly<
     'The credential does not allow this call.',
     { errors: [{ pointer: '', rule: 'pathNotAllowed' }] },
   ],
-  notFound: 'There is no such thing, or you may not know of it.',
+  notFound: 'Not found, or you do not have access.',
   methodNotAllowed: 'This path takes other methods: those in Allow.',
   requestTimeout: 'The request took too long to arrive.',
   nameTaken: 'A credential of the team has this name.',

@@ -46,7 +46,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   keyBusy: { status: 409, title: 'The key is being used right now' },
   keyStateConflict: { status: 409, title: 'The state of the key does not allow this' },
   oauthNotConfigured: { status: 409, title: 'OAuth 2.0 is not configured' },
-  preconditionFailed: { status: 412, title: 'The thing has changed' },
+  preconditionFailed: { status: 412, title: 'The resource has changed' },
   payloadTooLarge: { status: 413, title: 'The body is too large' },
   unsupportedMediaType: { status: 415, title: 'The body must be application/json' },
   rangeRefused: { status: 416, title: 'So small a part is not given' },

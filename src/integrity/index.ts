@@ -1,3 +1,3 @@
 // The door to the checks of every row that the vault protects.
-export { resealAll } from './reseal.ts';
+export { recomputeRowMacs } from './recompute-row-macs.ts';
 export { verifyAll } from './verify.ts';

@@ -1,4 +1,5 @@
-// Opens every token and checks every key, every seal and every event's MAC, and names what does not
+// Opens every token and checks every key, every row MAC and every event's MAC, and names what does
+// not
 import { type NameRule, ruleOfName } from '../shared/visible-names.ts';
 // hold. Reads only; memory does not grow with rows. Each walk goes along an index, so that its time
 // grows with the rows and no faster.
@@ -7,15 +8,15 @@ import {
   DecryptionFailed,
   type Keyring,
   KeyUnavailable,
-  type Place,
+  type Binding,
   type WrappedDataKey,
   type WrappedSystemKey,
 } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type SealedRows, sealedTables } from './sealed-rows.ts';
+import { type RowMacTable, rowMacTables } from './row-mac-tables.ts';
 import { type TokenTable, tokenTables } from '../db/token-tables.ts';
 import { type AuditEvent, verifyEvent } from '../audit/index.ts';
-import { heldPlace } from '../oauth/index.ts';
+import { tokenSetBinding } from '../oauth/index.ts';
 
 export type Fault =
   | 'keyDoesNotUnwrap'
@@ -106,7 +107,7 @@ type TokenRow = {
   format: WrappedDataKey['format'];
   root: string;
   wrapped: Buffer;
-} & Omit<Place, 'type'>;
+} & Omit<Binding, 'type'>;
 const credentialVersions: Walk<TokenRow> = {
   table: 'credential_version',
   batchRows: tokensPerBatch,
@@ -161,7 +162,7 @@ const oauthTokens: Walk<TokenRow> = {
   fault: (keyring, row) =>
     credentialVersions.fault(keyring, {
       ...row,
-      ...heldPlace({ ...row, sequence: row.version, client: row.publicFields }),
+      ...tokenSetBinding({ ...row, sequence: row.version, client: row.publicFields }),
     }),
 };
 
@@ -171,19 +172,19 @@ const tokenWalks: Readonly<Record<TokenTable, Walk<TokenRow>>> = {
   oauth_token: oauthTokens,
 };
 
-type SealedRow = {
+type RowWithMac = {
   readonly row: string;
   readonly keys: readonly string[];
   readonly seal: Buffer | null;
 };
-const sealed = (of: SealedRows<never>): Walk<SealedRow> => {
+const sealed = (of: RowMacTable<never>): Walk<RowWithMac> => {
   const columns = sql.join(of.key.map(({ column }) => column));
   return {
     table: of.table,
     batchRows: rowsPerBatch,
     next: async (db, after) =>
       (
-        await sql<SealedRow>`
+        await sql<RowWithMac>`
       select array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}] as keys, array_to_string(array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}], '/') as row,
         ${sql.ref(`held.${of.column}`)} as seal, ${of.select}
       where ${after === undefined ? all : sql`(${columns}) > (${sql.join(of.key.map(({ type }, index) => sql`${after.keys[index]}::${type}`))})`}
@@ -266,7 +267,7 @@ export async function verifyAll(
   let tokens = 0;
   for (const table of tokenTables) tokens += await walk(tokenWalks[table]);
   let seals = 0;
-  for (const table of sealedTables) seals += await walk(sealed(table));
+  for (const table of rowMacTables) seals += await walk(sealed(table));
   const eventsLooked = await walk(events);
   let oddNames = 0;
   for (const table of namedTables)

@@ -1,5 +1,5 @@
 // What moves the tokens of one table under another key.
-import type { Place, WrappedDataKey } from '../crypto/index.ts';
+import type { Binding, WrappedDataKey } from '../crypto/index.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { DataKeyState } from '../db/tables.ts';
 import type { Trx } from '../db/client.ts';
@@ -22,8 +22,8 @@ export interface RunningRotation {
  * A token to be moved, locked, with the keys that open and seal it and the state in which its own
  * key is.
  */
-export interface HeldToken {
-  readonly place: Place;
+export interface LockedToken {
+  readonly binding: Binding;
   readonly token: string;
   readonly from: WrappedDataKey;
   readonly fromState: DataKeyState;
@@ -32,7 +32,7 @@ export interface HeldToken {
   readonly bytes: number;
 }
 
-export interface MovedToken extends HeldToken {
+export interface ReencryptedToken extends LockedToken {
   readonly moved: string;
 }
 
@@ -55,23 +55,23 @@ export interface Quest {
 }
 
 /** How tokens of one table are found and stored. */
-export interface Mover {
+export interface Reencryptor {
   /**
    * Locks tokens that nobody else holds at this moment, and reads the first of them, as many as may
    * be in memory at once; none when the rotation does not run any more.
    */
-  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<HeldToken[]>;
+  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<LockedToken[]>;
   /**
-   * Stores held tokens under their new key; false, and then nothing must be kept, when that key is
-   * active no more.
+   * Stores stored tokens under their new key; false, and then nothing must be kept, when that key
+   * is active no more.
    */
-  readonly store: (trx: Trx, tokens: readonly MovedToken[]) => Promise<boolean>;
+  readonly store: (trx: Trx, tokens: readonly ReencryptedToken[]) => Promise<boolean>;
   /**
    * Names a token that did not open as a failure of the rotation; `isUndecryptable` marks the row.
    */
   readonly fail: (
     trx: Trx,
     rotation: RunningRotation,
-    failure: { token: HeldToken; isUndecryptable: boolean; at: Date },
+    failure: { token: LockedToken; isUndecryptable: boolean; at: Date },
   ) => Promise<void>;
 }

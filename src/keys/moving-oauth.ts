@@ -1,13 +1,13 @@
-// The moving of OAuth tokens that are held beside the versions. A refresh may replace a token at
-// any time: it is moved only as it was held, and what was replaced meanwhile is under the active
-// key already.
+// Re-encryption of OAuth tokens stored beside the versions. A refresh may replace a token at any
+// time: it is moved only as it was held, and what was replaced meanwhile is under the active key
+// already.
 import { sql } from 'kysely';
 import { withinBytes } from '../db/bytes.ts';
 import type { DataKeyState, TokenFormatColumn } from '../db/tables.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import { batchBytesMax, type MovedToken, type Mover } from './mover.ts';
-import { heldPlace } from '../oauth/index.ts';
+import { batchBytesMax, type ReencryptedToken, type Reencryptor } from './mover.ts';
+import { tokenSetBinding } from '../oauth/index.ts';
 
 interface Row {
   readonly credential: CredentialId;
@@ -34,7 +34,7 @@ interface Row {
  * Looks from the beginning each time: there is one row for a credential at most, and few
  * credentials have one.
  */
-export const oauthTokens: Mover = {
+export const oauthTokens: Reencryptor = {
   async hold(trx, rotation, { limit, passOver }) {
     const { rows } = await sql<Row>`${withinBytes(
       sql`
@@ -59,7 +59,7 @@ export const oauthTokens: Mover = {
       batchBytesMax,
     )}`.execute(trx);
     return rows.map((row) => ({
-      place: heldPlace({
+      binding: tokenSetBinding({
         team: rotation.team,
         credential: row.credential,
         sequence: row.sequence,
@@ -91,11 +91,11 @@ export const oauthTokens: Mover = {
 
   // What opened is not undecryptable, whatever was thought of it before.
   async store(trx, tokens) {
-    const column = <T>(of: (token: MovedToken) => T): T[] => tokens.map(of);
+    const column = <T>(of: (token: ReencryptedToken) => T): T[] => tokens.map(of);
     const { rows } = await sql`
       update oauth_token held set token = moved.token, data_key_id = to_key.id,
         failed_at = case when held.failure <> 'undecryptable' then held.failed_at end, failure = nullif(held.failure, 'undecryptable')
-      from unnest(${column((t) => t.place.credential)}::uuid[], ${column((t) => t.place.version)}::int[], ${column((t) => t.from.id)}::uuid[],
+      from unnest(${column((t) => t.binding.credential)}::uuid[], ${column((t) => t.binding.version)}::int[], ${column((t) => t.from.id)}::uuid[],
           ${column((t) => t.to.id)}::uuid[], ${column((t) => t.moved)}::text[]) as moved (credential_id, sequence, from_id, to_id, token)
       join data_key to_key on to_key.id = moved.to_id and to_key.state = 'active'
       where held.credential_id = moved.credential_id and held.sequence = moved.sequence and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
@@ -103,17 +103,17 @@ export const oauthTokens: Mover = {
     return rows.length === tokens.length;
   },
 
-  async fail(trx, rotation, { token: { place }, isUndecryptable, at }) {
+  async fail(trx, rotation, { token: { binding }, isUndecryptable, at }) {
     await trx
       .insertInto('key_rotation_oauth_failure')
-      .values({ rotation_id: rotation.id, credential_id: place.credential, at })
+      .values({ rotation_id: rotation.id, credential_id: binding.credential, at })
       .execute();
     if (!isUndecryptable) return;
     await trx
       .updateTable('oauth_token')
       .set({ failure: 'undecryptable', failed_at: at })
-      .where('team_id', '=', place.team)
-      .where('credential_id', '=', place.credential)
+      .where('team_id', '=', binding.team)
+      .where('credential_id', '=', binding.credential)
       .where('failure', 'is', null)
       .execute();
   },

@@ -1,5 +1,5 @@
-// The moving of tokens in SQL. Each table of the list of token tables has its mover here: a table
-// without one does not compile.
+// Re-encryption of tokens in SQL. Each table of the list of token tables has its mover here: a
+// table without one does not compile.
 import { sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import { contentBytes, withinBytes } from '../db/bytes.ts';
@@ -14,7 +14,7 @@ import {
   tokenCountBesidesSql,
   type TokenTable,
 } from '../db/token-tables.ts';
-import { batchBytesMax, type Mover, type RunningRotation } from './mover.ts';
+import { batchBytesMax, type Reencryptor, type RunningRotation } from './mover.ts';
 
 const smallestId = sql.raw(`'00000000-0000-0000-0000-000000000000'::uuid`);
 
@@ -127,7 +127,7 @@ const store = statement<Columns, object>(
   returning 1`,
 );
 
-const credentialVersions: Mover = {
+const credentialVersions: Reencryptor = {
   async hold(trx, { id: rotation, team }, { limit, passOver, after }) {
     const rows = await hold(trx, {
       rotation,
@@ -156,7 +156,7 @@ const credentialVersions: Mover = {
         to_id: to,
         bytes,
       }) => ({
-        place: { team, credential, version, type, publicFields, policy, secretFields },
+        binding: { team, credential, version, type, publicFields, policy, secretFields },
         token,
         bytes,
         from: keyOf(keys, from),
@@ -170,25 +170,25 @@ const credentialVersions: Mover = {
     const [first] = tokens;
     if (first === undefined) return true;
     const rows = await store(trx, {
-      credentials: tokens.map(({ place }) => place.credential),
-      versions: tokens.map(({ place }) => place.version),
+      credentials: tokens.map(({ binding }) => binding.credential),
+      versions: tokens.map(({ binding }) => binding.version),
       from: tokens.map(({ from }) => from.id),
       tokens: tokens.map(({ moved }) => moved),
-      team: first.place.team,
+      team: first.binding.team,
       to: first.to.id,
     });
     // The rows are locked, so nothing but a key that is active no more can be in the way.
     return rows.length === tokens.length;
   },
 
-  async fail(trx, rotation, { token: { place }, isUndecryptable, at }) {
+  async fail(trx, rotation, { token: { binding }, isUndecryptable, at }) {
     await trx
       .insertInto('key_rotation_failure')
       .values({
         rotation_id: rotation.id,
-        team_id: place.team,
-        credential_id: place.credential,
-        version: place.version,
+        team_id: binding.team,
+        credential_id: binding.credential,
+        version: binding.version,
         at,
       })
       .execute();
@@ -196,9 +196,9 @@ const credentialVersions: Mover = {
     await trx
       .updateTable('credential_version')
       .set({ undecryptable_at: at })
-      .where('team_id', '=', place.team)
-      .where('credential_id', '=', place.credential)
-      .where('version', '=', place.version)
+      .where('team_id', '=', binding.team)
+      .where('credential_id', '=', binding.credential)
+      .where('version', '=', binding.version)
       .where('undecryptable_at', 'is', null)
       .execute();
   },
@@ -211,7 +211,7 @@ function keyOf(keys: ReadonlyMap<DataKeyId, WrappedDataKey>, id: DataKeyId): Wra
   return key;
 }
 
-export const movers: Readonly<Record<TokenTable, Mover>> = {
+export const reencryptors: Readonly<Record<TokenTable, Reencryptor>> = {
   credential_version: credentialVersions,
   oauth_token: oauthTokens,
 };

@@ -1,5 +1,5 @@
-// Data keys and key rotations in SQL, but for the moving of tokens. Every function about a team's
-// things takes the team.
+// Data keys and key rotations in SQL, but for re-encryption of tokens. Every function about a
+// team's things takes the team.
 import { type RawBuilder, sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';

@@ -121,7 +121,8 @@ export function registerRotations(
     operationId: 'cancelRotation',
     tag: 'keys',
     summary: 'Cancel a running key rotation',
-    description: 'The moving stops; the new key stays active. A later rotation moves what is left.',
+    description:
+      'Re-encryption stops; the new key stays active. A later rotation re-encrypts what is left.',
     params: schemas.rotationPath,
     success: { status: 200, schema: schemas.rotation, description: 'The cancelled rotation.' },
     problems: ['rotationNotRunning'],

@@ -11,15 +11,15 @@ import {
   endRotation,
   listRunningRotations,
   lockRunning,
-  movers,
+  reencryptors,
   planByIndex,
   settleTotal,
 } from './moving.ts';
 import { type TokenTable, tokenTables } from '../db/token-tables.ts';
 import {
   batchBytesMax,
-  type HeldToken,
-  type MovedToken,
+  type LockedToken,
+  type ReencryptedToken,
   type Position,
   type Quest,
   type RunningRotation,
@@ -74,7 +74,7 @@ class RotationStopped extends Error {}
  * run any more at its end. `onSealed` is told of tokens that were found, once: whoever has time for
  * the next batch can begin it then.
  */
-export async function moveBatch(
+export async function reencryptBatch(
   parts: RotationParts,
   rotation: RunningRotation,
   quest: Quest,
@@ -85,7 +85,7 @@ export async function moveBatch(
     after === undefined ? 0 : tokenTables.indexOf(after.table),
   )) {
     try {
-      const result = await moveBatchOf(
+      const result = await reencryptBatchOf(
         parts,
         rotation,
         { ...quest, after: after?.table === table ? after : undefined, table },
@@ -136,19 +136,19 @@ export async function endIfDone(
     });
 }
 
-async function moveBatchOf(
+async function reencryptBatchOf(
   { db, keyring, audit, now }: RotationParts,
   rotation: RunningRotation,
   { table, ...quest }: Quest & { table: TokenTable },
   onSealed: (batch: Sealed) => void,
 ): Promise<Batch> {
-  const mover = movers[table];
+  const reencryptor = reencryptors[table];
   return db
     .transaction()
     .setIsolationLevel('read committed')
     .execute(async (trx) => {
       await planByIndex(trx);
-      const held = await mover.hold(trx, rotation, quest);
+      const held = await reencryptor.hold(trx, rotation, quest);
       const last = positionOf(table, held.at(-1));
       if (held.length === 0) return nothing;
       const rowsMax = rowsWithin(batchBytesMax, held);
@@ -157,19 +157,19 @@ async function moveBatchOf(
       if (moved.length === 0 && failed.length === 0)
         return { moved: 0, failed: 0, unavailable, last, rowsMax };
       const at = new Date(now());
-      if (moved.length > 0 && !(await mover.store(trx, moved))) throw new RotationStopped();
-      for (const failure of failed) await mover.fail(trx, rotation, { ...failure, at });
+      if (moved.length > 0 && !(await reencryptor.store(trx, moved))) throw new RotationStopped();
+      for (const failure of failed) await reencryptor.fail(trx, rotation, { ...failure, at });
       await audit.record(
         trx,
         ...failed.map(
-          ({ token: { place, from } }): EventInput => ({
+          ({ token: { binding, from } }): EventInput => ({
             ...eventOf(rotation),
             action: 'key.rotationRowFailed',
-            target: { type: 'credential', id: place.credential },
+            target: { type: 'credential', id: binding.credential },
             key: from.id,
             ...(table === 'oauth_token'
               ? { details: { rotation: rotation.id, table } }
-              : { credentialVersion: place.version, details: { rotation: rotation.id } }),
+              : { credentialVersion: binding.version, details: { rotation: rotation.id } }),
           }),
         ),
       );
@@ -180,21 +180,21 @@ async function moveBatchOf(
 }
 
 interface Reencrypted {
-  readonly moved: MovedToken[];
-  readonly failed: { token: HeldToken; isUndecryptable: boolean }[];
+  readonly moved: ReencryptedToken[];
+  readonly failed: { token: LockedToken; isUndecryptable: boolean }[];
   readonly unavailable: Map<DataKeyId, KeyUnavailable>;
 }
 
 /** Re-encrypts what it can; others get the process every few milliseconds. */
-async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<Reencrypted> {
+async function reencrypt(keyring: Keyring, held: readonly LockedToken[]): Promise<Reencrypted> {
   const result: Reencrypted = { moved: [], failed: [], unavailable: new Map() };
   let since = performance.now();
   for (const token of held) {
-    const { from, to, place } = token;
+    const { from, to, binding } = token;
     try {
       // SECURITY: a token under a key that has left is not opened, however it came there.
       if (token.fromState !== 'decryptOnly') result.failed.push({ token, isUndecryptable: false });
-      else result.moved.push({ ...token, moved: keyring.reseal(from, to, place, token.token) });
+      else result.moved.push({ ...token, moved: keyring.reseal(from, to, binding, token.token) });
     } catch (error) {
       if (error instanceof KeyUnavailable) result.unavailable.set(from.id, error);
       else if (error instanceof DecryptionFailed)
@@ -209,15 +209,20 @@ async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<
   return result;
 }
 
-function rowsWithin(bytesMax: number, held: readonly HeldToken[]): number {
+function rowsWithin(bytesMax: number, held: readonly LockedToken[]): number {
   const bytes = held.reduce((sum, each) => sum + each.bytes, 0);
   return Math.max(1, Math.floor((bytesMax * held.length) / Math.max(1, bytes)));
 }
 
-function positionOf(table: TokenTable, held: HeldToken | undefined): Position | undefined {
+function positionOf(table: TokenTable, held: LockedToken | undefined): Position | undefined {
   return held === undefined
     ? undefined
-    : { table, key: held.from.id, credential: held.place.credential, version: held.place.version };
+    : {
+        table,
+        key: held.from.id,
+        credential: held.binding.credential,
+        version: held.binding.version,
+      };
 }
 
 /**

@@ -10,7 +10,7 @@ import { newId, type RotationId, type TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
 import { beginRotation, withKeyLock } from './changing.ts';
 import type { KeyLifeParts, KeyLifeService } from './life.ts';
-import { settingsCount, type TeamRef } from '../access/index.ts';
+import { verifyTeamRowMac, type TeamRef } from '../access/index.ts';
 import type { EventInput } from '../audit/index.ts';
 import * as repository from './repository.ts';
 
@@ -83,7 +83,7 @@ export class KeyScheduler {
             () =>
               this.#rotate(team, 'policy', async (trx) => {
                 const settings = await repository.findPolicyDue(trx, team.id);
-                return settings !== undefined && settingsCount(this.#parts.keyring, settings);
+                return settings !== undefined && verifyTeamRowMac(this.#parts.keyring, settings);
               }),
             false,
           ),
@@ -103,7 +103,7 @@ export class KeyScheduler {
     for (let after: TeamId | undefined; ; ) {
       const page = await repository.listPolicyDue(db, { limit: teamsPerPage, after });
       const due = page.filter((team) => {
-        if (settingsCount(keyring, team)) return true;
+        if (verifyTeamRowMac(keyring, team)) return true;
         audit.alarm({
           team,
           action: 'key.rotate',

@@ -65,7 +65,7 @@ const rotationFields = {
     .enum(['running', 'completed', 'completedWithFailures', 'cancelled'])
     .meta({ id: 'KeyRotationState' }),
   toKey: id.meta({ description: 'The key that the rotation made.' }),
-  total: count.meta({ description: 'Tokens to move, counted at the start.' }),
+  total: count.meta({ description: 'Tokens to re-encrypt, counted at the start.' }),
   done: count,
   failed: count,
   rowsPerSecond: z
@@ -93,7 +93,7 @@ export const rotationWithFailures = z
           credential: id,
           version: version
             .nullable()
-            .meta({ description: 'null: the tokens that are held for the credential.' }),
+            .meta({ description: 'null: the OAuth tokens stored for the credential.' }),
         }),
       )
       .max(100)
@@ -156,7 +156,7 @@ export const showFailure = ({
 const reason = line(200)
   .min(1)
   .meta({ examples: ['routine'] });
-/** Why; it stands in the trail. */
+/** Why; it stands in the audit log. */
 export const reasonBody = z
   .strictObject({ reason: reason.optional() })
   .meta({ id: 'KeyChange', examples: [{ reason: 'routine' }] });
@@ -176,7 +176,7 @@ export const destroyBody = z
 
 export const forecast = z
   .strictObject({
-    rows: count.meta({ description: 'Tokens that a rotation would move.' }),
+    rows: count.meta({ description: 'Tokens that a rotation would re-encrypt.' }),
     estimatedSeconds: count,
     isMeasured: z.boolean().meta({
       description: 'False where no large rotation has run here yet: the pace is assumed.',

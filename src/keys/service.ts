@@ -84,7 +84,7 @@ export class KeysService {
   }
 
   /**
-   * Makes the team's next key, demotes the one before and starts moving its tokens, in one
+   * Makes the team's next key, demotes the one before and starts re-encrypting its tokens, in one
    * transaction. Throws rotationRunning with `rotationId`, keyBusy when writers would not let go of
    * the key, and limitReached: a policy and a compromise rotate all the same.
    */
@@ -129,8 +129,8 @@ export class KeysService {
   }
 
   /**
-   * What a rotation would move, and about how long it would take at the pace of the last large one,
-   * or at an assumed one.
+   * How many tokens a rotation would re-encrypt, and about how long it would take at the pace of
+   * the last large one, or at an assumed one.
    */
   async forecastRotation(team: TeamRef): Promise<Forecast> {
     const { rows, rowsPerSecond } = await repository.forecast(this.#parts.db, team.id);
@@ -163,7 +163,7 @@ export class KeysService {
   }
 
   /**
-   * Stops the moving; the key that the rotation made stays active. Throws rotationNotRunning,
+   * Stops re-encryption; the key that the rotation made stays active. Throws rotationNotRunning,
    * notFound.
    */
   async cancelRotation(caller: Caller, team: TeamRef, id: RotationId): Promise<Rotation> {

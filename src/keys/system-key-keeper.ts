@@ -1,5 +1,5 @@
-// Keeps every replica's system keys up to date, and carries a change of them through: rows sealed
-// by an older version are sealed anew, and a version that nothing needs any more leaves. Rows from
+// Keeps every replica's system keys up to date, and carries a change of them through: row MACs of
+// an older version are computed anew, and a version that nothing needs any more leaves. Rows from
 // before a release that demands a MAC on them are taken over, and then the door is closed.
 import { type RawBuilder, sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
@@ -16,7 +16,7 @@ export interface SystemKeyKeeperParts {
   /** Asked before a key is let go for good. */
   readonly clock: Pick<DatabaseClock, 'now' | 'demandAgreement'>;
   readonly onError: (error: Error) => void;
-  /** Seals anew every row that an older seal key sealed; returns how many it did. */
+  /** Computes anew every row MAC that an older key made; returns how many it did. */
   readonly reseal: (isStopping: () => boolean) => Promise<number>;
   /** Gives every row of before its MAC; returns how many it did. */
   readonly takeOver: (isStopping: () => boolean) => Promise<number>;
@@ -29,14 +29,14 @@ const everyMsDefault = 30_000;
 /** For so long the signatures of a key that makes none any more are still verified. */
 const signatureHours = 24;
 /** Every replica has looked often enough in that time to have the next version. */
-const sealLooks = 4;
+const rowMacLooks = 4;
 
 const isFollowed = (ago: RawBuilder<unknown>): RawBuilder<unknown> => sql`exists (
   select 1 from system_key next where next.purpose = old.purpose and next.version > old.version and next.usable_from <= ${vaultNow} - ${ago})`;
 const isSignerOver = sql`(old.retired_at is null and old.purpose = 'leaseSigning'
   and ${isFollowed(sql`make_interval(hours => ${signatureHours}::int)`)})`;
-const isSealKeyOver = sql`(old.retired_at is null and old.purpose = 'rowSeal'
-  and ${isFollowed(sql`make_interval(secs => ${(everyMsDefault * sealLooks) / 1_000}::int)`)}
+const isRowMacKeyOver = sql`(old.retired_at is null and old.purpose = 'rowSeal'
+  and ${isFollowed(sql`make_interval(secs => ${(everyMsDefault * rowMacLooks) / 1_000}::int)`)}
   and exists (select 1 from root_key where root_key.compromised_at is not null and root_key.fingerprint = any (old.root_history)))`;
 /**
  * So long after the schema was migrated rows of before come in: while replicas of the release before
@@ -79,12 +79,13 @@ export class SystemKeyKeeper {
     return this.#periodic.stop();
   }
 
-  /** One look: loads, takes over, seals anew, lets go. */
+  /** One look: loads, takes over, computes row MACs anew, lets go. */
   async run(): Promise<void> {
     const { db, keyring, onDamaged } = this.#parts;
     await reloadSystemKeys(db, keyring, onDamaged);
     if (!keyring.isTakenOver || keyring.hasUnclosedKeys) await this.#takeOver();
-    if (await this.#hasSeveralSealKeys()) await this.#parts.reseal(() => this.#periodic.isStopping);
+    if (await this.#hasSeveralRowMacKeys())
+      await this.#parts.reseal(() => this.#periodic.isStopping);
     if (!this.#periodic.isStopping && (await this.#retire()) > 0)
       await reloadSystemKeys(db, keyring, onDamaged);
   }
@@ -126,7 +127,7 @@ export class SystemKeyKeeper {
     return rows.length > 0;
   }
 
-  async #hasSeveralSealKeys(): Promise<boolean> {
+  async #hasSeveralRowMacKeys(): Promise<boolean> {
     const { rows } = await sql`
       select 1 from system_key where purpose = 'rowSeal' and retired_at is null and usable_from <= ${vaultNow} offset 1 limit 1`.execute(
       this.#parts.db,
@@ -135,19 +136,19 @@ export class SystemKeyKeeper {
   }
 
   /**
-   * A lease-signing key leaves the JWKS a day after the next one took over. A seal key that a
-   * compromised root key wrapped stops verifying as soon as every row that could be sealed anew is;
-   * what is left was not the vault's.
+   * A lease-signing key leaves the JWKS a day after the next one took over. A row MAC key that a
+   * compromised root key wrapped stops verifying as soon as every row MAC that could be computed
+   * anew is; what is left was not the vault's.
    */
   async #retire(): Promise<number> {
     const { db, clock } = this.#parts;
     const { rows: due } = await sql`
-      select 1 from system_key old where ${isSignerOver} or ${isSealKeyOver} limit 1`.execute(db);
+      select 1 from system_key old where ${isSignerOver} or ${isRowMacKeyOver} limit 1`.execute(db);
     if (due.length === 0) return 0;
     return db.transaction().execute(async (trx) => {
       await clock.demandAgreement(trx);
       const { rows } = await sql`
-        update system_key old set retired_at = ${vaultNow} where ${isSignerOver} or ${isSealKeyOver} returning 1`.execute(
+        update system_key old set retired_at = ${vaultNow} where ${isSignerOver} or ${isRowMacKeyOver} returning 1`.execute(
         trx,
       );
       return rows.length;

@@ -259,7 +259,7 @@ export async function reloadSystemKeys(
   load(keyring, await listSystemKeys(executor), onDamaged);
 }
 
-/** The last that a seal has room for; a row that says more was not made by the vault. */
+/** The last that a row MAC has room for; a row that says more was not made by the vault. */
 const versionMax = 65_535;
 
 /**
@@ -318,7 +318,7 @@ function closedOrNot(keyring: Keyring, key: Omit<WrappedSystemKey, 'active'>): W
   }
 }
 
-/** Whether anything was ever sealed or MACed here. */
+/** Whether anything has a MAC of any kind here. */
 async function holdsData(trx: Trx): Promise<boolean> {
   const { rows } = await sql<{ holds: boolean }>`
     select exists (select 1 from team) or exists (select 1 from engine) or exists (select 1 from audit_event) as holds`.execute(

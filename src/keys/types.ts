@@ -24,7 +24,7 @@ export interface KeyRow {
   readonly rotateAt: Date | null;
 }
 
-/** `version` is null where it is the tokens held for the credential. */
+/** `version` is null where it is the OAuth tokens stored for the credential. */
 export interface RotationFailure {
   readonly credential: CredentialId;
   readonly version: number | null;

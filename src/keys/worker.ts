@@ -1,13 +1,13 @@
 // The worker of a replica: looks for rotations that run, whoever started them, and gives each in
-// turn a stretch of time. Any number of workers work on one rotation at once; one that dies leaves
-// its batches undone and nothing else.
+// turn a turn. Any number of workers work on one rotation at once; one that dies leaves its batches
+// undone and nothing else.
 import { setImmediate as yieldToOthers, setTimeout as delay } from 'node:timers/promises';
 import type { DataKeyId, RotationId } from '../shared/ids.ts';
 import {
   type Batch,
   endIfDone,
   listRunningRotations,
-  moveBatch,
+  reencryptBatch,
   type Position,
   type RotationParts,
   type RunningRotation,
@@ -50,7 +50,7 @@ type Outcome = 'worked' | 'waiting' | 'idle';
 
 const batchRowsDefault = 400; // some 30 ms: row locks and the key's share lock are held no longer
 const batchRowsBusy = 50;
-const stretchMs = 250;
+const turnMs = 250;
 /** For so long a rotation is left to whoever started it, to be counted. */
 const countedByStarterMs = 10_000;
 const pollMsDefault = 1_000;
@@ -64,7 +64,7 @@ const restMsMax = 200;
 const backoffMsMax = 60_000;
 const everyRotation = 'every rotation';
 
-/** Moves tokens in the background. */
+/** Re-encrypts tokens in the background. */
 export class RotationWorker {
   readonly #parts: RotationWorkerParts;
   readonly #batchRows: number;
@@ -109,7 +109,7 @@ export class RotationWorker {
     }
   }
 
-  /** A stretch of each rotation. */
+  /** One turn of each rotation. */
   async #round(): Promise<Outcome> {
     let best: Outcome = 'idle';
     const rotations = await this.#list();
@@ -154,8 +154,8 @@ export class RotationWorker {
     this.#passes.set(rotation.id, pass);
     const isFromStart = pass.after === undefined;
     try {
-      // Whoever started it may have died before he could. A count that takes too long keeps nothing
-      // from moving.
+      // Whoever started it may have died before he could. A count that takes too long keeps no
+      // token from being re-encrypted.
       const isUncounted =
         rotation.total === 0 &&
         isFromStart &&
@@ -186,7 +186,7 @@ export class RotationWorker {
    * database stores a batch, this process re-encrypts the next: at most two transactions are open.
    */
   async #stretch(rotation: RunningRotation, pass: Pass): Promise<'more' | 'last' | 'nothing'> {
-    const end = performance.now() + stretchMs;
+    const end = performance.now() + turnMs;
     const open: Promise<Batch>[] = [];
     try {
       for (let isFirst = true; ; isFirst = false) {
@@ -229,12 +229,17 @@ export class RotationWorker {
       after: pass.after,
     };
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const stored = moveBatch(this.#parts, rotation, quest, ({ last, unavailable, rowsMax }) => {
-      pass.after = last;
-      pass.rowsMax = rowsMax;
-      for (const [key, { fingerprint }] of unavailable) pass.passedOver.set(key, fingerprint);
-      resolve(true);
-    }).then((batch) => {
+    const stored = reencryptBatch(
+      this.#parts,
+      rotation,
+      quest,
+      ({ last, unavailable, rowsMax }) => {
+        pass.after = last;
+        pass.rowsMax = rowsMax;
+        for (const [key, { fingerprint }] of unavailable) pass.passedOver.set(key, fingerprint);
+        resolve(true);
+      },
+    ).then((batch) => {
       if (batch.moved > 0 || batch.failed > 0) this.#troubles.delete(rotation.id);
       if (batch.last === undefined) pass.after = undefined;
       return batch;

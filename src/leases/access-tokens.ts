@@ -1,5 +1,5 @@
-// What an engine gets of a credential whose tokens are held: the public fields and an access token
-// that is good. Never the refresh token, never the client secret.
+// What an engine gets of a credential whose tokens are stored: the public fields and an access
+// token that is good. Never the refresh token, never the client secret.
 import { Secret, type SecretFields } from '../crypto/index.ts';
 import type { Granted } from './decide.ts';
 import type { Caller } from '../access/index.ts';
@@ -18,7 +18,7 @@ export const asOAuth = ({ row, version }: Granted): OAuthCredential => ({
 });
 
 /**
- * What was opened, as it may be delivered; a credential without held tokens as it is. `rejected`
+ * What was opened, as it may be delivered; a credential without stored tokens as it is. `rejected`
  * names a token that an upstream refused. The refusal's rule where there is no token.
  */
 export async function deliverable<

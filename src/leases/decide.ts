@@ -6,24 +6,24 @@ import type { CredentialId, EngineId } from '../shared/ids.ts';
 import type { FoundRow, RecipientRow, VersionRow } from './types.ts';
 import {
   type Caller,
-  engineSealHolds,
+  verifyEngineRowMac,
   type GrantRow,
   isAllowed,
-  noWays,
+  noGrantPaths,
   refusesExposed,
   type RightsRow,
-  type Standing,
-  standingOf,
+  type EffectiveRole,
+  effectiveRoleOf,
   type TeamAction,
   type TeamRef,
-  type Way,
-  wayFor,
-  waysOf,
+  type GrantPath,
+  grantPathFor,
+  grantPathsOf,
   type Person,
   type RightsParts,
 } from '../access/index.ts';
-import { credentialSealHolds, typeNamed } from '../credentials/index.ts';
-import { engineKeySealHolds, type PublicJwk } from '../engines/index.ts';
+import { verifyCredentialRowMac, typeNamed } from '../credentials/index.ts';
+import { verifyEngineKeyRowMac, type PublicJwk } from '../engines/index.ts';
 
 /** Why a reference is refused, as the caller is told. */
 export type Rule =
@@ -42,7 +42,7 @@ export type Rule =
   | 'refreshUnavailable'
   | 'rejectedByUpstream';
 
-/** A refusal, with what only the trail is told. */
+/** A refusal, with what only the audit log is told. */
 export interface Refusal {
   readonly pointer: string;
   readonly rule: Rule;
@@ -59,7 +59,7 @@ export interface Granted {
   readonly version: VersionRow;
   readonly isKnown: boolean;
   /** By which grants, the engine's and the person's; none where both are members with the right. */
-  readonly ways: readonly Way[];
+  readonly grantPaths: readonly GrantPath[];
 }
 
 /** The engine that asks and the key that it is answered with. */
@@ -90,7 +90,11 @@ export function decideEngine(
   if (engine === undefined) return { refusal: 'notAnEngine' };
   // SECURITY: only the vault's own word makes an engine of a subject.
   if (
-    !engineSealHolds(keyring, { ...engine, subject: caller.subject, sub: caller.sub }, engine.seal)
+    !verifyEngineRowMac(
+      keyring,
+      { ...engine, subject: caller.subject, sub: caller.sub },
+      engine.seal,
+    )
   )
     return { refusal: 'sealBroken' };
   return engine.state === 'enabled'
@@ -115,7 +119,7 @@ export function decideKey(
   if (key === undefined) return refuse('noSuchKey');
   // SECURITY: whoever could put a key of his own here would be sent every secret of the engine.
   if (
-    !engineKeySealHolds(
+    !verifyEngineKeyRowMac(
       keyring,
       { engine, kid: key.kid, jwk: key.jwk, revision: key.revision },
       key.seal,
@@ -168,7 +172,7 @@ export function decideRights(
     const refuse = refuserOf(row, position);
     if (row === undefined) return refuse('notFound', 'noSuchThing');
     const engine = engineRight(row, caller, rightOf);
-    return engine.isHeld ? undefined : refuse('notFound', engine.reason);
+    return engine.isGranted ? undefined : refuse('notFound', engine.reason);
   });
 }
 
@@ -185,8 +189,12 @@ const refuserOf =
   });
 
 type Right =
-  | { readonly isHeld: true; readonly way: Way | undefined; readonly actsForItself: boolean }
-  | { readonly isHeld: false; readonly reason: string };
+  | {
+      readonly isGranted: true;
+      readonly grantPath: GrantPath | undefined;
+      readonly actsForItself: boolean;
+    }
+  | { readonly isGranted: false; readonly reason: string };
 /** Somebody's right to one credential: by membership or by a grant. */
 type RightOf = (
   row: FoundRow,
@@ -196,25 +204,30 @@ type RightOf = (
 ) => Right;
 
 function rightsOver(parts: RightsParts): RightOf {
-  const standings = new Map<string, Standing>();
-  // One statement read all rows, so that those of one team carry the same rights: their seals are
-  // verified once.
-  const standing = (rights: RightsRow, team: TeamRef, who: Person): Standing => {
+  const effectiveRoles = new Map<string, EffectiveRole>();
+  // One statement read all rows, so that those of one team carry the same rights: their row MACs
+  // are verified once.
+  const effectiveRole = (rights: RightsRow, team: TeamRef, who: Person): EffectiveRole => {
     const key = `${team.id} ${who.subject} ${who.isEngineOnly === true}`;
-    const held = standings.get(key) ?? standingOf(rights, team, who, parts);
-    standings.set(key, held);
+    const held = effectiveRoles.get(key) ?? effectiveRoleOf(rights, team, who, parts);
+    effectiveRoles.set(key, held);
     return held;
   };
   return (row, who, { rights, grants }, action) => {
     const owned = { team: row.team, slug: row.slug, credential: row.id };
-    const member = standing(rights, { id: row.team, slug: row.slug }, who);
+    const member = effectiveRole(rights, { id: row.team, slug: row.slug }, who);
     if (member.role !== undefined && isAllowed(member.role, action))
-      return { isHeld: true, way: undefined, actsForItself: member.actsForItself };
+      return { isGranted: true, grantPath: undefined, actsForItself: member.actsForItself };
     // What was deleted is nobody's but its team's.
-    const ways = row.state === 'deleted' ? noWays : waysOf(grants, owned, who, parts);
-    const way = wayFor(ways, action);
-    if (way !== undefined) return { isHeld: true, way, actsForItself: way.actsForItself };
-    return { isHeld: false, reason: ways.isBroken ? 'sealBroken' : (member.refusal ?? 'role') };
+    const grantPaths =
+      row.state === 'deleted' ? noGrantPaths : grantPathsOf(grants, owned, who, parts);
+    const grantPath = grantPathFor(grantPaths, action);
+    if (grantPath !== undefined)
+      return { isGranted: true, grantPath, actsForItself: grantPath.actsForItself };
+    return {
+      isGranted: false,
+      reason: grantPaths.isBroken ? 'sealBroken' : (member.refusal ?? 'role'),
+    };
   };
 }
 
@@ -241,17 +254,17 @@ function decide(
   }: { keyring: Keyring; rightOf: RightOf; seen: Set<CredentialId>; refuse: Refuse },
 ): Granted | Refusal {
   const engine = engineRight(row, caller, rightOf);
-  if (!engine.isHeld) return refuse('notFound', engine.reason);
+  if (!engine.isGranted) return refuse('notFound', engine.reason);
   const { content } = row;
   if (
     content === undefined ||
-    !credentialSealHolds(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)
+    !verifyCredentialRowMac(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)
   )
     return refuse('notFound', 'sealBroken');
   if (seen.has(row.id)) return refuse('duplicate');
   seen.add(row.id);
 
-  const ways = engine.way === undefined ? [] : [engine.way];
+  const grantPaths = engine.grantPath === undefined ? [] : [engine.grantPath];
   if (onBehalfOf === undefined) {
     if (!engine.actsForItself) return refuse('onBehalfOfRequired');
   } else {
@@ -265,9 +278,9 @@ function decide(
     );
     // SECURITY: the person's access counts, not only the engine's. Somebody unknown is refused like
     // somebody without the right.
-    if (!behalf.isHeld)
+    if (!behalf.isGranted)
       return refuse('onBehalfOfRefused', behalfReasons[behalf.reason] ?? 'onBehalfOfNotMember');
-    if (behalf.way !== undefined) ways.push(behalf.way);
+    if (behalf.grantPath !== undefined) grantPaths.push(behalf.grantPath);
   }
 
   if (row.state !== 'enabled') return refuse(row.state);
@@ -277,14 +290,14 @@ function decide(
   const { exposedTeam } = version;
   if (exposedTeam !== undefined && refusesExposed(keyring, exposedTeam))
     return refuse('exposed', exposedTeam.refuseExposedLeases ? 'exposed' : 'sealBroken');
-  // Only the opening proves the policy; a bent one that says yes here does not open.
+  // Only the opening proves the policy; a tampered one that says yes here does not open.
   const { delivery: allowed } = version.policy;
   if (!Array.isArray(allowed) || !allowed.includes(delivery)) return refuse('deliveryNotAllowed');
   // Access tokens come and go without a version: what the caller has may be over.
   return {
     row,
     version,
-    ways,
+    grantPaths,
     isKnown:
       knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined,
   };

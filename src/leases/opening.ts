@@ -87,7 +87,7 @@ function open(keyring: Keyring, granted: Granted, position: number): Opened | Un
 }
 
 /**
- * The first time that a token does not open is a change of the version, and stands in the trail
+ * The first time that a token does not open is a change of the version, and stands in the audit log
  * with its key.
  */
 export async function markUndecryptable(

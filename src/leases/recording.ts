@@ -1,8 +1,8 @@
-// What a lease rests on and what stands in the trail of it.
+// What a lease rests on and what stands in the audit log of it.
 import type { SecretFields } from '../crypto/index.ts';
 import type { GrantId, LeaseId } from '../shared/ids.ts';
 import type { Granted, Recipient } from './decide.ts';
-import type { Expected } from './expectations.ts';
+import type { LeaseSnapshot } from './snapshots.ts';
 import type { Basis } from './repository.ts';
 import type { Caller, OnBehalfOf } from '../access/index.ts';
 import { credentialTarget, type EventInput, eventsThrough } from '../audit/index.ts';
@@ -11,7 +11,7 @@ type Opened = Granted & { readonly secrets: SecretFields | undefined };
 
 export const action = 'credential.lease';
 
-/** What of a request for a lease stands in the trail. */
+/** What of a request for a lease stands in the audit log. */
 export interface Order {
   readonly id: LeaseId;
   readonly caller: Caller;
@@ -46,7 +46,7 @@ export function basisOf(
     }
   }
   const grants = new Map<GrantId, Basis['grants'][number]>();
-  for (const { grant, revision, team, subject } of opened.flatMap(({ ways }) => ways)) {
+  for (const { grant, revision, team, subject } of opened.flatMap(({ grantPaths }) => grantPaths)) {
     grants.set(grant, { id: grant, revision });
     if (team !== undefined)
       members.set(`${team.id} ${subject}`, {
@@ -70,12 +70,12 @@ export function basisOf(
 }
 
 /**
- * One event for each credential in the trail of its owner, and the same in those of the teams by
- * whose grants it was leased.
+ * One event for each credential in the audit log of its owner, and the same in those of the teams
+ * by whose grants it was leased.
  */
 export function eventsOf(
   { id, caller, input }: Order,
-  { recipient, leased }: Pick<Expected, 'recipient' | 'leased'>,
+  { recipient, leased }: Pick<LeaseSnapshot, 'recipient' | 'leased'>,
 ): EventInput[] {
   return leased.flatMap((each, position) =>
     eventsThrough(
@@ -99,7 +99,7 @@ export function eventsOf(
           ttlSeconds: input.ttlSeconds,
         },
       },
-      each.ways,
+      each.grantPaths,
     ),
   );
 }

@@ -13,7 +13,7 @@ import type {
   TeamId,
 } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { Expected } from './expectations.ts';
+import type { LeaseSnapshot } from './snapshots.ts';
 import { storedBytesMax } from './sizes.ts';
 import type { FoundRow, LeaseQuery, RecipientRow, VersionRow } from './types.ts';
 import { type GrantRow, type RightsRow, type SettingsJson, settingsOf } from '../access/index.ts';
@@ -35,11 +35,11 @@ type Row = UseRow & {
   readonly caller_id: EngineId | null;
   readonly caller_state: 'enabled' | 'disabled' | null;
   readonly caller_revision: number | null;
-  readonly caller_seal: Buffer | null;
+  readonly caller_mac: Buffer | null;
   readonly kid: string | null;
   readonly jwk: JsonObject | null;
   readonly key_revision: number | null;
-  readonly key_seal: Buffer | null;
+  readonly key_mac: Buffer | null;
 };
 
 /** What `useColumns` gives; nulls where the joins found nothing. */
@@ -50,7 +50,7 @@ export type UseRow = RightsRow & {
   readonly behalf_role: Role | null;
   readonly behalf_acts_for_itself: boolean | null;
   readonly behalf_revision: number | null;
-  readonly behalf_seal: Buffer | null;
+  readonly behalf_mac: Buffer | null;
   readonly grants: readonly GrantRow[] | null;
   readonly behalf_grants: readonly GrantRow[] | null;
   readonly id: CredentialId;
@@ -91,7 +91,7 @@ const columnsWith = (
   content: RawBuilder<unknown>,
 ): RawBuilder<unknown> => sql`${rightsColumns}, team.id as team, team.slug,
     behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
-    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_seal, shared.grants, shared.behalf_grants,
+    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_mac, shared.grants, shared.behalf_grants,
     credential.id, credential.name, credential.type, credential.state, credential.state_before, credential.current_version, credential.expires_at, credential.revision, credential.seal,
     ${content}, version.undecryptable_at,
     case when ${exposedSql(sql`version.key_history`)} then ${settingsJson('team')} end as exposed_team,
@@ -155,8 +155,8 @@ const leasableSql = (
   parameter: (name: keyof LeasableParameters) => RawBuilder<unknown>,
 ): RawBuilder<Row> => sql`
   select wanted.position::int as position, ${columnsWith(contentSql(parameter('bytesMax')))},
-    caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_seal,
-    recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_seal
+    caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_mac,
+    recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_mac
   from unnest((select ${parameter('ids')}::uuid[]), (select ${parameter('teams')}::text[]),
     (select ${parameter('names')}::text[]), (select ${parameter('knownVersions')}::int[]),
     (select ${parameter('isWanted')}::boolean[])) with ordinality as wanted (id, slug, name, known, is_wanted, position)
@@ -248,7 +248,7 @@ export async function findLeasable(
 export async function findAndRecord(
   db: Db,
   query: LeaseQuery,
-  { recipient, leased }: Expected,
+  { recipient, leased }: LeaseSnapshot,
   bytesMax: number,
   now: Date,
   recorded: RecordedValues,
@@ -301,17 +301,17 @@ function recipientOf(row: Row | undefined): RecipientRow {
     row.caller_id === null ||
     row.caller_state === null ||
     row.caller_revision === null ||
-    row.caller_seal === null
+    row.caller_mac === null
   ) {
     return { engine: undefined, key: undefined };
   }
-  const { kid, jwk, key_revision: revision, key_seal: seal } = row;
+  const { kid, jwk, key_revision: revision, key_mac: seal } = row;
   return {
     engine: {
       id: row.caller_id,
       state: row.caller_state,
       revision: row.caller_revision,
-      seal: row.caller_seal,
+      seal: row.caller_mac,
     },
     key:
       kid === null || jwk === null || revision === null || seal === null
@@ -335,11 +335,11 @@ export function foundOf(row: UseRow): FoundRow | undefined {
       member_role: row.behalf_role,
       member_acts_for_itself: row.behalf_acts_for_itself,
       member_revision: row.behalf_revision,
-      member_seal: row.behalf_seal,
+      member_mac: row.behalf_mac,
       engine_id: null,
       engine_state: null,
       engine_revision: null,
-      engine_seal: null,
+      engine_mac: null,
     },
     id: row.id,
     name: row.name,

@@ -62,7 +62,7 @@ const leaseCreate = z
     purpose: line(purposeLengthMax)
       .min(1)
       .meta({
-        description: 'Stands in the trail of every team whose credential is leased.',
+        description: 'Stands in the audit log of every team whose credential is leased.',
         examples: ['invoice run'],
       }),
     runId: line(100)
@@ -190,7 +190,7 @@ export function registerLeases(
     access: { each: 'credential.lease' },
     operationId: 'createLease',
     tag: 'leases',
-    summary: 'Lease credentials to the engine that asks, sealed to its key',
+    summary: 'Lease credentials to the calling engine, sealed to its key',
     description:
       'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `undecryptable`, ' +
       '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `rejectedByUpstream` (three fresh access tokens in a row were refused), `exposed`, `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`, `notInLease` (of `rejected`); for all of them together `size`: ask in parts. Takes no idempotency key: a repetition is another lease.',

@@ -1,6 +1,6 @@
 // Leases: credentials for an engine, sealed to its key. All that are asked for or none. What was
 // opened leaves only if its record committed; what was recorded and did not leave, because it did
-// not open after all, stands in the trail as failed.
+// not open after all, stands in the audit log as failed.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
@@ -18,7 +18,7 @@ import {
   type Recipient,
   type Refusal,
 } from './decide.ts';
-import { Expectations, type Expected, leasedOf } from './expectations.ts';
+import { LeaseSnapshots, type LeaseSnapshot, leasedOf } from './snapshots.ts';
 import { markUndecryptable, openAll, type Opened, type Unopened } from './opening.ts';
 import { deliverable } from './access-tokens.ts';
 import { action, basisOf, eventsOf, type Order } from './recording.ts';
@@ -94,7 +94,7 @@ const accessTokensAtOnce = 10;
 export class LeasesService {
   readonly #parts: LeasesParts;
   readonly #sealer: LeaseSealer;
-  readonly #expectations = new Expectations();
+  readonly #snapshots = new LeaseSnapshots();
   /** What is open, or on its way to an engine. */
   readonly #open: Budget<SubjectId>;
   constructor(parts: LeasesParts) {
@@ -152,14 +152,14 @@ export class LeasesService {
       },
     };
     const isReported = (input.rejected?.length ?? 0) > 0;
-    const expected = isReported ? undefined : this.#expectations.find(request.query);
+    const expected = isReported ? undefined : this.#snapshots.find(request.query);
     if (expected !== undefined) return this.#again(request, expected);
     const found = await repository.findLeasable(this.#parts.db, request.query, sizes.smallBytesMax);
     return this.#take(request, { ...found, isRecorded: false });
   }
 
   /** The same was leased before: the statement that reads records it too, if all of that stands. */
-  async #again(request: LeaseRequest, expected: Expected): Promise<Lease | undefined> {
+  async #again(request: LeaseRequest, expected: LeaseSnapshot): Promise<Lease | undefined> {
     const { db, audit } = this.#parts;
     const { caller, query } = request;
     const events = eventsOf(request, expected);
@@ -177,8 +177,8 @@ export class LeasesService {
       if (found.isRecorded) return await this.#deliver(request, found, place);
     } catch (error) {
       place.leave();
-      this.#expectations.forget(query);
-      // The trail says that it was leased; it must say too that nothing left.
+      this.#snapshots.forget(query);
+      // The audit log says that it was leased; it must say too that nothing left.
       if (found?.isRecorded === true)
         await audit.record(
           db,
@@ -192,7 +192,7 @@ export class LeasesService {
       throw error;
     }
     place.leave();
-    this.#expectations.forget(query);
+    this.#snapshots.forget(query);
     return this.#take(request, found);
   }
 
@@ -255,8 +255,8 @@ export class LeasesService {
     const opened = await this.#openFor(request, recipient, found, place);
     if ('rule' in recipient) throw new TypeError('a refused key is a refused lease');
     checkRejected(input.rejected ?? [], opened);
-    const isHeld = opened.some(({ row }) => typeNamed(row.type).oauth !== undefined);
-    const credentials = isHeld ? await this.#withAccessTokens(request, opened) : opened;
+    const hasStoredTokens = opened.some(({ row }) => typeNamed(row.type).oauth !== undefined);
+    const credentials = hasStoredTokens ? await this.#withAccessTokens(request, opened) : opened;
     const issuedAt = Math.floor(now / 1000);
     const expiresAt = issuedAt + input.ttlSeconds;
     const payload = payloadOf({
@@ -297,9 +297,11 @@ export class LeasesService {
     // SECURITY: nor is one that took a grant: the statement that expects asks for memberships, not
     // for grants.
     const isExpectable =
-      !isHeld && bytes <= sizes.smallBytesMax && made.leased.every(({ ways }) => ways.length === 0);
-    if (isExpectable) this.#expectations.remember(query, made);
-    else this.#expectations.forget(query);
+      !hasStoredTokens &&
+      bytes <= sizes.smallBytesMax &&
+      made.leased.every(({ grantPaths }) => grantPaths.length === 0);
+    if (isExpectable) this.#snapshots.remember(query, made);
+    else this.#snapshots.forget(query);
     return done(sealed);
   }
 

@@ -36,7 +36,7 @@ interface Found {
 export const storedBytesOf = ({ size }: Pick<Found, 'size'>): number => size.token + size.content;
 
 /**
- * What of it will stand in the payload at the least. Of a type whose tokens are held, what is in
+ * What of it will stand in the payload at the least. Of a type whose tokens are stored, what is in
  * the version stays behind.
  */
 export function payloadBytesMin({ size, type }: Found): number {

@@ -5,12 +5,12 @@ import { sql } from 'kysely';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
 import { attemptsMax } from './retries.ts';
-import type { DeliveryState, Outcome, SealedNotification, SealedWebhook } from './types.ts';
+import type { DeliveryState, Outcome, NotificationMacFields, WebhookMacFields } from './types.ts';
 import type { SettingsJson } from '../access/index.ts';
 import { settingsJson } from '../access/sql.ts';
 
 /** A webhook that this replica may send to until its claim ends. */
-export interface Claimed extends SealedWebhook {
+export interface Claimed extends WebhookMacFields {
   readonly slug: string;
   readonly seal: Buffer;
   readonly claim: string;
@@ -45,7 +45,7 @@ export async function claimWebhooks(
   return rows;
 }
 
-export interface DueRow extends SealedNotification {
+export interface DueRow extends NotificationMacFields {
   readonly seal: Buffer;
   readonly attempts: number;
 }

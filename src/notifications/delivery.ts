@@ -1,5 +1,5 @@
 // One attempt to deliver one message. The vault opens the webhook's credential in its own name:
-// that stands in the trail, committed, before anything is dialled, and what became of it
+// that stands in the audit log, committed, before anything is dialled, and what became of it
 // afterwards. Killed in between, the message is sent again, with the same id.
 import { type Keyring, KeyUnavailable } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
@@ -15,7 +15,7 @@ import {
 } from './claims.ts';
 import { bodyOf, signedHeaders } from './message.ts';
 import { delayAfter, pauseAfter, readRetryAfter, tooLateMs } from './retries.ts';
-import { notificationSealHolds, type Outcome, webhookSealHolds } from './types.ts';
+import { verifyNotificationRowMac, type Outcome, verifyWebhookRowMac } from './types.ts';
 import { refusesExposed, settingsOf } from '../access/index.ts';
 import { type AuditLog, credentialTarget, type EventInput } from '../audit/index.ts';
 import {
@@ -65,9 +65,9 @@ export async function deliverNext(parts: DeliveryParts, claimed: Claimed): Promi
     return;
   }
   // SECURITY: the vault signs and sends only what it wrote itself, to where an admin has said.
-  const broken = !webhookSealHolds(keyring, claimed, claimed.seal)
+  const broken = !verifyWebhookRowMac(keyring, claimed, claimed.seal)
     ? 'webhook'
-    : !notificationSealHolds(keyring, message, message.seal) || message.team !== claimed.team
+    : !verifyNotificationRowMac(keyring, message, message.seal) || message.team !== claimed.team
       ? 'notification'
       : undefined;
   if (broken !== undefined)
@@ -157,7 +157,7 @@ function outcomeOf(status: number): Outcome {
   return status >= 400 && status < 500 ? 'refused' : 'unexpected'; // a redirect too: it is not followed
 }
 
-/** Writes what became of it: into the message, the webhook, the trail. */
+/** Writes what became of it: into the message, the webhook, the audit log. */
 async function settle(
   { db, audit, now }: DeliveryParts,
   claimed: Claimed,
@@ -176,7 +176,7 @@ async function settle(
     // What ended without a word from the receiver says nothing about it.
     const isAboutMessage = outcome === 'tooLate' || isBroken === 'notification';
     const pauseMs = isBroken === 'webhook' ? brokenPauseMs : pauseAfter(delayMs, retryAfterMs);
-    const isHeld = await releaseWebhook(
+    const isReleased = await releaseWebhook(
       trx,
       claimed,
       isGood
@@ -188,7 +188,7 @@ async function settle(
           },
     );
     // Who outlived his claim has no say any more, but that it arrived.
-    if (isHeld || isGood) {
+    if (isReleased || isGood) {
       await writeOutcome(trx, message.id, {
         state: isGood ? 'delivered' : delayMs === undefined ? 'failed' : 'pending',
         outcome,

@@ -9,10 +9,10 @@ import { isTime } from '../shared/times.ts';
 import { type Outbox, pendingMax } from './outbox.ts';
 import type { EventType, Notice } from './types.ts';
 import { rotateAtSql } from '../db/rotation-due.ts';
-import { settingsCount, type TeamRef, type TeamSettingsRow } from '../access/index.ts';
+import { verifyTeamRowMac, type TeamRef, type TeamSettingsRow } from '../access/index.ts';
 import { settingsColumns } from '../access/sql.ts';
-import { listedSealHolds, type SealedCredential } from '../credentials/index.ts';
-import { sealedColumns } from '../credentials/sql.ts';
+import { verifyListedRowMac, type CredentialMacFields } from '../credentials/index.ts';
+import { rowMacColumns } from '../credentials/sql.ts';
 
 const batchRows = 500;
 const expiringDays = 14;
@@ -27,7 +27,7 @@ const pastDays = 30;
  */
 const overdueHours = 1;
 
-type DueCredential = SealedCredential & {
+type DueCredential = CredentialMacFields & {
   readonly slug: string;
   readonly seal: Buffer;
   readonly dueAt: Date;
@@ -50,7 +50,7 @@ export interface DueParts {
  * One look. Returns how many messages it made. Throws an AggregateError of what failed, when the
  * rest is done.
  */
-export async function tellWhatIsDue(
+export async function notifyWhatIsDue(
   db: Db,
   parts: DueParts,
   at: Date,
@@ -114,7 +114,7 @@ async function aboutCredentials(
     due as materialized (
       select distinct credential.team_id, credential.id, ${of.dueAt} as due_at ${of.due}
       where ${isUntold(of.type, sql`credential.id`, of.dueAt)} order by due_at limit ${batchRows})
-    select ${sealedColumns}, team.slug, due.due_at as "dueAt"
+    select ${rowMacColumns}, team.slug, due.due_at as "dueAt"
     from due join team on team.id = due.team_id
     join credential on credential.team_id = due.team_id and credential.id = due.id
     join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
@@ -122,7 +122,7 @@ async function aboutCredentials(
   return rows.map((row) => {
     // SECURITY: a message is protected as the vault's own word. What the vault did not write does
     // not go into one.
-    if (!listedSealHolds(parts.keyring, row, row.seal) || !isTime(row.dueAt)) {
+    if (!verifyListedRowMac(parts.keyring, row, row.seal) || !isTime(row.dueAt)) {
       parts.onTampered({
         team: { id: row.team, slug: row.slug },
         target: { type: 'credential', id: row.id },
@@ -188,7 +188,7 @@ const overdueKeys: Look = async (executor, { keyring, onTampered }, at) => {
     order by "dueAt" limit ${batchRows}`.execute(executor);
   return rows.map((row) => {
     const team = { id: row.id, slug: row.slug };
-    if (!settingsCount(keyring, row) || !isTime(row.dueAt)) {
+    if (!verifyTeamRowMac(keyring, row) || !isTime(row.dueAt)) {
       onTampered({ team, target: { type: 'team', id: row.id } });
       return undefined;
     }

@@ -1,15 +1,15 @@
 // The door to webhooks and what they are told.
 export { Deliverer } from './deliverer.ts';
-export { Lookout } from './lookout.ts';
+export { DueScanner } from './due-scanner.ts';
 export { Outbox } from './outbox.ts';
 export { registerWebhooks } from './routes.ts';
 export { canShowWebhook, delivery, webhook } from './schemas.ts';
 export { WebhooksService } from './service.ts';
 export {
-  notificationSealHolds,
-  type SealedNotification,
-  type SealedWebhook,
-  sealNotification,
-  sealWebhook,
-  webhookSealHolds,
+  verifyNotificationRowMac,
+  type NotificationMacFields,
+  type WebhookMacFields,
+  notificationRowMac,
+  webhookRowMac,
+  verifyWebhookRowMac,
 } from './types.ts';

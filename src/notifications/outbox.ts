@@ -1,15 +1,15 @@
 // The outbox: what is to be told is written down where it happens, in the transaction of what it
-// tells of, and sent later by whichever replica comes to it. What happened is learnt from the
-// trail's own door: nothing is told that does not stand there.
+// tells of, and sent later by whichever replica comes to it. What happened is learnt from the audit
+// log's own door: nothing is told that does not stand there.
 import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import { writeApart } from '../db/batches.ts';
 import type { Executor } from '../db/client.ts';
 import { isForeignKeyViolation } from '../db/errors.ts';
 import { newId, type NotificationId } from '../shared/ids.ts';
-import { describe, noticeOf } from './happenings.ts';
+import { describe, noticeOf } from './event-mapping.ts';
 import * as repository from './repository.ts';
-import { type Notice, sealNotification } from './types.ts';
+import { type Notice, notificationRowMac } from './types.ts';
 import type { EventInput } from '../audit/index.ts';
 
 /** So many messages wait for one webhook at the most. */
@@ -34,17 +34,17 @@ export class Outbox {
   }
 
   /**
-   * Tells what these events of the trail mean for somebody outside, on the executor on which they
-   * were recorded.
+   * Tells what these events of the audit log mean for somebody outside, on the executor on which
+   * they were recorded.
    */
   readonly tell = async (executor: Executor, events: readonly EventInput[]): Promise<void> => {
     const at = new Date(this.#now());
-    const happened = events.flatMap((event) => noticeOf(event, at) ?? []);
-    if (happened.length === 0) return;
+    const mapped = events.flatMap((event) => noticeOf(event, at) ?? []);
+    if (mapped.length === 0) return;
     const subscribed = await repository.listSubscribed(executor, [
-      ...new Set(happened.map(({ team }) => team.id)),
+      ...new Set(mapped.map(({ team }) => team.id)),
     ]);
-    const wanted = happened.filter(({ team, type }) =>
+    const wanted = mapped.filter(({ team, type }) =>
       subscribed.some((each) => each.team === team.id && each.events.includes(type)),
     );
     const notices: Notice[] = [];
@@ -131,9 +131,9 @@ export class Outbox {
       at: new Date(this.#now()),
       data: { team: team.slug, ...data },
     };
-    // SECURITY: without its seal whoever writes to the database would have the vault sign messages
-    // of his own.
-    return { ...row, seal: sealNotification(this.#keyring, row), isRefused };
+    // SECURITY: without its row MAC whoever writes to the database would have the vault sign
+    // messages of his own.
+    return { ...row, seal: notificationRowMac(this.#keyring, row), isRefused };
   }
 }
 

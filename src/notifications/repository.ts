@@ -2,7 +2,7 @@
 import { sql } from 'kysely';
 import type { Executor, Trx } from '../db/client.ts';
 import type { CredentialId, SubjectId, TeamId } from '../shared/ids.ts';
-import type { DeliveryRow, SealedNotification, WebhookRow } from './types.ts';
+import type { DeliveryRow, NotificationMacFields, WebhookRow } from './types.ts';
 
 /** The webhooks of a team whose credential lives, or the one of a credential. */
 export async function listWebhooks(
@@ -122,7 +122,7 @@ export async function listSubscribed(
   return rows;
 }
 
-export type NotificationWrite = SealedNotification & {
+export type NotificationWrite = NotificationMacFields & {
   readonly seal: Buffer;
   readonly isRefused: boolean;
 };

@@ -19,9 +19,9 @@ import {
   type DeliveryRow,
   type EventType,
   eventTypes,
-  sealWebhook,
+  webhookRowMac,
   type WebhookRow,
-  webhookSealHolds,
+  verifyWebhookRowMac,
 } from './types.ts';
 import type { Page } from '../shared/paging.ts';
 import type { Caller, TeamRef } from '../access/index.ts';
@@ -57,7 +57,7 @@ export class WebhooksService {
    */
   async listWebhooks(team: TeamRef, requestId: string): Promise<WebhookRow[]> {
     const rows = await repository.listWebhooks(this.#parts.db, team.id, { limit: webhooksMax });
-    return rows.filter((row) => this.#sealHolds(team, row, requestId));
+    return rows.filter((row) => this.#rowMacVerifies(team, row, requestId));
   }
 
   /** One webhook. Throws notFound. */
@@ -71,12 +71,12 @@ export class WebhooksService {
       ? await repository.listWebhooks(executor, team.id, { credential, limit: 1 })
       : [];
     const row = rows[0];
-    if (row === undefined || !this.#sealHolds(team, row, requestId)) throw notFound();
+    if (row === undefined || !this.#rowMacVerifies(team, row, requestId)) throw notFound();
     return row;
   }
 
-  #sealHolds(team: TeamRef, row: WebhookRow, requestId: string): boolean {
-    if (webhookSealHolds(this.#parts.keyring, row, row.seal)) return true;
+  #rowMacVerifies(team: TeamRef, row: WebhookRow, requestId: string): boolean {
+    if (verifyWebhookRowMac(this.#parts.keyring, row, row.seal)) return true;
     this.#parts.audit.alarm({
       team,
       action: 'team.read',
@@ -123,7 +123,8 @@ export class WebhooksService {
         // SECURITY: what the vault did not write is replaced, not continued: nothing of it is
         // protected anew.
         const isTampered =
-          found !== undefined && !(webhookSealHolds(keyring, found, found.seal) && canShow(found));
+          found !== undefined &&
+          !(verifyWebhookRowMac(keyring, found, found.seal) && canShow(found));
         const before = isTampered ? undefined : found;
         if (found !== undefined) {
           if (expected === undefined) throw preconditionRequired();
@@ -154,7 +155,7 @@ export class WebhooksService {
         };
         await repository.writeWebhook(trx, {
           ...sealed,
-          seal: sealWebhook(keyring, sealed),
+          seal: webhookRowMac(keyring, sealed),
           by: caller.subject,
           at,
           isReplacement: isTampered,
@@ -186,7 +187,7 @@ export class WebhooksService {
     const { db, audit } = this.#parts;
     await db.transaction().execute(async (trx) => {
       if (!isId<CredentialId>(id) || !(await repository.lockTeam(trx, team.id))) throw notFound();
-      // One whose seal does not hold can be removed too.
+      // One whose row MAC does not verify can be removed too.
       const [row] = await repository.listWebhooks(trx, team.id, { credential: id, limit: 1 });
       if (row === undefined) throw notFound();
       checkRevision(expected, row.revision);

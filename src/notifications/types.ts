@@ -1,4 +1,4 @@
-// What the vault tells of, and the seals of the two tables. A notification carries names, ids,
+// What the vault tells of, and the row MACs of the two tables. A notification carries names, ids,
 // counts and times, never a value.
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, NotificationId, TeamId } from '../shared/ids.ts';
@@ -54,17 +54,17 @@ export interface Notice {
 }
 
 /**
- * What the seal of a webhook is over: that this team's notifications of these kinds go out with
+ * What the row MAC of a webhook covers: that this team's notifications of these kinds go out with
  * this credential.
  */
-export interface SealedWebhook {
+export interface WebhookMacFields {
   readonly credential: CredentialId;
   readonly team: TeamId;
   readonly events: readonly string[];
   readonly revision: number;
 }
-/** What the seal of a notification is over: all of it but the state of its delivery. */
-export interface SealedNotification {
+/** What the row MAC of a notification covers: all of it but the state of its delivery. */
+export interface NotificationMacFields {
   readonly id: NotificationId;
   readonly webhook: CredentialId;
   readonly team: TeamId;
@@ -76,24 +76,27 @@ export interface SealedNotification {
   readonly data: JsonObject;
 }
 
-export const sealWebhook = (keyring: Keyring, row: SealedWebhook): Buffer =>
-  keyring.sealRow('webhook', webhookJson(row));
-export const webhookSealHolds = (keyring: Keyring, row: SealedWebhook, seal: Buffer): boolean =>
-  keyring.verifyRow('webhook', webhookJson(row), seal);
-export const sealNotification = (keyring: Keyring, row: SealedNotification): Buffer =>
-  keyring.sealRow('notification', notificationJson(row));
-export const notificationSealHolds = (
+export const webhookRowMac = (keyring: Keyring, row: WebhookMacFields): Buffer =>
+  keyring.rowMac('webhook', webhookJson(row));
+export const verifyWebhookRowMac = (
   keyring: Keyring,
-  row: SealedNotification,
+  row: WebhookMacFields,
+  seal: Buffer,
+): boolean => keyring.verifyRowMac('webhook', webhookJson(row), seal);
+export const notificationRowMac = (keyring: Keyring, row: NotificationMacFields): Buffer =>
+  keyring.rowMac('notification', notificationJson(row));
+export const verifyNotificationRowMac = (
+  keyring: Keyring,
+  row: NotificationMacFields,
   seal: Buffer,
 ): boolean =>
   isTime(row.at) &&
   isTime(row.dueAt) &&
-  keyring.verifyRow('notification', notificationJson(row), seal);
+  keyring.verifyRowMac('notification', notificationJson(row), seal);
 
-// Named one by one, in the order of the canonical form: rows carry more columns than the seals
+// Named one by one, in the order of the canonical form: rows carry more columns than the row MACs
 // cover.
-const webhookJson = ({ credential, team, events, revision }: SealedWebhook): JsonObject => ({
+const webhookJson = ({ credential, team, events, revision }: WebhookMacFields): JsonObject => ({
   credential,
   events,
   revision,
@@ -109,7 +112,7 @@ const notificationJson = ({
   dueAt,
   at,
   data,
-}: SealedNotification): JsonObject => ({
+}: NotificationMacFields): JsonObject => ({
   at: at.toISOString(),
   data,
   dueAt: dueAt.toISOString(),

@@ -2,7 +2,7 @@
 // had? Pure: a situation in, the answer out.
 import { Secret } from '../crypto/index.ts';
 import { NoAccessToken } from './failures.ts';
-import type { Situation } from './held.ts';
+import type { Situation } from './token-set.ts';
 import type { Forced } from './types.ts';
 
 /** A token for the header of a request. */

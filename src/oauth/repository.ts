@@ -1,5 +1,5 @@
-// Held tokens and begun authorizations in SQL. Every function takes the team, but where a secret of
-// the caller's names the row.
+// Stored tokens and begun authorizations in SQL. Every function takes the team, but where a secret
+// of the caller's names the row.
 import { sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
@@ -8,7 +8,7 @@ import type { JsonObject } from '../shared/json.ts';
 import { type Failure, failureColumns } from './failures.ts';
 import type { Forced } from './types.ts';
 
-export interface HeldRow {
+export interface StoredTokensRow {
   readonly sequence: number;
   readonly client: JsonObject;
   readonly policy: JsonObject;
@@ -34,28 +34,28 @@ export interface HeldRow {
   /** There is a token, whatever its key. */
   readonly hasToken: boolean;
 }
-type Row = Omit<HeldRow, 'sealed' | 'hasToken'> & {
+type Row = Omit<StoredTokensRow, 'sealed' | 'hasToken'> & {
   readonly token: string | null;
   readonly hasToken: boolean;
 } & Partial<WrappedDataKey>;
 
 /** Why a row's refreshes have ended, in the vault's words; of the alias `held`. */
-export const heldFailure = sql<Failure | null>`
+export const storedTokensFailure = sql<Failure | null>`
   case when held.failure = 'refused' then coalesce(held.failure_detail, held.failure) else held.failure end`;
 
 /**
- * What is held for a credential, with the key that it is under, in one statement; a retired key
- * opens nothing.
+ * The OAuth tokens stored for a credential, with the key that it is under, in one statement; a
+ * retired key opens nothing.
  */
-export async function findHeld(
+export async function findStoredTokens(
   executor: Executor,
   team: TeamId,
   credential: CredentialId,
-): Promise<HeldRow | undefined> {
+): Promise<StoredTokensRow | undefined> {
   const { rows } = await sql<Row>`
     select held.sequence, held.client, held.policy, held.takes_version as "takesVersion", held.expires_at as "expiresAt", held.is_refreshable as "isRefreshable",
       held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
-      held.retry_at as "retryAt", ${heldFailure} as failure, held.token is not null as "hasToken",
+      held.retry_at as "retryAt", ${storedTokensFailure} as failure, held.token is not null as "hasToken",
       case when held.attempts > 0 and held.failure is null then held.unavailable_since end as "unavailableSince", held.instance_url as "instanceUrl",
       held.forced_count as "forcedCount", held.force_after as "forceAfter", held.rejected_at as "rejectedAt",
       case when data_key.id is not null then held.token end as token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
@@ -140,11 +140,11 @@ export async function findOwner(
  * everybody who writes both does. Throws CredentialMoved; a foreign key violation where the
  * credential is gone, or moved and never had such a row.
  */
-export async function lockHeld(
+export async function lockStoredTokens(
   trx: Trx,
   of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject },
 ): Promise<number> {
-  await insertHeld(trx, of);
+  await insertStoredTokens(trx, of);
   const row = await trx
     .selectFrom('oauth_token')
     .select('sequence')
@@ -152,7 +152,7 @@ export async function lockHeld(
     .where('team_id', '=', of.team)
     .forUpdate()
     .executeTakeFirst();
-  if (row === undefined) throw new CredentialMoved('the account is held for another team');
+  if (row === undefined) throw new CredentialMoved('the account is stored for another team');
   if (row.sequence >= 0 && row.sequence < sequenceMax) return row.sequence;
   // No account was ever refreshed so often: somebody else wrote that, and it could not go on.
   await trx
@@ -160,14 +160,14 @@ export async function lockHeld(
     .where('credential_id', '=', of.credential)
     .where('team_id', '=', of.team)
     .execute();
-  await insertHeld(trx, of);
+  await insertStoredTokens(trx, of);
   return 0;
 }
 
 /** The last one that an integer holds. */
 const sequenceMax = 2_147_483_647;
 
-async function insertHeld(
+async function insertStoredTokens(
   trx: Trx,
   of: { team: TeamId; credential: CredentialId; client: JsonObject; policy: JsonObject },
 ): Promise<void> {
@@ -206,7 +206,7 @@ export async function findKeyHistory(
   return rows[0]?.keys ?? [];
 }
 
-export interface HeldWrite {
+export interface StoredTokensWrite {
   readonly team: TeamId;
   readonly credential: CredentialId;
   readonly sequence: number;
@@ -226,8 +226,8 @@ export interface HeldWrite {
   readonly connectedBy?: SubjectId;
 }
 
-/** Replaces what is held by a locked row; every claim and failure of before is void. */
-export async function writeHeld(trx: Trx, row: HeldWrite): Promise<void> {
+/** Replaces the token set in a locked row; every claim and failure of before is void. */
+export async function writeStoredTokens(trx: Trx, row: StoredTokensWrite): Promise<void> {
   const { failure, detail } = failureColumns(row.failure);
   await sql`
     update oauth_token set sequence = ${row.sequence}, data_key_id = ${row.key}, token = ${row.token}, client = ${JSON.stringify(row.client)}::jsonb,
@@ -281,8 +281,8 @@ export async function markRejected(
 }
 
 /**
- * Remembers that a held token did not open though its key did; false when that is known or the row
- * moved on.
+ * Remembers that a stored token did not open though its key did; false when that is known or the
+ * row moved on.
  */
 export async function failOpening(
   trx: Trx,

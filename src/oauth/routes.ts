@@ -92,7 +92,7 @@ const connection = z
       .meta({ description: 'Whether another access token can be had without a person.' }),
     validUntil: time
       .nullable()
-      .meta({ description: 'When what is held ends, if nothing makes it new.' }),
+      .meta({ description: 'When the stored token ends, unless it is refreshed.' }),
     isLifetimeAssumed: z.boolean().meta({
       description:
         'The provider has said no lifetime: `validUntil` is what the credential assumes (`assumedLifetimeSeconds`).',
@@ -141,7 +141,7 @@ export function registerOAuth(app: FastifyInstance, { service }: { service: OAut
     success: { status: 201, schema: authorization, description: 'The authorization.' },
     problems: ['stateConflict', 'limitReached', 'oauthNotConfigured'],
     handler: ({ caller, scope }) =>
-      service.startAuthorization(caller, scope.thing as CredentialRow),
+      service.startAuthorization(caller, scope.resource as CredentialRow),
   });
   addOperation(app, {
     method: 'POST',
@@ -177,6 +177,6 @@ export function registerOAuth(app: FastifyInstance, { service }: { service: OAut
     description: 'A credential whose type holds no tokens is `notConnected`.',
     params: credentialPath,
     success: { status: 200, schema: connection, description: 'The connection.' },
-    handler: ({ scope }) => service.getConnection(scope.thing as CredentialRow),
+    handler: ({ scope }) => service.getConnection(scope.resource as CredentialRow),
   });
 }

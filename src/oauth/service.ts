@@ -6,18 +6,18 @@ import type { Db } from '../db/client.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
 import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
-import { assumedEnd, clientOf, instanceOf, sealHeld, settingsOf } from './held.ts';
-import type { OAuthCredential } from './place.ts';
+import { assumedEnd, clientOf, instanceOf, sealTokenSet, settingsOf } from './token-set.ts';
+import type { OAuthCredential } from './token-binding.ts';
 import type { Issued } from './answer.ts';
 import { checkAuthorizationAnswer, type Provider } from './provider.ts';
 import * as repository from './repository.ts';
 import type { AuthorizationRow } from './repository.ts';
 import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
-import { type Caller, decide, type Located } from '../access/index.ts';
+import { type Caller, decide, type ResolvedResource } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
 import {
   type CredentialRow,
-  credentialSealHolds,
+  verifyCredentialRowMac,
   KeyMoved,
   lockActiveKey,
   lockCredential,
@@ -38,7 +38,10 @@ export interface OAuthParts {
   /** The page of the platform to which providers send people back. */
   readonly redirectUri: string | undefined;
   /** The credential with the caller's standing, as the authorization hook finds it. */
-  readonly locate: (caller: Caller, id: string) => Promise<Located<CredentialRow> | undefined>;
+  readonly resolve: (
+    caller: Caller,
+    id: string,
+  ) => Promise<ResolvedResource<CredentialRow> | undefined>;
   /** The secrets of the current version. Throws undecryptable. */
   readonly openSecrets: (caller: Caller, row: CredentialRow) => Promise<SecretFields>;
   readonly room?: TeamRoom | undefined;
@@ -194,13 +197,13 @@ export class OAuthService {
     const isOAuth = typeNamed(row.type).oauth !== undefined;
     return connectionOf(
       row,
-      isOAuth ? await repository.findHeld(this.#parts.db, row.team, row.id) : undefined,
+      isOAuth ? await repository.findStoredTokens(this.#parts.db, row.team, row.id) : undefined,
       this.#parts.now(),
     );
   }
 
   /**
-   * The authorization of a state, once. SECURITY: one answer for unknown, used, over, bent, and
+   * The authorization of a state, once. SECURITY: one answer for unknown, used, over, tampered, and
    * begun by somebody else; the last one's stays good.
    */
   async #take(
@@ -245,14 +248,14 @@ export class OAuthService {
 
   /** The credential, if the caller may still write it: the time since he began counts. */
   async #authorize(caller: Caller, { credential, team }: AuthorizationRow): Promise<CredentialRow> {
-    const located = await this.#parts.locate(caller, credential);
-    const decision = decide(located, right);
-    if (decision.kind === 'allow' && located !== undefined && located.team.id === team)
-      return located.thing;
+    const resolved = await this.#parts.resolve(caller, credential);
+    const decision = decide(resolved, right);
+    if (decision.kind === 'allow' && resolved !== undefined && resolved.team.id === team)
+      return resolved.resource;
     const reason = decision.kind === 'allow' ? 'noSuchThing' : decision.reason;
     await this.#parts.audit.denial({
       caller,
-      team: located?.team,
+      team: resolved?.team,
       action: right,
       target: credentialTarget(credential),
       reason,
@@ -288,23 +291,23 @@ export class OAuthService {
 
   async #store(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     issued: Issued,
   ): Promise<ProviderConnection> {
     const { keyring, audit, now } = this.#parts;
     return underActiveKey(() =>
-      roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
+      roomOf(this.#parts).transaction(resolved.team, async (trx, stay) => {
         const at = new Date(now());
-        const row = await lockCredential(trx, located.team, located.id, at);
+        const row = await lockCredential(trx, resolved.team, resolved.id, at);
         // SECURITY: the provider was asked meanwhile; what is bound to the account is what the row
         // says now, and only if the vault wrote that.
         if (
           row === undefined ||
           row.state === 'deleted' ||
-          !credentialSealHolds(keyring, row, row.seal)
+          !verifyCredentialRowMac(keyring, row, row.seal)
         )
           throw notFound();
-        if (row.version !== located.version)
+        if (row.version !== resolved.version)
           throw new AppError(
             'stateConflict',
             'The credential has changed since the authorization began: begin again.',
@@ -312,17 +315,21 @@ export class OAuthService {
         const client = clientOf(row);
         const policy = policyJson(row.policy);
         const sequence =
-          (await repository.lockHeld(trx, { team: row.team, credential: row.id, client, policy })) +
-          1;
+          (await repository.lockStoredTokens(trx, {
+            team: row.team,
+            credential: row.id,
+            client,
+            policy,
+          })) + 1;
         await stay.enter();
         const key = await lockActiveKey(trx, row.team);
         if (key === undefined) throw new KeyMoved();
         // SECURITY: whether there is a refresh token is asked here, and nothing else of it.
         const isRefreshable = issued.tokens.expose().refreshToken !== undefined;
-        const token = sealHeld(keyring, key, asOAuth(row), sequence, issued);
+        const token = sealTokenSet(keyring, key, asOAuth(row), sequence, issued);
         const going = await repository.findHeldBytes(trx, row.team, row.id);
         await stay.grow({ bytes: Buffer.byteLength(token) - going });
-        await repository.writeHeld(trx, {
+        await repository.writeStoredTokens(trx, {
           team: row.team,
           credential: row.id,
           sequence,
@@ -348,7 +355,11 @@ export class OAuthService {
           credentialVersion: row.version,
           details: { sequence, isRefreshable },
         });
-        return connectionOf(row, await repository.findHeld(trx, row.team, row.id), at.getTime());
+        return connectionOf(
+          row,
+          await repository.findStoredTokens(trx, row.team, row.id),
+          at.getTime(),
+        );
       }),
     );
   }
@@ -398,7 +409,7 @@ export const asOAuth = ({
 
 function connectionOf(
   row: CredentialRow,
-  held: repository.HeldRow | undefined,
+  held: repository.StoredTokensRow | undefined,
   now: number,
 ): ProviderConnection {
   const oauth = typeNamed(row.type).oauth;

@@ -65,7 +65,7 @@ export const verifierOf = (
   );
 
 // SECURITY: over the whole row. Who writes to the database does not know the half, so a row that
-// was bent fits no state.
+// was tampered with fits no state.
 const hashOf = (
   half: Buffer,
   {

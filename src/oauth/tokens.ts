@@ -11,8 +11,15 @@ import { Gate } from '../shared/gate.ts';
 import { type DataKeyId, newId, type TeamId } from '../shared/ids.ts';
 import type { Issued } from './answer.ts';
 import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } from './failures.ts';
-import { clientOf, instanceOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
-import type { OAuthCredential } from './place.ts';
+import {
+  clientOf,
+  instanceOf,
+  sealTokenSet,
+  settingsOf,
+  type Situation,
+  situationOf,
+} from './token-set.ts';
+import type { OAuthCredential } from './token-binding.ts';
 import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
 import { type AccessToken, type Readiness, readinessOf } from './ready.ts';
 import type { Forced } from './types.ts';
@@ -33,7 +40,7 @@ export interface TokenUse {
   readonly credential: OAuthCredential;
   /** The opened fields of its version. */
   readonly secrets: SecretFields;
-  /** In whose name a refresh stands in the trail. */
+  /** In whose name a refresh stands in the audit log. */
   readonly caller: EventInput['caller'];
   /** The `tokenId` of a token that an upstream refused: another one is wanted. */
   readonly rejected?: string | undefined;
@@ -127,11 +134,11 @@ export class AccessTokens {
     }
   }
 
-  /** What is held now. What does not open is remembered and stands in the trail. */
+  /** The OAuth tokens stored now. What does not open is remembered and stands in the audit log. */
   async #look(use: TokenUse): Promise<Situation> {
     const { db, keyring } = this.#parts;
     const { credential } = use;
-    const row = await repository.findHeld(db, credential.team, credential.id);
+    const row = await repository.findStoredTokens(db, credential.team, credential.id);
     if (row?.failure === 'undecryptable') throw new NoAccessToken('refreshFailed');
     try {
       return situationOf(keyring, credential, row, use.secrets);
@@ -255,18 +262,18 @@ export class AccessTokens {
     await underActiveKey(() =>
       db.transaction().execute(async (trx) => {
         if (
-          (await repository.lockHeld(trx, { team, credential: id, client, policy })) !==
+          (await repository.lockStoredTokens(trx, { team, credential: id, client, policy })) !==
           situation.sequence
         )
           return;
         const key = await lockActiveKey(trx, team);
         if (key === undefined) throw new KeyMoved();
-        await repository.writeHeld(trx, {
+        await repository.writeStoredTokens(trx, {
           team,
           credential: id,
           sequence,
           key: key.id,
-          token: sealHeld(keyring, key, credential, sequence, { tokens, expiresAt }),
+          token: sealTokenSet(keyring, key, credential, sequence, { tokens, expiresAt }),
           client,
           policy,
           keyHistory: isKept ? await repository.findKeyHistory(trx, credential, situation) : [],

@@ -1,7 +1,7 @@
 // What keeps the published time limits: deleted credentials and teams are destroyed, old months of
-// the trail dropped, new months made ahead. Runs on every replica; rows that another replica works
-// on are skipped. The database's clock says whose time is over, and a replica that does not agree
-// with it takes nothing away.
+// the audit log dropped, new months made ahead. Runs on every replica; rows that another replica
+// works on are skipped. The database's clock says whose time is over, and a replica that does not
+// agree with it takes nothing away.
 import { type RawBuilder, sql } from 'kysely';
 import { writeApart } from '../db/batches.ts';
 import type { Db, Trx } from '../db/client.ts';

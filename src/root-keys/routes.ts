@@ -82,7 +82,7 @@ const status = z
     receiversFailing: count,
     waits: z.array(wait).max(waitNames.length).meta({
       description:
-        'What is bounded on the replica that answers: `databaseConnections` and `tokenRefreshes` count who waits, the others what is under way.',
+        'What is bounded on the answering replica: `databaseConnections` and `tokenRefreshes` count who waits, the others what is under way.',
     }),
   })
   .meta({ id: 'Status' });

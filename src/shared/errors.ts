@@ -105,7 +105,7 @@ export class AppError extends Error {
 
 /** The thing does not exist, or the caller may not know that it does: one answer for both. */
 export const notFound = (): AppError =>
-  new AppError('notFound', 'There is no such thing, or you may not know of it.');
+  new AppError('notFound', 'Not found, or you do not have access.');
 /** The caller is in the team but lacks the right. */
 export const forbidden = (): AppError =>
   new AppError('forbidden', 'Your role does not allow this.');

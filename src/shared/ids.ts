@@ -1,5 +1,5 @@
 // Ids of everything the vault keeps: UUIDv7, made by the service before the insert, because tokens
-// and seals bind them. Each noun has its own type, so that one cannot be passed for another.
+// and row MACs bind them. Each noun has its own type, so that one cannot be passed for another.
 import { randomUUIDv7 } from 'node:crypto';
 
 declare const brand: unique symbol;

@@ -88,7 +88,7 @@ export const inputRules = {
 
 /** Why something that is asked for is refused. */
 export const refusalRules = {
-  notFound: 'There is no such thing, or you may not know of it.',
+  notFound: 'Not found, or you do not have access.',
   duplicate: 'It is asked for twice.',
   onBehalfOfRequired: 'It has to be said for whom.',
   onBehalfOfRefused: 'The person for whom this is may not use the credential.',

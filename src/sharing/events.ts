@@ -1,13 +1,13 @@
-// What sharing says in the trails: the same in the one of the owner and in the one of the other
+// What sharing says in the audit logs: the same in the one of the owner and in the one of the other
 // team, each with the name of the other.
 import type { GrantAccess, GranteeKind } from '../db/tables.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { SealedTransfer } from './transfer-seal.ts';
+import type { TransferMacFields } from './transfer-row-mac.ts';
 import type { Caller, TeamRef } from '../access/index.ts';
 import { credentialTarget, type EventInput } from '../audit/index.ts';
 
-/** An event about a grant; of one to a subject only in the trail of the owner. */
+/** An event about a grant; of one to a subject only in the audit log of the owner. */
 export function eventsOfGrant(
   event: EventInput & { readonly team: TeamRef },
   { kind, grantee, name }: { kind: GranteeKind; grantee: TeamId | SubjectId; name: string },
@@ -42,7 +42,7 @@ export function eventsOfEnd(
 /** An event about an offer. The key is the new team's affair. */
 export function eventsOfTransfer(
   caller: Caller,
-  { id, team, slug, credential, to, toSlug }: SealedTransfer,
+  { id, team, slug, credential, to, toSlug }: TransferMacFields,
   {
     action,
     key,

@@ -2,5 +2,9 @@
 export { canShowGrant, registerGrants } from './routes.ts';
 export { SharingService } from './service.ts';
 export { registerTransfers } from './transfer-routes.ts';
-export { type SealedTransfer, sealTransfer, transferSealHolds } from './transfer-seal.ts';
+export {
+  type TransferMacFields,
+  transferRowMac,
+  verifyTransferRowMac,
+} from './transfer-row-mac.ts';
 export { TransfersService } from './transfers.ts';

@@ -3,18 +3,26 @@
 import type { Keyring } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
 import { notFound } from '../shared/errors.ts';
-import { type CredentialRow, credentialSealHolds, lockCredential } from '../credentials/index.ts';
+import {
+  type CredentialRow,
+  verifyCredentialRowMac,
+  lockCredential,
+} from '../credentials/index.ts';
 
 /** Locks a living credential; its row as it is then. Throws notFound. */
 export async function lockOwned(
   trx: Trx,
   keyring: Keyring,
-  located: Pick<CredentialRow, 'team' | 'id'>,
+  resolved: Pick<CredentialRow, 'team' | 'id'>,
   at: Date,
 ): Promise<CredentialRow> {
-  const row = await lockCredential(trx, located.team, located.id, at);
-  // SECURITY: the row may have changed since the hook looked at it; its seal counts now.
-  if (row === undefined || row.state === 'deleted' || !credentialSealHolds(keyring, row, row.seal))
+  const row = await lockCredential(trx, resolved.team, resolved.id, at);
+  // SECURITY: the row may have changed since the hook looked at it; its row MAC counts now.
+  if (
+    row === undefined ||
+    row.state === 'deleted' ||
+    !verifyCredentialRowMac(keyring, row, row.seal)
+  )
     throw notFound();
   return row;
 }

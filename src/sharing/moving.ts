@@ -1,13 +1,13 @@
-// What moves with a credential to another team: every version and the held tokens, opened under the
-// former team's keys and sealed under the new team's active one, each at its place, with its number
-// and its time. No plaintext leaves the keyring.
+// What moves with a credential to another team: every version and the stored tokens, opened under
+// the former team's keys and sealed under the new team's active one, each under its binding, with
+// its number and its time. No plaintext leaves the keyring.
 import { DecryptionFailed, type Keyring, type WrappedDataKey } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
 import { AppError } from '../shared/errors.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import { inTurns } from '../shared/pace.ts';
 import { UndecryptableVersion } from '../credentials/index.ts';
-import { heldPlace } from '../oauth/index.ts';
+import { tokenSetBinding } from '../oauth/index.ts';
 import * as repository from './transfer-repository.ts';
 
 /** A credential between two teams; `key` is the active one of the new team. */
@@ -91,7 +91,7 @@ export async function moveVersions(
 }
 
 /**
- * Moves the held tokens. Throws stateConflict while they are being refreshed: what the provider
+ * Moves the stored tokens. Throws stateConflict while they are being refreshed: what the provider
  * gives then must find its place. Throws undecryptable.
  */
 export async function moveAccount(
@@ -129,17 +129,15 @@ function rehomed(
   move: Pick<Move, 'credential' | 'type' | 'from' | 'key'>,
 ): string {
   const undecryptable = (cause?: unknown): AppError =>
-    new AppError(
-      'undecryptable',
-      'The account that is held does not open: connect it again first.',
-      { cause },
-    );
+    new AppError('undecryptable', 'The connected account does not open: connect it again first.', {
+      cause,
+    });
   if (from === undefined) throw undecryptable();
   try {
     return keyring.rehome(
       from,
       move.key,
-      heldPlace({
+      tokenSetBinding({
         team: move.from,
         credential: move.credential,
         sequence: held.sequence,

@@ -88,7 +88,7 @@ export function registerGrants(
       description: 'A page of grants, in the order in which they were made.',
     },
     handler: async ({ scope, query, caller, request }) => {
-      const row = scope.thing as CredentialRow;
+      const row = scope.resource as CredentialRow;
       const identity = { list: 'grants', subject: caller.sub, filters: { credential: row.id } };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(
@@ -134,7 +134,7 @@ export function registerGrants(
       handler: async ({ scope, params: path, body, caller, request, reply }) => {
         const row = await service.putGrant(
           caller,
-          scope.thing as CredentialRow,
+          scope.resource as CredentialRow,
           to(path),
           body.access,
           sentRevision(request),
@@ -157,7 +157,7 @@ export function registerGrants(
       handler: async ({ scope, params: path, caller, request }) => {
         await service.removeGrant(
           caller,
-          scope.thing as CredentialRow,
+          scope.resource as CredentialRow,
           to(path),
           expectedRevision(request),
         );

@@ -1,6 +1,6 @@
 // Sharing: an admin lets another team, or somebody, read or use one credential. The credential
 // stays its owner's, under the owner's key; what a grant is worth is decided where it is used
-// (http/grants). Each change stands in both trails.
+// (http/grants). Each change stands in both audit logs.
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Subjects } from '../db/subjects.ts';
@@ -22,9 +22,9 @@ import * as repository from './repository.ts';
 import type { Page } from '../shared/paging.ts';
 import {
   type Caller,
-  grantSealHolds,
-  sealGrant,
-  settingsCount,
+  verifyGrantRowMac,
+  grantRowMac,
+  verifyTeamRowMac,
   type SubjectBounds,
   demandBounds,
 } from '../access/index.ts';
@@ -91,7 +91,7 @@ export class SharingService {
 
   /** Whether the vault wrote the grant, for the credential where it is. */
   #isIntact(grant: GrantRow, { team }: CredentialRow): boolean {
-    return grant.team === team && grantSealHolds(this.#parts.keyring, grant, grant.seal);
+    return grant.team === team && verifyGrantRowMac(this.#parts.keyring, grant, grant.seal);
   }
 
   /**
@@ -101,7 +101,7 @@ export class SharingService {
    */
   async putGrant(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     to: Grantee,
     access: GrantAccess,
     expected: ExpectedRevision | undefined,
@@ -117,7 +117,7 @@ export class SharingService {
     } = this.#parts;
     const at = new Date(now());
     return db.transaction().execute(async (trx) => {
-      const row = await lockOwned(trx, keyring, located, at);
+      const row = await lockOwned(trx, keyring, resolved, at);
       const of = { team: row.team, credential: row.id };
       const { kind, grantee } = await this.#grantee(trx, caller, row, to);
       const found = await repository.findGrant(trx, row.id, to);
@@ -152,7 +152,7 @@ export class SharingService {
       if (isTampered && !(await repository.deleteGrant(trx, found.id))) throw preconditionFailed();
       await repository.putGrant(trx, {
         ...sealed,
-        seal: sealGrant(keyring, sealed),
+        seal: grantRowMac(keyring, sealed),
         by: caller.subject,
         at,
       });
@@ -182,13 +182,13 @@ export class SharingService {
   /** Ends a grant; it counts at the next request. Throws notFound, preconditionFailed. */
   async removeGrant(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     to: Grantee,
     expected: ExpectedRevision,
   ): Promise<void> {
     const { db, keyring, audit, now } = this.#parts;
     await db.transaction().execute(async (trx) => {
-      const row = await lockOwned(trx, keyring, located, new Date(now()));
+      const row = await lockOwned(trx, keyring, resolved, new Date(now()));
       const grant = await repository.findGrant(trx, row.id, to);
       if (grant === undefined) throw notFound();
       checkRevision(expected, grant.revision);
@@ -227,8 +227,8 @@ export class SharingService {
     if (to.name === row.slug) throw invalid('/params/team', 'ownTeam');
     const team = await repository.findHeldTeam(trx, to.name);
     if (team === undefined) throw invalid('/params/team', 'unknownTeam');
-    // SECURITY: what is sealed says that this id has this name: the vault has to have written that.
-    if (!settingsCount(this.#parts.keyring, team)) {
+    // SECURITY: the row MAC says that this id has this name: the vault has to have written that.
+    if (!verifyTeamRowMac(this.#parts.keyring, team)) {
       this.#parts.audit.alarm({
         team,
         action: 'credential.manage',

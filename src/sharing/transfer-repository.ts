@@ -13,7 +13,7 @@ import type {
   TransferId,
 } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { SealedTransfer } from './transfer-seal.ts';
+import type { TransferMacFields } from './transfer-row-mac.ts';
 import type { Policy, PublicFields } from '../credentials/index.ts';
 import type { TransferRow } from './types.ts';
 
@@ -34,7 +34,7 @@ const columns =
   sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt",
   held.revision, held.seal, held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
   credential.name, credential.type, credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "credentialExpiresAt",
-  credential.revision as "credentialRevision", credential.seal as "credentialSeal", current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
+  credential.revision as "credentialRevision", credential.seal as "credentialMac", current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
   from credential_transfer held
   cross join lateral (select slug from team where team.id = held.team_id and team.deleted_at is null offset 0) source
   cross join lateral (select slug from team where team.id = held.to_team_id and team.deleted_at is null offset 0) target
@@ -111,7 +111,7 @@ export async function listTransfers(
 /** Inserts an offer. */
 export async function insertTransfer(
   trx: Trx,
-  row: SealedTransfer & { readonly seal: Buffer; readonly by: SubjectId; readonly at: Date },
+  row: TransferMacFields & { readonly seal: Buffer; readonly by: SubjectId; readonly at: Date },
 ): Promise<void> {
   await trx
     .insertInto('credential_transfer')
@@ -138,14 +138,14 @@ export async function deleteTransfer(trx: Trx, id: TransferId): Promise<boolean>
 }
 
 /**
- * Locks a credential against everything, its offer and its held tokens; whether the first two are
+ * Locks a credential against everything, its offer and its stored tokens; whether the first two are
  * there. What is to move is read by later statements: a row that a rotation held until then would
  * come with the key that it had before. Versions need no lock: whoever makes or destroys one locks
  * the credential, and a rotation changes no value.
  */
 export async function lockToMove(
   trx: Trx,
-  { id, team, credential }: Pick<SealedTransfer, 'id' | 'team' | 'credential'>,
+  { id, team, credential }: Pick<TransferMacFields, 'id' | 'team' | 'credential'>,
 ): Promise<boolean> {
   const { rows } =
     await sql`select 1 from credential where id = ${credential} and team_id = ${team} for update`.execute(
@@ -311,7 +311,7 @@ export async function storeVersions(
   );
 }
 
-/** What is held beside the versions; no token where an account was never connected. */
+/** The OAuth tokens stored beside the versions; no token where an account was never connected. */
 export interface HeldAccount {
   readonly sequence: number;
   readonly token: string | null;
@@ -321,7 +321,7 @@ export interface HeldAccount {
   readonly key: WrappedDataKey | undefined;
 }
 
-/** The tokens held for a locked credential. */
+/** The OAuth tokens stored for a locked credential. */
 export async function findAccount(
   trx: Trx,
   of: { team: TeamId; credential: CredentialId },
@@ -344,7 +344,7 @@ export async function findAccount(
 }
 
 /**
- * Stores held tokens under the key of their new team; a row without tokens only changes its team.
+ * Stores stored tokens under the key of their new team; a row without tokens only changes its team.
  */
 export async function storeAccount(
   trx: Trx,

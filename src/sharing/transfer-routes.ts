@@ -90,7 +90,7 @@ export function registerTransfers(
           request,
           caller,
           execute: (claim) =>
-            service.offerTransfer(caller, scope.thing as CredentialRow, body.team, claim),
+            service.offerTransfer(caller, scope.resource as CredentialRow, body.team, claim),
           load: (made) => service.getTransfer(made),
         })
         .then(showTransfer),

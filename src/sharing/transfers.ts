@@ -1,6 +1,6 @@
 // Transfer in two steps: an admin of the team that owns a credential offers it, an admin of the
-// other team takes it. It moves whole, in one transaction, or stays. Each step stands in both
-// trails.
+// other team takes it. It moves whole, in one transaction, or stays. Each step stands in both audit
+// logs.
 import type { Keyring } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
 import { transferDays } from '../shared/limits.ts';
@@ -15,28 +15,28 @@ import { moveAccount, moveVersions } from './moving.ts';
 import { findHeldTeam, holdTeam } from './repository.ts';
 import { teamTampered } from './service.ts';
 import * as repository from './transfer-repository.ts';
-import { sealTransfer, transferSealHolds } from './transfer-seal.ts';
+import { transferRowMac, verifyTransferRowMac } from './transfer-row-mac.ts';
 import type { Claim } from '../db/claims.ts';
 import type { Page } from '../shared/paging.ts';
 import {
   type Caller,
   decide,
   type Decision,
-  grantSealHolds,
-  type Located,
-  settingsCount,
+  verifyGrantRowMac,
+  type ResolvedResource,
+  verifyTeamRowMac,
   type TeamRef,
 } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
 import {
   bytesOfCredential,
   type CredentialRow,
-  credentialSealHolds,
+  verifyCredentialRowMac,
   type CredentialsService,
   findActiveKey,
   type Growth,
   roomOf,
-  sealCredential,
+  credentialRowMac,
   type Stay,
   type TeamRoom,
   undecryptable,
@@ -50,9 +50,9 @@ export interface TransfersParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly now: () => number;
-  /** The caller's standing in a team. */
-  readonly locateTeam: (caller: Caller, slug: string) => Promise<Located | undefined>;
-  readonly credentials: Pick<CredentialsService, 'getCredential' | 'locateCredential'>;
+  /** The caller's effective role in a team. */
+  readonly resolveTeam: (caller: Caller, slug: string) => Promise<ResolvedResource | undefined>;
+  readonly credentials: Pick<CredentialsService, 'getCredential' | 'resolveCredential'>;
   readonly room?: TeamRoom | undefined;
 }
 
@@ -78,21 +78,20 @@ export class TransfersService {
    */
   async offerTransfer(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     toSlug: string,
     claim: Claim,
   ): Promise<TransferRow> {
     const { db, keyring, audit } = this.#parts;
     const at = this.#time();
     return db.transaction().execute(async (trx) => {
-      const row = await lockOwned(trx, keyring, located, at);
+      const row = await lockOwned(trx, keyring, resolved, at);
       if (toSlug === row.slug) throw invalid('/team', 'ownTeam');
       demandNameFit(row.name);
       const target = await findHeldTeam(trx, toSlug);
       if (target === undefined) throw invalid('/team', 'unknownTeam');
-      // SECURITY: what is sealed says that this id has this name: the vault has to have written
-      // that.
-      if (!settingsCount(keyring, target)) {
+      // SECURITY: the row MAC says that this id has this name: the vault has to have written that.
+      if (!verifyTeamRowMac(keyring, target)) {
         audit.alarm({
           team: target,
           action: right,
@@ -125,7 +124,7 @@ export class TransfersService {
       await claim(trx, offer.id);
       await repository.insertTransfer(trx, {
         ...offer,
-        seal: sealTransfer(keyring, offer),
+        seal: transferRowMac(keyring, offer),
         by: caller.subject,
         at,
       });
@@ -144,8 +143,8 @@ export class TransfersService {
   }
 
   /**
-   * Open offers of a team and to it; one more than the page. `isShown` is false where a seal does
-   * not hold, which is reported.
+   * Open offers of a team and to it; one more than the page. `isShown` is false where a row MAC
+   * does not verify, which is reported.
    */
   async listTransfers(
     caller: Caller,
@@ -175,9 +174,9 @@ export class TransfersService {
 
   /**
    * Takes an offered credential over. Ends its grants, tickets and offers; every version and the
-   * held tokens are re-encrypted under the key of the new team, or nothing changes. Throws
-   * notFound, forbidden, nameTaken, undecryptable, keyUnavailable, keyBusy, rateLimited while others
-   * of the team are, stateConflict, limitReached.
+   * stored tokens are re-encrypted under the key of the new team, or nothing changes. Throws
+   * notFound, forbidden, nameTaken, undecryptable, keyUnavailable, keyBusy, rateLimited while
+   * others of the team are, stateConflict, limitReached.
    */
   async acceptTransfer(caller: Caller, id: string, claim: Claim): Promise<CredentialRow> {
     const { row: offer, target } = await this.#authorise(
@@ -230,9 +229,9 @@ export class TransfersService {
    * The credential that was taken over, for a repeated acceptance: for whoever may manage it still.
    */
   async getAccepted(caller: Caller, id: string): Promise<CredentialRow> {
-    const located = await this.#parts.credentials.locateCredential(caller, id);
-    if (located === undefined || decide(located, right).kind !== 'allow') throw notFound();
-    return located.thing;
+    const resolved = await this.#parts.credentials.resolveCredential(caller, id);
+    if (resolved === undefined || decide(resolved, right).kind !== 'allow') throw notFound();
+    return resolved.resource;
   }
 
   /**
@@ -267,7 +266,7 @@ export class TransfersService {
     const at = this.#time();
     const isThere = await repository.lockToMove(trx, offer);
     const held = isThere ? await repository.findTransfer(trx, offer.id) : undefined;
-    // SECURITY: all of it may have changed since it was looked at; the seals of offer and
+    // SECURITY: all of it may have changed since it was looked at; the row MACs of offer and
     // credential count now.
     if (
       held === undefined ||
@@ -289,7 +288,7 @@ export class TransfersService {
       from: held.team,
       to: target.id,
       revision: next.revision,
-      seal: sealCredential(keyring, next),
+      seal: credentialRowMac(keyring, next),
       by: caller.subject,
       at,
     });
@@ -317,7 +316,7 @@ export class TransfersService {
             details: { grant: grant.id, cause: 'transfer' },
           },
           grant,
-          grantSealHolds(
+          verifyGrantRowMac(
             keyring,
             { ...grant, team: source.id, slug: source.slug, credential: next.id },
             grant.seal,
@@ -334,12 +333,12 @@ export class TransfersService {
     id: string,
     isEnough: (of: { source: Decision; target: Decision }) => boolean,
   ): Promise<{ row: TransferRow; target: TeamRef; isOwn: boolean }> {
-    const { db, audit, locateTeam } = this.#parts;
+    const { db, audit, resolveTeam } = this.#parts;
     const row = isId<TransferId>(id) ? await repository.findTransfer(db, id) : undefined;
-    const standingIn = async (slug: string | undefined): Promise<Decision> =>
-      decide(slug === undefined ? undefined : await locateTeam(caller, slug), right);
-    const [source, target] = [await standingIn(row?.slug), await standingIn(row?.toSlug)];
-    const isBroken = row !== undefined && !this.#sealsHold(row);
+    const decisionIn = async (slug: string | undefined): Promise<Decision> =>
+      decide(slug === undefined ? undefined : await resolveTeam(caller, slug), right);
+    const [source, target] = [await decisionIn(row?.slug), await decisionIn(row?.toSlug)];
+    const isBroken = row !== undefined && !this.#rowMacsVerify(row);
     const isOpen = row !== undefined && row.expiresAt > this.#time();
     if (row !== undefined && isOpen && !isBroken && isEnough({ source, target }))
       return { row, target: { id: row.to, slug: row.toSlug }, isOwn: source.kind === 'allow' };
@@ -358,13 +357,13 @@ export class TransfersService {
 
   /** Open, and as the vault wrote it, the credential too. */
   #isGood(row: TransferRow, now: Date): boolean {
-    return row.expiresAt > now && this.#sealsHold(row);
+    return row.expiresAt > now && this.#rowMacsVerify(row);
   }
 
-  #sealsHold(row: TransferRow): boolean {
+  #rowMacsVerify(row: TransferRow): boolean {
     return (
-      transferSealHolds(this.#parts.keyring, row, row.seal) &&
-      credentialSealHolds(this.#parts.keyring, row.offered, row.credentialSeal)
+      verifyTransferRowMac(this.#parts.keyring, row, row.seal) &&
+      verifyCredentialRowMac(this.#parts.keyring, row.offered, row.credentialMac)
     );
   }
 

@@ -1,14 +1,14 @@
 // Rows of grants and transfers, as they are read.
-import type { SealedTransfer } from './transfer-seal.ts';
-import type { SealedCredential } from '../credentials/index.ts';
-import type { SealedGrant } from '../access/index.ts';
+import type { TransferMacFields } from './transfer-row-mac.ts';
+import type { CredentialMacFields } from '../credentials/index.ts';
+import type { GrantMacFields } from '../access/index.ts';
 
 /** Whom a grant is to, as the path says it. */
 export type Grantee =
   | { readonly kind: 'team'; readonly name: string }
   | { readonly kind: 'subject'; readonly name: string };
 
-export interface GrantRow extends SealedGrant {
+export interface GrantRow extends GrantMacFields {
   readonly seal: Buffer;
   readonly createdAt: Date;
   readonly createdBy: string;
@@ -17,10 +17,10 @@ export interface GrantRow extends SealedGrant {
 }
 
 /** An offer between living teams, with the credential as far as it is shown. */
-export interface TransferRow extends SealedTransfer {
+export interface TransferRow extends TransferMacFields {
   readonly seal: Buffer;
   readonly createdAt: Date;
   readonly createdBy: string;
-  readonly offered: SealedCredential;
-  readonly credentialSeal: Buffer;
+  readonly offered: CredentialMacFields;
+  readonly credentialMac: Buffer;
 }

@@ -169,7 +169,7 @@ export async function findMember(
   return rows[0];
 }
 
-/** The rows that say admin, whatever their seals say. */
+/** The rows that say admin, whatever their row MACs say. */
 export async function listAdmins(trx: Trx, team: TeamId): Promise<MemberRow[]> {
   const { rows } =
     await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and member.role = 'admin'`.execute(
@@ -223,7 +223,7 @@ export async function insertMember(trx: Trx, member: MemberWrite): Promise<void>
     .execute();
 }
 
-/** Replaces role and seal of a member whose revision is still the one before; whether it was. */
+/** Replaces role and row MAC of a member whose revision is still the one before; whether it was. */
 export async function updateMember(trx: Trx, member: MemberWrite): Promise<boolean> {
   const result = await trx
     .updateTable('membership')
@@ -243,7 +243,7 @@ export async function updateMember(trx: Trx, member: MemberWrite): Promise<boole
 }
 
 /**
- * Writes a member in the place of a row with this seal, whatever it says; whether there was one.
+ * Writes a member in the place of a row with this row MAC, whatever it says; whether there was one.
  */
 export async function replaceMember(trx: Trx, member: MemberWrite, seal: Buffer): Promise<boolean> {
   const result = await trx

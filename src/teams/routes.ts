@@ -190,7 +190,7 @@ export function registerTeams(
       // An operator has no role in a team, unless it is among the admins, and still is.
       if (
         body.admins.includes(caller.sub) &&
-        decide(await service.locateTeam(caller, row.slug), 'team.read').kind === 'allow'
+        decide(await service.resolveTeam(caller, row.slug), 'team.read').kind === 'allow'
       )
         void reply.header('Location', `/v1/teams/${row.slug}`);
       return showTeam(row);
@@ -236,7 +236,7 @@ export function registerTeams(
     guards: { etag: true },
     success: { status: 200, schema: team, description: 'The team.' },
     handler: async ({ scope, request, reply }) => {
-      const row = scope.thing as SeenTeam;
+      const row = scope.resource as SeenTeam;
       if (!row.intact) service.alarm(scope.team, request.id);
       setEtag(reply, row.revision);
       return showOne(row, showTeam);

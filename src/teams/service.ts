@@ -23,13 +23,13 @@ import type { Page } from '../shared/paging.ts';
 import {
   type Caller,
   isOfBefore,
-  type Located,
+  type ResolvedResource,
   type MacedTeam,
-  membershipSealHolds,
-  sealMembership,
-  settingsCount,
-  standingOf,
-  teamMac,
+  verifyMembershipRowMac,
+  membershipRowMac,
+  verifyTeamRowMac,
+  effectiveRoleOf,
+  teamRowMac,
   teamMacVersion,
   type TeamRef,
   type SubjectBounds,
@@ -59,7 +59,8 @@ export interface TeamsParts {
     key: { team: TeamId; format: TokenFormatColumn; by: SubjectId; at: Date },
   ) => Promise<void>;
   /**
-   * Whether a subject is a registered, enabled engine whose seal holds; from the engines' service.
+   * Whether a subject is a registered, enabled engine whose row MAC verifies; from the engines'
+   * service.
    */
   readonly isEnabledEngine: (
     trx: Trx,
@@ -105,23 +106,23 @@ export class TeamsService {
     this.#parts = parts;
   }
 
-  /** The team of a path with the caller's standing in it, for the authorization hook. */
-  async locateTeam(caller: Caller, slug: string): Promise<Located<SeenTeam> | undefined> {
+  /** The team of a path with the caller's effective role in it, for the authorization hook. */
+  async resolveTeam(caller: Caller, slug: string): Promise<ResolvedResource<SeenTeam> | undefined> {
     if (!slugForm.test(slug)) return undefined;
     const row = await repository.findTeamWithRights(this.#parts.db, slug, caller.subject);
     if (row === undefined) return undefined;
-    const standing = standingOf(row, row, caller, this.#parts);
+    const effectiveRole = effectiveRoleOf(row, row, caller, this.#parts);
     return {
       team: { id: row.id, slug: row.slug },
-      role: standing.role,
-      refusal: standing.refusal,
-      thing: this.#seen(row),
+      role: effectiveRole.role,
+      refusal: effectiveRole.refusal,
+      resource: this.#seen(row),
     };
   }
 
   /**
    * The teams in which the caller's role counts, one more than the page, for the cursor. What a
-   * broken seal hides is reported.
+   * tampered row hides is reported.
    */
   async listTeams(caller: Caller, page: Page): Promise<{ team: SeenTeam; role: Role }[]> {
     const { db, audit } = this.#parts;
@@ -133,7 +134,7 @@ export class TeamsService {
         afterSlug,
       });
       for (const row of rows) {
-        const { role, refusal } = standingOf(row, row, caller, this.#parts);
+        const { role, refusal } = effectiveRoleOf(row, row, caller, this.#parts);
         // SECURITY: a team whose row does not count must not even stand in a cursor.
         if (role !== undefined) {
           const team = this.#seen(row);
@@ -171,7 +172,7 @@ export class TeamsService {
     const at = this.#time();
     const team = { id, slug: input.slug };
     const made = { ...team, name: input.name, ...settingsAtFirst, tokenFormat, revision: 1 };
-    const mac = teamMac(keyring, made);
+    const mac = teamRowMac(keyring, made);
     try {
       await db.transaction().execute(async (trx) => {
         await claim(trx, input.slug);
@@ -198,7 +199,7 @@ export class TeamsService {
           };
           await repository.insertMember(trx, {
             ...row,
-            seal: sealMembership(keyring, row),
+            seal: membershipRowMac(keyring, row),
             by: caller.subject,
             at,
           });
@@ -277,7 +278,7 @@ export class TeamsService {
     const { keyring, audit, canShow } = this.#parts;
     const at = this.#time();
     const current = await this.#lock(trx, { id, slug }, expected);
-    const isIntact = settingsCount(keyring, current);
+    const isIntact = verifyTeamRowMac(keyring, current);
     // SECURITY: what is not said is kept, and protected anew: only what the vault wrote is kept.
     if (!isIntact && protectedNames.some((name) => input[name] === undefined))
       throw new SettingsTampered();
@@ -297,7 +298,7 @@ export class TeamsService {
     if (isIntact && changed.length === 0) return this.#seen(current);
     const revision = isIntact ? current.revision + 1 : revisionOfReplacement();
     const next = { ...current, ...settings, id, slug, revision };
-    const mac = teamMac(keyring, next);
+    const mac = teamRowMac(keyring, next);
     const shown = {
       ...next,
       rowMac: mac,
@@ -347,7 +348,7 @@ export class TeamsService {
       afterSub: page.after?.[0],
     });
     return rows.map((row) => {
-      const intact = this.#sealHolds(team, row);
+      const intact = this.#rowMacVerifies(team, row);
       if (!intact)
         audit.alarm({
           team,
@@ -404,7 +405,7 @@ export class TeamsService {
         // SECURITY: what the vault did not write is replaced, not continued: nothing of it is
         // protected anew.
         const isTampered =
-          found !== undefined && !(this.#sealHolds(team, found) && canShow.member(found));
+          found !== undefined && !(this.#rowMacVerifies(team, found) && canShow.member(found));
         const before = isTampered ? undefined : found;
         const revision = isTampered ? revisionOfReplacement() : (before?.revision ?? 0) + 1;
         const sealed = {
@@ -416,7 +417,12 @@ export class TeamsService {
           actsForItself,
           revision,
         };
-        const write = { ...sealed, seal: sealMembership(keyring, sealed), by: caller.subject, at };
+        const write = {
+          ...sealed,
+          seal: membershipRowMac(keyring, sealed),
+          by: caller.subject,
+          at,
+        };
         if (found === undefined) await repository.insertMember(trx, write);
         else if (
           !(isTampered
@@ -478,7 +484,7 @@ export class TeamsService {
           team,
           action: 'member.remove',
           target: { type: 'subject', id: member.subject },
-          details: this.#sealHolds(team, member)
+          details: this.#rowMacVerifies(team, member)
             ? { roleBefore: member.role }
             : { wasTampered: true },
         });
@@ -498,7 +504,8 @@ export class TeamsService {
     const admins = await repository.listAdmins(trx, team.id);
     const { subjectBounds } = this.#parts;
     const counts = (admin: MemberRow): boolean =>
-      this.#sealHolds(team, admin) && subjectBounds.refusalIn(admin.sub, team.slug) === undefined;
+      this.#rowMacVerifies(team, admin) &&
+      subjectBounds.refusalIn(admin.sub, team.slug) === undefined;
     if (!admins.some((admin) => admin.subject !== leaving && counts(admin))) throw lastAdmin();
   }
 
@@ -514,8 +521,8 @@ export class TeamsService {
   }
 
   /** Whether the vault wrote this member's row; without that it lets nobody do anything. */
-  #sealHolds(team: TeamRef, member: MemberRow): boolean {
-    return membershipSealHolds(
+  #rowMacVerifies(team: TeamRef, member: MemberRow): boolean {
+    return verifyMembershipRowMac(
       this.#parts.keyring,
       { ...member, team: team.id, slug: team.slug },
       member.seal,
@@ -523,7 +530,7 @@ export class TeamsService {
   }
 
   #seen(row: TeamRow): SeenTeam {
-    return { ...row, intact: settingsCount(this.#parts.keyring, row) };
+    return { ...row, intact: verifyTeamRowMac(this.#parts.keyring, row) };
   }
 
   async #lock(trx: Trx, team: TeamRef, expected: ExpectedRevision): Promise<TeamRow> {

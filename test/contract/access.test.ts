@@ -201,7 +201,7 @@ t.test('in the team the table decides, role by role and action by action', async
       const what = `${operationId} as ${role}`;
       // A body that cannot be read is refused after the decision and before anything happens.
       const answer = await callBroken(vault, people[role], operation, fill(operation));
-      if (isAllowed(role, action)) checkLetThrough(t, answer, operation, what);
+      if (isAllowed(role, action)) checkAllowed(t, answer, operation, what);
       else checkRefusal(t, answer, 403, 'forbidden', what);
     }
   }
@@ -220,7 +220,7 @@ t.test('in the team the table decides, role by role and action by action', async
             row.reason === 'role' &&
             row.slug === 'payments',
         ),
-        `${action} refused to the ${role} stands in the trail`,
+        `${action} refused to the ${role} stands in the audit log`,
       );
     }
   }
@@ -240,7 +240,7 @@ t.test("what is the operator's is 403 for everybody else", async (t) => {
         `${operation.operationId} as ${person}`,
       );
     }
-    checkLetThrough(
+    checkAllowed(
       t,
       await callBroken(vault, 'operator', operation, fill(operation)),
       operation,
@@ -453,7 +453,7 @@ t.test('operations over several teams ask the table for each thing', async (t) =
 
 const isOfTeam = (access: Access): boolean => typeof access === 'object' && 'team' in access;
 
-function checkLetThrough(t: Tap, answer: Answer, { method }: AnyOperation, what: string): void {
+function checkAllowed(t: Tap, answer: Answer, { method }: AnyOperation, what: string): void {
   if (method === 'GET') t.equal(answer.status, 200, what);
   else checkRefusal(t, answer, 400, 'malformedJson', what);
 }

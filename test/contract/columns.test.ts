@@ -2,7 +2,7 @@
 // is compared with what the vault really seals and binds.
 import { sql } from 'kysely';
 import t from 'tap';
-import type { Place } from '../../src/crypto/index.ts';
+import type { Binding } from '../../src/crypto/index.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
 import { askTicket } from '../helpers/broker.ts';
 import { askLease, demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
@@ -11,7 +11,7 @@ import { typeSamples } from '../helpers/type-samples.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 
 /**
- * `in` says by what a column is kept from being changed past the service: the seal of a table's
+ * `in` says by what a column is kept from being changed past the service: the row MAC of a table's
  * rows, the MAC of an audit event or the plaintext of a token, and under which name it stands
  * there.
  */
@@ -355,7 +355,9 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   },
 };
 
-/** Sealed tables in which what is sealed never changes, so that there is no revision of it. */
+/**
+ * Tables with row MACs in which what is sealed never changes, so that there is no revision of it.
+ */
 const unchanging: ReadonlySet<string> = new Set(['notification']);
 
 t.test('every column of every table is classed, and every classed column exists', async (t) => {
@@ -393,7 +395,7 @@ t.test(
       t.equal(
         placesOf(classed).some((place) => place === `${table}.revision`),
         isSealed && !unchanging.has(table),
-        `${table}: the seal is over the revision`,
+        `${table}: the row MAC is over the revision`,
       );
     }
   },
@@ -419,17 +421,17 @@ async function watch(vault: TestVault): Promise<Set<string>> {
   const take = (kind: string, value: object): void => {
     for (const name of Object.keys(value)) places.add(`${kind}.${name}`);
   };
-  const { sealRow, mac, seal } = keyring;
-  keyring.sealRow = (table, row) => {
+  const { rowMac, mac, seal } = keyring;
+  keyring.rowMac = (table, row) => {
     take(table, row);
-    return sealRow.call(keyring, table, row);
+    return rowMac.call(keyring, table, row);
   };
   keyring.mac = (purpose, message) => {
     if (purpose === 'auditMac') take('event', JSON.parse(String(message)) as JsonObject);
     return mac.call(keyring, purpose, message);
   };
   keyring.seal = (key, place, fields) => {
-    take('token', { ...(place satisfies Place), key: key.id });
+    take('token', { ...(place satisfies Binding), key: key.id });
     return seal.call(keyring, key, place, fields);
   };
   await vault.team('payments');

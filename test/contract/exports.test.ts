@@ -12,7 +12,7 @@ const source = readFileSync(join(import.meta.dirname, '../../src/exports/kinds.t
 const leftOut: Readonly<Record<string, string>> = {
   access_record: 'reads, which nothing finds by their team',
   credential_transfer:
-    'an offer that nobody has answered; until then nothing has changed, and the trail has it',
+    'an offer that nobody has answered; until then nothing has changed, and the audit log has it',
   team_size: 'how much there is of what is exported, for the bounds of the team',
   audit_event: 'read as the list of audit events reads it',
 };

@@ -349,7 +349,7 @@ t.test("the turn of a system key, and its end, are the database's to say", async
   const version = async (): Promise<number> =>
     (
       await openKeyring({ db, roots: parseRootKeys(vault.rootKeys), now: ahead.clock.now })
-    ).sealVersion();
+    ).rowMacVersion();
   t.equal(await version(), 1, 'a replica that is days ahead waits for it');
   vault.time.ms = dayMs + 60_000;
   t.equal(await version(), 2);

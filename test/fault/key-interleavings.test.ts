@@ -11,7 +11,7 @@ import {
 import { type Keyring, Secret, type WrappedDataKey } from '../../src/crypto/index.ts';
 import type { Db, Trx } from '../../src/db/client.ts';
 import { isCheckViolation } from '../../src/db/errors.ts';
-import { countBatch, listRunningRotations, movers } from '../../src/keys/moving.ts';
+import { countBatch, listRunningRotations, reencryptors } from '../../src/keys/moving.ts';
 import {
   cancelRotation,
   demoteKey,
@@ -34,7 +34,7 @@ import {
   type TokenVault,
   tokenVault,
 } from '../helpers/tokens.ts';
-import type { HeldToken, RunningRotation } from '../../src/keys/mover.ts';
+import type { LockedToken, RunningRotation } from '../../src/keys/mover.ts';
 
 class InUse extends Error {}
 class Stopped extends Error {}
@@ -104,22 +104,26 @@ const changing: Writer = ({ keyring }, { of, credential }) => {
 };
 /** Moving: a batch of the rotation that runs. */
 const moving: Writer = ({ keyring }, { rotation }) => {
-  let held: HeldToken[] = [];
-  const mover = movers.credential_version;
+  let held: LockedToken[] = [];
+  const reencryptor = reencryptors.credential_version;
   return {
     transactions: [
       {
         steps: [
           async (trx) => {
-            held = await mover.hold(trx, rotation, { limit: 10, passOver: [], after: undefined });
+            held = await reencryptor.hold(trx, rotation, {
+              limit: 10,
+              passOver: [],
+              after: undefined,
+            });
             if (held.length === 0) stop();
           },
           async (trx) => {
             const moved = held.map((token) => ({
               ...token,
-              moved: keyring.reseal(token.from, token.to, token.place, token.token),
+              moved: keyring.reseal(token.from, token.to, token.binding, token.token),
             }));
-            if (!(await mover.store(trx, moved))) stop();
+            if (!(await reencryptor.store(trx, moved))) stop();
           },
           async (trx) => {
             if (!(await countBatch(trx, rotation, { done: held.length, at: new Date() }))) stop();
@@ -360,16 +364,16 @@ function versionUnder(
   { of, credential }: { of: TeamOfTest; credential: CredentialId },
   key: WrappedDataKey,
 ): Parameters<typeof insertVersion>[1] {
-  const place = { ...placeOf(of.team.id, credential), version: 2 };
+  const binding = { ...placeOf(of.team.id, credential), version: 2 };
   return {
     team: of.team.id,
     credential,
     version: 2,
     key: key.id,
-    token: keyring.seal(key, place, new Secret({ apiKey: 'another' })),
+    token: keyring.seal(key, binding, new Secret({ apiKey: 'another' })),
     secretFieldNames: ['apiKey'],
-    publicFields: place.publicFields as Record<string, string>,
-    policy: place.policy as never,
+    publicFields: binding.publicFields as Record<string, string>,
+    policy: binding.policy as never,
     by: of.admin.subject,
     at: new Date(),
     keyHistory: [],

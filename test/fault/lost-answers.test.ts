@@ -15,7 +15,7 @@ t.setTimeout(600_000);
 const beside: Readonly<Record<string, string>> = {
   startAuthorization: 'needs a provider; one transaction, as those here',
   finishAuthorization: 'needs a provider; transactions around a call to it',
-  testConnection: 'changes nothing but the trail',
+  testConnection: 'changes nothing but the audit log',
   markRootKeyCompromised: 'needs a second root key; one transaction, as those here',
 };
 

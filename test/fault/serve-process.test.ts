@@ -266,7 +266,7 @@ t.test('what was acknowledged outlives kill -9', async (test) => {
         String(id),
       ),
     );
-    const trail = new Set(
+    const auditLog = new Set(
       (
         await database.db
           .selectFrom('audit_event')
@@ -281,11 +281,11 @@ t.test('what was acknowledged outlives kill -9', async (test) => {
       'every credential is there',
     );
     test.same(
-      [...kept].filter((id) => !trail.has(id)),
+      [...kept].filter((id) => !auditLog.has(id)),
       [],
       'and each of them has its event',
     );
-    test.equal(kept.size, trail.size, 'and no event is without its credential');
+    test.equal(kept.size, auditLog.size, 'and no event is without its credential');
   }
   const serving = await deployment.start();
   test.equal(

@@ -61,7 +61,7 @@ t.test(
           .orderBy('at')
           .execute()
       ).map(({ action }) => action);
-    t.same(await actions(), ['credential.use'], 'that the secret was used stands in the trail');
+    t.same(await actions(), ['credential.use'], 'that the secret was used stands in the audit log');
     t.match(
       (
         await sql<object>`select state, attempts from notification where id = ${message}`.execute(

@@ -245,7 +245,9 @@ export async function stageOf(
 export const responseOf = async (request: ClientRequest): Promise<IncomingMessage> =>
   (await once(request, 'response'))[0] as IncomingMessage;
 
-/** The details of the first outcome in the trail that is the one asked for, when it is there. */
+/**
+ * The details of the first outcome in the audit log that is the one asked for, when it is there.
+ */
 export const lastOutcome = (stage: BrokerStage, isIt: (details: any) => boolean): Promise<any> =>
   until(async () => {
     const events = await stage.vault.db

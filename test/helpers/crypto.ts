@@ -6,7 +6,7 @@ import {
   Keyring,
   parseRootKeys,
 } from '../../src/crypto/index.ts';
-import type { Place, TokenFormat, WrappedDataKey } from '../../src/crypto/index.ts';
+import type { Binding, TokenFormat, WrappedDataKey } from '../../src/crypto/index.ts';
 import { newId } from '../../src/shared/ids.ts';
 import type { CredentialId, DataKeyId, TeamId } from '../../src/shared/ids.ts';
 
@@ -16,7 +16,7 @@ export function freshKeyring(): Keyring {
   return new Keyring({ roots: parseRootKeys(generateRootKey()), now: Date.now });
 }
 
-export function freshPlace(): Place {
+export function freshBinding(): Binding {
   return {
     team: newId<TeamId>(),
     credential: newId<CredentialId>(),
@@ -55,7 +55,7 @@ export function isRefused(act: () => unknown): boolean {
 
 /** A copy of the bytes with one bit flipped. */
 export function withFlippedBit(bytes: Buffer, bit: number): Buffer {
-  const bent = Buffer.from(bytes);
-  bent.writeUInt8(bent.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
-  return bent;
+  const tampered = Buffer.from(bytes);
+  tampered.writeUInt8(tampered.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
+  return tampered;
 }

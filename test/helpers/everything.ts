@@ -4,7 +4,7 @@
 import { sql } from 'kysely';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { orders, sortNames } from '../../src/credentials/lists/sorts.ts';
-import { resealAll } from '../../src/integrity/reseal.ts';
+import { recomputeRowMacs } from '../../src/integrity/recompute-row-macs.ts';
 import { platformPage, startAuthorizationServer } from './authorization-server.ts';
 import { askTicket, callBroker } from './broker.ts';
 import { egressTo, tlsUpstream } from './egress.ts';
@@ -374,9 +374,9 @@ export async function doEverything(
     reason: 'a test',
   });
   await ok('operator', 'GET', '/v1/status');
-  await resealAll(vault.db, vault.keyring, () => false);
+  await recomputeRowMacs(vault.db, vault.keyring, () => false);
 
-  // the trail
+  // the audit log
   await pages('audrey', `${ofTeam}/audit-events?action=credential.update`);
   for (const query of [
     '',

@@ -1,10 +1,10 @@
-// Credentials as they would be after years: put straight into the tables, with the seals of the
+// Credentials as they would be after years: put straight into the tables, with the row MACs of the
 // vault, any times and any problems.
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sql } from 'kysely';
-import { sealCredential } from '../../src/credentials/seal.ts';
+import { credentialRowMac } from '../../src/credentials/row-mac.ts';
 import { type CredentialId, newId, type TeamId } from '../../src/shared/ids.ts';
 import { intrude } from './intruder.ts';
 import type { TestVault } from './vault.ts';
@@ -86,7 +86,7 @@ export async function fillCredentials(vault: TestVault, filled: readonly Filled[
       .slice(at, at + 1_000)
       .map((row) => ({ row, of: teams.find(({ slug }) => slug === row.team)! }));
     const seal = ({ row, of }: (typeof part)[number]): string =>
-      sealCredential(keyring, {
+      credentialRowMac(keyring, {
         id: row.id,
         team: of.id,
         name: row.name,

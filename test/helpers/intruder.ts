@@ -25,7 +25,7 @@ export async function purge(db: Db, credential: string): Promise<void> {
 }
 
 /** Runs one statement that must touch one row, then `act`, and puts the table back as it was. */
-export async function bent(
+export async function tampered(
   db: Db,
   { table, statement }: { table: string; statement: string },
   act: () => Promise<void>,

@@ -3,12 +3,12 @@ import { type Alarm, AuditLog } from '../../src/audit/record.ts';
 import { canShowCredential } from '../../src/credentials/schemas.ts';
 import { CredentialsService } from '../../src/credentials/service.ts';
 import type { Egress } from '../../src/egress/index.ts';
-import { resealAll } from '../../src/integrity/reseal.ts';
+import { recomputeRowMacs } from '../../src/integrity/recompute-row-macs.ts';
 import { KeyLifeService } from '../../src/keys/life.ts';
 import {
   endIfDone,
   listRunningRotations,
-  moveBatch,
+  reencryptBatch,
   type Position,
   type RunningRotation,
 } from '../../src/keys/rotation.ts';
@@ -16,7 +16,7 @@ import { KeyScheduler } from '../../src/keys/scheduler.ts';
 import { SystemKeyKeeper } from '../../src/keys/system-key-keeper.ts';
 import { claimWebhooks } from '../../src/notifications/claims.ts';
 import { deliverNext } from '../../src/notifications/delivery.ts';
-import { Lookout } from '../../src/notifications/lookout.ts';
+import { DueScanner } from '../../src/notifications/due-scanner.ts';
 import { Outbox } from '../../src/notifications/outbox.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
@@ -29,7 +29,7 @@ export interface Jobs {
   move(): Promise<void>;
   /** Starts the rotations that are due, destroys the keys that are. */
   schedule(): Promise<void>;
-  /** Looks after system keys, takes over and seals anew. */
+  /** Looks after system keys, takes over and computes row MACs anew. */
   keep(): Promise<void>;
   /** Writes the notices of what is due. */
   look(): Promise<void>;
@@ -64,10 +64,10 @@ export function jobsOf(vault: TestVault, egress: Egress): Jobs {
     audit,
     clock,
     onError,
-    reseal: (isStopping) => resealAll(db, keyring, isStopping),
+    reseal: (isStopping) => recomputeRowMacs(db, keyring, isStopping),
     takeOver: (isStopping) => takeOverTeams(db, { keyring, audit }, isStopping),
   });
-  const lookout = new Lookout({ db, outbox, keyring, now, onError, onAlarm });
+  const dueScanner = new DueScanner({ db, outbox, keyring, now, onError, onAlarm });
   const retention = new Retention({ db, audit, clock, onError });
   const credentials = new CredentialsService({
     subjectBounds: unbounded,
@@ -99,7 +99,7 @@ export function jobsOf(vault: TestVault, egress: Egress): Jobs {
   const moveAll = async (rotation: RunningRotation): Promise<void> => {
     const rotationParts = { db, keyring, audit, now };
     for (let after: Position | undefined; ; ) {
-      const { last } = await moveBatch(rotationParts, rotation, {
+      const { last } = await reencryptBatch(rotationParts, rotation, {
         limit: 100,
         passOver: [],
         after,
@@ -118,7 +118,7 @@ export function jobsOf(vault: TestVault, egress: Egress): Jobs {
     },
     keep: () => keeper.run(),
     look: async () => {
-      await lookout.run();
+      await dueScanner.run();
     },
     deliver: async () => {
       const at = now();
@@ -133,11 +133,11 @@ export function jobsOf(vault: TestVault, egress: Egress): Jobs {
     },
     retain: () => retention.run(),
     reseal: async () => {
-      await resealAll(db, keyring, () => false);
+      await recomputeRowMacs(db, keyring, () => false);
     },
     alarms,
     stop: async () => {
-      await lookout.stop();
+      await dueScanner.stop();
       await audit.stop();
     },
   };

@@ -93,10 +93,10 @@ export function watchKeyring({ keyring }: TestVault): KeyringWork {
       return action(...given);
     };
   }
-  const verifyRow = keyring.verifyRow.bind(keyring);
-  keyring.verifyRow = (...given) => {
+  const verifyRowMac = keyring.verifyRowMac.bind(keyring);
+  keyring.verifyRowMac = (...given) => {
     if (given[0] === 'credential') rows += 1;
-    return verifyRow(...given);
+    return verifyRowMac(...given);
   };
   const count = (): void => {
     turn += 1;

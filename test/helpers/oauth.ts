@@ -1,4 +1,4 @@
-// Credentials whose tokens are held, in a test vault.
+// Credentials whose tokens are stored, in a test vault.
 import { type AuthorizationServer, platformPage } from './authorization-server.ts';
 import { askLease, demand, openAnswer, registerEngine, type TestEngine } from './leases.ts';
 import { startVault, type TestVault } from './vault.ts';

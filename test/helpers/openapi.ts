@@ -146,7 +146,7 @@ export const soundsSecret: Readonly<Record<string, string>> = {
   'ExportVersion/secretFields': 'the names of the fields, no values',
   'Lease/credentials[]/tokenId': 'names an access token by a counter, and tells nothing of it',
   'Lease/sealed':
-    'secrets, encrypted to the public key that an operator registered for the engine that asks',
+    'secrets, encrypted to the public key that an operator registered for the calling engine',
   'OAuthProvider/tokenUrl': 'the address of an endpoint',
   'Team/tokenFormat': 'how tokens at rest are made',
   'TeamWithRole/tokenFormat': 'how tokens at rest are made',

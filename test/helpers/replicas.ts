@@ -9,7 +9,7 @@ import { KeyLifeService } from '../../src/keys/life.ts';
 import {
   endIfDone,
   listRunningRotations,
-  moveBatch,
+  reencryptBatch,
   type RotationParts,
 } from '../../src/keys/rotation.ts';
 import { KeyScheduler } from '../../src/keys/scheduler.ts';
@@ -69,7 +69,7 @@ export async function replicaOf(
     step: async (team, limit) => {
       const rotation = (await listRunningRotations(db)).find((each) => each.team === team);
       if (rotation === undefined) return false;
-      const { moved, failed } = await moveBatch(parts, rotation, {
+      const { moved, failed } = await reencryptBatch(parts, rotation, {
         limit,
         passOver: [],
         after: undefined,

@@ -1,18 +1,18 @@
 // What is stored of a credential, opened with the keyring as the vault would: the only way for a
 // test to see a secret again.
-import type { Place } from '../../src/crypto/index.ts';
+import type { Binding } from '../../src/crypto/index.ts';
 import type { CredentialId } from '../../src/shared/ids.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
 import type { TestVault } from './vault.ts';
 
 export interface StoredVersion {
-  readonly place: Place;
+  readonly binding: Binding;
   readonly token: string;
   readonly fields: Readonly<Record<string, string>>;
 }
 
 /**
- * The versions of a credential, oldest first, each opened at its own place under its own key.
+ * The versions of a credential, oldest first, each opened under its own binding under its own key.
  * Throws where one does not open.
  */
 export async function openVersions(
@@ -54,7 +54,7 @@ export async function openVersions(
       ...key
     }) => {
       if (wrapped === null) throw new Error('a token under a destroyed key');
-      const place = {
+      const binding = {
         team,
         credential,
         version,
@@ -63,9 +63,11 @@ export async function openVersions(
         policy: policy as JsonObject,
       };
       return {
-        place,
+        binding,
         token,
-        fields: keyring.open({ ...key, wrapped, team, version: keyVersion }, place, token).expose(),
+        fields: keyring
+          .open({ ...key, wrapped, team, version: keyVersion }, binding, token)
+          .expose(),
       };
     },
   );

@@ -84,8 +84,8 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
     const isBrief = text.includes('brief');
     response.writeHead(200, { 'content-type': 'application/json' }).end(
       JSON.stringify({
-        access_token: heldSecrets.access,
-        refresh_token: heldSecrets.refresh,
+        access_token: storedSecrets.access,
+        refresh_token: storedSecrets.refresh,
         token_type: 'Bearer',
         expires_in: isBrief ? 1 : 3600,
       }),
@@ -307,7 +307,7 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
     const { rows } = await sql`select 1 from access_record limit 1`.execute(vault.db);
     return rows.length > 0;
   });
-  for (const secret of Object.values(heldSecrets))
+  for (const secret of Object.values(storedSecrets))
     secrets.set(secret, { credential: 'held', beside: new Set() });
   return {
     vault,
@@ -334,7 +334,10 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
 }
 
 /** What the authorization server gives, always. */
-export const heldSecrets = { access: 'held-access-token-0815', refresh: 'held-refresh-token-4711' };
+export const storedSecrets = {
+  access: 'held-access-token-0815',
+  refresh: 'held-refresh-token-4711',
+};
 /** What is created with an idempotency key, and can be again. */
 export const twice = {
   name: 'twice',

@@ -8,7 +8,7 @@ import { generateEngineKey } from '../../src/client/index.ts';
 import { jobsOf } from './jobs.ts';
 import {
   evilHost,
-  heldSecrets,
+  storedSecrets,
   own,
   type Owner,
   type TamperedStage,
@@ -152,7 +152,7 @@ class Walker {
       this.faults.push(`${label}: ${status} ${stackOf(this.vault.thrown.at(-1))}`);
     if (isForbidden === true && status < 400)
       this.faults.push(`${label}: ${status}, which nobody has a right to`);
-    if (JSON.stringify(json ?? null).includes(`"${heldSecrets.access}`))
+    if (JSON.stringify(json ?? null).includes(`"${storedSecrets.access}`))
       this.faults.push(`${label}: shows a held token`);
     return asked;
   }

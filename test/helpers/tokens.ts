@@ -2,12 +2,12 @@
 // written past the credentials' service.
 import { sql } from 'kysely';
 import { AuditLog } from '../../src/audit/record.ts';
-import { sealCredential } from '../../src/credentials/seal.ts';
+import { credentialRowMac } from '../../src/credentials/row-mac.ts';
 import {
   generateRootKey,
   type Keyring,
   parseRootKeys,
-  type Place,
+  type Binding,
   Secret,
   type WrappedDataKey,
 } from '../../src/crypto/index.ts';
@@ -26,7 +26,7 @@ import {
   type TeamId,
 } from '../../src/shared/ids.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
-import { sealMembership } from '../../src/access/rights.ts';
+import { membershipRowMac } from '../../src/access/rights.ts';
 import { clockOf, type MovedTime } from './clock.ts';
 import { findSettings, type MacedTeam, writeMac } from '../../src/access/team-settings.ts';
 import { testDatabase } from './database.ts';
@@ -165,7 +165,7 @@ export async function makeTeam(
         role: 'admin',
         acts_for_itself: false,
         revision: 1,
-        seal: sealMembership(keyring, row),
+        seal: membershipRowMac(keyring, row),
         ...stamps,
       })
       .execute();
@@ -226,7 +226,7 @@ export async function activeKey(executor: Executor, team: TeamId): Promise<Wrapp
     .executeTakeFirstOrThrow();
 }
 
-export const placeOf = (team: TeamId, credential: CredentialId): Place => ({
+export const placeOf = (team: TeamId, credential: CredentialId): Binding => ({
   team,
   credential,
   version: 1,
@@ -277,7 +277,7 @@ export async function insertCredentials(
     } as const;
     return {
       id,
-      seal: sealCredential(keyring, sealed),
+      seal: credentialRowMac(keyring, sealed),
       token: keyring.seal(key, placeOf(team.id, id), new Secret(fieldsOf(id))),
     };
   });

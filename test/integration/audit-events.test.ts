@@ -1,11 +1,11 @@
-// The trail: one event for every change, in its transaction; each event shows when it was touched;
-// people and addresses can go.
+// The audit log: one event for every change, in its transaction; each event shows when it was
+// touched; people and addresses can go.
 import pg from 'pg';
 import t from 'tap';
 import { sql } from 'kysely';
 import { nodesOf, planOf, type SentStatement, watchStatements } from '../../bench/plans.ts';
 import { generateEngineKey } from '../../src/client/index.ts';
-import { bent, intrude } from '../helpers/intruder.ts';
+import { tampered, intrude } from '../helpers/intruder.ts';
 import { askLease, registerEngine } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
@@ -243,7 +243,7 @@ t.test('events', async (t) => {
       t.strictSame(await state(), before, 'and nothing is stored');
       await sql.raw(`alter table audit_event attach partition ${month} ${bounds}`).execute(db);
       if (what !== 'lease it') {
-        // which changes nothing but the trail
+        // which changes nothing but the audit log
         const told = await state();
         await sql
           .raw(
@@ -476,7 +476,7 @@ t.test('events', async (t) => {
           )
         ).json.items[0];
       t.match(await read(), { address: '127.0.0.1', intact: true });
-      await bent(
+      await tampered(
         db,
         {
           table: 'audit_address',
@@ -486,7 +486,7 @@ t.test('events', async (t) => {
           t.match(await read(), { address: null, intact: false });
         },
       );
-      await bent(
+      await tampered(
         db,
         {
           table: 'audit_address',
@@ -551,7 +551,7 @@ t.test('events', async (t) => {
     t.strictSame(Object.keys(touched).sort(), columns.toSorted(), 'every column is touched');
     for (const [column, values] of Object.entries(touched)) {
       for (const value of values) {
-        await bent(
+        await tampered(
           db,
           {
             table: 'audit_event',
@@ -588,7 +588,7 @@ t.test('events', async (t) => {
     );
   });
 
-  t.test('the trail is append-only', async (t) => {
+  t.test('the audit log is append-only', async (t) => {
     for (const statement of [
       'update audit_event set reason = null',
       'delete from audit_event',
@@ -616,7 +616,7 @@ t.test('events', async (t) => {
 });
 
 t.test(
-  'a page of the trail reads as many people as it shows, however many there are',
+  'a page of the audit log reads as many people as it shows, however many there are',
   async (t) => {
     const vault = await startVault(t);
     const { call, db } = vault;

@@ -59,7 +59,7 @@ t.test('access records', async (t) => {
     'credential.read alice payments 200',
     'credential.read alice payments 200',
     'credential.read null null 401',
-    'credential.read null null 404', // somebody whom nobody has given a right; that there is such a thing stands in the team's own trail
+    'credential.read null null 404', // somebody whom nobody has given a right; that there is such a thing stands in the team's own audit log
     'team.create null null 401',
   ]);
   t.match(

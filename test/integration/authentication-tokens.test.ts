@@ -127,7 +127,7 @@ const badHeaders = (key: Signer): Record<string, unknown> => ({
 });
 
 /** Spoiled in its bytes. */
-const bent = (good: string): Record<string, string> => {
+const tampered = (good: string): Record<string, string> => {
   const [header = '', claims = '', signature = ''] = good.split('.');
   const flip = (text: string, place: number): string =>
     `${text.slice(0, place)}${text[place] === 'A' ? 'B' : 'A'}${text.slice(place + 1)}`;
@@ -223,7 +223,7 @@ for (const [name, key, isJwks] of sources) {
       await refused(what, forge(key, good, { ...goodClaims(), ...(claims as object) }));
     for (const [what, header] of Object.entries(isOneOfThree ? badHeaders(key) : {}))
       await refused(what, forge(key, { ...good, ...(header as object) }));
-    for (const [what, token] of Object.entries(bent(forge(key)))) await refused(what, token);
+    for (const [what, token] of Object.entries(tampered(forge(key)))) await refused(what, token);
 
     const claimsText = JSON.stringify(goodClaims());
     for (const [what, claims] of Object.entries({

@@ -261,7 +261,7 @@ t.test('what goes out and what comes back', async (t) => {
   );
 
   await t.test(
-    'the trail has the intent and the outcome of each call, and no query, header or body',
+    'the audit log has the intent and the outcome of each call, and no query, header or body',
     async (t) => {
       await call('POST', '/v1/chat/completions?key=quite-secret', { body: 'the body of the call' });
       await call('GET', '/v1/users/user-no-4711-17/jane@example.com');

@@ -69,14 +69,14 @@ const codeOf = (admitting: Promise<unknown>): Promise<unknown> =>
     () => 'admitted',
     (error: unknown) => (error instanceof AppError ? error.code : (error as Error).name),
   );
-/** What the trail says of calls, oldest first. */
-const trailOf = async ({ vault }: BrokerStage): Promise<string[]> => {
+/** What the audit log says of calls, oldest first. */
+const auditLogOf = async ({ vault }: BrokerStage): Promise<string[]> => {
   const { json } = await vault.call('alice', 'GET', '/v1/teams/payments/audit-events?limit=200');
   return json.items
     .filter(({ action }: { action: string }) => action.startsWith('credential.use'))
     .map(
       ({ action, decision, reason, intact, details }: any) =>
-        `${action} ${decision}${reason === null ? '' : ` ${reason} ${details.failure}`}${intact ? '' : ' bent'}`,
+        `${action} ${decision}${reason === null ? '' : ` ${reason} ${details.failure}`}${intact ? '' : ' tampered'}`,
     )
     .reverse();
 };
@@ -94,7 +94,7 @@ t.test('a call that is recorded and fails before it goes out', async (t) => {
       const ticket = await stage.newTicket();
       const { calls } = callsOf(t, stage, { usage });
       if (way === 'recorded with the reading') (await calls.admit(asked(ticket))).leave();
-      const before = await trailOf(stage);
+      const before = await auditLogOf(stage);
       for (let turn = 0; turn < 3; turn += 1) {
         fault = new TypeError('a fault of ours');
         t.equal(await codeOf(calls.admit(asked(ticket))), 'TypeError', 'and is not swallowed');
@@ -103,7 +103,7 @@ t.test('a call that is recorded and fails before it goes out', async (t) => {
       }
       const call = ['credential.use allow', 'credential.used deny notSent internal'];
       const good = ['credential.use allow'];
-      t.same((await trailOf(stage)).slice(before.length), [
+      t.same((await auditLogOf(stage)).slice(before.length), [
         ...[...call, ...good],
         ...[...call, ...good],
         ...[...call, ...good],
@@ -130,13 +130,13 @@ t.test('a call that is recorded and fails before it goes out', async (t) => {
       },
     };
     const { calls, outcomes } = callsOf(t, stage, parts as never);
-    const before = await trailOf(stage);
+    const before = await auditLogOf(stage);
     t.equal(await codeOf(calls.admit(asked(ticket))), 'TypeError');
-    t.same((await trailOf(stage)).slice(before.length), ['credential.use allow']);
+    t.same((await auditLogOf(stage)).slice(before.length), ['credential.use allow']);
     isAway = false;
     await outcomes.flush();
     await outcomes.flush();
-    t.same((await trailOf(stage)).slice(before.length), [
+    t.same((await auditLogOf(stage)).slice(before.length), [
       'credential.use allow',
       'credential.used deny notSent internal',
     ]);
@@ -156,12 +156,12 @@ t.test('a record of which nobody knows whether it is there', async (t) => {
       const ticket = await stage.newTicket();
       const { calls, outcomes } = callsOf(t, stage, { db: through.db });
       if (way === 'recorded with the reading') (await calls.admit(asked(ticket))).leave();
-      const before = await trailOf(stage);
+      const before = await auditLogOf(stage);
       proxy.cutAnswerTo('audit_event');
       const code = await codeOf(calls.admit(asked(ticket)));
       t.not(code, 'admitted');
       await outcomes.flush();
-      const after = (await trailOf(stage)).slice(before.length);
+      const after = (await auditLogOf(stage)).slice(before.length);
       t.equal(after.length, 2, after.join(', '));
       t.equal(after[0], 'credential.use allow', 'the server had it');
       t.match(after[1], /^credential\.used deny notSent (?:databaseUnavailable|commitUnknown)$/);

@@ -1,4 +1,4 @@
-// A credential whose tokens are held, through the broker: the upstream sees an access token and
+// A credential whose tokens are stored, through the broker: the upstream sees an access token and
 // nothing else of it.
 import { Egress, type Origin } from '../../src/egress/index.ts';
 import { parseAllowRules } from '../../src/egress/allow.ts';

@@ -135,7 +135,7 @@ t.test('an upstream that gives back what it got', async (t) => {
     );
   });
 
-  await t.test('nor does the trail', async (t) => {
+  await t.test('nor does the audit log', async (t) => {
     await stage.call('GET', '/echo');
     const { json } = await stage.vault.call('alice', 'GET', '/v1/teams/payments/audit-events');
     t.ok(json.items.length > 0);

@@ -148,7 +148,7 @@ t.test('what is taken away counts at the next call, and what is given back too',
     eddies,
   );
   await round(
-    'the token is bent',
+    'the token is tampered with',
     () =>
       intrude(
         vault.db,
@@ -301,7 +301,7 @@ t.test('a ticket counts only as the vault wrote it', async (t) => {
   t.equal(
     said(await call('GET', '/')),
     '403 brokerRefused notFound',
-    'a credential that was bent is not there',
+    'a credential that was tampered with is not there',
   );
 });
 

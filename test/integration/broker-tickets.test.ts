@@ -142,7 +142,7 @@ t.test('tickets', async (t) => {
     });
   });
 
-  await t.test('422: each with its rule, and in the trail', async (t) => {
+  await t.test('422: each with its rule, and in the audit log', async (t) => {
     const header = (name: string, fields: object, policy: object): Promise<any> =>
       demand(
         vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
@@ -153,7 +153,7 @@ t.test('tickets', async (t) => {
         }),
         201,
       );
-    const [leaseOnly, disabled, expired, bent, deleted] = [
+    const [leaseOnly, disabled, expired, tampered, deleted] = [
       await storeOpenai(vault, 'payments', 'lease-only', 'sk-a-lease-key'),
       await storeOpenai(vault, 'payments', 'disabled', 'sk-disabled-key', brokered),
       await storeOpenai(vault, 'payments', 'expired', 'sk-expired-key', {
@@ -168,7 +168,7 @@ t.test('tickets', async (t) => {
       vault.call('alice', 'DELETE', `/v1/credentials/${deleted.id}`, undefined, any),
       204,
     );
-    await sql`update credential_version set token = (select token from credential_version where credential_id = ${good.id}) where credential_id = ${bent.id}`.execute(
+    await sql`update credential_version set token = (select token from credential_version where credential_id = ${good.id}) where credential_id = ${tampered.id}`.execute(
       vault.db,
     );
     const policy = { delivery: ['broker'], allowedHosts: ['api.one.example', '*.two.example'] };
@@ -193,7 +193,7 @@ t.test('tickets', async (t) => {
       [disabled.id, 'disabled'],
       [expired.id, 'expired'],
       [deleted.id, 'deleted'],
-      [bent.id, 'undecryptable'],
+      [tampered.id, 'undecryptable'],
     ]) {
       t.strictSame(await ask(id), [`/credential ${rule}`]);
       t.match(await lastEvent('ticket.create'), {
@@ -203,9 +203,9 @@ t.test('tickets', async (t) => {
         slug: 'payments',
       });
     }
-    t.strictSame(await ask(bent.id), ['/credential undecryptable'], 'again, and it is marked');
+    t.strictSame(await ask(tampered.id), ['/credential undecryptable'], 'again, and it is marked');
     t.equal(
-      (await vault.call('alice', 'GET', `/v1/credentials/${bent.id}`)).json.health,
+      (await vault.call('alice', 'GET', `/v1/credentials/${tampered.id}`)).json.health,
       'undecryptable',
     );
     t.strictSame(await ask(several.id), ['/host hostRequired']);

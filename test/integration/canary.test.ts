@@ -248,7 +248,7 @@ const valuesOf = (
 ): Record<string, string> =>
   Object.fromEntries(names.map((name) => [name, secretOf(type, name, value)]));
 
-/** What an engine gets of them: where tokens are held, the access token alone. */
+/** What an engine gets of them: where tokens are stored, the access token alone. */
 const leased = (type: CredentialType, secrets: readonly string[]): readonly string[] =>
   type.oauth === undefined ? secrets : secrets.filter((name) => name === 'accessToken');
 

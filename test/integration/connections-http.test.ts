@@ -1,5 +1,5 @@
 // Testing a connection over HTTP: who may, what is sent where, what is said about it, what stands
-// in the trail.
+// in the audit log.
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import t, { type Test as Tap } from 'tap';
@@ -73,7 +73,7 @@ const eventsOf = async (vault: TestVault): Promise<any[]> => {
   return items.filter(({ action }) => /^credential\.test/.test(action)).reverse();
 };
 
-t.test('200: whoever may use it tests it; intent and outcome stand in the trail', async (t) => {
+t.test('200: whoever may use it tests it; intent and outcome stand in the audit log', async (t) => {
   const { vault, id, seen } = await setStage(t);
   for (const who of ['alice', 'editor'])
     t.same(
@@ -309,33 +309,36 @@ t.test(
   },
 );
 
-t.test('nothing is dialled before the intent stands in the trail, nor without it', async (t) => {
-  const { vault, id, seen } = await setStage(t);
-  const waiting: Promise<unknown>[] = [];
-  const upstream = await tlsUpstream(t, 'late.test', (_request, response) => {
-    waiting.push(
-      sql<{ action: string }>`select action from audit_event where action like 'credential.test%'`
-        .execute(vault.db)
-        .then(({ rows }) => {
-          response.end();
-          return rows;
-        }),
+t.test(
+  'nothing is dialled before the intent stands in the audit log, nor without it',
+  async (t) => {
+    const { vault, id, seen } = await setStage(t);
+    const waiting: Promise<unknown>[] = [];
+    const upstream = await tlsUpstream(t, 'late.test', (_request, response) => {
+      waiting.push(
+        sql<{ action: string }>`select action from audit_event where action like 'credential.test%'`
+          .execute(vault.db)
+          .then(({ rows }) => {
+            response.end();
+            return rows;
+          }),
+      );
+    });
+    const watching = await startVault(t, {
+      egress: egressTo(t, [upstream]),
+      database: { url: vault.databaseUrl, db: vault.db },
+      rootKey: vault.rootKey,
+    });
+    t.equal((await test(watching, await store(watching, upstream.url))).json.ok, true);
+    t.same(
+      await waiting[0],
+      [{ action: 'credential.test' }],
+      'when the other side is asked, it is there',
     );
-  });
-  const watching = await startVault(t, {
-    egress: egressTo(t, [upstream]),
-    database: { url: vault.databaseUrl, db: vault.db },
-    rootKey: vault.rootKey,
-  });
-  t.equal((await test(watching, await store(watching, upstream.url))).json.ok, true);
-  t.same(
-    await waiting[0],
-    [{ action: 'credential.test' }],
-    'when the other side is asked, it is there',
-  );
-  await sql`alter table audit_event add constraint no_tests check (action <> 'credential.test') not valid`.execute(
-    vault.db,
-  );
-  t.equal((await test(vault, id)).status, 500);
-  t.same(seen, []);
-});
+    await sql`alter table audit_event add constraint no_tests check (action <> 'credential.test') not valid`.execute(
+      vault.db,
+    );
+    t.equal((await test(vault, id)).status, 500);
+    t.same(seen, []);
+  },
+);

@@ -90,7 +90,7 @@ t.test('the history of credentials', async (t) => {
       t.match(
         await events(id, 'credential.manage'),
         [{ decision: 'deny' }],
-        'and it stands in the trail',
+        'and it stands in the audit log',
       );
       const { json } = await restore(id, 1, 'alice');
       t.match(
@@ -169,44 +169,47 @@ t.test('the history of credentials', async (t) => {
     );
   });
 
-  t.test('nothing is destroyed by a row that was bent since it was looked at', async (t) => {
-    const id = await make();
-    await patch(id, { fields: { apiKey: 'second' } });
-    const history = new CredentialHistory({
-      db,
-      keyring: vault.keyring,
-      now: Date.now,
-      canShow: () => true,
-      audit: new AuditLog({
+  t.test(
+    'nothing is destroyed by a row that was tampered with since it was looked at',
+    async (t) => {
+      const id = await make();
+      await patch(id, { fields: { apiKey: 'second' } });
+      const history = new CredentialHistory({
         db,
         keyring: vault.keyring,
         now: Date.now,
-        onError: (error) => {
-          throw error;
-        },
-        onAlarm: () => undefined,
-      }),
-    });
-    const {
-      rows: [person],
-    } = await sql<{ id: SubjectId }>`select id from subject where sub = 'alice'`.execute(db);
-    const caller = {
-      sub: 'alice',
-      subject: person!.id,
-      isOperator: false,
-      requestId: 'r',
-      address: null,
-    };
-    const located = await findCredentialWithRights(
-      db,
-      id as CredentialId,
-      caller.subject,
-      new Date(),
-    );
-    await intrude(db, `update credential set current_version = 1 where id = '${id}'`);
-    await t.rejects(history.destroyVersion(caller, located!, 2), { code: 'notFound' });
-    t.equal((await openVersions(vault, id)).length, 2);
-  });
+        canShow: () => true,
+        audit: new AuditLog({
+          db,
+          keyring: vault.keyring,
+          now: Date.now,
+          onError: (error) => {
+            throw error;
+          },
+          onAlarm: () => undefined,
+        }),
+      });
+      const {
+        rows: [person],
+      } = await sql<{ id: SubjectId }>`select id from subject where sub = 'alice'`.execute(db);
+      const caller = {
+        sub: 'alice',
+        subject: person!.id,
+        isOperator: false,
+        requestId: 'r',
+        address: null,
+      };
+      const resolved = await findCredentialWithRights(
+        db,
+        id as CredentialId,
+        caller.subject,
+        new Date(),
+      );
+      await intrude(db, `update credential set current_version = 1 where id = '${id}'`);
+      await t.rejects(history.destroyVersion(caller, resolved!, 2), { code: 'notFound' });
+      t.equal((await openVersions(vault, id)).length, 2);
+    },
+  );
 
   t.test('as many are kept as the team says, the current one always', async (t) => {
     t.equal((await call('alice', 'GET', '/v1/teams/payments')).json.versionsKept, 10);
@@ -283,7 +286,7 @@ t.test('the history of credentials', async (t) => {
     t.equal((await call('ed', 'POST', `/v1/credentials/${id}/restore`)).status, 200);
   });
 
-  t.test('to what a deleted one comes back cannot be bent in the database', async (t) => {
+  t.test('to what a deleted one comes back cannot be tampered with in the database', async (t) => {
     const id = await make();
     await call('ed', 'POST', `/v1/credentials/${id}/disable`);
     await call('ed', 'DELETE', `/v1/credentials/${id}`, undefined, any);

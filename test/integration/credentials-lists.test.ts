@@ -323,14 +323,14 @@ t.test('lists', async (t) => {
     );
     const bytes = Buffer.from(nextCursor, 'base64url');
     for (const at of [0, 1, 2, 20, bytes.length - 1]) {
-      const bent = Buffer.from(bytes);
-      bent[at] = (bent[at] ?? 0) ^ 1;
+      const tampered = Buffer.from(bytes);
+      tampered[at] = (tampered[at] ?? 0) ^ 1;
       t.equal(
         (
           await call(
             'alice',
             'GET',
-            `/v1/teams/payments/credentials?cursor=${bent.toString('base64url')}`,
+            `/v1/teams/payments/credentials?cursor=${tampered.toString('base64url')}`,
           )
         ).json.code,
         'invalidCursor',

@@ -11,7 +11,7 @@ import { Retention } from '../../src/retention/service.ts';
 import { newId } from '../../src/shared/ids.ts';
 import { unbounded } from '../../src/access/issuers.ts';
 import { fillCredentials, plain } from '../helpers/filled.ts';
-import { bent, intrude } from '../helpers/intruder.ts';
+import { tampered, intrude } from '../helpers/intruder.ts';
 import { startVault } from '../helpers/vault.ts';
 import type { Caller } from '../../src/access/caller.ts';
 
@@ -184,7 +184,7 @@ t.test('names, counts, refusals', async (t) => {
       const denials = async (): Promise<any[]> =>
         (await call('alice', 'GET', `/v1/teams/payments/audit-events?target=${b}&decision=deny`))
           .json.items;
-      await bent(
+      await tampered(
         db,
         {
           table: 'credential',
@@ -242,7 +242,7 @@ t.test('names, counts, refusals', async (t) => {
     await sql`vacuum analyze`.execute(db);
     const noted = noting(db);
     const fail = (): never => {
-      throw new Error('a seal does not hold');
+      throw new Error('a row MAC does not verify');
     };
     const lists = new CredentialLists({
       subjectBounds: unbounded,

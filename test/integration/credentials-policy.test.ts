@@ -83,7 +83,7 @@ t.test('policies', async (t) => {
         403,
         `an editor: ${JSON.stringify(policy)}`,
       );
-      t.equal(await denials(), i + 1, 'and it stands in the trail');
+      t.equal(await denials(), i + 1, 'and it stands in the audit log');
       t.match(
         (await set('alice', { policy })).json,
         { code: 'secretRequired', errors: [{ pointer: '/fields/apiKey' }] },

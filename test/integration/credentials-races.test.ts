@@ -209,7 +209,7 @@ t.test('writers during rotations lose nothing, in whatever order things happen',
           if (
             newest?.fields['a'] !== held.a ||
             newest.fields['b'] !== held.b ||
-            newest.place.version !== held.version
+            newest.binding.version !== held.version
           )
             throw new Error(`acknowledged and lost: ${id}`);
         }
@@ -218,15 +218,15 @@ t.test('writers during rotations lose nothing, in whatever order things happen',
         and exists (select 1 from key_rotation where team_id = ${team?.id})`.execute(db);
         if (strays.length > 0) throw new Error('tokens stayed behind');
         const {
-          rows: [trail],
+          rows: [auditLog],
         } = await sql<{
           n: number;
         }>`select count(*) as n from audit_event where team_id = ${team?.id} and action like 'credential.%' and decision = 'allow'`.execute(
           db,
         );
         const writes = steps.filter(({ kind }) => kind !== 'rotate').length;
-        if (trail?.n !== writes)
-          throw new Error(`events: ${trail?.n}, acknowledged writes: ${writes}`);
+        if (auditLog?.n !== writes)
+          throw new Error(`events: ${auditLog?.n}, acknowledged writes: ${writes}`);
       },
     ),
     { numRuns: 12, endOnFailure: true },

@@ -70,20 +70,20 @@ const platformTypes = [
 /**
  * Where the broker puts which secret, as the types were asked for: what the upstream has to see.
  */
-type Place =
+type Binding =
   | { readonly header: string; readonly is: (form: Form) => string }
   | { readonly url: (form: Form) => string }
   | 'signature';
-const header = (name: string, field: string, prefix = ''): Place => ({
+const header = (name: string, field: string, prefix = ''): Binding => ({
   header: name,
   is: (form) => `${prefix}${form[field]}`,
 });
-const bearer = (field: string): Place => header('authorization', field, 'Bearer ');
-const basic = (user: string, password: string): Place => ({
+const bearer = (field: string): Binding => header('authorization', field, 'Bearer ');
+const basic = (user: string, password: string): Binding => ({
   header: 'authorization',
   is: (form) => `Basic ${Buffer.from(`${form[user]}:${form[password]}`).toString('base64')}`,
 });
-const places: Readonly<Record<string, Place>> = {
+const places: Readonly<Record<string, Binding>> = {
   openai: bearer('apiKey'),
   google: header('x-goog-api-key', 'apiKey'),
   cohere: bearer('apiKey'),
@@ -155,7 +155,7 @@ const withoutWritten = (schema: any, form: Form): Form => {
 };
 
 /**
- * What an engine has to get of a form: of one whose tokens are held, the access token and nothing
+ * What an engine has to get of a form: of one whose tokens are stored, the access token and nothing
  * else that is secret.
  */
 function deliveredOf(schema: any, form: Form, isHeld: boolean): Form {

@@ -73,7 +73,7 @@ t.test('a credential that does not open', async (t) => {
   );
 
   t.test(
-    '409 undecryptable for what would open it; then health shows it, once in the trail, and a filter finds it',
+    '409 undecryptable for what would open it; then health shows it, once in the audit log, and a filter finds it',
     async (t) => {
       const id = await broken();
       for (const change of [

@@ -87,7 +87,7 @@ t.test(
     await demand(vault.call('alice', 'POST', `/v1/credentials/${row.id}/disable`), 200);
     t.equal(await use(), 'stateConflict, 0 events');
     await sql`update credential set state = 'enabled' where id = ${row.id}`.execute(vault.db);
-    t.equal(await use(), 'notFound, 0 events', 'its seal does not hold');
+    t.equal(await use(), 'notFound, 0 events', 'its row MAC does not verify');
     await sql`update credential set state = 'disabled' where id = ${row.id}`.execute(vault.db);
     await demand(
       vault.call('alice', 'DELETE', `/v1/credentials/${row.id}`, undefined, { 'if-match': '*' }),

@@ -9,7 +9,7 @@ import {
   Keyring,
   KeyUnavailable,
   parseRootKeys,
-  type Place,
+  type Binding,
 } from '../../src/crypto/index.ts';
 import type { Db } from '../../src/db/client.ts';
 import { Retention } from '../../src/retention/service.ts';
@@ -28,7 +28,7 @@ const day = 86_400_000;
 async function readable(db: Db, rootKeys: string): Promise<string[]> {
   const keyring = new Keyring({ roots: parseRootKeys(rootKeys), now: Date.now });
   const { rows } = await sql<
-    Place & {
+    Binding & {
       token: string;
       id: never;
       keyVersion: number;
@@ -43,15 +43,22 @@ async function readable(db: Db, rootKeys: string): Promise<string[]> {
     db,
   );
   const found: string[] = [];
-  for (const { token, id, keyVersion, format, root, wrapped, ...place } of rows) {
+  for (const { token, id, keyVersion, format, root, wrapped, ...binding } of rows) {
     if (wrapped === null) continue;
     try {
       found.push(
         ...Object.values(
           keyring
             .open(
-              { id, team: place.team, version: keyVersion, format, rootFingerprint: root, wrapped },
-              place,
+              {
+                id,
+                team: binding.team,
+                version: keyVersion,
+                format,
+                rootFingerprint: root,
+                wrapped,
+              },
+              binding,
               token,
             )
             .expose(),
@@ -197,122 +204,125 @@ t.test(
   },
 );
 
-t.test('of a deleted team tombstones stay, its slug and its trail, and nothing else', async (t) => {
-  const database = await testDatabase(t);
-  const old = generateRootKey();
-  const first = await startVault(t, { database, rootKey: old });
-  const { call } = first;
-  await first.team('payments');
-  await first.team('support');
-  await first.member('payments', 'victor', 'viewer');
-  const id = await store(first, 'payments', 'one');
-  await store(first, 'support', 'two');
-  await destroyFirstKey(first); // its time is not over yet
-  const backup = await backUp(t, database.db);
-  await call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, { 'if-match': '*' });
-  t.equal(
-    (await call('alice', 'DELETE', '/v1/teams/payments', undefined, { 'if-match': '*' })).status,
-    204,
-  );
-  const {
-    rows: [team],
-  } = await sql<{ id: string }>`select id from team where slug = 'payments'`.execute(database.db);
-  const keysOf = async (): Promise<
-    { state: string; wrapped: Buffer | null; fingerprint: string; root_history: string[] }[]
-  > =>
-    (
-      await sql<{
-        state: string;
-        wrapped: Buffer | null;
-        fingerprint: string;
-        root_history: string[];
-      }>`select state, wrapped, fingerprint, root_history from data_key where team_id = ${team?.id} order by version`.execute(
-        database.db,
-      )
-    ).rows;
-  const before = await keysOf();
-
-  await first.stop();
-
-  first.clock.ms = 6 * day;
-  const audit = new AuditLog({
-    db: database.db,
-    keyring: first.keyring,
-    now: first.databaseClock.now,
-    onError: (error) => {
-      throw error;
-    },
-    onAlarm: () => undefined,
-  });
-  await new Retention({
-    db: database.db,
-    audit,
-    clock: first.databaseClock,
-    onError: (error) => {
-      throw error;
-    },
-  }).run();
-  t.ok(
-    (await keysOf()).every(({ wrapped }) => wrapped !== null),
-    'for 7 days everything is there',
-  );
-  await later(t, first, old, 8);
-  await until(async () => (await keysOf()).every(({ state }) => state === 'destroyed'));
-  const tombstones = await keysOf();
-  t.ok(tombstones.length === 2 && tombstones.every(({ wrapped }) => wrapped === null));
-  t.same(
-    tombstones.map(({ fingerprint, root_history }) => [fingerprint, root_history]),
-    before.map(({ fingerprint, root_history }) => [fingerprint, root_history]),
-    'a backup can be matched',
-  );
-  const { rows: tables } = await sql<{ name: string }>`
-    select table_name as name from information_schema.columns where table_schema = 'public' and column_name = 'team_id' and table_name in (
-      select relname from pg_class where relkind in ('r', 'p') and not relispartition) order by 1`.execute(
-    database.db,
-  );
-  const left: string[] = [];
-  for (const { name } of tables)
-    if (
+t.test(
+  'of a deleted team tombstones stay, its slug and its audit log, and nothing else',
+  async (t) => {
+    const database = await testDatabase(t);
+    const old = generateRootKey();
+    const first = await startVault(t, { database, rootKey: old });
+    const { call } = first;
+    await first.team('payments');
+    await first.team('support');
+    await first.member('payments', 'victor', 'viewer');
+    const id = await store(first, 'payments', 'one');
+    await store(first, 'support', 'two');
+    await destroyFirstKey(first); // its time is not over yet
+    const backup = await backUp(t, database.db);
+    await call('alice', 'DELETE', `/v1/credentials/${id}`, undefined, { 'if-match': '*' });
+    t.equal(
+      (await call('alice', 'DELETE', '/v1/teams/payments', undefined, { 'if-match': '*' })).status,
+      204,
+    );
+    const {
+      rows: [team],
+    } = await sql<{ id: string }>`select id from team where slug = 'payments'`.execute(database.db);
+    const keysOf = async (): Promise<
+      { state: string; wrapped: Buffer | null; fingerprint: string; root_history: string[] }[]
+    > =>
       (
-        await sql`select 1 from ${sql.table(name)} where team_id = ${team?.id} limit 1`.execute(
+        await sql<{
+          state: string;
+          wrapped: Buffer | null;
+          fingerprint: string;
+          root_history: string[];
+        }>`select state, wrapped, fingerprint, root_history from data_key where team_id = ${team?.id} order by version`.execute(
           database.db,
         )
-      ).rows.length > 0
-    )
-      left.push(name);
-  t.ok(tables.length > 5);
-  t.same(left, ['access_record', 'audit_event', 'data_key']);
-  t.same(await readable(database.db, old), ['key of two'], 'others are left alone');
-  t.same(
-    await readable(backup.db, old),
-    ['key of one', 'key of two'],
-    'a backup from before still opens it, until the root key goes',
-  );
-  await t.rejects(
-    sql`delete from data_key where team_id = ${team?.id}`.execute(database.db),
-    /never deleted/,
-  );
-  await t.rejects(
-    sql`delete from team where id = ${team?.id}`.execute(database.db),
-    /never deleted/,
-    'not with its team either',
-  );
-  await t.rejects(
-    sql`update data_key set state = 'retired', wrapped = '\\x00', destroyed_at = null where team_id = ${team?.id}`.execute(
+      ).rows;
+    const before = await keysOf();
+
+    await first.stop();
+
+    first.clock.ms = 6 * day;
+    const audit = new AuditLog({
+      db: database.db,
+      keyring: first.keyring,
+      now: first.databaseClock.now,
+      onError: (error) => {
+        throw error;
+      },
+      onAlarm: () => undefined,
+    });
+    await new Retention({
+      db: database.db,
+      audit,
+      clock: first.databaseClock,
+      onError: (error) => {
+        throw error;
+      },
+    }).run();
+    t.ok(
+      (await keysOf()).every(({ wrapped }) => wrapped !== null),
+      'for 7 days everything is there',
+    );
+    await later(t, first, old, 8);
+    await until(async () => (await keysOf()).every(({ state }) => state === 'destroyed'));
+    const tombstones = await keysOf();
+    t.ok(tombstones.length === 2 && tombstones.every(({ wrapped }) => wrapped === null));
+    t.same(
+      tombstones.map(({ fingerprint, root_history }) => [fingerprint, root_history]),
+      before.map(({ fingerprint, root_history }) => [fingerprint, root_history]),
+      'a backup can be matched',
+    );
+    const { rows: tables } = await sql<{ name: string }>`
+    select table_name as name from information_schema.columns where table_schema = 'public' and column_name = 'team_id' and table_name in (
+      select relname from pg_class where relkind in ('r', 'p') and not relispartition) order by 1`.execute(
       database.db,
-    ),
-    'a tombstone does not rise',
-  );
-  const { rows: events } = await sql<{
-    action: string;
-  }>`select action from audit_event where team_id = ${team?.id} and action in ('team.purge', 'credential.purge')`.execute(
-    database.db,
-  );
-  t.match(
-    events.map(({ action }) => action),
-    ['team.purge'],
-  );
-});
+    );
+    const left: string[] = [];
+    for (const { name } of tables)
+      if (
+        (
+          await sql`select 1 from ${sql.table(name)} where team_id = ${team?.id} limit 1`.execute(
+            database.db,
+          )
+        ).rows.length > 0
+      )
+        left.push(name);
+    t.ok(tables.length > 5);
+    t.same(left, ['access_record', 'audit_event', 'data_key']);
+    t.same(await readable(database.db, old), ['key of two'], 'others are left alone');
+    t.same(
+      await readable(backup.db, old),
+      ['key of one', 'key of two'],
+      'a backup from before still opens it, until the root key goes',
+    );
+    await t.rejects(
+      sql`delete from data_key where team_id = ${team?.id}`.execute(database.db),
+      /never deleted/,
+    );
+    await t.rejects(
+      sql`delete from team where id = ${team?.id}`.execute(database.db),
+      /never deleted/,
+      'not with its team either',
+    );
+    await t.rejects(
+      sql`update data_key set state = 'retired', wrapped = '\\x00', destroyed_at = null where team_id = ${team?.id}`.execute(
+        database.db,
+      ),
+      'a tombstone does not rise',
+    );
+    const { rows: events } = await sql<{
+      action: string;
+    }>`select action from audit_event where team_id = ${team?.id} and action in ('team.purge', 'credential.purge')`.execute(
+      database.db,
+    );
+    t.match(
+      events.map(({ action }) => action),
+      ['team.purge'],
+    );
+  },
+);
 
 t.test(
   "a living team's keys are not shredded by whoever says so, only a deleted one's",

@@ -293,7 +293,7 @@ test('changing', async (t) => {
   await vault.member('payments', 'n8n', 'engine');
   await vault.member('shipping', 'n8n', 'engine', 'sam');
   const url = `/v1/engines/${id}`;
-  /** Which trails (teams, or the vault's) got an event of this action, and its details. */
+  /** Which audit logs (teams, or the vault's) got an event of this action, and its details. */
   const trails = async (
     action: string,
   ): Promise<{ trails: (string | null)[]; details: object | undefined }> => {

@@ -232,7 +232,7 @@ t.test('every kind of thing, each in its shape, and no value', async (t) => {
       intact: true,
       details: { withEvents: true },
     },
-    'the export itself stands in the trail, and so in the export',
+    'the export itself stands in the audit log, and so in the export',
   );
   t.ok(
     events.every(({ intact }) => intact) &&
@@ -245,7 +245,7 @@ t.test('every kind of thing, each in its shape, and no value', async (t) => {
     vault.db,
   );
   for (const { text } of secrets.filter((each) => each.text !== null))
-    t.notOk(answer.text.includes(text.slice(0, 60)), 'no token, no key, no seal');
+    t.notOk(answer.text.includes(text.slice(0, 60)), 'no token, no key, no row MAC');
   t.notMatch(answer.text, 'gAAAAA');
   t.strictSame(
     seek(formsOf(canary), [
@@ -266,7 +266,7 @@ t.test('every kind of thing, each in its shape, and no value', async (t) => {
   );
 });
 
-t.test('who may read the trail, and nobody else', async (t) => {
+t.test('who may read the audit log, and nobody else', async (t) => {
   const vault = await startVault(t);
   await vault.team('payments');
   for (const [sub, role] of [
@@ -289,7 +289,7 @@ t.test('who may read the trail, and nobody else', async (t) => {
   t.equal(rows[0]?.n, 1, 'what was refused was no export');
 });
 
-t.test('a row that somebody bent is said to be one, and the others go on', async (t) => {
+t.test('a row that somebody tampered with is said to be one, and the others go on', async (t) => {
   const vault = await startVault(t);
   await vault.team('payments');
   const { id } = await storeOpenai(vault, 'payments', 'first', 'sk-1');

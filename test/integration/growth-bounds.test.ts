@@ -165,7 +165,7 @@ t.test('who makes and deletes in a loop fills twice the bound, until retention',
   await demand(create(await replica(t, vault, { credentials: 2 }), 'again'), 201);
 });
 
-t.test('bytes of a team: versions, public fields and held tokens', async (t) => {
+t.test('bytes of a team: versions, public fields and stored tokens', async (t) => {
   const vault = await start(t, { ciphertextBytes: 14_500 });
   await demand(vault.call('alice', 'PATCH', '/v1/teams/payments', { versionsKept: 2 }, any), 200);
   const large = (n: number): string => `sk-${n}`.padEnd(2_000, 'x');

@@ -1,5 +1,5 @@
-// Refusals: each is in the trail, none says more to the refused than the next, and a loop of them
-// does not fill the disk.
+// Refusals: each is in the audit log, none says more to the refused than the next, and a loop of
+// them does not fill the disk.
 import { randomUUIDv7 } from 'node:crypto';
 import { sql } from 'kysely';
 import t from 'tap';
@@ -28,7 +28,7 @@ const denials = async ({ db }: TestVault): Promise<Record<string, unknown>[]> =>
   where event.decision = 'deny' order by event.id`.execute(db)
   ).rows;
 
-t.test('every refusal is in the trail, where the team can read it', async (test) => {
+t.test('every refusal is in the audit log, where the team can read it', async (test) => {
   const { vault, id } = await setUp(test);
   const asked: [string, string, string, object, number, object][] = [
     [

@@ -356,20 +356,27 @@ t.test('409: what the state of keys and rotations does not allow', async (t) => 
   });
 });
 
-t.test('what a rotation does stands in the trail, under the name of who started it', async (t) => {
-  const vault = await paymentsVault(t);
-  vault.start();
-  const started = await rotate(vault);
-  await rotationEnded(vault, started.json.id);
-  const { json } = await vault.call('ada', 'GET', `${base}/audit-events`);
-  const events = json.items.filter(({ action }: { action: string }) => action.startsWith('key.'));
-  t.match(
-    events
-      .map(({ action, actor, requestId }: Record<string, string>) => ({ action, actor, requestId }))
-      .toSorted((a: { action: string }, b: { action: string }) => (a.action < b.action ? -1 : 1)),
-    [
-      { action: 'key.rotate', actor: 'alice', requestId: started.headers['x-request-id'] },
-      { action: 'key.rotationEnd', actor: 'alice', requestId: `rotation:${started.json.id}` },
-    ],
-  );
-});
+t.test(
+  'what a rotation does stands in the audit log, under the name of who started it',
+  async (t) => {
+    const vault = await paymentsVault(t);
+    vault.start();
+    const started = await rotate(vault);
+    await rotationEnded(vault, started.json.id);
+    const { json } = await vault.call('ada', 'GET', `${base}/audit-events`);
+    const events = json.items.filter(({ action }: { action: string }) => action.startsWith('key.'));
+    t.match(
+      events
+        .map(({ action, actor, requestId }: Record<string, string>) => ({
+          action,
+          actor,
+          requestId,
+        }))
+        .toSorted((a: { action: string }, b: { action: string }) => (a.action < b.action ? -1 : 1)),
+      [
+        { action: 'key.rotate', actor: 'alice', requestId: started.headers['x-request-id'] },
+        { action: 'key.rotationEnd', actor: 'alice', requestId: `rotation:${started.json.id}` },
+      ],
+    );
+  },
+);

@@ -210,7 +210,7 @@ t.test('one changed system key stops nothing that it need not stop', async (t) =
   const roots = parseRootKeys(generateRootKey());
   const running = await openKeyring({ db, roots, now });
   const row = { id: 'x', team: 'y' };
-  const seal = running.sealRow('engine', row);
+  const seal = running.rowMac('engine', row);
   await db.transaction().execute((trx) =>
     insertNextSystemKeys(trx, running, {
       leaseSigning: new Date(0),
@@ -226,15 +226,15 @@ t.test('one changed system key stops nothing that it need not stop', async (t) =
   };
   await reloadSystemKeys(db, running, onDamaged);
   t.strictSame(told, ['rowSeal 1'], 'it is named');
-  t.equal(running.sealVersion(), 2, 'the versions that others made are loaded');
-  t.ok(running.verifyRow('engine', row, seal), 'what is loaded already goes on verifying');
+  t.equal(running.rowMacVersion(), 2, 'the versions that others made are loaded');
+  t.ok(running.verifyRowMac('engine', row, seal), 'what is loaded already goes on verifying');
 
   told.length = 0;
   const started = await openKeyring({ db, roots, now, onDamaged });
   t.strictSame(told, ['rowSeal 1']);
-  t.equal(started.sealVersion(), 2);
-  t.notOk(started.verifyRow('engine', row, seal), 'what is under it counts for nothing');
-  t.ok(started.verifyRow('engine', row, running.sealRow('engine', row)));
+  t.equal(started.rowMacVersion(), 2);
+  t.notOk(started.verifyRowMac('engine', row, seal), 'what is under it counts for nothing');
+  t.ok(started.verifyRowMac('engine', row, running.rowMac('engine', row)));
   t.equal(started.verifyMac('cursor', 'm', running.mac('cursor', 'm')), true);
 
   await sql`update system_key set wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1) where purpose = 'cursor' and version = 2`.execute(
@@ -245,6 +245,6 @@ t.test('one changed system key stops nothing that it need not stop', async (t) =
     message: /\(cursor, version 2\)/,
   });
   await reloadSystemKeys(db, running, onDamaged);
-  t.equal(running.sealVersion(), 2, 'a replica that runs goes on with what it has');
+  t.equal(running.rowMacVersion(), 2, 'a replica that runs goes on with what it has');
   t.ok(running.verifyMac('cursor', 'm', running.mac('cursor', 'm')));
 });

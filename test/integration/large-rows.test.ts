@@ -8,7 +8,7 @@ import { AuditLog } from '../../src/audit/record.ts';
 import { showEvent } from '../../src/audit-events/schemas.ts';
 import { bulkStoredBytesMax } from '../../src/credentials/bulk-routes.ts';
 import { ExportsService } from '../../src/exports/service.ts';
-import { listRunningRotations, moveBatch, type Position } from '../../src/keys/rotation.ts';
+import { listRunningRotations, reencryptBatch, type Position } from '../../src/keys/rotation.ts';
 import { type Report, storeAll } from '../../src/cli/import/store.ts';
 import type { VaultCall } from '../../src/cli/target.ts';
 import type { CredentialId, SubjectId, TeamId } from '../../src/shared/ids.ts';
@@ -303,7 +303,7 @@ t.test('large credentials', async (t) => {
     let moved = 0;
     let after: Position | undefined;
     for (let isFirst = true; isFirst || after !== undefined; isFirst = false) {
-      const batch = await moveBatch(parts, rotation!, { limit: 400, passOver: [], after });
+      const batch = await reencryptBatch(parts, rotation!, { limit: 400, passOver: [], after });
       t.ok((batch.moved - 1) * bytes < 8 * MiB, `${batch.moved} tokens in one batch`);
       if (after === undefined) t.ok(batch.rowsMax <= 20, 'and the next one need not hold more');
       moved += batch.moved;

@@ -1,5 +1,5 @@
-// A lease brings what was stored, to the engine's key and to nobody else, and stands in the trail
-// of each owner.
+// A lease brings what was stored, to the engine's key and to nobody else, and stands in the audit
+// log of each owner.
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import {
@@ -84,7 +84,7 @@ test('a lease', async (t) => {
   });
 
   await t.test(
-    "201: several of several teams, in the order of the request, each in its owner's trail",
+    "201: several of several teams, in the order of the request, each in its owner's audit log",
     async (t) => {
       const other = await storeOpenai(vault, 'shipping', 'openai-prod', `${canary}-shipping`);
       const answer = await askLease(

@@ -126,7 +126,7 @@ test('refusals', async (t) => {
         ({ slug, reason, target_id }) =>
           slug === 'secretive' && reason === 'notMember' && target_id === foreign.id,
       ),
-      'the owner sees the attempt in his trail',
+      'the owner sees the attempt in his audit log',
     );
     t.ok(
       seen.some(
@@ -139,7 +139,7 @@ test('refusals', async (t) => {
   await t.test('422: each with its rule; all or nothing', async (t) => {
     const make = (name: string, more: object = {}): Promise<any> =>
       storeOpenai(vault, 'payments', name, canary, more);
-    const [deleted, disabled, expired, brokerOnly, bent] = [
+    const [deleted, disabled, expired, brokerOnly, tampered] = [
       await make('deleted'),
       await make('disabled'),
       await make('expired', {
@@ -155,7 +155,7 @@ test('refusals', async (t) => {
       204,
     );
     await demand(vault.call('alice', 'POST', `/v1/credentials/${disabled.id}/disable`), 200);
-    await sql`update credential_version set token = (select token from credential_version where credential_id = ${good.id}) where credential_id = ${bent.id}`.execute(
+    await sql`update credential_version set token = (select token from credential_version where credential_id = ${good.id}) where credential_id = ${tampered.id}`.execute(
       vault.db,
     );
     aMinuteLater();
@@ -167,7 +167,7 @@ test('refusals', async (t) => {
       { id: disabled.id },
       { id: expired.id },
       { id: brokerOnly.id },
-      { id: bent.id },
+      { id: tampered.id },
       { team: 'payments', name: 'good' },
       { id: foreign.id },
     ]);
@@ -206,20 +206,20 @@ test('refusals', async (t) => {
       },
     );
     await t.test(
-      'what does not open is marked once, named in the trail with its key, and heals when it opens again',
+      'what does not open is marked once, named in the audit log with its key, and heals when it opens again',
       async (t) => {
-        t.match((await vault.call('alice', 'GET', `/v1/credentials/${bent.id}`)).json, {
+        t.match((await vault.call('alice', 'GET', `/v1/credentials/${tampered.id}`)).json, {
           health: 'undecryptable',
           problems: ['undecryptable'],
         });
         aMinuteLater();
-        t.strictSame(rulesOf(await askLease(vault, 'n8n', [{ id: bent.id }])), [
+        t.strictSame(rulesOf(await askLease(vault, 'n8n', [{ id: tampered.id }])), [
           '/credentials/0 undecryptable',
         ]);
         const events = await vault.db
           .selectFrom('audit_event')
           .select(['key_id', 'credential_version'])
-          .where('target_id', '=', bent.id)
+          .where('target_id', '=', tampered.id)
           .where('reason', '=', 'undecryptable')
           .execute();
         t.equal(events.length, 2);
@@ -423,7 +423,7 @@ test('refusals', async (t) => {
   });
 
   await t.test(
-    'refusals that repeat fill no trail, whether there is something or not',
+    'refusals that repeat fill no audit log, whether there is something or not',
     async (t) => {
       for (const [sub, reference] of [
         ['noisy', { id: someId }],

@@ -1,4 +1,4 @@
-// Calls through the broker with a credential whose tokens are held: the token of now, another one
+// Calls through the broker with a credential whose tokens are stored: the token of now, another one
 // when the upstream refuses it, and nothing of either in what comes back.
 import { createServer, type IncomingMessage, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -113,7 +113,7 @@ async function setStage(
   };
 }
 
-t.test('the broker puts the held token in, and another one when it is refused', async (t) => {
+t.test('the broker puts the stored token in, and another one when it is refused', async (t) => {
   const { server, refused, seen, stage, vault, id, port, call, latest } = await setStage(t, 3600);
   t.match((await call()).json, { code: 'brokerRefused', errors: [{ rule: 'notConnected' }] });
   await connect(stage, id);
@@ -204,7 +204,7 @@ t.test(
 );
 
 t.test(
-  "a failure of the vault's own after a 401 is its own, in the answer, the log and the trail",
+  "a failure of the vault's own after a 401 is its own, in the answer, the log and the audit log",
   async (t) => {
     const { refused, behaviour, stage, vault, id, call, latest } = await setStage(t, 3600);
     await connect(stage, id);

@@ -131,10 +131,10 @@ t.test('a state is good once, in time, for who began it, and as it was begun', a
     ['another client', `client = client || '{"tokenUrl":"https://evil.test/token"}'`],
     ['another salt', `salt = '\\x00'`],
   ] as const) {
-    const bent = await come();
+    const tampered = await come();
     await intrude(vault.db, `update oauth_authorization set ${bend}`);
     refused(
-      await send(what === 'another person' ? 'eddie' : 'alice', callbackOf(bent)),
+      await send(what === 'another person' ? 'eddie' : 'alice', callbackOf(tampered)),
       `${what} written into the row`,
     );
     await intrude(vault.db, 'delete from oauth_authorization');
@@ -148,7 +148,7 @@ t.test('a state is good once, in time, for who began it, and as it was begun', a
   for (const reason of ['stateExpired', 'stateOfAnother', 'stateUnknown'])
     t.ok(
       denials.some((each) => each.reason === reason),
-      `${reason} stands in the trail`,
+      `${reason} stands in the audit log`,
     );
 });
 

@@ -1,4 +1,4 @@
-// Held tokens in the life of a team's keys, in changes of their credential, and wherever a secret
+// Stored tokens in the life of a team's keys, in changes of their credential, and wherever a secret
 // could slip out.
 import { sql } from 'kysely';
 import t from 'tap';
@@ -50,7 +50,7 @@ async function rotate({ vault }: OAuthStage): Promise<any> {
 }
 
 t.test(
-  'a key that held tokens are under is not retired; a rotation takes them along, and refreshes go on meanwhile',
+  'a key that stored tokens are under is not retired; a rotation takes them along, and refreshes go on meanwhile',
   async (t) => {
     const server = await startAuthorizationServer(t);
     const stage = await oauthStage(t, server);
@@ -62,7 +62,7 @@ t.test(
       .select(['sequence', 'data_key_id', 'token', 'key_history'])
       .executeTakeFirstOrThrow();
     const [first] = await keysOf(stage);
-    t.equal(first.rows, 2, 'a version and what is held');
+    t.equal(first.rows, 2, 'a version and the stored token set');
     const begun = await demand(
       vault.call('alice', 'POST', '/v1/teams/payments/key-rotations'),
       202,
@@ -132,7 +132,7 @@ t.test('a compromised key exposes what was held under it, until it is another va
   t.same(
     await problemsOf(stage, id),
     ['exposed'],
-    'the version is another one, the held token is not',
+    'the version is another one, the stored token is not',
   );
   await demand(
     vault.call('alice', 'PATCH', '/v1/teams/payments', { refuseExposedLeases: true }, any),
@@ -242,12 +242,12 @@ t.test('past the service, the table keeps what it is', async (t) => {
       `update data_key set state = 'retired', retired_at = now() where id = '${first.id}'`,
     ),
     'data_key_in_use',
-    'with nothing but a held token under it',
+    'with nothing but a stored token under it',
   );
 });
 
 t.test(
-  'held tokens end with their client and with a narrower policy, and with nothing else',
+  'stored tokens end with their client and with a narrower policy, and with nothing else',
   async (t) => {
     const server = await startAuthorizationServer(t);
     const stage = await oauthStage(t, server);
@@ -390,7 +390,7 @@ t.test(
     t.equal(
       (await leaseFields(stage, id))['accessToken'],
       server.given.accessTokens.at(-1),
-      'another version keeps what is held',
+      'another version keeps the stored token set',
     );
     const next = await grant();
     await patch(stage, id, {
@@ -473,7 +473,7 @@ t.test('versions put back, credentials destroyed, authorizations never answered'
   t.equal(
     (await askLease(vault, 'n8n', [{ id }])).status,
     201,
-    'the same client: what is held stays',
+    'the same client: the stored token set stays',
   );
   await patch(stage, id, { fields: { scope: 'openid' } });
   await connect(stage, id);

@@ -1,4 +1,4 @@
-// Held tokens are made new when they are used: once, whoever asks, and with an end that can be
+// Stored tokens are made new when they are used: once, whoever asks, and with an end that can be
 // seen.
 import { sql } from 'kysely';
 import t from 'tap';
@@ -328,7 +328,7 @@ t.test(
     };
     const fields = await leaseFields(stage, id);
     const kept = (await leaseFields(stage, id))['accessToken'];
-    t.equal(fields['accessToken'], kept, 'who asked gets what is held');
+    t.equal(fields['accessToken'], kept, 'the caller gets the stored token');
     t.equal(
       kept,
       server.given.accessTokens.at(-2),
@@ -388,7 +388,7 @@ t.test('an access token that ends without a refresh token is a problem by itself
 });
 
 t.test(
-  'a held token that does not open is named once, and connecting again heals it',
+  'a stored token that does not open is named once, and connecting again heals it',
   async (t) => {
     const server = await startAuthorizationServer(t);
     const stage = await oauthStage(t, server);

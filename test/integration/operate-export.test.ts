@@ -283,8 +283,10 @@ t.test(
     const { code: imported, reports } = await runImport(other, file, folder);
     t.equal(imported, 0, JSON.stringify(reports.filter(({ action }) => action !== 'created')));
     const after = await listed(other);
-    // What is held now is what the other vault starts with.
-    const { expiresAt: _, ...heldFields } = before.find(({ name }) => name === 'held').publicFields;
+    // The OAuth tokens stored now are what the other vault starts with.
+    const { expiresAt: _, ...storedFields } = before.find(
+      ({ name }) => name === 'held',
+    ).publicFields;
     const expected = before.map((one) =>
       one.name !== 'held'
         ? kept(one)
@@ -292,7 +294,7 @@ t.test(
             ...kept(one),
             secretFields: ['accessToken', 'clientSecret', 'refreshToken'],
             publicFields: {
-              ...heldFields,
+              ...storedFields,
               expiresAt: String(after.find(({ name }) => name === 'held').publicFields.expiresAt),
             },
           },
@@ -343,7 +345,7 @@ t.test(
 t.test('what does not open is named and left out; the canary is nowhere', async (t) => {
   const vault = await otherVault(t);
   const canary = `canary-${randomBytes(24).toString('hex')}`;
-  const [good, broken, bent, stale] = [
+  const [good, broken, tampered, stale] = [
     await storeOpenai(vault, 'payments', 'good', canary),
     await storeOpenai(vault, 'payments', 'broken', canary),
     await storeOpenai(vault, 'payments', 'bent', canary),
@@ -352,7 +354,7 @@ t.test('what does not open is named and left out; the canary is nowhere', async 
   await intrude(
     vault.db,
     `update credential_version set token = overlay(token placing 'AAAAAAAA' from 40) where credential_id = '${broken.id}'`,
-    `update credential set name = 'renamed' where id = '${bent.id}'`,
+    `update credential set name = 'renamed' where id = '${tampered.id}'`,
     `update credential_version set public_fields = '{"baseUrl":"https://evil.example"}' where credential_id = '${stale.id}'`,
   );
   const folder = folderOf(t, 'P-256');
@@ -363,7 +365,7 @@ t.test('what does not open is named and left out; the canary is nowhere', async 
     [
       '',
       '1 credential, 3 left out',
-      `sealBroken  ${bent.id}  renamed`,
+      `sealBroken  ${tampered.id}  renamed`,
       `sealBroken  ${stale.id}  stale`,
       `undecryptable  ${broken.id}  broken`,
     ].sort(),
@@ -379,7 +381,7 @@ t.test('what does not open is named and left out; the canary is nowhere', async 
     [
       `${good.id} created`,
       `${broken.id} failed undecryptable`,
-      `${bent.id} failed sealBroken`,
+      `${tampered.id} failed sealBroken`,
       `${stale.id} failed sealBroken`,
     ].sort(),
   );
@@ -395,7 +397,7 @@ t.test('what does not open is named and left out; the canary is nowhere', async 
   t.strictSame(await openSecrets(other, (await listed(other))[0].id), { apiKey: canary });
 });
 
-t.test('nothing is written that is not in the trail before', async (t) => {
+t.test('nothing is written that is not in the audit log before', async (t) => {
   const vault = await otherVault(t);
   await storeOpenai(vault, 'payments', 'one', 'sk-1');
   const folder = folderOf(t);
@@ -543,7 +545,7 @@ t.test('what it cannot use, it says, without a key in it', async (t) => {
         vault.db,
       )
     ).rows[0]!.n !== 1,
-    'and what did not begin is not in the trail',
+    'and what did not begin is not in the audit log',
   );
 });
 

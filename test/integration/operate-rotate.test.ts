@@ -383,7 +383,7 @@ t.test('the local vault is found by its folder, and its subject named by --as', 
   );
   t.match(await runToEnd(t, ['verify'], { folder }), {
     code: 0,
-    output: '7 keys, 0 tokens, 2 seals, 5 events looked at; everything holds\n',
+    output: '7 keys, 0 tokens, 2 row MACs, 5 events looked at; everything holds\n',
     errors: '',
   });
   vault.child.kill('SIGINT');

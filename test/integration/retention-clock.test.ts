@@ -12,8 +12,8 @@ const dayMs = 86_400_000;
 t.test('retention', async (t) => {
   const vault = await startVault(t);
   const { call, db, keyring } = vault;
-  // The trail's months go by the server's own clock, which does not travel: so its events stay in
-  // this month.
+  // The audit log's months go by the server's own clock, which does not travel: so its events stay
+  // in this month.
   const { clock, databaseClock } = vault;
   const audit = new AuditLog({
     db,
@@ -141,7 +141,7 @@ t.test('retention', async (t) => {
         (await count(
           `audit_event where team_id = '${team?.id}' and action = 'credential.create'`,
         )) > 0,
-        'its trail stays',
+        'its audit log stays',
       );
       t.equal(
         (await call('operator', 'POST', '/v1/teams', { slug: 'doomed', name: 'x', admins: ['x'] }))
@@ -200,7 +200,7 @@ t.test('retention', async (t) => {
   });
 
   t.test(
-    'months of the trail older than twelve are dropped, younger ones stay, coming ones are made',
+    'months of the audit log older than twelve are dropped, younger ones stay, coming ones are made',
     async (t) => {
       const monthsAgo = async (n: number): Promise<string> =>
         (

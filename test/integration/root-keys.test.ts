@@ -162,7 +162,7 @@ t.test('a key that does not unwrap is passed over and named, and all others move
           intact: true,
         },
       ],
-      `so does the trail of ${slug}`,
+      `so does the audit log of ${slug}`,
     );
   t.match(
     (await call('alice', 'GET', '/v1/teams/payments/audit-events?action=key.rewrap')).json.items,
@@ -352,7 +352,7 @@ t.test(
         (key: { kid: string }) => key.kid,
       );
     const { SystemKeyKeeper } = await import('../../src/keys/system-key-keeper.ts');
-    const { resealAll } = await import('../../src/integrity/reseal.ts');
+    const { recomputeRowMacs } = await import('../../src/integrity/recompute-row-macs.ts');
     const keeper = new SystemKeyKeeper({
       db: vault.db,
       keyring: vault.keyring,
@@ -367,17 +367,17 @@ t.test(
         onError: () => undefined,
         onAlarm: () => undefined,
       }),
-      reseal: (isStopping) => resealAll(vault.db, vault.keyring, isStopping),
+      reseal: (isStopping) => recomputeRowMacs(vault.db, vault.keyring, isStopping),
       takeOver: () => Promise.resolve(0),
     });
     const signer = vault.keyring.leaseKeyId();
     await keeper.run();
     t.equal((await kids()).length, 2, 'the next lease-signing key is published before it signs');
     t.equal(vault.keyring.leaseKeyId(), signer);
-    t.equal(vault.keyring.sealVersion(), 1);
+    t.equal(vault.keyring.rowMacVersion(), 1);
     vault.clock.ms += 3 * minute;
     await keeper.run();
-    t.equal(vault.keyring.sealVersion(), 2);
+    t.equal(vault.keyring.rowMacVersion(), 2);
     const { rows } = await vault.db
       .selectFrom('membership')
       .select((eb) => eb.fn.countAll<number>().as('rows'))
@@ -404,7 +404,7 @@ t.test(
         .where('retired_at', 'is not', null)
         .execute(),
       [{ purpose: 'rowSeal', version: 1 }],
-      'a seal key that somebody knows verifies nothing any more',
+      'a row MAC key that somebody knows verifies nothing any more',
     );
     t.equal((await vault.call('alice', 'GET', '/v1/teams')).json.items.length, 3);
     vault.clock.ms += 25 * 60 * minute;

@@ -2,7 +2,7 @@
 import { sql } from 'kysely';
 import t from 'tap';
 import type { Keyring } from '../../src/crypto/index.ts';
-import { endIfDone, listRunningRotations, moveBatch } from '../../src/keys/rotation.ts';
+import { endIfDone, listRunningRotations, reencryptBatch } from '../../src/keys/rotation.ts';
 import { until } from '../helpers/processes.ts';
 import {
   activeKey,
@@ -211,8 +211,8 @@ t.test('a changed wrapping is no reason to call the tokens under it undecryptabl
   const errors: Error[] = [];
   for (const key of ['from', 'to'] as const) {
     const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
-    const bent = sql`update data_key set wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1) where state = ${key === 'to' ? 'active' : 'decryptOnly'} and team_id = ${of.team.id}`;
-    await bent.execute(vault.db);
+    const tampered = sql`update data_key set wrapped = set_byte(wrapped, 20, get_byte(wrapped, 20) # 1) where state = ${key === 'to' ? 'active' : 'decryptOnly'} and team_id = ${of.team.id}`;
+    await tampered.execute(vault.db);
     vault.keyring.forget();
     const worker = vault.worker({ onError: (error) => errors.push(error) });
     worker.start();
@@ -224,11 +224,11 @@ t.test('a changed wrapping is no reason to call the tokens under it undecryptabl
       done: 0,
       failed: 0,
     });
-    await bent.execute(vault.db);
+    await tampered.execute(vault.db);
     const next = vault.worker();
     next.start();
     t.match(await ended(vault, of.team, rotation.id), { state: 'completed', done: 5 });
-    await next.stop(); // or it would move the next rotation's tokens before the key is bent
+    await next.stop(); // or it would move the next rotation's tokens before the key is tampered with
   }
 });
 
@@ -241,7 +241,11 @@ t.test(
     const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
     const [running] = await listRunningRotations(vault.db);
     const parts = { db: vault.db, keyring: vault.keyring, audit: vault.audit, now: Date.now };
-    const first = await moveBatch(parts, running!, { limit: 10, passOver: [], after: undefined });
+    const first = await reencryptBatch(parts, running!, {
+      limit: 10,
+      passOver: [],
+      after: undefined,
+    });
     t.match(first, { moved: 10 });
     t.match(await vault.keys.cancelRotation(of.admin, of.team, rotation.id), {
       state: 'cancelled',
@@ -250,7 +254,7 @@ t.test(
       failed: 0,
       endedAt: Date,
     });
-    t.match(await moveBatch(parts, running!, { limit: 10, passOver: [], after: first.last }), {
+    t.match(await reencryptBatch(parts, running!, { limit: 10, passOver: [], after: first.last }), {
       moved: 0,
       last: undefined,
     });
@@ -284,7 +288,7 @@ t.test(
     const moved = async () => {
       const rotation = await vault.keys.startRotation(of.admin, of.team, noClaim);
       const [running] = await listRunningRotations(vault.db);
-      await moveBatch(parts, running!, { limit: 10, passOver: [], after: undefined });
+      await reencryptBatch(parts, running!, { limit: 10, passOver: [], after: undefined });
       return { id: rotation.id, running: running! };
     };
     const cancelled = await moved();
@@ -322,7 +326,7 @@ t.test('a batch that was being moved when its rotation was cancelled is not kept
     },
   }) as typeof vault.audit;
   const parts = { db: vault.db, keyring, audit, now: Date.now };
-  t.match(await moveBatch(parts, running!, { limit: 10, passOver: [], after: undefined }), {
+  t.match(await reencryptBatch(parts, running!, { limit: 10, passOver: [], after: undefined }), {
     moved: 0,
     failed: 0,
     last: undefined,

@@ -5,7 +5,7 @@ import type { Trx } from '../../src/db/client.ts';
 import {
   endIfDone,
   listRunningRotations,
-  moveBatch,
+  reencryptBatch,
   type Position,
   settleTotal,
 } from '../../src/keys/rotation.ts';
@@ -96,7 +96,7 @@ t.test('a rotation moves every token to the new key and changes nothing else', a
   t.strictSame(
     (await credentials()).rows,
     unchanged.credentials,
-    'no revision, no time, no seal changes',
+    'no revision, no time, no row MAC changes',
   );
   t.strictSame((await versions()).rows, unchanged.versions);
   t.strictSame(
@@ -254,7 +254,7 @@ t.test('a rotation does not end while another holds a token that was not moved',
     const [running] = await listRunningRotations(vault.db);
     const parts = { db: vault.db, keyring: vault.keyring, audit: vault.audit, now: Date.now };
     t.match(
-      await moveBatch(parts, running!, { limit: 10, passOver: [], after: undefined }),
+      await reencryptBatch(parts, running!, { limit: 10, passOver: [], after: undefined }),
       { moved: 0, failed: 0, last: undefined },
       'no row comes back',
     );
@@ -292,7 +292,7 @@ t.test(
     const parts = { db: vault.db, keyring: vault.keyring, audit, now: Date.now };
     let after: Position | undefined;
     for (let batches = 0; batches < 12; batches += 1)
-      ({ last: after } = await moveBatch(parts, running!, { limit: 20, passOver: [], after }));
+      ({ last: after } = await reencryptBatch(parts, running!, { limit: 20, passOver: [], after }));
     t.equal(reads.length, 12);
     // the counters are the connection's, until it hands them in
     const each = reads.slice(1).map((n, index) => n - reads[index]!);
@@ -358,7 +358,7 @@ t.test(
     const { id } = await vault.keys.startRotation(of.admin, of.team, noClaim);
     const parts = { db: vault.db, keyring: vault.keyring, audit: vault.audit, now: Date.now };
     const [running] = await listRunningRotations(vault.db);
-    await moveBatch(parts, running!, { limit: 2, passOver: [], after: undefined });
+    await reencryptBatch(parts, running!, { limit: 2, passOver: [], after: undefined });
     await vault.db.updateTable('key_rotation').set({ total: 0 }).execute();
     await settleTotal(vault.db, id);
     t.match(

@@ -9,9 +9,9 @@ import { Subjects } from '../../src/db/subjects.ts';
 import { SharingService } from '../../src/sharing/service.ts';
 import type { SubjectId, TeamId } from '../../src/shared/ids.ts';
 import { type Finding, verifyAll } from '../../src/integrity/verify.ts';
-import { resealAll } from '../../src/integrity/reseal.ts';
+import { recomputeRowMacs } from '../../src/integrity/recompute-row-macs.ts';
 import { unbounded } from '../../src/access/issuers.ts';
-import { bent, intrude } from '../helpers/intruder.ts';
+import { tampered, intrude } from '../helpers/intruder.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
 import { startVault } from '../helpers/vault.ts';
 
@@ -104,14 +104,14 @@ t.test('sealed grants', async (t) => {
       '/credentials/0 notFound',
     ],
     [
-      'seal of nothing',
+      'row MAC of nothing',
       'credential_grant',
       `update credential_grant set seal = '\\x' where ${sales}`,
       lease,
       '/credentials/0 notFound',
     ],
     [
-      'seal of another grant',
+      'row MAC of another grant',
       'credential_grant',
       `update credential_grant set seal = (select seal from credential_grant where ${noras}) where ${sales}`,
       lease,
@@ -193,7 +193,7 @@ t.test('sealed grants', async (t) => {
     await t.test(what, async (t) => {
       vault.clock.ms += 61_000;
       const before = alarms();
-      await bent(db, { table, statement }, async () => {
+      await tampered(db, { table, statement }, async () => {
         t.equal(await ask(), got);
       });
       t.ok(alarms() > before, 'an alarm');
@@ -224,7 +224,7 @@ t.test('sealed grants', async (t) => {
   );
 
   await t.test(
-    'a credential that is bent after it was looked at is granted to nobody',
+    'a credential that is tampered with after it was looked at is granted to nobody',
     async (t) => {
       const now = (): number => Date.now() + vault.clock.ms;
       const audit = new AuditLog({
@@ -255,7 +255,7 @@ t.test('sealed grants', async (t) => {
         address: null,
       };
       const to = { kind: 'subject', name: 'mallory' } as const;
-      await bent(
+      await tampered(
         db,
         {
           table: 'credential',
@@ -272,7 +272,7 @@ t.test('sealed grants', async (t) => {
     },
   );
 
-  await t.test('denials stand in the trail of the owner', async (t) => {
+  await t.test('denials stand in the audit log of the owner', async (t) => {
     const { items } = await demand(
       vault.call('alice', 'GET', '/v1/teams/payments/audit-events?decision=deny&limit=200'),
       200,
@@ -296,7 +296,7 @@ t.test('sealed grants', async (t) => {
       t.same(await scan(), []);
       await intrude(db, `update credential_grant set access = 'use' where ${noras}`);
       t.same(await scan(), [{ table: 'credential_grant', row: toNora.id, fault: 'sealBroken' }]);
-      t.equal(await resealAll(db, vault.keyring, () => false), 0, 'and nothing seals it');
+      t.equal(await recomputeRowMacs(db, vault.keyring, () => false), 0, 'and nothing seals it');
       const { items } = await demand(
         vault.call('alice', 'GET', `/v1/credentials/${shared.id}/grants`),
         200,

@@ -1,5 +1,5 @@
 // Grants: what one gives is the grant and the role in the receiving team, as a table; who may give
-// them; what stands in which trail.
+// them; what stands in which audit log.
 import { randomBytes } from 'node:crypto';
 import t, { type Test as Tap } from 'tap';
 import { askTicket } from '../helpers/broker.ts';
@@ -264,7 +264,7 @@ t.test('a grant to somebody himself, and to an engine', async (t) => {
       t.equal(
         before.length,
         2,
-        'what becomes of the engine stands in the trail of whoever granted to it',
+        'what becomes of the engine stands in the audit log of whoever granted to it',
       );
       await demand(vault.call('operator', 'DELETE', `/v1/engines/${lone.id}`, undefined, any), 204);
       t.equal(await reads('lone'), 404);
@@ -422,7 +422,7 @@ t.test('who may share, with whom, and how it is said', async (t) => {
   });
 });
 
-t.test('both trails say what was shared and used, and by which grant', async (t) => {
+t.test('both audit logs say what was shared and used, and by which grant', async (t) => {
   const { vault, id, share, unshare } = await setStage(t);
   const { id: grant } = await share('teams/sales', 'read');
   await share('teams/sales', 'use');
@@ -430,14 +430,14 @@ t.test('both trails say what was shared and used, and by which grant', async (t)
   await demand(askTicket(vault, 'bot', { id }, { onBehalfOf: 'eddie' }), 201);
   await vault.call('eddie', 'POST', `/v1/credentials/${id}/test`);
   await unshare('teams/sales');
-  const trail = async (team: string, admin: string): Promise<any[]> =>
+  const auditLog = async (team: string, admin: string): Promise<any[]> =>
     (
       await demand(
         vault.call(admin, 'GET', `/v1/teams/${team}/audit-events?target=${id}&limit=200`),
         200,
       )
     ).items.reverse();
-  const [owner, receiver] = [await trail('payments', 'alice'), await trail('sales', 'bella')];
+  const [owner, receiver] = [await auditLog('payments', 'alice'), await auditLog('sales', 'bella')];
   const seen = [
     'grant.add',
     'grant.change',

@@ -5,7 +5,7 @@ import t, { type Test as Tap } from 'tap';
 import { verifyAll } from '../../src/integrity/verify.ts';
 import { Retention } from '../../src/retention/service.ts';
 import { AuditLog } from '../../src/audit/record.ts';
-import { bent } from '../helpers/intruder.ts';
+import { tampered } from '../helpers/intruder.ts';
 import { demand, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
 
@@ -127,7 +127,7 @@ t.test(
     await demand(vault.call('bella', 'DELETE', '/v1/teams/billing', undefined, any), 204);
     t.equal((await accept(offered)).status, 404, 'the team is gone');
     t.equal((await offer('alice', 'third')).status, 201, 'and its offer with it');
-    const trail = (
+    const auditLog = (
       await demand(
         vault.call('alice', 'GET', `/v1/teams/payments/audit-events?target=${id}&limit=200`),
         200,
@@ -136,7 +136,7 @@ t.test(
       .map(({ action }: { action: string }) => action)
       .reverse();
     t.same(
-      trail.filter((action: string) => action.startsWith('transfer.')),
+      auditLog.filter((action: string) => action.startsWith('transfer.')),
       [
         'transfer.offer',
         'transfer.decline',
@@ -241,7 +241,7 @@ t.test('a writer to the database offers himself nothing', async (t) => {
         'bella',
       ],
       ['another revision', `update credential_transfer set revision = 2 ${row}`, 'bella'],
-      ['no seal', `update credential_transfer set seal = '\\x' ${row}`, 'bella'],
+      ['no row MAC', `update credential_transfer set seal = '\\x' ${row}`, 'bella'],
       [
         'the credential beside it',
         `update credential set name = 'better' where id = '${id}'`,
@@ -253,7 +253,7 @@ t.test('a writer to the database offers himself nothing', async (t) => {
     await t.test(what, async (t) => {
       vault.clock.ms += 61_000;
       const before = alarms();
-      await bent(db, { table, statement }, async () => {
+      await tampered(db, { table, statement }, async () => {
         t.equal((await vault.call(as, 'POST', `/v1/transfers/${made.id}/accept`)).status, 404);
         t.equal((await vault.call(as, 'DELETE', `/v1/transfers/${made.id}`)).status, 404);
         t.same(
@@ -280,7 +280,7 @@ t.test('a writer to the database offers himself nothing', async (t) => {
       t.ok(alarms() > before, 'an alarm');
     });
   }
-  await t.test("a bent one is in nobody's way", async (t) => {
+  await t.test("a tampered one is in nobody's way", async (t) => {
     await sql`update credential_transfer set revision = 2 where id = ${made.id}`.execute(db);
     t.equal((await offer('alice', 'third')).status, 201);
   });

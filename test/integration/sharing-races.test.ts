@@ -260,16 +260,16 @@ t.test('a grant that goes while it is used', async (t) => {
         canShow: () => true,
       });
       const eddie = await callerOf('ed');
-      const located = await service.locateCredential(eddie, credential);
-      const decision = decide(located, 'credential.use');
-      if (decision.kind !== 'allow' || located === undefined) throw new Error('not allowed');
+      const resolved = await service.resolveCredential(eddie, credential);
+      const decision = decide(resolved, 'credential.use');
+      if (decision.kind !== 'allow' || resolved === undefined) throw new Error('not allowed');
       const use = (): Promise<string> =>
         service
           .openForUse(
             eddie,
-            located.thing,
+            resolved.resource,
             { action: 'credential.test', details: {} },
-            decision.way,
+            decision.grantPath,
           )
           .then(() => 'opened', failure);
       t.equal(await use(), 'opened');

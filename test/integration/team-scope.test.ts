@@ -89,7 +89,7 @@ t.test('no statement reaches what is another team’s', async (t) => {
       cause: 'request',
     }),
   );
-  const held = (await oauth.findHeld(db, own, id))!;
+  const held = (await oauth.findStoredTokens(db, own, id))!;
   const [claim, json] = [newId(), {}];
   await oauth.claimRefresh(db, {
     forced: undefined,
@@ -161,12 +161,14 @@ t.test('no statement reaches what is another team’s', async (t) => {
       );
       return keys.isActiveCompromised(trx, team);
     },
-    findHeld: (trx, team) => oauth.findHeld(trx, team, id),
-    lockHeld: (trx, team) =>
-      oauth.lockHeld(trx, { ...of, team, client: json, policy: json }).catch((error: unknown) => {
-        if (error instanceof oauth.CredentialMoved) return undefined;
-        throw error;
-      }),
+    findStoredTokens: (trx, team) => oauth.findStoredTokens(trx, team, id),
+    lockStoredTokens: (trx, team) =>
+      oauth
+        .lockStoredTokens(trx, { ...of, team, client: json, policy: json })
+        .catch((error: unknown) => {
+          if (error instanceof oauth.CredentialMoved) return undefined;
+          throw error;
+        }),
     claimRefresh: (trx, team) =>
       oauth.claimRefresh(trx as never, {
         forced: undefined,
@@ -182,8 +184,8 @@ t.test('no statement reaches what is another team’s', async (t) => {
       oauth.findKeyHistory(trx, { ...of, team }, { isOfVersion: false }),
     'findKeyHistory (version)': (trx, team) =>
       oauth.findKeyHistory(trx, { ...of, team }, { isOfVersion: true }),
-    writeHeld: (trx, team) =>
-      oauth.writeHeld(trx, {
+    writeStoredTokens: (trx, team) =>
+      oauth.writeStoredTokens(trx, {
         ...of,
         team,
         key,

@@ -63,7 +63,7 @@ t.test('deleting a team', async (t) => {
   );
 
   t.test(
-    'no credential lands in a team that is being deleted, and none that did not land stands in the trail',
+    'no credential lands in a team that is being deleted, and none that did not land stands in the audit log',
     async (t) => {
       for (let round = 0; round < 12; round += 1) {
         const slug = `race-${round}`;

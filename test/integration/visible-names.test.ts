@@ -3,7 +3,7 @@
 import t from 'tap';
 import { sql } from 'kysely';
 import { verifyAll, type OddName } from '../../src/integrity/verify.ts';
-import { sealCredential } from '../../src/credentials/seal.ts';
+import { credentialRowMac } from '../../src/credentials/row-mac.ts';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { askLease, demand, registerEngine, storeOpenai } from '../helpers/leases.ts';
 import { type Answer, startVault, type TestVault } from '../helpers/vault.ts';
@@ -110,7 +110,7 @@ async function callIt(vault: TestVault, id: string, name: string): Promise<void>
       credential.revision, public_fields as "publicFields", policy, secret_field_names as "secretFieldNames"
     from credential join credential_version held on held.credential_id = credential.id and held.version = current_version
     where credential.id = ${id}`.execute(vault.db);
-  const seal = sealCredential(vault.keyring, { ...rows[0], name });
+  const seal = credentialRowMac(vault.keyring, { ...rows[0], name });
   await sql`update credential set name = ${name}, seal = ${seal} where id = ${id}`.execute(
     vault.db,
   );

@@ -51,7 +51,7 @@ const eventsOf = async (vault: TestVault, id: string): Promise<any[]> =>
     .reverse();
 
 t.test(
-  'a message arrives whole: receivers verify it, the trail has intent and outcome, and nothing shows the secret',
+  'a message arrives whole: receivers verify it, the audit log has intent and outcome, and nothing shows the secret',
   async (t) => {
     const receiver = await startReceiver(t, 'hooks.test', { secret: newSecret(48) });
     const vault = await setStage(t, [receiver]);

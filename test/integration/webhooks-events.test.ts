@@ -15,7 +15,7 @@ import { connect, oauthStage, storeOAuth } from '../helpers/oauth.ts';
 import { until } from '../helpers/processes.ts';
 import { startVault, type TestVault } from '../helpers/vault.ts';
 import { type Receiver, startReceiver, subscribe } from '../helpers/webhooks.ts';
-import { Lookout } from '../../src/notifications/lookout.ts';
+import { DueScanner } from '../../src/notifications/due-scanner.ts';
 import { Outbox, pendingMax } from '../../src/notifications/outbox.ts';
 import { eventTypes } from '../../src/notifications/types.ts';
 
@@ -29,14 +29,14 @@ const raise = (error: Error): never => {
 async function setStage(
   t: Tap,
   { isStarted = true }: { isStarted?: boolean } = {},
-): Promise<{ vault: TestVault; receiver: Receiver; id: string; lookout: Lookout }> {
+): Promise<{ vault: TestVault; receiver: Receiver; id: string; dueScanner: DueScanner }> {
   const receiver = await startReceiver(t);
   const vault = await startVault(t, { egress: egressTo(t, [receiver]) });
   await vault.team('payments');
   const id = await subscribe(vault, receiver, eventTypes);
   if (isStarted) vault.start();
   const now = (): number => Date.now() + vault.clock.ms;
-  const lookout = new Lookout({
+  const dueScanner = new DueScanner({
     db: vault.db,
     now,
     outbox: new Outbox({ keyring: vault.keyring, now, onError: raise }),
@@ -44,7 +44,7 @@ async function setStage(
     onAlarm: () => undefined,
     onError: raise,
   });
-  return { vault, receiver, id, lookout };
+  return { vault, receiver, id, dueScanner };
 }
 const arrived = (receiver: Receiver, type: string, count = 1): Promise<any[]> =>
   until(() => {
@@ -242,8 +242,8 @@ t.test('a webhook that is removed while it is written to fails nothing', async (
   t.notOk(vault.logs.some((line) => line.includes('messages do not fit')));
 });
 
-t.test('a bent row keeps none of the others from being told of', async (t) => {
-  const { vault, id, lookout } = await setStage(t, { isStarted: false });
+t.test('a tampered row keeps none of the others from being told of', async (t) => {
+  const { vault, id, dueScanner } = await setStage(t, { isStarted: false });
   await vault.team('others');
   const receiver = await startReceiver(t, 'others.test');
   await subscribe(vault, receiver, ['key.overdue'], { team: 'others' });
@@ -257,7 +257,7 @@ t.test('a bent row keeps none of the others from being told of', async (t) => {
     `update data_key set created_at = now() - interval '3 days'`,
     `update data_key set created_at = '-infinity' where team_id = (select id from team where slug = 'payments')`,
   );
-  await lookout.run();
+  await dueScanner.run();
   t.equal((await waiting(vault, 'key.overdue')).length, 1);
   t.ok(id);
 });
@@ -298,7 +298,7 @@ t.test(
 t.test(
   'what comes by time is told once, whoever looks, and again when the time is another',
   async (t) => {
-    const { vault, lookout } = await setStage(t, { isStarted: false });
+    const { vault, dueScanner } = await setStage(t, { isStarted: false });
     const at = (days: number): string => new Date(Date.now() + days * day).toISOString();
     const names = { soon: at(13), later: at(15), over: at(-1), long: at(-40) };
     const ids: Record<string, string> = {};
@@ -306,7 +306,7 @@ t.test(
       ids[name] = (await storeOpenai(vault, 'payments', name, 'sk-1', { expiresAt })).id;
     await vault.team('others');
     await storeOpenai(vault, 'others', 'foreign', 'sk-1', { expiresAt: at(1) });
-    t.equal(await lookout.run(), 2);
+    t.equal(await dueScanner.run(), 2);
     t.strictSame(
       (await waiting(vault, 'credential.expiring')).map(({ data }) => data),
       [
@@ -327,13 +327,15 @@ t.test(
         },
       ],
     );
-    t.same(await Promise.all([lookout.run(), lookout.run(), lookout.run()]), [0, 0, 0]);
+    t.same(await Promise.all([dueScanner.run(), dueScanner.run(), dueScanner.run()]), [0, 0, 0]);
     await demand(
       vault.call('alice', 'PATCH', `/v1/credentials/${ids['soon']}`, { expiresAt: at(12) }, any),
       200,
     );
     t.equal(
-      (await Promise.all([lookout.run(), lookout.run(), lookout.run()])).reduce((a, b) => a + b),
+      (await Promise.all([dueScanner.run(), dueScanner.run(), dueScanner.run()])).reduce(
+        (a, b) => a + b,
+      ),
       1,
       'another time is another message, once',
     );
@@ -342,19 +344,19 @@ t.test(
       204,
     );
     vault.clock.ms += 13 * day;
-    t.equal(await lookout.run(), 1, 'the one that has expired since, and not the deleted one');
+    t.equal(await dueScanner.run(), 1, 'the one that has expired since, and not the deleted one');
     t.equal((await waiting(vault, 'credential.expired')).length, 2);
   },
 );
 
 t.test('that a secret should be replaced is told when the time has come', async (t) => {
-  const { vault, lookout } = await setStage(t, { isStarted: false });
+  const { vault, dueScanner } = await setStage(t, { isStarted: false });
   const rotateAfter = new Date(Date.now() + day).toISOString();
   const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-1', { rotateAfter });
-  t.equal(await lookout.run(), 0);
+  t.equal(await dueScanner.run(), 0);
   vault.clock.ms += 2 * day;
-  t.equal(await lookout.run(), 1);
-  t.equal(await lookout.run(), 0);
+  t.equal(await dueScanner.run(), 1);
+  t.equal(await dueScanner.run(), 0);
   t.strictSame(
     (await waiting(vault, 'credential.rotationDue')).map(({ data }) => data),
     [{ team: 'payments', credential: { id, name: 'openai', type: 'openai' }, rotateAfter }],
@@ -362,16 +364,16 @@ t.test('that a secret should be replaced is told when the time has come', async 
 });
 
 t.test('a key is overdue when the vault has not rotated it', async (t) => {
-  const { vault, lookout } = await setStage(t, { isStarted: false });
+  const { vault, dueScanner } = await setStage(t, { isStarted: false });
   await demand(
     vault.call('alice', 'PATCH', '/v1/teams/payments', { rotateEveryDays: 30 }, any),
     200,
   );
   vault.clock.ms += 30 * day + 60_000;
-  t.equal(await lookout.run(), 0, 'not in the minute in which it is due');
+  t.equal(await dueScanner.run(), 0, 'not in the minute in which it is due');
   vault.clock.ms += 3_600_000;
-  t.equal(await lookout.run(), 1);
-  t.equal(await lookout.run(), 0);
+  t.equal(await dueScanner.run(), 1);
+  t.equal(await dueScanner.run(), 0);
   t.match(await waiting(vault, 'key.overdue'), [
     { data: { team: 'payments', key: { version: 1 }, rotateAt: /^2/ } },
   ]);
@@ -414,7 +416,7 @@ t.test('a refresh that the provider refuses is told; one that fails for now is n
     vault.db,
   );
   const now = (): number => Date.now() + vault.clock.ms;
-  const lookout = new Lookout({
+  const dueScanner = new DueScanner({
     db: vault.db,
     now,
     outbox: new Outbox({ keyring: vault.keyring, now, onError: raise }),
@@ -422,7 +424,7 @@ t.test('a refresh that the provider refuses is told; one that fails for now is n
     onAlarm: () => undefined,
     onError: raise,
   });
-  t.same([await lookout.run(), await lookout.run()], [1, 0]);
+  t.same([await dueScanner.run(), await dueScanner.run()], [1, 0]);
   t.match(
     (await waiting(vault, 'credential.refreshFailed')).at(-1).data,
     { credential: { id: other, name: 'drive' }, reason: 'no_refresh_token' },
@@ -431,9 +433,9 @@ t.test('a refresh that the provider refuses is told; one that fails for now is n
 });
 
 t.test(
-  'a broken seal is told once for each row and day, and never more than a hundred',
+  'a tampered row is told once for each row and day, and never more than a hundred',
   async (t) => {
-    const { vault, receiver, lookout } = await setStage(t);
+    const { vault, receiver, dueScanner } = await setStage(t);
     const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-1');
     await intrude(
       vault.db,
@@ -452,14 +454,14 @@ t.test(
       rows: [team],
     } = await sql<{ id: never }>`select id from team where slug = 'payments'`.execute(vault.db);
     const see = (n: number): void => {
-      lookout.brokenSeal({
+      dueScanner.noteTamperedRow({
         team: { id: team!.id, slug: 'payments' },
         target: { type: 'credential', id: `row ${n}` },
         action: 'credential.read',
       });
     };
     for (let n = 0; n < 300; n += 1) see(n % 150); // another replica's count
-    await lookout.stop();
+    await dueScanner.stop();
     t.equal((await waiting(vault, 'row.sealBroken')).length, 101);
   },
 );
@@ -467,7 +469,7 @@ t.test(
 t.test(
   'an outbox that is full takes no more: what happens once is kept as failed, what comes by time waits',
   async (t) => {
-    const { vault, lookout, id } = await setStage(t, { isStarted: false });
+    const { vault, dueScanner, id } = await setStage(t, { isStarted: false });
     await sql`
     insert into notification (id, webhook_id, team_id, type, subject_type, subject_id, due_at, at, data, seal, state, next_attempt_at)
     select ('019aa7c2-5b1e-7c3a-9d52-' || lpad(to_hex(n), 12, '0'))::uuid, ${id}, team_id, 'webhook.test', 'credential', n::text, now(), now(), '{}', '', 'pending', now() + interval '1 day'
@@ -475,7 +477,7 @@ t.test(
     await storeOpenai(vault, 'payments', 'soon', 'sk-1', {
       expiresAt: new Date(Date.now() + day).toISOString(),
     });
-    t.equal(await lookout.run(), 0);
+    t.equal(await dueScanner.run(), 0);
     const {
       items: [{ id: key }],
     } = await demand(vault.call('alice', 'GET', '/v1/teams/payments/keys'), 200);
@@ -496,6 +498,6 @@ t.test(
       [{ outcome: 'queueFull', attempts: 0 }],
     );
     await sql`delete from notification where type = 'webhook.test'`.execute(vault.db);
-    t.equal(await lookout.run(), 1);
+    t.equal(await dueScanner.run(), 1);
   },
 );

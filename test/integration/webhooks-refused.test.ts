@@ -145,7 +145,7 @@ t.test('a credential that may not be used is not used', async (t) => {
     }>`select decision from audit_event where target_id = ${id} and action = 'credential.use'`.execute(
       vault.db,
     );
-    t.equal(event?.decision, 'deny', `${what}: stands in the trail`);
+    t.equal(event?.decision, 'deny', `${what}: stands in the audit log`);
   }
   const deleted = await subscribe(vault, receiver, ['key.overdue']);
   await demand(vault.call('alice', 'DELETE', `/v1/credentials/${deleted}`, undefined, any), 204);
@@ -489,7 +489,7 @@ t.test(
       await sql`select 1 from audit_event where target_id = ${id} and action = 'credential.manage' and decision = 'deny'`.execute(
         vault.db,
       );
-    t.equal(denied.length, 3, 'each stands in the trail');
+    t.equal(denied.length, 3, 'each stands in the audit log');
 
     const next = newSecret();
     await demand(

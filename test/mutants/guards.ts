@@ -149,7 +149,7 @@ export function findGuards(path: string, text: string): Guard[] {
 }
 
 const checks = /^#?(check|assert|require|demand|refuse|verify|ensure|keep|must)([A-Z]\w*)?$/;
-const comparisons = /^(timingSafeEqual|verifyRow|\w*[sS]ealHolds|verify)$/;
+const comparisons = /^(timingSafeEqual|verifyRowMac|\w*[sS]ealHolds|verify)$/;
 /** Columns by which a statement keeps to its team, its owner, or the state that it was decided on. */
 const scoped =
   /(^|\.)(\w*team_id|revision|state|subject_id|engine_id|claim_id|sequence|from_subject|role|deleted_at|expires_at|data_key_id|current_version)$/;

@@ -289,7 +289,7 @@ t.test('lists', async (t) => {
 
 const listsOf = ({ db, keyring }: TestVault, bounds?: Partial<Bounds>): CredentialLists => {
   const fail = (): never => {
-    throw new Error('a seal does not hold');
+    throw new Error('a row MAC does not verify');
   };
   return new CredentialLists({
     subjectBounds: unbounded,

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { canonicalJson, Secret } from '../../src/crypto/index.ts';
-import type { Place, TokenFormat } from '../../src/crypto/index.ts';
+import type { Binding, TokenFormat } from '../../src/crypto/index.ts';
 import { fromBase64 } from '../../src/crypto/encoding.ts';
 import { packEnvelope } from '../../src/crypto/envelope.ts';
 import { newId } from '../../src/shared/ids.ts';
@@ -18,7 +18,7 @@ const object = fc.dictionary(
   { maxKeys: 4 },
 ) as fc.Arbitrary<JsonObject>;
 const format = fc.constantFrom<TokenFormat>(...formats);
-const place: fc.Arbitrary<Place> = fc.record(
+const place: fc.Arbitrary<Binding> = fc.record(
   {
     team: fc.constant(null).map(() => newId<TeamId>()),
     credential: fc.constant(null).map(() => newId<CredentialId>()),
@@ -98,7 +98,7 @@ t.test(
 
 t.test('fields of the same step make tokens of the same length', async () => {
   const [team, credential] = [newId<TeamId>(), newId<CredentialId>()];
-  const place: Place = {
+  const place: Binding = {
     team,
     credential,
     version: 1,

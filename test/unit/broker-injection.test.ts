@@ -4,7 +4,7 @@ import { briefRule } from '../helpers/faults.ts';
 import t from 'tap';
 import { BrokerRefusal } from '../../src/broker/refusal.ts';
 import { render } from '../../src/broker/injection.ts';
-import { faultsForBroker } from '../../src/credentials/brokerable.ts';
+import { injectionFaults } from '../../src/credentials/injectable.ts';
 import { credentialTypes, findType } from '../../src/credentials/types/registry.ts';
 import type { CredentialType } from '../../src/credentials/types/define.ts';
 
@@ -19,7 +19,7 @@ const reasonOf = (action: () => unknown): string | undefined => {
   }
 };
 const rulesOf = (type: string, fields: Record<string, string>): string[] =>
-  faultsForBroker(typeOf(type), fields).map((fault) => `${fault.pointer} ${briefRule(fault)}`);
+  injectionFaults(typeOf(type), fields).map((fault) => `${fault.pointer} ${briefRule(fault)}`);
 const key = 'sk-live-0123456789';
 
 t.test('each kind puts the secret where its type says', async (t) => {
@@ -242,7 +242,7 @@ t.test('what the broker cannot put anywhere it does not render', async (t) => {
       'unsupported',
       type.name,
     );
-    t.strictSame(faultsForBroker(type, {}), []);
+    t.strictSame(injectionFaults(type, {}), []);
   }
 });
 

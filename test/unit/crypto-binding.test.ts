@@ -1,14 +1,14 @@
 // A token opens at its place and nowhere else.
 import t from 'tap';
 import { generateRootKey, Keyring, parseRootKeys, Secret } from '../../src/crypto/index.ts';
-import type { Place, SecretFields, WrappedDataKey } from '../../src/crypto/index.ts';
+import type { Binding, SecretFields, WrappedDataKey } from '../../src/crypto/index.ts';
 import { fromBase64 } from '../../src/crypto/encoding.ts';
 import { packEnvelope, unpackEnvelope } from '../../src/crypto/envelope.ts';
 import { encrypt, importKey } from '../../src/crypto/fernet.ts';
 import { newId } from '../../src/shared/ids.ts';
 import type { CredentialId, DataKeyId, TeamId } from '../../src/shared/ids.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
-import { formats, freshDataKey, freshKeyring, freshPlace, isRefused } from '../helpers/crypto.ts';
+import { formats, freshDataKey, freshKeyring, freshBinding, isRefused } from '../helpers/crypto.ts';
 
 const fields: SecretFields = new Secret({ apiKey: 'sk-canary-9c1f' });
 
@@ -16,7 +16,7 @@ for (const format of formats) {
   t.test(
     `${format}: what was sealed opens at its place, and the token holds none of it in the clear`,
     async (t) => {
-      const [keyring, place] = [freshKeyring(), freshPlace()];
+      const [keyring, place] = [freshKeyring(), freshBinding()];
       const key = freshDataKey(keyring, place.team, format);
       const token = keyring.seal(key, place, fields);
       t.strictSame(keyring.open(key, place, token).expose(), { apiKey: 'sk-canary-9c1f' });
@@ -26,10 +26,10 @@ for (const format of formats) {
   );
 
   t.test(`${format}: each change of place is refused`, async (t) => {
-    const [keyring, place] = [freshKeyring(), freshPlace()];
+    const [keyring, place] = [freshKeyring(), freshBinding()];
     const key = freshDataKey(keyring, place.team, format);
     const token = keyring.seal(key, place, fields);
-    const moved: Partial<Place>[] = [
+    const moved: Partial<Binding>[] = [
       { team: newId<TeamId>() },
       { credential: newId<CredentialId>() },
       { version: 4 },
@@ -56,14 +56,14 @@ for (const format of formats) {
 }
 
 t.test('another key of the same team does not open it', async (t) => {
-  const [keyring, place] = [freshKeyring(), freshPlace()];
+  const [keyring, place] = [freshKeyring(), freshBinding()];
   const key = freshDataKey(keyring, place.team);
   const token = keyring.seal(key, place, fields);
   t.ok(isRefused(() => keyring.open(freshDataKey(keyring, place.team), place, token)));
 });
 
 t.test('a token under a key of one format is not read as the other', async (t) => {
-  const [keyring, place] = [freshKeyring(), freshPlace()];
+  const [keyring, place] = [freshKeyring(), freshBinding()];
   const [short, long] = [
     freshDataKey(keyring, place.team, 'fernet'),
     freshDataKey(keyring, place.team, 'fernet-256'),
@@ -78,7 +78,7 @@ t.test('a token under a key of one format is not read as the other', async (t) =
 });
 
 t.test('each row of a key is bound: id, team, version, format and material', async (t) => {
-  const [keyring, place] = [freshKeyring(), freshPlace()];
+  const [keyring, place] = [freshKeyring(), freshBinding()];
   const key = freshDataKey(keyring, place.team);
   const token = keyring.seal(key, place, fields);
   const changes: Partial<WrappedDataKey>[] = [
@@ -103,7 +103,7 @@ t.test('each row of a key is bound: id, team, version, format and material', asy
 // The plaintexts below are made with the key itself: the MAC is right, and only the comparisons
 // stand between the token and its fields.
 t.test('each bound member is compared, though the MAC is right', async (t) => {
-  const place = freshPlace();
+  const place = freshBinding();
   const keyId = newId<DataKeyId>();
   const envelope = JSON.parse(packEnvelope(keyId, place, fields).toString()) as Record<
     string,
@@ -182,7 +182,7 @@ t.test('each bound member is compared, though the MAC is right', async (t) => {
 
 t.test('a token under another team’s key is neither made nor opened', async (t) => {
   const roots = parseRootKeys(generateRootKey());
-  const [keyring, place] = [new Keyring({ roots, now: Date.now }), freshPlace()];
+  const [keyring, place] = [new Keyring({ roots, now: Date.now }), freshBinding()];
   const theirs = freshDataKey(keyring, newId<TeamId>());
   t.throws(() => keyring.seal(theirs, place, fields), TypeError);
   const { id, team, version, format } = theirs;
@@ -195,7 +195,7 @@ t.test('a token under another team’s key is neither made nor opened', async (t
 });
 
 t.test('secrets come back byte for byte', async (t) => {
-  const [keyring, place] = [freshKeyring(), freshPlace()];
+  const [keyring, place] = [freshKeyring(), freshBinding()];
   const key = freshDataKey(keyring, place.team);
   const kept = {
     empty: '',
@@ -215,7 +215,7 @@ t.test('secrets come back byte for byte', async (t) => {
 });
 
 t.test('a field named __proto__ is a field, and changes no prototype', async (t) => {
-  const [keyring, place] = [freshKeyring(), freshPlace()];
+  const [keyring, place] = [freshKeyring(), freshBinding()];
   const key = freshDataKey(keyring, place.team);
   const odd = JSON.parse('{"__proto__":"a","constructor":"b","toString":"c"}') as Record<
     string,
@@ -232,7 +232,7 @@ t.test('a field named __proto__ is a field, and changes no prototype', async (t)
 });
 
 t.test('fields that are not a flat object of strings are not sealed', async (t) => {
-  const [keyring, place] = [freshKeyring(), freshPlace()];
+  const [keyring, place] = [freshKeyring(), freshBinding()];
   const key = freshDataKey(keyring, place.team);
   for (const bad of [null, 'x', ['x'], { a: 1 }, { a: undefined }, { a: { b: 'x' } }]) {
     t.throws(() => keyring.seal(key, place, new Secret(bad) as unknown as SecretFields), {
@@ -243,7 +243,7 @@ t.test('fields that are not a flat object of strings are not sealed', async (t) 
 });
 
 t.test('lengths are hidden in steps of 256 bytes, and of 4096 above 4096', async (t) => {
-  const [place, keyId] = [freshPlace(), newId<DataKeyId>()];
+  const [place, keyId] = [freshBinding(), newId<DataKeyId>()];
   const bare = packEnvelope(keyId, place, new Secret({ a: '' }))
     .toString()
     .trimEnd()
@@ -273,7 +273,7 @@ t.test(
       roots: parseRootKeys(generateRootKey()),
       now: () => seconds * 1000 + 999,
     });
-    const place = freshPlace();
+    const place = freshBinding();
     const [from, to] = [
       freshDataKey(keyring, place.team, 'fernet', 1),
       freshDataKey(keyring, place.team, 'fernet-256', 2),

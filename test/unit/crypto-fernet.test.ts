@@ -1,5 +1,5 @@
 // The codec against the vectors: those of the specification, those made with Python's
-// `cryptography`, and everything bent.
+// `cryptography`, and everything tampered with.
 import { createHmac, createCipheriv } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import t from 'tap';

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { generateRootKey, Keyring, parseRootKeys, Secret } from '../../src/crypto/index.ts';
 import type {
-  Place,
+  Binding,
   SystemPurpose,
   TokenFormat,
   WrappedSystemKey,
@@ -14,7 +14,7 @@ import { packEnvelope } from '../../src/crypto/envelope.ts';
 import { encryptWithIv, importKey } from '../../src/crypto/fernet.ts';
 import type { DataKeyId, TeamId } from '../../src/shared/ids.ts';
 import type { JsonObject } from '../../src/shared/json.ts';
-import { formats, freshDataKey, freshPlace } from '../helpers/crypto.ts';
+import { formats, freshDataKey, freshBinding } from '../helpers/crypto.ts';
 import { runPython, skipWithoutPython } from '../helpers/python.ts';
 
 interface WrappedVector {
@@ -37,7 +37,7 @@ interface DataKeyVector extends WrappedVector {
 interface TokenVector {
   format: TokenFormat;
   dataKey: DataKeyVector;
-  place: Place;
+  place: Binding;
   boundText: string;
   boundDigest: string;
   fields: Record<string, string>;
@@ -195,8 +195,8 @@ t.test('the vault opens the vectors, and writes them to the letter', async (t) =
     systemKey('rowSeal', rowSeal.key),
     systemKey('leaseSigning', leaseSigning.key),
   ]);
-  t.equal(hexOf(keyring.sealRow(rowSeal.table, rowSeal.row)), rowSeal.seal);
-  t.ok(keyring.verifyRow(rowSeal.table, rowSeal.row, Buffer.from(rowSeal.seal, 'hex')));
+  t.equal(hexOf(keyring.rowMac(rowSeal.table, rowSeal.row)), rowSeal.seal);
+  t.ok(keyring.verifyRowMac(rowSeal.table, rowSeal.row, Buffer.from(rowSeal.seal, 'hex')));
   t.strictSame(
     keyring.leaseJwks().keys.map(({ x, kid }) => ({ x, kid })),
     [{ x: leaseSigning.x, kid: leaseSigning.kid }],
@@ -273,7 +273,7 @@ t.test(
     const rootKey = generateRootKey();
     const keyring = new Keyring({ roots: parseRootKeys(rootKey), now: Date.now });
     for (const format of formats) {
-      const place = freshPlace();
+      const place = freshBinding();
       const fields = { apiKey: 'sk-"ключ" 🔑\r\n', large: 'x'.repeat(70_000) };
       const key = freshDataKey(keyring, place.team, format);
       const context = {
@@ -304,7 +304,7 @@ function openInPython(given: {
   context: JsonObject;
   wrapped: string;
   token: string;
-  place: Place;
+  place: Binding;
 }) {
   return runPython<{ opened: JsonObject; bound: string }>(
     `${python}

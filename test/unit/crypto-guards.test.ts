@@ -12,19 +12,19 @@ import {
 } from '../../src/crypto/index.ts';
 import type {
   KeyContext,
-  Place,
+  Binding,
   SystemPurpose,
   Wrapped,
   WrappedSystemKey,
 } from '../../src/crypto/index.ts';
 import { newId, type TeamId } from '../../src/shared/ids.ts';
-import { freshDataKey, freshKeyring, freshPlace, isRefused } from '../helpers/crypto.ts';
+import { freshDataKey, freshKeyring, freshBinding, isRefused } from '../helpers/crypto.ts';
 
 const fields = new Secret({ apiKey: 'sk-guards' });
 
 t.test('a cached key does not serve a row that says another team', async (t) => {
   const keyring = freshKeyring();
-  const place = freshPlace();
+  const place = freshBinding();
   const key = freshDataKey(keyring, place.team);
   keyring.seal(key, place, fields);
   const team = newId<TeamId>();
@@ -46,13 +46,13 @@ t.test('without a root key there is no keyring', async (t) => {
 
 t.test('a token opens only beside the names of its own fields', async (t) => {
   const keyring = freshKeyring();
-  const place = freshPlace();
+  const place = freshBinding();
   const key = freshDataKey(keyring, place.team);
   // A row can hold any JSON, whatever the type says.
   const open = (token: string, secretFields: unknown) =>
     keyring.open(
       key,
-      { ...place, secretFields: secretFields as Place['secretFields'] & object },
+      { ...place, secretFields: secretFields as Binding['secretFields'] & object },
       token,
     );
 

@@ -1,4 +1,4 @@
-// The keyring's cache, system keys, row seals and lease signer.
+// The keyring's cache, system keys, row MACs and lease signer.
 import { createPublicKey, createSecretKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
 import { calculateJwkThumbprint, compactDecrypt, compactVerify } from 'jose';
@@ -22,7 +22,7 @@ import {
   formats,
   freshDataKey,
   freshKeyring,
-  freshPlace,
+  freshBinding,
   isRefused,
   withFlippedBit,
 } from '../helpers/crypto.ts';
@@ -60,7 +60,7 @@ function counted(cacheEntriesMax?: number) {
 
 t.test('a data key is unwrapped once a minute, however often it is used', async (t) => {
   const { clock, roots, keyring } = counted();
-  const place = freshPlace();
+  const place = freshBinding();
   const key = freshDataKey(keyring, place.team);
   const token = keyring.seal(key, place, fields);
   clock.ms += 59_999;
@@ -81,7 +81,7 @@ t.test(
   'the cache holds so many keys and no more; the least recently used goes first',
   async (t) => {
     const { roots, keyring } = counted(2);
-    const place = freshPlace();
+    const place = freshBinding();
     const [a, b, c] = [
       freshDataKey(keyring, place.team),
       freshDataKey(keyring, place.team),
@@ -98,11 +98,11 @@ t.test(
 
 t.test('the cache speaks only for the very row that it was made from', async (t) => {
   const { roots, keyring } = counted();
-  const place = freshPlace();
+  const place = freshBinding();
   const key = freshDataKey(keyring, place.team);
   const token = keyring.seal(key, place, fields);
-  const bent = withFlippedBit(key.wrapped, 300);
-  for (const change of [{ wrapped: bent }, { version: 2 }, { format: 'fernet-256' as const }]) {
+  const tampered = withFlippedBit(key.wrapped, 300);
+  for (const change of [{ wrapped: tampered }, { version: 2 }, { format: 'fernet-256' as const }]) {
     t.throws(
       () => keyring.open({ ...key, ...change }, place, token),
       { name: 'KeyUnavailable', fingerprint: key.rootFingerprint },
@@ -130,7 +130,7 @@ t.test('the cache speaks only for the very row that it was made from', async (t)
 });
 
 t.test('a data key whose root key is missing is unavailable', async (t) => {
-  const place = freshPlace();
+  const place = freshBinding();
   const key = freshDataKey(freshKeyring(), place.team);
   t.throws(() => freshKeyring().seal(key, place, fields), {
     name: 'KeyUnavailable',
@@ -145,30 +145,30 @@ t.test('a data key whose root key is missing is unavailable', async (t) => {
 t.test(
   'a data key that does not unwrap is unavailable too: its tokens are not called undecryptable',
   async (t) => {
-    const [keyring, place] = [freshKeyring(), freshPlace()];
+    const [keyring, place] = [freshKeyring(), freshBinding()];
     const [key, next] = [freshDataKey(keyring, place.team), freshDataKey(keyring, place.team)];
     const token = keyring.seal(key, place, fields);
     keyring.forget();
-    const bent = { ...key, wrapped: withFlippedBit(key.wrapped, 300) };
+    const tampered = { ...key, wrapped: withFlippedBit(key.wrapped, 300) };
     const unavailable = {
       name: 'KeyUnavailable',
       fingerprint: key.rootFingerprint,
       cause: undefined,
     };
-    t.throws(() => keyring.open(bent, place, token), unavailable);
-    t.throws(() => keyring.reseal(bent, next, place, token), unavailable);
+    t.throws(() => keyring.open(tampered, place, token), unavailable);
+    t.throws(() => keyring.reseal(tampered, next, place, token), unavailable);
     t.throws(
       () =>
         keyring.reseal(key, { ...next, wrapped: withFlippedBit(next.wrapped, 300) }, place, token),
       unavailable,
     );
-    t.throws(() => keyring.seal(bent, place, fields), unavailable);
+    t.throws(() => keyring.seal(tampered, place, fields), unavailable);
     t.strictSame(keyring.open(key, place, token).expose(), fields.expose());
   },
 );
 
 t.test('data keys differ, and their fingerprints are 16 hex digits', async (t) => {
-  const [keyring, place] = [freshKeyring(), freshPlace()];
+  const [keyring, place] = [freshKeyring(), freshBinding()];
   for (const format of formats) {
     const made = [1, 2].map((version) =>
       keyring.newDataKey({ id: newId(), team: place.team, version, format }),
@@ -274,70 +274,70 @@ t.test('without an active key nothing is made', async (t) => {
     t.throws(() => keyring.mac(purpose, 'm'), {
       message: `no system key is active for ${purpose}`,
     });
-  t.throws(() => keyring.sealRow('engine', {}), { message: 'no system key is active for rowSeal' });
+  t.throws(() => keyring.rowMac('engine', {}), { message: 'no system key is active for rowSeal' });
   t.throws(() => keyring.leaseKeyId(), { message: 'no system key is active for leaseSigning' });
 });
 
-t.test('a sealed row verifies as it is and not otherwise', async (t) => {
+t.test('a row with a MAC verifies as it is and not otherwise', async (t) => {
   const keyring = loaded();
   const row = { id: newId(), role: 'viewer', revision: 1 };
-  const seal = keyring.sealRow('membership', row);
+  const seal = keyring.rowMac('membership', row);
   t.equal(seal.length, 34);
   t.equal(seal.readUInt16BE(), 1);
   t.ok(
-    keyring.verifyRow('membership', { revision: 1, role: 'viewer', id: row.id }, seal),
+    keyring.verifyRowMac('membership', { revision: 1, role: 'viewer', id: row.id }, seal),
     'the order of columns makes no difference',
   );
   for (const change of [{ role: 'admin' }, { id: newId() }, { revision: 2 }, { extra: null }])
     t.notOk(
-      keyring.verifyRow('membership', { ...row, ...change }, seal),
+      keyring.verifyRowMac('membership', { ...row, ...change }, seal),
       Object.keys(change).join(),
     );
   t.notOk(
-    keyring.verifyRow('membership', { id: row.id, role: row.role }, seal),
+    keyring.verifyRowMac('membership', { id: row.id, role: row.role }, seal),
     'a column is missing',
   );
-  t.notOk(keyring.verifyRow('engine', row, seal), 'another table');
+  t.notOk(keyring.verifyRowMac('engine', row, seal), 'another table');
   t.notOk(
-    keyring.verifyRow('membership', { ...row, revision: JSON.parse('1e400') as number }, seal),
+    keyring.verifyRowMac('membership', { ...row, revision: JSON.parse('1e400') as number }, seal),
     'a number that only a database can hold',
   );
   for (let bit = 0; bit < seal.length * 8; bit += 1) {
-    if (keyring.verifyRow('membership', row, withFlippedBit(seal, bit))) t.fail(`bit ${bit}`);
+    if (keyring.verifyRowMac('membership', row, withFlippedBit(seal, bit))) t.fail(`bit ${bit}`);
   }
   for (const length of [0, 1, 2, 33])
-    t.notOk(keyring.verifyRow('membership', row, seal.subarray(0, length)), `${length} bytes`);
-  t.notOk(keyring.verifyRow('membership', row, Buffer.concat([seal, Buffer.alloc(1)])));
-  t.notOk(loaded().verifyRow('membership', row, seal), 'another vault');
+    t.notOk(keyring.verifyRowMac('membership', row, seal.subarray(0, length)), `${length} bytes`);
+  t.notOk(keyring.verifyRowMac('membership', row, Buffer.concat([seal, Buffer.alloc(1)])));
+  t.notOk(loaded().verifyRowMac('membership', row, seal), 'another vault');
 });
 
 t.test('a row sealed under an older key verifies, and a version takes two bytes', async (t) => {
   const keyring = freshKeyring();
   const old = systemKey(keyring, 'rowSeal', 258);
   keyring.loadSystemKeys([old]);
-  const seal = keyring.sealRow('credential', { id: 'a' });
+  const seal = keyring.rowMac('credential', { id: 'a' });
   t.strictSame([...seal.subarray(0, 2)], [1, 2]);
   keyring.loadSystemKeys([{ ...old, active: false }, systemKey(keyring, 'rowSeal', 259)]);
-  t.ok(keyring.verifyRow('credential', { id: 'a' }, seal));
-  t.strictSame([...keyring.sealRow('credential', { id: 'a' }).subarray(0, 2)], [1, 3]);
+  t.ok(keyring.verifyRowMac('credential', { id: 'a' }, seal));
+  t.strictSame([...keyring.rowMac('credential', { id: 'a' }).subarray(0, 2)], [1, 3]);
 });
 
 t.test(
-  'a seal that has verified does so no longer when its key is not loaded any more',
+  'a row MAC that has verified does so no longer when its key is not loaded any more',
   async (t) => {
     const keyring = freshKeyring();
     const [old, next] = [systemKey(keyring, 'rowSeal', 1), systemKey(keyring, 'rowSeal', 2)];
     keyring.loadSystemKeys([old]);
-    const seal = keyring.sealRow('credential', { id: 'a' });
-    t.ok(keyring.verifyRow('credential', { id: 'a' }, seal));
-    t.ok(keyring.verifyRow('credential', { id: 'a' }, seal), 'from memory');
-    t.notOk(keyring.verifyRow('credential', { id: 'b' }, seal), 'of another row');
+    const seal = keyring.rowMac('credential', { id: 'a' });
+    t.ok(keyring.verifyRowMac('credential', { id: 'a' }, seal));
+    t.ok(keyring.verifyRowMac('credential', { id: 'a' }, seal), 'from memory');
+    t.notOk(keyring.verifyRowMac('credential', { id: 'b' }, seal), 'of another row');
     t.notOk(
-      keyring.verifyRow('credential', { id: 'a' }, withFlippedBit(seal, 100)),
-      'another seal of the row',
+      keyring.verifyRowMac('credential', { id: 'a' }, withFlippedBit(seal, 100)),
+      'another row MAC of the row',
     );
     keyring.loadSystemKeys([next]);
-    t.notOk(keyring.verifyRow('credential', { id: 'a' }, seal));
+    t.notOk(keyring.verifyRowMac('credential', { id: 'a' }, seal));
   },
 );
 
@@ -383,7 +383,7 @@ t.test(
 
 t.test('a keyring shows none of its keys', async (t) => {
   const keyring = loaded();
-  const place = freshPlace();
+  const place = freshBinding();
   keyring.seal(freshDataKey(keyring, place.team), place, fields);
   t.notMatch(inspect(keyring, { depth: 9, showHidden: true }), /canary|KeyObject|Buffer/);
   t.equal(JSON.stringify(keyring), '{}');

@@ -216,7 +216,7 @@ t.test('the tests that reach a guard are run, the likeliest first', async (t) =>
   const fit = { ...map, 'sealed-rows.test.ts': { ...recording, ms: 9000 } };
   const of = { path: 'src/j/j.ts', kind: 'comparison' as const };
   t.equal(
-    inOrder(Object.keys(fit), of, 'sealHolds(row)', fit, new Map())[0],
+    inOrder(Object.keys(fit), of, 'rowMacVerifies(row)', fit, new Map())[0],
     'sealed-rows.test.ts',
   );
   t.same(

@@ -1,18 +1,18 @@
-// The types whose tokens are held: what goes together, and what a stored parameter may not stand in
-// for.
+// The types whose tokens are stored: what goes together, and what a stored parameter may not stand
+// in for.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { readNewFields } from '../../src/credentials/fields.ts';
-import { oauthClient } from '../../src/credentials/held-tokens.ts';
+import { oauthClient } from '../../src/credentials/stored-tokens.ts';
 import { policyJson } from '../../src/credentials/policy.ts';
 import { shownFields } from '../../src/credentials/shown.ts';
 import { reservedParameters } from '../../src/credentials/types/oauth-fields.ts';
 import { typeNamed } from '../../src/credentials/versions.ts';
 import { canonicalJson, Secret } from '../../src/crypto/index.ts';
-import { heldPlace } from '../../src/oauth/place.ts';
+import { tokenSetBinding } from '../../src/oauth/token-binding.ts';
 import type { AppError } from '../../src/shared/errors.ts';
-import { freshDataKey, freshKeyring, freshPlace, isRefused } from '../helpers/crypto.ts';
+import { freshDataKey, freshKeyring, freshBinding, isRefused } from '../helpers/crypto.ts';
 
 const corpus = JSON.parse(
   readFileSync(join(import.meta.dirname, '../vectors/oauth/versions-0.1.json'), 'utf8'),
@@ -245,12 +245,12 @@ t.test(
 );
 
 t.test(
-  "a held token and a version of the same number and content do not open in each other's place",
+  "a stored token and a version of the same number and content do not open in each other's place",
   (t) => {
     const keyring = freshKeyring();
-    const version = freshPlace();
+    const version = freshBinding();
     const key = freshDataKey(keyring, version.team);
-    const held = heldPlace({
+    const held = tokenSetBinding({
       team: version.team,
       credential: version.credential,
       sequence: version.version,
@@ -271,7 +271,7 @@ t.test(
         isRefused(() =>
           keyring.open(
             key,
-            heldPlace({
+            tokenSetBinding({
               team: version.team,
               credential: version.credential,
               sequence: 3,

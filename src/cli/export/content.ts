@@ -1,5 +1,6 @@
-// What an export with secrets holds of a team: its living credentials, each opened at its own
-// place. One that does not open, or whose row is not as the vault wrote it, is named and left out.
+// What an export with secrets holds of a team: its living credentials, each opened under its own
+// binding. One that does not open, or whose row is not as the vault wrote it, is named and left
+// out.
 import { sql } from 'kysely';
 import {
   DecryptionFailed,
@@ -13,17 +14,21 @@ import type { Trx } from '../../db/client.ts';
 import type { JsonObject } from '../../shared/json.ts';
 import type { DataKeyId, TeamId } from '../../shared/ids.ts';
 import type { ExportedCredential, UnopenedCredential } from './container.ts';
-import { credentialSealHolds, type SealedCredential, typeNamed } from '../../credentials/index.ts';
-import { findHeld, situationOf } from '../../oauth/index.ts';
+import {
+  verifyCredentialRowMac,
+  type CredentialMacFields,
+  typeNamed,
+} from '../../credentials/index.ts';
+import { findStoredTokens, situationOf } from '../../oauth/index.ts';
 
 export type OpenedCredential = {
-  readonly id: SealedCredential['id'];
+  readonly id: CredentialMacFields['id'];
   readonly version: number;
   readonly key: DataKeyId;
   readonly content: Secret<ExportedCredential>;
 };
 
-interface Row extends SealedCredential {
+interface Row extends CredentialMacFields {
   readonly slug: string;
   readonly description: string | null;
   readonly labels: Record<string, string>;
@@ -80,7 +85,7 @@ async function open(
     reason,
   });
   // SECURITY: name, state and destination count only as the vault wrote them, here as everywhere.
-  if (!credentialSealHolds(keyring, row, row.seal)) return unopened('sealBroken');
+  if (!verifyCredentialRowMac(keyring, row, row.seal)) return unopened('sealBroken');
   if (row.keyState !== 'active' && row.keyState !== 'decryptOnly') return unopened('keyNotUsable');
   try {
     const place = {
@@ -105,7 +110,7 @@ async function open(
       id,
       version,
       key: row.keyId,
-      content: contentOf(row, await withHeldTokens(trx, keyring, row, secrets)),
+      content: contentOf(row, await withStoredTokens(trx, keyring, row, secrets)),
     };
   } catch (error) {
     if (error instanceof KeyUnavailable) return unopened('rootKeyMissing');
@@ -115,10 +120,10 @@ async function open(
 }
 
 /**
- * All fields; of a type for which tokens are held, those that are held now in place of those that
- * it started with.
+ * All fields; of a type for which tokens are stored, those that are stored now in place of those
+ * that it started with.
  */
-async function withHeldTokens(
+async function withStoredTokens(
   trx: Trx,
   keyring: Keyring,
   row: Row,
@@ -131,7 +136,7 @@ async function withHeldTokens(
   const situation = situationOf(
     keyring,
     { ...row },
-    await findHeld(trx, row.team, row.id),
+    await findStoredTokens(trx, row.team, row.id),
     secrets,
   );
   if (situation.tokens === undefined || situation.isOfVersion) return new Secret(fields);

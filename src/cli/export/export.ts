@@ -1,6 +1,7 @@
 // `export`: a team's secrets, sealed to somebody's public key, with the root key in hand. It is in
-// the trail, with its reason, before anything is written; so is each credential before its line.
-// Exit status 0 when everything is in it, 3 when something did not open, 130 when it was stopped.
+// the audit log, with its reason, before anything is written; so is each credential before its
+// line. Exit status 0 when everything is in it, 3 when something did not open, 130 when it was
+// stopped.
 import { type Keyring, parseRootKeys, Secret } from '../../crypto/index.ts';
 import { type Db, openDatabase } from '../../db/client.ts';
 import { DatabaseClock } from '../../db/clock.ts';
@@ -72,7 +73,7 @@ function orderOf({ args, readFile, isTerminal }: OperateContext): Order {
       '--to must name a file with the public key that it is sealed to (npm run -s vault -- generate-key --recipient FILE makes a pair)',
     );
   if (reason === undefined || !reasonForm.test(reason))
-    throw new OptionsUnfit('--reason takes up to 200 characters: it stands in the trail');
+    throw new OptionsUnfit('--reason takes up to 200 characters: it stands in the audit log');
   if (out === undefined && isTerminal)
     throw new OptionsUnfit('--out FILE, or a pipe: this is nothing for a terminal');
   let text: string;
@@ -149,8 +150,8 @@ async function writeLines(
     onAlarm: () => undefined,
   });
   const caller = { subject: null, requestId: id, address: null };
-  // SECURITY: before anything is opened, and by a commit of its own: a trail that cannot be written
-  // to ends it here.
+  // SECURITY: before anything is opened, and by a commit of its own: an audit log that cannot be
+  // written to ends it here.
   await audit.record(db, {
     caller,
     team,

@@ -3,7 +3,7 @@ import type { Role } from '../../db/tables.ts';
 import { AppError, notFound } from '../../shared/errors.ts';
 import { changeCredential, type ChangeParts, demandManage } from '../change.ts';
 import * as repository from '../repository.ts';
-import { credentialSealHolds } from '../seal.ts';
+import { verifyCredentialRowMac } from '../row-mac.ts';
 import { roomOf } from '../room.ts';
 import { writeVersionAgain } from '../versions.ts';
 import type { Claim } from '../../db/claims.ts';
@@ -25,12 +25,12 @@ export class CredentialHistory {
    */
   async restoreVersion(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     role: Role,
     version: number,
     claim: Claim,
   ): Promise<CredentialRow> {
-    return changeCredential(this.#parts, caller, located, 'any', async (trx, row, at, stay) => {
+    return changeCredential(this.#parts, caller, resolved, 'any', async (trx, row, at, stay) => {
       await claim(trx, row.id);
       if (version === row.version)
         throw new AppError('stateConflict', 'This is the current version.');
@@ -61,15 +61,15 @@ export class CredentialHistory {
   /**
    * Destroys the values of an earlier version. Throws notFound, stateConflict for the current one.
    */
-  async destroyVersion(caller: Caller, located: CredentialRow, version: number): Promise<void> {
+  async destroyVersion(caller: Caller, resolved: CredentialRow, version: number): Promise<void> {
     const { audit, keyring, now } = this.#parts;
-    await roomOf(this.#parts).transaction(located.team, async (trx, stay) => {
-      const row = await repository.lockCredential(trx, located.team, located.id, new Date(now()));
-      // SECURITY: which version is the current one is told by the row, so its seal counts now.
+    await roomOf(this.#parts).transaction(resolved.team, async (trx, stay) => {
+      const row = await repository.lockCredential(trx, resolved.team, resolved.id, new Date(now()));
+      // SECURITY: which version is the current one is told by the row, so its row MAC counts now.
       if (
         row === undefined ||
         row.state === 'deleted' ||
-        !credentialSealHolds(keyring, row, row.seal)
+        !verifyCredentialRowMac(keyring, row, row.seal)
       )
         throw notFound();
       if (version === row.version)
@@ -96,13 +96,13 @@ export class CredentialHistory {
    */
   async restoreCredential(
     caller: Caller,
-    located: CredentialRow,
+    resolved: CredentialRow,
     claim: Claim,
   ): Promise<CredentialRow> {
     return changeCredential(
       this.#parts,
       caller,
-      located,
+      resolved,
       'any',
       async (trx, row) => {
         await claim(trx, row.id);

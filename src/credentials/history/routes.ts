@@ -45,7 +45,7 @@ export function registerCredentialHistory(
       description: 'A page of versions, newest first.',
     },
     handler: async ({ scope, query, caller }) => {
-      const row = scope.thing as CredentialRow;
+      const row = scope.resource as CredentialRow;
       const identity = { list: 'versions', subject: caller.sub, filters: { credential: row.id } };
       const page = cursors.page(query, identity);
       const { rows, end } = await service.listVersions(row, {
@@ -90,13 +90,13 @@ export function registerCredentialHistory(
       'keyUnavailable',
     ],
     handler: async ({ scope, params, caller, request, reply }) => {
-      const located = scope.thing as CredentialRow;
+      const resolved = scope.resource as CredentialRow;
       const row = await idempotency.run({
         request,
         caller,
         execute: (claim) =>
-          history.restoreVersion(caller, located, scope.role, Number(params.version), claim),
-        load: () => service.getCredential(scope.team, located.id),
+          history.restoreVersion(caller, resolved, scope.role, Number(params.version), claim),
+        load: () => service.getCredential(scope.team, resolved.id),
       });
       setEtag(reply, row.revision);
       return schemas.showCredential(row);
@@ -114,7 +114,7 @@ export function registerCredentialHistory(
     success: { status: 204, description: 'Destroyed.' },
     problems: ['notFound', 'stateConflict'],
     handler: async ({ scope, params, caller }) => {
-      await history.destroyVersion(caller, scope.thing as CredentialRow, Number(params.version));
+      await history.destroyVersion(caller, scope.resource as CredentialRow, Number(params.version));
       return undefined;
     },
   });
@@ -135,12 +135,12 @@ export function registerCredentialHistory(
     },
     problems: ['nameTaken', 'stateConflict', 'limitReached'],
     handler: async ({ scope, caller, request, reply }) => {
-      const located = scope.thing as CredentialRow;
+      const resolved = scope.resource as CredentialRow;
       const row = await idempotency.run({
         request,
         caller,
-        execute: (claim) => history.restoreCredential(caller, located, claim),
-        load: () => service.getCredential(scope.team, located.id),
+        execute: (claim) => history.restoreCredential(caller, resolved, claim),
+        load: () => service.getCredential(scope.team, resolved.id),
       });
       setEtag(reply, row.revision);
       return schemas.showCredential(row);

@@ -1,4 +1,4 @@
-// Lists of credentials: whose, which, in what order, and the seals of what is shown. A page is
+// Lists of credentials: whose, which, in what order, and the row MACs of what is shown. A page is
 // found by indexes; where the filters ask more than they know, a bounded number of rows is looked
 // at, and the page ends there, full or not.
 import type { Keyring } from '../../crypto/index.ts';
@@ -9,7 +9,7 @@ import { conditionsOf, type CredentialFilters } from './filters.ts';
 import * as repository from './repository.ts';
 import type { Search } from './repository.ts';
 import { countProblems, type ProblemCounts } from './problem-counts.ts';
-import { listedSealHolds } from '../seal.ts';
+import { verifyListedRowMac } from '../row-mac.ts';
 import { comparePlaces, type Order, type SortName } from './sorts.ts';
 import type { Page } from '../../shared/paging.ts';
 import { isFiltered, type NameRow, type PlacedRow } from './sql.ts';
@@ -17,12 +17,12 @@ import {
   type Caller,
   isAllowed,
   listGrantsTo,
-  type Located,
-  noWays,
-  standingOf,
+  type ResolvedResource,
+  noGrantPaths,
+  effectiveRoleOf,
   type TeamRef,
-  wayFor,
-  waysOf,
+  grantPathFor,
+  grantPathsOf,
   type SubjectBounds,
 } from '../../access/index.ts';
 import { type AuditLog, credentialTarget } from '../../audit/index.ts';
@@ -48,12 +48,12 @@ export interface Listing {
 }
 
 /**
- * A listed row and by which ways; `isShown` is false where its seal does not hold: it takes its
- * place in the page and is left out.
+ * A listed row and by which ways; `isShown` is false where its row MAC does not verify: it takes
+ * its place in the page and is left out.
  */
 export interface ListedCredential {
   readonly row: CredentialRow;
-  readonly standing: Pick<Located, 'role' | 'ways'>;
+  readonly resolved: Pick<ResolvedResource, 'role' | 'grantPaths'>;
   readonly isShown: boolean;
   readonly place: readonly string[];
 }
@@ -77,7 +77,7 @@ interface Reach {
   readonly shared: ReadonlyMap<CredentialId, TeamId>;
 }
 
-/** What a broken seal kept from being listed. */
+/** What a tampered row kept from being listed. */
 interface Hidden {
   readonly team: TeamRef;
   readonly target: { readonly type: string; readonly id: string };
@@ -104,7 +104,7 @@ export class CredentialLists {
 
   /**
    * Credentials of one authorised team, or all that the caller may read; or what is shared of them.
-   * What a broken seal hides is reported.
+   * What a tampered row hides is reported.
    */
   async list(
     caller: Caller,
@@ -118,24 +118,24 @@ export class CredentialLists {
     const { rows, end } = await this.#findAll(caller, reach, listing, page);
     const memberOf = new Set(reach.memberOf);
     const listed = rows.map((row) => {
-      const isSealed = listedSealHolds(keyring, row, row.seal);
-      const ways =
+      const isVerified = verifyListedRowMac(keyring, row, row.seal);
+      const grantPaths =
         row.state === 'deleted'
-          ? noWays
-          : waysOf(
+          ? noGrantPaths
+          : grantPathsOf(
               row.grants,
               { team: row.team, slug: row.slug, credential: row.id },
               caller,
               this.#parts,
             );
       const isOwn = memberOf.has(row.team);
-      if (!isSealed)
+      if (!isVerified)
         hidden.push({ team: { id: row.team, slug: row.slug }, target: credentialTarget(row.id) });
       // SECURITY: a grant may have gone since it was looked for.
       return {
         row,
-        standing: { role: isOwn ? ('viewer' as const) : undefined, ways },
-        isShown: isSealed && (isOwn || wayFor(ways, 'credential.read') !== undefined),
+        resolved: { role: isOwn ? ('viewer' as const) : undefined, grantPaths },
+        isShown: isVerified && (isOwn || grantPathFor(grantPaths, 'credential.read') !== undefined),
         place: placeOf(row),
       };
     });
@@ -144,8 +144,8 @@ export class CredentialLists {
   }
 
   /**
-   * Names of the same, for completion. No decision rests on one: seals are asked where a credential
-   * is read or used.
+   * Names of the same, for completion. No decision rests on one: row MACs are verified where a
+   * credential is read or used.
    */
   async listNames(
     caller: Caller,
@@ -293,14 +293,14 @@ export class CredentialLists {
       return { memberOf, teams: memberOf, shared: new Map() };
     const shared = new Map<CredentialId, TeamId>();
     for (const { owned, row } of await listGrantsTo(this.#parts.db, caller.subject, team?.id)) {
-      const ways = waysOf([row], owned, caller, this.#parts);
-      if (ways.isBroken)
+      const grantPaths = grantPathsOf([row], owned, caller, this.#parts);
+      if (grantPaths.isBroken)
         hidden.push({
           team: { id: owned.team, slug: owned.slug },
           target: credentialTarget(owned.credential),
         });
       else if (
-        wayFor(ways, 'credential.read') !== undefined &&
+        grantPathFor(grantPaths, 'credential.read') !== undefined &&
         (isShared || !memberOf.includes(owned.team))
       )
         shared.set(owned.credential, owned.team);
@@ -311,7 +311,7 @@ export class CredentialLists {
   async #teamsOf(caller: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
     const readable: TeamId[] = [];
     for (const row of await repository.listTeamsWithRights(this.#parts.db, caller.subject)) {
-      const { role, refusal } = standingOf(row, row, caller, this.#parts);
+      const { role, refusal } = effectiveRoleOf(row, row, caller, this.#parts);
       if (role !== undefined && isAllowed(role, 'credential.read')) readable.push(row.id);
       else if (refusal === 'sealBroken')
         hidden.push({

@@ -12,8 +12,8 @@ export interface ProblemCounts {
 }
 
 /**
- * Counts the living credentials of a team. Seals are not asked: what is forged is counted, and
- * shown nowhere.
+ * Counts the living credentials of a team. Row MACs are not verified: what is forged is counted,
+ * and shown nowhere.
  */
 export async function countProblems(
   executor: Executor,

@@ -54,7 +54,7 @@ export function registerCredentialLists(
     return {
       items: showEach(
         items.filter(({ isShown }) => isShown),
-        ({ row, standing }) => showSeen(row, standing),
+        ({ row, resolved }) => showSeen(row, resolved),
       ),
       nextCursor,
     };

@@ -48,7 +48,7 @@ export type Injection =
   /** The secret is the whole URL. */
   | { readonly kind: 'url'; readonly field: string }
   | { readonly kind: 'sigv4'; readonly service?: 's3' }
-  /** A bearer: the access token that is held beside the version. */
+  /** A bearer: the access token that is stored beside the version. */
   | { readonly kind: 'oauth' };
 
 /**

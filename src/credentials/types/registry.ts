@@ -104,7 +104,7 @@ const byName: ReadonlyMap<string, CredentialType> = new Map(
 /** The type of a name. */
 export const findType = (name: string): CredentialType | undefined => byName.get(name);
 
-/** The types for which tokens are held. */
+/** The types for which tokens are stored. */
 export const oauthTypeNames: readonly string[] = credentialTypes
   .filter(({ oauth }) => oauth !== undefined)
   .map(({ name }) => name);

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { sql } from 'kysely';
-import { type Keyring, parseRootKeys, type Place } from '../../../src/crypto/index.ts';
+import { type Keyring, parseRootKeys, type Binding } from '../../../src/crypto/index.ts';
 import { type Db, openDatabase } from '../../../src/db/client.ts';
 import { loadKeyring } from '../../../src/keys/system-keys.ts';
 import type { State } from '../journal.ts';
@@ -59,7 +59,7 @@ async function openedSecrets(
   );
   const found = new Map<string, Record<number, string>>();
   for (const { team, credential: id, version, token, publicFields, policy, type, ...key } of rows) {
-    const place = { team, credential: id, version, type, publicFields, policy } as Place;
+    const place = { team, credential: id, version, type, publicFields, policy } as Binding;
     const { keyVersion, ...rest } = key;
     let text: string;
     try {

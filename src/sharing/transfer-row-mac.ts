@@ -1,11 +1,11 @@
-// What the seal of an offer is over: who gives what to whom, until when. Slugs are in it because
+// What the row MAC of an offer covers: who gives what to whom, until when. Slugs are in it because
 // callers name teams by them.
 import type { Keyring } from '../crypto/index.ts';
 import type { CredentialId, TeamId, TransferId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { isTime } from '../shared/times.ts';
 
-export interface SealedTransfer {
+export interface TransferMacFields {
   readonly id: TransferId;
   readonly team: TeamId;
   readonly slug: string;
@@ -16,14 +16,18 @@ export interface SealedTransfer {
   readonly revision: number;
 }
 
-/** The seal of an offer's row. */
-export const sealTransfer = (keyring: Keyring, row: SealedTransfer): Buffer =>
-  keyring.sealRow('credential_transfer', asJson(row));
+/** The row MAC of an offer. */
+export const transferRowMac = (keyring: Keyring, row: TransferMacFields): Buffer =>
+  keyring.rowMac('credential_transfer', asJson(row));
 /** Whether the vault wrote this offer's row. */
-export const transferSealHolds = (keyring: Keyring, row: SealedTransfer, seal: Buffer): boolean =>
-  isTime(row.expiresAt) && keyring.verifyRow('credential_transfer', asJson(row), seal);
+export const verifyTransferRowMac = (
+  keyring: Keyring,
+  row: TransferMacFields,
+  seal: Buffer,
+): boolean =>
+  isTime(row.expiresAt) && keyring.verifyRowMac('credential_transfer', asJson(row), seal);
 
-// Named one by one: rows carry more columns than the seal covers.
+// Named one by one: rows carry more columns than the row MAC covers.
 const asJson = ({
   id,
   team,
@@ -33,7 +37,7 @@ const asJson = ({
   toSlug,
   expiresAt,
   revision,
-}: SealedTransfer): JsonObject => ({
+}: TransferMacFields): JsonObject => ({
   credential,
   expiresAt: expiresAt.toISOString(),
   id,

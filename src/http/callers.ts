@@ -11,7 +11,7 @@ import { TokenRefused } from './token-refused.ts';
 const operateScope = 'vault:operate';
 const enginesMax = 10_000;
 
-export interface StandingParts {
+export interface CallersParts {
   readonly issuers: Issuers;
   /** The platform operators, by their whole subjects. */
   readonly operators: ReadonlySet<string>;
@@ -24,11 +24,11 @@ export interface StandingParts {
 }
 
 /** Makes callers. */
-export class Standings {
-  readonly #parts: StandingParts;
+export class Callers {
+  readonly #parts: CallersParts;
   /** Found to be engines. What they may is asked of their rows each time. */
   readonly #engines = new Recent<SubjectId, true>(enginesMax);
-  constructor(parts: StandingParts) {
+  constructor(parts: CallersParts) {
     this.#parts = parts;
   }
 

@@ -65,8 +65,8 @@ t.test('a ticket that was used before', async (t) => {
   const allowedOf = async () =>
     (await events('credential.use')).filter(({ decision }) => decision === 'allow');
   /**
-   * What a call comes to: statements, the secret's place or the refusal, and what the trail says of
-   * it.
+   * What a call comes to: statements, the secret's place or the refusal, and what the audit log
+   * says of it.
    */
   const call = async (text = ticket.ticket, pathAndQuery = '/v1/chat?x=y') => {
     const before = [(await allowedOf()).length, (await events('credential.used')).length] as const;
@@ -106,7 +106,7 @@ t.test('a ticket that was used before', async (t) => {
     ).id;
   const bearer = `Bearer ${secret}`;
 
-  await t.test('takes one statement, and stands in the trail with what it is', async (t) => {
+  await t.test('takes one statement, and stands in the audit log with what it is', async (t) => {
     t.match(await call(), { statements: 2, got: bearer }, 'the first time two');
     const again = await call();
     t.match(again, { statements: 1, got: bearer, failed: { length: 0 } });
@@ -149,7 +149,7 @@ t.test('a ticket that was used before', async (t) => {
   });
 
   const credentialPath = (path = ''): string => `/v1/credentials/${credential}${path}`;
-  async function bent(table: string, change: string): Promise<void> {
+  async function tampered(table: string, change: string): Promise<void> {
     await db.connection().execute(async (connection) => {
       await sql`set session_replication_role = replica`.execute(connection);
       await sql.raw(`update ${table} set ${change}`).execute(connection);
@@ -256,16 +256,16 @@ t.test('a ticket that was used before', async (t) => {
     ],
     [
       'its key is no longer one that opens',
-      () => bent('data_key', "state = 'retired', retired_at = now()"),
-      () => bent('data_key', "state = 'active', retired_at = null"),
+      () => tampered('data_key', "state = 'retired', retired_at = now()"),
+      () => tampered('data_key', "state = 'active', retired_at = null"),
     ],
     [
       'it is exposed, and the team refuses that',
       () =>
-        bent('data_key', "compromised_at = now(), compromise_reason = 'x'").then(() =>
+        tampered('data_key', "compromised_at = now(), compromise_reason = 'x'").then(() =>
           sql`update team set refuse_exposed_leases = true`.execute(db),
         ),
-      () => bent('data_key', 'compromised_at = null, compromise_reason = null'),
+      () => tampered('data_key', 'compromised_at = null, compromise_reason = null'),
     ],
     [
       'the ticket ends earlier, past the service',
@@ -363,7 +363,7 @@ t.test('a ticket that was used before', async (t) => {
   });
 
   await t.test(
-    'a ticket that was bent is refused by its seal, and the trail takes the call back',
+    'a ticket that was tampered with is refused by its row MAC, and the audit log takes the call back',
     async (t) => {
       await demand(
         vault.call('alice', 'PATCH', credentialPath(), { fields: { apiKey: secret } }, any),

@@ -3,7 +3,7 @@
 // again.
 import t from 'tap';
 import { sql } from 'kysely';
-import { bent, intrude } from '../helpers/intruder.ts';
+import { tampered, intrude } from '../helpers/intruder.ts';
 import { askLease, openAnswer, registerEngine } from '../helpers/leases.ts';
 import { openSecrets, openVersions } from '../helpers/stored.ts';
 import { startVault } from '../helpers/vault.ts';
@@ -77,7 +77,7 @@ t.test('credentials under an intruder', async (t) => {
     ['revision', `update credential set revision = revision + 1 where id = '${one}'`],
     ['seal', `update credential set seal = '\\x' where id = '${one}'`],
     [
-      'seal of another',
+      'row MAC of another',
       `update credential set seal = (select seal from credential where id = '${two}') where id = '${one}'`,
     ],
     ['id', `update credential set id = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d' where id = '${one}'`],
@@ -115,7 +115,7 @@ t.test('credentials under an intruder', async (t) => {
       vault.clock.ms += 61_000;
       const before = { events: await events(), alarms: alarms() };
       const isMoved = what === 'id';
-      await bent(db, { table: statement.split(' ')[1] ?? '', statement }, async () => {
+      await tampered(db, { table: statement.split(' ')[1] ?? '', statement }, async () => {
         for (const [method, url, body] of [
           ['GET', '', undefined],
           ['GET', '/versions', undefined],
@@ -177,7 +177,7 @@ t.test('credentials under an intruder', async (t) => {
   ];
   for (const [what, statement] of bound) {
     await t.test(`bound: ${what}`, async (t) => {
-      await bent(db, { table: 'credential_version', statement }, async () => {
+      await tampered(db, { table: 'credential_version', statement }, async () => {
         t.match((await askLease(vault, 'n8n', [{ id: one }])).json.errors, [
           { pointer: '/credentials/0', rule: 'undecryptable' },
         ]);
@@ -208,7 +208,7 @@ t.test('credentials under an intruder', async (t) => {
     ['policy', `policy = '{"delivery":["lease"],"allowedHosts":["evil.test"]}'`],
   ] as const) {
     await t.test(`bound: ${what} keep the token from opening, seal or no seal`, async (t) => {
-      await bent(
+      await tampered(
         db,
         {
           table: 'credential_version',
@@ -245,7 +245,7 @@ t.test('credentials under an intruder', async (t) => {
     },
   );
 
-  t.test('what no seal covers and does not fit is left out, and the list goes on', async (t) => {
+  t.test('what no row MAC covers and does not fit is left out, and the list goes on', async (t) => {
     for (const labels of ['[]', '7', '{"env":7}', '{"A B":"x"}', '{"env":"a\\nb"}']) {
       await intrude(
         db,

@@ -7,7 +7,7 @@ import { ticketForm } from './tickets.ts';
  * The one ticket in the headers (name, value, name, value); undefined for none, or several that
  * differ. A key of another kind beside it is nobody's.
  */
-export function presentedTicket(rawHeaders: readonly string[]): string | undefined {
+export function extractTicket(rawHeaders: readonly string[]): string | undefined {
   const found = new Set<string>();
   let authorizations = 0;
   for (let at = 0; at + 1 < rawHeaders.length; at += 2) {

@@ -1,14 +1,15 @@
-// Looks every minute for what comes by time, and takes in what is seen in passing: rows whose seal
-// does not hold. Beside the request that met them, so that its answer takes as long as any other.
+// Looks every minute for what comes by time, and takes in what is seen in passing: rows whose row
+// MAC does not verify. Beside the request that met them, so that its answer takes as long as any
+// other.
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import type { TeamId } from '../shared/ids.ts';
 import { Periodic } from '../shared/periodic.ts';
-import { type DueParts, tellWhatIsDue } from './due.ts';
+import { type DueParts, notifyWhatIsDue } from './due.ts';
 import type { Outbox } from './outbox.ts';
 import type { Alarm } from '../audit/index.ts';
 
-export interface LookoutParts {
+export interface DueScannerParts {
   readonly db: Db;
   readonly outbox: Outbox;
   readonly keyring: Keyring;
@@ -26,13 +27,13 @@ const rowsPerDay = 100;
 const teamsMax = 10_000;
 
 /** Runs on every replica; what two of them see is told once. */
-export class Lookout {
-  readonly #parts: LookoutParts;
+export class DueScanner {
+  readonly #parts: DueScannerParts;
   readonly #seen = new Map<TeamId, Set<string>>();
   readonly #writing = new Set<Promise<void>>();
   #day = 0;
   readonly #periodic: Periodic;
-  constructor(parts: LookoutParts) {
+  constructor(parts: DueScannerParts) {
     this.#parts = parts;
     this.#periodic = new Periodic({
       run: () => this.run(),
@@ -62,9 +63,9 @@ export class Lookout {
     const { db, outbox, keyring, now, onAlarm } = this.#parts;
     const onTampered: DueParts['onTampered'] = ({ team, target }) => {
       if (this.#toTell(team.id, target))
-        onAlarm({ team, target, action: 'notify', reason: 'sealBroken', requestId: 'lookout' });
+        onAlarm({ team, target, action: 'notify', reason: 'sealBroken', requestId: 'dueScanner' });
     };
-    return tellWhatIsDue(
+    return notifyWhatIsDue(
       db,
       { outbox, keyring, onTampered },
       new Date(now()),
@@ -73,10 +74,10 @@ export class Lookout {
   }
 
   /**
-   * Takes a refusal because of a broken seal: told once for each row and day, up to a bound for
+   * Takes a refusal because of a tampered row: told once for each row and day, up to a bound for
    * each team. Never throws, never waits.
    */
-  brokenSeal({ team, target, action }: Pick<Alarm, 'team' | 'target' | 'action'>): void {
+  noteTamperedRow({ team, target, action }: Pick<Alarm, 'team' | 'target' | 'action'>): void {
     if (team === undefined || this.#periodic.isStopping) return;
     const { db, outbox, onError } = this.#parts;
     const seen = this.#toTell(team.id, target);
@@ -96,7 +97,7 @@ export class Lookout {
       .then(
         () => undefined,
         (error: unknown) => {
-          onError(new Error('a broken seal could not be told', { cause: error }));
+          onError(new Error('a tampered row could not be told', { cause: error }));
         },
       )
       .finally(() => {

@@ -81,7 +81,8 @@ test('what was leased before', async (t) => {
       .orderBy('id')
       .execute();
   /**
-   * What a lease of both comes to: statements, versions or rules, and what the trail says of it.
+   * What a lease of both comes to: statements, versions or rules, and what the audit log says of
+   * it.
    */
   const lease = async (by: LeasesService = service) => {
     statements = 0;
@@ -135,7 +136,7 @@ test('what was leased before', async (t) => {
         .executeTakeFirstOrThrow()
     ).id;
 
-  await t.test('takes one statement, and stands in the trail with what is in it', async (t) => {
+  await t.test('takes one statement, and stands in the audit log with what is in it', async (t) => {
     t.match(await lease(), { statements: 2, got: [1, 1] }, 'the first time two');
     const again = await lease();
     t.match(again, { statements: 1, got: [1, 1], failed: { length: 0 } });
@@ -270,21 +271,21 @@ test('what was leased before', async (t) => {
     ],
     [
       'its key is no longer one that opens',
-      () => bent('data_key', "state = 'retired', retired_at = now()"),
-      () => bent('data_key', "state = 'active', retired_at = null"),
+      () => tampered('data_key', "state = 'retired', retired_at = now()"),
+      () => tampered('data_key', "state = 'active', retired_at = null"),
       ['leaseRefused', 'undecryptable', 'undecryptable'],
     ],
     [
       'it is exposed, and the team refuses that',
       () =>
-        bent('data_key', "compromised_at = now(), compromise_reason = 'x'").then(() =>
+        tampered('data_key', "compromised_at = now(), compromise_reason = 'x'").then(() =>
           sql`update team set refuse_exposed_leases = true`.execute(db),
         ),
-      () => bent('data_key', 'compromised_at = null, compromise_reason = null'),
+      () => tampered('data_key', 'compromised_at = null, compromise_reason = null'),
       ['leaseRefused', 'exposed', 'exposed'],
     ],
   ];
-  async function bent(table: string, change: string): Promise<void> {
+  async function tampered(table: string, change: string): Promise<void> {
     await db.connection().execute(async (connection) => {
       await sql`set session_replication_role = replica`.execute(connection);
       await sql.raw(`update ${table} set ${change}`).execute(connection);

@@ -3,7 +3,7 @@
 // it counts again.
 import t from 'tap';
 import { sql } from 'kysely';
-import { bent } from '../helpers/intruder.ts';
+import { tampered } from '../helpers/intruder.ts';
 import { registerEngine } from '../helpers/leases.ts';
 import { startVault } from '../helpers/vault.ts';
 
@@ -98,7 +98,7 @@ t.test('sealed memberships', async (t) => {
       true,
     ],
     [
-      'seal of nothing',
+      'row MAC of nothing',
       'membership',
       `update membership set seal = '\\x' where ${row}`,
       'vera',
@@ -106,7 +106,7 @@ t.test('sealed memberships', async (t) => {
       true,
     ],
     [
-      'seal of zeros',
+      'row MAC of zeros',
       'membership',
       `update membership set seal = decode(repeat('00', 34), 'hex') where ${row}`,
       'vera',
@@ -114,7 +114,7 @@ t.test('sealed memberships', async (t) => {
       true,
     ],
     [
-      'seal with a bit turned',
+      'row MAC with a bit turned',
       'membership',
       `update membership set seal = set_bit(seal, 271, 1 - get_bit(seal, 271)) where ${row}`,
       'vera',
@@ -122,7 +122,7 @@ t.test('sealed memberships', async (t) => {
       true,
     ],
     [
-      'seal under another key version',
+      'row MAC under another key version',
       'membership',
       `update membership set seal = set_byte(seal, 1, 2) where ${row}`,
       'vera',
@@ -130,7 +130,7 @@ t.test('sealed memberships', async (t) => {
       true,
     ],
     [
-      'seal of another row',
+      'row MAC of another row',
       'membership',
       `update membership set seal = (select seal from membership where team_id = '${payments}' and role = 'admin') where ${row}`,
       'vera',
@@ -138,7 +138,7 @@ t.test('sealed memberships', async (t) => {
       true,
     ],
     [
-      'role and seal of the admin',
+      'role and row MAC of the admin',
       'membership',
       `update membership m set role = a.role, seal = a.seal, revision = a.revision from membership a where a.team_id = '${payments}' and a.role = 'admin' and m.team_id = '${payments}' and m.subject_id = '${vera}'`,
       'vera',
@@ -146,7 +146,7 @@ t.test('sealed memberships', async (t) => {
       true,
     ],
     [
-      'role and seal of the same person in another team',
+      'role and row MAC of the same person in another team',
       'membership',
       `update membership m set role = a.role, seal = a.seal, revision = a.revision from membership a where a.team_id = '${elsewhere}' and a.subject_id = '${vera}' and m.team_id = '${payments}' and m.subject_id = '${vera}'`,
       'vera',
@@ -245,7 +245,7 @@ t.test('sealed memberships', async (t) => {
     await t.test(what, async (t) => {
       vault.clock.ms += 61_000;
       const before = { events: await events(), alarms: alarms() };
-      await bent(db, { table, statement }, async () => {
+      await tampered(db, { table, statement }, async () => {
         const answer = await call(who, 'GET', url(team));
         t.equal(answer.status, 404, answer.text);
         t.strictSame(
@@ -280,33 +280,36 @@ t.test('sealed memberships', async (t) => {
     });
   }
 
-  t.test('the event is in the trail of the team that it is about, with who tried', async (t) => {
-    await bent(
-      db,
-      { table: 'membership', statement: `update membership set role = 'admin' where ${row}` },
-      async () => {
-        vault.clock.ms += 61_000;
-        await call(
-          'vera',
-          'PUT',
-          '/v1/teams/payments/members/vera',
-          { role: 'admin' },
-          { 'if-match': '*' },
-        );
-      },
-    );
-    const trail = (
-      await call('alice', 'GET', '/v1/teams/payments/audit-events?decision=deny&limit=1')
-    ).json.items;
-    t.match(trail, [
-      {
-        actor: 'vera',
-        action: 'team.manage',
-        target: { type: 'team', id: 'payments' },
-        decision: 'deny',
-        reason: 'sealBroken',
-        intact: true,
-      },
-    ]);
-  });
+  t.test(
+    'the event is in the audit log of the team that it is about, with who tried',
+    async (t) => {
+      await tampered(
+        db,
+        { table: 'membership', statement: `update membership set role = 'admin' where ${row}` },
+        async () => {
+          vault.clock.ms += 61_000;
+          await call(
+            'vera',
+            'PUT',
+            '/v1/teams/payments/members/vera',
+            { role: 'admin' },
+            { 'if-match': '*' },
+          );
+        },
+      );
+      const auditLog = (
+        await call('alice', 'GET', '/v1/teams/payments/audit-events?decision=deny&limit=1')
+      ).json.items;
+      t.match(auditLog, [
+        {
+          actor: 'vera',
+          action: 'team.manage',
+          target: { type: 'team', id: 'payments' },
+          decision: 'deny',
+          reason: 'sealBroken',
+          intact: true,
+        },
+      ]);
+    },
+  );
 });

@@ -1,6 +1,6 @@
-// What a change of a credential means for the OAuth tokens that are held for it. They stand beside
-// the versions, so that a refresh makes none; but they belong to a client and to a policy, and end
-// with them.
+// What a change of a credential means for the OAuth tokens stored for it. They stand beside the
+// versions, so that a refresh makes none; but they belong to a client and to a policy, and end with
+// them.
 import { sql } from 'kysely';
 import { canonicalJson } from '../crypto/index.ts';
 import type { Trx } from '../db/client.ts';
@@ -48,11 +48,11 @@ export const holdsTokens = (secretFieldNames: readonly string[]): boolean =>
 const tokenFields = ['accessToken', 'refreshToken'];
 
 /**
- * Ends what is held where a new version brings another client, a wider policy or tokens to start
- * with; otherwise only lets a refresh that failed be tried again. To be called before the team's
- * key is locked: whoever writes held tokens takes the row first.
+ * Ends the stored tokens where a new version brings another client, a wider policy or tokens to
+ * start with; otherwise only lets a refresh that failed be tried again. To be called before the
+ * team's key is locked: whoever writes stored tokens takes the row first.
  */
-export async function adjustHeldTokens(
+export async function adjustStoredTokens(
   trx: Trx,
   type: CredentialType,
   row: CredentialRow,

@@ -5,7 +5,7 @@
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { Granted, Recipient } from './decide.ts';
 import type { LeaseQuery } from './types.ts';
-import type { Way } from '../access/index.ts';
+import type { GrantPath } from '../access/index.ts';
 
 /** A credential as it was leased. */
 export interface Leased {
@@ -19,11 +19,11 @@ export interface Leased {
   readonly behalfSubject: SubjectId | null;
   readonly behalfRevision: number | null;
   /** The grants; what took some is not remembered. */
-  readonly ways: readonly Way[];
+  readonly grantPaths: readonly GrantPath[];
 }
 
 /** Everything that the event of a lease says beyond what is in the request. */
-export interface Expected {
+export interface LeaseSnapshot {
   readonly recipient: Pick<Recipient, 'id' | 'revision' | 'kid'>;
   readonly leased: readonly Leased[];
   /** What all of it takes while it is open, as stored. */
@@ -31,7 +31,7 @@ export interface Expected {
 }
 
 /** What is remembered of a credential that was granted. */
-export const leasedOf = ({ row, version, ways }: Granted): Leased => ({
+export const leasedOf = ({ row, version, grantPaths }: Granted): Leased => ({
   id: row.id,
   team: row.team,
   slug: row.slug,
@@ -41,21 +41,21 @@ export const leasedOf = ({ row, version, ways }: Granted): Leased => ({
   memberRevision: row.rights.member_revision,
   behalfSubject: row.behalfSubject,
   behalfRevision: row.behalfRights.member_revision,
-  ways,
+  grantPaths,
 });
 
 const credentialsMax = 20_000;
 
 /** Remembers by what was asked for; the oldest out first. */
-export class Expectations {
-  readonly #known = new Map<string, Expected>();
+export class LeaseSnapshots {
+  readonly #known = new Map<string, LeaseSnapshot>();
   #credentials = 0;
 
-  find(query: LeaseQuery): Expected | undefined {
+  find(query: LeaseQuery): LeaseSnapshot | undefined {
     return this.#known.get(nameOf(query));
   }
 
-  remember(query: LeaseQuery, expected: Expected): void {
+  remember(query: LeaseQuery, expected: LeaseSnapshot): void {
     this.forget(query);
     this.#known.set(nameOf(query), expected);
     this.#credentials += expected.leased.length;

@@ -1,30 +1,30 @@
-// Sealing every row anew after a change of the seal key. A row changes in nothing but its seal; one
-// whose seal does not hold is left as it is, and one that somebody changes meanwhile keeps what
-// that change wrote.
+// Computes every row MAC anew after a change of the row MAC key. A row changes in nothing but its
+// row MAC; one whose row MAC does not verify is left as it is, and one that somebody changes
+// meanwhile keeps what that change wrote.
 import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { type SealedRows, sealedTables } from './sealed-rows.ts';
+import { type RowMacTable, rowMacTables } from './row-mac-tables.ts';
 
 /** Pages of 8 KiB that are read at once. */
 const pagesPerBatch = 32;
 
 /**
- * Seals every row of every sealed table anew that an older version sealed. Returns how many it did;
+ * Computes the row MAC of every row anew that an older key version made. Returns how many it did;
  * stops between batches when asked.
  */
-export async function resealAll(
+export async function recomputeRowMacs(
   db: Db,
   keyring: Keyring,
   isStopping: () => boolean,
 ): Promise<number> {
   let done = 0;
-  for (const rows of sealedTables) done += await resealTable(db, keyring, rows, isStopping);
+  for (const rows of rowMacTables) done += await recomputeRowMacsOf(db, keyring, rows, isStopping);
   return done;
 }
 
 // What cannot even be read as a row of the vault's is none, and keeps no other from its turn.
-function holds(keyring: Keyring, of: SealedRows<never>, row: { readonly seal: Buffer }): boolean {
+function holds(keyring: Keyring, of: RowMacTable<never>, row: { readonly seal: Buffer }): boolean {
   try {
     return of.holds(keyring, row as never, row.seal);
   } catch {
@@ -34,13 +34,13 @@ function holds(keyring: Keyring, of: SealedRows<never>, row: { readonly seal: Bu
 
 // Walks the table's pages in their order: a row that is written meanwhile is written with the key
 // of today.
-async function resealTable(
+async function recomputeRowMacsOf(
   db: Db,
   keyring: Keyring,
-  of: SealedRows<never>,
+  of: RowMacTable<never>,
   isStopping: () => boolean,
 ): Promise<number> {
-  const version = keyring.sealVersion();
+  const version = keyring.rowMacVersion();
   const seal = sql.ref(`held.${of.column}`);
   const { rows: size } = await sql<{ pages: number }>`
     select (pg_relation_size(${of.table}::regclass) / current_setting('block_size')::int)::int as pages`.execute(

@@ -1,4 +1,4 @@
-// From events of the trail to what is told outside: the one table, and what each message says.
+// From events of the audit log to what is told outside: the one table, and what each message says.
 import { sql } from 'kysely';
 import type { Keyring } from '../crypto/index.ts';
 import type { Executor } from '../db/client.ts';
@@ -7,10 +7,10 @@ import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
 import { rotationFailureCountSql } from '../db/token-tables.ts';
 import type { EventInput } from '../audit/index.ts';
-import { credentialSealHolds, type SealedCredential } from '../credentials/index.ts';
-import { sealedColumns } from '../credentials/sql.ts';
+import { verifyCredentialRowMac, type CredentialMacFields } from '../credentials/index.ts';
+import { rowMacColumns } from '../credentials/sql.ts';
 
-type Happened = Omit<Notice, 'type' | 'data'> & {
+type MappedEvent = Omit<Notice, 'type' | 'data'> & {
   readonly type: EventType;
   readonly reason: string | undefined;
 };
@@ -22,7 +22,7 @@ type Happened = Omit<Notice, 'type' | 'data'> & {
 export function noticeOf(
   { action, decision, reason, team, target }: EventInput,
   at: Date,
-): Happened | undefined {
+): MappedEvent | undefined {
   const type = typeOf(action, decision, reason);
   return type === undefined || team === undefined
     ? undefined
@@ -59,17 +59,17 @@ function typeOf(
 export async function describe(
   executor: Executor,
   keyring: Keyring,
-  happened: Happened,
+  mapped: MappedEvent,
 ): Promise<Notice | undefined> {
-  const { reason, ...notice } = happened;
-  const data = await dataOf(executor, keyring, happened, reason);
+  const { reason, ...notice } = mapped;
+  const data = await dataOf(executor, keyring, mapped, reason);
   return data === undefined ? undefined : { ...notice, data };
 }
 
 async function dataOf(
   executor: Executor,
   keyring: Keyring,
-  { type, subject, team }: Happened,
+  { type, subject, team }: MappedEvent,
   reason: string | undefined,
 ): Promise<JsonObject | undefined> {
   switch (type) {
@@ -97,12 +97,12 @@ async function dataOf(
     default: {
       const {
         rows: [row],
-      } = await sql<SealedCredential & { seal: Buffer }>`
-        select ${sealedColumns} from credential
+      } = await sql<CredentialMacFields & { seal: Buffer }>`
+        select ${rowMacColumns} from credential
         join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
         where credential.team_id = ${team.id} and credential.id = ${subject.id}`.execute(executor);
       // SECURITY: the message is protected as the vault's own word, so what is in it is that.
-      if (row === undefined || !credentialSealHolds(keyring, row, row.seal)) return undefined;
+      if (row === undefined || !verifyCredentialRowMac(keyring, row, row.seal)) return undefined;
       return {
         credential: { id: subject.id, name: row.name, type: row.type },
         ...(reason === undefined ? {} : { reason }),

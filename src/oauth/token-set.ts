@@ -1,5 +1,5 @@
-// What is held for a credential, opened and sealed. The plaintext has its own expiry: the columns
-// beside the token are for queries.
+// The OAuth tokens stored for a credential, opened and sealed. The plaintext has its own expiry:
+// the columns beside the token are for queries.
 import {
   canonicalJson,
   DecryptionFailed,
@@ -11,8 +11,8 @@ import {
 } from '../crypto/index.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Reading } from './answer.ts';
-import { heldPlace, type OAuthCredential } from './place.ts';
-import type { HeldRow } from './repository.ts';
+import { tokenSetBinding, type OAuthCredential } from './token-binding.ts';
+import type { StoredTokensRow } from './repository.ts';
 import {
   findProvider,
   isWiderPolicy,
@@ -23,16 +23,16 @@ import {
   typeNamed,
 } from '../credentials/index.ts';
 
-export interface HeldTokens {
+export interface TokenSet {
   readonly accessToken: string | undefined;
   readonly refreshToken: string | undefined;
 }
 
 /** A credential as far as its tokens are concerned. */
 export interface Situation {
-  readonly row: HeldRow | undefined;
+  readonly row: StoredTokensRow | undefined;
   readonly sequence: number;
-  readonly tokens: Secret<HeldTokens> | undefined;
+  readonly tokens: Secret<TokenSet> | undefined;
   /** Names the access token and tells nothing of it. */
   readonly tokenId: string;
   readonly expiresAt: Date | undefined;
@@ -44,12 +44,13 @@ export interface Situation {
 }
 
 /**
- * What is held for this client, under no narrower policy. Throws DecryptionFailed, KeyUnavailable.
+ * The OAuth tokens stored for this client, under no narrower policy. Throws DecryptionFailed,
+ * KeyUnavailable.
  */
 export function situationOf(
   keyring: Keyring,
   of: OAuthCredential,
-  row: HeldRow | undefined,
+  row: StoredTokensRow | undefined,
   secrets: SecretFields,
 ): Situation {
   const { grant, assumedLifetimeSeconds } = settingsOf(of);
@@ -73,7 +74,7 @@ export function situationOf(
     if (row.sealed === undefined) throw new DecryptionFailed();
     const opened = keyring.open(
       row.sealed.key,
-      heldPlace({
+      tokenSetBinding({
         team: of.team,
         credential: of.id,
         sequence: row.sequence,
@@ -116,7 +117,7 @@ export function situationOf(
 }
 
 /** The token of a row at its next sequence. */
-export function sealHeld(
+export function sealTokenSet(
   keyring: Keyring,
   key: WrappedDataKey,
   of: OAuthCredential,
@@ -125,7 +126,7 @@ export function sealHeld(
     tokens,
     expiresAt,
   }: {
-    readonly tokens: Secret<HeldTokens>;
+    readonly tokens: Secret<TokenSet>;
     readonly expiresAt: Date | undefined;
   },
 ): string {
@@ -138,7 +139,7 @@ export function sealHeld(
   };
   return keyring.seal(
     key,
-    heldPlace({
+    tokenSetBinding({
       team: of.team,
       credential: of.id,
       sequence,

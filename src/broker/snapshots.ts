@@ -17,7 +17,7 @@ import { credentialTarget, type EventInput } from '../audit/index.ts';
 import { limitDefaults, type Policy } from '../credentials/index.ts';
 
 /** Everything that the event of a call says beyond what is in the call, and what the ticket was. */
-export interface Expected {
+export interface CallSnapshot {
   readonly basis: repository.CallBasis;
   readonly hash: Buffer;
   readonly caller: Pick<Caller, 'sub' | 'subject'>;
@@ -31,8 +31,8 @@ export interface Expected {
 }
 
 /**
- * A call that stands in the trail before it was decided: it goes out only if it is decided so after
- * all.
+ * A call that stands in the audit log before it was decided: it goes out only if it is decided so
+ * after all.
  */
 export interface Early {
   readonly row: repository.TicketRow;
@@ -41,7 +41,7 @@ export interface Early {
   readonly leave: () => void;
 }
 
-export interface ExpectationsParts extends CorrectionParts {
+export interface CallSnapshotsParts extends CorrectionParts {
   readonly now: () => number;
   readonly limits: CallLimits;
 }
@@ -49,10 +49,10 @@ export interface ExpectationsParts extends CorrectionParts {
 const ticketsMax = 20_000;
 
 /** Remembers by ticket; the oldest out first. */
-export class Expectations {
-  readonly #parts: ExpectationsParts;
-  readonly #known = new Map<string, Expected>();
-  constructor(parts: ExpectationsParts) {
+export class CallSnapshots {
+  readonly #parts: CallSnapshotsParts;
+  readonly #known = new Map<string, CallSnapshot>();
+  constructor(parts: CallSnapshotsParts) {
     this.#parts = parts;
   }
 
@@ -63,7 +63,7 @@ export class Expectations {
   async record(call: Call): Promise<Early | undefined> {
     const { db, audit, now } = this.#parts;
     const expected = this.#known.get(call.id);
-    // What is refused, or presented wrongly, takes the long way.
+    // What is refused, or sent wrongly, takes the slow path.
     if (
       expected === undefined ||
       call.ticket === undefined ||
@@ -92,7 +92,7 @@ export class Expectations {
       if (isRecorded && row !== undefined) return { row, event, limits, leave };
     } catch (error) {
       leave();
-      if (mayBeRecorded(error)) await recordNotSent(this.#parts, { event, ways: [] }, error);
+      if (mayBeRecorded(error)) await recordNotSent(this.#parts, { event, grantPaths: [] }, error);
       throw error;
     }
     leave();
@@ -105,7 +105,7 @@ export class Expectations {
     this.#known.delete(ticket);
   }
 
-  remember(ticket: TicketId, expected: Expected): void {
+  remember(ticket: TicketId, expected: CallSnapshot): void {
     this.#known.delete(ticket);
     this.#known.set(ticket, expected);
     for (const oldest of this.#known.keys()) {
@@ -118,7 +118,7 @@ export class Expectations {
 /** The event of a call. */
 export function eventOf(
   call: Call,
-  { caller, team, credential, engine, onBehalfOf, target, policy, basis }: Expected,
+  { caller, team, credential, engine, onBehalfOf, target, policy, basis }: CallSnapshot,
 ): EventInput {
   return {
     caller: { ...caller, requestId: call.requestId, address: call.address },
@@ -141,13 +141,13 @@ export function eventOf(
 export const limitsOf = (policy: Policy): Admitted['limits'] =>
   ({ ...limitDefaults, ...policy.limits }) as Admitted['limits'];
 
-function isCallable(expected: Expected, call: Call): boolean {
+function isCallable(expected: CallSnapshot, call: Call): boolean {
   try {
     checkCall(expected.policy, call);
     checkRequest(expected.policy, expected, call);
     return true;
   } catch (error) {
     if (!(error instanceof BrokerRefusal)) throw error;
-    return false; // the long way says why
+    return false; // the slow path says why
   }
 }

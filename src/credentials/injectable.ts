@@ -34,7 +34,7 @@ const takenHeaders =
  * that are too short, too long or unfit for their place, a header that is not theirs, a URL that is
  * not a plain https one.
  */
-export function faultsForBroker(type: CredentialType, fields: AllFields): InputFault[] {
+export function injectionFaults(type: CredentialType, fields: AllFields): InputFault[] {
   const injection = type.broker?.injection;
   switch (injection?.kind) {
     case undefined:
@@ -83,9 +83,9 @@ export function faultsForBroker(type: CredentialType, fields: AllFields): InputF
  * Throws invalidRequest for values that the policy gives to the broker and that the broker could
  * not use.
  */
-export function checkForBroker(type: CredentialType, policy: Policy, fields: AllFields): void {
+export function checkInjectable(type: CredentialType, policy: Policy, fields: AllFields): void {
   if (!policy.delivery.includes('broker')) return;
-  const errors = faultsForBroker(type, fields);
+  const errors = injectionFaults(type, fields);
   if (errors.length > 0)
     throw new AppError('invalidRequest', 'The broker cannot use these values.', { errors });
 }

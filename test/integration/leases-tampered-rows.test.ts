@@ -1,18 +1,18 @@
 // A writer to the database cannot lease to himself: every sealed column is changed by SQL, one at a
-// time, and refused; put back, it counts again. Each refusal stands in the trail and raises the
+// time, and refused; put back, it counts again. Each refusal stands in the audit log and raises the
 // alarm.
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { sql } from 'kysely';
 import { generateEngineKey } from '../../src/client/index.ts';
 import { readPublicJwk } from '../../src/engines/jwk.ts';
-import { sealMembership } from '../../src/access/rights.ts';
+import { membershipRowMac } from '../../src/access/rights.ts';
 import type { SubjectId } from '../../src/shared/ids.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
 import { storedColumns } from '../helpers/intruder.ts';
 import { startVault } from '../helpers/vault.ts';
 
-test('sealed rows', async (t) => {
+test('rows with a MAC', async (t) => {
   const vault = await startVault(t);
   const { db } = vault;
   await vault.team('payments');
@@ -39,7 +39,7 @@ test('sealed rows', async (t) => {
   /**
    * Runs the change with triggers and foreign keys off, asks, and puts the table back as it was.
    */
-  const bent = async (
+  const tampered = async (
     table: string,
     where: string,
     change: string,
@@ -200,7 +200,7 @@ test('sealed rows', async (t) => {
     await t.test(`${table}: ${change.slice(0, 60)}`, async (t) => {
       vault.clock.ms += 61_000;
       const before = alarms();
-      await bent(table, where, change, async () => {
+      await tampered(table, where, change, async () => {
         const answer = await ask(more);
         t.equal(answer.status, status, answer.text);
         t.strictSame(rulesOf(answer), rules);
@@ -233,7 +233,7 @@ test('sealed rows', async (t) => {
         .select('id')
         .where('slug', '=', 'payments')
         .executeTakeFirstOrThrow();
-      const seal = sealMembership(vault.keyring, {
+      const seal = membershipRowMac(vault.keyring, {
         team,
         slug: 'payments',
         subject: n8n as SubjectId,
@@ -242,7 +242,7 @@ test('sealed rows', async (t) => {
         actsForItself: false,
         revision: 9,
       });
-      await bent(
+      await tampered(
         'membership',
         membershipRow,
         `role = 'admin', revision = 9, seal = '\\x${seal.toString('hex')}'`,
@@ -250,7 +250,7 @@ test('sealed rows', async (t) => {
           t.equal(
             (await vault.call('n8n', 'GET', '/v1/teams/payments')).status,
             200,
-            'the seal holds',
+            'the row MAC verifies',
           );
           t.strictSame(rulesOf(await ask()), ['/credentials/0 notFound']);
         },
@@ -261,7 +261,7 @@ test('sealed rows', async (t) => {
   await t.test(
     "a registration that somebody changed is not sealed again by a change of the operator's",
     async (t) => {
-      await bent('engine', engineRow, `state = 'disabled'`, async () => {
+      await tampered('engine', engineRow, `state = 'disabled'`, async () => {
         for (const [method, url, body] of [
           ['PATCH', `/v1/engines/${engine.id}`, { name: 'renamed' }],
           ['PATCH', `/v1/engines/${engine.id}`, { state: 'enabled' }],

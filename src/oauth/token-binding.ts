@@ -1,11 +1,11 @@
-// Where a held token belongs: to its row and sequence, to the client that it was given to, to the
-// policy under which it was got. Its type says that it is none of the credential's versions.
-import type { Place } from '../crypto/index.ts';
+// What a stored token is bound to: to its row and sequence, to the client that it was given to, to
+// the policy under which it was got. Its type says that it is none of the credential's versions.
+import type { Binding } from '../crypto/index.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Policy, PublicFields } from '../credentials/index.ts';
 
-export interface HeldPlace {
+export interface TokenSetBinding {
   readonly team: TeamId;
   readonly credential: CredentialId;
   readonly sequence: number;
@@ -15,17 +15,17 @@ export interface HeldPlace {
 }
 
 /**
- * The place of a held token. No type's name has a slash: a version's token does not open here, nor
- * a held one as a version.
+ * The binding of a stored token. No type's name has a slash: a version's token does not open here,
+ * nor a stored one as a version.
  */
-export const heldPlace = ({
+export const tokenSetBinding = ({
   team,
   credential,
   sequence,
   type,
   client,
   policy,
-}: HeldPlace): Place => ({
+}: TokenSetBinding): Binding => ({
   team,
   credential,
   version: sequence,
@@ -35,7 +35,7 @@ export const heldPlace = ({
 });
 
 /**
- * A credential's current version, as the statement that read it found it: its seal was verified,
+ * A credential's current version, as the statement that read it found it: its row MAC was verified,
  * its key is in a state that opens.
  */
 export interface OAuthCredential {
