@@ -177,7 +177,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     onDifference: (aheadMs) => {
       logger.error(
         { event: 'clockDiffers', aheadMs },
-        "this replica's clock differs from the database's: nothing is destroyed, purged or forgotten here",
+        "this replica's clock differs from the database's: nothing is destroyed, purged or " +
+          'forgotten here',
       );
     },
     onAgreement: () => {

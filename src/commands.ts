@@ -126,7 +126,8 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   'generate-key': {
     summary:
-      'print a fresh root key; with --recipient FILE, make the pair that an export is sealed to: the private half into FILE, the public one printed',
+      'print a fresh root key; with --recipient FILE, make the pair that an export is sealed ' +
+      'to: the private half into FILE, the public one printed',
     run: (context) =>
       withOptions(async () => {
         const { recipient } = readOptions(context.args, { recipient: { type: 'string' } });
@@ -153,17 +154,21 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   rotate: {
     summary:
-      'rotate the key of a team (--team SLUG) or the root key (--root); --watch, --dry-run, --reason TEXT, --json',
+      'rotate the key of a team (--team SLUG) or the root key (--root); --watch, --dry-run, ' +
+      '--reason TEXT, --json',
     run: (context) => withOptions(() => rotate(context)),
   },
   import: {
     summary:
-      'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file PATH (n8n: or a folder) --team SLUG; --key-file PATH, --update, for all of Heym --database PATH, --map PATH, --member-role ROLE, --dry-run, --json',
+      'bring credentials of another system along: --from heym|n8n|airflow|env|vault --file ' +
+      'PATH (n8n: or a folder) --team SLUG; --key-file PATH, --update, for all of Heym ' +
+      '--database PATH, --map PATH, --member-role ROLE, --dry-run, --json',
     run: (context) => withOptions(() => importCredentials(context)),
   },
   export: {
     summary:
-      'write the secrets of a team, sealed to a public key: --team SLUG --to PUBLIC_KEY.json --reason TEXT; --out FILE. Offline, with the root key',
+      'write the secrets of a team, sealed to a public key: --team SLUG --to PUBLIC_KEY.json ' +
+      '--reason TEXT; --out FILE. Offline, with the root key',
     run: (context) => withOptions(() => exportSecrets(context)),
   },
   verify: {

@@ -79,7 +79,8 @@ try {
     logger().fatal({ event: 'serviceFailed', command: name, ...failure }, said);
   else
     tell(
-      `credential-vault ${command === undefined ? '' : name}: ${failure === undefined ? said : `${said}: ${inLines(failure)}`}\n`,
+      `credential-vault ${command === undefined ? '' : name}: ` +
+        `${failure === undefined ? said : `${said}: ${inLines(failure)}`}\n`,
     );
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }

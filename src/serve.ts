@@ -71,7 +71,8 @@ export class ListenRefused extends Error {
     const name = typeof code === 'string' && /^[A-Z0-9_]{1,40}$/.test(code) ? code : 'unknown';
     const address = host.includes(':') ? `[${host}]` : host;
     super(
-      `cannot listen at ${address}:${port} (${name}${Object.hasOwn(listenFaults, name) ? `): ${listenFaults[name]}` : ')'}`,
+      `cannot listen at ${address}:${port} (${name}` +
+        `${Object.hasOwn(listenFaults, name) ? `): ${listenFaults[name]}` : ')'}`,
       { cause },
     );
     this.name = 'ListenRefused';

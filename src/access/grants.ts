@@ -86,9 +86,12 @@ export interface GrantRow {
 }
 
 const asGrantRow = sql.raw(`jsonb_build_object(
-    'id', held.id, 'kind', held.grantee_kind, 'access', held.access, 'revision', held.revision, 'seal', encode(held.seal, 'hex'), 'team', receiving.id, 'slug', receiving.slug,
-    'role', holder.role, 'actsForItself', holder.acts_for_itself, 'memberRevision', holder.revision, 'memberMac', encode(holder.seal, 'hex'),
-    'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineMac', encode(asker.seal, 'hex'))`);
+    'id', held.id, 'kind', held.grantee_kind, 'access', held.access, 'revision', held.revision,
+      'seal', encode(held.seal, 'hex'), 'team', receiving.id, 'slug', receiving.slug,
+    'role', holder.role, 'actsForItself', holder.acts_for_itself, 'memberRevision', holder.revision,
+      'memberMac', encode(holder.seal, 'hex'),
+    'engine', asker.id, 'engineState', asker.state, 'engineRevision', asker.revision, 'engineMac',
+      encode(asker.seal, 'hex'))`);
 
 /**
  * The grants of `credential` (an alias of the from-list) that concern the subject; null where there
@@ -99,12 +102,17 @@ export const grantsSql = (
   subject: RawBuilder<unknown>,
 ): RawBuilder<readonly GrantRow[] | null> => sql`(
   select jsonb_agg(${asGrantRow})
-  from (select id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal from credential_grant given
+  from (select id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal
+    from credential_grant given
     where given.credential_id = credential.id and (given.grantee_subject_id = ${subject}
-      or coalesce((select true from membership where team_id = given.grantee_team_id and subject_id = ${subject}), false)) offset 0) held
-  left join lateral (select team.id, team.slug from team where team.id = held.grantee_team_id and team.deleted_at is null offset 0) receiving on true
-  left join lateral (select subject_id, role, acts_for_itself, revision, seal from membership where team_id = receiving.id and subject_id = ${subject} offset 0) holder on true
-  left join lateral (select engine.id, state, revision, seal from engine where engine.subject_id = ${subject} offset 0) asker on true
+      or coalesce((select true from membership where team_id = given.grantee_team_id
+        and subject_id = ${subject}), false)) offset 0) held
+  left join lateral (select team.id, team.slug from team where team.id = held.grantee_team_id
+    and team.deleted_at is null offset 0) receiving on true
+  left join lateral (select subject_id, role, acts_for_itself, revision, seal from membership
+    where team_id = receiving.id and subject_id = ${subject} offset 0) holder on true
+  left join lateral (select engine.id, state, revision, seal from engine
+    where engine.subject_id = ${subject} offset 0) asker on true
   where held.grantee_subject_id = ${subject} or holder.subject_id is not null)`;
 
 interface GrantedRow {
@@ -122,13 +130,17 @@ const granted = (
     const who = unseen(parameter('subject'), 'uuid');
     const held = (condition: RawBuilder<unknown>): RawBuilder<unknown> => sql`
     cross join lateral (
-      select id, team_id, credential_id, grantee_kind, access, revision, seal from credential_grant where ${condition} offset 0) held
-    cross join lateral (select team.slug from team where team.id = held.team_id and team.deleted_at is null offset 0) owner`;
-    const columns = sql`select held.team_id as team, owner.slug, held.credential_id as credential, ${asGrantRow} as row`;
+      select id, team_id, credential_id, grantee_kind, access, revision, seal from credential_grant
+        where ${condition} offset 0) held
+    cross join lateral (select team.slug from team where team.id = held.team_id
+      and team.deleted_at is null offset 0) owner`;
+    const columns = sql`select held.team_id as team, owner.slug, held.credential_id as credential,
+      ${asGrantRow} as row`;
     const throughTeams = sql<GrantedRow>`
     ${columns}
     from membership holder
-    cross join lateral (select team.id, team.slug from team where team.id = holder.team_id and team.deleted_at is null offset 0) receiving
+    cross join lateral (select team.id, team.slug from team where team.id = holder.team_id
+      and team.deleted_at is null offset 0) receiving
     left join engine asker on asker.subject_id = holder.subject_id
     ${held(sql`grantee_team_id = receiving.id`)}
     where holder.subject_id = ${who}`;
@@ -138,7 +150,8 @@ const granted = (
     from (select ${who} as id) person
     left join engine asker on asker.subject_id = person.id
     cross join lateral (select null::uuid as id, null::text as slug) receiving
-    cross join lateral (select null::text as role, null::boolean as acts_for_itself, null::int as revision, null::bytea as seal) holder
+    cross join lateral (select null::text as role, null::boolean as acts_for_itself,
+      null::int as revision, null::bytea as seal) holder
     ${held(sql`grantee_subject_id = person.id`)}`;
   });
 const grantedToAll = granted(false);
@@ -204,8 +217,8 @@ function grantPathOf(
     )
   )
     return 'sealBroken';
-  // SECURITY: what an issuer's subjects may not, no row lets them: neither in the team that owns the
-  // credential nor in the one that it was granted to.
+  // SECURITY: what an issuer's subjects may not, no row lets them: neither in the team that owns
+  // the credential nor in the one that it was granted to.
   if (subjectBounds.refusalIn(person.sub, owned.slug) !== undefined) return undefined;
   if (slug !== null && subjectBounds.refusalIn(person.sub, slug) !== undefined) return undefined;
   const engine = engineStateOf(row, person, keyring);
@@ -302,7 +315,9 @@ export async function holdGrant(trx: Trx, { grant, revision }: GrantPath): Promi
   const { rows } = await sql`
     select 1 from credential_grant held
     where held.id = ${grant} and held.revision = ${revision}
-      and (held.grantee_team_id is null or exists (select 1 from team where team.id = held.grantee_team_id and team.deleted_at is null))
+      and (held.grantee_team_id is null
+        or exists (select 1 from team where team.id = held.grantee_team_id
+        and team.deleted_at is null))
       for share of held`.execute(trx);
   return rows.length === 1;
 }

@@ -1,6 +1,6 @@
 // Whose tokens count, and what their subjects may not, whatever any row says: each issuer has its
-// keys, its rules and a prefix for its subjects. Pure: which issuer a subject is of, is known by the
-// subject alone, so that the same is asked of a caller, of a person on whose behalf, and of a
+// keys, its rules and a prefix for its subjects. Pure: which issuer a subject is of, is known by
+// the subject alone, so that the same is asked of a caller, of a person on whose behalf, and of a
 // subject that somebody wants to let in.
 import { AppError, invalid } from '../shared/errors.ts';
 import { matchesPattern } from '../shared/patterns.ts';
@@ -116,7 +116,9 @@ export class Issuers implements SubjectBounds {
           throw new TypeError('a prefix of subjects is the beginning of another');
   }
 
-  /** The issuer that a token names; `iss` as it stands in the token, undefined where it does not. */
+  /**
+   * The issuer that a token names; `iss` as it stands in the token, undefined where it does not.
+   */
   find(iss: unknown): Issuer | undefined {
     return iss === undefined || typeof iss === 'string' ? this.#byIss.get(iss) : undefined;
   }
@@ -125,8 +127,8 @@ export class Issuers implements SubjectBounds {
   subjectOf(issuer: Issuer, claim: unknown): string | undefined {
     if (!isClaimedSubject(claim)) return undefined;
     const sub = `${issuer.subjectPrefix}${claim}`;
-    // SECURITY: asked in the same way as of every subject: what another issuer's prefix begins, or a
-    // pattern does not have, is not this one's.
+    // SECURITY: asked in the same way as of every subject: what another issuer's prefix begins, or
+    // a pattern does not have, is not this one's.
     return sub.length <= subjectLengthMax && this.ofSubject(sub) === issuer ? sub : undefined;
   }
 
@@ -162,8 +164,8 @@ export class Issuers implements SubjectBounds {
 }
 
 /**
- * Whether two issuers with these prefixes could make one subject. Of the one that has none, subjects
- * that begin with another's are refused one by one.
+ * Whether two issuers with these prefixes could make one subject. Of the one that has none,
+ * subjects that begin with another's are refused one by one.
  */
 export const prefixesMeet = (a: string, b: string): boolean =>
   a === b || (a !== '' && b !== '' && (a.startsWith(b) || b.startsWith(a)));
@@ -180,7 +182,9 @@ function isSpiffeId(text: string, trustDomain: string): boolean {
   );
 }
 
-/** An issuer as it was configured before there could be several: no prefix, and all rules as usual. */
+/**
+ * An issuer as it was configured before there could be several: no prefix, and all rules as usual.
+ */
 export interface OneIssuer {
   readonly issuer: string;
   readonly audience: string;

@@ -75,7 +75,8 @@ const engineJson = ({ id, subject, sub, state, revision }: EngineMacFields): Jso
 });
 
 /**
- * The columns that `effectiveRoleOf` reads; nulls where the left joins of `rightsJoin` found nothing.
+ * The columns that `effectiveRoleOf` reads; nulls where the left joins of `rightsJoin` found
+ * nothing.
  */
 export interface RightsRow {
   readonly member_role: Role | null;
@@ -91,13 +92,15 @@ export interface RightsRow {
 /** To be selected beside the thing. */
 export const rightsColumns =
   sql.raw(`member.role as member_role, member.acts_for_itself as member_acts_for_itself,
-  member.revision as member_revision, member.seal as member_mac, member_engine.id as engine_id, member_engine.state as engine_state,
+  member.revision as member_revision, member.seal as member_mac, member_engine.id as engine_id,
+    member_engine.state as engine_state,
   member_engine.revision as engine_revision, member_engine.seal as engine_mac`);
 
 /** To be joined where `team` is in the from-list. */
 export const rightsJoin = (subject: SubjectId | RawBuilder<unknown>): RawBuilder<unknown> => sql`
   left join membership member on member.team_id = team.id and member.subject_id = ${subject}
-  left join engine member_engine on member_engine.subject_id = member.subject_id and member.role = 'engine'`;
+  left join engine member_engine on member_engine.subject_id = member.subject_id
+    and member.role = 'engine'`;
 
 /**
  * What every question about rights is answered with: the keys of the row MACs, and what subjects

@@ -1,5 +1,5 @@
-// The public keys that verify an issuer's tokens, read from a JWKS or from PEM: which of them count,
-// and for which algorithms.
+// The public keys that verify an issuer's tokens, read from a JWKS or from PEM: which of them
+// count, and for which algorithms.
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { parseJson } from '../shared/strict-json.ts';
 import type { FixedKey } from './issuers.ts';
@@ -82,7 +82,9 @@ export function readFixedKeys(
   }
   if (read.cutOff.length > 0)
     return {
-      rule: `must hold public keys for signatures only, at most ${keysMax}, of kinds that are accepted, under an id each`,
+      rule:
+        `must hold public keys for signatures only, at most ${keysMax}, of kinds that are ` +
+        `accepted, under an id each`,
     };
   if (read.keys.has(undefined)) return { rule: 'must give each key an id (kid)' };
   const keys = [...read.keys].flatMap(([kid, list]) => list.map((key) => ({ kid, ...key })));

@@ -44,8 +44,15 @@ function walk(
 ): RawBuilder<unknown> {
   return sql`
     select * from audit_event event
-    where event.team_id = ${team} and ${before === undefined ? sql`true` : sql`(event.at, event.id) < (${before.at}, ${before.id}::uuid)`}
-      ${from === undefined ? sql`` : sql`and event.at >= ${from}`} ${until === undefined ? sql`` : sql`and event.at < ${until}`}
+    where event.team_id = ${team}
+      and ${
+        before === undefined
+          ? sql`true`
+          : sql`(event.at, event.id) < (${before.at},
+      ${before.id}::uuid)`
+      }
+      ${from === undefined ? sql`` : sql`and event.at >= ${from}`}
+        ${until === undefined ? sql`` : sql`and event.at < ${until}`}
     order by event.at desc, event.id desc ${tail}`;
 }
 
@@ -64,12 +71,16 @@ export async function listEvents(
   const walked = isFiltered(filters) ? (page.walkedMax ?? null) : page.limit;
   // Ids become uuids, and not the other way round: who is meant is found by the primary key.
   const { rows } = await sql<EventRow>`
-    select event.id, event.at, event.actor_id as actor, event.team_id as team, event.action, event.target_type as "targetType", event.target_id as "targetId",
-      event.decision, event.reason, event.request_id as "requestId", event.key_id as key, event.credential_version as "credentialVersion",
-      event.address_hash as "addressHash", event.details, event.mac_version as "macVersion", event.mac,
+    select event.id, event.at, event.actor_id as actor, event.team_id as team, event.action,
+      event.target_type as "targetType", event.target_id as "targetId",
+      event.decision, event.reason, event.request_id as "requestId", event.key_id as key,
+        event.credential_version as "credentialVersion",
+      event.address_hash as "addressHash", event.details, event.mac_version as "macVersion",
+        event.mac,
       actor.sub as "actorSub", side.address, side.salt,
       coalesce((select jsonb_object_agg(subject.id, subject.sub) from subject where subject.id in (
-        ${idIn(sql`event.target_id`)}, ${idIn(sql`event.details ->> 'onBehalfOf'`)}, ${idIn(sql`event.details ->> 'grantee'`)})), '{}') as people
+        ${idIn(sql`event.target_id`)}, ${idIn(sql`event.details ->> 'onBehalfOf'`)},
+          ${idIn(sql`event.details ->> 'grantee'`)})), '{}') as people
     from (${walk(team, filters, page.before, walked === null ? sql`` : sql`limit ${walked}`)}) event
     left join subject actor on actor.id = event.actor_id
     left join audit_address side on side.at = event.at and side.event_id = event.id
@@ -88,7 +99,8 @@ export async function findEndOfWalk(
   { before, walkedMax }: { before: EventPage['before']; walkedMax: number },
 ): Promise<{ at: Date; id: string } | undefined> {
   const { rows } = await sql<{ at: Date; id: string }>`
-    select event.at, event.id from (${walk(team, filters, before, sql`offset ${walkedMax - 1} limit 1`)}) event`.execute(
+    select event.at, event.id
+      from (${walk(team, filters, before, sql`offset ${walkedMax - 1} limit 1`)}) event`.execute(
     executor,
   );
   return rows[0];

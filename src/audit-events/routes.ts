@@ -43,7 +43,8 @@ export function registerAudit(
     tag: 'audit',
     summary: 'List the audit events of a team',
     description:
-      'Newest first. With `action`, `target` or `decision` a page looks at a bounded number of events: it may hold fewer than `limit`, or none, and still have a `nextCursor`.',
+      'Newest first. With `action`, `target` or `decision` a page looks at a bounded number of ' +
+      'events: it may hold fewer than `limit`, or none, and still have a `nextCursor`.',
     params: teamPath,
     query: listQuery,
     problems: ['invalidCursor'],

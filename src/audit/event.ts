@@ -201,8 +201,10 @@ export function recordedSql(
   // One event stands by its values, and may have no address.
   const hasAddress = isOne ? sql`${place('audit_address.address')}::text is not null and` : sql``;
   const unlessThere = isRepeatable === true ? sql`on conflict do nothing` : sql``;
-  return sql`recorded as (${insertSql('audit_event', eventColumns, place, isOne)} where ${onlyIf} ${unlessThere} returning id),
-    recorded_address as (${insertSql('audit_address', addressColumns, place, isOne)} where ${hasAddress} ${onlyIf} ${unlessThere})`;
+  return sql`recorded as (${insertSql('audit_event', eventColumns, place, isOne)}
+    where ${onlyIf} ${unlessThere} returning id),
+    recorded_address as (${insertSql('audit_address', addressColumns, place, isOne)}
+      where ${hasAddress} ${onlyIf} ${unlessThere})`;
 }
 
 function valuesOf<Row>(
@@ -228,7 +230,8 @@ function insertSql<Row>(
   place: (name: keyof RecordedValues) => RawBuilder<unknown>,
   isOne: boolean,
 ): RawBuilder<unknown> {
-  const head = `insert into ${table} (${columns.map(([name]) => name).join(', ')}) select ${isOne ? '' : '* from unnest('}`;
+  const head = `insert into ${table} (${columns.map(([name]) => name).join(', ')})
+    select ${isOne ? '' : '* from unnest('}`;
   const ends = columns.map(
     ([, type], i) =>
       `::${type}${isOne ? '' : '[]'}${i < columns.length - 1 ? ', ' : isOne ? '' : ')'}`,

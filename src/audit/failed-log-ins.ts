@@ -1,6 +1,6 @@
-// Keeps whoever has no valid token from filling the disk: of one origin and one reason ten records a
-// minute, then one a minute that says how many it stands for; of all origins together no more than
-// an attack from many of them may cost. Counts live in this replica.
+// Keeps whoever has no valid token from filling the disk: of one origin and one reason ten records
+// a minute, then one a minute that says how many it stands for; of all origins together no more
+// than an attack from many of them may cost. Counts live in this replica.
 import { networkOf } from '../shared/network.ts';
 import { DenialCeiling } from './denial-ceiling.ts';
 

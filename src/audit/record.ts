@@ -373,10 +373,14 @@ async function insertAccessRecords(
   records: readonly (AccessRecord & { id: EventId; at: Date })[],
 ): Promise<void> {
   const column = <T>(of: (record: (typeof records)[number]) => T): T[] => records.map(of);
-  await sql`insert into access_record (id, at, subject_id, team_id, action, target_id, status, request_id, address, reason, count)
-    select * from unnest(${column((r) => r.id)}::uuid[], ${column((r) => r.at)}::timestamptz[], ${column((r) => r.subject)}::uuid[],
-      ${column((r) => r.team)}::uuid[], ${column((r) => r.action)}::text[], ${column((r) => r.target)}::text[],
-      ${column((r) => r.status)}::int[], ${column((r) => r.requestId)}::text[], ${column((r) => r.address)}::text[],
+  await sql`insert into access_record (id, at, subject_id, team_id, action, target_id, status,
+    request_id, address, reason, count)
+    select * from unnest(${column((r) => r.id)}::uuid[], ${column((r) => r.at)}::timestamptz[],
+      ${column((r) => r.subject)}::uuid[],
+      ${column((r) => r.team)}::uuid[], ${column((r) => r.action)}::text[],
+        ${column((r) => r.target)}::text[],
+      ${column((r) => r.status)}::int[], ${column((r) => r.requestId)}::text[],
+        ${column((r) => r.address)}::text[],
       ${column((r) => r.reason ?? null)}::text[], ${column((r) => r.count ?? 1)}::int[])
     on conflict do nothing`.execute(db);
 }

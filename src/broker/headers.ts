@@ -127,8 +127,8 @@ export interface Seen {
 /**
  * The headers for the caller: the upstream's, without those that stay away, each value without the
  * secret. A Location below the upstream's base becomes one below the broker's path; any other is
- * left out: who followed it would leave the broker. Other than of a store of objects, what tells the
- * length of a body is left out too.
+ * left out: who followed it would leave the broker. Other than of a store of objects, what tells
+ * the length of a body is left out too.
  */
 export function answerHeaders(
   headers: AnswerHeaders,

@@ -1,5 +1,5 @@
-// The door to the broker: tickets, calls and what carries them; and how a secret gets into a request
-// to its destination, which tests of connections make in the same way.
+// The door to the broker: tickets, calls and what carries them; and how a secret gets into a
+// request to its destination, which tests of connections make in the same way.
 export { Calls } from './call.ts';
 export { render } from './injection.ts';
 export { CallLimits } from './limits.ts';

@@ -80,7 +80,8 @@ export class CallLimits {
   #countsOf(credential: CredentialId, now: number): Counts {
     const held = this.#counts.get(credential);
     if (held !== undefined) {
-      // A clock that was set back ends the minute, which would otherwise last as long as it was set.
+      // A clock that was set back ends the minute, which would otherwise last as long as it was
+      // set.
       if (now < held.startedAt || now - held.startedAt >= windowMs)
         Object.assign(held, { startedAt: now, started: 0 });
       return held;

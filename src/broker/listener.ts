@@ -62,8 +62,8 @@ export async function createBrokerListener({
     paramLengthMax: brokerPathLengthMax,
     // A body or an answer may take as long as it moves; how long it may rest is the credential's
     // limit.
-    // SECURITY: a connection without a call that was let out rests as little as anywhere: nobody has
-    // to have a ticket to leave answers lying.
+    // SECURITY: a connection without a call that was let out rests as little as anywhere: nobody
+    // has to have a ticket to leave answers lying.
     timeouts: { requestMs: 0, connectionMs: connectionTimeoutMs, headersMs: headerTimeoutMs },
   });
   app.decorateRequest('caller', undefined);

@@ -10,9 +10,9 @@ import { isUnder, type Policy } from '../credentials/index.ts';
 /**
  * What stands in a value. `url`: an address, absolute or relative. `object`: bucket and key. `key`:
  * a key in the bucket of the call. `container`: container and object of an account (Swift). `root`:
- * a name at the root. `concat`: what tus joins. `tagged`: the If of WebDAV. `json`: arguments, paths
- * among them (Dropbox). `route`: a path below WordPress's own. `unknown`: nothing that could be
- * judged: another account, another root.
+ * a name at the root. `concat`: what tus joins. `tagged`: the If of WebDAV. `json`: arguments,
+ * paths among them (Dropbox). `route`: a path below WordPress's own. `unknown`: nothing that could
+ * be judged: another account, another root.
  */
 type Shape =
   | 'url'

@@ -34,8 +34,8 @@ export const judgesParameters = (policy: Policy): boolean =>
   policy.methods !== undefined || hasPrefixes(policy);
 
 /**
- * A parameter's name as frameworks take it: leading blanks go, what is no letter is a line, and what
- * stands in brackets is an index.
+ * A parameter's name as frameworks take it: leading blanks go, what is no letter is a line, and
+ * what stands in brackets is an index.
  */
 export function foldedParameter(name: string): string {
   const text = name.trimStart();

@@ -1,5 +1,5 @@
-// Paths that every reader reads in one way: what checks them, what is between, and what serves them.
-// Pure.
+// Paths that every reader reads in one way: what checks them, what is between, and what serves
+// them. Pure.
 
 // SECURITY: escaped dots, slashes, backslashes and control characters, however often escaped: what
 // checks a path and what serves it may undo them differently.

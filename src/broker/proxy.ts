@@ -207,8 +207,8 @@ export class BrokerProxy {
   }
 
   /**
-   * The call with another access token, where the upstream has refused the held one and the call may
-   * be sent again. A failure to get one is the vault's own, and is said as that.
+   * The call with another access token, where the upstream has refused the held one and the call
+   * may be sent again. A failure to get one is the vault's own, and is said as that.
    */
   async #renewed(
     { renew, renewOn }: Admitted,

@@ -47,8 +47,8 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
 
 /**
  * The error behind a rule, or behind what was thrown. What is neither a refusal of one of the parts
- * nor a failure of the way out is the vault's own: `databaseUnavailable`, `keyUnavailable` and their
- * like, and `internal` for everything unknown.
+ * nor a failure of the way out is the vault's own: `databaseUnavailable`, `keyUnavailable` and
+ * their like, and `internal` for everything unknown.
  */
 export function refusalOf(thrown: unknown): AppError {
   if (typeof thrown === 'string') return refused(thrown as CallRule);

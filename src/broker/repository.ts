@@ -54,9 +54,12 @@ type Row = UseRow & {
 };
 
 const ticketSql = (id: RawBuilder<unknown>): RawBuilder<Row> => sql`
-  select ticket.id as ticket_id, ticket.ticket_hash, ticket.credential_id as ticket_credential, ticket.engine_id as ticket_engine, ticket.behalf_subject_id as ticket_behalf,
-    ticket.host as ticket_host, ticket.expires_at as ticket_expires_at, ticket.revision as ticket_revision, ticket.seal as ticket_mac,
-    caller.subject_id as caller_subject, caller_subject.sub as caller_sub, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_mac,
+  select ticket.id as ticket_id, ticket.ticket_hash, ticket.credential_id as ticket_credential,
+    ticket.engine_id as ticket_engine, ticket.behalf_subject_id as ticket_behalf,
+    ticket.host as ticket_host, ticket.expires_at as ticket_expires_at,
+      ticket.revision as ticket_revision, ticket.seal as ticket_mac,
+    caller.subject_id as caller_subject, caller_subject.sub as caller_sub,
+      caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_mac,
     behalf.sub as behalf_sub, ${useColumns}
   from broker_ticket ticket
   join engine caller on caller.id = ticket.engine_id
@@ -88,12 +91,19 @@ const ticketAndRecord = statement<
   (parameter) => sql`
   with found as materialized (${ticketSql(parameter('ticket'))}),
   basis as materialized (select exists (
-    select 1 from found where ticket_hash = ${parameter('hash')} and ticket_revision = ${parameter('ticketRevision')} and ticket_expires_at > ${parameter('now')}
+    select 1 from found where ticket_hash = ${parameter('hash')}
+      and ticket_revision = ${parameter('ticketRevision')}
+      and ticket_expires_at > ${parameter('now')}
       and caller_state = 'enabled' and caller_revision = ${parameter('engineRevision')}
-      and id = ${parameter('credential')} and team = ${parameter('team')} and revision = ${parameter('credentialRevision')} and current_version = ${parameter('version')}
-      and data_key_id = ${parameter('dataKey')} and member_revision is not distinct from ${parameter('memberRevision')}::int
-      and behalf_subject is not distinct from ${parameter('onBehalfOf')}::uuid and behalf_revision is not distinct from ${parameter('behalfRevision')}::int
-      and state = 'enabled' and data_key_state in ('active', 'decryptOnly') and undecryptable_at is null and ${isUsedThoughExposed('found')}
+      and id = ${parameter('credential')} and team = ${parameter('team')}
+        and revision = ${parameter('credentialRevision')}
+        and current_version = ${parameter('version')}
+      and data_key_id = ${parameter('dataKey')}
+        and member_revision is not distinct from ${parameter('memberRevision')}::int
+      and behalf_subject is not distinct from ${parameter('onBehalfOf')}::uuid
+        and behalf_revision is not distinct from ${parameter('behalfRevision')}::int
+      and state = 'enabled' and data_key_state in ('active', 'decryptOnly')
+        and undecryptable_at is null and ${isUsedThoughExposed('found')}
       and (expires_at is null or expires_at > ${parameter('now')})
   ) as stands),
   ${recordedSql(parameter, { isOne: true, onlyIf: sql`(select stands from basis)` })}
@@ -148,9 +158,12 @@ export const insertTicketSql = (
   at: Date,
   onlyIf: RawBuilder<unknown>,
 ): RawBuilder<unknown> => sql`
-  insert into broker_ticket (id, ticket_hash, credential_id, engine_id, behalf_subject_id, host, expires_at, revision, seal, created_at)
-  select ${ticket.id}::uuid, ${ticket.hash}::bytea, ${ticket.credential}::uuid, ${ticket.engine}::uuid, ${ticket.onBehalfOf}::uuid, ${ticket.host}::text,
-    ${ticket.expiresAt}::timestamptz, ${ticket.revision}::int, ${seal}::bytea, ${at}::timestamptz where ${onlyIf}`;
+  insert into broker_ticket (id, ticket_hash, credential_id, engine_id, behalf_subject_id, host,
+    expires_at, revision, seal, created_at)
+  select ${ticket.id}::uuid, ${ticket.hash}::bytea, ${ticket.credential}::uuid,
+    ${ticket.engine}::uuid, ${ticket.onBehalfOf}::uuid, ${ticket.host}::text,
+    ${ticket.expiresAt}::timestamptz, ${ticket.revision}::int, ${seal}::bytea, ${at}::timestamptz
+      where ${onlyIf}`;
 
 /** Deletes a ticket; whether there was one. */
 export async function deleteTicket(trx: Trx, id: TicketId): Promise<boolean> {
@@ -191,19 +204,35 @@ const callRecord = ({
     (parameter) => sql`
   with basis as (select exists (
     select 1 from broker_ticket ticket
-    join engine on engine.id = ticket.engine_id and engine.revision = ${parameter('engineRevision')} and engine.state = 'enabled'
-    join credential on credential.id = ticket.credential_id and credential.team_id = ${parameter('team')} and credential.revision = ${parameter('credentialRevision')}
+    join engine on engine.id = ticket.engine_id and engine.revision = ${parameter('engineRevision')}
+      and engine.state = 'enabled'
+    join credential on credential.id = ticket.credential_id
+      and credential.team_id = ${parameter('team')}
+      and credential.revision = ${parameter('credentialRevision')}
       and credential.current_version = ${parameter('version')} and credential.state = 'enabled'
-    join credential_version version on version.team_id = credential.team_id and version.credential_id = credential.id and version.version = credential.current_version and version.data_key_id = ${parameter('dataKey')}
-    left join membership on membership.team_id = credential.team_id and membership.subject_id = engine.subject_id
-    left join membership behalf on behalf.team_id = credential.team_id and behalf.subject_id = ticket.behalf_subject_id
-    where ticket.id = ${parameter('ticket')} and ticket.revision = ${parameter('ticketRevision')} and behalf.revision is not distinct from ${parameter('behalfRevision')}::int
+    join credential_version version on version.team_id = credential.team_id
+      and version.credential_id = credential.id and version.version = credential.current_version
+      and version.data_key_id = ${parameter('dataKey')}
+    left join membership on membership.team_id = credential.team_id
+      and membership.subject_id = engine.subject_id
+    left join membership behalf on behalf.team_id = credential.team_id
+      and behalf.subject_id = ticket.behalf_subject_id
+    where ticket.id = ${parameter('ticket')} and ticket.revision = ${parameter('ticketRevision')}
+      and behalf.revision is not distinct from ${parameter('behalfRevision')}::int
       and membership.revision is not distinct from ${parameter('memberRevision')}::int
   ) ${
     isShared
-      ? sql`and ${grantsStandSql(sql`(select ${parameter('grants')})`, sql`(select ${parameter('grantRevisions')})`)}
-    and not exists (select 1 from unnest((select ${parameter('grantTeams')}::uuid[]), (select ${parameter('grantSubjects')}::uuid[]), (select ${parameter('grantMembers')}::int[])) as held (team, subject, revision)
-      left join membership holder on holder.team_id = held.team and holder.subject_id = held.subject and holder.revision = held.revision where holder.team_id is null)`
+      ? sql`and ${grantsStandSql(
+          sql`(select ${parameter('grants')})`,
+          sql`(select
+        ${parameter('grantRevisions')})`,
+        )}
+    and not exists (select 1
+      from unnest((select ${parameter('grantTeams')}::uuid[]),
+      (select ${parameter('grantSubjects')}::uuid[]), (select ${parameter('grantMembers')}::int[]))
+      as held (team, subject, revision)
+      left join membership holder on holder.team_id = held.team and holder.subject_id = held.subject
+        and holder.revision = held.revision where holder.team_id is null)`
       : sql``
   } as stands),
   ${recordedSql(parameter, { isOne, onlyIf: sql`(select stands from basis)` })}

@@ -20,8 +20,11 @@ export function registerBrokerTickets(
     tag: 'broker',
     summary: 'Create a ticket to use one credential through the broker',
     description:
-      'A refusal names the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `exposed`, `undecryptable`, `deliveryNotAllowed`, `notBrokerable` ' +
-      '(the type or the value cannot be put into a request), `hostRequired`, `hostNotAllowed`, `onBehalfOfRequired`, `onBehalfOfRefused`. All of it is asked again at every call. ' +
+      'A refusal names the rule: `notFound` (or you may not know of it), `deleted`, ' +
+      '`disabled`, `expired`, `exposed`, `undecryptable`, `deliveryNotAllowed`, ' +
+      '`notBrokerable` ' +
+      '(the type or the value cannot be put into a request), `hostRequired`, `hostNotAllowed`, ' +
+      '`onBehalfOfRequired`, `onBehalfOfRefused`. All of it is asked again at every call. ' +
       'Takes no idempotency key: a repetition is another ticket.',
     body: ticketCreate,
     success: { status: 201, schema: ticketCreated, description: 'The ticket, this once.' },
@@ -50,7 +53,8 @@ export function registerBrokerTickets(
     tag: 'broker',
     summary: 'Delete a ticket',
     description:
-      "For the engine that made it, and for admins of the credential's team. The next call with it is refused.",
+      "For the engine that made it, and for admins of the credential's team. The next call " +
+      'with it is refused.',
     params: credentialPath,
     success: { status: 204, description: 'The ticket is good for nothing any more.' },
     problems: ['notFound'],

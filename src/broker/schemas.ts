@@ -27,7 +27,8 @@ export const ticketCreate = z
       .meta({ description: 'The run, as the engine calls it.', examples: ['run-2031'] }),
     onBehalfOf: subject.optional().meta({
       description:
-        "For whom the workflow runs: needs `credential.use`, at every call. May be missing only where `actsForItself` is set on the engine's membership.",
+        'For whom the workflow runs: needs `credential.use`, at every call. May be missing ' +
+        "only where `actsForItself` is set on the engine's membership.",
     }),
     subjectToken: z
       .string()
@@ -36,7 +37,8 @@ export const ticketCreate = z
       .optional()
       .meta({
         description:
-          "A token of that person for this vault: makes the engine's word proof, and stands for `onBehalfOf` when that is missing.",
+          "A token of that person for this vault: makes the engine's word proof, and stands " +
+          'for `onBehalfOf` when that is missing.',
         writeOnly: true,
       }),
     host: z
@@ -46,7 +48,8 @@ export const ticketCreate = z
       .optional()
       .meta({
         description:
-          "Where the calls go, one of the policy's `allowedHosts`; left out for a type with a destination of its own, and where the policy names exactly one host.",
+          "Where the calls go, one of the policy's `allowedHosts`; left out for a type with a " +
+          'destination of its own, and where the policy names exactly one host.',
         examples: ['api.example.com'],
       }),
     ttlSeconds: z
@@ -77,7 +80,8 @@ export const ticketCreated = z
       .regex(/^vbt_[A-Za-z0-9_-]{43}$/)
       .meta({
         description:
-          'Stands for the secret at the broker and nowhere else. Shown once; the vault keeps a hash.',
+          'Stands for the secret at the broker and nowhere else. Shown once; the vault keeps a ' +
+          'hash.',
         examples: ['vbt_8n3yq5kQw0v2Zb1x7LrTt4uJcE6mHsGfD9aVpXoYiRk'],
       }),
     baseUrl: z
@@ -87,7 +91,8 @@ export const ticketCreated = z
       .meta({
         format: 'uri',
         description:
-          "Stands for the credential's own base URL: give it to an SDK, and the ticket as its API key.",
+          "Stands for the credential's own base URL: give it to an SDK, and the ticket as its " +
+          'API key.',
         examples: ['https://broker.example/broker/019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d/'],
       }),
     expiresAt: time,

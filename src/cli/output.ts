@@ -22,7 +22,8 @@ export function openOutput(path: string): Output {
     file = openSync(beside, 'wx', ownerOnly);
   } catch (error) {
     throw new OptionsUnfit(
-      `--out names a file that cannot be written (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+      `--out names a file that cannot be written (` +
+        `${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
     );
   }
   const close = (): boolean => {
@@ -55,7 +56,8 @@ export function writeNew(path: string, text: string): void {
     file = openSync(path, 'wx', ownerOnly);
   } catch (error) {
     throw new OptionsUnfit(
-      `the file cannot be made (${(error as NodeJS.ErrnoException).code ?? 'unknown'}); it must not be there yet`,
+      `the file cannot be made (${(error as NodeJS.ErrnoException).code ?? 'unknown'}); it ` +
+        `must not be there yet`,
     );
   }
   writeSync(file, text);

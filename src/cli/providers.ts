@@ -21,7 +21,8 @@ What no page says is left unsaid: whether each refresh token is good once, for e
 export function providersPage(entries: readonly OAuthProvider[] = oauthProviders): string {
   const rows = entries.map(
     (entry) =>
-      `| [\`${entry.name}\`](#${entry.name.toLowerCase()}) | ${entry.title} | ${asks(entry)} | ${entry.grants.map(grantName).join(', ')} |`,
+      `| [\`${entry.name}\`](#${entry.name.toLowerCase()}) | ${entry.title} | ${asks(entry)} | ` +
+      `${entry.grants.map(grantName).join(', ')} |`,
   );
   return [
     head,
@@ -64,17 +65,20 @@ function detail(entry: OAuthProvider): string {
       return placeholder === undefined ? [] : [placeholderLine(name, placeholder)];
     }),
     `- Hosts: ${hostsOf(entry)}`,
-    `- Written out: ${set.join(', ')}${entry.parameters === undefined ? '' : `; \`${entry.parameters}\` to the authorization`}`,
+    `- Written out: ${set.join(', ')}` +
+      `${entry.parameters === undefined ? '' : `; \`${entry.parameters}\` to the authorization`}`,
     ...(entry.scopeSeparator === ',' ? ['- Scopes are separated by commas'] : []),
     ...(entry.scope === undefined ? [] : [`- Scope when none is said: \`${entry.scope}\``]),
     ...(entry.offlineScope === undefined
       ? []
       : [`- Added to the scope: \`${entry.offlineScope}\`, for a refresh token`]),
-    `- Refresh tokens: ${refreshWords[answers.refreshToken]}${answers.isWithoutLifetime === true ? '; no lifetime is said' : ''}`,
+    `- Refresh tokens: ${refreshWords[answers.refreshToken]}` +
+      `${answers.isWithoutLifetime === true ? '; no lifetime is said' : ''}`,
     ...(entry.instance === undefined
       ? []
       : [
-          `- Where the account lives: \`${entry.instance.member}\`, shown where it ends in ${entry.instance.suffixes.map((suffix) => `\`${suffix}\``).join(', ')}`,
+          `- Where the account lives: \`${entry.instance.member}\`, shown where it ends in ` +
+            `${entry.instance.suffixes.map((suffix) => `\`${suffix}\``).join(', ')}`,
         ]),
     ...entry.read.map(
       ({ url, on, by }) => `- Read ${on}: <${url}>${by === undefined ? '' : `, by <${by}>`}`,
@@ -105,7 +109,10 @@ function placeholderLine(name: string, placeholder: Placeholder): string {
       : '';
   const usual =
     placeholder.default === undefined ? '' : `; \`${placeholder.default}\` when left out`;
-  return `- \`${name}\`: ${placeholder.title} (${kinds[placeholder.kind]}${words}), such as \`${placeholder.example}\`${usual}`;
+  return (
+    `- \`${name}\`: ${placeholder.title} (${kinds[placeholder.kind]}${words}), such as \`` +
+    `${placeholder.example}\`${usual}`
+  );
 }
 
 /** What every host of the entry ends in, or that there is no such thing. */

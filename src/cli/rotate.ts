@@ -67,14 +67,16 @@ export async function rotate(context: OperateContext): Promise<number> {
   if (isRoot) {
     const { body } = await call('POST', '/v1/root-key-rotations');
     screen.line(
-      `rewrapped ${String(body['dataKeys'])} data keys and ${String(body['systemKeys'])} system keys under ${String(body['primary'])}`,
+      `rewrapped ${String(body['dataKeys'])} data keys and ${String(body['systemKeys'])} ` +
+        `system keys under ${String(body['primary'])}`,
       body,
     );
     const failures = (body['failures'] ?? []) as readonly Readonly<Record<string, unknown>>[];
     if (options.json !== true) {
       for (const { kind, id, team, reason, rootKey } of failures)
         screen.line(
-          `${kind === 'dataKey' ? `data key ${String(id)} of team ${String(team)}` : `system key ${String(id)}`} stays under ${String(rootKey)}: ${String(reason)}`,
+          `${kind === 'dataKey' ? `data key ${String(id)} of team ${String(team)}` : `system key ${String(id)}`}` +
+            ` stays under ${String(rootKey)}: ${String(reason)}`,
           undefined,
         );
     }
@@ -86,7 +88,8 @@ export async function rotate(context: OperateContext): Promise<number> {
   if (isDryRun) {
     const { body } = await call('POST', `${path}?dryRun=true`);
     screen.line(
-      `${String(body['rows'])} tokens, about ${String(body['estimatedSeconds'])} s${body['isMeasured'] === true ? '' : ' at an assumed pace'}`,
+      `${String(body['rows'])} tokens, about ${String(body['estimatedSeconds'])} s` +
+        `${body['isMeasured'] === true ? '' : ' at an assumed pace'}`,
       body,
     );
     return 0;
@@ -148,12 +151,17 @@ export function barOf({
 }: Rotation): string {
   const share = total === 0 ? 1 : Math.min(1, (done + failed) / total);
   const filled = Math.floor(share * barWidth);
-  const bar = `[${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}] ${String(Math.floor(share * 100)).padStart(3)} %`;
+  const bar =
+    `[${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}] ` +
+    `${String(Math.floor(share * 100)).padStart(3)} %`;
   const end =
     state === 'running' && estimatedEnd !== null
       ? ` until ${estimatedEnd.replace(/\.\d+Z$/, 'Z')}`
       : '';
-  return `${bar}  ${done} of ${total}${failed > 0 ? `, ${failed} do not open` : ''}  ${Math.round(rowsPerSecond)}/s  ${state}${end}`;
+  return (
+    `${bar}  ${done} of ${total}${failed > 0 ? `, ${failed} do not open` : ''}  ` +
+    `${Math.round(rowsPerSecond)}/s  ${state}${end}`
+  );
 }
 
 /**

@@ -43,7 +43,8 @@ export async function verify({
       {
         onFinding: (finding) => {
           say(
-            `${finding.fault}  ${finding.table}  ${finding.row}${finding.needs === undefined ? '' : `  needs root key ${finding.needs}`}`,
+            `${finding.fault}  ${finding.table}  ${finding.row}` +
+              `${finding.needs === undefined ? '' : `  needs root key ${finding.needs}`}`,
             finding,
           );
         },
@@ -62,7 +63,9 @@ export async function verify({
           ? 'everything holds'
           : 'these hold';
     say(
-      `${keys} keys, ${tokens} tokens, ${seals} seals, ${events} events looked at${isWhole ? '' : ', then stopped'}; ${verdict}${oddNames === 0 ? '' : `; ${oddNames} ${oddNames === 1 ? 'name looks' : 'names look'} like others`}`,
+      `${keys} keys, ${tokens} tokens, ${seals} seals, ${events} events looked at` +
+        `${isWhole ? '' : ', then stopped'}; ${verdict}` +
+        `${oddNames === 0 ? '' : `; ${oddNames} ${oddNames === 1 ? 'name looks' : 'names look'} like others`}`,
       verified,
     );
     if (!isWhole) return stoppedExitCode;

@@ -123,7 +123,8 @@ export class ConfigInvalid extends Error {
   readonly faults: readonly string[];
   constructor(faults: readonly string[]) {
     super(
-      `the configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((fault) => `- ${fault}`).join('\n')}`,
+      `the configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n` +
+        `${faults.map((fault) => `- ${fault}`).join('\n')}`,
     );
     this.name = 'ConfigInvalid';
     this.faults = faults;
@@ -152,7 +153,7 @@ export function readConfig<M extends Mode>(
   return Object.freeze(settings) as Settings[M];
 }
 
-// ── the modes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── the modes ────────────────────────────────────────────────────────────────────────────────────
 
 // Reading goes on after a fault; `missing` stands for what could not be read, and readConfig throws
 // before anybody sees it.
@@ -275,7 +276,8 @@ function readServe(reader: Reader): Settings['serve'] {
     if (isLoopback(host) || reader.isSet('CREDVAULT_TLS_CERT') || isTlsTerminated) continue;
     reader.fault(
       name,
-      'may be outside loopback only with CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY, or with CREDVAULT_TLS_TERMINATED=1 behind something that ends TLS',
+      'may be outside loopback only with CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY, or with ' +
+        'CREDVAULT_TLS_TERMINATED=1 behind something that ends TLS',
     );
   }
   return {
@@ -395,7 +397,7 @@ function allowRules(text: string): readonly AllowRule[] {
   }
 }
 
-// ── the names ─────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── the names ────────────────────────────────────────────────────────────────────────────────────
 
 const prefix = 'CREDVAULT_';
 const issuersFile = 'CREDVAULT_ISSUERS_FILE';

@@ -66,7 +66,7 @@ export const issuersOf = (
     return { ...issuer, keys: { kind: 'secret', secret } };
   });
 
-// ── the form ──────────────────────────────────────────────────────────────────────────────────────
+// ── the form ─────────────────────────────────────────────────────────────────────────────────────
 
 const fileBytesMax = 1024 * 1024;
 const issuersMax = 100;
@@ -167,7 +167,7 @@ export const entrySchema = z.strictObject({
 type Entry = z.infer<typeof entrySchema>;
 const file = z.strictObject({ issuers: z.array(z.unknown()).min(1).max(issuersMax) });
 
-// ── the reading ───────────────────────────────────────────────────────────────────────────────────
+// ── the reading ──────────────────────────────────────────────────────────────────────────────────
 
 /** Says a fault: where it is, and which rule is broken. */
 type Fault = (pointer: string, rule: string) => void;
@@ -190,7 +190,9 @@ export function readIssuers(
   return Object.freeze(read.map(({ issuer }) => Object.freeze(issuer)));
 }
 
-/** An entry, less the members that are wrong by themselves: the others are looked at all the same. */
+/**
+ * An entry, less the members that are wrong by themselves: the others are looked at all the same.
+ */
 interface Found {
   readonly at: string;
   readonly entry: Partial<Entry>;
@@ -200,8 +202,8 @@ interface Found {
 type ReadEntry = Found & { readonly issuer: ConfiguredIssuer };
 
 /**
- * What a value breaks, each by pointer and rule, with the bound of a rule that has one. Rules of this
- * file's own are named by their refinements.
+ * What a value breaks, each by pointer and rule, with the bound of a rule that has one. Rules of
+ * this file's own are named by their refinements.
  */
 function brokenRules(
   schema: z.ZodType,
@@ -387,7 +389,7 @@ function checked<T>(read: () => T, pointer: string, fault: Fault): T | undefined
   }
 }
 
-// ── the entries together ──────────────────────────────────────────────────────────────────────────
+// ── the entries together ─────────────────────────────────────────────────────────────────────────
 
 /** SECURITY: two issuers meet in nothing: not in their name, their prefix, their keys. */
 function checkTogether(read: readonly ReadEntry[], fault: Fault): void {

@@ -60,7 +60,8 @@ export function subjects(text: string): readonly string[] {
     )
   )
     return refuse(
-      'must be a comma-separated list of subjects, each 1 to 512 printable ASCII characters with blanks only inside',
+      'must be a comma-separated list of subjects, each 1 to 512 printable ASCII characters ' +
+        'with blanks only inside',
     );
   return new Set(list).size === list.length ? Object.freeze(list) : refuse('names a subject twice');
 }
@@ -74,7 +75,8 @@ export function proxies(text: string): readonly string[] {
   return list.every(isProxy)
     ? Object.freeze(list)
     : refuse(
-        'must be a comma-separated list of exact addresses or CIDR blocks with a prefix from 8 bits on',
+        'must be a comma-separated list of exact addresses or CIDR blocks with a prefix from 8 ' +
+          'bits on',
       );
 }
 
@@ -269,7 +271,8 @@ export function rootKeys(text: string): string {
       );
     if (new Set(bytes).size < distinctBytesMin)
       return refuse(
-        `has a key at position ${index + 1} that is too regular to be random: make one with generate-key`,
+        `has a key at position ${index + 1} that is too regular to be random: make one with ` +
+          `generate-key`,
       );
     if (list.indexOf(key) !== index)
       return refuse(`has the same key at positions ${list.indexOf(key) + 1} and ${index + 1}`);

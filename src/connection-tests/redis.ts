@@ -28,4 +28,5 @@ export async function testRedis(target: ConnectionTarget): Promise<void> {
 
 /** An array of strings with their lengths, so that nothing in a value can end it. */
 const resp = (words: readonly string[]): string =>
-  `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`;
+  `*${words.length}\r\n` +
+  `${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`;

@@ -15,11 +15,13 @@ const report = z
         z.strictObject({
           step: z.enum(steps).meta({
             description:
-              '`name`: resolving it; a target that the vault may not reach is the same as a name that does not exist.',
+              '`name`: resolving it; a target that the vault may not reach is the same as a ' +
+              'name that does not exist.',
           }),
           outcome: z.enum(testOutcomes).meta({
             description:
-              '`refused`: the log-in was not accepted. `unexpected`: the other side does not answer as a server of this kind does.',
+              '`refused`: the log-in was not accepted. `unexpected`: the other side does not ' +
+              'answer as a server of this kind does.',
           }),
         }),
       )
@@ -55,7 +57,9 @@ export function registerConnections(
     tag: 'credentials',
     summary: 'Test a credential against its own destination',
     description:
-      'With the stored values only, by the rule of its type; the answer says at which step it ended. Ten a minute and team; by a grant those of the team that it is to. Takes no idempotency key: a repetition is another test.',
+      'With the stored values only, by the rule of its type; the answer says at which step it ' +
+      'ended. Ten a minute and team; by a grant those of the team that it is to. Takes no ' +
+      'idempotency key: a repetition is another test.',
     params: credentialPath,
     success: {
       status: 200,

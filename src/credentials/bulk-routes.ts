@@ -88,8 +88,11 @@ export function registerCredentialBulk(
     tag: 'credentials',
     summary: 'Change many credentials: store, change, delete',
     description:
-      'Each item is a change by itself, with its own event in the audit log and its own result; a refused one stops nothing. After a 5xx other than `oauthUnavailable` the rest is not tried and has the same result. ' +
-      'Updates of fields and policies open what is stored: those beyond 16 MiB together are refused with the rule `size`. Four of a team run at once on a replica. ' +
+      'Each item is a change by itself, with its own event in the audit log and its own ' +
+      'result; a refused one stops nothing. After a 5xx other than `oauthUnavailable` the rest ' +
+      'is not tried and has the same result. ' +
+      'Updates of fields and policies open what is stored: those beyond 16 MiB together are ' +
+      'refused with the rule `size`. Four of a team run at once on a replica. ' +
       'Takes no idempotency key: names are unique, and changes say which revision they mean.',
     params: teamPath,
     body: bulk,

@@ -1,6 +1,6 @@
-// The document of OpenID Connect that an issuer has: read once, when a credential is stored, through
-// the egress, and written out. SECURITY: nothing that it says becomes another host: its issuer is
-// ours, and its endpoints are of the issuer's origin.
+// The document of OpenID Connect that an issuer has: read once, when a credential is stored,
+// through the egress, and written out. SECURITY: nothing that it says becomes another host: its
+// issuer is ours, and its endpoints are of the issuer's origin.
 import type { Egress } from '../egress/index.ts';
 import { EgressFailed } from '../egress/index.ts';
 import { parseJson } from '../shared/strict-json.ts';

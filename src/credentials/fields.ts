@@ -244,8 +244,8 @@ export function adoptsProvider(
   const [old, next] = [oauth.settings(before), oauth.settings(after)];
   const isSame = (a: string | undefined, b: string | undefined): boolean =>
     a === b || (a !== undefined && b !== undefined && originOf(a) === originOf(b));
-  // SECURITY: the client secret and the refresh token go to the token endpoint, the person's consent
-  // to the other one: neither to another place.
+  // SECURITY: the client secret and the refresh token go to the token endpoint, the person's
+  // consent to the other one: neither to another place.
   return (
     isSame(old.tokenUrl, next.tokenUrl) &&
     isSame(old.refreshUrl ?? old.tokenUrl, next.refreshUrl ?? next.tokenUrl) &&
@@ -260,7 +260,8 @@ export function demandAllSecrets(kept: readonly string[]): void {
   if (kept.length === 0) return;
   throw new AppError(
     'secretRequired',
-    'A new destination or a wider policy needs new values for all secret fields in the same request.',
+    'A new destination or a wider policy needs new values for all secret fields in the same ' +
+      'request.',
     {
       errors: kept.map((name) => ({ pointer: `/fields/${name}`, rule: 'secretRequired' })),
     },

@@ -31,21 +31,24 @@ const revisions = JSON.stringify(
 const isAnyMarked = sql`exists (select 1 from data_key where compromised_at is not null)`;
 /** By the primary key: after the compromise of a root key every key of the vault may be marked. */
 const holdsMarked = (history: RawBuilder<unknown>): RawBuilder<unknown> =>
-  sql`exists (select 1 from data_key marked where marked.id = any (${history}) and marked.compromised_at is not null)`;
+  sql`exists (select 1 from data_key marked where marked.id = any (${history})
+    and marked.compromised_at is not null)`;
 /**
  * A condition on the OAuth tokens stored for a credential; other types than those that have some
  * are not looked up. The row of one credential, where `exists` would let the planner read all.
  */
 const storedTokens = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
   (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
-    and coalesce((select ${condition} from oauth_token held where held.credential_id = credential.id), false))`;
+    and coalesce((select ${condition} from oauth_token held
+      where held.credential_id = credential.id), false))`;
 
 /**
  * Whether anything of a team may be exposed: one of its own keys is marked, or any at all and it
  * once received a credential from others, with the keys of these in its list.
  */
 export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (exists (select 1 from data_key marked where marked.team_id = ${team} and marked.compromised_at is not null)
+  (exists (select 1 from data_key marked where marked.team_id = ${team}
+    and marked.compromised_at is not null)
     or ((select has_received from team receiver where receiver.id = ${team}) and ${isAnyMarked}))`;
 
 /**
@@ -53,7 +56,8 @@ export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => 
  * tokens stored beside it.
  */
 export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (${isAnyMarked} and (${holdsMarked(history)} or ${storedTokens(holdsMarked(sql`held.key_history`))}))`;
+  (${isAnyMarked}
+    and (${holdsMarked(history)} or ${storedTokens(holdsMarked(sql`held.key_history`))}))`;
 
 /** The condition of one problem, over the aliases `credential` and `current`. */
 export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {
@@ -67,7 +71,8 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
     // What cannot be made new by itself: refused for good, or over without a refresh token.
     case 'refreshFailed':
       return storedTokens(
-        sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now} and not held.is_refreshable))`,
+        sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now}
+          and not held.is_refreshable))`,
       );
     // Three fresh access tokens in a row were refused where they were used.
     case 'rejectedByUpstream':
@@ -75,11 +80,15 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
     case 'expired':
       return sql<boolean>`credential.expires_at <= ${now}`;
     case 'expiring':
-      return sql<boolean>`(credential.expires_at > ${now} and credential.expires_at <= ${now}::timestamptz + make_interval(hours => ${sql.lit(expiringHours)}))`;
+      return sql<boolean>`(credential.expires_at > ${now}
+        and credential.expires_at <= ${now}::timestamptz +
+        make_interval(hours => ${sql.lit(expiringHours)}))`;
     // What was written out of an entry of the catalogue is what an earlier revision of it said.
     case 'providerOutdated':
-      return sql<boolean>`(credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))}) and coalesce(
-        (current.public_fields -> 'providerRevision') < (${sql.lit(revisions)}::jsonb -> (current.public_fields ->> 'provider')), false))`;
+      return sql<boolean>`(credential.type
+        in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))}) and coalesce(
+        (current.public_fields -> 'providerRevision') <
+          (${sql.lit(revisions)}::jsonb -> (current.public_fields ->> 'provider')), false))`;
   }
 }
 

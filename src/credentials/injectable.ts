@@ -23,8 +23,8 @@ const scopeText = /^[A-Za-z0-9_.-]+$/;
 const control = /[\u0000-\u001f\u007f]/;
 
 /**
- * Headers that the connection is made of, or that would undo what the broker does; many servers read
- * `_` as `-`.
+ * Headers that the connection is made of, or that would undo what the broker does; many servers
+ * read `_` as `-`.
  */
 const takenHeaders =
   /^(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-.*|accept-encoding|range|forwarded|via|proxy-.*|x-forwarded-.*|x-http-method.*|x-method-override|x-original-url|x-rewrite-url|set-cookie.*)$/i;

@@ -1,4 +1,5 @@
-// The HTTP face of the catalogue of OAuth providers: what people need to know to connect an account.
+// The HTTP face of the catalogue of OAuth providers: what people need to know to connect an
+// account.
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { addOperation } from '../http/operation.ts';
@@ -19,7 +20,8 @@ const placeholder = z.strictObject({
   title: line(100).meta({ examples: ['Subdomain'] }),
   kind: z.enum(['label', 'segment', 'host', 'url', 'word']).meta({
     description:
-      '`label`: one DNS label. `segment`: one segment of a path. `word`: one of `values`. `host`, `url`: a whole host or base URL, a destination like any other.',
+      '`label`: one DNS label. `segment`: one segment of a path. `word`: one of `values`. ' +
+      '`host`, `url`: a whole host or base URL, a destination like any other.',
   }),
   values: z
     .array(word(60))
@@ -70,7 +72,8 @@ const provider = z
     scopeSeparator: z.enum([' ', ',']),
     refresh: z.enum(['rotates', 'keeps', 'none', 'unsaid']).meta({
       description:
-        '`rotates`: each refresh token is good once. `none`: the access token is all there is. `unsaid`: its pages do not say.',
+        '`rotates`: each refresh token is good once. `none`: the access token is all there is. ' +
+        '`unsaid`: its pages do not say.',
     }),
     note: line(500)
       .nullable()
@@ -101,7 +104,9 @@ export function registerOAuthProviders(app: FastifyInstance): void {
     tag: 'oauth',
     summary: 'List the providers that a credential can name in place of URLs',
     description:
-      'A credential of type `oauth2` with `provider` needs the client ID, the client secret, a scope, and a field for each placeholder. What the entry says is written out into its version when it is stored.',
+      'A credential of type `oauth2` with `provider` needs the client ID, the client secret, a ' +
+      'scope, and a field for each placeholder. What the entry says is written out into its ' +
+      'version when it is stored.',
     success: { status: 200, schema: providers, description: 'Every provider, by name.' },
     handler: async () => ({ items: oauthProviders.map(showProvider) }),
   });

@@ -20,25 +20,39 @@ import type { CredentialRow, VersionRow } from './rows.ts';
 
 /** What is told of a credential, over `credential`, its `team` and `joins`. */
 export const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
-  credential.id, credential.team_id as team, team.slug, credential.name, credential.type, credential.description, credential.labels,
-  credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "expiresAt", credential.rotate_after as "rotateAfter", credential.revision, credential.seal,
-  current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames", current.policy, ${problemsColumn(now)} as problems,
-  ${countOf('usage.use_count')} as "useCount", usage.last_used_at as "lastUsedAt", credential.deleted_at as "deletedAt",
-  credential.created_at as "createdAt", coalesce(creator.sub, credential.created_by::text) as "createdBy", credential.updated_at as "updatedAt", coalesce(updater.sub, credential.updated_by::text) as "updatedBy"`;
+  credential.id, credential.team_id as team, team.slug, credential.name, credential.type,
+    credential.description, credential.labels,
+  credential.state, credential.state_before as "stateBefore", credential.current_version as version,
+    credential.expires_at as "expiresAt", credential.rotate_after as "rotateAfter",
+    credential.revision, credential.seal,
+  current.public_fields as "publicFields", current.secret_field_names as "secretFieldNames",
+    current.policy, ${problemsColumn(now)} as problems,
+  ${countOf('usage.use_count')} as "useCount", usage.last_used_at as "lastUsedAt",
+    credential.deleted_at as "deletedAt",
+  credential.created_at as "createdAt",
+    coalesce(creator.sub, credential.created_by::text) as "createdBy",
+    credential.updated_at as "updatedAt",
+    coalesce(updater.sub, credential.updated_by::text) as "updatedBy"`;
 
 /**
  * What the row MAC of a credential's row covers, and the row MAC, over `credential` and `current`.
  */
 export const rowMacColumns =
-  sql.raw(`credential.id, credential.team_id as team, credential.name, credential.type, credential.state, credential.state_before as "stateBefore", credential.current_version as version,
-  credential.expires_at as "expiresAt", credential.revision, credential.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"`);
+  sql.raw(`credential.id, credential.team_id as team, credential.name, credential.type,
+    credential.state, credential.state_before as "stateBefore",
+    credential.current_version as version,
+  credential.expires_at as "expiresAt", credential.revision, credential.seal,
+    current.public_fields as "publicFields", current.policy,
+    current.secret_field_names as "secretFieldNames"`);
 
 // `offset 0` keeps the planner to one row by its key for each credential, whatever it thinks of the
 // size of tables.
 export const joins = sql.raw(`
   left join lateral (select * from credential_version current
-    where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current on true
-  left join lateral (select * from credential_usage usage where usage.team_id = credential.team_id and usage.credential_id = credential.id offset 0) usage on true
+    where current.team_id = credential.team_id and current.credential_id = credential.id
+      and current.version = credential.current_version offset 0) current on true
+  left join lateral (select * from credential_usage usage where usage.team_id = credential.team_id
+    and usage.credential_id = credential.id offset 0) usage on true
   left join subject creator on creator.id = credential.created_by
   left join subject updater on updater.id = credential.updated_by`);
 
@@ -50,8 +64,10 @@ const credentialWithRights = statement<
   CredentialRow & AccessRow
 >(
   (parameter) => sql`
-  select ${columns(parameter('now'))}, ${rightsColumns}, ${grantsSql(parameter('subject'))} as grants
-  from credential join team on team.id = credential.team_id and team.deleted_at is null ${joins} ${rightsJoin(parameter('subject'))}
+  select ${columns(parameter('now'))}, ${rightsColumns},
+    ${grantsSql(parameter('subject'))} as grants
+  from credential join team on team.id = credential.team_id
+    and team.deleted_at is null ${joins} ${rightsJoin(parameter('subject'))}
   where credential.id = ${parameter('id')}`,
 );
 
@@ -70,7 +86,8 @@ export async function findCredentialWithRights(
 
 const credentialOfTeam = statement<{ team: TeamId; id: CredentialId; now: Date }, CredentialRow>(
   (parameter) => sql`
-    select ${columns(parameter('now'))} from credential join team on team.id = credential.team_id ${joins}
+    select ${columns(parameter('now'))} from credential
+      join team on team.id = credential.team_id ${joins}
     where credential.id = ${parameter('id')} and credential.team_id = ${parameter('team')}`,
 );
 
@@ -93,9 +110,8 @@ export async function findCredentialByName(
 ): Promise<CredentialRow | undefined> {
   const { rows } = await sql<CredentialRow>`
     select ${columns(now)} from credential join team on team.id = credential.team_id ${joins}
-    where credential.team_id = ${team} and credential.name collate "C" = ${name} and credential.state <> 'deleted'`.execute(
-    executor,
-  );
+    where credential.team_id = ${team} and credential.name collate "C" = ${name}
+      and credential.state <> 'deleted'`.execute(executor);
   return rows[0];
 }
 
@@ -107,10 +123,14 @@ export async function listVersions(
   page: { limit: number; before: number | undefined },
 ): Promise<(VersionRow & { readonly found: number })[]> {
   const all = sql`
-    select version, public_fields as "publicFields", secret_field_names as "secretFieldNames", policy, undecryptable_at is not null as "isUndecryptable",
-      credential_version.created_at as "createdAt", coalesce(creator.sub, credential_version.created_by::text) as "createdBy", ${contentBytes('credential_version')} as bytes
+    select version, public_fields as "publicFields", secret_field_names as "secretFieldNames",
+      policy, undecryptable_at is not null as "isUndecryptable",
+      credential_version.created_at as "createdAt",
+        coalesce(creator.sub, credential_version.created_by::text) as "createdBy",
+        ${contentBytes('credential_version')} as bytes
     from credential_version left join subject creator on creator.id = credential_version.created_by
-    where team_id = ${team} and credential_id = ${id} and (${page.before ?? null}::int is null or version < ${page.before ?? null})
+    where team_id = ${team} and credential_id = ${id}
+      and (${page.before ?? null}::int is null or version < ${page.before ?? null})
     order by version desc limit ${page.limit}`;
   const { rows } = await sql<
     VersionRow & { found: number }
@@ -139,7 +159,8 @@ export async function findActiveKey(
 export async function lockActiveKey(trx: Trx, team: TeamId): Promise<WrappedDataKey | undefined> {
   const { rows } = await sql<WrappedDataKey>`
     with queued as materialized (
-      select id, pg_advisory_xact_lock_shared(data_key_queue(id)) from data_key where team_id = ${team} and state = 'active')
+      select id, pg_advisory_xact_lock_shared(data_key_queue(id)) from data_key
+        where team_id = ${team} and state = 'active')
     select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
     from data_key where id = (select id from queued) and state = 'active' for key share`.execute(
     trx,
@@ -200,16 +221,22 @@ type Parameters = VersionParameters &
 // Nothing is recorded of what was not inserted.
 const insertion = statement<Parameters, { id: CredentialId }>(
   (parameter) => sql`
-  with alive as (select 1 from team where id = ${parameter('team')} and deleted_at is null for key share),
+  with alive as (select 1 from team where id = ${parameter('team')}
+    and deleted_at is null for key share),
   made as (
-    insert into credential (id, team_id, name, type, description, labels, state, current_version, expires_at, rotate_after, revision, seal, created_at, created_by, updated_at, updated_by)
-    select ${parameter('id')}::uuid, ${parameter('team')}::uuid, ${parameter('name')}, ${parameter('type')}, ${parameter('description')}, ${parameter('labels')}::jsonb,
-      ${parameter('state')}, ${parameter('version')}::int, ${parameter('expiresAt')}::timestamptz, ${parameter('rotateAfter')}::timestamptz, ${parameter('revision')}::int,
+    insert into credential (id, team_id, name, type, description, labels, state, current_version,
+      expires_at, rotate_after, revision, seal, created_at, created_by, updated_at, updated_by)
+    select ${parameter('id')}::uuid, ${parameter('team')}::uuid, ${parameter('name')},
+      ${parameter('type')}, ${parameter('description')}, ${parameter('labels')}::jsonb,
+      ${parameter('state')}, ${parameter('version')}::int, ${parameter('expiresAt')}::timestamptz,
+        ${parameter('rotateAfter')}::timestamptz, ${parameter('revision')}::int,
       ${parameter('seal')}::bytea,
-      ${parameter('at')}::timestamptz, ${parameter('by')}::uuid, ${parameter('at')}::timestamptz, ${parameter('by')}::uuid
+      ${parameter('at')}::timestamptz, ${parameter('by')}::uuid, ${parameter('at')}::timestamptz,
+        ${parameter('by')}::uuid
     from alive returning id),
   versioned as (${insertVersionSql(parameter)} from made),
-  unused as (insert into credential_usage (credential_id, team_id, made_at, use_count) select id, ${parameter('team')}::uuid, ${parameter('at')}::timestamptz, 0 from made),
+  unused as (insert into credential_usage (credential_id, team_id, made_at, use_count)
+    select id, ${parameter('team')}::uuid, ${parameter('at')}::timestamptz, 0 from made),
   ${recordedSql(parameter, { isOne: true, onlyIf: sql`exists (select 1 from made)` })}
   select id from made`,
 );
@@ -265,9 +292,12 @@ function insertVersionSql(
   parameter: (name: keyof VersionParameters) => RawBuilder<unknown>,
 ): RawBuilder<unknown> {
   return sql`
-    insert into credential_version (team_id, credential_id, version, data_key_id, token, secret_field_names, public_fields, policy, created_at, created_by, key_history)
-    select ${parameter('team')}::uuid, ${parameter('credential')}::uuid, ${parameter('version')}::int, ${parameter('key')}::uuid, ${parameter('token')},
-      ${parameter('secretFieldNames')}::text[], ${parameter('publicFields')}::jsonb, ${parameter('policy')}::jsonb, ${parameter('at')}::timestamptz, ${parameter('by')}::uuid,
+    insert into credential_version (team_id, credential_id, version, data_key_id, token,
+      secret_field_names, public_fields, policy, created_at, created_by, key_history)
+    select ${parameter('team')}::uuid, ${parameter('credential')}::uuid,
+      ${parameter('version')}::int, ${parameter('key')}::uuid, ${parameter('token')},
+      ${parameter('secretFieldNames')}::text[], ${parameter('publicFields')}::jsonb,
+        ${parameter('policy')}::jsonb, ${parameter('at')}::timestamptz, ${parameter('by')}::uuid,
       ${parameter('keyHistory')}::uuid[]`;
 }
 
@@ -278,11 +308,11 @@ export async function lockCredential(
   id: CredentialId,
   now: Date,
 ): Promise<CredentialRow | undefined> {
-  // SECOND LINE: findCredential asks for team_id too; without it here, the lock is on another's row.
+  // SECOND LINE: findCredential asks for team_id too; without it here, the lock is on another's
+  // row.
   const { rows } =
-    await sql`select 1 from credential where id = ${id} and team_id = ${team} for no key update`.execute(
-      trx,
-    );
+    await sql`select 1 from credential where id = ${id} and team_id = ${team} for no key
+      update`.execute(trx);
   return rows.length === 0 ? undefined : findCredential(trx, team, id, now);
 }
 
@@ -292,8 +322,11 @@ export async function lockCredential(
  */
 export async function updateCredential(trx: Trx, row: CredentialWrite): Promise<void> {
   await sql`
-    update credential set name = ${row.name}, description = ${row.description}, labels = ${JSON.stringify(row.labels)}::jsonb, state = ${row.state},
-      current_version = ${row.version}, expires_at = ${row.expiresAt}, rotate_after = ${row.rotateAfter}, revision = ${row.revision}, seal = ${row.seal}, updated_at = ${row.at}, updated_by = ${row.by},
+    update credential set name = ${row.name}, description = ${row.description},
+      labels = ${JSON.stringify(row.labels)}::jsonb, state = ${row.state},
+      current_version = ${row.version}, expires_at = ${row.expiresAt},
+        rotate_after = ${row.rotateAfter}, revision = ${row.revision}, seal = ${row.seal},
+        updated_at = ${row.at}, updated_by = ${row.by},
       deleted_at = ${row.state === 'deleted' ? row.at : null}, state_before = ${row.stateBefore}
     where id = ${row.id} and team_id = ${row.team}`.execute(trx);
 }
@@ -312,11 +345,12 @@ export async function findVersion(
   version: number,
 ): Promise<HeldVersion | undefined> {
   const { rows } = await sql<Omit<HeldVersion, 'held'> & TokenColumns>`
-    select held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFieldNames", ${tokenColumns}
-    from credential_version held left join data_key on data_key.id = held.data_key_id and data_key.state in ('active', 'decryptOnly')
-    where held.team_id = ${team} and held.credential_id = ${id} and held.version = ${version}`.execute(
-    trx,
-  );
+    select held.public_fields as "publicFields", held.policy,
+      held.secret_field_names as "secretFieldNames", ${tokenColumns}
+    from credential_version held left join data_key on data_key.id = held.data_key_id
+      and data_key.state in ('active', 'decryptOnly')
+    where held.team_id = ${team} and held.credential_id = ${id}
+      and held.version = ${version}`.execute(trx);
   const [row] = rows;
   if (row === undefined) return undefined;
   const { publicFields, policy, secretFieldNames } = row;
@@ -331,9 +365,8 @@ export async function findKeyHistory(
   version: number,
 ): Promise<DataKeyId[]> {
   const { rows } = await sql<{ keys: DataKeyId[] }>`
-    select key_history as keys from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}`.execute(
-    trx,
-  );
+    select key_history as keys from credential_version where team_id = ${team}
+      and credential_id = ${id} and version = ${version}`.execute(trx);
   return rows[0]?.keys ?? [];
 }
 
@@ -350,10 +383,10 @@ export async function deleteVersion(
   version: number,
 ): Promise<number | undefined> {
   const { rows } = await sql<{ bytes: number }>`
-    delete from credential_version where team_id = ${team} and credential_id = ${id} and version = ${version}
-      and version <> (select current_version from credential where id = ${id}) returning ${bytes}`.execute(
-    trx,
-  );
+    delete from credential_version where team_id = ${team} and credential_id = ${id}
+      and version = ${version}
+      and version <> (select current_version from credential where id = ${id})
+        returning ${bytes}`.execute(trx);
   return rows[0]?.bytes;
 }
 
@@ -368,7 +401,8 @@ export async function pruneVersions(
   kept: number,
 ): Promise<number> {
   const { rows } = await sql<{ bytes: number }>`
-    delete from credential_version where team_id = ${team} and credential_id = ${id} and version in (
+    delete from credential_version where team_id = ${team} and credential_id = ${id}
+      and version in (
       select version from credential_version where team_id = ${team} and credential_id = ${id}
       order by version desc offset ${kept})
     returning ${bytes}`.execute(trx);
@@ -397,7 +431,8 @@ export async function findStoredSizes(
   const { rows } = await sql<{ id: CredentialId; bytes: number }>`
     select credential.id, octet_length(version.token) + ${contentBytes('version')} as bytes
     from credential join credential_version version
-      on version.team_id = credential.team_id and version.credential_id = credential.id and version.version = credential.current_version
+      on version.team_id = credential.team_id and version.credential_id = credential.id
+        and version.version = credential.current_version
     where credential.team_id = ${team} and credential.id = any(${ids}::uuid[])`.execute(executor);
   return new Map(rows.map(({ id, bytes }) => [id, bytes]));
 }
@@ -420,17 +455,18 @@ export async function findToken(
 ): Promise<StoredToken | undefined> {
   const { rows } = await sql<TokenColumns>`
     select ${tokenColumns}
-    from credential_version held join data_key on data_key.id = held.data_key_id and data_key.state in ('active', 'decryptOnly')
-    where held.team_id = ${team} and held.credential_id = ${id} and held.version = ${version}`.execute(
-    executor,
-  );
+    from credential_version held join data_key on data_key.id = held.data_key_id
+      and data_key.state in ('active', 'decryptOnly')
+    where held.team_id = ${team} and held.credential_id = ${id}
+      and held.version = ${version}`.execute(executor);
   return rows[0] === undefined ? undefined : storedOf(rows[0]);
 }
 
 /** Over `held`, a version, and `data_key`, which may be missing. */
-const tokenColumns =
-  sql.raw(`held.token, held.key_history as "keyHistory", data_key.id as "keyId", data_key.team_id as "keyTeam", data_key.version as "keyVersion",
-  data_key.format as "keyFormat", data_key.root_fingerprint as "keyRoot", data_key.wrapped as "keyWrapped"`);
+const tokenColumns = sql.raw(`held.token, held.key_history as "keyHistory", data_key.id as "keyId",
+    data_key.team_id as "keyTeam", data_key.version as "keyVersion",
+  data_key.format as "keyFormat", data_key.root_fingerprint as "keyRoot",
+    data_key.wrapped as "keyWrapped"`);
 interface TokenColumns {
   readonly token: string;
   readonly keyHistory: DataKeyId[];

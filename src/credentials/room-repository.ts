@@ -40,7 +40,8 @@ export async function findActiveKeyAndSize(
     WrappedDataKey & { size: (Size & { readonly countedAt: string | null }) | null }
   >`
     select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped,
-      (select jsonb_build_object('living', living_credentials, 'stored', stored_credentials, 'bytes', bytes, 'countedAt', counted_at)
+      (select jsonb_build_object('living', living_credentials, 'stored', stored_credentials,
+        'bytes', bytes, 'countedAt', counted_at)
         from team_size where team_size.team_id = data_key.team_id) as size
     from data_key where team_id = ${team} and state = 'active'`.execute(executor);
   const [row] = rows;
@@ -58,7 +59,8 @@ export async function lockSize(trx: Trx, team: TeamId): Promise<RecordedSize> {
   const [row] = (await locked.execute(trx)).rows;
   if (row !== undefined) return row;
   await sql`
-    insert into team_size (team_id, living_credentials, stored_credentials, bytes) values (${team}, 0, 0, 0)
+    insert into team_size (team_id, living_credentials, stored_credentials, bytes)
+      values (${team}, 0, 0, 0)
     on conflict on constraint team_size_pkey do nothing`.execute(trx);
   const [made] = (await locked.execute(trx)).rows;
   if (made === undefined) throw new Error('the size of a team went while it was locked');
@@ -73,7 +75,8 @@ export async function writeSize(
   countedAt?: Date,
 ): Promise<void> {
   await sql`
-    update team_size set living_credentials = ${size.living}, stored_credentials = ${size.stored}, bytes = ${size.bytes}
+    update team_size set living_credentials = ${size.living}, stored_credentials = ${size.stored},
+      bytes = ${size.bytes}
       ${countedAt === undefined ? sql`` : sql`, counted_at = ${countedAt}`}
     where team_id = ${team}`.execute(trx);
 }
@@ -90,15 +93,17 @@ export async function addSizes(
   const column = (name: keyof Size) => entries.map(([, delta]) => delta[name]);
   const { rows } = await sql<RecordedSize & { team: TeamId }>`
     with held as materialized (
-      select delta.* from unnest(${entries.map(([team]) => team)}::uuid[], ${column('living')}::bigint[], ${column('stored')}::bigint[], ${column('bytes')}::bigint[])
+      select delta.* from unnest(${entries.map(([team]) => team)}::uuid[],
+        ${column('living')}::bigint[], ${column('stored')}::bigint[], ${column('bytes')}::bigint[])
         as delta (team, living, stored, bytes)
-      join team_size on team_size.team_id = delta.team order by delta.team for no key update of team_size)
-    update team_size set living_credentials = greatest(0, living_credentials + held.living), stored_credentials = greatest(0, stored_credentials + held.stored),
+      join team_size on team_size.team_id = delta.team order by delta.team for no key
+        update of team_size)
+    update team_size set living_credentials = greatest(0, living_credentials + held.living),
+      stored_credentials = greatest(0, stored_credentials + held.stored),
       bytes = greatest(0, team_size.bytes + held.bytes)
     from held where team_size.team_id = held.team
-    returning team_size.team_id as team, living_credentials as living, stored_credentials as stored, team_size.bytes, counted_at as "countedAt"`.execute(
-    db,
-  );
+    returning team_size.team_id as team, living_credentials as living, stored_credentials as stored,
+      team_size.bytes, counted_at as "countedAt"`.execute(db);
   return rows;
 }
 
@@ -108,15 +113,17 @@ const heldBytes = sql.raw('coalesce(octet_length(token), 0)::bigint');
 /** The size of a team of at most `max` rows a table; undefined of a larger one. */
 export async function countSmall(trx: Trx, team: TeamId, max: number): Promise<Size | undefined> {
   const { rows } = await sql<Size & { versions: number; held: number }>`
-    select credentials.living, credentials.stored, versions.bytes + held.bytes as bytes, versions.rows as versions, held.rows as held
+    select credentials.living, credentials.stored, versions.bytes + held.bytes as bytes,
+      versions.rows as versions, held.rows as held
     from (select count(*) as stored, count(*) filter (where state <> 'deleted') as living
-        from (select state from credential where team_id = ${team} limit ${max + 1}) counted) credentials,
+        from (select state from credential where team_id = ${team} limit ${max + 1}) counted)
+          credentials,
       (select count(*) as rows, coalesce(sum(bytes), 0)::bigint as bytes
-        from (select ${versionBytes} as bytes from credential_version where team_id = ${team} limit ${max + 1}) counted) versions,
+        from (select ${versionBytes} as bytes from credential_version where team_id = ${team}
+          limit ${max + 1}) counted) versions,
       (select count(*) as rows, coalesce(sum(bytes), 0)::bigint as bytes
-        from (select ${heldBytes} as bytes from oauth_token where team_id = ${team} limit ${max + 1}) counted) held`.execute(
-    trx,
-  );
+        from (select ${heldBytes} as bytes from oauth_token where team_id = ${team}
+          limit ${max + 1}) counted) held`.execute(trx);
   const [row] = rows;
   if (row === undefined || Math.max(row.stored, row.versions, row.held) > max) return undefined;
   return { living: row.living, stored: row.stored, bytes: row.bytes };
@@ -144,17 +151,21 @@ export async function countNext(
       from credential where team_id = ${team} and id > ${from} order by id limit ${limit}`,
     credential_version: sql`
       select credential_id as id, version, 0 as stored, 0 as living, ${versionBytes} as bytes
-      from credential_version where team_id = ${team} and (credential_id, version) > (${from}, ${after.lastVersion})
+      from credential_version where team_id = ${team}
+        and (credential_id, version) > (${from}, ${after.lastVersion})
       order by credential_id, version limit ${limit}`,
     oauth_token: sql`
       select credential_id as id, 0 as version, 0 as stored, 0 as living, ${heldBytes} as bytes
-      from oauth_token where team_id = ${team} and credential_id > ${from} order by credential_id limit ${limit}`,
+      from oauth_token where team_id = ${team} and credential_id > ${from} order by credential_id
+        limit ${limit}`,
   }[table];
   const { rows } = await sql<Size & { last: CredentialId | null; lastVersion: number | null }>`
     with page as materialized (${page}),
     last as (select id, version from page order by id desc, version desc limit 1)
-    select coalesce(sum(stored), 0)::bigint as stored, coalesce(sum(living), 0)::bigint as living, coalesce(sum(bytes), 0)::bigint as bytes,
-      case when count(*) = ${limit} then (select id from last) end as last, (select version from last) as "lastVersion"
+    select coalesce(sum(stored), 0)::bigint as stored, coalesce(sum(living), 0)::bigint as living,
+      coalesce(sum(bytes), 0)::bigint as bytes,
+      case when count(*) = ${limit} then (select id from last)
+        end as last, (select version from last) as "lastVersion"
     from page`.execute(db);
   const [row] = rows;
   if (row === undefined) throw new Error('a count without a row');
@@ -177,11 +188,12 @@ export async function settleCount(
   at: Date,
 ): Promise<RecordedSize | undefined> {
   const { rows } = await sql<RecordedSize>`
-    update team_size set living_credentials = greatest(0, living_credentials + ${counted.living - before.living}),
-      stored_credentials = greatest(0, stored_credentials + ${counted.stored - before.stored}), bytes = greatest(0, bytes + ${counted.bytes - before.bytes}), counted_at = ${at}
-    where team_id = ${team} and counted_at is not distinct from ${before.countedAt} returning ${columns}`.execute(
-    db,
-  );
+    update team_size
+      set living_credentials = greatest(0, living_credentials + ${counted.living - before.living}),
+      stored_credentials = greatest(0, stored_credentials + ${counted.stored - before.stored}),
+        bytes = greatest(0, bytes + ${counted.bytes - before.bytes}), counted_at = ${at}
+    where team_id = ${team} and counted_at is not distinct from ${before.countedAt}
+      returning ${columns}`.execute(db);
   return rows[0];
 }
 
@@ -192,9 +204,9 @@ export async function bytesOfCredential(
   credential: CredentialId,
 ): Promise<number> {
   const { rows } = await sql<{ bytes: number }>`
-    select (select coalesce(sum(${versionBytes}), 0)::bigint from credential_version where team_id = ${team} and credential_id = ${credential})
-      + (select coalesce(sum(${heldBytes}), 0)::bigint from oauth_token where team_id = ${team} and credential_id = ${credential}) as bytes`.execute(
-    executor,
-  );
+    select (select coalesce(sum(${versionBytes}), 0)::bigint from credential_version
+      where team_id = ${team} and credential_id = ${credential})
+      + (select coalesce(sum(${heldBytes}), 0)::bigint from oauth_token where team_id = ${team}
+        and credential_id = ${credential}) as bytes`.execute(executor);
   return rows[0]?.bytes ?? 0;
 }

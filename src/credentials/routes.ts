@@ -68,7 +68,8 @@ export function registerCredentials(
     tag: 'credentials',
     summary: 'Store a credential under its name, or change the one that has it',
     description:
-      'For infrastructure as code. If-Match is needed where there is one of the name. What is omitted stays; secrets that are sent make a version even when they are the same. ' +
+      'For infrastructure as code. If-Match is needed where there is one of the name. What is ' +
+      'omitted stays; secrets that are sent make a version even when they are the same. ' +
       'A dry run passes every check and is taken back.',
     params: schemas.credentialNamePath,
     query: z.strictObject({ dryRun: flag }),
@@ -130,7 +131,9 @@ export function registerCredentials(
     tag: 'credentials',
     summary: 'Change a credential',
     description:
-      'Omitted = keep, null = clear. A change of fields or policy makes a version. A new destination or a wider policy needs new values for all secret fields, a wider policy, and another `url` of a `webhook`, the right `credential.manage` besides.',
+      'Omitted = keep, null = clear. A change of fields or policy makes a version. A new ' +
+      'destination or a wider policy needs new values for all secret fields, a wider policy, ' +
+      'and another `url` of a `webhook`, the right `credential.manage` besides.',
     params: credentialPath,
     body: schemas.credentialUpdate,
     guards: { ifMatch: true, etag: true },

@@ -81,7 +81,9 @@ const fieldsInput = refined(
   id: 'FieldsInput',
   writeOnly: true,
   description:
-    'Public and secret fields together, as the type says; secret ones are never returned. What stands for a secret (`blank`, `mask`, `placeholder`, `reference`, `encrypted`) is refused as one.',
+    'Public and secret fields together, as the type says; secret ones are never returned. What ' +
+    'stands for a secret (`blank`, `mask`, `placeholder`, `reference`, `encrypted`) is refused ' +
+    'as one.',
 });
 const hostName = z
   .string()
@@ -120,7 +122,8 @@ export const policy = z
   .strictObject({
     delivery: deliveryList.meta({
       description:
-        'How the secret may be used: `lease` hands it to an engine, `broker` lets the vault make the calls. Empty means not at all.',
+        'How the secret may be used: `lease` hands it to an engine, `broker` lets the vault ' +
+        'make the calls. Empty means not at all.',
     }),
     allowedHosts: unique(z.array(hostName).max(50)).meta({
       id: 'AllowedHosts',
@@ -137,7 +140,8 @@ export const policy = z
       .meta({
         id: 'PathPrefixes',
         description:
-          'Paths below the base URL that the broker lets through, each with what is under it; headers that name a resource are held to them too. All when left out.',
+          'Paths below the base URL that the broker lets through, each with what is under it; ' +
+          'headers that name a resource are held to them too. All when left out.',
       })
       .optional(),
     limits: z
@@ -151,7 +155,8 @@ export const policy = z
       .meta({
         id: 'PolicyLimits',
         description:
-          'Bounds of what goes through the broker, on each replica; a bound that is left out has its default.',
+          'Bounds of what goes through the broker, on each replica; a bound that is left out ' +
+          'has its default.',
       })
       .optional(),
     renewOn: unique(
@@ -169,7 +174,8 @@ export const policy = z
       .meta({
         id: 'RenewOn',
         description:
-          'Only where OAuth tokens are stored: at which statuses of the upstream the broker gets another access token; `[401]` when left out.',
+          'Only where OAuth tokens are stored: at which statuses of the upstream the broker ' +
+          'gets another access token; `[401]` when left out.',
         examples: [[401]],
       })
       .optional(),

@@ -154,7 +154,10 @@ export class CredentialsService {
     };
   }
 
-  /** One credential as it is now; a tampered one is not there, and raises the alarm. Throws notFound. */
+  /**
+   * One credential as it is now; a tampered one is not there, and raises the alarm. Throws
+   * notFound.
+   */
   async getCredential(
     team: TeamRef,
     id: string,
@@ -362,7 +365,8 @@ export class CredentialsService {
       });
       throw new AppError(
         'stateConflict',
-        'The settings of the team were changed outside the vault: send a policy, or have an admin send the settings again.',
+        'The settings of the team were changed outside the vault: send a policy, or have an ' +
+          'admin send the settings again.',
       );
     }
     return team.defaultDelivery.filter(

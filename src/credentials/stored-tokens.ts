@@ -75,15 +75,18 @@ export async function adjustStoredTokens(
   // One that could not grow any more was not made by the vault; without it nothing is held.
   if (ends)
     await sql`
-      delete from oauth_token where credential_id = ${row.id} and team_id = ${row.team} and sequence not between 0 and 2147483646`.execute(
-      trx,
-    );
+      delete from oauth_token where credential_id = ${row.id} and team_id = ${row.team}
+        and sequence not between 0 and 2147483646`.execute(trx);
   await sql`
-    update oauth_token set attempts = 0, retry_at = null, failure = null, failed_at = null, unavailable_since = null, forced_count = 0, force_after = null, rejected_at = null
+    update oauth_token set attempts = 0, retry_at = null, failure = null, failed_at = null,
+      unavailable_since = null, forced_count = 0, force_after = null, rejected_at = null
       ${
         ends
-          ? sql`, claim_id = null, claimed_until = null, sequence = sequence + 1, token = null, data_key_id = null, key_history = '{}', expires_at = null, is_refreshable = false, obtained_at = null,
-        connected_at = null, connected_by = null, instance_url = null, takes_version = ${bringsTokens || hadTokens}`
+          ? sql`, claim_id = null, claimed_until = null, sequence = sequence + 1, token = null,
+            data_key_id = null, key_history = '{}', expires_at = null, is_refreshable = false,
+            obtained_at = null,
+        connected_at = null, connected_by = null, instance_url = null,
+          takes_version = ${bringsTokens || hadTokens}`
           : sql``
       }
     where credential_id = ${row.id} and team_id = ${row.team}`.execute(trx);

@@ -109,7 +109,8 @@ export function unpackEnvelope(
 function isNamed(fields: object, names: readonly unknown[] | undefined): boolean {
   if (names === undefined) return true;
   if (!Array.isArray(names)) return false;
-  // SECOND LINE: as many names as fields, and each field among them, leave no place for a doubled one.
+  // SECOND LINE: as many names as fields, and each field among them, leave no place for a doubled
+  // one.
   if (new Set(names).size !== names.length) return false;
   const own = Object.keys(fields);
   return own.length === names.length && own.every((name) => names.includes(name));

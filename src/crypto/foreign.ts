@@ -44,8 +44,8 @@ const saltedMark = Buffer.from('Salted__');
 const blockBytes = 16;
 
 /**
- * The text in what OpenSSL and CryptoJS make of a passphrase: AES-256-CBC, key and IV by MD5, no MAC.
- * Whether the key is the right one shows only in what comes out. Throws DecryptionFailed.
+ * The text in what OpenSSL and CryptoJS make of a passphrase: AES-256-CBC, key and IV by MD5, no
+ * MAC. Whether the key is the right one shows only in what comes out. Throws DecryptionFailed.
  */
 export function openSaltedText(passphrase: string, text: string): string {
   const bytes = Buffer.from(text, 'base64');

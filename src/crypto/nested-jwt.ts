@@ -88,7 +88,10 @@ function encryptedTo({ kid, curve, publicKey }: RecipientKey, plaintext: Buffer)
   contentKey.fill(0);
   cipher.setAAD(Buffer.from(header));
   const ciphertext = cipher.update(plaintext, undefined, 'base64url') + cipher.final('base64url');
-  return `${header}..${iv.toString('base64url')}.${ciphertext}.${cipher.getAuthTag().toString('base64url')}`;
+  return (
+    `${header}..${iv.toString('base64url')}.${ciphertext}.` +
+    `${cipher.getAuthTag().toString('base64url')}`
+  );
 }
 
 /**

@@ -19,8 +19,8 @@ import type { MacPurpose, SystemPurpose } from './purposes.ts';
 /**
  * What the vault's own keys say of the database that they lie in, by what their wrapping is bound
  * to. 1: rows of before may stand without a MAC where this release demands one. 2: there are none
- * any more. That cannot be written without a root key, nor taken away without taking the keys along,
- * without which nothing counts at all.
+ * any more. That cannot be written without a root key, nor taken away without taking the keys
+ * along, without which nothing counts at all.
  */
 export type SystemKeyEpoch = 1 | 2;
 

@@ -1,5 +1,5 @@
-// How much a page is, asked before it is read out: a page of few large rows is as long as one of many
-// small ones.
+// How much a page is, asked before it is read out: a page of few large rows is as long as one of
+// many small ones.
 import { type RawBuilder, sql } from 'kysely';
 
 /**
@@ -14,7 +14,8 @@ export const upToBytes = (
 ): RawBuilder<unknown> => sql`
   select * from (
     select given.*, count(*) over ()::int as found,
-      coalesce(sum(given.bytes) over (order by ${order} rows between unbounded preceding and 1 preceding), 0) as before
+      coalesce(sum(given.bytes) over (order by ${order} rows between unbounded preceding
+        and 1 preceding), 0) as before
     from (${rows}) given) bounded
   where bounded.before < ${bytesMax} order by ${order}`;
 
@@ -24,10 +25,13 @@ export const withinBytes = (
   bytesMax: number,
 ): RawBuilder<unknown> => sql`
   select * from (
-    select given.*, coalesce(sum(given.bytes) over (rows between unbounded preceding and 1 preceding), 0) as before
+    select given.*,
+      coalesce(sum(given.bytes) over (rows between unbounded preceding and 1 preceding),
+      0) as before
     from (${rows}) given) bounded
   where bounded.before < ${sql.lit(bytesMax)}`;
 
 /** What of a version is read for a page: its public fields and its policy. */
 export const contentBytes = (version: string): RawBuilder<unknown> =>
-  sql`octet_length(${sql.ref(`${version}.public_fields`)}::text) + octet_length(${sql.ref(`${version}.policy`)}::text)`;
+  sql`octet_length(${sql.ref(`${version}.public_fields`)}::text) +
+    octet_length(${sql.ref(`${version}.policy`)}::text)`;

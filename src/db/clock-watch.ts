@@ -4,7 +4,9 @@ import { agreementMs, type DatabaseClock, isBeyond, isWithin } from './clock.ts'
 
 export interface ClockWatchParts {
   readonly clock: DatabaseClock;
-  /** Told how far the replica's clock is ahead: when the clocks part, and each minute as they stay. */
+  /**
+   * Told how far the replica's clock is ahead: when the clocks part, and each minute as they stay.
+   */
   readonly onDifference: (aheadMs: number) => void;
   /** Told once when they agree again. */
   readonly onAgreement: () => void;

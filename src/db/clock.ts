@@ -103,8 +103,8 @@ export class DatabaseClock {
   }
 
   /**
-   * Whether a replica may serve with the difference there is. A database that answers slowly, or not
-   * at all, says nothing about it: then what was found last counts.
+   * Whether a replica may serve with the difference there is. A database that answers slowly, or
+   * not at all, says nothing about it: then what was found last counts.
    */
   async isNearEnough(): Promise<boolean> {
     let timer: NodeJS.Timeout | undefined;
@@ -125,7 +125,8 @@ export class DatabaseClock {
     if (isWithin(difference, agreementMs)) return;
     if (isBeyond(difference, agreementMs)) throw new ClockDiffers(describe(difference));
     throw new ClockUncertain(
-      'the database answers too slowly to compare the clocks: nothing is destroyed, purged or forgotten',
+      'the database answers too slowly to compare the clocks: nothing is destroyed, purged or ' +
+        'forgotten',
     );
   }
 
@@ -181,5 +182,9 @@ export const isBeyond = ({ atLeastMs, atMostMs }: ClockDifference, limitMs: numb
 
 function describe({ atLeastMs, atMostMs }: ClockDifference): string {
   const seconds = Math.round((atLeastMs + atMostMs) / 200) / 10;
-  return `the clock of this replica is ${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} the database's: nothing is destroyed, purged or forgotten until they agree to ${agreementMs / 1000} s`;
+  return (
+    `the clock of this replica is ${Math.abs(seconds)} s ${seconds > 0 ? 'ahead of' : 'behind'} ` +
+    `the database's: nothing is destroyed, purged or forgotten until they agree to ` +
+    `${agreementMs / 1000} s`
+  );
 }

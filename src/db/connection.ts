@@ -22,7 +22,8 @@ export interface ConnectionSettings {
  * predecessor did not hand on has never been. Null on a standby.
  */
 export const timelineSql =
-  'case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end';
+  'case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_insert_lsn()), ' +
+  '8) end';
 
 /** What is known of a statement before its answer. */
 interface Sent {
@@ -69,7 +70,9 @@ export class Connection extends pg.Client {
   constructor(config: pg.ClientConfig, settings: ConnectionSettings) {
     super(config);
     this.#settings = settings;
-    this.#begin = `; set local statement_timeout = ${settings.statementTimeoutMs}; set local idle_in_transaction_session_timeout = ${idleInTransactionMs}; select ${timelineSql} as timeline`;
+    this.#begin = `; set local statement_timeout = ${settings.statementTimeoutMs};
+      set local idle_in_transaction_session_timeout = ${idleInTransactionMs};
+      select ${timelineSql} as timeline`;
     // Without a listener the loss of a connection in use ends the process; the statement that was
     // running reports the error.
     this.on('error', () => {

@@ -20,7 +20,8 @@ export class NoPrimary extends Error {
   override name = 'NoPrimary';
   constructor(errors: readonly unknown[]) {
     super(
-      `no configured database host accepts connections as a primary (${errors.map(reasonOf).join('; ')})`,
+      `no configured database host accepts connections as a primary (` +
+        `${errors.map(reasonOf).join('; ')})`,
       { cause: new AggregateError(errors) },
     );
   }

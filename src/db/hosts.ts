@@ -203,7 +203,9 @@ export async function verifyPrimary(client: pg.ClientBase): Promise<void> {
   const {
     rows: [row],
   } = await client.query<{ isWritable: boolean; timeline: string | null }>(
-    `select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "isWritable", ${timelineSql} as timeline`,
+    `select not pg_is_in_recovery()
+      and current_setting('transaction_read_only') = 'off' as "isWritable",
+      ${timelineSql} as timeline`,
   );
   if (row?.isWritable !== true) throw new NotWritable();
   if (client instanceof Connection) client.noteTimeline(row.timeline);

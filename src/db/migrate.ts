@@ -101,9 +101,8 @@ export async function schemaState(
   let applied: readonly Applied[];
   try {
     applied = (
-      await sql<Applied>`select version, name, checksum from schema_migration order by version`.execute(
-        db,
-      )
+      await sql<Applied>`select version, name, checksum from schema_migration
+        order by version`.execute(db)
     ).rows;
   } catch (error) {
     if (sqlState(error) === '42P01') return 'behind'; // no such table: an empty database
@@ -157,7 +156,8 @@ function readMigrations(folder: string): readonly Migration[] {
     const version = Number(/^(\d{4})_[a-z0-9]+(?:_[a-z0-9]+)+\.sql$/.exec(name)?.[1]);
     if (version !== index + 1)
       throw new Error(
-        `migrations are numbered from 0001 without gaps and named NNNN_verb_noun.sql: ${name} is not`,
+        `migrations are numbered from 0001 without gaps and named NNNN_verb_noun.sql: ${name} ` +
+          `is not`,
       );
     const text = readFileSync(join(folder, name), 'utf8');
     return { version, name, sql: text, checksum: createHash('sha256').update(text).digest() };

@@ -7,8 +7,8 @@ import { outsideRequests } from './effects.ts';
 import { CommitUnknown } from './errors.ts';
 
 /**
- * The history that a server writes: each promotion begins another one, in which what its predecessor
- * did not hand on has never been. Undefined while none was seen.
+ * The history that a server writes: each promotion begins another one, in which what its
+ * predecessor did not hand on has never been. Undefined while none was seen.
  */
 export type Timeline = string | undefined;
 
@@ -66,9 +66,8 @@ export class Standby {
   // that there is, and no row of anybody's.
   async #ask(): Promise<string> {
     const { rows } = await sql<{ timeline: string }>`
-      select ${sql.raw(timelineSql)} as timeline, pg_logical_emit_message(true, 'credential-vault', '')`.execute(
-      this.#db,
-    );
+      select ${sql.raw(timelineSql)} as timeline,
+        pg_logical_emit_message(true, 'credential-vault', '')`.execute(this.#db);
     const timeline = rows[0]?.timeline;
     if (timeline === undefined) throw new TypeError('a statement without a row');
     this.#note(timeline);

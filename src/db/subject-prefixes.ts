@@ -1,5 +1,5 @@
-// Whose subjects begin with which prefix, as it was when a vault last started: whoever is put behind
-// a prefix gets every right of the subjects that begin with it.
+// Whose subjects begin with which prefix, as it was when a vault last started: whoever is put
+// behind a prefix gets every right of the subjects that begin with it.
 import { sql } from 'kysely';
 import type { Db, Executor } from './client.ts';
 
@@ -13,7 +13,10 @@ export interface SubjectPrefix {
 export class SubjectsWouldMove extends Error {
   constructor(prefixes: readonly string[]) {
     super(
-      `subjects with ${prefixes.map((each) => (each === '' ? 'no prefix' : `the prefix ${each}`)).join(', ')} hold rights, and their issuer is another one than before: if it speaks of the same people and machines, say so once with --accept-subjects`,
+      `subjects with ` +
+        `${prefixes.map((each) => (each === '' ? 'no prefix' : `the prefix ${each}`)).join(', ')}` +
+        ` hold rights, and their issuer is another one than before: if it speaks of the same ` +
+        `people and machines, say so once with --accept-subjects`,
     );
     this.name = 'SubjectsWouldMove';
   }
@@ -84,7 +87,8 @@ async function holdRights(
   const { rows } = await sql`
     select 1 from subject
     where starts_with(sub, ${prefix})
-      and not exists (select 1 from unnest(${longer}::text[]) as other (prefix) where starts_with(subject.sub, other.prefix))
+      and not exists (select 1 from unnest(${longer}::text[]) as other (prefix)
+        where starts_with(subject.sub, other.prefix))
       and (exists (select 1 from membership where subject_id = subject.id)
         or exists (select 1 from credential_grant where grantee_subject_id = subject.id)
         or exists (select 1 from engine where subject_id = subject.id))

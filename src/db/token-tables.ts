@@ -17,9 +17,8 @@ export async function countTokensByTable(
   for (const table of tokenTables) {
     const { rows } = await sql<{ count: number }>`
       select count(*) from ${sql.table(table)}
-      where data_key_id = (select id from data_key where id = ${key.id} and team_id = ${key.team})`.execute(
-      executor,
-    );
+      where data_key_id = (select id from data_key where id = ${key.id}
+        and team_id = ${key.team})`.execute(executor);
     counts[table] = rows[0]?.count ?? 0;
   }
   return counts;
@@ -36,18 +35,21 @@ export const tokenCountSql = (keyIdColumn: string): RawBuilder<number> =>
   )})`;
 
 /** As SQL: how many tokens of all tables did not open during `rotation`. */
-export const rotationFailureCountSql: RawBuilder<number> = sql`((select count(*) from key_rotation_failure failure where failure.rotation_id = rotation.id)
-  + (select count(*) from key_rotation_oauth_failure failure where failure.rotation_id = rotation.id))`;
+export const rotationFailureCountSql: RawBuilder<number> = sql`((select count(*)
+  from key_rotation_failure failure where failure.rotation_id = rotation.id)
+  + (select count(*) from key_rotation_oauth_failure failure
+    where failure.rotation_id = rotation.id))`;
 
 /**
- * As SQL: whether any token is under the key that the column names; stops at the first. No `exists`:
- * where it is asked of many keys, the planner would read the whole table for it.
+ * As SQL: whether any token is under the key that the column names; stops at the first. No
+ * `exists`: where it is asked of many keys, the planner would read the whole table for it.
  */
 export const hasTokensSql = (keyIdColumn: string): RawBuilder<boolean> =>
   sql`coalesce(${sql.join(
     tokenTables.map(
       (table) =>
-        sql`(select true from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)} limit 1)`,
+        sql`(select true from ${sql.table(table)} where data_key_id = ${sql.ref(keyIdColumn)}
+          limit 1)`,
     ),
   )}, false)`;
 
@@ -56,4 +58,5 @@ export const tokenCountBesidesSql = (
   team: RawBuilder<unknown>,
   key: RawBuilder<unknown>,
 ): RawBuilder<number> => sql`
-  (select coalesce(sum(${tokenCountSql('other.id')}), 0)::bigint from data_key other where other.team_id = ${team} and other.id <> ${key})`;
+  (select coalesce(sum(${tokenCountSql('other.id')}), 0)::bigint from data_key other
+    where other.team_id = ${team} and other.id <> ${key})`;

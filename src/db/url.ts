@@ -39,7 +39,8 @@ export function parseDatabaseUrl(url: string): DatabaseUrl {
   );
   if (match === null)
     throw new DatabaseUrlInvalid(
-      'must have the form postgresql://user:password@host:port/database, with special characters percent-encoded',
+      'must have the form postgresql://user:password@host:port/database, with special ' +
+        'characters percent-encoded',
     );
   const [, userinfo = '', authority = '', path = '', search = ''] = match;
   const parameters = readParameters(search);
@@ -137,7 +138,8 @@ function readTls(
   const caPath = parameters.get('sslrootcert');
   if (!['disable', 'require', 'verify-ca', 'verify-full'].includes(mode))
     throw new DatabaseUrlInvalid(
-      'may only have sslmode disable, require, verify-ca or verify-full (the last three verify chain and name)',
+      'may only have sslmode disable, require, verify-ca or verify-full (the last three verify ' +
+        'chain and name)',
     );
   const isTls = mode !== 'disable';
   if (!isTls && caPath !== undefined)

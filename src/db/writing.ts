@@ -51,7 +51,9 @@ export const harmlessFunctions: ReadonlySet<string> = new Set([
   'vault_now',
 ]);
 
-/** Words of the language, or types, that a parenthesis may follow without a function being called. */
+/**
+ * Words of the language, or types, that a parenthesis may follow without a function being called.
+ */
 const parenthesised: ReadonlySet<string> = new Set([
   'all',
   'and',
@@ -128,7 +130,8 @@ const quoted =
  */
 export function mayWrite(text: string): boolean {
   const bare = bareOf(text);
-  // A comment inside a comment, a quote left open, a second statement: nothing that the vault sends.
+  // A comment inside a comment, a quote left open, a second statement: nothing that the vault
+  // sends.
   if (/['"]|\/\*|\*\/|;\s*\S/.test(bare)) return true;
   if (!openings.has(/^[\s(]*([a-z]+)/.exec(bare)?.[1] ?? '')) return true;
   const withoutLocks = bare.replace(rowLocks, ' ');
@@ -143,8 +146,9 @@ export function mayWrite(text: string): boolean {
 const calls = /(?:\b(as)\s+)?([a-z_][\w.$]*)\s*\(/g;
 
 /**
- * Whether the statement took part in the database's log, and its commit so waits for the synchronous
- * standby, when it came back with rows: it changed or locked them. False where that is not certain.
+ * Whether the statement took part in the database's log, and its commit so waits for the
+ * synchronous standby, when it came back with rows: it changed or locked them. False where that is
+ * not certain.
  */
 export function writesWhereItFinds(text: string): boolean {
   const bare = bareOf(text);

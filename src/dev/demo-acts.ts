@@ -238,7 +238,8 @@ async function rotate(stage: Stage, world: World, { openai }: Stored): Promise<v
   await storeMany(stage);
   const before = await tokenOf(world.db, openai);
   stage.say(
-    `in the database: token = ${before.slice(0, tokenCharsShown)}… (${before.length} characters of Fernet)`,
+    `in the database: token = ${before.slice(0, tokenCharsShown)}… (${before.length} ` +
+      `characters of Fernet)`,
   );
   const started = await stage.call<Rotation>('alice', 'POST', `${team}/key-rotations`, {
     expects: 202,
@@ -312,7 +313,11 @@ async function follow(stage: Stage, { id }: Rotation): Promise<Rotation> {
 function bar({ done, total, rowsPerSecond }: Rotation): string {
   const width = 40;
   const filled = Math.round((done / total) * width);
-  return `[${'█'.repeat(filled)}${'░'.repeat(width - filled)}] ${String(done).padStart(String(total).length)} of ${total}${done === 0 || rowsPerSecond === 0 ? '' : `, ${Math.round(rowsPerSecond)} a second`}`;
+  return (
+    `[${'█'.repeat(filled)}${'░'.repeat(width - filled)}] ` +
+    `${String(done).padStart(String(total).length)} of ${total}` +
+    `${done === 0 || rowsPerSecond === 0 ? '' : `, ${Math.round(rowsPerSecond)} a second`}`
+  );
 }
 
 async function moveToken(
@@ -324,7 +329,8 @@ async function moveToken(
   const own = await tokenOf(db, openai);
   const foreign = await tokenOf(db, smtp);
   stage.say(
-    'sql        update credential_version set token = (the token of smtp-prod) where credential_id = (openai-prod)',
+    'sql        update credential_version set token = (the token of smtp-prod) where ' +
+      'credential_id = (openai-prod)',
   );
   await setToken(db, openai, foreign);
   await stage.call('n8n', 'POST', '/v1/leases', {

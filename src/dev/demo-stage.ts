@@ -78,7 +78,9 @@ export class Stage {
     if (call.body !== undefined) this.#write(`  ${' '.repeat(whoWidth)} ${short(call.body)}\n`);
     const { status, answer } = await this.#send<T>(who, method, path, call);
     this.#write(
-      `  ${`→ ${status}`.padEnd(whoWidth)} ${short(call.shows === undefined || status !== call.expects ? codeOf(answer) : call.shows(answer))}\n`,
+      `  ${`→ ${status}`.padEnd(whoWidth)} ` +
+        `${short(call.shows === undefined || status !== call.expects ? codeOf(answer) : call.shows(answer))}` +
+        `\n`,
     );
     if (status !== call.expects)
       throw new NotAsTold(`${method} ${path} is answered with ${call.expects} (it was ${status})`);

@@ -59,7 +59,8 @@ function firstRootKey(dataFolder: string): string {
   // that the old key is missing.
   if (hasCluster(postgresFolder(dataFolder))) {
     throw new LocalKeysInvalid(
-      `${join(dataFolder, rootKeysFile)} is gone, and the database beside it cannot be read without it: put the file back, or move ${dataFolder} away to start afresh`,
+      `${join(dataFolder, rootKeysFile)} is gone, and the database beside it cannot be read ` +
+        `without it: put the file back, or move ${dataFolder} away to start afresh`,
     );
   }
   return makeKey(dataFolder, rootKeysFile, generateRootKey());

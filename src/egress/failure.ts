@@ -43,8 +43,8 @@ const misuse: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * What a dispatcher of the egress threw, as the failure of the other side that it is; anything else,
- * a fault of ours among it, as it was thrown.
+ * What a dispatcher of the egress threw, as the failure of the other side that it is; anything
+ * else, a fault of ours among it, as it was thrown.
  */
 export function egressFailure(error: unknown): unknown {
   if (error instanceof EgressFailed) return error;

@@ -6,11 +6,15 @@ import type { PublicJwk } from './jwk.ts';
 import type { GrantMacFields, TeamRef } from '../access/index.ts';
 import type { EngineKeyRow, EngineRow, EngineState } from './types.ts';
 
-const engineColumns =
-  sql.raw(`engine.id, engine.subject_id as subject, coalesce(person.sub, engine.subject_id::text) as sub, engine.name, engine.state, engine.revision, engine.seal,
-  engine.created_at as "createdAt", coalesce(creator.sub, engine.created_by::text) as "createdBy", engine.updated_at as "updatedAt", coalesce(updater.sub, engine.updated_by::text) as "updatedBy"`);
+const engineColumns = sql.raw(`engine.id, engine.subject_id as subject,
+    coalesce(person.sub, engine.subject_id::text) as sub, engine.name, engine.state,
+    engine.revision, engine.seal,
+  engine.created_at as "createdAt", coalesce(creator.sub, engine.created_by::text) as "createdBy",
+    engine.updated_at as "updatedAt",
+    coalesce(updater.sub, engine.updated_by::text) as "updatedBy"`);
 const engineFrom = sql.raw(`engine left join subject person on person.id = engine.subject_id
-  left join subject creator on creator.id = engine.created_by left join subject updater on updater.id = engine.updated_by`);
+  left join subject creator on creator.id = engine.created_by left join subject updater
+    on updater.id = engine.updated_by`);
 
 type Bare = Omit<EngineRow, 'keys'>;
 
@@ -30,7 +34,8 @@ export async function listEngines(
 ): Promise<EngineRow[]> {
   const { rows } = await sql<Bare>`
     select ${engineColumns} from ${engineFrom}
-    where ${page.afterName ?? null}::text is null or engine.name collate "C" > ${page.afterName ?? null}
+    where ${page.afterName ?? null}::text is null
+      or engine.name collate "C" > ${page.afterName ?? null}
     order by engine.name collate "C" limit ${page.limit}`.execute(executor);
   return withKeys(executor, rows);
 }
@@ -38,7 +43,9 @@ export async function listEngines(
 async function withKeys(executor: Executor, engines: readonly Bare[]): Promise<EngineRow[]> {
   if (engines.length === 0) return [];
   const { rows: keys } = await sql<EngineKeyRow>`
-    select engine_key.engine_id as engine, engine_key.kid, engine_key.jwk, engine_key.revision, engine_key.seal, engine_key.created_at as "createdAt", coalesce(creator.sub, engine_key.created_by::text) as "createdBy"
+    select engine_key.engine_id as engine, engine_key.kid, engine_key.jwk, engine_key.revision,
+      engine_key.seal, engine_key.created_at as "createdAt",
+      coalesce(creator.sub, engine_key.created_by::text) as "createdBy"
     from engine_key left join subject creator on creator.id = engine_key.created_by
     where engine_key.engine_id = any(${engines.map(({ id }) => id)}::uuid[])
     order by engine_key.created_at, engine_key.kid`.execute(executor);
@@ -203,9 +210,8 @@ export async function listTeamsServed(trx: Trx, subject: SubjectId): Promise<Tea
   const { rows } = await sql<TeamRef>`
     select team.id, team.slug from team where id in (
       select team_id from membership where subject_id = ${subject} and role = 'engine'
-      union select team_id from credential_grant where grantee_subject_id = ${subject} and grantee_kind = 'engine') order by team.id`.execute(
-    trx,
-  );
+      union select team_id from credential_grant where grantee_subject_id = ${subject}
+        and grantee_kind = 'engine') order by team.id`.execute(trx);
   return rows;
 }
 
@@ -221,10 +227,10 @@ export async function deleteGrantsOfEngine(
   subject: SubjectId,
 ): Promise<{ grant: GrantToEngine; seal: Buffer }[]> {
   const { rows } = await sql<GrantToEngine & { seal: Buffer }>`
-    delete from credential_grant held using team where team.id = held.team_id and held.grantee_subject_id = ${subject} and held.grantee_kind = 'engine'
-    returning held.id, held.credential_id as credential, team.id as team, team.slug, held.access, held.revision, held.seal`.execute(
-    trx,
-  );
+    delete from credential_grant held using team where team.id = held.team_id
+      and held.grantee_subject_id = ${subject} and held.grantee_kind = 'engine'
+    returning held.id, held.credential_id as credential, team.id as team, team.slug, held.access,
+      held.revision, held.seal`.execute(trx);
   return rows.map(({ seal, ...grant }) => ({ grant, seal }));
 }
 

@@ -77,7 +77,8 @@ const publicJwkInput = superRefined(
     z.strictObject({ ...ec, ...asSent }).meta({ id: 'EcJwkInput' }),
   ]),
   description:
-    'X25519 (`OKP`) or P-256 (`EC`, with `y`), public members only. Make a pair on the engine; the private half never leaves it.',
+    'X25519 (`OKP`) or P-256 (`EC`, with `y`), public members only. Make a pair on the engine; ' +
+    'the private half never leaves it.',
   examples: [{ kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' }],
 });
 
@@ -99,7 +100,8 @@ const engine = z
     intact: z.boolean().meta({
       examples: [true],
       description:
-        'Whether the registration is as the vault wrote it. One that is not counts for nothing: delete it, and register the engine again.',
+        'Whether the registration is as the vault wrote it. One that is not counts for ' +
+        'nothing: delete it, and register the engine again.',
     }),
     revision,
     createdAt: time,
@@ -291,7 +293,8 @@ export function registerEngines(
     tag: 'engines',
     summary: 'Register one more public key of an engine',
     description:
-      'Leases go to the newest key unless the engine names another. Shows in the audit log of every team that the engine serves.',
+      'Leases go to the newest key unless the engine names another. Shows in the audit log of ' +
+      'every team that the engine serves.',
     params: enginePath,
     body: engineKeyCreate,
     guards: { idempotencyKey: true, etag: true },

@@ -57,11 +57,15 @@ const after = <Row>(
 const kind = <Row>(of: Kind<Row>): Kind => of as Kind;
 const stamps = (table: string): RawBuilder<unknown> =>
   sql.raw(
-    `${table}.created_at as "createdAt", coalesce(creator.sub, ${table}.created_by::text) as "createdBy", ${table}.updated_at as "updatedAt", coalesce(updater.sub, ${table}.updated_by::text) as "updatedBy"`,
+    `${table}.created_at as "createdAt",
+      coalesce(creator.sub, ${table}.created_by::text) as "createdBy",
+      ${table}.updated_at as "updatedAt",
+      coalesce(updater.sub, ${table}.updated_by::text) as "updatedBy"`,
   );
 const stampJoins = (table: string): RawBuilder<unknown> =>
   sql.raw(
-    `left join subject creator on creator.id = ${table}.created_by left join subject updater on updater.id = ${table}.updated_by`,
+    `left join subject creator on creator.id = ${table}.created_by left join subject updater
+      on updater.id = ${table}.updated_by`,
   );
 
 const team = kind<TeamSettingsRow>({
@@ -71,8 +75,12 @@ const team = kind<TeamSettingsRow>({
       ? []
       : (
           await sql<TeamSettingsRow>`
-    select team.id, team.slug, team.name, team.token_format as "tokenFormat", team.rotate_every_days as "rotateEveryDays", team.refuse_exposed_leases as "refuseExposedLeases",
-      team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept", team.revision, team.row_mac as "rowMac", team.row_mac_version as "rowMacVersion", ${stamps('team')}
+    select team.id, team.slug, team.name, team.token_format as "tokenFormat",
+      team.rotate_every_days as "rotateEveryDays",
+      team.refuse_exposed_leases as "refuseExposedLeases",
+      team.default_delivery as "defaultDelivery", team.versions_kept as "versionsKept",
+        team.revision, team.row_mac as "rowMac", team.row_mac_version as "rowMacVersion",
+        ${stamps('team')}
     from team ${stampJoins('team')} where team.id = ${id}`.execute(trx)
         ).rows,
   line: ({ rowMac, rowMacVersion, ...row }, keyring) => ({
@@ -90,11 +98,12 @@ const member = kind<MemberRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<MemberRow>`
-    select held.subject_id as id, coalesce(person.sub, held.subject_id::text) as subject, held.role, held.acts_for_itself as "actsForItself", held.revision, held.seal, ${stamps('held')}
-    from membership held left join subject person on person.id = held.subject_id ${stampJoins('held')}
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.subject_id > ${row.id}`)} order by held.subject_id limit ${limit}`.execute(
-        trx,
-      )
+    select held.subject_id as id, coalesce(person.sub, held.subject_id::text) as subject, held.role,
+      held.acts_for_itself as "actsForItself", held.revision, held.seal, ${stamps('held')}
+    from membership held left join subject person
+      on person.id = held.subject_id ${stampJoins('held')}
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.subject_id > ${row.id}`)}
+      order by held.subject_id limit ${limit}`.execute(trx)
     ).rows,
   line: ({ id, seal, ...row }, keyring, { id: team, slug }) => ({
     ...row,
@@ -112,13 +121,19 @@ const key = kind<KeyRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<KeyRow>`
-    select key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
-      key.created_at as "createdAt", coalesce(creator.sub, key.created_by::text) as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt", key.compromised_at as "compromisedAt",
-      coalesce(marker.sub, key.compromised_by::text) as "compromisedBy", key.compromise_reason as "compromiseReason", key.destroy_scheduled_at as "destroyScheduledAt", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt"
-    from data_key key left join subject creator on creator.id = key.created_by left join subject marker on marker.id = key.compromised_by
-    where key.team_id = ${id} and ${after(last, (row) => sql`key.version > ${row.version}`)} order by key.version limit ${limit}`.execute(
-        trx,
-      )
+    select key.id, key.version, key.state, key.format, key.fingerprint,
+      key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
+      key.created_at as "createdAt", coalesce(creator.sub, key.created_by::text) as "createdBy",
+        key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
+        key.compromised_at as "compromisedAt",
+      coalesce(marker.sub, key.compromised_by::text) as "compromisedBy",
+        key.compromise_reason as "compromiseReason",
+        key.destroy_scheduled_at as "destroyScheduledAt", key.destroy_at as "destroyAt",
+        key.destroyed_at as "destroyedAt"
+    from data_key key left join subject creator on creator.id = key.created_by
+      left join subject marker on marker.id = key.compromised_by
+    where key.team_id = ${id} and ${after(last, (row) => sql`key.version > ${row.version}`)}
+      order by key.version limit ${limit}`.execute(trx)
     ).rows,
   line: (row) => row,
 });
@@ -129,12 +144,13 @@ const rotation = kind<RotationRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<RotationRow>`
-    select held.id, held.state, held.to_key_id as "toKey", ${countOf('held.total')} as total, ${countOf('held.done')} as done, held.cause, held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
+    select held.id, held.state, held.to_key_id as "toKey", ${countOf('held.total')} as total,
+      ${countOf('held.done')} as done, held.cause, held.created_at as "createdAt",
+      coalesce(creator.sub, held.created_by::text) as "createdBy",
       held.progressed_at as "progressedAt", held.ended_at as "endedAt"
     from key_rotation held left join subject creator on creator.id = held.created_by
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
-        trx,
-      )
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)}
+      order by held.id limit ${limit}`.execute(trx)
     ).rows,
   line: (row) => row,
 });
@@ -153,9 +169,16 @@ const rotationFailure = kind<FailureRow>({
       await sql<FailureRow>`
     select failure.rotation, failure.credential, nullif(failure.version, 0) as version, failure.at
     from key_rotation rotation cross join lateral (
-      select rotation_id as rotation, credential_id as credential, version, at from key_rotation_failure where rotation_id = rotation.id
-      union all select rotation_id, credential_id, 0, at from key_rotation_oauth_failure where rotation_id = rotation.id) failure
-    where rotation.team_id = ${id} and ${after(last, (row) => sql`(failure.rotation, failure.credential, failure.version) > (${row.rotation}, ${row.credential}, ${row.version ?? 0})`)}
+      select rotation_id as rotation, credential_id as credential, version, at
+        from key_rotation_failure where rotation_id = rotation.id
+      union all select rotation_id, credential_id, 0, at from key_rotation_oauth_failure
+        where rotation_id = rotation.id) failure
+    where rotation.team_id = ${id}
+      and ${after(
+        last,
+        (row) => sql`(failure.rotation, failure.credential,
+      failure.version) > (${row.rotation}, ${row.credential}, ${row.version ?? 0})`,
+      )}
     order by failure.rotation, failure.credential, failure.version limit ${limit}`.execute(trx)
     ).rows,
   line: (row) => row,
@@ -168,13 +191,20 @@ const credential = kind<CredentialRow>({
   kind: 'credential',
   next: async (trx, id, last, limit) => {
     const rows = sql`
-    select held.id, held.name, held.type, held.description, held.labels, held.state, held.state_before as "stateBefore", held.current_version as version,
-      held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames",
-      coalesce(${countOf('usage.use_count')}, 0) as "useCount", usage.last_used_at as "lastUsedAt", held.deleted_at as "deletedAt", ${stamps('held')},
+    select held.id, held.name, held.type, held.description, held.labels, held.state,
+      held.state_before as "stateBefore", held.current_version as version,
+      held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal,
+        current.public_fields as "publicFields", current.policy,
+        current.secret_field_names as "secretFieldNames",
+      coalesce(${countOf('usage.use_count')}, 0) as "useCount", usage.last_used_at as "lastUsedAt",
+        held.deleted_at as "deletedAt", ${stamps('held')},
       coalesce(${contentBytes('current')}, 0) as bytes
-    from credential held left join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version
-    left join credential_usage usage on usage.team_id = held.team_id and usage.credential_id = held.id ${stampJoins('held')}
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`;
+    from credential held left join credential_version current on current.team_id = held.team_id
+      and current.credential_id = held.id and current.version = held.current_version
+    left join credential_usage usage on usage.team_id = held.team_id
+      and usage.credential_id = held.id ${stampJoins('held')}
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)}
+      order by held.id limit ${limit}`;
     return (await sql<CredentialRow>`${upToBytes(rows, sql`id`, batchBytes)}`.execute(trx)).rows;
   },
   line: (
@@ -202,11 +232,22 @@ const version = kind<VersionRow>({
   kind: 'version',
   next: async (trx, id, last, limit) => {
     const rows = sql`
-    select held.credential_id as credential, held.version, credential.type, held.version = credential.current_version as "isCurrent", held.data_key_id as key, held.key_history as "keyHistory",
-      held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy, held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
+    select held.credential_id as credential, held.version, credential.type,
+      held.version = credential.current_version as "isCurrent", held.data_key_id as key,
+      held.key_history as "keyHistory",
+      held.public_fields as "publicFields", held.secret_field_names as "secretFields", held.policy,
+        held.undecryptable_at as "undecryptableAt", held.created_at as "createdAt",
+        coalesce(creator.sub, held.created_by::text) as "createdBy",
       ${contentBytes('held')} as bytes
-    from credential_version held left join credential on credential.team_id = held.team_id and credential.id = held.credential_id left join subject creator on creator.id = held.created_by
-    where held.team_id = ${id} and ${after(last, (row) => sql`(held.credential_id, held.version) > (${row.credential}, ${row.version}::int)`)}
+    from credential_version held left join credential on credential.team_id = held.team_id
+      and credential.id = held.credential_id left join subject creator
+      on creator.id = held.created_by
+    where held.team_id = ${id}
+      and ${after(
+        last,
+        (row) => sql`(held.credential_id, held.version) > (${row.credential},
+      ${row.version}::int)`,
+      )}
     order by held.credential_id, held.version limit ${limit}`;
     return (
       await sql<VersionRow>`${upToBytes(rows, sql`credential, version`, batchBytes)}`.execute(trx)
@@ -224,14 +265,22 @@ const connection = kind<ConnectionRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<ConnectionRow>`
-    select held.credential_id as credential, held.token is not null as "isHeld", held.data_key_id as key, held.key_history as "keyHistory", held.sequence, held.expires_at as "expiresAt",
-      held.is_refreshable as "isRefreshable", held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.attempts, held.retry_at as "retryAt",
-      case when held.failure = 'refused' then coalesce(held.failure_detail, held.failure) else held.failure end as failure, held.failed_at as "failedAt",
-      held.unavailable_since as "unavailableSince", held.forced_count as "forcedCount", held.force_after as "forceAfter", held.rejected_at as "rejectedAt", held.instance_url as "instanceUrl"
+    select held.credential_id as credential, held.token is not null as "isHeld",
+      held.data_key_id as key, held.key_history as "keyHistory", held.sequence,
+      held.expires_at as "expiresAt",
+      held.is_refreshable as "isRefreshable", held.obtained_at as "obtainedAt",
+        held.connected_at as "connectedAt",
+        coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.attempts,
+        held.retry_at as "retryAt",
+      case when held.failure = 'refused' then coalesce(held.failure_detail, held.failure)
+        else held.failure end as failure, held.failed_at as "failedAt",
+      held.unavailable_since as "unavailableSince", held.forced_count as "forcedCount",
+        held.force_after as "forceAfter", held.rejected_at as "rejectedAt",
+        held.instance_url as "instanceUrl"
     from oauth_token held left join subject connector on connector.id = held.connected_by
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(
-        trx,
-      )
+    where held.team_id = ${id}
+      and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)}
+      order by held.credential_id limit ${limit}`.execute(trx)
     ).rows,
   line: (row) => row,
 });
@@ -242,11 +291,12 @@ const authorization = kind<AuthorizationRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<AuthorizationRow>`
-    select held.id, held.credential_id as credential, coalesce(person.sub, held.subject_id::text) as subject, held.created_at as "createdAt", held.expires_at as "expiresAt"
+    select held.id, held.credential_id as credential,
+      coalesce(person.sub, held.subject_id::text) as subject, held.created_at as "createdAt",
+      held.expires_at as "expiresAt"
     from oauth_authorization held left join subject person on person.id = held.subject_id
-    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)} order by held.id limit ${limit}`.execute(
-        trx,
-      )
+    where held.team_id = ${id} and ${after(last, (row) => sql`held.id > ${row.id}`)}
+      order by held.id limit ${limit}`.execute(trx)
     ).rows,
   line: (row) => row,
 });
@@ -257,9 +307,17 @@ const ticket = kind<TicketRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<TicketRow>`
-    select held.id, held.credential_id as credential, held.engine_id as engine, coalesce(person.sub, held.behalf_subject_id::text) as "onBehalfOf", held.host, held.expires_at as "expiresAt", held.created_at as "createdAt"
-    from credential join broker_ticket held on held.credential_id = credential.id left join subject person on person.id = held.behalf_subject_id
-    where credential.team_id = ${id} and ${after(last, (row) => sql`credential.id >= ${row.credential} and (held.credential_id, held.id) > (${row.credential}, ${row.id})`)}
+    select held.id, held.credential_id as credential, held.engine_id as engine,
+      coalesce(person.sub, held.behalf_subject_id::text) as "onBehalfOf", held.host,
+      held.expires_at as "expiresAt", held.created_at as "createdAt"
+    from credential join broker_ticket held on held.credential_id = credential.id
+      left join subject person on person.id = held.behalf_subject_id
+    where credential.team_id = ${id}
+      and ${after(
+        last,
+        (row) => sql`credential.id >= ${row.credential}
+      and (held.credential_id, held.id) > (${row.credential}, ${row.id})`,
+      )}
     order by credential.id, held.id limit ${limit}`.execute(trx)
     ).rows,
   line: (row) => row,
@@ -277,11 +335,21 @@ const grant = kind<GrantRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<GrantRow>`
-    select held.id, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee, coalesce(receiving.slug, person.sub, held.grantee_team_id::text, held.grantee_subject_id::text) as name,
+    select held.id, held.credential_id as credential, held.grantee_kind as kind,
+      coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
+      coalesce(receiving.slug, person.sub, held.grantee_team_id::text,
+      held.grantee_subject_id::text) as name,
       held.access, held.revision, held.seal, ${stamps('held')}
-    from credential join credential_grant held on held.credential_id = credential.id and held.team_id = credential.team_id
-    left join team receiving on receiving.id = held.grantee_team_id left join subject person on person.id = held.grantee_subject_id ${stampJoins('held')}
-    where credential.team_id = ${id} and ${after(last, (row) => sql`credential.id >= ${row.credential} and (held.credential_id, held.id) > (${row.credential}, ${row.id})`)}
+    from credential join credential_grant held on held.credential_id = credential.id
+      and held.team_id = credential.team_id
+    left join team receiving on receiving.id = held.grantee_team_id left join subject person
+      on person.id = held.grantee_subject_id ${stampJoins('held')}
+    where credential.team_id = ${id}
+      and ${after(
+        last,
+        (row) => sql`credential.id >= ${row.credential}
+      and (held.credential_id, held.id) > (${row.credential}, ${row.id})`,
+      )}
     order by credential.id, held.id limit ${limit}`.execute(trx)
     ).rows,
   line: ({ seal, grantee, ...row }, keyring, { id: team, slug }) => ({
@@ -306,11 +374,13 @@ const webhook = kind<WebhookRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<WebhookRow>`
-    select held.credential_id as credential, held.events, held.revision, held.seal, held.served_at as "servedAt", held.paused_until as "pausedUntil", held.failing_since as "failingSince",
+    select held.credential_id as credential, held.events, held.revision, held.seal,
+      held.served_at as "servedAt", held.paused_until as "pausedUntil",
+      held.failing_since as "failingSince",
       held.delivered_at as "deliveredAt", held.gone_at as "goneAt", ${stamps('held')}
-    from webhook held ${stampJoins('held')} where held.team_id = ${id} and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)} order by held.credential_id limit ${limit}`.execute(
-        trx,
-      )
+    from webhook held ${stampJoins('held')} where held.team_id = ${id}
+      and ${after(last, (row) => sql`held.credential_id > ${row.credential}`)}
+      order by held.credential_id limit ${limit}`.execute(trx)
     ).rows,
   line: ({ seal, ...row }, keyring, { id: team }) => ({
     ...row,
@@ -324,10 +394,17 @@ const notification = kind<NotificationRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<NotificationRow>`
-    select held.webhook_id as credential, held.id, held.type, held.subject_type as "subjectType", held.subject_id as subject, held.due_at as "dueAt", held.at, held.state, held.attempts,
-      held.next_attempt_at as "nextAttemptAt", held.last_attempt_at as "lastAttemptAt", held.outcome, held.ended_at as "endedAt"
+    select held.webhook_id as credential, held.id, held.type, held.subject_type as "subjectType",
+      held.subject_id as subject, held.due_at as "dueAt", held.at, held.state, held.attempts,
+      held.next_attempt_at as "nextAttemptAt", held.last_attempt_at as "lastAttemptAt",
+        held.outcome, held.ended_at as "endedAt"
     from webhook join notification held on held.webhook_id = webhook.credential_id
-    where webhook.team_id = ${id} and ${after(last, (row) => sql`webhook.credential_id >= ${row.credential} and (held.webhook_id, held.id) > (${row.credential}, ${row.id})`)}
+    where webhook.team_id = ${id}
+      and ${after(
+        last,
+        (row) => sql`webhook.credential_id >= ${row.credential}
+      and (held.webhook_id, held.id) > (${row.credential}, ${row.id})`,
+      )}
     order by webhook.credential_id, held.id limit ${limit}`.execute(trx)
     ).rows,
   line: (row) => row,

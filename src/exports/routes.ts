@@ -31,8 +31,11 @@ export function registerExports(
     tag: 'teams',
     summary: 'Read everything that is known of a team, without values',
     description:
-      'One JSON object a line (NDJSON), each with its `kind`, all of one moment. Deleted credentials are there until they are destroyed. ' +
-      'The last line is of the kind `end`: without it the export broke off. One export of a team and two in all at a time on a replica; a reader that takes nothing for 30 seconds is let go.',
+      'One JSON object a line (NDJSON), each with its `kind`, all of one moment. Deleted ' +
+      'credentials are there until they are destroyed. ' +
+      'The last line is of the kind `end`: without it the export broke off. One export of a ' +
+      'team and two in all at a time on a replica; a reader that takes nothing for 30 seconds ' +
+      'is let go.',
     params: teamPath,
     query: exportQuery,
     success: {

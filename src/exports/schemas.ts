@@ -169,7 +169,8 @@ const lines = {
     .meta({
       id: 'ExportCredential',
       description:
-        'A credential, deleted ones included until they are destroyed. What a version says stands in its line.',
+        'A credential, deleted ones included until they are destroyed. What a version says ' +
+        'stands in its line.',
     }),
   version: z
     .strictObject({

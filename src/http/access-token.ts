@@ -49,9 +49,9 @@ const signsOfOthers: readonly (readonly [string, (value: unknown) => boolean])[]
 ];
 
 /**
- * The token in its parts. Refuses what is not three canonical segments of plain JSON, header members
- * that point at keys or must be understood, and a key id that is no text. Throws TokenRefused, and
- * what reading JSON throws.
+ * The token in its parts. Refuses what is not three canonical segments of plain JSON, header
+ * members that point at keys or must be understood, and a key id that is no text. Throws
+ * TokenRefused, and what reading JSON throws.
  */
 export function readForm(token: string): TokenForm {
   if (token.length > tokenLengthMax) throw new TokenRefused('size');
@@ -92,7 +92,9 @@ export function demandIssuersKind(
   return { kid: kid as string | undefined, algorithm: alg };
 }
 
-/** SECURITY: the signature of another kind of token of the same provider is as good as this one's. */
+/**
+ * SECURITY: the signature of another kind of token of the same provider is as good as this one's.
+ */
 function demandKind(
   header: Readonly<Record<string, unknown>>,
   claims: Readonly<Record<string, unknown>>,
@@ -155,8 +157,8 @@ export function demandTimes({ exp, iat, nbf, issuer }: TokenFacts, nowSeconds: n
 
 /**
  * SECURITY: a token that is good for longer than a day lies about in files; it can be an engine's,
- * whose rights are few. Of one that does not say since when it has been good nothing better is known
- * than what its issuer may make.
+ * whose rights are few. Of one that does not say since when it has been good nothing better is
+ * known than what its issuer may make.
  */
 function isLongLived(
   { exp, iat, nbf }: Pick<TokenFacts, 'exp' | 'iat' | 'nbf'>,

@@ -1,7 +1,8 @@
-// Who calls: an access token (JWT) in the Authorization header. The issuer that it names decides what
-// verifies it: signature, issuer and audience are checked by @fastify/jwt with pinned algorithms, in
-// a registration of that issuer's own; form, kind, claims and times by us. Every bad token is 401;
-// only an identity provider that does not answer is 503. Why a token was refused is for the log.
+// Who calls: an access token (JWT) in the Authorization header. The issuer that it names decides
+// what verifies it: signature, issuer and audience are checked by @fastify/jwt with pinned
+// algorithms, in a registration of that issuer's own; form, kind, claims and times by us. Every bad
+// token is 401; only an identity provider that does not answer is 503. Why a token was refused is
+// for the log.
 import jwt from '@fastify/jwt';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError } from '../shared/errors.ts';

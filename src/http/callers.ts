@@ -33,8 +33,8 @@ export class Callers {
   }
 
   /**
-   * The caller behind a valid token. Throws unauthenticated for one that may only be an engine's and
-   * is not.
+   * The caller behind a valid token. Throws unauthenticated for one that may only be an engine's
+   * and is not.
    */
   async callerOf(
     principal: Principal,
@@ -50,7 +50,8 @@ export class Callers {
       });
     return {
       sub,
-      // Whom nobody has given a right is not written down: some issuers have everybody as a subject.
+      // Whom nobody has given a right is not written down: some issuers have everybody as a
+      // subject.
       subject: subject ?? newId<SubjectId>(),
       ...(subject === undefined ? { strangerOf: issuer.issuer ?? 'none' } : {}),
       ...(isEngineOnly === true ? { isEngineOnly } : {}),
@@ -60,9 +61,9 @@ export class Callers {
   }
 
   /**
-   * SECURITY: by the scope only where the issuer's entry says so, for everybody can be given a scope
-   * somewhere; by name only as the whole subject; and never who is kept to teams or has a token that
-   * lies about for longer than a day.
+   * SECURITY: by the scope only where the issuer's entry says so, for everybody can be given a
+   * scope somewhere; by name only as the whole subject; and never who is kept to teams or has a
+   * token that lies about for longer than a day.
    */
   #isOperator({ sub, scopes, issuer, isEngineOnly }: Principal): boolean {
     const { issuers, operators } = this.#parts;

@@ -13,7 +13,8 @@ export const tags = {
   sharing: 'Credentials that a team lets others read or use, or gives away.',
   engines: 'Workflow engines and their public keys.',
   oauth:
-    'Accounts at providers, connected by their owners; tokens come in and are refreshed, none comes out.',
+    'Accounts at providers, connected by their owners; tokens come in and are refreshed, none ' +
+    'comes out.',
   leases: 'Delivery of secrets to an engine, sealed to its key.',
   broker:
     'Use of a credential without holding it: the vault makes the call and puts the secret in.',
@@ -21,9 +22,14 @@ export const tags = {
   'root keys': "The keys outside the database that wrap all others; the operator's.",
   webhooks: "Notifications, signed and sent to receivers of the team's.",
   notifications:
-    'What a receiver gets: messages that the vault sends at least once, to the URL of a credential of type `webhook`, signed with its secret. ' +
-    '`timestamp` is when it happened or was noticed. `webhook-id` is the same at every attempt, `webhook-timestamp` is of the attempt, in seconds since 1970; `webhook-signature` is one or two of `v1,` and the base64 of HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, separated by a space. ' +
-    'After 410 nothing more is sent until somebody puts the webhook again; after anything but 2xx the message is tried again later, as `Retry-After` says or by itself.',
+    'What a receiver gets: messages that the vault sends at least once, to the URL of a ' +
+    'credential of type `webhook`, signed with its secret. ' +
+    '`timestamp` is when it happened or was noticed. `webhook-id` is the same at every ' +
+    'attempt, `webhook-timestamp` is of the attempt, in seconds since 1970; ' +
+    '`webhook-signature` is one or two of `v1,` and the base64 of HMAC-SHA256 over ' +
+    '`{webhook-id}.{webhook-timestamp}.{body}`, separated by a space. ' +
+    'After 410 nothing more is sent until somebody puts the webhook again; after anything but ' +
+    '2xx the message is tried again later, as `Retry-After` says or by itself.',
   audit: 'What was done and refused.',
 };
 
@@ -40,7 +46,8 @@ const idempotencyKey = {
   in: 'header',
   required: false,
   description:
-    'Your own unique text: a repetition within 24 hours answers with what the first request made, as it is now.',
+    'Your own unique text: a repetition within 24 hours answers with what the first request ' +
+    'made, as it is now.',
   schema: { type: 'string', minLength: 1, maxLength: 128, pattern: '^[\\x21-\\x7e]{1,128}$' },
   example: 'b3f1c2de-5a7f-4c0e-9d41-0e2f6a7b8c9d',
 };
@@ -53,7 +60,10 @@ export const parameters = {
     description: `${ifMatch.description} Needed when it is there already.`,
   },
 };
-/** Of every message that is sent; said with each, because generators lose a webhook whose parameters are references. */
+/**
+ * Of every message that is sent; said with each, because generators lose a webhook whose parameters
+ * are references.
+ */
 export const webhookParameters = [
   {
     name: 'webhook-id',
@@ -114,11 +124,18 @@ export const headers = {
 /** The listener that no path here is about: what goes through it is the upstream's. */
 export const broker = {
   description:
-    'The broker listens on an origin of its own, and only where the configuration turns it on. It answers nothing but `{baseUrl}{path}` with the `baseUrl` of a ticket. A call goes ' +
-    "to the credential's own destination, or to the host that the ticket names; the secret is put in as the type says; what the upstream answers comes back as it is, status and body, " +
-    "but for the secret, in whatever form it is recognised, and for headers that belong to a connection or to a browser's origin. Ticket, engine, roles, person, credential, and the policy " +
-    'of the current version are asked at every call, and the call is in the audit log before it goes out.\n\n' +
-    "No operation above takes a ticket, and the broker takes no other token. An answer of its own carries `vault-error: true` and is a problem document; an answer without that header is the upstream's.",
+    'The broker listens on an origin of its own, and only where the configuration turns it on. ' +
+    'It answers nothing but `{baseUrl}{path}` with the `baseUrl` of a ticket. A call goes ' +
+    "to the credential's own destination, or to the host that the ticket names; the secret is " +
+    'put in as the type says; what the upstream answers comes back as it is, status and body, ' +
+    'but for the secret, in whatever form it is recognised, and for headers that belong to a ' +
+    "connection or to a browser's origin. Ticket, engine, roles, person, credential, and the " +
+    'policy ' +
+    'of the current version are asked at every call, and the call is in the audit log before ' +
+    'it goes out.\n\n' +
+    'No operation above takes a ticket, and the broker takes no other token. An answer of its ' +
+    'own carries `vault-error: true` and is a problem document; an answer without that header ' +
+    "is the upstream's.",
   path: '/broker/{id}/{path}',
   methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
   ticketIn: [

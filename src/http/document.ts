@@ -49,14 +49,20 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
       license: { name: 'MIT', identifier: 'MIT' },
       contact: { name: 'The operator of this vault' },
       description:
-        'Keeps third-party credentials of a workflow platform. Secret values go in under `fields` and come out of no operation but `createLease`, there ' +
+        'Keeps third-party credentials of a workflow platform. Secret values go in under ' +
+        '`fields` and come out of no operation but `createLease`, there ' +
         'encrypted to the public key that an operator registered for the calling engine.\n\n' +
-        `Each operation says its action as \`x-action\`; these are the roles that may do it in a team:\n\n${accessTable()}\n\n` +
+        `Each operation says its action as \`x-action\`; these are the roles that may do it in ` +
+        `a team:\n\n${accessTable()}\n\n` +
         `These are for operators: ${operatorActions.map((each) => `\`${each}\``).join(', ')}.\n\n` +
-        'What goes through the broker is described under `x-broker`. Beside the operations there are `/openapi.json`, this document, and `/docs`, a page that shows it.\n\n' +
-        'A path that is asked for with a method that it does not take answers 405 with `Allow`, to whoever is authenticated where its operations demand that. ' +
-        'A header of which there may be one (`Host`, `Content-Type` …) is refused when it comes twice; the only `Expect` is `100-continue`. ' +
-        'A number in a body is refused when its text is not the value that would be kept (`inexactNumber`): more digits than a double holds. Times are kept to the millisecond.',
+        'What goes through the broker is described under `x-broker`. Beside the operations ' +
+        'there are `/openapi.json`, this document, and `/docs`, a page that shows it.\n\n' +
+        'A path that is asked for with a method that it does not take answers 405 with ' +
+        '`Allow`, to whoever is authenticated where its operations demand that. ' +
+        'A header of which there may be one (`Host`, `Content-Type` …) is refused when it ' +
+        'comes twice; the only `Expect` is `100-continue`. ' +
+        'A number in a body is refused when its text is not the value that would be kept ' +
+        '(`inexactNumber`): more digits than a double holds. Times are kept to the millisecond.',
     },
     servers: [{ url: '/', description: 'The vault that serves this document.' }],
     security: [{ token: [] }],
@@ -76,7 +82,8 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
           scheme: 'bearer',
           bearerFormat: 'JWT',
           description:
-            'A JWT as in RFC8725 practice: pinned algorithms; `iss`, `aud`, `exp`, `iat` and `sub` demanded; a lifetime of at most 24 hours. ' +
+            'A JWT as in RFC8725 practice: pinned algorithms; `iss`, `aud`, `exp`, `iat` and ' +
+            '`sub` demanded; a lifetime of at most 24 hours. ' +
             'Operators are named in the configuration or carry `vault:operate` in `scope`.',
         },
       },

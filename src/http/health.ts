@@ -64,7 +64,8 @@ export function registerHealth(
     summary: 'Say whether requests can be served',
     isProbe: true,
     description:
-      "The database answers, its schema is the one that this version knows, every root key opens its canary, and the clock differs from the database's by no more than 30 s.",
+      'The database answers, its schema is the one that this version knows, every root key ' +
+      "opens its canary, and the clock differs from the database's by no more than 30 s.",
     success: { status: 200, schema: readiness, description: 'Ready.' },
     problems: ['notReady'],
     handler: async () => {

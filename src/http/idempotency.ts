@@ -61,8 +61,8 @@ export class Idempotency {
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const made = await this.#find(slot, content);
       if (made !== undefined) {
-        // A repetition is answered when the standby has what it reports, and that costs the database
-        // more than a read does.
+        // A repetition is answered when the standby has what it reports, and that costs the
+        // database more than a read does.
         await request.countAgain?.();
         request.isRepeated = true;
         return load(made);
@@ -114,10 +114,13 @@ export class Idempotency {
   async #claim(executor: Executor, slot: Slot, content: string, targetId: string): Promise<void> {
     const { version, mac } = this.#parts.keyring.mac('idempotency', content);
     const { rows } = await sql`
-      insert into idempotency_record (subject_id, method, route, key_hash, body_mac_version, body_mac, target_id, created_at)
-      values (${slot.subject}, ${slot.method}, ${slot.route}, ${slot.keyHash}, ${version}, ${mac}, ${targetId}, ${vaultNow})
+      insert into idempotency_record (subject_id, method, route, key_hash, body_mac_version,
+        body_mac, target_id, created_at)
+      values (${slot.subject}, ${slot.method}, ${slot.route}, ${slot.keyHash}, ${version}, ${mac},
+        ${targetId}, ${vaultNow})
       on conflict on constraint idempotency_record_pkey do update
-        set body_mac_version = excluded.body_mac_version, body_mac = excluded.body_mac, target_id = excluded.target_id, created_at = excluded.created_at
+        set body_mac_version = excluded.body_mac_version, body_mac = excluded.body_mac,
+          target_id = excluded.target_id, created_at = excluded.created_at
         where idempotency_record.created_at <= ${this.#horizon()}
       returning 1`.execute(executor);
     if (rows.length === 0) throw new ClaimTaken();
@@ -131,7 +134,8 @@ export class Idempotency {
     const { clock } = this.#parts;
     if (!clock.isAgreed) return sql<Date>`'-infinity'::timestamptz`;
     const latest = new Date(clock.own() + agreementMs);
-    return sql<Date>`least(${vaultAgo({ hours: idempotencyHours })}, ${latest}::timestamptz - make_interval(hours => ${idempotencyHours}::int))`;
+    return sql<Date>`least(${vaultAgo({ hours: idempotencyHours })},
+      ${latest}::timestamptz - make_interval(hours => ${idempotencyHours}::int))`;
   }
 }
 

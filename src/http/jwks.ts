@@ -91,8 +91,8 @@ export class JwksCache {
 
   /**
    * The PEM for a token's key id and algorithm, of a token without an id the one key that is for
-   * the algorithm; undefined when there is no such key; identityProviderUnavailable when that cannot
-   * be known.
+   * the algorithm; undefined when there is no such key; identityProviderUnavailable when that
+   * cannot be known.
    */
   async find(kid: string | undefined, algorithm: string): Promise<string | undefined> {
     const isKnown = this.#usable(kid, algorithm).length > 0;
@@ -186,7 +186,9 @@ export class JwksCache {
   }
 }
 
-/** The bytes of a document. SECURITY: 200 and nothing else; a redirect would name another address. */
+/**
+ * The bytes of a document. SECURITY: 200 and nothing else; a redirect would name another address.
+ */
 async function readDocument(fetchDocument: FetchDocument, url: string): Promise<Buffer> {
   const { status, body } = await fetchDocument(url);
   if (status !== 200) throw new AnswerUnfit(`status${status}`);
@@ -196,8 +198,8 @@ async function readDocument(fetchDocument: FetchDocument, url: string): Promise<
 
 /**
  * Where an issuer says that its keys are (OpenID Connect Discovery 1.0, 4). SECURITY: the document
- * has to be the issuer's by its own word, and the address of the issuer's origin: whoever can change
- * the document must not send us elsewhere. Throws what JwksCache tells of.
+ * has to be the issuer's by its own word, and the address of the issuer's origin: whoever can
+ * change the document must not send us elsewhere. Throws what JwksCache tells of.
  */
 export async function discoverJwks(issuer: string, fetchDocument: FetchDocument): Promise<string> {
   const url = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;

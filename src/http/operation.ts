@@ -52,8 +52,8 @@ export interface Operation<P, Q, B, R> {
     /** Whether the answer says where to read it: to everybody, or only to whom it may be said. */
     readonly location?: true | 'ifReadable';
     /**
-     * Operations that read what is answered: by their id, where each of their parameters comes from,
-     * as OpenAPI says it.
+     * Operations that read what is answered: by their id, where each of their parameters comes
+     * from, as OpenAPI says it.
      */
     readonly links?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   };

@@ -1,7 +1,7 @@
 // ETag and If-Match (RFC 9110): the tag is the quoted revision; every change of an existing thing
 // must say which one it means. Tags are compared by their value: a proxy that compresses makes them
-// weak or puts the coding behind them, and the revision names the thing, not the bytes of an answer.
-// And the form of both guards, If-Match and Idempotency-Key.
+// weak or puts the coding behind them, and the revision names the thing, not the bytes of an
+// answer. And the form of both guards, If-Match and Idempotency-Key.
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { invalid } from '../shared/errors.ts';
 import { type ExpectedRevision, preconditionRequired } from '../shared/revisions.ts';

@@ -64,7 +64,8 @@ const said: Readonly<
   keyBusy: 'The key of the team keeps changing; try again.',
   keyStateConflict: 'The key is destroyed, or marked already.',
   oauthNotConfigured:
-    'The vault does not know the page to which providers send people back: CREDVAULT_OAUTH_REDIRECT_URI is not set.',
+    'The vault does not know the page to which providers send people back: ' +
+    'CREDVAULT_OAUTH_REDIRECT_URI is not set.',
   preconditionFailed: 'It has changed since you read it.',
   payloadTooLarge: 'The body is too large.',
   unsupportedMediaType: 'The body must be application/json.',
@@ -77,7 +78,8 @@ const said: Readonly<
     { errors: [{ pointer: '/headers/Expect', rule: 'enum', allowed: ['100-continue'] }] },
   ],
   secretRequired: [
-    'A new destination or a wider policy needs new values for all secret fields in the same request.',
+    'A new destination or a wider policy needs new values for all secret fields in the same ' +
+      'request.',
     { errors: [{ pointer: '/fields/apiKey', rule: 'secretRequired' }] },
   ],
   notTestable: 'Credentials of this type have no test.',

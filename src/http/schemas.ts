@@ -81,7 +81,8 @@ export const name = z
   .meta({
     id: 'Name',
     description:
-      'Visible characters; spaces only inside. A name that is given anew looks like no other: NFC, single spaces, nothing that a screen leaves out.',
+      'Visible characters; spaces only inside. A name that is given anew looks like no other: ' +
+      'NFC, single spaces, nothing that a screen leaves out.',
     examples: ['openai-prod'],
   });
 export const subject = z
@@ -92,7 +93,8 @@ export const subject = z
   .meta({
     id: 'Subject',
     description:
-      'Whom a token speaks of: its `sub`, or the claim that its issuer is configured with, behind the prefix of that issuer. Printable ASCII, blanks only inside.',
+      'Whom a token speaks of: its `sub`, or the claim that its issuer is configured with, ' +
+      'behind the prefix of that issuer. Printable ASCII, blanks only inside.',
     examples: ['alice'],
   });
 export const time = z.date().meta({
@@ -186,7 +188,8 @@ export const cursor = z
   .meta({
     id: 'Cursor',
     description:
-      'Opaque; good for the same list with the same filters. `start` stands for the first page of every list.',
+      'Opaque; good for the same list with the same filters. `start` stands for the first page ' +
+      'of every list.',
     examples: [cursorOfStart],
   });
 /** The query of every list. */
@@ -265,10 +268,15 @@ export const problem = z
       .string()
       .max(36)
       .regex(/^[0-9a-f-]+$/),
-    errors: z.array(inputFault).max(100).optional().meta({
-      description:
-        'What is wrong where: a JSON pointer (query, params and headers by their name first) and a rule; never a value.',
-    }),
+    errors: z
+      .array(inputFault)
+      .max(100)
+      .optional()
+      .meta({
+        description:
+          'What is wrong where: a JSON pointer (query, params and headers by their name first) ' +
+          'and a rule; never a value.',
+      }),
     reason: z
       .string()
       .max(60)
@@ -276,7 +284,8 @@ export const problem = z
       .optional()
       .meta({
         description:
-          'With `oauthRefused`: why, by the closed list of `OAuthConnection`, or `issuerMismatch` and `issuerMissing` for an answer that is not of this provider.',
+          'With `oauthRefused`: why, by the closed list of `OAuthConnection`, or ' +
+          '`issuerMismatch` and `issuerMissing` for an answer that is not of this provider.',
         examples: ['access_denied'],
       }),
     rotationId: id.optional().meta({ description: 'With `rotationRunning`.' }),

@@ -14,7 +14,9 @@ export interface TokenKey {
 }
 
 export interface VerifiedToken {
-  /** Names the issuer: the text that names the entry holds `iss`, so that no two issuers share one. */
+  /**
+   * Names the issuer: the text that names the entry holds `iss`, so that no two issuers share one.
+   */
   readonly facts: TokenFacts;
   readonly key: TokenKey | undefined;
 }

@@ -43,27 +43,25 @@ async function recomputeRowMacsOf(
   const version = keyring.rowMacVersion();
   const seal = sql.ref(`held.${of.column}`);
   const { rows: size } = await sql<{ pages: number }>`
-    select (pg_relation_size(${of.table}::regclass) / current_setting('block_size')::int)::int as pages`.execute(
-    db,
-  );
+    select (pg_relation_size(${of.table}::regclass) / current_setting('block_size')::int)::int
+      as pages`.execute(db);
   const pages = size[0]?.pages ?? 0;
   let done = 0;
   for (let page = 0; page < pages && !isStopping(); page += pagesPerBatch) {
     const { rows } = await sql<{ place: string; seal: Buffer }>`
       select held.ctid::text as place, ${seal} as seal, ${of.select}
       where held.ctid >= ${`(${page},0)`}::tid and held.ctid < ${`(${page + pagesPerBatch},0)`}::tid
-        and length(${seal}) >= 2 and get_byte(${seal}, 0) * 256 + get_byte(${seal}, 1) < ${version}`.execute(
-      db,
-    );
+        and length(${seal}) >= 2
+          and get_byte(${seal}, 0) * 256 + get_byte(${seal}, 1) < ${version}`.execute(db);
     const good = rows.filter((row) => holds(keyring, of, row));
     if (good.length === 0) continue;
     const places = good.map(({ place }) => place);
     const { rows: sealed } = await sql`
       update ${sql.table(of.table)} held set ${sql.ref(of.column)} = anew.seal
-      from unnest(${places}::text[], ${good.map(({ seal }) => seal)}::bytea[], ${good.map((row) => of.seal(keyring, row as never))}::bytea[]) as anew (place, before, seal)
-      where held.ctid = any (${places}::tid[]) and held.ctid::text = anew.place and ${seal} = anew.before returning 1`.execute(
-      db,
-    );
+      from unnest(${places}::text[], ${good.map(({ seal }) => seal)}::bytea[],
+        ${good.map((row) => of.seal(keyring, row as never))}::bytea[]) as anew (place, before, seal)
+      where held.ctid = any (${places}::tid[]) and held.ctid::text = anew.place
+        and ${seal} = anew.before returning 1`.execute(db);
     done += sealed.length;
   }
   return done;

@@ -37,7 +37,10 @@ import {
 } from '../notifications/index.ts';
 import { type TransferMacFields, transferRowMac, verifyTransferRowMac } from '../sharing/index.ts';
 
-/** The names behind ids, each by its key: where a batch is read, no other table is read from end to end. */
+/**
+ * The names behind ids, each by its key: where a batch is read, no other table is read from end to
+ * end.
+ */
 const nameOf = (table: 'team' | 'subject', id: string, as: string = table): string =>
   `lateral (select ${table === 'team' ? 'slug' : 'sub'} from ${table} where ${table}.id = ${id} offset 0) ${as}`;
 
@@ -80,10 +83,13 @@ const credentials: RowMacTable<CredentialMacFields> = {
   key: [uuid('held.id')],
   holds: verifyCredentialRowMac,
   seal: credentialRowMac,
-  select:
-    sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.state_before as "stateBefore", held.current_version as version, held.expires_at as "expiresAt", held.revision,
-    current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
-    from credential held left join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version`),
+  select: sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state,
+      held.state_before as "stateBefore", held.current_version as version,
+      held.expires_at as "expiresAt", held.revision,
+    current.public_fields as "publicFields", current.policy,
+      current.secret_field_names as "secretFieldNames"
+    from credential held left join credential_version current on current.team_id = held.team_id
+      and current.credential_id = held.id and current.version = held.current_version`),
 };
 const memberships: RowMacTable<MembershipMacFields> = {
   table: 'membership',
@@ -92,8 +98,10 @@ const memberships: RowMacTable<MembershipMacFields> = {
   holds: verifyMembershipRowMac,
   seal: membershipRowMac,
   select:
-    sql.raw(`held.team_id as team, team.slug, held.subject_id as subject, subject.sub, held.role, held.acts_for_itself as "actsForItself", held.revision
-    from membership held left join ${nameOf('team', 'held.team_id')} on true left join ${nameOf('subject', 'held.subject_id')} on true`),
+    sql.raw(`held.team_id as team, team.slug, held.subject_id as subject, subject.sub, held.role,
+      held.acts_for_itself as "actsForItself", held.revision
+    from membership held left join ${nameOf('team', 'held.team_id')} on true
+      left join ${nameOf('subject', 'held.subject_id')} on true`),
 };
 const engines: RowMacTable<EngineMacFields> = {
   table: 'engine',
@@ -102,7 +110,8 @@ const engines: RowMacTable<EngineMacFields> = {
   holds: verifyEngineRowMac,
   seal: engineRowMac,
   select: sql.raw(
-    `held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held left join ${nameOf('subject', 'held.subject_id')} on true`,
+    `held.id, held.subject_id as subject, subject.sub, held.state, held.revision from engine held
+      left join ${nameOf('subject', 'held.subject_id')} on true`,
   ),
 };
 const engineKeys: RowMacTable<EngineKeyMacFields> = {
@@ -121,8 +130,8 @@ const brokerTickets: RowMacTable<TicketMacFields> = {
   key: [uuid('held.id')],
   holds: verifyTicketRowMac,
   seal: ticketRowMac,
-  select:
-    sql.raw(`held.id, held.ticket_hash as hash, held.credential_id as credential, held.engine_id as engine, held.behalf_subject_id as "onBehalfOf", held.host,
+  select: sql.raw(`held.id, held.ticket_hash as hash, held.credential_id as credential,
+      held.engine_id as engine, held.behalf_subject_id as "onBehalfOf", held.host,
     held.expires_at as "expiresAt", held.revision from broker_ticket held`),
 };
 const grants: RowMacTable<GrantMacFields> = {
@@ -131,11 +140,12 @@ const grants: RowMacTable<GrantMacFields> = {
   key: [uuid('held.id')],
   holds: verifyGrantRowMac,
   seal: grantRowMac,
-  select:
-    sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential, held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
+  select: sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential,
+      held.grantee_kind as kind, coalesce(held.grantee_team_id, held.grantee_subject_id) as grantee,
     coalesce(receiving.slug, person.sub) as name, held.access, held.revision
     from credential_grant held left join ${nameOf('team', 'held.team_id', 'owner')} on true
-    left join ${nameOf('team', 'held.grantee_team_id', 'receiving')} on true left join ${nameOf('subject', 'held.grantee_subject_id', 'person')} on true`),
+    left join ${nameOf('team', 'held.grantee_team_id', 'receiving')} on true
+      left join ${nameOf('subject', 'held.grantee_subject_id', 'person')} on true`),
 };
 const webhooks: RowMacTable<WebhookMacFields> = {
   table: 'webhook',
@@ -144,7 +154,8 @@ const webhooks: RowMacTable<WebhookMacFields> = {
   holds: verifyWebhookRowMac,
   seal: webhookRowMac,
   select: sql.raw(
-    'held.credential_id as credential, held.team_id as team, held.events, held.revision from webhook held',
+    'held.credential_id as credential, held.team_id as team, held.events, held.revision from ' +
+      'webhook held',
   ),
 };
 const notifications: RowMacTable<NotificationMacFields> = {
@@ -153,8 +164,9 @@ const notifications: RowMacTable<NotificationMacFields> = {
   key: [uuid('held.id')],
   holds: verifyNotificationRowMac,
   seal: notificationRowMac,
-  select:
-    sql.raw(`held.id, held.webhook_id as webhook, held.team_id as team, held.type, held.subject_type as "subjectType", held.subject_id as "subjectId", held.due_at as "dueAt", held.at, held.data
+  select: sql.raw(`held.id, held.webhook_id as webhook, held.team_id as team, held.type,
+      held.subject_type as "subjectType", held.subject_id as "subjectId", held.due_at as "dueAt",
+      held.at, held.data
     from notification held`),
 };
 const transfers: RowMacTable<TransferMacFields> = {
@@ -163,9 +175,11 @@ const transfers: RowMacTable<TransferMacFields> = {
   key: [uuid('held.id')],
   holds: verifyTransferRowMac,
   seal: transferRowMac,
-  select:
-    sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt", held.revision
-    from credential_transfer held left join ${nameOf('team', 'held.team_id', 'source')} on true left join ${nameOf('team', 'held.to_team_id', 'target')} on true`),
+  select: sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential,
+      held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt",
+      held.revision
+    from credential_transfer held left join ${nameOf('team', 'held.team_id', 'source')} on true
+      left join ${nameOf('team', 'held.to_team_id', 'target')} on true`),
 };
 
 /** Every table with row MACs. What a row is, only its own functions know. */

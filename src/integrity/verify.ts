@@ -73,10 +73,11 @@ const dataKeys: Walk<DataKeyRow> = {
   next: async (db, after) =>
     (
       await sql<DataKeyRow>`
-    select id::text as row, id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
-    from data_key where state <> 'destroyed' and ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id limit ${rowsPerBatch}`.execute(
-        db,
-      )
+    select id::text as row, id, team_id as team, version, format,
+      root_fingerprint as "rootFingerprint", wrapped
+    from data_key where state <> 'destroyed'
+      and ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id
+      limit ${rowsPerBatch}`.execute(db)
     ).rows,
   fault: (keyring, key) => faultOfUnwrapping(key.rootFingerprint, () => keyring.rewrapDataKey(key)),
 };
@@ -89,9 +90,8 @@ const systemKeys: Walk<SystemKeyRow> = {
     (
       await sql<SystemKeyRow>`
     select id::text as row, id, purpose, version, root_fingerprint as "rootFingerprint", wrapped
-    from system_key where ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id limit ${rowsPerBatch}`.execute(
-        db,
-      )
+    from system_key where ${after === undefined ? all : sql`id > ${after.row}::uuid`} order by id
+      limit ${rowsPerBatch}`.execute(db)
     ).rows,
   fault: (keyring, key) =>
     faultOfUnwrapping(key.rootFingerprint, () => keyring.rewrapSystemKey(key)),
@@ -114,11 +114,19 @@ const credentialVersions: Walk<TokenRow> = {
   next: async (db, after) =>
     (
       await sql<TokenRow>`
-    select held.credential_id || '/' || held.version as row, held.token, held.team_id as team, held.credential_id as credential, held.version, credential.type,
-      held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFields", data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
+    select held.credential_id || '/' || held.version as row, held.token, held.team_id as team,
+      held.credential_id as credential, held.version, credential.type,
+      held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFields",
+        data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
       data_key.root_fingerprint as root, data_key.wrapped
-    from credential_version held left join credential on credential.id = held.credential_id left join data_key on data_key.id = held.data_key_id
-    where ${after === undefined ? all : sql`(held.team_id, held.credential_id, held.version) > (${after.team}::uuid, ${after.credential}::uuid, ${after.version}::int)`}
+    from credential_version held left join credential on credential.id = held.credential_id
+      left join data_key on data_key.id = held.data_key_id
+    where ${
+      after === undefined
+        ? all
+        : sql`(held.team_id, held.credential_id,
+      held.version) > (${after.team}::uuid, ${after.credential}::uuid, ${after.version}::int)`
+    }
     order by held.team_id, held.credential_id, held.version limit ${tokensPerBatch}`.execute(db)
     ).rows,
   fault: (keyring, { token, state, keyId, keyVersion, format, root, wrapped, ...place }) => {
@@ -152,11 +160,15 @@ const oauthTokens: Walk<TokenRow> = {
   next: async (db, after) =>
     (
       await sql<TokenRow>`
-    select held.credential_id::text as row, held.token, held.team_id as team, held.credential_id as credential, held.sequence as version, credential.type,
-      held.client as "publicFields", held.policy, data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
+    select held.credential_id::text as row, held.token, held.team_id as team,
+      held.credential_id as credential, held.sequence as version, credential.type,
+      held.client as "publicFields", held.policy, data_key.state, data_key.id as "keyId",
+        data_key.version as "keyVersion", data_key.format,
       data_key.root_fingerprint as root, data_key.wrapped
-    from oauth_token held left join credential on credential.id = held.credential_id left join data_key on data_key.id = held.data_key_id
-    where held.token is not null and ${after === undefined ? all : sql`held.credential_id > ${after.credential}::uuid`}
+    from oauth_token held left join credential on credential.id = held.credential_id
+      left join data_key on data_key.id = held.data_key_id
+    where held.token is not null
+      and ${after === undefined ? all : sql`held.credential_id > ${after.credential}::uuid`}
     order by held.credential_id limit ${tokensPerBatch}`.execute(db)
     ).rows,
   fault: (keyring, row) =>
@@ -185,9 +197,16 @@ const sealed = (of: RowMacTable<never>): Walk<RowWithMac> => {
     next: async (db, after) =>
       (
         await sql<RowWithMac>`
-      select array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}] as keys, array_to_string(array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}], '/') as row,
+      select array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}] as keys,
+        array_to_string(array[${sql.join(of.key.map(({ column }) => sql`${column}::text`))}],
+        '/') as row,
         ${sql.ref(`held.${of.column}`)} as seal, ${of.select}
-      where ${after === undefined ? all : sql`(${columns}) > (${sql.join(of.key.map(({ type }, index) => sql`${after.keys[index]}::${type}`))})`}
+      where ${
+        after === undefined
+          ? all
+          : sql`(${columns}) >
+        (${sql.join(of.key.map(({ type }, index) => sql`${after.keys[index]}::${type}`))})`
+      }
       order by ${columns} limit ${rowsPerBatch}`.execute(db)
       ).rows,
     fault: (keyring, row) =>
@@ -204,12 +223,18 @@ const events: Walk<EventRow> = {
   next: async (db, after) =>
     (
       await sql<EventRow>`
-    select id::text as row, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as place, id, at, actor_id as actor, team_id as team, action, target_type as "targetType",
-      target_id as "targetId", decision, reason, request_id as "requestId", key_id as key, credential_version as "credentialVersion", address_hash as "addressHash", details,
+    select id::text as row, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+      as place, id, at, actor_id as actor, team_id as team, action, target_type as "targetType",
+      target_id as "targetId", decision, reason, request_id as "requestId", key_id as key,
+        credential_version as "credentialVersion", address_hash as "addressHash", details,
       mac_version as "macVersion", mac
-    from audit_event where ${after === undefined ? all : sql`(at, id) > (${after.place}::timestamptz, ${after.row}::uuid)`} order by at, id limit ${rowsPerBatch}`.execute(
-        db,
-      )
+    from audit_event
+      where ${
+        after === undefined
+          ? all
+          : sql`(at, id) > (${after.place}::timestamptz,
+      ${after.row}::uuid)`
+      } order by at, id limit ${rowsPerBatch}`.execute(db)
     ).rows,
   fault: (keyring, event) => (verifyEvent(event, keyring) ? undefined : { fault: 'macBroken' }),
 };
@@ -225,9 +250,8 @@ async function namesOf(
 ): Promise<readonly NamedRow[]> {
   const { rows } = await sql<NamedRow>`
     select id::text as row, name from ${sql.table(table)}
-    where ${after === undefined ? all : sql`id > ${after}::uuid`} order by id limit ${rowsPerBatch}`.execute(
-    db,
-  );
+    where ${after === undefined ? all : sql`id > ${after}::uuid`} order by id
+      limit ${rowsPerBatch}`.execute(db);
   return rows;
 }
 

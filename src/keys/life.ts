@@ -142,10 +142,10 @@ export class KeyLifeService {
   }
 
   /**
-   * Destroys the keys whose time has come by the database's clock; each in a transaction of its own,
-   * once, whichever replica is first. A key that cannot be destroyed keeps no other from it; of such
-   * an AggregateError tells in the end. Throws ClockDiffers where something is due and the clocks do
-   * not agree.
+   * Destroys the keys whose time has come by the database's clock; each in a transaction of its
+   * own, once, whichever replica is first. A key that cannot be destroyed keeps no other from it;
+   * of such an AggregateError tells in the end. Throws ClockDiffers where something is due and the
+   * clocks do not agree.
    */
   async destroyDue(): Promise<number> {
     const { db, clock } = this.#parts;

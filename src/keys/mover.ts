@@ -4,7 +4,10 @@ import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../
 import type { DataKeyState } from '../db/tables.ts';
 import type { Trx } from '../db/client.ts';
 import type { TokenTable } from '../db/token-tables.ts';
-/** How much of the tokens is in memory at once for one batch; one token is up to some hundred KiB long. */
+/**
+ * How much of the tokens is in memory at once for one batch; one token is up to some hundred KiB
+ * long.
+ */
 export const batchBytesMax = 8 * 1024 * 1024;
 
 /** A rotation as the worker knows it. */

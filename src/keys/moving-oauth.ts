@@ -38,23 +38,31 @@ export const oauthTokens: Reencryptor = {
   async hold(trx, rotation, { limit, passOver }) {
     const { rows } = await sql<Row>`${withinBytes(
       sql`
-      select held.credential_id as credential, held.sequence, held.token, held.client, held.policy, credential.type,
-        from_key.id as from_id, from_key.version as from_version, from_key.format as from_format, from_key.root_fingerprint as from_root,
+      select held.credential_id as credential, held.sequence, held.token, held.client, held.policy,
+        credential.type,
+        from_key.id as from_id, from_key.version as from_version, from_key.format as from_format,
+          from_key.root_fingerprint as from_root,
         from_key.wrapped as from_wrapped, from_key.state as from_state,
-        to_key.id as to_id, to_key.version as to_version, to_key.format as to_format, to_key.root_fingerprint as to_root, to_key.wrapped as to_wrapped,
-        octet_length(held.token) + octet_length(held.client::text) + octet_length(held.policy::text) as bytes
+        to_key.id as to_id, to_key.version as to_version, to_key.format as to_format,
+          to_key.root_fingerprint as to_root, to_key.wrapped as to_wrapped,
+        octet_length(held.token) + octet_length(held.client::text) + octet_length(held.policy::text)
+          as bytes
       from key_rotation rotation
       join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
-      join data_key from_key on from_key.team_id = rotation.team_id and from_key.id <> to_key.id and from_key.id <> all (${passOver}::uuid[])
+      join data_key from_key on from_key.team_id = rotation.team_id and from_key.id <> to_key.id
+        and from_key.id <> all (${passOver}::uuid[])
       cross join lateral (
         select row.credential_id, row.sequence, row.token, row.client, row.policy
         from oauth_token row
         where row.data_key_id = from_key.id and row.team_id = from_key.team_id
-          and not exists (select 1 from key_rotation_oauth_failure failure where failure.rotation_id = rotation.id and failure.credential_id = row.credential_id)
+          and not exists (select 1 from key_rotation_oauth_failure failure
+            where failure.rotation_id = rotation.id and failure.credential_id = row.credential_id)
         order by row.credential_id limit ${limit} for update of row skip locked
       ) held
-      join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
-      where rotation.id = ${rotation.id} and rotation.team_id = ${rotation.team} and rotation.state = 'running'
+      join credential on credential.id = held.credential_id
+        and credential.team_id = rotation.team_id
+      where rotation.id = ${rotation.id} and rotation.team_id = ${rotation.team}
+        and rotation.state = 'running'
       limit ${limit}`,
       batchBytesMax,
     )}`.execute(trx);
@@ -94,11 +102,15 @@ export const oauthTokens: Reencryptor = {
     const column = <T>(of: (token: ReencryptedToken) => T): T[] => tokens.map(of);
     const { rows } = await sql`
       update oauth_token held set token = moved.token, data_key_id = to_key.id,
-        failed_at = case when held.failure <> 'undecryptable' then held.failed_at end, failure = nullif(held.failure, 'undecryptable')
-      from unnest(${column((t) => t.binding.credential)}::uuid[], ${column((t) => t.binding.version)}::int[], ${column((t) => t.from.id)}::uuid[],
-          ${column((t) => t.to.id)}::uuid[], ${column((t) => t.moved)}::text[]) as moved (credential_id, sequence, from_id, to_id, token)
+        failed_at = case when held.failure <> 'undecryptable' then held.failed_at
+          end, failure = nullif(held.failure, 'undecryptable')
+      from unnest(${column((t) => t.binding.credential)}::uuid[],
+        ${column((t) => t.binding.version)}::int[], ${column((t) => t.from.id)}::uuid[],
+          ${column((t) => t.to.id)}::uuid[], ${column((t) => t.moved)}::text[]) as moved
+            (credential_id, sequence, from_id, to_id, token)
       join data_key to_key on to_key.id = moved.to_id and to_key.state = 'active'
-      where held.credential_id = moved.credential_id and held.sequence = moved.sequence and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
+      where held.credential_id = moved.credential_id and held.sequence = moved.sequence
+        and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
       returning 1`.execute(trx);
     return rows.length === tokens.length;
   },

@@ -65,31 +65,37 @@ const hold = statement<
   (of) =>
     sql`${withinBytes(
       sql`
-  select held.credential_id as credential, held.version, held.token, held.public_fields, held.policy, held.secret_field_names, credential.type,
+  select held.credential_id as credential, held.version, held.token, held.public_fields,
+    held.policy, held.secret_field_names, credential.type,
     from_key.id as from_id, from_key.state as from_state, to_key.id as to_id,
     octet_length(held.token) + ${contentBytes('held')} as bytes
   from key_rotation rotation
   join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
   cross join lateral (
     select id, team_id, state from data_key
-    where team_id = rotation.team_id and id <> to_key.id and id <> all (${of('passOver')}::uuid[]) and id >= coalesce(${of('key')}::uuid, ${smallestId})
+    where team_id = rotation.team_id and id <> to_key.id and id <> all (${of('passOver')}::uuid[])
+      and id >= coalesce(${of('key')}::uuid, ${smallestId})
     order by team_id, id
   ) from_key
   cross join lateral (
-    select version.credential_id, version.version, version.token, version.public_fields, version.policy, version.secret_field_names
+    select version.credential_id, version.version, version.token, version.public_fields,
+      version.policy, version.secret_field_names
     from credential_version version
     where version.data_key_id <= from_key.id and version.team_id = from_key.team_id
       and (version.data_key_id, version.credential_id, version.version) > (from_key.id,
-        case when from_key.id = ${of('key')}::uuid then ${of('credential')}::uuid else ${smallestId} end,
+        case when from_key.id = ${of('key')}::uuid then ${of('credential')}::uuid else ${smallestId}
+          end,
         case when from_key.id = ${of('key')}::uuid then ${of('version')}::int else 0 end)
       and not exists (
         select 1 from key_rotation_failure failure
-        where failure.rotation_id = rotation.id and failure.credential_id = version.credential_id and failure.version = version.version)
+        where failure.rotation_id = rotation.id and failure.credential_id = version.credential_id
+          and failure.version = version.version)
     order by version.data_key_id, version.credential_id, version.version
     limit ${of('limit')}::int for update of version skip locked
   ) held
   join credential on credential.id = held.credential_id and credential.team_id = rotation.team_id
-  where rotation.id = ${of('rotation')}::uuid and rotation.team_id = ${of('team')}::uuid and rotation.state = 'running'
+  where rotation.id = ${of('rotation')}::uuid and rotation.team_id = ${of('team')}::uuid
+    and rotation.state = 'running'
   limit ${of('limit')}::int`,
       batchBytesMax,
     )}`,
@@ -102,9 +108,8 @@ async function keysById(
   ids: readonly DataKeyId[],
 ): Promise<ReadonlyMap<DataKeyId, WrappedDataKey>> {
   const { rows } = await sql<WrappedDataKey>`
-    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped from data_key where team_id = ${team} and id = any (${ids}::uuid[])`.execute(
-    trx,
-  );
+    select id, team_id as team, version, format, root_fingerprint as "rootFingerprint", wrapped
+      from data_key where team_id = ${team} and id = any (${ids}::uuid[])`.execute(trx);
   return new Map(rows.map((row) => [row.id, row]));
 }
 
@@ -120,10 +125,14 @@ interface Columns {
 // A value that opened is not undecryptable, whatever was thought of it before.
 const store = statement<Columns, object>(
   (of) => sql`
-  update credential_version held set token = moved.token, data_key_id = to_key.id, undecryptable_at = null
-  from unnest(${of('credentials')}::uuid[], ${of('versions')}::int[], ${of('from')}::uuid[], ${of('tokens')}::text[]) as moved (credential_id, version, from_id, token)
-  join data_key to_key on to_key.id = ${of('to')}::uuid and to_key.team_id = ${of('team')}::uuid and to_key.state = 'active'
-  where held.credential_id = moved.credential_id and held.version = moved.version and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
+  update credential_version held set token = moved.token, data_key_id = to_key.id,
+    undecryptable_at = null
+  from unnest(${of('credentials')}::uuid[], ${of('versions')}::int[], ${of('from')}::uuid[],
+    ${of('tokens')}::text[]) as moved (credential_id, version, from_id, token)
+  join data_key to_key on to_key.id = ${of('to')}::uuid and to_key.team_id = ${of('team')}::uuid
+    and to_key.state = 'active'
+  where held.credential_id = moved.credential_id and held.version = moved.version
+    and held.data_key_id = moved.from_id and held.team_id = to_key.team_id
   returning 1`,
 );
 
@@ -219,7 +228,9 @@ export const reencryptors: Readonly<Record<TokenTable, Reencryptor>> = {
 /** Every rotation that runs, in any team, oldest first. */
 export async function listRunningRotations(executor: Executor): Promise<RunningRotation[]> {
   const { rows } = await sql<RunningRotation>`
-    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy", rotation.cause in ('compromise', 'rootCompromise') as "isUrgent", rotation.total, rotation.created_at as "createdAt"
+    select rotation.id, rotation.team_id as team, team.slug, rotation.created_by as "startedBy",
+      rotation.cause in ('compromise', 'rootCompromise') as "isUrgent", rotation.total,
+      rotation.created_at as "createdAt"
     from key_rotation rotation join team on team.id = rotation.team_id
     where rotation.state = 'running' order by rotation.id`.execute(executor);
   return rows;
@@ -230,7 +241,9 @@ const countMax = sql.lit(Number.MAX_SAFE_INTEGER);
 
 const count = statement<{ rotation: RotationId; done: number; at: Date }, object>(
   (of) => sql`
-  update key_rotation set done = least(done, ${countMax} - ${of('done')}::bigint) + ${of('done')}::bigint, progressed_at = ${of('at')}::timestamptz
+  update key_rotation
+    set done = least(done, ${countMax} - ${of('done')}::bigint) + ${of('done')}::bigint,
+    progressed_at = ${of('at')}::timestamptz
   where id = ${of('rotation')}::uuid and state = 'running' returning 1`,
 );
 
@@ -241,12 +254,13 @@ const count = statement<{ rotation: RotationId; done: number; at: Date }, object
 export async function settleTotal(executor: Executor, rotation: RotationId): Promise<void> {
   await sql`
     with seen as materialized (
-      select rotation.done + ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as total
-      from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
+      select rotation.done +
+        ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as total
+      from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id
+        and to_key.state = 'active'
       where rotation.id = ${rotation} and rotation.total = 0)
-    update key_rotation set total = seen.total from seen where key_rotation.id = ${rotation} and key_rotation.total = 0`.execute(
-    executor,
-  );
+    update key_rotation set total = seen.total from seen where key_rotation.id = ${rotation}
+      and key_rotation.total = 0`.execute(executor);
 }
 
 /**
@@ -288,7 +302,8 @@ export async function countLeft(
   const { rows } = await sql<{ left: number; failed: number }>`
     select ${tokenCountBesidesSql(sql.ref('rotation.team_id'), sql.ref('to_key.id'))} as left,
       ${rotationFailureCountSql} as failed
-    from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id and to_key.state = 'active'
+    from key_rotation rotation join data_key to_key on to_key.team_id = rotation.team_id
+      and to_key.state = 'active'
     where rotation.id = ${rotation.id} and rotation.state = 'running'`.execute(executor);
   const row = rows[0];
   if (row === undefined) return { left: 0, failed: 0 };
@@ -306,7 +321,8 @@ export async function endRotation(
     .set({
       state: end.state,
       ended_at: end.at,
-      total: sql<number>`greatest(least(total, ${countMax}), least(done, ${countMax} - ${end.failed}::bigint) + ${end.failed}::bigint)`,
+      total: sql<number>`greatest(least(total, ${countMax}),
+        least(done, ${countMax} - ${end.failed}::bigint) + ${end.failed}::bigint)`,
       done: sql<number>`least(done, ${countMax})`,
     })
     .where('id', '=', rotation.id)

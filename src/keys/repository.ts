@@ -31,15 +31,24 @@ export interface RotationRow {
   readonly endedAt: Date | null;
   readonly cause: RotationCause;
 }
-const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint, key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
-  ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt", coalesce(creator.sub, key.created_by::text) as "createdBy", key.demoted_at as "demotedAt", key.retired_at as "retiredAt",
-  key.compromised_at as "compromisedAt", key.compromise_reason as "compromiseReason", key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt",
+const keyColumns = sql`key.id, key.version, key.state, key.format, key.fingerprint,
+  key.root_fingerprint as "rootFingerprint", key.root_history as "rootFingerprints",
+  ${tokenCountSql('key.id')} as rows, key.created_at as "createdAt",
+    coalesce(creator.sub, key.created_by::text) as "createdBy", key.demoted_at as "demotedAt",
+    key.retired_at as "retiredAt",
+  key.compromised_at as "compromisedAt", key.compromise_reason as "compromiseReason",
+    key.destroy_at as "destroyAt", key.destroyed_at as "destroyedAt",
   case when key.state = 'active' then ${rotateAtSql} end as "rotateAt"`;
 const keyFrom = sql.raw(
-  'data_key key join team on team.id = key.team_id left join subject creator on creator.id = key.created_by',
+  'data_key key join team on team.id = key.team_id left join subject creator on creator.id = ' +
+    'key.created_by',
 );
-const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey", ${countOf('rotation.total')} as total, ${countOf('rotation.done')} as done, ${rotationFailureCountSql} as failed,
-  rotation.created_at as "createdAt", coalesce(creator.sub, rotation.created_by::text) as "createdBy", rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`;
+const rotationColumns = sql`rotation.id, rotation.state, rotation.to_key_id as "toKey",
+  ${countOf('rotation.total')} as total, ${countOf('rotation.done')} as done,
+  ${rotationFailureCountSql} as failed,
+  rotation.created_at as "createdAt",
+    coalesce(creator.sub, rotation.created_by::text) as "createdBy",
+    rotation.progressed_at as "progressedAt", rotation.ended_at as "endedAt", rotation.cause`;
 const rotationFrom = sql.raw(
   'key_rotation rotation left join subject creator on creator.id = rotation.created_by',
 );
@@ -51,9 +60,8 @@ export async function findKey(
   id: DataKeyId,
 ): Promise<KeyRow | undefined> {
   const { rows } =
-    await sql<KeyRow>`select ${keyColumns} from ${keyFrom} where key.team_id = ${team} and key.id = ${id}`.execute(
-      executor,
-    );
+    await sql<KeyRow>`select ${keyColumns} from ${keyFrom} where key.team_id = ${team}
+      and key.id = ${id}`.execute(executor);
   return rows[0];
 }
 
@@ -65,7 +73,9 @@ export async function listKeys(
 ): Promise<KeyRow[]> {
   const { rows } = await sql<KeyRow>`
     select ${keyColumns} from ${keyFrom}
-    where key.team_id = ${team} and (${page.beforeVersion ?? null}::int is null or key.version < ${page.beforeVersion ?? null})
+    where key.team_id = ${team}
+      and (${page.beforeVersion ?? null}::int is null
+      or key.version < ${page.beforeVersion ?? null})
     order by key.version desc limit ${page.limit}`.execute(executor);
   return rows;
 }
@@ -97,10 +107,8 @@ export async function insertActiveKey(
 
 /** How many keys of the team are not destroyed, counted up to `max`. */
 export async function countKeys(trx: Trx, team: TeamId, max: number): Promise<number> {
-  const { rows } =
-    await sql`select 1 from data_key where team_id = ${team} and state <> 'destroyed' limit ${max}`.execute(
-      trx,
-    );
+  const { rows } = await sql`select 1 from data_key where team_id = ${team} and state <> 'destroyed'
+      limit ${max}`.execute(trx);
   return rows.length;
 }
 
@@ -210,10 +218,13 @@ export async function listPolicyDue(
 ): Promise<TeamSettingsRow[]> {
   return (
     await sql<TeamSettingsRow>`
-    select ${settingsColumns('team')} from team join data_key key on key.team_id = team.id and key.state = 'active'
-    where team.deleted_at is null and team.rotate_every_days is not null and ${rotateAtSql} <= ${vaultNow}
+    select ${settingsColumns('team')} from team join data_key key on key.team_id = team.id
+      and key.state = 'active'
+    where team.deleted_at is null and team.rotate_every_days is not null
+      and ${rotateAtSql} <= ${vaultNow}
       and (${page.after ?? null}::uuid is null or team.id > ${page.after ?? null})
-      and not exists (select 1 from key_rotation where key_rotation.team_id = team.id and key_rotation.state = 'running')
+      and not exists (select 1 from key_rotation where key_rotation.team_id = team.id
+        and key_rotation.state = 'running')
     order by team.id limit ${page.limit}`.execute(executor)
   ).rows;
 }
@@ -221,7 +232,8 @@ export async function listPolicyDue(
 /** The team's settings, if their policy still asks for it, once the active key is locked. */
 export async function findPolicyDue(trx: Trx, team: TeamId): Promise<TeamSettingsRow | undefined> {
   const { rows } = await sql<TeamSettingsRow>`
-    select ${settingsColumns('team')} from team join data_key key on key.team_id = team.id and key.state = 'active'
+    select ${settingsColumns('team')} from team join data_key key on key.team_id = team.id
+      and key.state = 'active'
     where team.id = ${team} and ${rotateAtSql} <= ${vaultNow}`.execute(trx);
   return rows[0];
 }
@@ -237,7 +249,8 @@ export async function forecast(
   const { rows } = await sql<{ rows: number; rowsPerSecond: number | null }>`
     select ${tokenCountBesidesSql(sql`${team}::uuid`, sql`'00000000-0000-0000-0000-000000000000'::uuid`)} as rows,
       (select done / extract(epoch from progressed_at - created_at)::float8 from key_rotation
-        where done between 500 and 1000000000000 and progressed_at > created_at and isfinite(created_at) and isfinite(progressed_at)
+        where done between 500 and 1000000000000 and progressed_at > created_at
+          and isfinite(created_at) and isfinite(progressed_at)
         order by progressed_at desc limit 1) as "rowsPerSecond"`.execute(executor);
   return rows[0] ?? { rows: 0, rowsPerSecond: null };
 }
@@ -285,7 +298,8 @@ export async function insertRotation(
 ): Promise<void> {
   const { id, team, toKey, by, at, cause } = rotation;
   await sql`
-    insert into key_rotation (id, team_id, to_key_id, state, total, created_at, created_by, progressed_at, cause)
+    insert into key_rotation (id, team_id, to_key_id, state, total, created_at, created_by,
+      progressed_at, cause)
     values (${id}, ${team}, ${toKey}, 'running', 0, ${at}, ${by}, ${at}, ${cause})`.execute(trx);
 }
 
@@ -296,9 +310,8 @@ export async function findRotation(
   id: RotationId,
 ): Promise<RotationRow | undefined> {
   const { rows } = await sql<RotationRow>`
-    select ${rotationColumns} from ${rotationFrom} where rotation.team_id = ${team} and rotation.id = ${id}`.execute(
-    executor,
-  );
+    select ${rotationColumns} from ${rotationFrom} where rotation.team_id = ${team}
+      and rotation.id = ${id}`.execute(executor);
   return rows[0];
 }
 
@@ -310,7 +323,8 @@ export async function listRotations(
 ): Promise<RotationRow[]> {
   const { rows } = await sql<RotationRow>`
     select ${rotationColumns} from ${rotationFrom}
-    where rotation.team_id = ${team} and (${page.before ?? null}::uuid is null or rotation.id < ${page.before ?? null})
+    where rotation.team_id = ${team}
+      and (${page.before ?? null}::uuid is null or rotation.id < ${page.before ?? null})
     order by rotation.id desc limit ${page.limit}`.execute(executor);
   return rows;
 }
@@ -322,8 +336,10 @@ export async function listRotationFailures(
   limit: number,
 ): Promise<RotationFailure[]> {
   const { rows } = await sql<RotationFailure>`
-    select credential_id as credential, version from key_rotation_failure where rotation_id = ${rotation}
-    union all select credential_id, null from key_rotation_oauth_failure where rotation_id = ${rotation} order by credential, version limit ${limit}`.execute(
+    select credential_id as credential, version from key_rotation_failure
+      where rotation_id = ${rotation}
+    union all select credential_id, null from key_rotation_oauth_failure
+      where rotation_id = ${rotation} order by credential, version limit ${limit}`.execute(
     executor,
   );
   return rows;
@@ -364,27 +380,26 @@ export async function lockRunningRotation(trx: Trx, team: TeamId): Promise<Rotat
 
 /** Gives a locked running rotation priority. */
 export async function makeUrgent(trx: Trx, id: RotationId): Promise<void> {
-  await sql`update key_rotation set cause = 'compromise' where id = ${id} and state = 'running'`.execute(
-    trx,
-  );
+  await sql`update key_rotation set cause = 'compromise'
+    where id = ${id} and state = 'running'`.execute(trx);
 }
 
 /** The same for every rotation that runs in a team with tokens under a compromised key. */
 export async function makeCompromisedUrgent(executor: Executor): Promise<void> {
   await sql`
     update key_rotation rotation set cause = 'rootCompromise'
-    where rotation.state = 'running' and rotation.cause not in ('compromise', 'rootCompromise') and exists (
-      select 1 from data_key key where key.team_id = rotation.team_id and key.compromised_at is not null and key.state = 'decryptOnly' and ${hasTokensSql('key.id')})`.execute(
-    executor,
-  );
+    where rotation.state = 'running' and rotation.cause not in ('compromise', 'rootCompromise')
+      and exists (
+      select 1 from data_key key where key.team_id = rotation.team_id
+        and key.compromised_at is not null and key.state = 'decryptOnly'
+        and ${hasTokensSql('key.id')})`.execute(executor);
 }
 
 /** Whether any token is under the team's key. */
 export async function hasTokens(executor: Executor, team: TeamId, id: DataKeyId): Promise<boolean> {
   const { rows } =
-    await sql`select 1 from data_key key where key.team_id = ${team} and key.id = ${id} and ${hasTokensSql('key.id')}`.execute(
-      executor,
-    );
+    await sql`select 1 from data_key key where key.team_id = ${team} and key.id = ${id}
+      and ${hasTokensSql('key.id')}`.execute(executor);
   return rows.length > 0;
 }
 
@@ -403,12 +418,15 @@ export async function listCompromiseDue(
     running: RotationId | null;
   }>`
     select team.id as team, team.slug, bool_or(key.state = 'active') as "isActive",
-      (select rotation.id from key_rotation rotation where rotation.team_id = team.id and rotation.state = 'running') as running
+      (select rotation.id from key_rotation rotation where rotation.team_id = team.id
+        and rotation.state = 'running') as running
     from data_key key join team on team.id = key.team_id and team.deleted_at is null
-    where key.compromised_at is not null and (key.state = 'active' or (key.state = 'decryptOnly' and ${hasTokensSql('key.id')}))
+    where key.compromised_at is not null
+      and (key.state = 'active' or (key.state = 'decryptOnly' and ${hasTokensSql('key.id')}))
     group by team.id
     having bool_or(key.state = 'active')
-      or not exists (select 1 from key_rotation rotation where rotation.team_id = team.id and (rotation.state = 'running' or rotation.state = 'completedWithFailures'
+      or not exists (select 1 from key_rotation rotation where rotation.team_id = team.id
+        and (rotation.state = 'running' or rotation.state = 'completedWithFailures'
         and rotation.created_at >= max(key.compromised_at)))
     order by team.id limit ${limit}`.execute(executor);
   return rows;

@@ -28,7 +28,8 @@ export function registerRotations(
     tag: 'keys',
     summary: 'Start a key rotation',
     description:
-      'The new key is active at once; every token under another key is re-encrypted in the background. Values, versions and ETags do not change.',
+      'The new key is active at once; every token under another key is re-encrypted in the ' +
+      'background. Values, versions and ETags do not change.',
     params: teamPath,
     body: schemas.reasonBody,
     isBodyOptional: true,

@@ -130,8 +130,11 @@ export function registerKeys(
       operationId: 'scheduleKeyDestruction',
       summary: 'Schedule the destruction of a retired key',
       description:
-        'After the days its material is erased from the database; id and fingerprints stay. That does not reach into backups: one taken until ' +
-        '`lastBackupWithKey` stays readable to whoever has one of `rootFingerprints`. A fresh root key, a rewrap, a fresh backup, and then the old root keys destroyed make all older backups noise.',
+        'After the days its material is erased from the database; id and fingerprints stay. ' +
+        'That does not reach into backups: one taken until ' +
+        '`lastBackupWithKey` stays readable to whoever has one of `rootFingerprints`. A fresh ' +
+        'root key, a rewrap, a fresh backup, and then the old root keys destroyed make all ' +
+        'older backups noise.',
       body: schemas.destroyBody,
       answer: 'The key with the time of its destruction.',
     },
@@ -154,7 +157,8 @@ export function registerKeys(
       operationId: 'markKeyCompromised',
       summary: 'Mark a key compromised and move everything off it',
       description:
-        'Never taken back. A rotation with priority starts where tokens are under it. Every credential whose value was ever under it is `exposed` until the value is replaced: ' +
+        'Never taken back. A rotation with priority starts where tokens are under it. Every ' +
+        'credential whose value was ever under it is `exposed` until the value is replaced: ' +
         're-encrypting does not un-leak a copied row.',
       body: schemas.compromiseBody,
       answer: 'The marked key.',

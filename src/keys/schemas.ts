@@ -24,17 +24,23 @@ export const key = z
     state: z.enum(['active', 'decryptOnly', 'retired', 'destroyPending', 'destroyed']).meta({
       id: 'KeyState',
       description:
-        '`active` seals; `decryptOnly` opens; `retired` and `destroyPending` do neither; of a `destroyed` one the material is gone.',
+        '`active` seals; `decryptOnly` opens; `retired` and `destroyPending` do neither; of a ' +
+        '`destroyed` one the material is gone.',
     }),
     format: tokenFormat,
     fingerprint,
     rootFingerprint: fingerprint.meta({
       description: 'The root key that wraps this key now, or wrapped it last.',
     }),
-    rootFingerprints: z.array(fingerprint).min(1).max(1000).meta({
-      description:
-        'Every root key that ever wrapped it. A backup holds it under one of them, and is readable to whoever has that one.',
-    }),
+    rootFingerprints: z
+      .array(fingerprint)
+      .min(1)
+      .max(1000)
+      .meta({
+        description:
+          'Every root key that ever wrapped it. A backup holds it under one of them, and is ' +
+          'readable to whoever has that one.',
+      }),
     rows: count.meta({ description: 'Tokens under this key, counted now.' }),
     compromised: z.boolean().meta({ description: 'Never taken back.' }),
     compromisedAt: timeOrNull,
@@ -54,7 +60,9 @@ export const key = z
     lastBackupWithKey: timeOrNull.meta({
       examples: [null],
       description:
-        'Backups taken until then hold this key, wrapped, and open with one of `rootFingerprints`; later ones do not hold it. null while its destruction is not scheduled: then every backup does. ' +
+        'Backups taken until then hold this key, wrapped, and open with one of ' +
+        '`rootFingerprints`; later ones do not hold it. null while its destruction is not ' +
+        'scheduled: then every backup does. ' +
         'Only destroying those root keys, or the backups, ends the old ones.',
     }),
   })
@@ -99,7 +107,8 @@ export const rotationWithFailures = z
       .max(100)
       .meta({
         description:
-          'Up to 100 of the tokens that did not open. They stay under their key and block retiring it.',
+          'Up to 100 of the tokens that did not open. They stay under their key and block ' +
+          'retiring it.',
       }),
   })
   .meta({ id: 'KeyRotationWithFailures' });

@@ -32,15 +32,18 @@ const signatureHours = 24;
 const rowMacLooks = 4;
 
 const isFollowed = (ago: RawBuilder<unknown>): RawBuilder<unknown> => sql`exists (
-  select 1 from system_key next where next.purpose = old.purpose and next.version > old.version and next.usable_from <= ${vaultNow} - ${ago})`;
+  select 1 from system_key next where next.purpose = old.purpose and next.version > old.version
+    and next.usable_from <= ${vaultNow} - ${ago})`;
 const isSignerOver = sql`(old.retired_at is null and old.purpose = 'leaseSigning'
   and ${isFollowed(sql`make_interval(hours => ${signatureHours}::int)`)})`;
 const isRowMacKeyOver = sql`(old.retired_at is null and old.purpose = 'rowSeal'
   and ${isFollowed(sql`make_interval(secs => ${(everyMsDefault * rowMacLooks) / 1_000}::int)`)}
-  and exists (select 1 from root_key where root_key.compromised_at is not null and root_key.fingerprint = any (old.root_history)))`;
+  and exists (select 1 from root_key where root_key.compromised_at is not null
+    and root_key.fingerprint = any (old.root_history)))`;
 /**
- * So long after the schema was migrated rows of before come in: while replicas of the release before
- * are replaced, and as long as somebody may want to go back to it. Afterwards it does not start.
+ * So long after the schema was migrated rows of before come in: while replicas of the release
+ * before are replaced, and as long as somebody may want to go back to it. Afterwards it does not
+ * start.
  */
 export const takeOverOpenMs = 24 * 3_600_000;
 /** How the name of the migration ends that brought the MAC of settings. */
@@ -121,7 +124,9 @@ export class SystemKeyKeeper {
     if (upMs >= takeOverOpenMs) return true;
     if (upMs < takeOverOpenMsMin) return false;
     const { rows } = await sql`
-      select 1 from schema_migration where right(name, ${settingsMigration.length}) = ${settingsMigration} and applied_at <= ${vaultAgo({ hours: takeOverOpenMs / 3_600_000 })}`.execute(
+      select 1 from schema_migration
+        where right(name, ${settingsMigration.length}) = ${settingsMigration}
+        and applied_at <= ${vaultAgo({ hours: takeOverOpenMs / 3_600_000 })}`.execute(
       this.#parts.db,
     );
     return rows.length > 0;
@@ -129,9 +134,8 @@ export class SystemKeyKeeper {
 
   async #hasSeveralRowMacKeys(): Promise<boolean> {
     const { rows } = await sql`
-      select 1 from system_key where purpose = 'rowSeal' and retired_at is null and usable_from <= ${vaultNow} offset 1 limit 1`.execute(
-      this.#parts.db,
-    );
+      select 1 from system_key where purpose = 'rowSeal' and retired_at is null
+        and usable_from <= ${vaultNow} offset 1 limit 1`.execute(this.#parts.db);
     return rows.length > 0;
   }
 
@@ -148,9 +152,8 @@ export class SystemKeyKeeper {
     return db.transaction().execute(async (trx) => {
       await clock.demandAgreement(trx);
       const { rows } = await sql`
-        update system_key old set retired_at = ${vaultNow} where ${isSignerOver} or ${isRowMacKeyOver} returning 1`.execute(
-        trx,
-      );
+        update system_key old set retired_at = ${vaultNow} where ${isSignerOver}
+          or ${isRowMacKeyOver} returning 1`.execute(trx);
       return rows.length;
     });
   }

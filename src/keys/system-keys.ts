@@ -30,7 +30,8 @@ export class RootKeyMissing extends KeyringRefused {
   readonly fingerprints: readonly string[];
   constructor(fingerprints: readonly string[]) {
     super(
-      `keys in the database are wrapped by root keys that are not configured: ${fingerprints.join(', ')}`,
+      `keys in the database are wrapped by root keys that are not configured: ` +
+        `${fingerprints.join(', ')}`,
     );
     this.fingerprints = fingerprints;
   }
@@ -91,7 +92,8 @@ export async function openKeyring({
       const held = await listSystemKeys(trx);
       if (held.length === 0 && (await holdsData(trx))) {
         throw new KeyringRefused(
-          'the database holds data but no system keys: they were deleted, and new ones would not verify what is there',
+          'the database holds data but no system keys: they were deleted, and new ones would ' +
+            'not verify what is there',
         );
       }
       const made =
@@ -183,12 +185,14 @@ function load(
     if (!(error instanceof DecryptionFailed)) throw error;
     const damaged = rows.filter((row) => !opens(keyring, row));
     onDamaged(damaged);
-    // One that nothing is made with any more is missed where something is still under it, which then
-    // counts for nothing: the same as if its row were gone. The one that makes cannot be missed.
+    // One that nothing is made with any more is missed where something is still under it, which
+    // then counts for nothing: the same as if its row were gone. The one that makes cannot be
+    // missed.
     if (damaged.some(({ active }) => active)) {
       const names = damaged.map(
         ({ id, purpose, version, rootFingerprint }) =>
-          `system key ${id} (${purpose}, version ${version}) wrapped by root key ${rootFingerprint} does not unwrap`,
+          `system key ${id} (${purpose}, version ${version}) wrapped by root key ` +
+          `${rootFingerprint} does not unwrap`,
       );
       throw new KeyringRefused(`${names.join(', ')}: its row was changed`, { cause: error });
     }
@@ -218,7 +222,8 @@ async function listNeededRootKeys(
   const { rows } = await sql<{ fingerprint: string }>`
     select fingerprint from root_key
     where exists (select 1 from system_key where root_fingerprint = root_key.fingerprint)
-      or not ${isForSystemKeysOnly} and (select true from data_key where root_fingerprint = root_key.fingerprint and state <> 'destroyed' limit 1)
+      or not ${isForSystemKeysOnly} and (select true from data_key
+        where root_fingerprint = root_key.fingerprint and state <> 'destroyed' limit 1)
     order by fingerprint`.execute(executor);
   return rows.map(({ fingerprint }) => fingerprint);
 }
@@ -273,7 +278,8 @@ export async function insertNextSystemKeys(
 ): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
   const { rows } = await sql<{ purpose: SystemPurpose; version: number }>`
-    select purpose, coalesce(max(version) filter (where version between 1 and ${versionMax - 1}), 0) as version
+    select purpose, coalesce(max(version) filter (where version between 1 and ${versionMax - 1}),
+      0) as version
     from system_key group by purpose order by purpose`.execute(trx);
   for (const { purpose, version } of rows) {
     const key = keyring.newSystemKey({ id: newId<SystemKeyId>(), purpose, version: version + 1 });
@@ -292,9 +298,8 @@ export async function insertNextSystemKeys(
 export async function closeSystemKeys(trx: Trx, keyring: Keyring): Promise<number> {
   await sql`select pg_advisory_xact_lock(hashtext('credential-vault system keys'))`.execute(trx);
   const { rows } = await sql<Omit<WrappedSystemKey, 'active'>>`
-    select id, purpose, version, root_fingerprint as "rootFingerprint", wrapped from system_key order by id for no key update`.execute(
-    trx,
-  );
+    select id, purpose, version, root_fingerprint as "rootFingerprint", wrapped from system_key
+      order by id for no key update`.execute(trx);
   let closed = 0;
   for (const key of rows) {
     const next = closedOrNot(keyring, key);
@@ -321,9 +326,8 @@ function closedOrNot(keyring: Keyring, key: Omit<WrappedSystemKey, 'active'>): W
 /** Whether anything has a MAC of any kind here. */
 async function holdsData(trx: Trx): Promise<boolean> {
   const { rows } = await sql<{ holds: boolean }>`
-    select exists (select 1 from team) or exists (select 1 from engine) or exists (select 1 from audit_event) as holds`.execute(
-    trx,
-  );
+    select exists (select 1 from team) or exists (select 1 from engine)
+      or exists (select 1 from audit_event) as holds`.execute(trx);
   return rows[0]?.holds !== false;
 }
 

@@ -171,7 +171,8 @@ export class RotationWorker {
       this.#note(
         rotation.id,
         new Error(
-          `rotation ${rotation.id} waits for root keys: ${[...new Set(pass.passedOver.values())].join(', ')}`,
+          `rotation ${rotation.id} waits for root keys: ` +
+            `${[...new Set(pass.passedOver.values())].join(', ')}`,
         ),
       );
     } catch (error) {

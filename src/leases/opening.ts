@@ -36,9 +36,9 @@ export function openGranted(keyring: Keyring, { row, version }: Granted): Secret
 }
 
 /**
- * Opens what has to be sent, one after the other; others have their turn in between. A root key that
- * is not configured ends the request; a token that does not open refuses the credential. Throws
- * leaseRefused as soon as it is too large, requestTimeout when the caller has gone.
+ * Opens what has to be sent, one after the other; others have their turn in between. A root key
+ * that is not configured ends the request; a token that does not open refuses the credential.
+ * Throws leaseRefused as soon as it is too large, requestTimeout when the caller has gone.
  */
 export async function openAll<T extends Refusal>(
   keyring: Keyring,

@@ -81,7 +81,8 @@ export type UseRow = RightsRow & {
 
 /** As SQL, over `useColumns`: not exposed, or of a team that lets such be used. */
 export const isUsedThoughExposed = (alias: string): RawBuilder<boolean> =>
-  sql<boolean>`(${sql.ref(`${alias}.exposed_team`)} ->> 'refuseExposedLeases') is distinct from 'true'`;
+  sql<boolean>`(${sql.ref(`${alias}.exposed_team`)} ->> 'refuseExposedLeases')
+    is distinct from 'true'`;
 
 /**
  * All of a credential that the decision on its use reads, to be selected where `useJoins` is
@@ -90,15 +91,21 @@ export const isUsedThoughExposed = (alias: string): RawBuilder<boolean> =>
 const columnsWith = (
   content: RawBuilder<unknown>,
 ): RawBuilder<unknown> => sql`${rightsColumns}, team.id as team, team.slug,
-    behalf.id as behalf_subject, behalf_member.role as behalf_role, behalf_member.acts_for_itself as behalf_acts_for_itself,
-    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_mac, shared.grants, shared.behalf_grants,
-    credential.id, credential.name, credential.type, credential.state, credential.state_before, credential.current_version, credential.expires_at, credential.revision, credential.seal,
+    behalf.id as behalf_subject, behalf_member.role as behalf_role,
+      behalf_member.acts_for_itself as behalf_acts_for_itself,
+    behalf_member.revision as behalf_revision, behalf_member.seal as behalf_mac, shared.grants,
+      shared.behalf_grants,
+    credential.id, credential.name, credential.type, credential.state, credential.state_before,
+      credential.current_version, credential.expires_at, credential.revision, credential.seal,
     ${content}, version.undecryptable_at,
-    case when ${exposedSql(sql`version.key_history`)} then ${settingsJson('team')} end as exposed_team,
-    data_key.id as data_key_id, data_key.version as data_key_version, data_key.format as data_key_format, data_key.state as data_key_state,
+    case when ${exposedSql(sql`version.key_history`)} then ${settingsJson('team')}
+      end as exposed_team,
+    data_key.id as data_key_id, data_key.version as data_key_version,
+      data_key.format as data_key_format, data_key.state as data_key_state,
     data_key.root_fingerprint as data_key_root, data_key.wrapped as data_key_wrapped`;
 export const useColumns = columnsWith(
-  sql`version.token, version.public_fields, version.policy, version.secret_field_names, 0 as token_bytes, 0 as content_bytes`,
+  sql`version.token, version.public_fields, version.policy, version.secret_field_names,
+    0 as token_bytes, 0 as content_bytes`,
 );
 
 /**
@@ -112,10 +119,13 @@ export const useJoins = (
   left join team on team.id = credential.team_id and team.deleted_at is null
   ${rightsJoin(subject)}
   left join subject behalf on ${onBehalfOf}
-  left join membership behalf_member on behalf_member.team_id = team.id and behalf_member.subject_id = behalf.id
-  left join credential_version version on version.team_id = credential.team_id and version.credential_id = credential.id and version.version = credential.current_version
+  left join membership behalf_member on behalf_member.team_id = team.id
+    and behalf_member.subject_id = behalf.id
+  left join credential_version version on version.team_id = credential.team_id
+    and version.credential_id = credential.id and version.version = credential.current_version
   left join data_key on data_key.id = version.data_key_id and data_key.team_id = credential.team_id
-  cross join lateral (select ${grantsSql(subject)} as grants, ${grantsSql(sql.ref('behalf.id'))} as behalf_grants) shared`;
+  cross join lateral (select ${grantsSql(subject)} as grants,
+    ${grantsSql(sql.ref('behalf.id'))} as behalf_grants) shared`;
 
 interface LeasableParameters {
   readonly subject: SubjectId;
@@ -135,8 +145,11 @@ const oauthTypes = sql.join(oauthTypeNames.map((name) => sql.lit(name)));
 // of it; JSON has no such length, so the server writes it out, and keeps it to itself.
 const sizes = sql`
   cross join lateral (select
-    case when wanted.is_wanted and (wanted.known is distinct from credential.current_version or credential.type in (${oauthTypes})) then octet_length(version.token) else 0 end as token_bytes,
-    case when wanted.is_wanted then octet_length(version.public_fields::text) + octet_length(version.policy::text) else 0 end as content_bytes) size`;
+    case when wanted.is_wanted and (wanted.known is distinct from credential.current_version
+      or credential.type in (${oauthTypes})) then octet_length(version.token) else 0
+      end as token_bytes,
+    case when wanted.is_wanted then octet_length(version.public_fields::text) +
+      octet_length(version.policy::text) else 0 end as content_bytes) size`;
 // SECURITY: the sizes of all that is asked for are known before the first byte of any of it is read
 // out: whoever asks for more than may be read gets none of it into this process.
 const fitsSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> =>
@@ -144,8 +157,10 @@ const fitsSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> =>
 const contentSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> => {
   const isRead = sql`wanted.is_wanted and ${fitsSql(bytesMax)}`;
   return sql`case when size.token_bytes > 0 and ${isRead} then version.token end as token,
-    case when ${isRead} then version.public_fields end as public_fields, case when ${isRead} then version.policy end as policy,
-    case when ${isRead} then version.secret_field_names end as secret_field_names, size.token_bytes, size.content_bytes, not ${fitsSql(bytesMax)} as is_withheld`;
+    case when ${isRead} then version.public_fields end as public_fields,
+      case when ${isRead} then version.policy end as policy,
+    case when ${isRead} then version.secret_field_names end as secret_field_names, size.token_bytes,
+      size.content_bytes, not ${fitsSql(bytesMax)} as is_withheld`;
 };
 
 // The arrays stand in subselects so that their length is not seen by the planner: it would plan
@@ -155,22 +170,26 @@ const leasableSql = (
   parameter: (name: keyof LeasableParameters) => RawBuilder<unknown>,
 ): RawBuilder<Row> => sql`
   select wanted.position::int as position, ${columnsWith(contentSql(parameter('bytesMax')))},
-    caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_mac,
+    caller.id as caller_id, caller.state as caller_state, caller.revision as caller_revision,
+      caller.seal as caller_mac,
     recipient.kid, recipient.jwk, recipient.revision as key_revision, recipient.seal as key_mac
   from unnest((select ${parameter('ids')}::uuid[]), (select ${parameter('teams')}::text[]),
     (select ${parameter('names')}::text[]), (select ${parameter('knownVersions')}::int[]),
-    (select ${parameter('isWanted')}::boolean[])) with ordinality as wanted (id, slug, name, known, is_wanted, position)
+    (select ${parameter('isWanted')}::boolean[]))
+      with ordinality as wanted (id, slug, name, known, is_wanted, position)
   left join engine caller on caller.subject_id = ${parameter('subject')} and wanted.position = 1
   left join lateral (
     select kid, jwk, revision, seal from engine_key
-    where engine_id = caller.id and (${parameter('keyId')}::text is null or kid = ${parameter('keyId')})
+    where engine_id = caller.id
+      and (${parameter('keyId')}::text is null or kid = ${parameter('keyId')})
     order by created_at desc, kid limit 1
   ) recipient on true
   left join lateral (
     select * from credential where credential.id = wanted.id
     union all
     select credential.* from team named join credential on credential.team_id = named.id
-    where named.slug = wanted.slug and credential.name collate "C" = wanted.name and credential.state <> 'deleted'
+    where named.slug = wanted.slug and credential.name collate "C" = wanted.name
+      and credential.state <> 'deleted'
   ) credential on true
   ${useJoins(parameter('subject'), sql`behalf.sub = ${parameter('onBehalfOf')}`)}
   ${sizes}
@@ -206,15 +225,28 @@ const leasableAndRecorded = (
     (parameter) => sql`
   with found as materialized (${leasableSql(parameter)}),
   basis as materialized (select
-    exists (select 1 from found where position = 1 and caller_id = ${parameter('engine')} and caller_state = 'enabled' and caller_revision = ${parameter('engineRevision')} and kid = ${parameter('kid')})
-    and ${parameter('count')} = (select count(*) from found join unnest((select ${parameter('credentials')}::uuid[]), (select ${parameter('owners')}::uuid[]),
-        (select ${parameter('revisions')}::int[]), (select ${parameter('versions')}::int[]), (select ${parameter('dataKeys')}::uuid[]), (select ${parameter('memberRevisions')}::int[]),
-        (select ${parameter('behalfSubjects')}::uuid[]), (select ${parameter('behalfRevisions')}::int[])) with ordinality
-        as expected (id, team, revision, version, data_key, member_revision, behalf_subject, behalf_revision, position)
-      on expected.position = found.position and expected.id = found.id and expected.team = found.team and expected.revision = found.revision
-      and expected.version = found.current_version and expected.data_key = found.data_key_id and found.member_revision is not distinct from expected.member_revision
-      and found.behalf_subject is not distinct from expected.behalf_subject and found.behalf_revision is not distinct from expected.behalf_revision
-      and not found.is_withheld and found.state = 'enabled' and found.data_key_state in ('active', 'decryptOnly') and found.undecryptable_at is null and ${isUsedThoughExposed('found')}
+    exists (select 1 from found where position = 1 and caller_id = ${parameter('engine')}
+      and caller_state = 'enabled' and caller_revision = ${parameter('engineRevision')}
+      and kid = ${parameter('kid')})
+    and ${parameter('count')} = (select count(*) from found
+      join unnest((select ${parameter('credentials')}::uuid[]),
+      (select ${parameter('owners')}::uuid[]),
+        (select ${parameter('revisions')}::int[]), (select ${parameter('versions')}::int[]),
+          (select ${parameter('dataKeys')}::uuid[]),
+          (select ${parameter('memberRevisions')}::int[]),
+        (select ${parameter('behalfSubjects')}::uuid[]),
+          (select ${parameter('behalfRevisions')}::int[])) with ordinality
+        as expected (id, team, revision, version, data_key, member_revision, behalf_subject,
+          behalf_revision, position)
+      on expected.position = found.position and expected.id = found.id
+        and expected.team = found.team and expected.revision = found.revision
+      and expected.version = found.current_version and expected.data_key = found.data_key_id
+        and found.member_revision is not distinct from expected.member_revision
+      and found.behalf_subject is not distinct from expected.behalf_subject
+        and found.behalf_revision is not distinct from expected.behalf_revision
+      and not found.is_withheld and found.state = 'enabled'
+        and found.data_key_state in ('active', 'decryptOnly') and found.undecryptable_at is null
+        and ${isUsedThoughExposed('found')}
       and (found.expires_at is null or found.expires_at > ${parameter('now')}))
     as stands),
   ${recordedSql(parameter, { isOne, onlyIf: sql`(select stands from basis)` })}
@@ -425,16 +457,33 @@ export async function recordIfUnchanged(
   const stands = sql`(select stands from basis)`;
   const { rows } = await sql`
     with basis as (select
-      exists (select 1 from engine join engine_key on engine_key.engine_id = engine.id and engine_key.kid = ${engine.kid}
-        where engine.id = ${engine.id} and engine.revision = ${engine.revision} and engine.state = 'enabled')
-      and ${members.length} = (select count(*) from unnest(${members.map(({ team }) => team)}::uuid[], ${members.map(({ subject }) => subject)}::uuid[],
+      exists (select 1 from engine join engine_key on engine_key.engine_id = engine.id
+        and engine_key.kid = ${engine.kid}
+        where engine.id = ${engine.id} and engine.revision = ${engine.revision}
+          and engine.state = 'enabled')
+      and ${members.length} = (select count(*)
+        from unnest(${members.map(({ team }) => team)}::uuid[],
+        ${members.map(({ subject }) => subject)}::uuid[],
           ${members.map(({ revision }) => revision)}::int[]) as held (team, subject, revision)
-        join membership on membership.team_id = held.team and membership.subject_id = held.subject and membership.revision = held.revision)
-      ${grants.length === 0 ? sql`` : sql`and ${grantsStandSql(sql`${grants.map(({ id }) => id)}`, sql`${grants.map(({ revision }) => revision)}`)}`}
-      and ${credentials.length} = (select count(*) from unnest(${credentials.map(({ id }) => id)}::uuid[], ${credentials.map(({ revision }) => revision)}::int[],
-          ${credentials.map(({ version }) => version)}::int[], ${credentials.map(({ dataKey }) => dataKey)}::uuid[]) as held (id, revision, version, data_key)
-        join credential on credential.id = held.id and credential.revision = held.revision and credential.current_version = held.version and credential.state = 'enabled'
-        join credential_version version on version.team_id = credential.team_id and version.credential_id = held.id and version.version = held.version and version.data_key_id = held.data_key)
+        join membership on membership.team_id = held.team and membership.subject_id = held.subject
+          and membership.revision = held.revision)
+      ${
+        grants.length === 0
+          ? sql``
+          : sql`and
+        ${grantsStandSql(sql`${grants.map(({ id }) => id)}`, sql`${grants.map(({ revision }) => revision)}`)}`
+      }
+      and ${credentials.length} = (select count(*)
+        from unnest(${credentials.map(({ id }) => id)}::uuid[],
+        ${credentials.map(({ revision }) => revision)}::int[],
+          ${credentials.map(({ version }) => version)}::int[],
+            ${credentials.map(({ dataKey }) => dataKey)}::uuid[]) as held (id, revision, version,
+            data_key)
+        join credential on credential.id = held.id and credential.revision = held.revision
+          and credential.current_version = held.version and credential.state = 'enabled'
+        join credential_version version on version.team_id = credential.team_id
+          and version.credential_id = held.id and version.version = held.version
+          and version.data_key_id = held.data_key)
       as stands),
     ${recorded(stands)}
     ${
@@ -442,8 +491,12 @@ export async function recordIfUnchanged(
         ? sql``
         : sql`, healed as (
       update credential_version set undecryptable_at = null
-      from unnest(${healed.map(({ id }) => id)}::uuid[], ${healed.map(({ version }) => version)}::int[]) as held (id, version) join credential on credential.id = held.id
-      where credential_version.team_id = credential.team_id and credential_version.credential_id = held.id and credential_version.version = held.version and ${stands})`
+      from unnest(${healed.map(({ id }) => id)}::uuid[],
+        ${healed.map(({ version }) => version)}::int[]) as held (id, version)
+        join credential on credential.id = held.id
+      where credential_version.team_id = credential.team_id
+        and credential_version.credential_id = held.id and credential_version.version = held.version
+        and ${stands})`
     }
     select 1 from recorded limit 1`.execute(db);
   return rows.length === 1;

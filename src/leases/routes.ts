@@ -31,7 +31,8 @@ import type { LeaseInput, LeasesService } from './service.ts';
 
 const knownVersion = version.optional().meta({
   description:
-    'The version that you hold; if it is the current one, the answer says `notModified` in place of the fields.',
+    'The version that you hold; if it is the current one, the answer says `notModified` in ' +
+    'place of the fields.',
 });
 const reference = z
   .union([z.strictObject({ id, knownVersion }), z.strictObject({ team: slug, name, knownVersion })])
@@ -48,7 +49,8 @@ const tokenId = z
   .meta({
     id: 'TokenId',
     description:
-      'Names an access token that was leased, and tells nothing of it: to be sent back under `rejected` when an upstream refuses that token.',
+      'Names an access token that was leased, and tells nothing of it: to be sent back under ' +
+      '`rejected` when an upstream refuses that token.',
     examples: ['t3'],
   });
 const rejected = refined(z.array(z.strictObject({ id, tokenId })).max(leaseCredentialsMax), {
@@ -71,7 +73,8 @@ const leaseCreate = z
       .meta({ description: 'The run, as the engine calls it.', examples: ['run-2031'] }),
     onBehalfOf: subject.optional().meta({
       description:
-        "For whom the workflow runs: needs `credential.use`. May be missing only where `actsForItself` is set on the engine's membership.",
+        'For whom the workflow runs: needs `credential.use`. May be missing only where ' +
+        "`actsForItself` is set on the engine's membership.",
     }),
     subjectToken: z
       .string()
@@ -80,7 +83,8 @@ const leaseCreate = z
       .optional()
       .meta({
         description:
-          "A token of that person for this vault: makes the engine's word proof, and stands for `onBehalfOf` when that is missing.",
+          "A token of that person for this vault: makes the engine's word proof, and stands " +
+          'for `onBehalfOf` when that is missing.',
         writeOnly: true,
       }),
     keyId: keyId
@@ -88,7 +92,9 @@ const leaseCreate = z
       .meta({ description: "Which of the engine's keys; otherwise the newest." }),
     rejected: rejected.optional().meta({
       description:
-        'Access tokens that an upstream refused, each of a credential of this lease. One that is still the stored one is made new, once for all who say so: at most one in five minutes, then twice as long. Otherwise the stored one is leased.',
+        'Access tokens that an upstream refused, each of a credential of this lease. One that ' +
+        'is still the stored one is made new, once for all who say so: at most one in five ' +
+        'minutes, then twice as long. Otherwise the stored one is leased.',
       examples: [[{ id: '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d', tokenId: 't3' }]],
     }),
     ttlSeconds: z
@@ -120,7 +126,8 @@ const lease = z
       .regex(/^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/)
       .meta({
         description:
-          "A JWT signed by the vault (EdDSA) in a compact JWE (ECDH-ES, A256GCM) to the engine's key. Claims: `iss`, `aud`, `jti`, `iat`, `exp`, `credentials`.",
+          'A JWT signed by the vault (EdDSA) in a compact JWE (ECDH-ES, A256GCM) to the ' +
+          "engine's key. Claims: `iss`, `aud`, `jti`, `iat`, `exp`, `credentials`.",
         examples: [
           'eyJhbGciOiJFQ0RILUVTIn0..48V1_ALb6US04U3b.5eym8TW_c8SuK0lt.kPrK_qmxVWaYVA9wwBF6Iu',
         ],
@@ -192,8 +199,13 @@ export function registerLeases(
     tag: 'leases',
     summary: 'Lease credentials to the calling engine, sealed to its key',
     description:
-      'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not know of it), `deleted`, `disabled`, `expired`, `undecryptable`, ' +
-      '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again later), `rejectedByUpstream` (three fresh access tokens in a row were refused), `exposed`, `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`, `notInLease` (of `rejected`); for all of them together `size`: ask in parts. Takes no idempotency key: a repetition is another lease.',
+      'All or nothing. A refusal names each reference and the rule: `notFound` (or you may not ' +
+      'know of it), `deleted`, `disabled`, `expired`, `undecryptable`, ' +
+      '`deliveryNotAllowed`, `notConnected`, `refreshFailed`, `refreshUnavailable` (try again ' +
+      'later), `rejectedByUpstream` (three fresh access tokens in a row were refused), ' +
+      '`exposed`, `onBehalfOfRequired`, `onBehalfOfRefused`, `duplicate`, `notInLease` (of ' +
+      '`rejected`); for all of them together `size`: ask in parts. Takes no idempotency key: a ' +
+      'repetition is another lease.',
     body: leaseCreate,
     success: {
       status: 201,

@@ -23,7 +23,9 @@ export const openBytesMax = 64 * MiB;
 /** So much is opened or compared in one go; then others have their turn. */
 export const bytesPerTurn = 64 * KiB;
 
-/** At most so much of a token's bytes are neither its fields nor the encoding: names and padding. */
+/**
+ * At most so much of a token's bytes are neither its fields nor the encoding: names and padding.
+ */
 const envelopeBytesMax = 5 * KiB;
 
 interface Found {

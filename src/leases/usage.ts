@@ -112,8 +112,10 @@ async function addUsage(
   await sql`
     insert into credential_usage (credential_id, team_id, made_at, use_count, last_used_at)
     select delta.id, credential.team_id, credential.created_at, delta.count, delta.last_at
-    from unnest(${entries.map(([id]) => id)}::uuid[], ${entries.map(([, { count }]) => count)}::bigint[],
-      ${entries.map(([, { lastAt }]) => new Date(lastAt))}::timestamptz[]) as delta (id, count, last_at)
+    from unnest(${entries.map(([id]) => id)}::uuid[],
+      ${entries.map(([, { count }]) => count)}::bigint[],
+      ${entries.map(([, { lastAt }]) => new Date(lastAt))}::timestamptz[]) as delta (id, count,
+        last_at)
     join credential on credential.id = delta.id
     order by delta.id
     on conflict on constraint credential_usage_pkey do update

@@ -30,17 +30,23 @@ export async function claimWebhooks(
     with free as materialized (
       select distinct on (webhook.team_id) webhook.credential_id, webhook.served_at
       from webhook
-      where webhook.gone_at is null and (webhook.paused_until is null or webhook.paused_until <= ${at}) and (webhook.claimed_until is null or webhook.claimed_until <= ${at})
+      where webhook.gone_at is null
+        and (webhook.paused_until is null or webhook.paused_until <= ${at})
+        and (webhook.claimed_until is null or webhook.claimed_until <= ${at})
         and webhook.team_id <> all (${busyTeams}::uuid[])
-        and exists (select 1 from notification where notification.webhook_id = webhook.credential_id and notification.state = 'pending' and notification.next_attempt_at <= ${at})
+        and exists (select 1 from notification where notification.webhook_id = webhook.credential_id
+          and notification.state = 'pending' and notification.next_attempt_at <= ${at})
       order by webhook.team_id, webhook.served_at nulls first),
     chosen as (
-      select webhook.credential_id from webhook join free on free.credential_id = webhook.credential_id
+      select webhook.credential_id from webhook
+        join free on free.credential_id = webhook.credential_id
       where webhook.claimed_until is null or webhook.claimed_until <= ${at}
       order by free.served_at nulls first limit ${limit} for update of webhook skip locked)
     update webhook set claim_id = ${claim}, claimed_until = ${until}, served_at = ${at}
-    from chosen, team where webhook.credential_id = chosen.credential_id and team.id = webhook.team_id
-    returning webhook.credential_id as credential, webhook.team_id as team, webhook.events, webhook.revision, webhook.seal, team.slug,
+    from chosen, team where webhook.credential_id = chosen.credential_id
+      and team.id = webhook.team_id
+    returning webhook.credential_id as credential, webhook.team_id as team, webhook.events,
+      webhook.revision, webhook.seal, team.slug,
       webhook.claim_id as claim, ${settingsJson('team')} as settings`.execute(db);
   return rows;
 }
@@ -51,8 +57,8 @@ export interface DueRow extends NotificationMacFields {
 }
 
 /**
- * What waits longest for a webhook. The count of its attempts is anybody's word: one that no attempt
- * can have left counts as the last but one.
+ * What waits longest for a webhook. The count of its attempts is anybody's word: one that no
+ * attempt can have left counts as the last but one.
  */
 export async function findDue(
   executor: Executor,
@@ -60,11 +66,11 @@ export async function findDue(
   at: Date,
 ): Promise<DueRow | undefined> {
   const { rows } = await sql<DueRow>`
-    select id, webhook_id as webhook, team_id as team, type, subject_type as "subjectType", subject_id as "subjectId", due_at as "dueAt", at, data, seal,
+    select id, webhook_id as webhook, team_id as team, type, subject_type as "subjectType",
+      subject_id as "subjectId", due_at as "dueAt", at, data, seal,
       least(greatest(attempts, 0), ${attemptsMax - 1}::int) as attempts
-    from notification where webhook_id = ${webhook} and state = 'pending' and next_attempt_at <= ${at} order by next_attempt_at, id limit 1`.execute(
-    executor,
-  );
+    from notification where webhook_id = ${webhook} and state = 'pending'
+      and next_attempt_at <= ${at} order by next_attempt_at, id limit 1`.execute(executor);
   return rows[0];
 }
 
@@ -79,8 +85,14 @@ export async function releaseWebhook(
 ): Promise<boolean> {
   const { rows } = await sql`
     update webhook set claim_id = null, claimed_until = null, paused_until = ${change.pausedUntil},
-      failing_since = ${change.deliveredAt === undefined ? sql`coalesce(failing_since, ${change.failedAt ?? null}::timestamptz)` : sql`null`},
-      delivered_at = coalesce(${change.deliveredAt ?? null}::timestamptz, delivered_at), gone_at = coalesce(${change.goneAt ?? null}::timestamptz, gone_at)
+      failing_since = ${
+        change.deliveredAt === undefined
+          ? sql`coalesce(failing_since,
+        ${change.failedAt ?? null}::timestamptz)`
+          : sql`null`
+      },
+      delivered_at = coalesce(${change.deliveredAt ?? null}::timestamptz, delivered_at),
+        gone_at = coalesce(${change.goneAt ?? null}::timestamptz, gone_at)
     where credential_id = ${credential} and claim_id = ${claim} returning 1`.execute(executor);
   return rows.length === 1;
 }
@@ -100,7 +112,8 @@ export async function writeOutcome(
   { state, outcome, attempts, at, next }: Ending,
 ): Promise<void> {
   await sql`
-    update notification set state = ${state}, outcome = ${outcome}, attempts = ${attempts}, last_attempt_at = ${at}, next_attempt_at = ${next},
+    update notification set state = ${state}, outcome = ${outcome}, attempts = ${attempts},
+      last_attempt_at = ${at}, next_attempt_at = ${next},
       ended_at = ${state === 'pending' ? null : at}
     where id = ${id} and state = 'pending'`.execute(trx);
 }
@@ -113,6 +126,7 @@ export async function failPending(
   at: Date,
 ): Promise<void> {
   await sql`
-    update notification set state = 'failed', outcome = ${outcome}, next_attempt_at = null, ended_at = ${at}
+    update notification set state = 'failed', outcome = ${outcome}, next_attempt_at = null,
+      ended_at = ${at}
     where webhook_id = ${webhook} and state = 'pending'`.execute(trx);
 }

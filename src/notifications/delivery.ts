@@ -30,7 +30,9 @@ export interface DeliveryParts {
   readonly keyring: Keyring;
   readonly audit: AuditLog;
   readonly now: () => number;
-  /** Whether this replica's clock is known to agree with the database's: else nothing is given up. */
+  /**
+   * Whether this replica's clock is known to agree with the database's: else nothing is given up.
+   */
   readonly isClockAgreed: () => boolean;
   readonly egress: Pick<Egress, 'request'>;
   readonly credentials: Pick<CredentialsService, 'openForUse'>;

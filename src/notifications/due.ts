@@ -85,15 +85,19 @@ type Look = (executor: Executor, parts: DueParts, at: Date) => Promise<(Notice |
 const open = (type: EventType): RawBuilder<unknown> => sql`
   open as materialized (
     select webhook.credential_id, webhook.team_id from webhook
-    join credential receiver on receiver.id = webhook.credential_id and receiver.team_id = webhook.team_id and receiver.state <> 'deleted'
+    join credential receiver on receiver.id = webhook.credential_id
+      and receiver.team_id = webhook.team_id and receiver.state <> 'deleted'
     where webhook.gone_at is null and webhook.events @> array[${type}]
-      and (select count(*) from notification waiting where waiting.webhook_id = webhook.credential_id and waiting.state = 'pending') < ${pendingMax})`;
+      and (select count(*) from notification waiting
+        where waiting.webhook_id = webhook.credential_id
+        and waiting.state = 'pending') < ${pendingMax})`;
 const isUntold = (
   type: EventType,
   subject: RawBuilder<unknown>,
   dueAt: RawBuilder<unknown>,
 ): RawBuilder<unknown> => sql`
-  not exists (select 1 from notification told where told.webhook_id = open.credential_id and told.type = ${type} and told.subject_id = ${subject}::text and told.due_at = ${dueAt})`;
+  not exists (select 1 from notification told where told.webhook_id = open.credential_id
+    and told.type = ${type} and told.subject_id = ${subject}::text and told.due_at = ${dueAt})`;
 
 /**
  * Notices about credentials of which something is due and not told yet: `due` gives them, from
@@ -117,7 +121,8 @@ async function aboutCredentials(
     select ${rowMacColumns}, team.slug, due.due_at as "dueAt"
     from due join team on team.id = due.team_id
     join credential on credential.team_id = due.team_id and credential.id = due.id
-    join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
+    join credential_version current on current.team_id = credential.team_id
+      and current.credential_id = credential.id and current.version = credential.current_version
     order by due.due_at`.execute(executor);
   return rows.map((row) => {
     // SECURITY: a message is protected as the vault's own word. What the vault did not write does
@@ -156,7 +161,8 @@ const credentialsAt =
       due: sql`
       from open join team on team.id = open.team_id and team.deleted_at is null
       join credential on credential.team_id = team.id and credential.state <> 'deleted'
-        and ${time} > ${at}::timestamptz + make_interval(days => ${range.fromDays}) and ${time} <= ${at}::timestamptz + make_interval(days => ${range.toDays})`,
+        and ${time} > ${at}::timestamptz + make_interval(days => ${range.fromDays})
+          and ${time} <= ${at}::timestamptz + make_interval(days => ${range.toDays})`,
       more: (dueAt) => ({ [timeName]: dueAt.toISOString() }),
     });
   };
@@ -171,9 +177,12 @@ const endedTokens: Look = (executor, parts, at) =>
     dueAt: sql`held.expires_at`,
     due: sql`
       from open join team on team.id = open.team_id and team.deleted_at is null
-      join oauth_token held on held.team_id = team.id and not held.is_refreshable and held.token is not null and held.failure is null
-        and held.expires_at > ${at}::timestamptz - make_interval(days => ${pastDays}) and held.expires_at <= ${at}
-      join credential on credential.team_id = team.id and credential.id = held.credential_id and credential.state <> 'deleted'`,
+      join oauth_token held on held.team_id = team.id and not held.is_refreshable
+        and held.token is not null and held.failure is null
+        and held.expires_at > ${at}::timestamptz - make_interval(days => ${pastDays})
+          and held.expires_at <= ${at}
+      join credential on credential.team_id = team.id and credential.id = held.credential_id
+        and credential.state <> 'deleted'`,
     more: () => ({ reason: 'no_refresh_token' }),
   });
 
@@ -184,7 +193,8 @@ const overdueKeys: Look = async (executor, { keyring, onTampered }, at) => {
     select distinct ${settingsColumns('team')}, key.id as key, key.version, ${dueAt} as "dueAt"
     from open join team on team.id = open.team_id and team.deleted_at is null
     join data_key key on key.team_id = team.id and key.state = 'active'
-    where ${dueAt} <= ${at}::timestamptz - make_interval(hours => ${overdueHours}) and ${isUntold('key.overdue', sql`key.id`, dueAt)}
+    where ${dueAt} <= ${at}::timestamptz - make_interval(hours => ${overdueHours})
+      and ${isUntold('key.overdue', sql`key.id`, dueAt)}
     order by "dueAt" limit ${batchRows}`.execute(executor);
   return rows.map((row) => {
     const team = { id: row.id, slug: row.slug };

@@ -77,10 +77,10 @@ async function dataOf(
       const {
         rows: [row],
       } = await sql<{ state: string; toKey: string; total: number; done: number; failed: number }>`
-        select rotation.state, rotation.to_key_id as "toKey", ${countOf('rotation.total')} as total, ${countOf('rotation.done')} as done, ${rotationFailureCountSql} as failed
-        from key_rotation rotation where rotation.team_id = ${team.id} and rotation.id = ${subject.id}`.execute(
-        executor,
-      );
+        select rotation.state, rotation.to_key_id as "toKey", ${countOf('rotation.total')} as total,
+          ${countOf('rotation.done')} as done, ${rotationFailureCountSql} as failed
+        from key_rotation rotation where rotation.team_id = ${team.id}
+          and rotation.id = ${subject.id}`.execute(executor);
       if (row === undefined || row.total < 0 || row.done < 0) return undefined;
       return { rotation: { id: subject.id, ...row } };
     }
@@ -99,7 +99,8 @@ async function dataOf(
         rows: [row],
       } = await sql<CredentialMacFields & { seal: Buffer }>`
         select ${rowMacColumns} from credential
-        join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
+        join credential_version current on current.team_id = credential.team_id
+          and current.credential_id = credential.id and current.version = credential.current_version
         where credential.team_id = ${team.id} and credential.id = ${subject.id}`.execute(executor);
       // SECURITY: the message is protected as the vault's own word, so what is in it is that.
       if (row === undefined || !verifyCredentialRowMac(keyring, row, row.seal)) return undefined;

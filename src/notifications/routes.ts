@@ -64,7 +64,9 @@ export function registerWebhooks(
     tag: 'webhooks',
     summary: 'Add a webhook or change what it is told of',
     description:
-      "The credential is one of the team's of type `webhook`: it says where notifications go and signs them. If-Match is needed when it is a webhook already. Putting it again also ends a pause, and takes up one that was `gone`.",
+      "The credential is one of the team's of type `webhook`: it says where notifications go " +
+      'and signs them. If-Match is needed when it is a webhook already. Putting it again also ' +
+      'ends a pause, and takes up one that was `gone`.',
     params: webhookPath,
     body: webhookPut,
     guards: { ifMatch: 'existing', etag: true },
@@ -107,7 +109,8 @@ export function registerWebhooks(
     tag: 'webhooks',
     summary: 'Test a webhook with a message',
     description:
-      'Sends `webhook.test` the way everything else is sent. Its delivery shows what becomes of it. Takes no idempotency key: a repetition is another test.',
+      'Sends `webhook.test` the way everything else is sent. Its delivery shows what becomes ' +
+      'of it. Takes no idempotency key: a repetition is another test.',
     params: webhookPath,
     success: { status: 202, schema: delivery, description: 'The message, on its way.' },
     problems: ['stateConflict'],

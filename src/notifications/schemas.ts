@@ -40,7 +40,8 @@ export const webhook = z
     events,
     state: z.enum(['ok', 'failing', 'gone']).meta({
       description:
-        '`failing`: the last attempt did not succeed. `gone`: the receiver answered 410, and nothing is sent until the webhook is put again.',
+        '`failing`: the last attempt did not succeed. `gone`: the receiver answered 410, and ' +
+        'nothing is sent until the webhook is put again.',
     }),
     pending: count.meta({ description: 'Messages that wait.', examples: [0] }),
     failingSince: timeOrNull,
@@ -76,7 +77,9 @@ export const delivery = z
       .nullable()
       .meta({
         description:
-          'Of the last attempt. `name`: the host does not exist, or may not be reached. `refused`: 4xx. `unexpected`: any other answer but 2xx. `credential`: disabled, expired, or otherwise not to be used. ' +
+          'Of the last attempt. `name`: the host does not exist, or may not be reached. ' +
+          '`refused`: 4xx. `unexpected`: any other answer but 2xx. `credential`: disabled, ' +
+          'expired, or otherwise not to be used. ' +
           '`tooLate`: it waited for more than three days. `queueFull`: too much waited already.',
       }),
     createdAt: time,

@@ -46,7 +46,9 @@ const lifetimeSecondsMax = 10 * 365 * 86_400;
 /** Statuses by which the endpoint itself refuses, whatever its body says. */
 const refusing: ReadonlySet<number> = new Set([400, 401, 403, 422]);
 const passing: ReadonlySet<number> = new Set([408, 425, 429]);
-/** Members whose values are no access tokens, wherever a path leads and however they are spelled. */
+/**
+ * Members whose values are no access tokens, wherever a path leads and however they are spelled.
+ */
 const otherSecrets: ReadonlySet<string> = new Set(['refreshtoken', 'idtoken', 'clientsecret']);
 
 /** Throws ProviderRefused where nothing was issued, ProviderUnavailable where later it may be. */
@@ -175,7 +177,9 @@ function expiryOf(value: unknown, at: number): Date | undefined {
   return new Date(at + lifetime * 1000);
 }
 
-/** SECURITY: an origin under the suffix, and shown only; nothing that is answered becomes a host. */
+/**
+ * SECURITY: an origin under the suffix, and shown only; nothing that is answered becomes a host.
+ */
 function instanceOf(
   root: Readonly<Record<string, unknown>>,
   instance: Reading['instance'],

@@ -41,7 +41,8 @@ type Row = Omit<StoredTokensRow, 'sealed' | 'hasToken'> & {
 
 /** Why a row's refreshes have ended, in the vault's words; of the alias `held`. */
 export const storedTokensFailure = sql<Failure | null>`
-  case when held.failure = 'refused' then coalesce(held.failure_detail, held.failure) else held.failure end`;
+  case when held.failure = 'refused' then coalesce(held.failure_detail, held.failure)
+    else held.failure end`;
 
 /**
  * The OAuth tokens stored for a credential, with the key that it is under, in one statement; a
@@ -53,14 +54,22 @@ export async function findStoredTokens(
   credential: CredentialId,
 ): Promise<StoredTokensRow | undefined> {
   const { rows } = await sql<Row>`
-    select held.sequence, held.client, held.policy, held.takes_version as "takesVersion", held.expires_at as "expiresAt", held.is_refreshable as "isRefreshable",
-      held.obtained_at as "obtainedAt", held.connected_at as "connectedAt", coalesce(connector.sub, held.connected_by::text) as "connectedBy", held.claimed_until as "claimedUntil", held.attempts,
-      held.retry_at as "retryAt", ${storedTokensFailure} as failure, held.token is not null as "hasToken",
-      case when held.attempts > 0 and held.failure is null then held.unavailable_since end as "unavailableSince", held.instance_url as "instanceUrl",
-      held.forced_count as "forcedCount", held.force_after as "forceAfter", held.rejected_at as "rejectedAt",
-      case when data_key.id is not null then held.token end as token, data_key.id, data_key.team_id as team, data_key.version, data_key.format,
+    select held.sequence, held.client, held.policy, held.takes_version as "takesVersion",
+      held.expires_at as "expiresAt", held.is_refreshable as "isRefreshable",
+      held.obtained_at as "obtainedAt", held.connected_at as "connectedAt",
+        coalesce(connector.sub, held.connected_by::text) as "connectedBy",
+        held.claimed_until as "claimedUntil", held.attempts,
+      held.retry_at as "retryAt", ${storedTokensFailure} as failure,
+        held.token is not null as "hasToken",
+      case when held.attempts > 0 and held.failure is null then held.unavailable_since
+        end as "unavailableSince", held.instance_url as "instanceUrl",
+      held.forced_count as "forcedCount", held.force_after as "forceAfter",
+        held.rejected_at as "rejectedAt",
+      case when data_key.id is not null then held.token end as token, data_key.id,
+        data_key.team_id as team, data_key.version, data_key.format,
       data_key.root_fingerprint as "rootFingerprint", data_key.wrapped
-    from oauth_token held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
+    from oauth_token held left join data_key on data_key.id = held.data_key_id
+      and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
     left join subject connector on connector.id = held.connected_by
     where held.credential_id = ${credential} and held.team_id = ${team}`.execute(executor);
   const [row] = rows;
@@ -103,16 +112,24 @@ export interface RefreshClaim {
 export async function claimRefresh(db: Db, claim: RefreshClaim): Promise<boolean> {
   const { id, team, credential, sequence, client, policy, at, until, forced } = claim;
   const { rows } = await sql`
-    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version, claim_id, claimed_until, forced_count, force_after)
-    select ${credential}, ${team}, 0, ${JSON.stringify(client)}::jsonb, ${JSON.stringify(policy)}::jsonb, true, ${id}, ${until},
+    insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version,
+      claim_id, claimed_until, forced_count, force_after)
+    select ${credential}, ${team}, 0, ${JSON.stringify(client)}::jsonb,
+      ${JSON.stringify(policy)}::jsonb, true, ${id}, ${until},
       ${forced?.count ?? 0}, ${forced?.after ?? null}::timestamptz
     where ${sequence} = 0
     on conflict on constraint oauth_token_pkey do nothing returning 1`.execute(db);
   if (rows.length > 0) return true;
   const claimed = await sql`
     update oauth_token set claim_id = ${id}, claimed_until = ${until}
-      ${forced === undefined ? sql`` : sql`, forced_count = ${forced.count}, force_after = ${forced.after}`}
-    where credential_id = ${credential} and team_id = ${team} and sequence = ${sequence} and (claimed_until is null or claimed_until <= ${at})
+      ${
+        forced === undefined
+          ? sql``
+          : sql`, forced_count = ${forced.count},
+        force_after = ${forced.after}`
+      }
+    where credential_id = ${credential} and team_id = ${team} and sequence = ${sequence}
+      and (claimed_until is null or claimed_until <= ${at})
       and failure is null and (retry_at is null or retry_at <= ${at}) returning 1`.execute(db);
   return claimed.rows.length > 0;
 }
@@ -173,7 +190,8 @@ async function insertStoredTokens(
 ): Promise<void> {
   await sql`
     insert into oauth_token (credential_id, team_id, sequence, client, policy, takes_version)
-    values (${of.credential}, ${of.team}, 0, ${JSON.stringify(of.client)}::jsonb, ${JSON.stringify(of.policy)}::jsonb, true)
+    values (${of.credential}, ${of.team}, 0, ${JSON.stringify(of.client)}::jsonb,
+      ${JSON.stringify(of.policy)}::jsonb, true)
     on conflict on constraint oauth_token_pkey do nothing`.execute(trx);
 }
 
@@ -184,9 +202,8 @@ export async function findHeldBytes(
   credential: CredentialId,
 ): Promise<number> {
   const { rows } = await sql<{ bytes: number | null }>`
-    select octet_length(token) as bytes from oauth_token where credential_id = ${credential} and team_id = ${team}`.execute(
-    trx,
-  );
+    select octet_length(token) as bytes from oauth_token where credential_id = ${credential}
+      and team_id = ${team}`.execute(trx);
   return rows[0]?.bytes ?? 0;
 }
 
@@ -200,9 +217,13 @@ export async function findKeyHistory(
   { isOfVersion }: { isOfVersion: boolean },
 ): Promise<DataKeyId[]> {
   const { rows } = await sql<{ keys: DataKeyId[] }>`
-    select key_history as keys from ${isOfVersion ? sql`credential_version where version = ${of.version} and` : sql`oauth_token where`} credential_id = ${of.id} and team_id = ${of.team}`.execute(
-    trx,
-  );
+    select key_history as keys
+      from ${
+        isOfVersion
+          ? sql`credential_version where version = ${of.version}
+      and`
+          : sql`oauth_token where`
+      } credential_id = ${of.id} and team_id = ${of.team}`.execute(trx);
   return rows[0]?.keys ?? [];
 }
 
@@ -230,13 +251,22 @@ export interface StoredTokensWrite {
 export async function writeStoredTokens(trx: Trx, row: StoredTokensWrite): Promise<void> {
   const { failure, detail } = failureColumns(row.failure);
   await sql`
-    update oauth_token set sequence = ${row.sequence}, data_key_id = ${row.key}, token = ${row.token}, client = ${JSON.stringify(row.client)}::jsonb,
-      policy = ${JSON.stringify(row.policy)}::jsonb, key_history = ${row.keyHistory}::uuid[], takes_version = false, expires_at = ${row.expiresAt},
+    update oauth_token set sequence = ${row.sequence}, data_key_id = ${row.key},
+      token = ${row.token}, client = ${JSON.stringify(row.client)}::jsonb,
+      policy = ${JSON.stringify(row.policy)}::jsonb, key_history = ${row.keyHistory}::uuid[],
+        takes_version = false, expires_at = ${row.expiresAt},
       is_refreshable = ${row.isRefreshable}, obtained_at = ${row.at},
-      ${row.connectedBy === undefined ? sql`` : sql`connected_at = ${row.at}, connected_by = ${row.connectedBy}, forced_count = 0, force_after = null,`}
+      ${
+        row.connectedBy === undefined
+          ? sql``
+          : sql`connected_at = ${row.at},
+        connected_by = ${row.connectedBy}, forced_count = 0, force_after = null,`
+      }
       instance_url = ${row.instanceUrl === undefined ? sql`instance_url` : row.instanceUrl},
-      claim_id = null, claimed_until = null, attempts = 0, retry_at = null, unavailable_since = null, rejected_at = null,
-      failure = ${failure}, failure_detail = ${detail}, failed_at = ${failure === null ? null : row.at}
+      claim_id = null, claimed_until = null, attempts = 0, retry_at = null,
+        unavailable_since = null, rejected_at = null,
+      failure = ${failure}, failure_detail = ${detail},
+        failed_at = ${failure === null ? null : row.at}
     where credential_id = ${row.credential} and team_id = ${row.team}`.execute(trx);
 }
 
@@ -255,16 +285,24 @@ export async function failRefresh(
 ): Promise<boolean> {
   const { failure, detail } = failureColumns(of.failure);
   const { rows } = await sql`
-    update oauth_token set claim_id = null, claimed_until = null, attempts = least(attempts, 1000000) + 1, retry_at = ${of.retryAt},
-      unavailable_since = ${failure === null ? sql`case when attempts = 0 then ${of.at}::timestamptz else coalesce(unavailable_since, ${of.at}) end` : null},
-      failure = ${failure}, failure_detail = ${detail}, failed_at = ${failure === null ? null : of.at}
-    where credential_id = ${of.credential} and team_id = ${of.team} and sequence = ${of.sequence} and claim_id = ${of.claim} returning 1`.execute(
-    trx,
-  );
+    update oauth_token set claim_id = null, claimed_until = null,
+      attempts = least(attempts, 1000000) + 1, retry_at = ${of.retryAt},
+      unavailable_since = ${
+        failure === null
+          ? sql`case when attempts = 0 then ${of.at}::timestamptz
+        else coalesce(unavailable_since, ${of.at}) end`
+          : null
+      },
+      failure = ${failure}, failure_detail = ${detail},
+        failed_at = ${failure === null ? null : of.at}
+    where credential_id = ${of.credential} and team_id = ${of.team} and sequence = ${of.sequence}
+      and claim_id = ${of.claim} returning 1`.execute(trx);
   return rows.length > 0;
 }
 
-/** Remembers that fresh tokens were refused in a row; false when that is known or the row moved on. */
+/**
+ * Remembers that fresh tokens were refused in a row; false when that is known or the row moved on.
+ */
 export async function markRejected(
   trx: Trx,
   of: { team: TeamId; credential: CredentialId; sequence: number; at: Date },
@@ -326,9 +364,8 @@ export async function countOpen(
   await sql`select 1 from team where id = ${team} for no key update`.execute(trx);
   const { rows } = await sql<{ count: number; until: Date | null }>`
     select count(*) as count, min(expires_at) as until
-    from (select expires_at from oauth_authorization where team_id = ${team} and expires_at > ${now} limit ${max}) open`.execute(
-    trx,
-  );
+    from (select expires_at from oauth_authorization where team_id = ${team} and expires_at > ${now}
+      limit ${max}) open`.execute(trx);
   return rows[0] ?? { count: 0, until: null };
 }
 

@@ -95,19 +95,22 @@ const connection = z
       .meta({ description: 'When the stored token ends, unless it is refreshed.' }),
     isLifetimeAssumed: z.boolean().meta({
       description:
-        'The provider has said no lifetime: `validUntil` is what the credential assumes (`assumedLifetimeSeconds`).',
+        'The provider has said no lifetime: `validUntil` is what the credential assumes ' +
+        '(`assumedLifetimeSeconds`).',
     }),
     obtainedAt: timeOrNull.meta({ description: 'When the access token was got.' }),
     connectedAt: timeOrNull,
     connectedBy: subject.nullable(),
     unavailableSince: timeOrNull.meta({
       description:
-        'Since when the last refreshes failed for want of a usable answer; they are tried again by themselves. null where the last one succeeded.',
+        'Since when the last refreshes failed for want of a usable answer; they are tried ' +
+        'again by themselves. null where the last one succeeded.',
       examples: [null],
     }),
     rejectedSince: timeOrNull.meta({
       description:
-        'Since when no refresh is forced any more: three fresh access tokens in a row were refused by the upstream.',
+        'Since when no refresh is forced any more: three fresh access tokens in a row were ' +
+        'refused by the upstream.',
       examples: [null],
     }),
     instanceUrl: z
@@ -117,7 +120,8 @@ const connection = z
       .nullable()
       .meta({
         description:
-          'Where the account lives, as its provider says; shown only, no request goes there by itself.',
+          'Where the account lives, as its provider says; shown only, no request goes there by ' +
+          'itself.',
         examples: [null],
       }),
   })
@@ -136,7 +140,9 @@ export function registerOAuth(app: FastifyInstance, { service }: { service: OAut
     tag: 'oauth',
     summary: 'Start to connect an account: where to send the person',
     description:
-      'The provider returns to the page that `CREDVAULT_OAUTH_REDIRECT_URI` names, which sends what it got to `finishAuthorization` within ten minutes, with the token of the same person. To connect again is the same once more.',
+      'The provider returns to the page that `CREDVAULT_OAUTH_REDIRECT_URI` names, which sends ' +
+      'what it got to `finishAuthorization` within ten minutes, with the token of the same ' +
+      'person. To connect again is the same once more.',
     params: credentialPath,
     success: { status: 201, schema: authorization, description: 'The authorization.' },
     problems: ['stateConflict', 'limitReached', 'oauthNotConfigured'],
@@ -151,7 +157,9 @@ export function registerOAuth(app: FastifyInstance, { service }: { service: OAut
     tag: 'oauth',
     summary: 'Finish with what the provider answered',
     description:
-      'By the person who began, who still has to have the right. A state is good once. With `code`, the vault asks the provider for the tokens and keeps them; with `error`, the authorization is over.',
+      'By the person who began, who still has to have the right. A state is good once. With ' +
+      '`code`, the vault asks the provider for the tokens and keeps them; with `error`, the ' +
+      'authorization is over.',
     body: callback,
     success: { status: 200, schema: connection, description: 'How the credential stands now.' },
     problems: [

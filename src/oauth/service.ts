@@ -102,7 +102,8 @@ export class OAuthService {
     if (redirectUri === undefined)
       throw new AppError(
         'oauthNotConfigured',
-        'The vault does not know the page to which providers send people back: CREDVAULT_OAUTH_REDIRECT_URI is not set.',
+        'The vault does not know the page to which providers send people back: ' +
+          'CREDVAULT_OAUTH_REDIRECT_URI is not set.',
       );
     const at = new Date(now());
     const expiresAt = new Date(at.getTime() + stateMs);

@@ -28,9 +28,11 @@ const notificationDays = 35;
 const idempotencyHours = 24;
 const batchRowsDefault = 500;
 
-const isCredentialOver = sql`credential.state = 'deleted' and credential.deleted_at < ${vaultAgo({ days: deletedCredentialDays })}`;
+const isCredentialOver = sql`credential.state = 'deleted'
+  and credential.deleted_at < ${vaultAgo({ days: deletedCredentialDays })}`;
 const isTeamOver = sql`team.deleted_at < ${vaultAgo({ days: deletedTeamDays })}
-  and exists (select 1 from data_key where data_key.team_id = team.id and data_key.state <> 'destroyed')`;
+  and exists (select 1 from data_key where data_key.team_id = team.id
+    and data_key.state <> 'destroyed')`;
 
 /** The hourly housekeeping. */
 export class Retention {
@@ -127,9 +129,9 @@ export class Retention {
     const lock = id === 'id' ? sql`for update skip locked` : sql``;
     for (let gone = limit; gone === limit && !this.#periodic.isStopping; ) {
       const { rows } = await this.#destroying((trx) =>
-        sql`delete from ${name} where ${key} = any(array(select ${key} from ${name} where ${isOver} limit ${limit} ${lock})) returning 1`.execute(
-          trx,
-        ),
+        sql`delete from ${name}
+          where ${key} = any(array(select ${key} from ${name} where ${isOver}
+          limit ${limit} ${lock})) returning 1`.execute(trx),
       );
       gone = rows.length;
     }
@@ -166,7 +168,8 @@ export class Retention {
     return this.#destroying(async (trx) => {
       const { rows } = await sql<{ id: CredentialId; team: TeamId; slug: string }>`
         delete from credential using team where team.id = credential.team_id and credential.id in (
-          select id from credential where id = any (${ids}::uuid[]) and ${isCredentialOver} for update skip locked)
+          select id from credential where id = any (${ids}::uuid[]) and ${isCredentialOver}
+            for update skip locked)
         returning credential.id, credential.team_id as team, team.slug`.execute(trx);
       await this.#parts.audit.record(
         trx,
@@ -188,9 +191,8 @@ export class Retention {
     const failures: unknown[] = [];
     while (!this.#periodic.isStopping) {
       const { rows } = await sql<{ id: TeamId; slug: string }>`
-        select id, slug from team where ${isTeamOver} and id <> all (${passedOver}::uuid[]) limit 1`.execute(
-        this.#parts.db,
-      );
+        select id, slug from team where ${isTeamOver} and id <> all (${passedOver}::uuid[])
+          limit 1`.execute(this.#parts.db);
       const team = rows[0];
       if (team === undefined) break;
       try {
@@ -218,9 +220,8 @@ export class Retention {
       );
       if (rows.length === 0) return false;
       const { rows: credentials } = await sql`
-        delete from credential where id in (select id from credential where team_id = ${team.id} limit ${this.#batchRows} for update) returning 1`.execute(
-        trx,
-      );
+        delete from credential where id in (select id from credential where team_id = ${team.id}
+          limit ${this.#batchRows} for update) returning 1`.execute(trx);
       if (credentials.length > 0) return true; // the team goes when nothing of it is left
       await trx.deleteFrom('key_rotation').where('team_id', '=', team.id).execute();
       await trx.deleteFrom('credential_grant').where('grantee_team_id', '=', team.id).execute();
@@ -229,9 +230,8 @@ export class Retention {
       await sql`delete from team_size where team_id = ${team.id}`.execute(trx);
       // The material goes; ids and fingerprints stay, so that a backup can be matched to the root
       // keys that still open it.
-      await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${vaultNow} where team_id = ${team.id} and state <> 'destroyed'`.execute(
-        trx,
-      );
+      await sql`update data_key set state = 'destroyed', wrapped = null, destroyed_at = ${vaultNow}
+        where team_id = ${team.id} and state <> 'destroyed'`.execute(trx);
       await this.#parts.audit.record(trx, {
         caller,
         team,

@@ -18,9 +18,12 @@ export interface RootKeyRow {
 /** Every root key that this database has seen, with how many keys it wraps now. */
 export async function listRootKeys(executor: Executor): Promise<RootKeyRow[]> {
   const { rows } = await sql<RootKeyRow>`
-    select fingerprint, created_at as "createdAt", compromised_at as "compromisedAt", compromise_reason as "compromiseReason",
-      (select count(*) from data_key where root_fingerprint = root_key.fingerprint and state <> 'destroyed') as "dataKeys",
-      (select count(*) from system_key where root_fingerprint = root_key.fingerprint) as "systemKeys"
+    select fingerprint, created_at as "createdAt", compromised_at as "compromisedAt",
+      compromise_reason as "compromiseReason",
+      (select count(*) from data_key where root_fingerprint = root_key.fingerprint
+        and state <> 'destroyed') as "dataKeys",
+      (select count(*) from system_key
+        where root_fingerprint = root_key.fingerprint) as "systemKeys"
     from root_key order by root_key.created_at, fingerprint`.execute(executor);
   return rows;
 }
@@ -39,20 +42,23 @@ export async function listOtherRootKeys(executor: Executor, primary: string): Pr
 /** A data key with the team whose it is. */
 export type HeldDataKey = WrappedDataKey & { readonly slug: string };
 
-/** Locks up to `limit` data keys that are under the root key, after an id and in the order of ids. */
+/**
+ * Locks up to `limit` data keys that are under the root key, after an id and in the order of ids.
+ */
 export async function holdDataKeys(
   trx: Trx,
   root: string,
   page: { limit: number; after: DataKeyId | undefined },
 ): Promise<HeldDataKey[]> {
   const { rows } = await sql<HeldDataKey>`
-    select held.id, held.team_id as team, team.slug, held.version, held.format, held.root_fingerprint as "rootFingerprint", held.wrapped
+    select held.id, held.team_id as team, team.slug, held.version, held.format,
+      held.root_fingerprint as "rootFingerprint", held.wrapped
     from (select id, team_id, version, format, root_fingerprint, wrapped from data_key
-      where root_fingerprint = ${root} and state <> 'destroyed' ${page.after === undefined ? sql`` : sql`and id > ${page.after}`}
+      where root_fingerprint = ${root}
+        and state <> 'destroyed' ${page.after === undefined ? sql`` : sql`and id > ${page.after}`}
       order by id limit ${page.limit} for no key update) held
-    cross join lateral (select slug from team where team.id = held.team_id offset 0) team order by held.id`.execute(
-    trx,
-  );
+    cross join lateral (select slug from team where team.id = held.team_id offset 0) team
+      order by held.id`.execute(trx);
   return rows;
 }
 
@@ -76,7 +82,9 @@ export async function storeWrapped(
   if (keys.length === 0) return;
   await sql`
     update ${sql.table(table)} held set root_fingerprint = moved.root, wrapped = moved.wrapped
-    from unnest(${keys.map(({ id }) => id)}::uuid[], ${keys.map(({ rootFingerprint }) => rootFingerprint)}::text[], ${keys.map(({ wrapped }) => wrapped)}::bytea[])
+    from unnest(${keys.map(({ id }) => id)}::uuid[],
+      ${keys.map(({ rootFingerprint }) => rootFingerprint)}::text[],
+      ${keys.map(({ wrapped }) => wrapped)}::bytea[])
       as moved (id, root, wrapped)
     where held.id = moved.id`.execute(trx);
 }
@@ -88,7 +96,8 @@ export async function markRootKey(
   mark: { reason: string; by: SubjectId; at: Date },
 ): Promise<boolean> {
   const { rows } = await sql`
-    update root_key set compromised_at = ${mark.at}, compromised_by = ${mark.by}, compromise_reason = ${mark.reason}
+    update root_key set compromised_at = ${mark.at}, compromised_by = ${mark.by},
+      compromise_reason = ${mark.reason}
     where fingerprint = ${fingerprint} and compromised_at is null returning 1`.execute(trx);
   return rows.length === 1;
 }
@@ -104,8 +113,10 @@ export async function markWrappedKeys(
 ): Promise<{ id: DataKeyId; team: TeamId; slug: string }[]> {
   const { rows } = await sql<{ id: DataKeyId; team: TeamId; slug: string }>`
     with held as (
-      select id from data_key where state <> 'destroyed' and compromised_at is null and ${fingerprint} = any (root_history) order by id for no key update)
-    update data_key set compromised_at = ${mark.at}, compromised_by = ${mark.by}, compromise_reason = ${mark.reason}
+      select id from data_key where state <> 'destroyed' and compromised_at is null
+        and ${fingerprint} = any (root_history) order by id for no key update)
+    update data_key set compromised_at = ${mark.at}, compromised_by = ${mark.by},
+      compromise_reason = ${mark.reason}
     from team, held where team.id = data_key.team_id and data_key.id = held.id
     returning data_key.id, team.id as team, team.slug`.execute(trx);
   return rows;
@@ -134,14 +145,16 @@ export async function findStatus(executor: Executor, at: Date): Promise<StatusRo
       (select count(*) from key_rotation where state = 'running') as "rotationsRunning",
       (select count(*) from team join data_key key on key.team_id = team.id and key.state = 'active'
         where team.deleted_at is null and ${rotateAtSql} <= ${at}) as "keysOverdue",
-      (select count(*) from data_key where compromised_at is not null and state <> 'destroyed') as "keysCompromised",
-      (select count(*) from data_key key where compromised_at is not null and (state = 'active' or ${hasTokensSql('key.id')})) as "keysCompromisedInUse",
-      (select count(*) from credential_version where undecryptable_at is not null) as "versionsUndecryptable",
+      (select count(*) from data_key where compromised_at is not null
+        and state <> 'destroyed') as "keysCompromised",
+      (select count(*) from data_key key where compromised_at is not null
+        and (state = 'active' or ${hasTokensSql('key.id')})) as "keysCompromisedInUse",
+      (select count(*) from credential_version
+        where undecryptable_at is not null) as "versionsUndecryptable",
       (select count(*) from notification where state = 'pending') as "notificationsPending",
       (select count(*) from notification where state = 'failed') as "notificationsFailed",
-      (select count(*) from webhook where failing_since is not null or gone_at is not null) as "receiversFailing"`.execute(
-    executor,
-  );
+      (select count(*) from webhook where failing_since is not null
+        or gone_at is not null) as "receiversFailing"`.execute(executor);
   const row = rows[0];
   if (row === undefined) throw new Error('a select without a from gives a row');
   return row;

@@ -74,16 +74,21 @@ const status = z
     keysCompromised: count,
     keysCompromisedInUse: count.meta({
       description:
-        'Of these, those that are active or that tokens are still under: 0 when all of it was moved.',
+        'Of these, those that are active or that tokens are still under: 0 when all of it was ' +
+        'moved.',
     }),
     versionsUndecryptable: count,
     notificationsPending: count,
     notificationsFailed: count.meta({ description: 'Given up within the last 35 days.' }),
     receiversFailing: count,
-    waits: z.array(wait).max(waitNames.length).meta({
-      description:
-        'What is bounded on the answering replica: `databaseConnections` and `tokenRefreshes` count who waits, the others what is under way.',
-    }),
+    waits: z
+      .array(wait)
+      .max(waitNames.length)
+      .meta({
+        description:
+          'What is bounded on the answering replica: `databaseConnections` and `tokenRefreshes` ' +
+          'count who waits, the others what is under way.',
+      }),
   })
   .meta({ id: 'Status' });
 
@@ -125,7 +130,9 @@ export function registerRootKeys(
     tag: 'root keys',
     summary: 'Rewrap every key under the primary root key',
     description:
-      'As many rows as there are keys; no token is touched. A key that does not unwrap is passed over and named. Where none failed, the other root keys can be taken out of the configuration afterwards.',
+      'As many rows as there are keys; no token is touched. A key that does not unwrap is ' +
+      'passed over and named. Where none failed, the other root keys can be taken out of the ' +
+      'configuration afterwards.',
     success: { status: 200, schema: rewrapped, description: 'How many keys were rewrapped.' },
     handler: async ({ caller }) => {
       const { failures, ...counts } = await service.rewrap(caller);
@@ -140,7 +147,8 @@ export function registerRootKeys(
     tag: 'root keys',
     summary: 'Mark a root key compromised',
     description:
-      'Marks every data key that it ever wrapped, rotates every team with priority, makes new system keys. Not for the primary one.',
+      'Marks every data key that it ever wrapped, rotates every team with priority, makes new ' +
+      'system keys. Not for the primary one.',
     params: z.strictObject({ fingerprint }),
     body: compromise,
     success: { status: 200, schema: marked, description: 'What was marked.' },

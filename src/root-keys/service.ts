@@ -109,7 +109,9 @@ export class RootKeysService {
     };
   }
 
-  /** Data keys under one root key; `last` is the last one that was looked at, where more may follow. */
+  /**
+   * Data keys under one root key; `last` is the last one that was looked at, where more may follow.
+   */
   async #rewrapBatch(
     caller: Caller,
     root: string,

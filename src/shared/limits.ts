@@ -4,7 +4,9 @@ export const bodyBytesMax = 512 * 1024;
 export const secretFieldBytesMax = 64 * 1024;
 export const pageItemsMax = 200;
 export const pageItemsDefault = 50;
-/** A page of credentials or versions ends when its public fields and policies are as long as this. */
+/**
+ * A page of credentials or versions ends when its public fields and policies are as long as this.
+ */
 export const pageBytesMax = 4 * 1024 * 1024;
 export const cursorLengthMax = 1024;
 export const nameLengthMax = 100;

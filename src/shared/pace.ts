@@ -21,7 +21,9 @@ export class Pace {
   }
 }
 
-/** What `make` makes of each item, in their order, with turns for others by the size of the items. */
+/**
+ * What `make` makes of each item, in their order, with turns for others by the size of the items.
+ */
 export async function inTurns<T, R>(
   items: readonly T[],
   make: (item: T, index: number) => R,

@@ -28,8 +28,8 @@ export function refined<S extends z.ZodType>(
 }
 
 /**
- * The schema with a check that finds its faults itself; each is the name of a rule, or a member that
- * is not known.
+ * The schema with a check that finds its faults itself; each is the name of a rule, or a member
+ * that is not known.
  */
 export function superRefined<S extends z.ZodType>(
   schema: S,

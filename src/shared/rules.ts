@@ -18,7 +18,9 @@ export const inputRules = {
   unique: 'An item comes twice.',
   once: 'What may come once came twice.',
   unknownField: 'There is no such member; `allowed` lists those that there are.',
-  name: 'The name of a member does not read as `pattern` says; of an upstream: there is none of this name, or it may not be reached.',
+  name:
+    'The name of a member does not read as `pattern` says; of an upstream: there is none of this ' +
+    'name, or it may not be reached.',
   memberName: 'A name of a member cannot be kept.',
   'name.normalized': 'The name is not in the form NFC.',
   'name.invisible': 'The name has characters that cannot be seen.',

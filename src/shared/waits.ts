@@ -2,8 +2,8 @@
 import type { BudgetCounts } from './budget.ts';
 
 /**
- * `databaseConnections` and `tokenRefreshes` count who waits; the others what is under way, in bytes
- * where their names say so.
+ * `databaseConnections` and `tokenRefreshes` count who waits; the others what is under way, in
+ * bytes where their names say so.
  */
 export const waitNames = [
   'databaseConnections',

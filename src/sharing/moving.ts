@@ -28,8 +28,8 @@ export const movedBytesMax = 128 * 1024 * 1024;
 const bytesPerTurn = 64 * 1024;
 
 /**
- * Moves every version; how many. Throws stateConflict, before anything is opened, where they are too
- * large together; UndecryptableVersion, KeyUnavailable.
+ * Moves every version; how many. Throws stateConflict, before anything is opened, where they are
+ * too large together; UndecryptableVersion, KeyUnavailable.
  */
 export async function moveVersions(
   trx: Trx,
@@ -40,7 +40,8 @@ export async function moveVersions(
   if ((await repository.findHeldBytes(trx, { team: from, credential })) > bytesMax)
     throw new AppError(
       'stateConflict',
-      'Its versions are too large together to be moved at once: its team has to destroy earlier ones first.',
+      'Its versions are too large together to be moved at once: its team has to destroy ' +
+        'earlier ones first.',
     );
   let moved = 0;
   for (let after = 0; ; ) {

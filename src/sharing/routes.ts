@@ -23,7 +23,8 @@ import type { Grantee, GrantRow } from './types.ts';
 const access = z.enum(['read', 'use']).meta({
   id: 'GrantAccess',
   description:
-    '`read`: the metadata. `use`: that, and to let a workflow use it; an engine may lease it or take a ticket for it.',
+    '`read`: the metadata. `use`: that, and to let a workflow use it; an engine may lease it ' +
+    'or take a ticket for it.',
 });
 const grant = z
   .strictObject({
@@ -38,7 +39,8 @@ const grant = z
     access,
     intact: z.boolean().meta({
       description:
-        'Whether the row is as the vault wrote it. One that is not gives nothing: put or remove it.',
+        'Whether the row is as the vault wrote it. One that is not gives nothing: put or ' +
+        'remove it.',
     }),
     revision,
     createdAt: time,
@@ -122,8 +124,12 @@ export function registerGrants(
         ? 'Share a credential with a team, or change how'
         : 'Share a credential with somebody, or change how',
       description: isTeam
-        ? 'What a grant gives is the grant and the role in the receiving team: to lease it takes `use` and the role `engine` there. If-Match is needed when there is a grant already. The own team and one that there is not are refused (`ownTeam`, `unknownTeam`).'
-        : 'Gives `credential.read`, with `use` also `credential.use`; to an engine `credential.lease`, and then always `onBehalfOf` somebody. If-Match is needed when there is a grant already.',
+        ? 'What a grant gives is the grant and the role in the receiving team: to lease it takes ' +
+          '`use` and the role `engine` there. If-Match is needed when there is a grant already. ' +
+          'The own team and one that there is not are refused (`ownTeam`, `unknownTeam`).'
+        : 'Gives `credential.read`, with `use` also `credential.use`; to an engine ' +
+          '`credential.lease`, and then always `onBehalfOf` somebody. If-Match is needed when ' +
+          'there is a grant already.',
       params,
       body: grantPut,
       guards: { ifMatch: 'existing', etag: true },

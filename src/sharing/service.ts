@@ -67,7 +67,8 @@ export class SharingService {
   }
 
   /**
-   * Grants of a credential, one more than the page, for the cursor. A tampered one raises the alarm.
+   * Grants of a credential, one more than the page, for the cursor. A tampered one raises the
+   * alarm.
    */
   async listGrants(row: CredentialRow, page: Page, requestId: string): Promise<SeenGrant[]> {
     const { db, audit } = this.#parts;

@@ -31,15 +31,24 @@ type Row = Omit<TransferRow, 'offered'> & {
 };
 
 const columns =
-  sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential, held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt",
-  held.revision, held.seal, held.created_at as "createdAt", coalesce(creator.sub, held.created_by::text) as "createdBy",
-  credential.name, credential.type, credential.state, credential.state_before as "stateBefore", credential.current_version as version, credential.expires_at as "credentialExpiresAt",
-  credential.revision as "credentialRevision", credential.seal as "credentialMac", current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
+  sql.raw(`held.id, held.team_id as team, source.slug, held.credential_id as credential,
+    held.to_team_id as "to", target.slug as "toSlug", held.expires_at as "expiresAt",
+  held.revision, held.seal, held.created_at as "createdAt",
+    coalesce(creator.sub, held.created_by::text) as "createdBy",
+  credential.name, credential.type, credential.state, credential.state_before as "stateBefore",
+    credential.current_version as version, credential.expires_at as "credentialExpiresAt",
+  credential.revision as "credentialRevision", credential.seal as "credentialMac",
+    current.public_fields as "publicFields", current.policy,
+    current.secret_field_names as "secretFieldNames"
   from credential_transfer held
-  cross join lateral (select slug from team where team.id = held.team_id and team.deleted_at is null offset 0) source
-  cross join lateral (select slug from team where team.id = held.to_team_id and team.deleted_at is null offset 0) target
-  join credential on credential.id = held.credential_id and credential.team_id = held.team_id and credential.state <> 'deleted'
-  join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version
+  cross join lateral (select slug from team where team.id = held.team_id
+    and team.deleted_at is null offset 0) source
+  cross join lateral (select slug from team where team.id = held.to_team_id
+    and team.deleted_at is null offset 0) target
+  join credential on credential.id = held.credential_id and credential.team_id = held.team_id
+    and credential.state <> 'deleted'
+  join credential_version current on current.team_id = credential.team_id
+    and current.credential_id = credential.id and current.version = credential.current_version
   left join subject creator on creator.id = held.created_by`);
 
 const transferOf = ({
@@ -102,7 +111,8 @@ export async function listTransfers(
   page: { limit: number; after: string | undefined; now: Date },
 ): Promise<TransferRow[]> {
   const { rows } = await sql<Row>`
-    select ${columns} where (held.team_id = ${team} or held.to_team_id = ${team}) and held.expires_at > ${page.now}
+    select ${columns} where (held.team_id = ${team} or held.to_team_id = ${team})
+      and held.expires_at > ${page.now}
       and ${page.after === undefined ? sql`true` : sql`held.id > ${page.after}::uuid`}
     order by held.id limit ${page.limit}`.execute(executor);
   return rows.map(transferOf);
@@ -147,10 +157,8 @@ export async function lockToMove(
   trx: Trx,
   { id, team, credential }: Pick<TransferMacFields, 'id' | 'team' | 'credential'>,
 ): Promise<boolean> {
-  const { rows } =
-    await sql`select 1 from credential where id = ${credential} and team_id = ${team} for update`.execute(
-      trx,
-    );
+  const { rows } = await sql`select 1 from credential where id = ${credential} and team_id = ${team}
+      for update`.execute(trx);
   const { rows: offers } =
     await sql`select 1 from credential_transfer where id = ${id} for update`.execute(trx);
   await sql`select 1 from oauth_token where credential_id = ${credential} for update`.execute(trx);
@@ -176,11 +184,13 @@ export async function endUses(
   credential: CredentialId,
 ): Promise<{ grants: EndedGrant[]; tickets: number }> {
   const { rows: grants } = await sql<EndedGrant>`
-    with gone as (delete from credential_grant where credential_id = ${credential} returning id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal)
-    select gone.id, gone.grantee_kind as kind, coalesce(gone.grantee_team_id, gone.grantee_subject_id) as grantee, coalesce(team.slug, subject.sub) as name, gone.access, gone.revision, gone.seal
-    from gone left join team on team.id = gone.grantee_team_id left join subject on subject.id = gone.grantee_subject_id order by gone.id`.execute(
-    trx,
-  );
+    with gone as (delete from credential_grant where credential_id = ${credential}
+      returning id, grantee_kind, grantee_team_id, grantee_subject_id, access, revision, seal)
+    select gone.id, gone.grantee_kind as kind,
+      coalesce(gone.grantee_team_id, gone.grantee_subject_id) as grantee,
+      coalesce(team.slug, subject.sub) as name, gone.access, gone.revision, gone.seal
+    from gone left join team on team.id = gone.grantee_team_id
+      left join subject on subject.id = gone.grantee_subject_id order by gone.id`.execute(trx);
   const { numDeletedRows } = await trx
     .deleteFrom('broker_ticket')
     .where('credential_id', '=', credential)
@@ -206,16 +216,15 @@ export async function moveCredential(
     at: Date;
   },
 ): Promise<void> {
-  await sql`set constraints credential_version_credential_fkey, oauth_token_credential_fkey deferred`.execute(
-    trx,
-  );
+  await sql`set constraints credential_version_credential_fkey,
+    oauth_token_credential_fkey deferred`.execute(trx);
   // What rotations of the former team could not open is theirs no more.
-  await sql`delete from key_rotation_failure where team_id = ${row.from} and credential_id = ${row.id}`.execute(
-    trx,
-  );
+  await sql`delete from key_rotation_failure where team_id = ${row.from}
+    and credential_id = ${row.id}`.execute(trx);
   await sql`delete from key_rotation_oauth_failure where credential_id = ${row.id}`.execute(trx);
   await sql`
-    update credential set team_id = ${row.to}, revision = ${row.revision}, seal = ${row.seal}, updated_at = ${row.at}, updated_by = ${row.by}
+    update credential set team_id = ${row.to}, revision = ${row.revision}, seal = ${row.seal},
+      updated_at = ${row.at}, updated_by = ${row.by}
     where id = ${row.id} and team_id = ${row.from}`.execute(trx);
 }
 
@@ -232,7 +241,8 @@ type KeyColumns = {
   readonly wrapped: Buffer;
 };
 const keyColumns = sql.raw(
-  'data_key.id, data_key.version as "keyVersion", data_key.format, data_key.root_fingerprint as "rootFingerprint", data_key.wrapped',
+  'data_key.id, data_key.version as "keyVersion", data_key.format, data_key.root_fingerprint ' +
+    'as "rootFingerprint", data_key.wrapped',
 );
 const keyOf = (
   { id, keyVersion, format, rootFingerprint, wrapped }: KeyColumns,
@@ -259,9 +269,8 @@ export async function findHeldBytes(
 ): Promise<number> {
   const { rows } = await sql<{ bytes: number }>`
     select coalesce(sum(octet_length(held.token) + ${contentBytes('held')}), 0)::bigint as bytes
-    from credential_version held where held.team_id = ${of.team} and held.credential_id = ${of.credential}`.execute(
-    trx,
-  );
+    from credential_version held where held.team_id = ${of.team}
+      and held.credential_id = ${of.credential}`.execute(trx);
   return rows[0]?.bytes ?? 0;
 }
 
@@ -274,9 +283,13 @@ export async function listHeldVersions(
   of: { team: TeamId; credential: CredentialId; after: number; limit: number; bytesMax: number },
 ): Promise<HeldVersion[]> {
   const next = sql`
-    select held.version, held.token, held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFields", ${keyColumns}, octet_length(held.token) + ${contentBytes('held')} as bytes
-    from credential_version held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
-    where held.team_id = ${of.team} and held.credential_id = ${of.credential} and held.version > ${of.after} order by held.version limit ${of.limit}`;
+    select held.version, held.token, held.public_fields as "publicFields", held.policy,
+      held.secret_field_names as "secretFields", ${keyColumns},
+      octet_length(held.token) + ${contentBytes('held')} as bytes
+    from credential_version held left join data_key on data_key.id = held.data_key_id
+      and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
+    where held.team_id = ${of.team} and held.credential_id = ${of.credential}
+      and held.version > ${of.after} order by held.version limit ${of.limit}`;
   const { rows } = await sql<
     Omit<HeldVersion, 'key'> & KeyColumns
   >`${upToBytes(next, sql`version`, of.bytesMax)}`.execute(trx);
@@ -304,11 +317,11 @@ export async function storeVersions(
   },
 ): Promise<void> {
   await sql`
-    update credential_version held set team_id = ${of.to}, token = moved.token, data_key_id = ${of.key}, undecryptable_at = null
+    update credential_version held set team_id = ${of.to}, token = moved.token,
+      data_key_id = ${of.key}, undecryptable_at = null
     from unnest(${of.versions}::int[], ${of.tokens}::text[]) as moved (version, token)
-    where held.team_id = ${of.from} and held.credential_id = ${of.credential} and held.version = moved.version`.execute(
-    trx,
-  );
+    where held.team_id = ${of.from} and held.credential_id = ${of.credential}
+      and held.version = moved.version`.execute(trx);
 }
 
 /** The OAuth tokens stored beside the versions; no token where an account was never connected. */
@@ -329,8 +342,10 @@ export async function findAccount(
   const {
     rows: [row],
   } = await sql<Omit<HeldAccount, 'key'> & KeyColumns>`
-    select held.sequence, held.token, held.client, held.policy, held.claimed_until as "claimedUntil", ${keyColumns}
-    from oauth_token held left join data_key on data_key.id = held.data_key_id and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
+    select held.sequence, held.token, held.client, held.policy,
+      held.claimed_until as "claimedUntil", ${keyColumns}
+    from oauth_token held left join data_key on data_key.id = held.data_key_id
+      and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
     where held.team_id = ${of.team} and held.credential_id = ${of.credential}`.execute(trx);
   if (row === undefined) return undefined;
   return {
@@ -357,6 +372,12 @@ export async function storeAccount(
   },
 ): Promise<void> {
   await sql`
-    update oauth_token set team_id = ${of.to} ${of.token === undefined ? sql`` : sql`, token = ${of.token}, data_key_id = ${of.key}`}
+    update oauth_token
+      set team_id = ${of.to} ${
+        of.token === undefined
+          ? sql``
+          : sql`, token = ${of.token},
+      data_key_id = ${of.key}`
+      }
     where credential_id = ${of.credential} and team_id = ${of.from}`.execute(trx);
 }

@@ -78,7 +78,9 @@ export function registerTransfers(
     tag: 'sharing',
     summary: 'Offer a credential to another team',
     description:
-      'An admin of that team accepts it or not, within 7 days; until then nothing changes. One open offer a credential. The own team and one that there is not are refused (`ownTeam`, `unknownTeam`).',
+      'An admin of that team accepts it or not, within 7 days; until then nothing changes. One ' +
+      'open offer a credential. The own team and one that there is not are refused (`ownTeam`, ' +
+      '`unknownTeam`).',
     params: credentialPath,
     body: transferCreate,
     guards: { idempotencyKey: true },
@@ -140,8 +142,12 @@ export function registerTransfers(
     tag: 'sharing',
     summary: 'Accept a credential that is offered to your team',
     description:
-      "For admins of that team. The credential moves with every version and its connected account, re-encrypted under that team's key, in one transaction or not at all. Its policy stays; its grants, tickets and offers end. " +
-      'Refused while the team has a credential of its name (`nameTaken`), while a version does not open (`undecryptable`), and where its versions are larger than 128 MiB together (`stateConflict`). One at a time is taken over by a team on a replica.',
+      'For admins of that team. The credential moves with every version and its connected ' +
+      "account, re-encrypted under that team's key, in one transaction or not at all. Its " +
+      'policy stays; its grants, tickets and offers end. ' +
+      'Refused while the team has a credential of its name (`nameTaken`), while a version does ' +
+      'not open (`undecryptable`), and where its versions are larger than 128 MiB together ' +
+      '(`stateConflict`). One at a time is taken over by a team on a replica.',
     params: transferPath,
     guards: { idempotencyKey: true, etag: true },
     success: { status: 200, schema: transferAccepted, description: 'Where the credential is now.' },
@@ -179,7 +185,8 @@ export function registerTransfers(
     tag: 'sharing',
     summary: 'Remove an open offer',
     description:
-      'Declined by an admin of the team that it is to, or withdrawn by one of the team that it is of.',
+      'Declined by an admin of the team that it is to, or withdrawn by one of the team that it ' +
+      'is of.',
     params: transferPath,
     success: { status: 204, description: 'The offer is over.' },
     problems: ['notFound'],

@@ -21,16 +21,22 @@ export interface TeamRow extends TeamSettingsRow {
   readonly updatedBy: string;
 }
 const teamColumns = sql`${settingsColumns('team')}, team.name,
-  team.created_at as "createdAt", coalesce(creator.sub, team.created_by::text) as "createdBy", team.updated_at as "updatedAt", coalesce(updater.sub, team.updated_by::text) as "updatedBy"`;
+  team.created_at as "createdAt", coalesce(creator.sub, team.created_by::text) as "createdBy",
+    team.updated_at as "updatedAt", coalesce(updater.sub, team.updated_by::text) as "updatedBy"`;
 const teamFrom = sql.raw(
-  'team left join subject creator on creator.id = team.created_by left join subject updater on updater.id = team.updated_by',
+  'team left join subject creator on creator.id = team.created_by left join subject updater on ' +
+    'updater.id = team.updated_by',
 );
 const memberColumns =
-  sql.raw(`member.subject_id as subject, coalesce(person.sub, member.subject_id::text) as sub, member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
-  member.created_at as "createdAt", coalesce(creator.sub, member.created_by::text) as "createdBy", member.updated_at as "updatedAt", coalesce(updater.sub, member.updated_by::text) as "updatedBy"`);
+  sql.raw(`member.subject_id as subject, coalesce(person.sub, member.subject_id::text) as sub,
+    member.role, member.acts_for_itself as "actsForItself", member.revision, member.seal,
+  member.created_at as "createdAt", coalesce(creator.sub, member.created_by::text) as "createdBy",
+    member.updated_at as "updatedAt",
+    coalesce(updater.sub, member.updated_by::text) as "updatedBy"`);
 const memberFrom =
   sql.raw(`membership member left join subject person on person.id = member.subject_id
-  left join subject creator on creator.id = member.created_by left join subject updater on updater.id = member.updated_by`);
+  left join subject creator on creator.id = member.created_by left join subject updater
+    on updater.id = member.updated_by`);
 
 const teamWithRights = statement<{ slug: string; subject: SubjectId }, TeamRow & RightsRow>(
   (parameter) => sql`
@@ -56,7 +62,8 @@ export async function listTeamsWithRights(
   const { rows } = await sql<TeamRow & RightsRow>`
     select ${teamColumns}, ${rightsColumns} from ${teamFrom} ${rightsJoin(subject)}
     where team.deleted_at is null and member.subject_id is not null
-      and (${page.afterSlug ?? null}::text is null or team.slug collate "C" > ${page.afterSlug ?? null})
+      and (${page.afterSlug ?? null}::text is null
+        or team.slug collate "C" > ${page.afterSlug ?? null})
     order by team.slug collate "C" limit ${page.limit}`.execute(executor);
   return rows;
 }
@@ -91,10 +98,8 @@ export async function insertTeam(trx: Trx, team: TeamWrite): Promise<void> {
  * team; as it is then.
  */
 export async function lockTeam(trx: Trx, team: TeamId): Promise<TeamRow | undefined> {
-  const { rows } =
-    await sql<TeamRow>`select ${teamColumns} from ${teamFrom} where team.id = ${team} and team.deleted_at is null for update of team`.execute(
-      trx,
-    );
+  const { rows } = await sql<TeamRow>`select ${teamColumns} from ${teamFrom} where team.id = ${team}
+      and team.deleted_at is null for update of team`.execute(trx);
   return rows[0];
 }
 
@@ -150,9 +155,8 @@ export async function countLivingCredentials(trx: Trx, team: TeamId): Promise<nu
 export async function countMembers(trx: Trx, team: TeamId, max: number): Promise<number> {
   await sql`select 1 from team where id = ${team} for no key update`.execute(trx);
   const { rows } = await sql<{ count: number }>`
-    select count(*) as count from (select 1 from membership where team_id = ${team} limit ${max}) counted`.execute(
-    trx,
-  );
+    select count(*) as count from (select 1 from membership where team_id = ${team}
+      limit ${max}) counted`.execute(trx);
   return rows[0]?.count ?? 0;
 }
 
@@ -163,18 +167,16 @@ export async function findMember(
   sub: string,
 ): Promise<MemberRow | undefined> {
   const { rows } =
-    await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and person.sub = ${sub}`.execute(
-      executor,
-    );
+    await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team}
+      and person.sub = ${sub}`.execute(executor);
   return rows[0];
 }
 
 /** The rows that say admin, whatever their row MACs say. */
 export async function listAdmins(trx: Trx, team: TeamId): Promise<MemberRow[]> {
   const { rows } =
-    await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team} and member.role = 'admin'`.execute(
-      trx,
-    );
+    await sql<MemberRow>`select ${memberColumns} from ${memberFrom} where member.team_id = ${team}
+      and member.role = 'admin'`.execute(trx);
   return rows;
 }
 
@@ -186,7 +188,9 @@ export async function listMembers(
 ): Promise<MemberRow[]> {
   const { rows } = await sql<MemberRow>`
     select ${memberColumns} from ${memberFrom}
-    where member.team_id = ${team} and (${page.afterSub ?? null}::text is null or coalesce(person.sub, member.subject_id::text) collate "C" > ${page.afterSub ?? null})
+    where member.team_id = ${team}
+      and (${page.afterSub ?? null}::text is null
+      or coalesce(person.sub, member.subject_id::text) collate "C" > ${page.afterSub ?? null})
     order by coalesce(person.sub, member.subject_id::text) collate "C" limit ${page.limit}`.execute(
     executor,
   );

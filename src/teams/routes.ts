@@ -64,14 +64,16 @@ const settings = {
       id: 'VersionsKept',
       format: 'int32',
       description:
-        'How many versions of a credential are kept, the current one counted in; those beyond go when the next one is made.',
+        'How many versions of a credential are kept, the current one counted in; those beyond ' +
+        'go when the next one is made.',
       examples: [10],
     }),
 };
 const settingsIntact = z.boolean().meta({
   examples: [true],
   description:
-    'Whether the settings are as the vault wrote them. Where they are not they count for nothing, until an admin sends all of them.',
+    'Whether the settings are as the vault wrote them. Where they are not they count for ' +
+    'nothing, until an admin sends all of them.',
 });
 const team = z
   .strictObject({ slug, name: teamName, ...settings, intact: settingsIntact, ...stamps })
@@ -110,7 +112,8 @@ const member = z
       .meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
     intact: z.boolean().meta({
       description:
-        'Whether the row is as the vault wrote it. A member whose row is not can do nothing: put or remove it.',
+        'Whether the row is as the vault wrote it. A member whose row is not can do nothing: ' +
+        'put or remove it.',
     }),
     ...stamps,
   })
@@ -250,7 +253,8 @@ export function registerTeams(
     tag: 'teams',
     summary: 'Change a team',
     description:
-      'A new token format counts from the next key rotation on; tokens of both formats open all along. Where the settings are not `intact`, all but the name have to be sent.',
+      'A new token format counts from the next key rotation on; tokens of both formats open ' +
+      'all along. Where the settings are not `intact`, all but the name have to be sent.',
     params: teamPath,
     body: teamUpdate,
     guards: { ifMatch: true, etag: true },
@@ -270,7 +274,8 @@ export function registerTeams(
     tag: 'teams',
     summary: 'Delete a team that has no credentials',
     description:
-      'The team is gone at once; its rows and keys are destroyed after 7 days. The slug is never given again.',
+      'The team is gone at once; its rows and keys are destroyed after 7 days. The slug is ' +
+      'never given again.',
     params: teamPath,
     guards: { ifMatch: true },
     success: { status: 204, description: 'Deleted.' },

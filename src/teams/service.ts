@@ -263,7 +263,8 @@ export class TeamsService {
       });
       throw new AppError(
         'stateConflict',
-        `The settings of the team were changed outside the vault. Send all of them: ${protectedNames.join(', ')}.`,
+        `The settings of the team were changed outside the vault. Send all of them: ` +
+          `${protectedNames.join(', ')}.`,
       );
     }
   }
@@ -496,8 +497,8 @@ export class TeamsService {
 
   /**
    * Throws lastAdmin unless somebody else is an admin whom the vault made one: a trigger keeps a
-   * row that says admin, but a row that was changed past the service lets nobody in, nor does one of
-   * a subject that its issuer keeps out. Admins leave one at a time, each under the team's lock.
+   * row that says admin, but a row that was changed past the service lets nobody in, nor does one
+   * of a subject that its issuer keeps out. Admins leave one at a time, each under the team's lock.
    */
   async #keepAnAdmin(trx: Trx, team: TeamRef, leaving: SubjectId): Promise<void> {
     if ((await repository.lockTeam(trx, team.id)) === undefined) throw notFound();

@@ -47,7 +47,8 @@ export async function takeOverTeams(
   let taken = 0;
   for (let after: TeamId | undefined; !isStopping(); ) {
     const { rows } = await sql<{ id: TeamId }>`
-      select id from team where row_mac_version = 0 and ${after === undefined ? sql`true` : sql`id > ${after}`}
+      select id from team where row_mac_version = 0
+        and ${after === undefined ? sql`true` : sql`id > ${after}`}
       order by id limit ${batchRows}`.execute(db);
     for (const { id } of rows) if (!isStopping() && (await takeOverOne(db, parts, id))) taken += 1;
     after = rows.at(-1)?.id;

@@ -9,7 +9,9 @@ const [byteAt, childAt, siblingAt, failAt, depthAt, longestAt, openAt, columns] 
   0, 1, 2, 3, 4, 5, 6, 7,
 ];
 
-/** A set of byte patterns, compiled. Holds what it looks for; never changes, so it can be shared. */
+/**
+ * A set of byte patterns, compiled. Holds what it looks for; never changes, so it can be shared.
+ */
 export class Automaton {
   /**
    * A tree of nodes, one after the other in one piece of memory. Node 0 is the root; a node is

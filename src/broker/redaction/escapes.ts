@@ -83,8 +83,8 @@ export class EscapeReader {
   readonly #ends = new Float64Array(escapeBytesMax);
   #isNested = false;
   /**
-   * How much in a row came to nothing yet: ends of lines, a lead for a lead. What is under way waits
-   * for it, so there is an end to it.
+   * How much in a row came to nothing yet: ends of lines, a lead for a lead. What is under way
+   * waits for it, so there is an end to it.
    */
   #idle = 0;
 

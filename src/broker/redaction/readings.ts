@@ -1,5 +1,5 @@
-// The ways to read a stream, side by side: as it is, and with each kind of escape undone; in each of
-// them a secret's lines are joined again.
+// The ways to read a stream, side by side: as it is, and with each kind of escape undone; in each
+// of them a secret's lines are joined again.
 import { root } from './automaton.ts';
 import { type EscapeKind, EscapeReader, escapesByLead } from './escapes.ts';
 import type { Sought } from './sought.ts';
@@ -13,8 +13,8 @@ export interface Finds {
 
 /**
  * All readings of one stream of bytes. One that undoes escapes comes to what the plain one comes to
- * until the first escape, so it goes along only from there to where nothing is under way in it. What
- * it does not know then of what the plain one knows began before the escape.
+ * until the first escape, so it goes along only from there to where nothing is under way in it.
+ * What it does not know then of what the plain one knows began before the escape.
  */
 export class Readings {
   readonly #all: readonly Sought[];

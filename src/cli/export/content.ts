@@ -62,13 +62,19 @@ export async function* openCredentials(
 
 async function listRows(trx: Trx, team: TeamId, last: Row | undefined): Promise<readonly Row[]> {
   const { rows } = await sql<Row>`
-    select held.id, held.team_id as team, team.slug, held.name, held.type, held.description, held.labels, held.state, held.state_before as "stateBefore", held.current_version as version,
-      held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal, current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames",
-      current.token, key.id as "keyId", key.version as "keyVersion", key.state as "keyState", key.format, key.root_fingerprint as root, key.wrapped
+    select held.id, held.team_id as team, team.slug, held.name, held.type, held.description,
+      held.labels, held.state, held.state_before as "stateBefore", held.current_version as version,
+      held.expires_at as "expiresAt", held.rotate_after as "rotateAfter", held.revision, held.seal,
+        current.public_fields as "publicFields", current.policy,
+        current.secret_field_names as "secretFieldNames",
+      current.token, key.id as "keyId", key.version as "keyVersion", key.state as "keyState",
+        key.format, key.root_fingerprint as root, key.wrapped
     from credential held join team on team.id = held.team_id
-    join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version
+    join credential_version current on current.team_id = held.team_id
+      and current.credential_id = held.id and current.version = held.current_version
     join data_key key on key.id = current.data_key_id and key.team_id = held.team_id
-    where held.team_id = ${team} and held.state <> 'deleted' and ${last === undefined ? sql`true` : sql`held.id > ${last.id}`}
+    where held.team_id = ${team} and held.state <> 'deleted'
+      and ${last === undefined ? sql`true` : sql`held.id > ${last.id}`}
     order by held.id limit ${batchRows}`.execute(trx);
   return rows;
 }

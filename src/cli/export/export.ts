@@ -70,7 +70,8 @@ function orderOf({ args, readFile, isTerminal }: OperateContext): Order {
     throw new OptionsUnfit('--team takes the slug of a team');
   if (to === undefined)
     throw new OptionsUnfit(
-      '--to must name a file with the public key that it is sealed to (npm run -s vault -- generate-key --recipient FILE makes a pair)',
+      '--to must name a file with the public key that it is sealed to (npm run -s vault -- ' +
+        'generate-key --recipient FILE makes a pair)',
     );
   if (reason === undefined || !reasonForm.test(reason))
     throw new OptionsUnfit('--reason takes up to 200 characters: it stands in the audit log');
@@ -81,7 +82,8 @@ function orderOf({ args, readFile, isTerminal }: OperateContext): Order {
     text = readFile(to);
   } catch (error) {
     throw new OptionsUnfit(
-      `--to names a file that cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+      `--to names a file that cannot be read (` +
+        `${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
     );
   }
   return { team, recipient: readRecipient(text), reason, out };
@@ -213,6 +215,8 @@ function report(
   const say = output === undefined ? (note ?? (() => undefined)) : write;
   for (const { id, name, reason } of failed) say(`${reason}  ${id}  ${name}\n`);
   say(
-    `${credentials} ${credentials === 1 ? 'credential' : 'credentials'}${failed.length === 0 ? '' : `, ${failed.length} left out`}${output === undefined ? '' : `: ${output.path}`}\n`,
+    `${credentials} ${credentials === 1 ? 'credential' : 'credentials'}` +
+      `${failed.length === 0 ? '' : `, ${failed.length} left out`}` +
+      `${output === undefined ? '' : `: ${output.path}`}\n`,
   );
 }

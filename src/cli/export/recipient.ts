@@ -24,7 +24,8 @@ export function readRecipient(text: string): ExportRecipient {
   // that it shows.
   if ('d' in given)
     throw new OptionsUnfit(
-      '--to names a private key; give its public half, and keep that one where nobody else reads it',
+      '--to names a private key; give its public half, and keep that one where nobody else ' +
+        'reads it',
     );
   const { kty, crv, x, y } = given as Record<string, unknown>;
   const isForm =

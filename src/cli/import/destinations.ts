@@ -1,5 +1,5 @@
-// What of a foreign credential says where its key goes, and how that comes along: into the type's own
-// field, as public fields of a `custom` one, or as hosts of the policy.
+// What of a foreign credential says where its key goes, and how that comes along: into the type's
+// own field, as public fields of a `custom` one, or as hosts of the policy.
 import {
   type CredentialType,
   type PublicValue,
@@ -99,8 +99,8 @@ export function publicNames(data: readonly Entry[]): ReadonlySet<string> {
 }
 
 /**
- * A key of OpenAI's with a base URL: OpenAI's own, one that ends in its version, or a complete one of
- * a server that speaks its API in another place.
+ * A key of OpenAI's with a base URL: OpenAI's own, one that ends in its version, or a complete one
+ * of a server that speaks its API in another place.
  */
 export function openAiBase(url: string): { type: 'openai' | 'customLlm'; baseUrl: string } {
   const bare = withoutVersion(url);
@@ -125,8 +125,8 @@ export function tlsOf(connectionString: string): PublicValue | undefined {
 
 const hostName = /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;
 /**
- * The hosts that a credential of n8n is restricted to: undefined where it is not, `unfit` where one is
- * nothing that a policy can say.
+ * The hosts that a credential of n8n is restricted to: undefined where it is not, `unfit` where one
+ * is nothing that a policy can say.
  */
 export function allowedHostsIn(
   data: Readonly<Record<string, unknown>>,
@@ -150,7 +150,9 @@ export function allowedHostsIn(
     : 'unfit';
 }
 
-/** Whether what stands where a user name stands is a key: its password says nothing, or it looks so. */
+/**
+ * Whether what stands where a user name stands is a key: its password says nothing, or it looks so.
+ */
 export function isKeyAsUser(username: string, password: string | undefined): boolean {
   const says = (password ?? '').trim().toLowerCase();
   const isIdle =

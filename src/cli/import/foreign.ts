@@ -21,7 +21,9 @@ export const wholeText = (value: unknown): string | undefined =>
       ? String(value)
       : undefined;
 
-/** What `value` says of itself as a flag, as databases print one; undefined for nothing of the kind. */
+/**
+ * What `value` says of itself as a flag, as databases print one; undefined for nothing of the kind.
+ */
 export function flagOf(value: unknown): boolean | undefined {
   const text = (typeof value === 'string' ? value : (JSON.stringify(value) ?? ''))
     .trim()

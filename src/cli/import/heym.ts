@@ -71,9 +71,9 @@ export async function readHeymDatabase(url: string): Promise<HeymRows> {
     try {
       const { rows: found } = await sql<{
         name: string;
-      }>`select relname as name from pg_class where oid = any (select to_regclass(name)::oid from unnest(${tables}::text[]) as wanted (name))`.execute(
-        trx,
-      );
+      }>`select relname as name from pg_class
+        where oid = any (select to_regclass(name)::oid
+        from unnest(${tables}::text[]) as wanted (name))`.execute(trx);
       if (
         !found.some(({ name }) => name === 'credentials') ||
         !found.some(({ name }) => name === 'users')
@@ -85,7 +85,8 @@ export async function readHeymDatabase(url: string): Promise<HeymRows> {
         read[table] = !found.some(({ name }) => name === table)
           ? []
           : (
-              await sql`select ${selected} from ${sql.table(table)} order by ${sql.ref(columns[table][0]!)}, ${sql.ref(columns[table][1]!)}`.execute(
+              await sql`select ${selected} from ${sql.table(table)}
+                order by ${sql.ref(columns[table][0]!)}, ${sql.ref(columns[table][1]!)}`.execute(
                 trx,
               )
             ).rows;

@@ -74,7 +74,8 @@ export async function importCredentials(context: OperateContext): Promise<number
   } else {
     if (options.map !== undefined || options['member-role'] !== undefined)
       throw new OptionsUnfit(
-        '--map and --member-role are for Heym with its teams: --database, or rows of all its tables',
+        '--map and --member-role are for Heym with its teams: --database, or rows of all its ' +
+          'tables',
       );
     if (team === undefined) throw new OptionsUnfit('--team takes the slug of a team');
     const told = (report: Report): void => {
@@ -132,7 +133,8 @@ export function readNamed(
     return readFile(path);
   } catch (error) {
     throw new OptionsUnfit(
-      `${option} names a file that cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+      `${option} names a file that cannot be read (` +
+        `${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
     );
   }
 }
@@ -151,7 +153,8 @@ function teller(
     end() {
       if (!isJson)
         write(
-          `${[...counts].map(([action, count]) => `${count} ${action}`).join(', ') || 'nothing there'}${isDryRun ? '; a dry run: nothing was stored' : ''}\n`,
+          `${[...counts].map(([action, count]) => `${count} ${action}`).join(', ') || 'nothing there'}` +
+            `${isDryRun ? '; a dry run: nothing was stored' : ''}\n`,
         );
     },
     hasFailed: () => counts.has('failed'),
@@ -180,7 +183,10 @@ function lineOf(report: AnyReport): string {
     case 'member':
       return `${report.subject ?? ''} in team ${report.team} (${report.role ?? ''})`;
     case 'grant':
-      return `${report.credential ?? ''} for ${report.subject ?? `team ${report.team}`} (${report.access ?? ''})`;
+      return (
+        `${report.credential ?? ''} for ${report.subject ?? `team ${report.team}`} (` +
+        `${report.access ?? ''})`
+      );
     case 'credential':
       return `${report.name} (${report.type})`;
   }

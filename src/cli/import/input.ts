@@ -100,8 +100,8 @@ function* piecesOf(file: number): Generator<Uint8Array> {
 }
 
 /**
- * UTF-8, or UTF-16 by its mark or by the zeros that it has beside the first letter, which is ASCII in
- * every file that is read here.
+ * UTF-8, or UTF-16 by its mark or by the zeros that it has beside the first letter, which is ASCII
+ * in every file that is read here.
  */
 function* decoded(pieces: Iterable<Uint8Array>): Generator<string> {
   let decoder: InstanceType<typeof TextDecoder> | undefined;
@@ -109,7 +109,8 @@ function* decoded(pieces: Iterable<Uint8Array>): Generator<string> {
     try {
       return decoder === undefined ? '' : decoder.decode(bytes, { stream: bytes !== undefined });
     } catch {
-      // SECURITY: never with U+FFFD in the place of bytes: a secret would be stored that nobody has.
+      // SECURITY: never with U+FFFD in the place of bytes: a secret would be stored that nobody
+      // has.
       throw new NotText('the file is no text in UTF-8 or UTF-16');
     }
   };

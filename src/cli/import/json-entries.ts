@@ -117,8 +117,8 @@ function nameOf(text: string | undefined): string {
 
 /**
  * The value of a JSON text, read as strictly as the API reads. A number that a double does not
- * write as it stands keeps its digits (JSON.rawJSON). Throws JsonRefused, and NotJson for what is no
- * JSON.
+ * write as it stands keeps its digits (JSON.rawJSON). Throws JsonRefused, and NotJson for what is
+ * no JSON.
  */
 export function parseExact(text: string): unknown {
   try {

@@ -118,7 +118,8 @@ function read(text: string | undefined): MappingFile {
     )
   )
     throw new OptionsUnfit(
-      '--map takes { "owners": { EMAIL: TEAM }, "teams": { NAME: TEAM }, "subjects": { EMAIL: SUBJECT } }, each part if it is needed',
+      '--map takes { "owners": { EMAIL: TEAM }, "teams": { NAME: TEAM }, "subjects": { EMAIL: ' +
+        'SUBJECT } }, each part if it is needed',
     );
   return document as MappingFile;
 }

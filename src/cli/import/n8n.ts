@@ -1,5 +1,5 @@
-// Credentials of n8n: one file with all of them, one file each, or a folder of such files; decrypted,
-// or under the instance's key.
+// Credentials of n8n: one file with all of them, one file each, or a folder of such files;
+// decrypted, or under the instance's key.
 import { DecryptionFailed, openSaltedText } from '../../crypto/index.ts';
 import { JsonRefused } from '../../shared/strict-json.ts';
 import { OptionsUnfit } from '../target.ts';

@@ -1,6 +1,6 @@
-// The systems whose files are read, each by its reader. A file is read to its end before anything of
-// it is stored, and once more when it is stored: what is no file of the system stores nothing, and
-// nothing is ever held as a whole.
+// The systems whose files are read, each by its reader. A file is read to its end before anything
+// of it is stored, and once more when it is stored: what is no file of the system stores nothing,
+// and nothing is ever held as a whole.
 import type { System } from '../../credentials/index.ts';
 import { OptionsUnfit } from '../target.ts';
 import { airflowConnections } from './airflow.ts';

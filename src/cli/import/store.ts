@@ -123,7 +123,10 @@ export async function storeAll(
 }
 const extraEnding = '#extra';
 
-/** How a team's credentials are delivered by default, asked for once; undefined where it is not intact. */
+/**
+ * How a team's credentials are delivered by default, asked for once; undefined where it is not
+ * intact.
+ */
 function teamDelivery(
   call: VaultCall,
   { team, isNew }: StoreOrder,
@@ -140,7 +143,9 @@ function teamDelivery(
   };
 }
 
-/** The policy of a credential that the source restricts to hosts; all else of it is as it is here. */
+/**
+ * The policy of a credential that the source restricts to hosts; all else of it is as it is here.
+ */
 async function policyOf(
   { type, allowedHosts }: Translated,
   known: Known | undefined,

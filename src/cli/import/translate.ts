@@ -139,7 +139,10 @@ export function translate(system: System, foreign: Foreign): readonly Translated
   ];
 }
 
-/** Words that files of examples have, and that somebody may really use: whoever does stores it by hand. */
+/**
+ * Words that files of examples have, and that somebody may really use: whoever does stores it by
+ * hand.
+ */
 const exampleForm =
   /^(?:(?:please[-_ ]?)?(?:change|replace|fill)[-_ ]?(?:me|this|in)[!.]*|to[-_ ]?do|tbd|fix[-_ ]?me|(?:your|insert|enter|paste)[-_ ](?:[a-z0-9]+[-_ ])*(?:key|token|secret|password|here)(?:[-_ ]here)?|(?:api[-_]?key|token|secret|password)[-_ ]here|placeholder)$/i;
 
@@ -302,8 +305,8 @@ function isWhole(type: CredentialType, fields: Readonly<Record<string, PublicVal
 const fieldNameLengthMax = 60;
 
 /**
- * Everything as fields of an open type, secret but for those named; what is no text as JSON, numbers
- * with the digits that they have there.
+ * Everything as fields of an open type, secret but for those named; what is no text as JSON,
+ * numbers with the digits that they have there.
  */
 function keepAll(
   data: readonly Entry[],

@@ -1,5 +1,5 @@
-// YAML as Airflow's files have it: one mapping. What makes other files of it (anchors that multiply,
-// tags that make things) is refused.
+// YAML as Airflow's files have it: one mapping. What makes other files of it (anchors that
+// multiply, tags that make things) is refused.
 import { type Document, isAlias, isMap, isScalar, isSeq, type Node, parseAllDocuments } from 'yaml';
 import { OptionsUnfit } from '../target.ts';
 
@@ -87,7 +87,9 @@ const isOtherIn11 = (source: string): boolean =>
 const isPlainTag = (tag: string | undefined): boolean =>
   tag === undefined || /^(?:tag:yaml\.org,2002:|!!)(?:str|int|float|bool|null|map|seq)$/.test(tag);
 
-/** Numbers keep the text that they were written in, unless it is the one that they are printed in. */
+/**
+ * Numbers keep the text that they were written in, unless it is the one that they are printed in.
+ */
 function scalarOf(value: unknown, source: string | undefined): unknown {
   if (typeof value === 'bigint' || typeof value === 'number') {
     const number = Number(value);

@@ -35,7 +35,8 @@ export function registerCredentialHistory(
     tag: 'credentials',
     summary: 'List the versions of a credential',
     description:
-      'A page may hold less than its limit, where the fields are long: only `nextCursor` says whether there is more.',
+      'A page may hold less than its limit, where the fields are long: only `nextCursor` says ' +
+      'whether there is more.',
     params: credentialPath,
     query: z.strictObject(pageQuery),
     problems: ['invalidCursor'],
@@ -73,7 +74,8 @@ export function registerCredentialHistory(
     tag: 'credentials',
     summary: 'Restore an earlier version as a new one',
     description:
-      'With its secrets, its public fields and its policy; where these are others than the current ones it needs the right `credential.manage`.',
+      'With its secrets, its public fields and its policy; where these are others than the ' +
+      'current ones it needs the right `credential.manage`.',
     params: schemas.versionPath,
     guards: { idempotencyKey: true, etag: true },
     success: {

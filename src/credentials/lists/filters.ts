@@ -37,7 +37,8 @@ export interface Condition {
 
 const living = sql`credential.state <> 'deleted'`;
 const livingWhere = (condition: RawBuilder<unknown>): RawBuilder<unknown> =>
-  sql`select credential.id from credential where credential.team_id = team.id and ${living} and ${condition}`;
+  sql`select credential.id from credential where credential.team_id = team.id and ${living}
+    and ${condition}`;
 
 /** The conditions of the filters, those first that are likely to let through the least. */
 export function conditionsOf(
@@ -73,7 +74,8 @@ export function conditionsOf(
     const isIdle = sql`usage.idle_since < ${time(unusedSince)}`;
     add(isIdle, ['lastUsedAt'], {
       beside: 'usage',
-      few: sql`select usage.credential_id as id from credential_usage usage where usage.team_id = team.id and ${isIdle}`,
+      few: sql`select usage.credential_id as id from credential_usage usage
+        where usage.team_id = team.id and ${isIdle}`,
     });
   }
   if (namePrefix !== undefined) {
@@ -81,7 +83,13 @@ export function conditionsOf(
     // anything.
     const end = afterPrefix(namePrefix);
     onCredential(
-      sql`credential.name collate "C" >= ${unseen(namePrefix, 'text')}${end === undefined ? sql`` : sql` and credential.name collate "C" < ${unseen(end, 'text')}`}`,
+      sql`credential.name collate
+        "C" >= ${unseen(namePrefix, 'text')}${
+          end === undefined
+            ? sql``
+            : sql`
+        and credential.name collate "C" < ${unseen(end, 'text')}`
+        }`,
       ['name'],
     );
   }
@@ -94,7 +102,8 @@ export function conditionsOf(
     const bits = sql`(select label_bits(${wanted}::jsonb))`;
     // The bits stand in the indexes: only of what they let through are the labels read.
     add(
-      sql`credential.label_bits & ${bits} = ${bits} and labelled.labels @> ${unseen(wanted, 'jsonb')}`,
+      sql`credential.label_bits & ${bits} = ${bits}
+        and labelled.labels @> ${unseen(wanted, 'jsonb')}`,
       [],
       { beside: 'labels' },
     );
@@ -115,19 +124,22 @@ function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
         sql: condition,
         servedBy: [],
         beside: 'current',
-        few: sql`select version.credential_id as id from credential_version version where version.team_id = team.id and version.undecryptable_at is not null`,
+        few: sql`select version.credential_id as id from credential_version version
+          where version.team_id = team.id and version.undecryptable_at is not null`,
       };
     case 'refreshFailed':
       return {
         sql: condition,
         servedBy: [],
-        few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and (held.failure is not null or not held.is_refreshable)`,
+        few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id
+          and (held.failure is not null or not held.is_refreshable)`,
       };
     case 'rejectedByUpstream':
       return {
         sql: condition,
         servedBy: [],
-        few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and held.rejected_at is not null`,
+        few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id
+          and held.rejected_at is not null`,
       };
     // It changes with an upgrade, so no column says it.
     case 'providerOutdated':

@@ -21,20 +21,26 @@ export async function countProblems(
   now: Date,
 ): Promise<ProblemCounts> {
   const living = sql`credential.team_id = ${team} and credential.state <> 'deleted'`;
-  const current = sql`join credential_version current on current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version`;
+  const current = sql`join credential_version current on current.team_id = credential.team_id
+    and current.credential_id = credential.id and current.version = credential.current_version`;
   const from: Readonly<Record<ProblemName, RawBuilder<unknown>>> = {
     disabled: sql`credential where credential.team_id = ${team} and`,
     undecryptable: sql`credential ${current} where ${living} and current.team_id = ${team} and`,
     exposed: sql`credential ${current} where ${living} and ${mayBeExposed(sql`${team}`)} and`,
-    refreshFailed: sql`credential where ${living} and credential.id in (select held.credential_id from oauth_token held where held.team_id = ${team} and (held.failure is not null or not held.is_refreshable)) and`,
-    rejectedByUpstream: sql`credential where ${living} and credential.id in (select held.credential_id from oauth_token held where held.team_id = ${team} and held.rejected_at is not null) and`,
+    refreshFailed: sql`credential where ${living} and credential.id in (select held.credential_id
+      from oauth_token held where held.team_id = ${team}
+      and (held.failure is not null or not held.is_refreshable)) and`,
+    rejectedByUpstream: sql`credential
+      where ${living} and credential.id in (select held.credential_id from oauth_token held
+      where held.team_id = ${team} and held.rejected_at is not null) and`,
     expired: sql`credential where ${living} and`,
     expiring: sql`credential where ${living} and`,
     providerOutdated: sql`credential ${current} where ${living} and current.team_id = ${team} and`,
   };
   const counts = problemNames.map(
     (problem) =>
-      sql`(select count(*) from ${from[problem]} ${problemCondition(problem, now)}) as ${sql.ref(problem)}`,
+      sql`(select count(*) from ${from[problem]} ${problemCondition(problem, now)})
+        as ${sql.ref(problem)}`,
   );
   const {
     rows: [row],

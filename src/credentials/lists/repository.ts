@@ -142,9 +142,12 @@ export async function listCredentialsOf(
     ...beyond(search),
   ];
   const found = sql`
-    select credential.*, ${sort.key} as key from ${idsOf(ids)} as wanted (id) cross join lateral (select * from credential where credential.id = wanted.id offset 0) credential
+    select credential.*, ${sort.key} as key from ${idsOf(ids)} as wanted (id)
+      cross join lateral (select * from credential
+      where credential.id = wanted.id offset 0) credential
     ${joinsFor(search.conditions, ...(sort.table === 'usage' ? ['usage' as const] : []))}
-    where ${and(where)} order by ${sort.key} ${direction(search.order)}, ${idOf(sort)} ${direction(search.order)} ${limitOf(search.limit)}`;
+    where ${and(where)} order by ${sort.key} ${direction(search.order)},
+      ${idOf(sort)} ${direction(search.order)} ${limitOf(search.limit)}`;
   const shape = { isShort: isShort(search) };
   return (await readFound(found, search, now, shape).execute(executor)).rows;
 }
@@ -169,9 +172,8 @@ export async function findFew(
   limit: number,
 ): Promise<CredentialId[]> {
   const { rows } = await sql<{ id: CredentialId }>`
-    select found.id from ${idsOf(teams)} as team (id) cross join lateral (${few} ${limitOf(limit)}) found ${limitOf(limit)}`.execute(
-    executor,
-  );
+    select found.id from ${idsOf(teams)} as team (id)
+      cross join lateral (${few} ${limitOf(limit)}) found ${limitOf(limit)}`.execute(executor);
   return rows.map(({ id }) => id);
 }
 
@@ -195,9 +197,13 @@ export async function findEndOfWalk(
   const {
     rows: [row],
   } = await sql<{ key: string; id: string }>`
-    select ${keyText(sort, sql`found.key`)} as key, found.id from (${findInTeams(teams, { ...search, limit: 1 }, sql`select last.id, last.key from (${last}) last`)}) found`.execute(
-    executor,
-  );
+    select ${keyText(sort, sql`found.key`)} as key, found.id
+      from (${findInTeams(
+        teams,
+        { ...search, limit: 1 },
+        sql`select last.id, last.key
+      from (${last}) last`,
+      )}) found`.execute(executor);
   return row === undefined ? undefined : [row.key, row.id];
 }
 
@@ -218,10 +224,16 @@ export async function listNames(
   );
   const names = sql`
     select credential.id, credential.key, credential.type from (${walked}) credential
-    ${left.length === 0 ? sql`` : sql`where ${and(left.map((condition) => condition.sql))} ${ordering('credential', search)} ${limitOf(search.limit)}`}`;
+    ${
+      left.length === 0
+        ? sql``
+        : sql`where ${and(left.map((condition) => condition.sql))}
+      ${ordering('credential', search)} ${limitOf(search.limit)}`
+    }`;
   const { rows } = await sql<NameRow>`
     select found.id, team.slug, found.key as name, found.type, found.key as "sortKey"
-    from ${idsOf(teams)} as readable (id) ${teamOf(sql`readable.id`)} cross join lateral (${names}) found
+    from ${idsOf(teams)} as readable (id) ${teamOf(sql`readable.id`)}
+      cross join lateral (${names}) found
     ${ordering('found', search)} ${limitOf(search.limit)}`.execute(executor);
   return rows;
 }
@@ -239,11 +251,12 @@ export async function listNamesOf(
   ];
   const { rows } = await sql<NameRow>`
     select credential.id, team.slug, credential.name, credential.type, credential.name as "sortKey"
-    from ${idsOf(ids)} as wanted (id) cross join lateral (select * from credential where credential.id = wanted.id offset 0) credential
+    from ${idsOf(ids)} as wanted (id)
+      cross join lateral (select * from credential
+      where credential.id = wanted.id offset 0) credential
     ${teamOf(sql`credential.team_id`)} where ${and(where)}
-    order by credential.name collate "C" ${direction(search.order)}, credential.id ${direction(search.order)} ${limitOf(search.limit)}`.execute(
-    executor,
-  );
+    order by credential.name collate "C" ${direction(search.order)},
+      credential.id ${direction(search.order)} ${limitOf(search.limit)}`.execute(executor);
   return rows;
 }
 
@@ -251,7 +264,9 @@ const teamsWithRights = statement<{ subject: SubjectId }, { id: TeamId; slug: st
   (parameter) => {
     const who = unseen(parameter('subject'), 'uuid');
     return sql`
-    select team.id, team.slug, ${rightsColumns} from membership own ${teamOf(sql`own.team_id`)} ${rightsJoin(who)} where own.subject_id = ${who}`;
+    select team.id, team.slug, ${rightsColumns}
+      from membership own ${teamOf(sql`own.team_id`)} ${rightsJoin(who)}
+      where own.subject_id = ${who}`;
   },
 );
 

@@ -12,7 +12,9 @@ import { showEach } from '../../shared/showing.ts';
 import type { Caller, TeamRef } from '../../access/index.ts';
 
 const listDescription =
-  'With `shared`, what grants give. Every order can be turned round, every filter goes with every other. A page may hold less than its limit, where few of many rows pass the filters, or where the fields are long: only `nextCursor` says whether there is more.';
+  'With `shared`, what grants give. Every order can be turned round, every filter goes with ' +
+  'every other. A page may hold less than its limit, where few of many rows pass the filters, ' +
+  'or where the fields are long: only `nextCursor` says whether there is more.';
 
 /** Adds the lists. */
 export function registerCredentialLists(
@@ -88,7 +90,8 @@ export function registerCredentialLists(
       status: 200,
       schema: schemas.credentialList,
       description:
-        'A page of the credentials of all your teams, and of those that are shared with them or with you; each once.',
+        'A page of the credentials of all your teams, and of those that are shared with them ' +
+        'or with you; each once.',
     },
     handler: ({ query, caller }) => list(caller, undefined, query),
   });

@@ -26,12 +26,15 @@ const label = z
 const sort = z.enum(sortNames).meta({
   id: 'CredentialSort',
   description:
-    'By `name` when left out. `createdAt` is the order of the ids. `lastUsedAt`: what was never used stands where it was made. `expiresAt` and `dueAt` list only what has such a time; ' +
+    'By `name` when left out. `createdAt` is the order of the ids. `lastUsedAt`: what was ' +
+    'never used stands where it was made. `expiresAt` and `dueAt` list only what has such a ' +
+    'time; ' +
     '`dueAt` is the earlier of `expiresAt` and `rotateAfter`.',
 });
 const view = z.enum(['names']).meta({
   description:
-    '`names`: id, team, name and type only, by name, for completion; with `type`, `namePrefix` and `order` and no other filter.',
+    '`names`: id, team, name and type only, by name, for completion; with `type`, `namePrefix` ' +
+    'and `order` and no other filter.',
   examples: ['names'],
 });
 
@@ -57,7 +60,8 @@ export const credentialListQuery = z.strictObject({
     .meta({ description: 'What expires, or whose secret should be replaced, before then.' }),
   unusedSince: timeInput.optional().meta({
     description:
-      'Last used before then; or never, and made before then. Uses are counted with a delay of about a second: a hint.',
+      'Last used before then; or never, and made before then. Uses are counted with a delay of ' +
+      'about a second: a hint.',
   }),
   updatedSince: timeInput.optional().meta({ description: 'Changed then or later.' }),
   sort: sort.optional(),

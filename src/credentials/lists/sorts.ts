@@ -70,8 +70,10 @@ export const sorts: Readonly<Record<SortName, Sort>> = {
  */
 export const keyText = ({ type }: Sort, key: RawBuilder<unknown>): RawBuilder<unknown> =>
   type === 'timestamptz'
-    ? sql`case when ${key} between timestamptz '0001-01-01 00:00:00+00' and timestamptz '9999-12-31 23:59:59.999999+00'
-        then to_char(${key} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') else ${key}::text end`
+    ? sql`case when ${key} between timestamptz '0001-01-01 00:00:00+00'
+      and timestamptz '9999-12-31 23:59:59.999999+00'
+        then to_char(${key} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') else ${key}::text
+          end`
     : sql`${key}::text`;
 
 /** Compares two places as the database does. */

@@ -75,7 +75,8 @@ export function range(
   const [whole, first] = [sql.raw(operators[0]), sql.raw(operators[1])];
   const at = unseen(key, sort.type);
   // Said twice: the index on names ends with the name, and would not serve the pair.
-  return sql`${sort.key} ${first} ${at} and (${sort.key}, ${idOf(sort)}) ${whole} (${at}, ${unseen(id, 'uuid')})`;
+  return sql`${sort.key} ${first} ${at}
+    and (${sort.key}, ${idOf(sort)}) ${whole} (${at}, ${unseen(id, 'uuid')})`;
 }
 export const beyond = ({ sort, order, after }: Asked): readonly RawBuilder<unknown>[] =>
   after === undefined
@@ -95,18 +96,26 @@ const sources = {
 // side in the index, those of one time do not. `offset 0` keeps the planner from reading the whole
 // table instead, which it takes for cheaper as long as it is small.
 export const credentialOf = (alias: string): RawBuilder<unknown> => sql`
-  cross join lateral (select * from credential where credential.team_id = ${sql.ref(alias)}.team_id and credential.id = ${sql.ref(alias)}.id offset 0) credential`;
+  cross join lateral (select * from credential where credential.team_id = ${sql.ref(alias)}.team_id
+    and credential.id = ${sql.ref(alias)}.id offset 0) credential`;
 /** A living team. */
 export const teamOf = (id: RawBuilder<unknown>): RawBuilder<unknown> => sql`
-  cross join lateral (select team.id, team.slug from team where team.id = ${id} and team.deleted_at is null offset 0) team`;
+  cross join lateral (select team.id, team.slug from team where team.id = ${id}
+    and team.deleted_at is null offset 0) team`;
 const besides: Readonly<Record<Beside, RawBuilder<unknown>>> = {
-  current: sql`cross join lateral (select current.key_history, current.undecryptable_at from credential_version current
-    where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
+  current: sql`cross join lateral (select current.key_history, current.undecryptable_at
+    from credential_version current
+    where current.team_id = credential.team_id and current.credential_id = credential.id
+      and current.version = credential.current_version offset 0) current`,
   // Never together with the one above: a list asks for one problem.
   fields: sql`cross join lateral (select current.public_fields from credential_version current
-    where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
-  labels: sql`cross join lateral (select labelled.labels from credential labelled where labelled.team_id = credential.team_id and labelled.id = credential.id offset 0) labelled`,
-  usage: sql`cross join lateral (select usage.credential_id, usage.idle_since from credential_usage usage where usage.team_id = credential.team_id and usage.credential_id = credential.id offset 0) usage`,
+    where current.team_id = credential.team_id and current.credential_id = credential.id
+      and current.version = credential.current_version offset 0) current`,
+  labels: sql`cross join lateral (select labelled.labels from credential labelled
+    where labelled.team_id = credential.team_id and labelled.id = credential.id offset 0) labelled`,
+  usage: sql`cross join lateral (select usage.credential_id, usage.idle_since
+    from credential_usage usage where usage.team_id = credential.team_id
+    and usage.credential_id = credential.id offset 0) usage`,
 };
 export const joinsFor = (
   conditions: readonly Condition[],
@@ -145,7 +154,8 @@ export function walk(
       ? []
       : [range(sort, order === 'asc' ? ['<=', '<='] : ['>=', '>='], upTo)]),
   ];
-  return sql`select ${source.columns}, ${sort.key} as key from ${source.from} where ${and(where)} order by ${sort.key} ${direction(order)}, ${idOf(sort)} ${direction(order)} ${tail}`;
+  return sql`select ${source.columns}, ${sort.key} as key from ${source.from} where ${and(where)}
+    order by ${sort.key} ${direction(order)}, ${idOf(sort)} ${direction(order)} ${tail}`;
 }
 
 export const ordering = (alias: string, { order }: Asked): RawBuilder<unknown> =>
@@ -171,7 +181,9 @@ export function find(
     return sql`select ${columns} from (${walk(team, search, limitOf(search.limit))}) credential`;
   const left = leftOf(search);
   return sql`
-    select ${columns} from (${walk(team, search, limitOf(search.walkedMax))}) ${at} ${isOfUses ? credentialOf('walked') : sql``} ${joinsFor(left)}
+    select ${columns}
+      from (${walk(team, search, limitOf(search.walkedMax))}) ${at}
+      ${isOfUses ? credentialOf('walked') : sql``} ${joinsFor(left)}
     where ${and([...(knowsState(search) ? [] : [stateOf(search)]), ...left.map((condition) => condition.sql)])} order by ${at}.key ${direction(search.order)}, ${at}.id ${direction(search.order)} ${limitOf(search.limit)}`;
 }
 
@@ -181,7 +193,8 @@ export const findInTeams = (
   search: Asked,
   inTeam: RawBuilder<unknown>,
 ): RawBuilder<unknown> => sql`
-  select found.* from ${idsOf(teams)} as readable (id) ${teamOf(sql`readable.id`)} cross join lateral (${inTeam}) found
+  select found.* from ${idsOf(teams)} as readable (id) ${teamOf(sql`readable.id`)}
+    cross join lateral (${inTeam}) found
   ${ordering('found', search)} ${limitOf(search.limit)}`;
 
 /**
@@ -196,9 +209,12 @@ export function readFound(
 ): RawBuilder<PlacedRow> {
   const few = sql.lit((isShort ? pageItemsDefault : pageItemsMax) + 1);
   const all = sql`
-    select ${columns(unseen(now, 'timestamptz'))}, ${keyText(sorts[search.sort], sql`credential.key`)} as "sortKey", ${grantsSql(sql`${search.subject}::uuid`)} as grants,
+    select ${columns(unseen(now, 'timestamptz'))},
+      ${keyText(sorts[search.sort], sql`credential.key`)} as "sortKey",
+      ${grantsSql(sql`${search.subject}::uuid`)} as grants,
       credential.key, ${contentBytes('current')} as bytes
-    from (select * from (${credential}) found limit ${few}) credential ${teamOf(sql`credential.team_id`)} ${joins}`;
+    from (select * from (${credential}) found
+      limit ${few}) credential ${teamOf(sql`credential.team_id`)} ${joins}`;
   const order = sql`key ${direction(search.order)}, id ${direction(search.order)}`;
   return sql<PlacedRow>`${upToBytes(all, order, search.bytesMax)}`;
 }

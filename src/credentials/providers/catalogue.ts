@@ -1,5 +1,5 @@
-// The providers there are. An entry is added in the file of its family; none is ever taken away, and
-// each change of what is written out of one grows its revision.
+// The providers there are. An entry is added in the file of its family; none is ever taken away,
+// and each change of what is written out of one grows its revision.
 import { chat } from './chat.ts';
 import { customers } from './customers.ts';
 import type { OAuthProvider } from './define.ts';

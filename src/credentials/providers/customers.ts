@@ -37,7 +37,9 @@ export const customers: readonly OAuthProvider[] = [
       isWithoutLifetime: true,
       members: { instance_url: 'https://acme.my.salesforce.com' },
     },
-    note: 'The API is at the host that GET …/oauth shows as instanceUrl: name it in allowedHosts (*.my.salesforce.com takes any).',
+    note:
+      'The API is at the host that GET …/oauth shows as instanceUrl: name it in allowedHosts ' +
+      '(*.my.salesforce.com takes any).',
     read: [
       pageByNango(
         'https://help.salesforce.com/s/articleView?id=sf.remoteaccess_authorization_code_credentials_flow.htm&type=5',

@@ -13,14 +13,18 @@ export const identity: readonly OAuthProvider[] = [
     ...discovery,
     name: 'oidc',
     title: 'OpenID Connect',
-    note: 'Needs the field issuer. The endpoints are read once, when the credential is stored, from its document, and have to be of the same origin.',
+    note:
+      'Needs the field issuer. The endpoints are read once, when the credential is stored, from ' +
+      'its document, and have to be of the same origin.',
     read: [page('https://openid.net/specs/openid-connect-discovery-1_0.html')],
   }),
   defineProvider({
     ...discovery,
     name: 'keycloak',
     title: 'Keycloak',
-    note: 'Needs the field issuer, such as https://id.example.com/realms/staff. The endpoints are read from its document, as for oidc.',
+    note:
+      'Needs the field issuer, such as https://id.example.com/realms/staff. The endpoints are ' +
+      'read from its document, as for oidc.',
     read: [
       pageByAuthjs('https://www.keycloak.org/docs/latest/server_admin/#_oidc_clients', 'keycloak'),
     ],

@@ -107,7 +107,9 @@ export const work: readonly OAuthProvider[] = [
     quirks: { clientAuthentication: 'body', pkce: 'off' },
     offlineScope: 'offline',
     answers: { refreshToken: 'unsaid' },
-    note: 'Accounts in the European data centre have an authorization server of their own, which is not this one.',
+    note:
+      'Accounts in the European data centre have an authorization server of their own, which is ' +
+      'not this one.',
     read: [pageByNango('https://www.typeform.com/developers/get-started/scopes/')],
   }),
 ];

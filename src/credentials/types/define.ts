@@ -86,7 +86,9 @@ export interface OAuthSettings {
   readonly scope?: string;
   /** Under which name the scope is asked for; `scope` without it. */
   readonly scopeParameter?: string;
-  /** Sent along to the authorization, or with the request of a client for itself: a query string. */
+  /**
+   * Sent along to the authorization, or with the request of a client for itself: a query string.
+   */
   readonly parameters?: string;
   /** Sent along with every token request, with the exchange of a code, with a refresh. */
   readonly tokenParameters?: string;
@@ -483,7 +485,8 @@ const queryForm = /^[A-Za-z0-9._~!$&'()*+,;=:@/?%-]+$/;
 
 /**
  * SECURITY: a name is compared as the most forgiving reader reads it: without case, blanks and what
- * stands in brackets, dots and blanks inside as underscores, and parameters separated by semicolons.
+ * stands in brackets, dots and blanks inside as underscores, and parameters separated by
+ * semicolons.
  */
 function areFree(query: string, reserved: ReadonlySet<string>): boolean {
   return query

@@ -20,8 +20,8 @@ import { mergedParameters } from '../providers/write-out.ts';
 import type { PublicValue } from '../public-values.ts';
 
 /**
- * What the vault says itself in its requests, and what is a secret. SECURITY: a stored parameter, or
- * one in the query of an endpoint, must not stand in for a state, a verifier or a client, and no
+ * What the vault says itself in its requests, and what is a secret. SECURITY: a stored parameter,
+ * or one in the query of an endpoint, must not stand in for a state, a verifier or a client, and no
  * secret belongs into a public field.
  */
 export const reservedParameters: ReadonlySet<string> = new Set([
@@ -55,8 +55,8 @@ export const reservedParameters: ReadonlySet<string> = new Set([
 /** Names with dots between: where the access token stands in an answer. */
 const tokenPath = /^[A-Za-z_][A-Za-z0-9_-]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,63}){0,3}$/;
 /**
- * SECURITY: members that hold other secrets, however they are spelled, and names that lead into what
- * every object has, are no part of a path.
+ * SECURITY: members that hold other secrets, however they are spelled, and names that lead into
+ * what every object has, are no part of a path.
  */
 const isOtherMember = (name: string): boolean =>
   /^(?:refreshtoken|idtoken|clientsecret|proto|constructor|prototype)$/i.test(
@@ -68,7 +68,8 @@ export const requestFields = {
   parameters: queryString({
     title: 'Extra parameters',
     description:
-      'A query string, such as audience=x&prompt=consent: for the authorization, or for the request of a client for itself.',
+      'A query string, such as audience=x&prompt=consent: for the authorization, or for the ' +
+      'request of a client for itself.',
     optional: true,
     destination: true,
     reserved: reservedParameters,
@@ -109,7 +110,8 @@ export const requestFields = {
   grantType: plainText({
     title: 'Grant type',
     description:
-      "A provider's own, such as account_credentials, in place of authorization_code or client_credentials.",
+      "A provider's own, such as account_credentials, in place of authorization_code or " +
+      'client_credentials.',
     optional: true,
     destination: true,
     form: /^[A-Za-z][A-Za-z0-9_.:-]{0,199}$/,
@@ -127,7 +129,8 @@ export const requestFields = {
   basicEncoding: oneOf({
     title: 'Encoding in the header',
     description:
-      'How client ID and secret stand in the header: encoded as in a form, as OAuth 2.0 has it, or as they are.',
+      'How client ID and secret stand in the header: encoded as in a form, as OAuth 2.0 has ' +
+      'it, or as they are.',
     values: ['form', 'none'],
     optional: true,
     destination: true,
@@ -160,7 +163,8 @@ export const requestFields = {
   issuerCheck: oneOf({
     title: 'Check of the issuer',
     description:
-      'Whether an answer has to name the issuer, or is believed without one. One that names another is not.',
+      'Whether an answer has to name the issuer, or is believed without one. One that names ' +
+      'another is not.',
     values: ['always', 'ifSent'],
     optional: true,
     destination: true,

@@ -1,6 +1,8 @@
 import { defineType, secret, url } from './define.ts';
 
-/** A base URL without the `/v1` that SDKs have at the end of theirs: requests through it have it. */
+/**
+ * A base URL without the `/v1` that SDKs have at the end of theirs: requests through it have it.
+ */
 export const withoutVersion = (baseUrl: string): string =>
   /^(https?:\/\/[^/]+(?:\/.*)?)\/v1\/*$/.exec(baseUrl)?.[1] ?? baseUrl;
 

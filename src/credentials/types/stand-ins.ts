@@ -1,5 +1,5 @@
-// Texts that stand where a secret should: what a form, a log or a template shows in its place. Stored,
-// they would pass for the secret until something fails.
+// Texts that stand where a secret should: what a form, a log or a template shows in its place.
+// Stored, they would pass for the secret until something fails.
 
 /** Why a text is no secret. */
 export type StandIn = 'blank' | 'mask' | 'placeholder' | 'reference' | 'encrypted';
@@ -20,7 +20,8 @@ const masks: readonly RegExp[] = [
   /^[A-Za-z0-9_-]{0,10}(?:\.{3}|\u2026)[A-Za-z0-9_-]{2,4}$/u,
 ];
 const concealed =
-  'redacted|masked|hidden|sensitive|sensitive value|filtered|removed|censored|concealed|obfuscated|secret|secure string|protected';
+  'redacted|masked|hidden|sensitive|sensitive ' +
+  'value|filtered|removed|censored|concealed|obfuscated|secret|secure string|protected';
 const marked = new RegExp(`^[[<({*_-]+ ?(?:${concealed}) ?[\\])}>*_-]*$`, 'i');
 
 const placeholders: readonly RegExp[] = [
