@@ -41,7 +41,8 @@ export function awsScope(host: string, region: string | undefined): Scope {
       ? 'iotdata'
       : (signingNames[label] ?? label.replace(/-fips$/, ''));
   if (at >= 0) return { service, region: labels[at]! };
-  return { service, region: service === 's3' ? (region ?? 'us-east-1') : 'us-east-1' }; // what has no region in its host is global
+  // what has no region in its host is global
+  return { service, region: service === 's3' ? (region ?? 'us-east-1') : 'us-east-1' };
 }
 
 export const isAwsHost = (host: string): boolean => suffix.test(host);

@@ -51,7 +51,10 @@ const families: readonly (readonly [name: RegExp, shape: Shape])[] = [
   [/^x-[a-z]+-symlink-target$/, 'key'],
   [/^x-[a-z]+-(?:source|deleted)-(?:bucket|container|share|filesystem)-name$/, 'root'],
   [
-    /^x-(?:[a-z]+-)?(?:source|src|destination|dest|target|copy|move|rename|sync)-(?:from|to|path|file|key|object|url|uri|destination|dest)$/,
+    new RegExp(
+      '^x-(?:[a-z]+-)?(?:source|src|destination|dest|target|copy|move|rename|' +
+        'sync)-(?:from|to|path|file|key|object|url|uri|destination|dest)$',
+    ),
     'url',
   ],
 ];

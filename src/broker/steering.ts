@@ -66,19 +66,35 @@ const names: ReadonlySet<string> = new Set([
 ]);
 
 /** How a name begins: families that only proxies and servers of applications write. */
-const families =
-  /^(?:proxy-|z-?forwarded-|x-(?:forward(?:ed|er)?$|forward(?:ed|er)?-|originally-forwarded-|http-|accel-|sendfile|lighttpd-|reproxy-|envoy-|proxy-|proxymesh-|proxyuser-|middleware-|invoke-|ssl-client|client-cert|client-verify|client-dn|auth-request-|amzn-oidc-|amzn-mtls-|goog-authenticated-user|goog-iap-|ms-client-principal|vercel-ip-|akamai-edgescape)|ssl-client)/;
+const families = new RegExp(
+  '^(?:proxy-|z-?forwarded-|x-(?:forward(?:ed|er)?$|forward(?:ed|er)?-|' +
+    'originally-forwarded-|http-|accel-|sendfile|lighttpd-|reproxy-|envoy-|proxy-|' +
+    'proxymesh-|proxyuser-|middleware-|invoke-|ssl-client|client-cert|client-verify|' +
+    'client-dn|auth-request-|amzn-oidc-|amzn-mtls-|goog-authenticated-user|goog-iap-|' +
+    'ms-client-principal|vercel-ip-|akamai-edgescape)|ssl-client)',
+);
 /** Metadata that callers keep with an object in a store: nobody acts on it. */
 export const isMetadata = (folded: string): boolean => /^x-[a-z]+-meta-/.test(folded);
 /** What overrides: a method, and everything of an address. */
-const overrides =
-  /(?:method|verb|url|uri|path|host|query|scheme|ip)-?override(?:-|$)|(?:^|-)override-?(?:method|verb|url|uri|path|host|query|ip)(?:-|$)/;
+const overrides = new RegExp(
+  '(?:method|verb|url|uri|path|host|query|scheme|ip)-?override(?:-|$)|(?:^|' +
+    '-)override-?(?:method|verb|url|uri|path|host|query|ip)(?:-|$)',
+);
 /** What was asked for originally: the words of gateways and rewriting servers. */
-const originals =
-  /(?:^|-)(?:original|orig|rewrite|rewritten|replaced|unencoded|matched|requested|real|raw|effective)-?(?:method|url|uri|path|pathname|pathinfo|prefix|query|args|host|hostname|port|proto|protocol|scheme|target|request-uri)$/;
+const originals = new RegExp(
+  '(?:^|-)(?:original|orig|rewrite|rewritten|replaced|unencoded|matched|requested|' +
+    'real|raw|effective)-?(?:method|url|uri|path|pathname|pathinfo|prefix|query|args|' +
+    'host|hostname|port|proto|protocol|scheme|target|request-uri)$',
+);
 /** Whose address: every word that stands for a caller, and every one for an address. */
-const addresses =
-  /(?:^|-)(?:client|cluster|remote|real|true|source|src|user|peer|connecting|origin|original|originating|visitor|caller|trusted|incap-client|nf-client-connection|cdn-real|custom)-?(?:remote-)?(?:ip|ips|ipv4|ipv6|ipaddr|addr)(?:-|$)|(?:^|-)(?:client|remote|peer|source|external)-?address(?:-|$)|(?:^|-)(?:forward|forwarded|proxied|connecting)-for(?:-|$)|^cf-pseudo-ipv4$|^x-azure-(?:socketip|fdid|requestchain|ref)$/;
+const addresses = new RegExp(
+  '(?:^|-)(?:client|cluster|remote|real|true|source|src|user|peer|connecting|' +
+    'origin|original|originating|visitor|caller|trusted|incap-client|' +
+    'nf-client-connection|cdn-real|custom)-?(?:remote-)?(?:ip|ips|ipv4|ipv6|ipaddr|' +
+    'addr)(?:-|$)|(?:^|-)(?:client|remote|peer|source|external)-?address(?:-|$)|(?:^|' +
+    '-)(?:forward|forwarded|proxied|connecting)-for(?:-|$)|^cf-pseudo-ipv4$|' +
+    '^x-azure-(?:socketip|fdid|requestchain|ref)$',
+);
 
 /**
  * Whether a header of this folded name stays behind: it says another method, path or host, or where

@@ -116,13 +116,19 @@ const openings: ReadonlySet<string> = new Set([
 ]);
 
 const changes = /\b(insert|update|delete|merge)\b/;
-const otherChanges =
-  /\b(alter|call|cluster|comment|commit|copy|create|deallocate|discard|do|drop|execute|grant|import|into|listen|load|lock|notify|prepare|reassign|refresh|reindex|reset|revoke|security|set|truncate|unlisten|vacuum)\b/;
+const otherChanges = new RegExp(
+  String.raw`\b(alter|call|cluster|comment|commit|copy|create|deallocate|discard|do|drop|` +
+    'execute|grant|import|into|listen|load|lock|notify|prepare|reassign|refresh|' +
+    String.raw`reindex|reset|revoke|security|set|truncate|unlisten|vacuum)\b`,
+);
 const rowLocks = /\bfor\s+(?:no\s+key\s+)?update\b|\bfor\s+(?:key\s+)?share\b/g;
 
 /** Literals, quoted names, comments: none of their words is one of the language. */
-const quoted =
-  /--[^\n]*|\/\*[\s\S]*?\*\/|\$([A-Za-z_]\w*)?\$[\s\S]*?\$\1\$|[eE]'(?:[^'\\]|\\[\s\S]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"/g;
+const quoted = new RegExp(
+  String.raw`--[^\n]*|\/\*[\s\S]*?\*\/|\$([A-Za-z_]\w*)?\$[\s\S]*?\$\1\$|[eE]'(?:[^'\\]|` +
+    String.raw`\\[\s\S]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"`,
+  'g',
+);
 
 /**
  * Whether the statement may have changed something if it was carried out. False only for what is

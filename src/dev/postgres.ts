@@ -328,7 +328,9 @@ async function waitForFormerOwner(folder: string, data: string): Promise<void> {
     const owner = formerOwner(data);
     if (owner === undefined) return;
     if (!isServer(owner.processId, data)) {
-      rmSync(join(data, 'postmaster.pid'), { force: true }); // stale; its number may since belong to another program, which PostgreSQL would take for a server
+      // stale; its number may since belong to another program, which PostgreSQL would take for a
+      // server
+      rmSync(join(data, 'postmaster.pid'), { force: true });
       return;
     }
     const waitedMs = Date.now() - start;

@@ -101,7 +101,7 @@ const open = new Set(['db', 'http', 'shared']);
 const withSql = new Set(['access', 'audit', 'credentials', 'leases']);
 /** What takes SQL along beside files that are called repository. */
 const repositories =
-  /^src\/(.*repository\.ts|(.*\/)?sql\.ts|integrity\/sealed-rows\.ts|notifications\/(claims|due|happenings)\.ts|teams\/take-over\.ts)$/;
+  /^src\/(.*repository\.ts|(.*\/)?sql\.ts|integrity\/row-mac-tables\.ts|notifications\/(claims|due|event-mapping)\.ts|teams\/take-over\.ts)$/;
 /** A declaration that hands out SQL: a fragment, a builder, or what makes them. */
 const sqlTypes =
   /\b(RawBuilder|(Select)?QueryBuilder|ExpressionBuilder|Statement)\b|=>?\s*(sql|statement)\b/;
@@ -232,8 +232,6 @@ const names: readonly {
 /** Exported names that stand for two things. Each wants a name of its own; none is added. */
 const twice: readonly string[] = [
   'Exchange',
-  'Expectations',
-  'Expected',
   'GrantRow',
   'HeldToken',
   'HeldVersion',

@@ -213,11 +213,11 @@ t.test('the tests that reach a guard are run, the likeliest first', async (t) =>
     'a-slow.test.ts',
     'b-quick.test.ts',
   ]);
-  const fit = { ...map, 'sealed-rows.test.ts': { ...recording, ms: 9000 } };
+  const fit = { ...map, 'tampered-rows.test.ts': { ...recording, ms: 9000 } };
   const of = { path: 'src/j/j.ts', kind: 'comparison' as const };
   t.equal(
     inOrder(Object.keys(fit), of, 'rowMacVerifies(row)', fit, new Map())[0],
-    'sealed-rows.test.ts',
+    'tampered-rows.test.ts',
   );
   t.same(
     ['not ok 1 - x', '    not ok 2 - y', 'not ok 3 - z # TODO', 'ok 4 - not ok', 'Bail out! q'].map(

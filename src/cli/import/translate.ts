@@ -143,8 +143,13 @@ export function translate(system: System, foreign: Foreign): readonly Translated
  * Words that files of examples have, and that somebody may really use: whoever does stores it by
  * hand.
  */
-const exampleForm =
-  /^(?:(?:please[-_ ]?)?(?:change|replace|fill)[-_ ]?(?:me|this|in)[!.]*|to[-_ ]?do|tbd|fix[-_ ]?me|(?:your|insert|enter|paste)[-_ ](?:[a-z0-9]+[-_ ])*(?:key|token|secret|password|here)(?:[-_ ]here)?|(?:api[-_]?key|token|secret|password)[-_ ]here|placeholder)$/i;
+const exampleForm = new RegExp(
+  '^(?:(?:please[-_ ]?)?(?:change|replace|fill)[-_ ]?(?:me|this|in)[!.]*|' +
+    'to[-_ ]?do|tbd|fix[-_ ]?me|(?:your|insert|enter|' +
+    'paste)[-_ ](?:[a-z0-9]+[-_ ])*(?:key|token|secret|password|here)(?:[-_ ]here)?|' +
+    '(?:api[-_]?key|token|secret|password)[-_ ]here|placeholder)$',
+  'i',
+);
 
 /** The first text that stands for a secret and is none. */
 function standInFault(system: System, data: Readonly<Record<string, unknown>>): string | undefined {

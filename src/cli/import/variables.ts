@@ -4,15 +4,20 @@ import { variablesOf, type Variable } from './dotenv.ts';
 import type { Foreign } from './foreign.ts';
 import type { TextFile } from './input.ts';
 
-const keyEnding =
-  /_?(?:API_KEY|APIKEY|ACCESS_KEY|SECRET_ACCESS_KEY|SECRET_KEY|KEY|API_TOKEN|ACCESS_TOKEN|AUTH_TOKEN|BEARER_TOKEN|BOT_TOKEN|TOKEN|API_SECRET|CLIENT_SECRET|SECRET|PASSWORD|PASSWD|PASS|PWD)$/;
-const placeEnding =
-  /_?(?:API_BASE_URL|API_BASE_URI|API_BASE|BASE_URL|BASE_URI|BASEURL|API_URL|API_URI|API_HOST|API_ENDPOINT|ENDPOINT_URL|ENDPOINT|SERVER_URL|SERVER|INSTANCE_URL|HOST_URL|HOSTNAME|HOST|DOMAIN|URL|URI)$/;
+const keyEnding = new RegExp(
+  '_?(?:API_KEY|APIKEY|ACCESS_KEY|SECRET_ACCESS_KEY|SECRET_KEY|KEY|API_TOKEN|' +
+    'ACCESS_TOKEN|AUTH_TOKEN|BEARER_TOKEN|BOT_TOKEN|TOKEN|API_SECRET|CLIENT_SECRET|' +
+    'SECRET|PASSWORD|PASSWD|PASS|PWD)$',
+);
+const placeEnding = new RegExp(
+  '_?(?:API_BASE_URL|API_BASE_URI|API_BASE|BASE_URL|BASE_URI|BASEURL|API_URL|' +
+    'API_URI|API_HOST|API_ENDPOINT|ENDPOINT_URL|ENDPOINT|SERVER_URL|SERVER|' +
+    'INSTANCE_URL|HOST_URL|HOSTNAME|HOST|DOMAIN|URL|URI)$',
+);
 /** Their values are secrets by themselves. */
-const isSecretPlace = (name: string): boolean =>
-  /(?:WEBHOOK|HOOK|DSN|CONNECTION|DATABASE|REDIS|POSTGRES|POSTGRESQL|MYSQL|MONGO|MONGODB|AMQP|RABBITMQ)_?(?:URL|URI)$/.test(
-    name,
-  );
+const secretNames =
+  /(?:WEBHOOK|HOOK|DSN|CONNECTION|DATABASE|REDIS|POSTGRES|POSTGRESQL|MYSQL|MONGO|MONGODB|AMQP|RABBITMQ)_?(?:URL|URI)$/;
+const isSecretPlace = (name: string): boolean => secretNames.test(name);
 
 const stem = (name: string, ending: RegExp): string | undefined => {
   const upper = name.toUpperCase();

@@ -28,7 +28,11 @@ const placeholders: readonly RegExp[] = [
   /^__[a-z0-9]+(?:_[a-z0-9]+)*_value_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,
   /^\[object [A-Z][A-Za-z]*\]$/,
   /^undefined$/,
-  /^<(?=.*(?:your|api|key|token|secret|passw|insert|enter|paste|replace|change|placeholder|here|value)) ?[a-z][a-z0-9 _'.:/-]{1,60}>$/i,
+  new RegExp(
+    '^<(?=.*(?:your|api|key|token|secret|passw|insert|enter|paste|replace|change|' +
+      "placeholder|here|value)) ?[a-z][a-z0-9 _'.:/-]{1,60}>$",
+    'i',
+  ),
 ];
 
 const stores = [
