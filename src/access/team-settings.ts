@@ -48,10 +48,10 @@ export const settingsColumns = (alias: string): RawBuilder<unknown> =>
   );
 
 /** The same in one column of a larger row, as JSON. */
-export const settingsJson = (alias: string): RawBuilder<SettingsJson> =>
-  sql.raw(
-    `jsonb_build_object(${names.map(([column, name]) => `'${name}', ${alias}.${column}`).join(', ')}, 'rowMac', encode(${alias}.row_mac, 'hex'))`,
-  );
+export const settingsJson = (alias: string): RawBuilder<SettingsJson> => {
+  const members = names.map(([column, name]) => `'${name}', ${alias}.${column}`).join(', ');
+  return sql.raw(`jsonb_build_object(${members}, 'rowMac', encode(${alias}.row_mac, 'hex'))`);
+};
 export type SettingsJson = Omit<TeamSettingsRow, 'rowMac'> & { readonly rowMac: string | null };
 
 /** What `settingsJson` gave. */

@@ -10,11 +10,16 @@ import {
 
 const head = `# OAuth providers
 
-The catalogue: what \`provider\` of a credential of type \`oauth2\` can name in place of URLs. Generated: \`npm run -s vault -- providers > docs/providers.md\`.
-\`GET /v1/oauth-providers\` gives the same for programs; [credentials.md](credentials.md#providers-of-oauth-20) says what becomes of an entry when a credential is stored.
+The catalogue: what \`provider\` of a credential of type \`oauth2\` can name in place of URLs.
+Generated: \`npm run -s vault -- providers > docs/providers.md\`.
+\`GET /v1/oauth-providers\` gives the same for programs;
+[credentials.md](credentials.md#providers-of-oauth-20) says what becomes of an entry when a
+credential is stored.
 
-An entry says what was read in a page of the provider's, on the day that stands beside it. Where it was read in the definition of a well-known library that goes by that page, the library is named too.
-What no page says is left unsaid: whether each refresh token is good once, for example, which the vault does not have to know.
+An entry says what was read in a page of the provider's, on the day that stands beside it. Where it
+was read in the definition of a well-known library that goes by that page, the library is named too.
+What no page says is left unsaid: whether each refresh token is good once, for example, which the
+vault does not have to know.
 `;
 
 /** The page, to the byte. */

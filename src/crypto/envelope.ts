@@ -1,6 +1,7 @@
 // What a token holds: the secret fields with their binding. A token that was moved is not opened,
 // though its MAC is right.
-//   { v, team, credential, version, key, type, place, fields, pad } as UTF-8 JSON, padded so that its length tells little
+//   { v, team, credential, version, key, type, place, fields, pad } as UTF-8 JSON,
+//   padded so that its length tells little
 import { hash } from 'node:crypto';
 import type { CredentialId, DataKeyId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';

@@ -79,11 +79,7 @@ function tableText(
     `create table ${table.name} (`,
     ...lines,
     `)${partition};`,
-    ...after.map(
-      ({ definition }) =>
-        `${definition.replace(/^CREATE (?:UNIQUE INDEX|INDEX|CONSTRAINT TRIGGER|TRIGGER)/, (words) => words.toLowerCase())}` +
-        `;`,
-    ),
+    ...after.map(({ definition }) => `${withLowerCase(definition)};`),
     '',
   ].join('\n');
 }
@@ -161,3 +157,7 @@ const strangersQuery = sql<{ name: string }>`
     and prokind not in ('f', 'p')
   union all select extname from pg_extension where extname <> 'plpgsql'
   order by 1`;
+
+const madeThings = /^CREATE (?:UNIQUE INDEX|INDEX|CONSTRAINT TRIGGER|TRIGGER)/;
+const withLowerCase = (definition: string): string =>
+  definition.replace(madeThings, (words) => words.toLowerCase());

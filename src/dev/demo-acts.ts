@@ -370,9 +370,15 @@ async function showAuditLog(stage: Stage): Promise<void> {
     `${'time'.padEnd(14)}${'who'.padEnd(11)}${'action'.padEnd(24)}${'decision'.padEnd(10)}reason`,
   );
   for (const { event, count } of runsOf(events)) {
-    stage.say(
-      `${event.at.slice(11, 23).padEnd(14)}${(event.actor ?? '').padEnd(11)}${(event.action + (count === 1 ? '' : ` ×${count}`)).padEnd(24)}${event.decision.padEnd(10)}${event.reason ?? ''}`.trimEnd(),
-    );
+    const action = event.action + (count === 1 ? '' : ` ×${count}`);
+    const cells = [
+      event.at.slice(11, 23).padEnd(14),
+      (event.actor ?? '').padEnd(11),
+      action.padEnd(24),
+      event.decision.padEnd(10),
+      event.reason ?? '',
+    ];
+    stage.say(cells.join('').trimEnd());
   }
   const denials = events.filter(({ decision }) => decision === 'deny').map(({ reason }) => reason);
   stage.check(

@@ -36,9 +36,26 @@ const page = `<!doctype html>
 // The parts of Swagger UI that would take a token or choose another server are left out.
 const start = `const nothing = () => () => null;
 SwaggerUIBundle({
-  url: '/openapi.json', dom_id: '#swagger-ui', deepLinking: true, supportedSubmitMethods: [], validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis], layout: 'BaseLayout', defaultModelsExpandDepth: 0, defaultModelExpandDepth: 3, displayOperationId: true, showExtensions: true,
-  plugins: [{ wrapComponents: { AuthorizeBtnContainer: nothing, authorizeOperationBtn: nothing, ServersContainer: nothing } }],
+  url: '/openapi.json',
+  dom_id: '#swagger-ui',
+  deepLinking: true,
+  supportedSubmitMethods: [],
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+  layout: 'BaseLayout',
+  defaultModelsExpandDepth: 0,
+  defaultModelExpandDepth: 3,
+  displayOperationId: true,
+  showExtensions: true,
+  plugins: [
+    {
+      wrapComponents: {
+        AuthorizeBtnContainer: nothing,
+        authorizeOperationBtn: nothing,
+        ServersContainer: nothing,
+      },
+    },
+  ],
 });
 `;
 

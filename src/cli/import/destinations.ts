@@ -153,20 +153,23 @@ export function allowedHostsIn(
     : 'unfit';
 }
 
+/** What stands beside a key as a password and says nothing. */
+const idleWords =
+  /^(?:x+|-+|none|null|unused|ignored?|empty|blank|dummy|api[_-]?(?:key|token)|token|x-oauth-basic|password|pass)$/;
+/** How keys begin. */
+const keyPrefixes = new RegExp(
+  '^(?:sk|pk|rk|key|api|apikey|tok|token|live|test|secret|pat|gh[opsu]|github_pat|' +
+    'glpat|xox[a-z]|shpat|rnd|re|sg|ak|whsec|ntn|lin_api)[-_.]',
+  'i',
+);
 /**
  * Whether what stands where a user name stands is a key: its password says nothing, or it looks so.
  */
 export function isKeyAsUser(username: string, password: string | undefined): boolean {
   const says = (password ?? '').trim().toLowerCase();
-  const isIdle =
-    says.length <= 1 ||
-    /^(?:x+|-+|none|null|unused|ignored?|empty|blank|dummy|api[_-]?(?:key|token)|token|x-oauth-basic|password|pass)$/.test(
-      says,
-    );
+  const isIdle = says.length <= 1 || idleWords.test(says);
   const looksLikeKey =
-    /^(?:sk|pk|rk|key|api|apikey|tok|token|live|test|secret|pat|gh[opsu]|github_pat|glpat|xox[a-z]|shpat|rnd|re|sg|ak|whsec|ntn|lin_api)[-_.]/i.test(
-      username,
-    ) ||
+    keyPrefixes.test(username) ||
     (username.length >= 20 &&
       !/[@ ]/.test(username) &&
       /\d/.test(username) &&

@@ -15,10 +15,9 @@ const placeEnding = new RegExp(
     'INSTANCE_URL|HOST_URL|HOSTNAME|HOST|DOMAIN|URL|URI)$',
 );
 /** Their values are secrets by themselves. */
-const isSecretPlace = (name: string): boolean =>
-  /(?:WEBHOOK|HOOK|DSN|CONNECTION|DATABASE|REDIS|POSTGRES|POSTGRESQL|MYSQL|MONGO|MONGODB|AMQP|RABBITMQ)_?(?:URL|URI)$/.test(
-    name,
-  );
+const secretNames =
+  /(?:WEBHOOK|HOOK|DSN|CONNECTION|DATABASE|REDIS|POSTGRES|POSTGRESQL|MYSQL|MONGO|MONGODB|AMQP|RABBITMQ)_?(?:URL|URI)$/;
+const isSecretPlace = (name: string): boolean => secretNames.test(name);
 
 const stem = (name: string, ending: RegExp): string | undefined => {
   const upper = name.toUpperCase();

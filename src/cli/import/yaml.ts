@@ -75,14 +75,14 @@ function partOf(node: Node | null, depth: number): unknown {
   return Object.fromEntries(members);
 }
 
+const numbersOf11 = new RegExp(
+  '^[-+]?(?:0[0-7_]+|0b[01_]+|0[xo][0-9a-fA-F_]+|' +
+    String.raw`[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)$`,
+);
+const wordsOf11 =
+  /^(?:=|<<|yes|no|on|off|Yes|No|On|Off|YES|NO|ON|OFF|\d{4}-\d\d?-\d\d?(?:[Tt \t].*)?)$/;
 /** What Python reads by YAML 1.1 as something else than what stands there. */
-const isOtherIn11 = (source: string): boolean =>
-  /^[-+]?(?:0[0-7_]+|0b[01_]+|0[xo][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)$/.test(
-    source,
-  ) ||
-  /^(?:=|<<|yes|no|on|off|Yes|No|On|Off|YES|NO|ON|OFF|\d{4}-\d\d?-\d\d?(?:[Tt \t].*)?)$/.test(
-    source,
-  );
+const isOtherIn11 = (source: string): boolean => numbersOf11.test(source) || wordsOf11.test(source);
 
 const isPlainTag = (tag: string | undefined): boolean =>
   tag === undefined || /^(?:tag:yaml\.org,2002:|!!)(?:str|int|float|bool|null|map|seq)$/.test(tag);

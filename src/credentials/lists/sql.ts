@@ -180,11 +180,17 @@ export function find(
   if (!isFiltered(search))
     return sql`select ${columns} from (${walk(team, search, limitOf(search.limit))}) credential`;
   const left = leftOf(search);
+  const conditions = [
+    ...(knowsState(search) ? [] : [stateOf(search)]),
+    ...left.map((condition) => condition.sql),
+  ];
   return sql`
     select ${columns}
       from (${walk(team, search, limitOf(search.walkedMax))}) ${at}
       ${isOfUses ? credentialOf('walked') : sql``} ${joinsFor(left)}
-    where ${and([...(knowsState(search) ? [] : [stateOf(search)]), ...left.map((condition) => condition.sql)])} order by ${at}.key ${direction(search.order)}, ${at}.id ${direction(search.order)} ${limitOf(search.limit)}`;
+    where ${and(conditions)}
+    order by ${at}.key ${direction(search.order)}, ${at}.id ${direction(search.order)}
+      ${limitOf(search.limit)}`;
 }
 
 /** One search in each of the living teams, merged. */

@@ -57,7 +57,8 @@ export const customers: readonly OAuthProvider[] = [
     read: [
       page('https://developer.zendesk.com/documentation/api-basics/authentication/refresh-token'),
       pageByNango(
-        'https://developer.zendesk.com/documentation/authentication/using-oauth-to-authenticate-zendesk-api-requests-in-a-web-app/',
+        'https://developer.zendesk.com/documentation/authentication/' +
+          'using-oauth-to-authenticate-zendesk-api-requests-in-a-web-app/',
       ),
     ],
   }),

@@ -1,5 +1,6 @@
 // Root keys: what stands outside the database and wraps every key inside it, with AES-256-GCM.
-//   1 (1 byte) ‖ nonce (12) ‖ ciphertext (as long as the key) ‖ tag (16); associated data = canonical JSON of the context
+//   1 (1 byte) ‖ nonce (12) ‖ ciphertext (as long as the key) ‖ tag (16);
+//   associated data = canonical JSON of the context
 // A KMS or an HSM can stand behind wrap, unwrap and the fingerprints.
 import { createCipheriv, createDecipheriv, createSecretKey, randomBytes } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
