@@ -234,7 +234,7 @@ const names: readonly {
 const twice: readonly string[] = [
   'Exchange',
   'GrantRow',
-  'HeldToken',
+
   'HeldVersion',
   'Opened',
   'Order',
