@@ -405,7 +405,7 @@ t.test('operations over several teams ask the table for each thing', async (t) =
       201,
     );
     for (const role of roles) {
-      // Begun by an admin or an editor, whose role is another one when he comes back.
+      // Begun by an admin or an editor, whose role is another one when they come back.
       const person = own.people[role];
       if (role !== 'engine' && role !== 'admin')
         await own.vault.member('payments', person, 'editor');
