@@ -233,7 +233,6 @@ const names: readonly {
 const twice: readonly string[] = [
   'Exchange',
   'GrantRow',
-  'HeldToken',
   'HeldVersion',
   'Opened',
   'Order',
