@@ -1,4 +1,4 @@
-# The vault in production: `serve`. Configuration and keys come from the environment and mounted files (README), never from the image.
+# The vault in production: `serve`. Configuration and keys come from the environment and mounted files (docs/configuration.md), never from the image.
 FROM node:24-bookworm-slim AS packages
 WORKDIR /vault
 COPY package.json package-lock.json .npmrc ./

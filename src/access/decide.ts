@@ -17,7 +17,7 @@ export interface GrantPath {
   readonly access: GrantAccess;
   /**
    * The team that it was granted to, with the revision of the membership there; undefined where it
-   * was granted to the subject himself.
+   * was granted to the subject directly.
    */
   readonly team: (TeamRef & { readonly memberRevision: number }) | undefined;
   readonly role: Role;
@@ -73,8 +73,8 @@ export function decide(resolved: ResolvedResource | undefined, action: TeamActio
   const { role, grantPaths = { grantPaths: [], isBroken: false } } = resolved;
   if (role !== undefined && isAllowed(role, action)) return { kind: 'allow', role };
   const grantPath = grantPathFor(grantPaths, action);
-  // SECURITY: in the owner's team he is nobody: whatever is asked of his role there, it allows
-  // nothing that a grant does not.
+  // SECURITY: in the owner's team the caller is no member: a role check there allows nothing that a
+  // grant does not.
   if (grantPath !== undefined) return { kind: 'allow', role: 'viewer', grantPath };
   if (role === undefined && grantPaths.grantPaths.length === 0)
     return {
@@ -84,7 +84,7 @@ export function decide(resolved: ResolvedResource | undefined, action: TeamActio
   return { kind: 'refuse', reason: grantPaths.isBroken ? 'sealBroken' : 'role' };
 }
 
-/** A refusal, as the audit is told of it. */
+/** A refusal, as it goes into the audit log. */
 export interface Denial {
   readonly caller: Caller;
   readonly team: TeamRef | undefined;

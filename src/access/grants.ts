@@ -1,4 +1,4 @@
-// Credentials that are shared: what the grants to a subject and to his teams are worth. Read beside
+// Credentials that are shared: what the grants to a subject and to its teams are worth. Read beside
 // the credential, in one look at the database; a row counts only as the vault wrote it, and only
 // together with what it is used in: a membership, or the engine's registration.
 import { type RawBuilder, sql } from 'kysely';
@@ -64,8 +64,8 @@ const asJson = ({
 });
 
 /**
- * One grant that concerns a subject, as `grantsSql` gives it: with his membership in the team that
- * it is to, and his registration as an engine.
+ * One grant that concerns a subject, as `grantsSql` gives it: with the membership in the receiving
+ * team, and the registration as an engine.
  */
 export interface GrantRow {
   readonly id: GrantId;
@@ -157,7 +157,7 @@ const granted = (
 const grantedToAll = granted(false);
 const grantedToTeam = granted(true);
 
-/** Everything that is granted to a subject and to his teams, or to one of these only. */
+/** Everything granted to a subject and to its teams, or to one of these only. */
 export async function listGrantsTo(
   executor: Executor,
   subject: SubjectId,
@@ -254,8 +254,8 @@ function grantPathOf(
       actsForItself,
     };
   }
-  // SECURITY: what was given to a person is not an engine's, should he become one, and what was
-  // given to an engine is no person's.
+  // SECURITY: what was granted to a person does not count once the subject is an engine, and the
+  // other way round.
   if (kind === 'engine')
     return engine === 'enabled'
       ? {

@@ -160,7 +160,7 @@ export class AuditLog {
   notice(error: unknown): void {
     if (!isWithoutPartition(error)) return;
     void this.makeMonths().catch((cause: unknown) => {
-      this.#parts.onError(new Error('the months of the audit log cannot be made', { cause }));
+      this.#parts.onError(new Error('cannot make the coming months of the audit log', { cause }));
     });
   }
 
@@ -193,7 +193,9 @@ export class AuditLog {
         try {
           await this.makeMonths();
         } catch (cause) {
-          this.#parts.onError(new Error('the months of the audit log cannot be made', { cause }));
+          this.#parts.onError(
+            new Error('cannot make the coming months of the audit log', { cause }),
+          );
           throw error;
         }
         await write(some);
@@ -275,7 +277,7 @@ export class AuditLog {
           }),
         );
       if (left.length > 0) {
-        this.#parts.onError(new Error('refusals are counted and cannot be written', { cause }));
+        this.#parts.onError(new Error('cannot write counted refusals', { cause }));
         break;
       }
       this.#ceiling.settle(suppressed);
@@ -330,7 +332,7 @@ export class AuditLog {
     if (this.#pending.length > 0)
       onError(new Error(`${this.#pending.length} access records are lost: the vault stops`));
     if (this.#ceiling.isWaiting)
-      onError(new Error('refusals that were only counted are lost: the vault stops'));
+      onError(new Error('the vault stops, and refusals that were only counted are lost'));
   }
 
   async #write(): Promise<void> {

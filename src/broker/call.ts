@@ -185,9 +185,9 @@ export class Calls {
     // SECURITY: without its record, or with anything changed that it rested on, nothing goes out.
     if (!isRecorded) return undefined;
     pending.recorded = { event, grantPaths };
-    // SECURITY: a provider may be asked in between where tokens are stored: of such a call the
-    // record comes after it. Nor is one that took a grant remembered: the statement that expects
-    // asks for memberships, not for grants.
+    // SECURITY: a provider may be asked in between where tokens are stored: such a call is recorded
+    // after that. Nor is one that took a grant remembered: the statement that expects asks for
+    // memberships, not for grants.
     if (!version.isMarked && prepared.renew === undefined && grantPaths.length === 0)
       this.#snapshots.remember(ticket.id, expected);
     return done({ limits, event, leave });

@@ -157,7 +157,7 @@ function isUpgrade({ headers }: FastifyRequest): boolean {
 }
 
 /**
- * A caller that goes on sending after he was answered is listened to for a little while, and no
+ * A caller that goes on sending after it was answered is listened to for a little while, and no
  * longer.
  */
 function endLater({ raw }: FastifyRequest): void {

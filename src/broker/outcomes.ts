@@ -40,7 +40,7 @@ export class Outcomes {
       this.#pending.push(this.#parts.audit.make(outcome));
     } catch (cause) {
       this.#parts.onError(
-        new Error('the outcome of a call does not fit into the audit log and was lost', { cause }),
+        new Error('the outcome of a call does not fit the audit log and was lost', { cause }),
       );
       return;
     }

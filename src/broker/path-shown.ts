@@ -1,5 +1,5 @@
-// What of a call's path is told to the audit log. A path can hold a secret or somebody's name, so
-// only what looks like a name of the API does.
+// The part of a call's path that the audit log records. A path can hold a secret or somebody's
+// name, so only what looks like a name of the API does.
 import { isPlainName } from '../shared/names.ts';
 import { isUnder } from '../credentials/index.ts';
 

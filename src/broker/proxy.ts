@@ -228,7 +228,7 @@ export class BrokerProxy {
       // answer.
       renewed.catch((error: unknown) => {
         this.#parts.onError(
-          new Error('a token that an upstream refused could not be made new', { cause: error }),
+          new Error('cannot refresh a token that an upstream refused', { cause: error }),
         );
       });
       return undefined;
@@ -364,7 +364,7 @@ export class BrokerProxy {
     response.end(rest);
   }
 
-  /** What the caller is told of a failure. What nobody knows is the vault's own. */
+  /** The answer to the caller for a failure. An unknown failure is the vault's own. */
   #refusalFor(error: unknown, { stopped }: Watch, request: IncomingMessage): AppError {
     const failure = error instanceof AppError ? error : egressFailure(error);
     const isStopped = stopped === 'idle' && failure instanceof EgressFailed && failure !== error;

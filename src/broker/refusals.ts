@@ -40,7 +40,7 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
   piece: () =>
     new AppError(
       'upstreamUnusable',
-      'The part that was asked for holds a part of a secret; ask for all of it.',
+      'The requested part contains part of a secret: request the whole answer.',
       { errors: [{ pointer: '', rule: 'secretInPart' }] },
     ),
 };

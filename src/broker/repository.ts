@@ -24,7 +24,7 @@ import { isUsedThoughExposed, useColumns, useJoins } from '../leases/sql.ts';
 export interface TicketRow {
   readonly ticket: TicketMacFields;
   readonly seal: Buffer;
-  /** Whose ticket it is, with his registration. */
+  /** Whose ticket it is, with the registration. */
   readonly engine: NonNullable<RecipientRow['engine']> & {
     readonly subject: SubjectId;
     readonly sub: string;

@@ -107,7 +107,7 @@ export class BrokerService {
     const row = isId<TicketId>(id) ? await repository.findTicket(db, id) : undefined;
     const { found } = row ?? {};
     const team = found === undefined ? undefined : { id: found.team, slug: found.slug };
-    // Nobody gains anything by ending a ticket, so the engine's own needs no more than his name on
+    // Nobody gains anything by ending a ticket, so the engine's own needs no more than its name on
     // it.
     const isOwn = row?.engine.subject === caller.subject;
     const decision = decide(

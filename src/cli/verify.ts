@@ -63,7 +63,7 @@ export async function verify({
           ? 'everything holds'
           : 'these hold';
     say(
-      `${keys} keys, ${tokens} tokens, ${seals} seals, ${events} events looked at` +
+      `${keys} keys, ${tokens} tokens, ${seals} row MACs, ${events} events looked at` +
         `${isWhole ? '' : ', then stopped'}; ${verdict}` +
         `${oddNames === 0 ? '' : `; ${oddNames} ${oddNames === 1 ? 'name looks' : 'names look'} like others`}`,
       verified,

@@ -455,7 +455,7 @@ export const fileNames: ReadonlySet<string> = new Set([
   'CREDVAULT_JWT_PUBLIC_KEY',
   'CREDVAULT_EGRESS_CA',
 ]);
-/** Every name that the vault reads; each documented in the README. */
+/** Every name that the vault reads; each documented in docs/configuration.md. */
 export const names: readonly string[] = [
   'HOST',
   'PORT',

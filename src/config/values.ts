@@ -68,7 +68,7 @@ export function subjects(text: string): readonly string[] {
 
 /**
  * Addresses and CIDR blocks, comma-separated. A block of everything would let every caller choose
- * his own address.
+ * its own address.
  */
 export function proxies(text: string): readonly string[] {
   const list = text.split(',');

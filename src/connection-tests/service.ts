@@ -58,8 +58,8 @@ export class ConnectionsService {
     const type = findType(resolved.type);
     if (type?.test === undefined)
       throw new AppError('notTestable', 'Credentials of this type have no test.');
-    // Whoever comes by a grant uses up his own: the owner's people must be able to test what is
-    // theirs.
+    // A caller who comes by a grant uses up their own: the owner's people must be able to test what
+    // is theirs.
     this.#count(
       grantPath === undefined ? resolved.team : (grantPath.team?.id ?? grantPath.subject),
     );

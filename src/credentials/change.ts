@@ -95,9 +95,9 @@ export function demandManage(role: Role): void {
 
 /**
  * Carries out what `plan` makes of the row as it is under the lock; nothing for undefined. A
- * deleted row is hidden unless `isDeletedToo`. With `isDryRun` all of it happens and is taken back;
- * the row is as it would have been. Throws what the plan throws, notFound, preconditionFailed,
- * forbidden, undecryptable, nameTaken, keyBusy, limitReached.
+ * deleted row is hidden unless `isDeletedToo`. With `isDryRun` all of it happens and is rolled
+ * back; the row is as it would have been. Throws what the plan throws, notFound,
+ * preconditionFailed, forbidden, undecryptable, nameTaken, keyBusy, limitReached.
  */
 export async function changeCredential(
   parts: ChangeParts,

@@ -110,6 +110,6 @@ function parsed(body: Buffer): unknown {
 
 const refused = (): AppError => invalid('/fields/issuer', 'discovery');
 const unavailable = (): AppError =>
-  new AppError('oauthUnavailable', "The issuer's document cannot be had: try again later.", {
+  new AppError('oauthUnavailable', "The issuer's document is not available: try again later.", {
     retryAfterSeconds: 5,
   });

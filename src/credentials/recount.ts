@@ -36,7 +36,7 @@ const countedAtOnceDefault = 20_000;
 const pieceRowsDefault = 10_000;
 const waitingMax = 1_000;
 const restsMax = 10_000;
-/** Whoever asks in a loop for what there is no room for is not to keep the database counting. */
+/** A caller who asks in a loop for what has no room is not to keep the database counting. */
 const restMsMin = 1_000;
 const restFactor = 20;
 
@@ -85,7 +85,7 @@ export class Recounts {
     return undefined;
   }
 
-  /** Records a count whose transaction was taken back. */
+  /** Records a count whose transaction was rolled back. */
   async settle(team: TeamId, { before, counted, at }: PendingCount): Promise<void> {
     const recorded = await repository.settleCount(this.#parts.db, team, before, counted, at);
     if (recorded !== undefined) this.#parts.onCounted(team, recorded);

@@ -18,7 +18,7 @@ import type { RecordedValues } from '../audit/index.ts';
 import { recordedSql } from '../audit/sql.ts';
 import type { CredentialRow, VersionRow } from './rows.ts';
 
-/** What is told of a credential, over `credential`, its `team` and `joins`. */
+/** The shown columns of a credential, over `credential`, its `team` and `joins`. */
 export const columns = (now: Date | RawBuilder<unknown>): RawBuilder<unknown> => sql`
   credential.id, credential.team_id as team, team.slug, credential.name, credential.type,
     credential.description, credential.labels,
@@ -73,7 +73,7 @@ const credentialWithRights = statement<
 
 /**
  * One credential, deleted ones too, with the rights of a subject in its team and the grants that
- * concern him.
+ * concern it.
  */
 export async function findCredentialWithRights(
   executor: Executor,

@@ -182,7 +182,7 @@ export class TeamRoom {
     } catch (error) {
       if (room.found !== undefined)
         await this.#recounts.settle(team, room.found).catch((cause: unknown) => {
-          this.#onError(new Error('a count could not be kept', { cause }));
+          this.#onError(new Error('cannot record a count', { cause }));
         });
       throw error;
     }

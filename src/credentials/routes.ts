@@ -70,7 +70,7 @@ export function registerCredentials(
     description:
       'For infrastructure as code. If-Match is needed where there is one of the name. What is ' +
       'omitted stays; secrets that are sent make a version even when they are the same. ' +
-      'A dry run passes every check and is taken back.',
+      'A dry run passes every check and is rolled back.',
     params: schemas.credentialNamePath,
     query: z.strictObject({ dryRun: flag }),
     body: schemas.credentialPut,

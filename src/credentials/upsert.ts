@@ -61,7 +61,7 @@ export class CredentialUpsert {
           }),
         };
       } catch (error) {
-        // Somebody else was faster, and what he made is to be named by its ETag like any other.
+        // Somebody else was faster, and what they made is named by its ETag like any other.
         if (error instanceof AppError && error.code === 'nameTaken' && expected === undefined)
           throw preconditionRequired();
         throw error;

@@ -141,7 +141,7 @@ export async function writeNextVersion(
     ...(samePolicy(policy, row.policy) ? [] : ['policy']),
   ];
   if (changed.length === 0) return undefined;
-  // SECURITY: otherwise whoever may write could send a stored secret to a host of his own.
+  // SECURITY: otherwise whoever may write could send a stored secret to a host of their own.
   const isAdoption =
     !isWiderPolicy(row.policy, policy) &&
     adoptsProvider(type, row.publicFields, publicFields, change.fields ?? {});

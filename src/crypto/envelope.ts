@@ -1,5 +1,5 @@
-// What a token holds: the secret fields with their binding. A token that was moved is not opened,
-// though its MAC is right.
+// The plaintext of a token: the secret fields with their binding. A token that was copied to
+// another row is not opened, though its MAC is right.
 //   { v, team, credential, version, key, type, place, fields, pad } as UTF-8 JSON,
 //   padded so that its length tells little
 import { hash } from 'node:crypto';

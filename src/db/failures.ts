@@ -43,7 +43,7 @@ export function failureOfDatabase(thrown: unknown): AppError | undefined {
   if (isLockTimeout(thrown) || isRetryable(thrown)) {
     return new AppError(
       'databaseUnavailable',
-      'The database is busy with other work on the same thing.',
+      'The database is busy with other work on the same resource.',
       { cause: thrown, retryAfterSeconds: 1 },
     );
   }

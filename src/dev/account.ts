@@ -16,5 +16,5 @@ export function account(): Account {
   }
 }
 
-/** Root's server runs as nobody, who must be able to reach what is his. */
+/** Root's server runs as nobody, which must be able to reach its own files. */
 export const isRoot = (): boolean => account() === 'root';

@@ -158,9 +158,7 @@ async function beRefused(stage: Stage, { openai }: Stored): Promise<void> {
   await stage.call('mallory', 'GET', `${team}/credentials`, { expects: 404 });
   await stage.call('mallory', 'GET', `/v1/credentials/${openai}`, { expects: 404 });
   stage.say();
-  stage.say(
-    'An editor cannot send a stored key to a host of his own; he would need to know it himself:',
-  );
+  stage.say('An editor cannot send a stored key to another host without knowing the key:');
   await stage.call('erin', 'PATCH', `/v1/credentials/${openai}`, {
     body: { fields: { baseUrl: 'https://evil.example' } },
     ifMatch: '*',

@@ -40,7 +40,7 @@ export const postgresFolder = (dataFolder: string): string => join(dataFolder, '
  * start at once. Throws LocalKeysInvalid.
  */
 export function localKeys(dataFolder: string): LocalKeys {
-  // Root's server runs as nobody, who must pass through the folder to reach his own; listing and
+  // Root's server runs as nobody, which must pass through the folder to reach its own; listing and
   // writing stay closed, and the keys are 0600.
   mkdirSync(dataFolder, { recursive: true, mode: isRoot() ? 0o711 : 0o700 });
   if ((statSync(dataFolder).mode & 0o022) !== 0)

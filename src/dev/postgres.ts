@@ -107,7 +107,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
     throw error;
   }
   // The server alone keeps no process alive: when nothing else is left to do, its owner ends, and
-  // it with him.
+  // it ends too.
   for (const handle of [child, child.stdin, child.stderr] as { unref?(): void }[]) handle.unref?.();
   return {
     url: `postgresql://vault@localhost/postgres?host=${encodeURIComponent(socketFolder)}`,

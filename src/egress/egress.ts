@@ -113,8 +113,8 @@ export class Egress {
 
   /**
    * A dispatcher for calls, whose connections go to the addresses checked now. Nothing waits in it:
-   * it has as many connections as are used at once, so whoever asks bounds how many these are. Ask
-   * for it at each use: one that was not asked for lately gets closed when it is idle.
+   * it has as many connections as are used at once, so the caller bounds their number. Ask for it
+   * at each use: one that was not asked for lately gets closed when it is idle.
    */
   dispatcher(origin: Origin, team: string): Promise<Dispatcher> {
     return this.#dispatcher(origin, team, 'call');

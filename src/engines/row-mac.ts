@@ -1,5 +1,5 @@
-// What the row MAC of an engine's key covers: whose it is and all of it. Without it a writer to the
-// database could lease to himself.
+// What the row MAC of an engine's key covers: whose it is and all of it. Without it an attacker who
+// writes to the database could lease to themselves.
 import type { Keyring } from '../crypto/index.ts';
 import type { EngineId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';

@@ -336,7 +336,7 @@ export const exportLine = z
 
 /**
  * A line as text, as its kind's schema lets it out. One tampered row does not end the export; it is
- * told of.
+ * reported.
  */
 export function textOf(
   given: Line,

@@ -112,7 +112,8 @@ function demandKind(
 
 /**
  * What the verifier does not ask of claims whose signature, issuer and audience hold: what the
- * issuer requires, a subject that can be one of his, times that are numbers. Throws TokenRefused.
+ * issuer requires, a subject that can be one of the issuer's, times that are numbers. Throws
+ * TokenRefused.
  */
 export function factsOf(
   claims: Readonly<Record<string, unknown>>,
@@ -156,7 +157,7 @@ export function demandTimes({ exp, iat, nbf, issuer }: TokenFacts, nowSeconds: n
 }
 
 /**
- * SECURITY: a token that is good for longer than a day lies about in files; it can be an engine's,
+ * SECURITY: a token that is valid for longer than a day is left in files; it can be an engine's,
  * whose rights are few. Of one that does not say since when it has been good nothing better is
  * known than what its issuer may make.
  */

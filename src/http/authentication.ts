@@ -40,7 +40,7 @@ export interface Authenticator {
 /** Who is told what happens around tokens, so that somebody can see it. */
 export interface TokenNotes {
   readonly onJwks?: (news: JwksNews, issuer: Issuer) => void;
-  /** A caller's own token is told of by whoever asked for it. */
+  /** A caller's own token is reported by the code that asked for it. */
   readonly onSubjectTokenRefused?: (request: FastifyRequest, reason: RefusalReason) => void;
 }
 
@@ -119,7 +119,7 @@ export async function registerAuthentication(
     verifySubjectToken: async (request, token) => {
       try {
         const principal = await verify(request, token);
-        // SECURITY: what lies about for longer than a day is no proof that somebody is there.
+        // SECURITY: a token that lives longer than a day does not prove that a person is present.
         if (principal.isEngineOnly === true) throw unauthenticated(new TokenRefused('lifetime'));
         return principal;
       } catch (error) {
@@ -283,7 +283,7 @@ export async function onBehalfOf(
     return body.onBehalfOf === undefined ? undefined : { sub: body.onBehalfOf, isProven: false };
   const { sub } = await authenticator.verifySubjectToken(request, body.subjectToken);
   if (body.onBehalfOf !== undefined && body.onBehalfOf !== sub) {
-    throw new AppError('subjectTokenInvalid', 'The subject token speaks of somebody else.', {
+    throw new AppError('subjectTokenInvalid', 'The subject token belongs to somebody else.', {
       errors: [{ pointer: '/subjectToken', rule: 'subject' }],
     });
   }

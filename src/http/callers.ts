@@ -1,6 +1,5 @@
-// Who a request is by, and what that is worth: the one place that makes a caller. Issuer, kind and
-// restriction are asked here and, for each team, in ./rights.ts and ./grants.ts; a route asks for
-// none of them.
+// The caller behind a request: the only code that makes a caller. Issuer, kind and restriction are
+// asked here and, for each team, in ./rights.ts and ./grants.ts; a route asks for none of them.
 import { AppError } from '../shared/errors.ts';
 import { newId, type SubjectId } from '../shared/ids.ts';
 import { Recent } from '../shared/recent.ts';
@@ -50,8 +49,7 @@ export class Callers {
       });
     return {
       sub,
-      // Whom nobody has given a right is not written down: some issuers have everybody as a
-      // subject.
+      // A subject without any right is not stored: some issuers have everybody as a subject.
       subject: subject ?? newId<SubjectId>(),
       ...(subject === undefined ? { strangerOf: issuer.issuer ?? 'none' } : {}),
       ...(isEngineOnly === true ? { isEngineOnly } : {}),
@@ -62,8 +60,8 @@ export class Callers {
 
   /**
    * SECURITY: by the scope only where the issuer's entry says so, for everybody can be given a
-   * scope somewhere; by name only as the whole subject; and never who is kept to teams or has a
-   * token that lies about for longer than a day.
+   * scope somewhere; by name only as the whole subject; and never a subject that is restricted to
+   * teams or has a token that lives longer than a day.
    */
   #isOperator({ sub, scopes, issuer, isEngineOnly }: Principal): boolean {
     const { issuers, operators } = this.#parts;

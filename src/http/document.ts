@@ -46,7 +46,7 @@ export function openapiDocument(operations: readonly AnyOperation[]): Json {
     openapi: '3.1.1',
     info: {
       title: 'credential-vault',
-      version: '1',
+      version: '0.2.0',
       license: { name: 'MIT', identifier: 'MIT' },
       contact: { name: 'The operator of this vault' },
       description:

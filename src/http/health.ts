@@ -84,7 +84,7 @@ export function registerHealth(
 }
 
 /**
- * Anybody may ask as often as he likes: the database is asked once a second at most, and by one
+ * Anybody may ask as often as they like: the database is asked once a second at most, and by one
  * question at a time.
  */
 function remembered<T>(question: () => Promise<T>, now: () => number): () => Promise<T> {

@@ -84,7 +84,9 @@ export class JwksCache {
     this.#onNews = parts.onNews ?? (() => undefined);
   }
 
-  /** Asks for the keys before the first token comes; what fails is told of, and asked for again. */
+  /**
+   * Asks for the keys before the first token comes; what fails is reported, and asked for again.
+   */
   async warm(): Promise<void> {
     await this.#refresh();
   }

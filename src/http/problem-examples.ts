@@ -17,10 +17,10 @@ const said: Readonly<
   ],
   invalidCursor: 'The cursor does not belong to this list.',
   subjectTokenInvalid: [
-    'The subject token speaks of somebody else.',
+    'The subject token belongs to somebody else.',
     { errors: [{ pointer: '/subjectToken', rule: 'subject' }] },
   ],
-  oauthStateInvalid: 'The state is not one that you began, or it is over: begin again.',
+  oauthStateInvalid: 'This state is not yours, or it has expired: begin again.',
   unauthenticated: 'Send a valid token in the Authorization header.',
   ticketInvalid: 'Send a valid ticket as the API key.',
   forbidden: 'Your role does not allow this.',
@@ -96,7 +96,7 @@ const said: Readonly<
   preconditionRequired: 'Send If-Match with the ETag that you read, or * for whatever it is.',
   rateLimited: 'Too many requests; wait as Retry-After says.',
   headersTooLarge: 'The header fields are too large.',
-  internal: 'Something went wrong; the log knows more under this request id.',
+  internal: 'Something went wrong: the log has more under this request id.',
   unsupportedCall:
     'The broker carries requests and answers: no CONNECT, no TRACE, no change of protocol.',
   upstreamUnreachable: [
@@ -104,7 +104,7 @@ const said: Readonly<
     { errors: [{ pointer: '', rule: 'connect' }] },
   ],
   upstreamUnusable: [
-    'The part that was asked for holds a part of a secret; ask for all of it.',
+    'The requested part contains part of a secret: request the whole answer.',
     { errors: [{ pointer: '', rule: 'secretInPart' }] },
   ],
   notReady: 'The vault is stopping.',

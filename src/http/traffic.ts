@@ -1,7 +1,7 @@
 // Whether requests come in at this moment: what runs in the background gives way to them.
 import type { FastifyInstance } from 'fastify';
 
-/** After a request the next is on its way: its sender waits for the answer before he goes on. */
+/** After a request the next is on its way: its sender waits for the answer before it goes on. */
 const momentMs = 250;
 
 /** What listeners tell of their requests. */

@@ -1,7 +1,7 @@
 // Tokens that were verified, so that the same one does not cost a signature at every request. What
 // is remembered is what cannot change: the claims of these bytes, and the key under which they
-// verified. Times, and whether that key still counts, are looked at by whoever asks; a token itself
-// is not kept, only its SHA-256.
+// verified. Times, and whether that key still counts, are checked by the caller; a token itself is
+// not kept, only its SHA-256.
 import { hash } from 'node:crypto';
 import { Recent } from '../shared/recent.ts';
 import type { TokenFacts } from './access-token.ts';

@@ -23,7 +23,7 @@ export async function recomputeRowMacs(
   return done;
 }
 
-// What cannot even be read as a row of the vault's is none, and keeps no other from its turn.
+// A row that cannot even be read is not the vault's, and does not stop the others.
 function holds(keyring: Keyring, of: RowMacTable<never>, row: { readonly seal: Buffer }): boolean {
   try {
     return of.holds(keyring, row as never, row.seal);

@@ -182,7 +182,7 @@ const transfers: RowMacTable<TransferMacFields> = {
       left join ${nameOf('team', 'held.to_team_id', 'target')} on true`),
 };
 
-/** Every table with row MACs. What a row is, only its own functions know. */
+/** Every table with row MACs. Only its own functions know the type of a row. */
 export const rowMacTables = [
   teams,
   credentials,

@@ -256,7 +256,8 @@ async function namesOf(
 }
 
 /**
- * Walks everything, keys first; `onFinding` is told of each row that does not hold as it is found.
+ * Walks everything, keys first; `onFinding` is called for each row that does not verify, as it is
+ * found.
  */
 export async function verifyAll(
   { db, keyring }: { db: Db; keyring: Keyring },

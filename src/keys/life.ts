@@ -161,7 +161,7 @@ export class KeyLifeService {
       }
     }
     if (failures.length > 0)
-      throw new AggregateError(failures, 'keys cannot be destroyed though their time has come');
+      throw new AggregateError(failures, 'cannot destroy keys whose waiting time is over');
     return destroyed;
   }
 

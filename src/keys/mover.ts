@@ -1,4 +1,4 @@
-// What moves the tokens of one table under another key.
+// Re-encrypts the tokens of one table under another key.
 import type { Binding, WrappedDataKey } from '../crypto/index.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { DataKeyState } from '../db/tables.ts';
@@ -22,8 +22,7 @@ export interface RunningRotation {
 }
 
 /**
- * A token to be moved, locked, with the keys that open and seal it and the state in which its own
- * key is.
+ * A token to re-encrypt, locked, with the keys that open and seal it and the state of its own key.
  */
 export interface LockedToken {
   readonly binding: Binding;
@@ -41,7 +40,7 @@ export interface ReencryptedToken extends LockedToken {
 
 /**
  * Where the search for the next tokens begins: tables, keys and tokens are walked in their order.
- * Rows that were moved lie before it: reading past their remains gets slower and slower.
+ * Rows that were re-encrypted lie before it: reading past their remains gets slower and slower.
  */
 export interface Position {
   readonly table: TokenTable;
@@ -65,8 +64,8 @@ export interface Reencryptor {
    */
   readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<LockedToken[]>;
   /**
-   * Stores stored tokens under their new key; false, and then nothing must be kept, when that key
-   * is active no more.
+   * Stores tokens under their new key; false, and then nothing must be kept, when that key is
+   * active no more.
    */
   readonly store: (trx: Trx, tokens: readonly ReencryptedToken[]) => Promise<boolean>;
   /**

@@ -1,6 +1,6 @@
 // Re-encryption of OAuth tokens stored beside the versions. A refresh may replace a token at any
-// time: it is moved only as it was held, and what was replaced meanwhile is under the active key
-// already.
+// time: it is re-encrypted only as it was locked, and what was replaced meanwhile is under the
+// active key already.
 import { sql } from 'kysely';
 import { withinBytes } from '../db/bytes.ts';
 import type { DataKeyState, TokenFormatColumn } from '../db/tables.ts';

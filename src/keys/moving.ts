@@ -1,4 +1,4 @@
-// Re-encryption of tokens in SQL. Each table of the list of token tables has its mover here: a
+// Re-encryption of tokens in SQL. Each table of the list of token tables has its functions here: a
 // table without one does not compile.
 import { sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';

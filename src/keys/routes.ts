@@ -157,7 +157,7 @@ export function registerKeys(
       operationId: 'markKeyCompromised',
       summary: 'Mark a key compromised and move everything off it',
       description:
-        'Never taken back. A rotation with priority starts where tokens are under it. Every ' +
+        'The mark is permanent. A rotation with priority starts where tokens are under it. Every ' +
         'credential whose value was ever under it is `exposed` until the value is replaced: ' +
         're-encrypting does not un-leak a copied row.',
       body: schemas.compromiseBody,

@@ -34,7 +34,7 @@ export class KeyScheduler {
       everyMs: parts.everyMs ?? everyMsDefault,
       onFailure: (cause) => {
         parts.onError(
-          new Error('the look for due keys failed; it is tried again in a minute', { cause }),
+          new Error('the search for due keys failed; it is tried again in a minute', { cause }),
         );
       },
     });
@@ -90,7 +90,7 @@ export class KeyScheduler {
       ));
     if (rotations > 0) this.#parts.wake();
     const destroyed = await attempt(() => life.destroyDue(), 0);
-    if (failures.length > 0) throw new AggregateError(failures, 'some of what is due failed');
+    if (failures.length > 0) throw new AggregateError(failures, 'some due keys failed');
     return { rotations, destroyed };
   }
 

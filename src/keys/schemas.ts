@@ -42,7 +42,7 @@ export const key = z
           'readable to whoever has that one.',
       }),
     rows: count.meta({ description: 'Tokens under this key, counted now.' }),
-    compromised: z.boolean().meta({ description: 'Never taken back.' }),
+    compromised: z.boolean().meta({ description: 'The mark is permanent.' }),
     compromisedAt: timeOrNull,
     compromiseReason: line(200)
       .nullable()

@@ -65,7 +65,7 @@ export class SystemKeyKeeper {
       isDueAtStart: false,
       onFailure: (cause) => {
         parts.onError(
-          new Error('the look after system keys failed; it is tried again in half a minute', {
+          new Error('the care for system keys failed; it is tried again in half a minute', {
             cause,
           }),
         );

@@ -136,10 +136,7 @@ export class RotationWorker {
       this.#troubles.delete(everyRotation);
       return rotations;
     } catch (error) {
-      this.#note(
-        everyRotation,
-        new Error('the rotations that run cannot be listed', { cause: error }),
-      );
+      this.#note(everyRotation, new Error('cannot list the running rotations', { cause: error }));
       return undefined;
     }
   }
@@ -154,8 +151,8 @@ export class RotationWorker {
     this.#passes.set(rotation.id, pass);
     const isFromStart = pass.after === undefined;
     try {
-      // Whoever started it may have died before he could. A count that takes too long keeps no
-      // token from being re-encrypted.
+      // The replica that started it may have died before it could. A count that takes too long
+      // keeps no token from being re-encrypted.
       const isUncounted =
         rotation.total === 0 &&
         isFromStart &&

@@ -42,7 +42,7 @@ export type Rule =
   | 'refreshUnavailable'
   | 'rejectedByUpstream';
 
-/** A refusal, with what only the audit log is told. */
+/** A refusal, with the details for the audit log only. */
 export interface Refusal {
   readonly pointer: string;
   readonly rule: Rule;
@@ -80,7 +80,7 @@ export interface Question {
   readonly now: Date;
 }
 
-/** The engine behind the caller, if he is one whose registration holds; else why not. */
+/** The engine behind the caller, if it is one whose registration holds; else why not. */
 export function decideEngine(
   row: RecipientRow,
   caller: Caller,
@@ -117,7 +117,8 @@ export function decideKey(
   });
   const { key } = row;
   if (key === undefined) return refuse('noSuchKey');
-  // SECURITY: whoever could put a key of his own here would be sent every secret of the engine.
+  // SECURITY: an attacker who could put a key of their own here would get every secret of the
+  // engine.
   if (
     !verifyEngineKeyRowMac(
       keyring,
@@ -234,7 +235,7 @@ function rightsOver(parts: RightsParts): RightOf {
 const engineRight = (row: FoundRow, caller: Caller, rightOf: RightOf): Right =>
   rightOf(row, caller, row, 'credential.lease');
 
-/** What the audit log is told of a person's missing right. */
+/** What the audit log records of a person's missing right. */
 const behalfReasons: Readonly<Record<string, string>> = {
   sealBroken: 'sealBroken',
   role: 'onBehalfOfRole',

@@ -109,8 +109,8 @@ export const useColumns = columnsWith(
 );
 
 /**
- * To be joined where `credential` is in the from-list: who asks, and for whom (a condition on
- * `behalf`, a subject).
+ * Joined where `credential` is in the from-list: the caller, and the person on whose behalf (a
+ * condition on `behalf`, a subject).
  */
 export const useJoins = (
   subject: RawBuilder<unknown>,
@@ -151,7 +151,7 @@ const sizes = sql`
     case when wanted.is_wanted then octet_length(version.public_fields::text) +
       octet_length(version.policy::text) else 0 end as content_bytes) size`;
 // SECURITY: the sizes of all that is asked for are known before the first byte of any of it is read
-// out: whoever asks for more than may be read gets none of it into this process.
+// out: a request for more than may be read brings none of it into this process.
 const fitsSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> =>
   sql`coalesce(sum(size.token_bytes + size.content_bytes) over (), 0) <= ${bytesMax}`;
 const contentSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> => {
@@ -164,8 +164,8 @@ const contentSql = (bytesMax: RawBuilder<unknown>): RawBuilder<unknown> => {
 };
 
 // The arrays stand in subselects so that their length is not seen by the planner: it would plan
-// these joins anew for every lease, which takes far longer than running them. Who asks, and with
-// which key, stands in the first row only.
+// these joins anew for every lease, which takes far longer than running them. The caller and its
+// key stand in the first row only.
 const leasableSql = (
   parameter: (name: keyof LeasableParameters) => RawBuilder<unknown>,
 ): RawBuilder<Row> => sql`
@@ -263,7 +263,7 @@ export interface Leasable {
 }
 
 /**
- * What each reference found, in their order, and who asks: one statement, so that a token and the
+ * What each reference found, in their order, and the caller: one statement, so that a token and the
  * state of its key are of one moment. Content is read only if all that is wanted fits together.
  */
 export async function findLeasable(

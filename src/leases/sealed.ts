@@ -107,6 +107,6 @@ export const sizeFault: InputFault = { pointer: '/credentials', rule: 'size' };
 
 /** A lease that nobody gets: of so much together, or with these faults beside. */
 export const tooLarge = (errors: readonly InputFault[] = [sizeFault]): AppError =>
-  new AppError('leaseRefused', 'The lease would be too large; ask for fewer credentials at once.', {
+  new AppError('leaseRefused', 'The lease would be too large: ask for fewer credentials at once.', {
     errors,
   });

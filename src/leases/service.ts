@@ -343,8 +343,8 @@ export class LeasesService {
   }
 
   /**
-   * Sealing takes this thread: the statement that records is sent first, so that the database works
-   * meanwhile.
+   * Encrypting the lease takes this thread: the statement that records is sent first, so that the
+   * database works meanwhile.
    */
   async #sealWhileRecording(payload: Buffer, recipient: Recipient): Promise<string> {
     await nextTurn();
@@ -439,7 +439,7 @@ function checkRejected(
       : [{ pointer: `/rejected/${at}/id`, rule: 'notInLease' as const }],
   );
   if (errors.length > 0)
-    throw new AppError('leaseRefused', 'A rejected token is of none of these credentials.', {
+    throw new AppError('leaseRefused', 'A rejected token belongs to none of these credentials.', {
       errors,
     });
 }

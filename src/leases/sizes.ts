@@ -1,5 +1,5 @@
 // How large a lease may be, and what is known of its size before anything is opened: sizes are
-// asked first, so that whoever asks for too much costs no more than the asking.
+// asked first, so that a request for too much costs no more than its refusal.
 import { findType } from '../credentials/index.ts';
 
 const KiB = 1024;
@@ -38,8 +38,8 @@ interface Found {
 export const storedBytesOf = ({ size }: Pick<Found, 'size'>): number => size.token + size.content;
 
 /**
- * What of it will stand in the payload at the least. Of a type whose tokens are stored, what is in
- * the version stays behind.
+ * Its least size in the payload. Of a type whose tokens are stored, what is in the version stays
+ * behind.
  */
 export function payloadBytesMin({ size, type }: Found): number {
   if (findType(type)?.oauth !== undefined) return 0;

@@ -40,7 +40,7 @@ export interface FoundRow {
   readonly rights: RightsRow;
   readonly behalfSubject: SubjectId | null;
   readonly behalfRights: RightsRow;
-  /** Grants that concern who asks, and for whom. */
+  /** Grants that concern the caller, and the person on whose behalf. */
   readonly grants: readonly GrantRow[] | null;
   readonly behalfGrants: readonly GrantRow[] | null;
   readonly id: CredentialId;

@@ -77,7 +77,7 @@ export class Deliverer {
       this.#isFailing = false;
       return claimed;
     } catch (error) {
-      this.#note(new Error('what is to be delivered cannot be read', { cause: error }));
+      this.#note(new Error('cannot read the notifications to deliver', { cause: error }));
       return [];
     }
   }
@@ -85,9 +85,7 @@ export class Deliverer {
   #begin(webhook: Claimed): void {
     const attempt: Promise<void> = deliverNext(this.#parts, webhook)
       .catch((error: unknown) => {
-        this.#note(
-          new Error('a notification could not be tried; it will be again', { cause: error }),
-        );
+        this.#note(new Error('cannot attempt a notification; it is tried again', { cause: error }));
       })
       .finally(() => {
         this.#underWay.delete(attempt);

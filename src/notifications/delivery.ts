@@ -189,7 +189,7 @@ async function settle(
             ...(outcome === 'gone' ? { goneAt: at } : {}),
           },
     );
-    // Who outlived his claim has no say any more, but that it arrived.
+    // A replica whose claim has ended may only record that the message arrived.
     if (isReleased || isGood) {
       await writeOutcome(trx, message.id, {
         state: isGood ? 'delivered' : delayMs === undefined ? 'failed' : 'pending',

@@ -40,7 +40,7 @@ export class DueScanner {
       everyMs: parts.everyMs ?? everyMsDefault,
       onFailure: (cause) => {
         parts.onError(
-          new Error('the look for what is to be told failed; it is tried again in a minute', {
+          new Error('the due scanner failed; it runs again in a minute', {
             cause,
           }),
         );
@@ -97,7 +97,7 @@ export class DueScanner {
       .then(
         () => undefined,
         (error: unknown) => {
-          onError(new Error('a tampered row could not be told', { cause: error }));
+          onError(new Error('cannot notify of a tampered row', { cause: error }));
         },
       )
       .finally(() => {

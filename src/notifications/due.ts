@@ -74,7 +74,7 @@ export async function notifyWhatIsDue(
     }
   }
   if (failures.length > 0)
-    throw new AggregateError(failures, 'some of what is due could not be told');
+    throw new AggregateError(failures, 'cannot notify of everything that is due');
   return made;
 }
 

@@ -132,7 +132,7 @@ export class Outbox {
       data: { team: team.slug, ...data },
     };
     // SECURITY: without its row MAC whoever writes to the database would have the vault sign
-    // messages of his own.
+    // messages of their own.
     return { ...row, seal: notificationRowMac(this.#keyring, row), isRefused };
   }
 }

@@ -62,7 +62,7 @@ export function registerWebhooks(
     access: { team: 'team.manage', by: 'team' },
     operationId: 'putWebhook',
     tag: 'webhooks',
-    summary: 'Add a webhook or change what it is told of',
+    summary: 'Add a webhook or change its events',
     description:
       "The credential is one of the team's of type `webhook`: it says where notifications go " +
       'and signs them. If-Match is needed when it is a webhook already. Putting it again also ' +

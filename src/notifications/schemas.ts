@@ -27,7 +27,7 @@ import { reasons } from '../oauth/index.ts';
 const eventType = z.enum(eventTypes).meta({ id: 'NotificationType' });
 const events = unique(z.array(eventType).min(1).max(eventTypes.length)).meta({
   id: 'NotificationTypes',
-  description: 'What it is told of.',
+  description: 'The events it receives.',
   examples: [['credential.expiring', 'key.rotationEnded']],
 });
 export const webhookPath = z.strictObject({ team: slug, credential: id });

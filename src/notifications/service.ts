@@ -215,7 +215,7 @@ export class WebhooksService {
       );
     const made = await db.transaction().execute(async (trx) => {
       await repository.lockTeam(trx, team.id);
-      // SECURITY: tests dial for their caller; who asks for more than are answered waits.
+      // SECURITY: tests dial for their caller, so a caller with too many open tests waits.
       if ((await repository.countPendingTests(trx, credential)) >= pendingTestsMax)
         throw new AppError('rateLimited', 'Tests are waiting for this webhook already.', {
           retryAfterSeconds: testRetrySeconds,

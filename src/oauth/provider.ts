@@ -149,7 +149,8 @@ export class Provider {
     } catch (error) {
       throw failureOf(error);
     }
-    if (answer === undefined) throw new TypeError('a question was put without being asked');
+    if (answer === undefined)
+      throw new TypeError('a request was sent to a provider outside its turn');
     // SECURITY: exposed to see that neither of them comes back as an access token.
     const secret = clientSecret.expose();
     return readAnswer(answer, {
@@ -251,5 +252,5 @@ function failureOf(error: unknown): Error {
   if (error instanceof ProviderUnavailable) return error;
   return error instanceof EgressFailed
     ? new ProviderUnavailable()
-    : new TypeError('a question to a provider could not be put');
+    : new TypeError('cannot send a request to a provider');
 }

@@ -91,7 +91,7 @@ export async function findStoredTokens(
   };
 }
 
-/** Who refreshes: whoever writes his claim into a row that nobody claims. */
+/** The replica that refreshes: the one that writes its claim into an unclaimed row. */
 export interface RefreshClaim {
   readonly id: string;
   readonly team: TeamId;
@@ -353,7 +353,7 @@ export interface AuthorizationRow {
 
 /**
  * How many authorizations of the team are open, counted up to `max`, and until when the next of
- * them is. Who asks holds the team, so that others who begin one wait.
+ * them is. The caller holds a lock on the team, so that others who begin one wait.
  */
 export async function countOpen(
   trx: Trx,

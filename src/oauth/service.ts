@@ -225,7 +225,7 @@ export class OAuthService {
       });
       return new AppError(
         'oauthStateInvalid',
-        'The state is not one that you began, or it is over: begin again.',
+        'This state is not yours, or it has expired: begin again.',
       );
     };
     if (read === undefined || found === undefined || !stateHolds(read.half, found))
@@ -247,7 +247,7 @@ export class OAuthService {
     return { authorization: found, verifier: verifierOf(read.half, found) };
   }
 
-  /** The credential, if the caller may still write it: the time since he began counts. */
+  /** The credential, if the caller may still write it: the time since they began counts. */
   async #authorize(caller: Caller, { credential, team }: AuthorizationRow): Promise<CredentialRow> {
     const resolved = await this.#parts.resolve(caller, credential);
     const decision = decide(resolved, right);
@@ -452,4 +452,4 @@ function connectionOf(
 const refused = (reason: string): AppError =>
   new AppError('oauthRefused', 'The provider refused.', { details: { reason } });
 const notAuthorized = (): AppError =>
-  new AppError('stateConflict', 'This credential is not one that a person authorizes.');
+  new AppError('stateConflict', 'This type of credential is not authorized by a person.');

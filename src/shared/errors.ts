@@ -111,7 +111,7 @@ export const forbidden = (): AppError =>
   new AppError('forbidden', 'Your role does not allow this.');
 /** Everything unnamed: the log has the cause, the caller has nothing of it. */
 export const internal = (cause: unknown): AppError =>
-  new AppError('internal', 'Something went wrong; the log knows more under this request id.', {
+  new AppError('internal', 'Something went wrong: the log has more under this request id.', {
     cause,
   });
 /** One part of the input breaks one rule. */

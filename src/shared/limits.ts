@@ -18,7 +18,7 @@ export const publicFieldLengthMax = 2048;
 /** A public field that holds PEM. */
 export const pemLengthMax = 32 * 1024;
 /**
- * Grants of one team's credentials to one grantee: he reads them all at each list, and was not
+ * Grants of one team's credentials to one grantee, who reads all of them at each list and was not
  * asked.
  */
 export const grantsBetweenMax = 1_000;

@@ -11,7 +11,7 @@ export function checkRevision(expected: ExpectedRevision, revision: number): voi
   if (expected !== 'any' && !expected.includes(revision)) throw preconditionFailed();
 }
 
-/** There is something, and the caller did not say which one he means. */
+/** There is something, and the caller did not say which one they mean. */
 export const preconditionRequired = (): AppError =>
   new AppError(
     'preconditionRequired',

@@ -33,7 +33,7 @@ const grant = z
       .enum(['team', 'subject', 'engine'])
       .meta({ description: 'To a team, to somebody, or to the subject of a registered engine.' }),
     team: slug.nullable().meta({
-      description: 'The team that it is to; the role of a member there says how much of it is his.',
+      description: "The team that it is to; a member's role there says how much of it they have.",
     }),
     subject: subject.nullable().meta({ description: 'Whom it is to.', examples: [null] }),
     access,

@@ -358,9 +358,7 @@ export async function findAccount(
   };
 }
 
-/**
- * Stores stored tokens under the key of their new team; a row without tokens only changes its team.
- */
+/** Stores tokens under the key of their new team; a row without tokens only changes its team. */
 export async function storeAccount(
   trx: Trx,
   of: {

@@ -149,8 +149,8 @@ export async function countLivingCredentials(trx: Trx, team: TeamId): Promise<nu
 }
 
 /**
- * How many members the team has, counted up to `max`. Who asks holds the team: others who add one
- * wait, and nobody who stores a credential.
+ * How many members the team has, counted up to `max`. The caller holds a lock on the team: others
+ * who add one wait, and nobody who stores a credential.
  */
 export async function countMembers(trx: Trx, team: TeamId, max: number): Promise<number> {
   await sql`select 1 from team where id = ${team} for no key update`.execute(trx);

@@ -1,5 +1,5 @@
 // What the documents say exists: files, anchors, configuration, commands, dependencies. The
-// README's session is run by readme-session.test.ts.
+// session of docs/quickstart.md is run by quickstart.test.ts.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 import t from 'tap';
@@ -10,6 +10,9 @@ import { fileNames, names, readConfig } from '../../src/config/config.ts';
 const root = resolve(import.meta.dirname, '../..');
 const documents = [
   'README.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'CHANGELOG.md',
   ...readdirSync(join(root, 'docs'))
     .filter((name) => name.endsWith('.md'))
     .map((name) => `docs/${name}`),
@@ -81,14 +84,14 @@ t.test(
   }),
 );
 
-t.test('every folder of the source is in the README', async (t) => {
-  const section = sectionOf('README.md', 'Where to read on');
+t.test('every folder of the source is in CONTRIBUTING.md', async (t) => {
+  const section = sectionOf('CONTRIBUTING.md', 'Where things go');
   for (const entry of readdirSync(join(root, 'src'), { withFileTypes: true }))
     if (entry.isDirectory()) t.ok(section.includes(`src/${entry.name}/`), entry.name);
 });
 
 t.test('the configuration table says what the vault reads, no more and no less', async (t) => {
-  const rows = rowsOf(sectionOf('README.md', 'Configuration'));
+  const rows = rowsOf(sectionOf('docs/configuration.md', 'Settings'));
   const said = rows.map(([name]) => codesIn(name!)[0]!);
   t.same([...said].sort(), [...names].sort());
   t.same(
@@ -141,6 +144,17 @@ t.test('every command in a document exists', async (t) => {
     for (const [, name] of textOf(document).matchAll(/npm run (?:-s )?([a-z][\w:-]*)/g))
       t.ok(Object.hasOwn(manifest.scripts, name!), `${document}: npm run ${name}`);
   }
+});
+
+t.test('the version is the same wherever it stands', async (t) => {
+  const { version } = JSON.parse(textOf('package.json')) as { version: string };
+  const lock = JSON.parse(textOf('package-lock.json')) as {
+    version: string;
+    packages: Record<string, { version?: string }>;
+  };
+  t.same([lock.version, lock.packages['']?.version], [version, version], 'package-lock.json');
+  t.match(textOf('openapi.yaml'), `\n version: ${version}\n`, 'openapi.yaml');
+  t.match(textOf('CHANGELOG.md'), `\n## [${version}]`, 'CHANGELOG.md');
 });
 
 t.test('every dependency has its reason, and every reason its dependency', async (t) => {

@@ -185,7 +185,7 @@ t.test('a server that cannot start says why', async (t) => {
   });
 });
 
-// Only root can take on the other accounts; an ordinary user shows his own in every test above.
+// Only root can take on the other accounts; an ordinary user shows their own in every test above.
 if (isRoot())
   t.test('root runs it too where the user nobody cannot go', async (t) => {
     const folder = newFolder(t);

@@ -48,7 +48,7 @@ async function gateAt(vault: TokenVault, credential: CredentialId): Promise<void
     .execute(vault.db);
 }
 
-/** Closes the gate, brings somebody to it, and runs the action while he stands there. */
+/** Closes the gate, brings somebody to it, and runs the action while they stand there. */
 async function whileSomebodyIsAtGate(
   { db }: TokenVault,
   bring: () => Promise<unknown>,

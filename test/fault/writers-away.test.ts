@@ -58,8 +58,8 @@ t.test('while the database is away', async (t) => {
         .catch(() => undefined);
     await audit.stop();
     t.same(told.splice(0), [
-      'refusals are counted and cannot be written',
-      'refusals that were only counted are lost: the vault stops',
+      'cannot write counted refusals',
+      'the vault stops, and refusals that were only counted are lost',
     ]);
   });
   await t.test('outcomes of calls', async (t) => {

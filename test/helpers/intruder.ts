@@ -1,5 +1,5 @@
 // What somebody can do who writes to the database past the service: no trigger, no foreign key
-// stops him.
+// stops them.
 import { sql } from 'kysely';
 import type { Db } from '../../src/db/client.ts';
 

@@ -1,5 +1,6 @@
-// Sessions in documents, as a reader types them: every command of the fenced blocks, in order. What
-// is said to be answered is the lines of comment below a command; `…` stands for anything.
+// Sessions in documents, as a reader types them: every command of the fenced blocks, in order. The
+// answer stands in a block of text below, for the last command, or in the lines of comment below a
+// command; `…` stands for anything.
 import type { Test } from 'tap';
 
 export interface Step {
@@ -10,22 +11,31 @@ export interface Step {
 const marker = '@@ command ';
 
 /**
- * The commands of the blocks of shell in a text, each with the comment below it. A here-document,
- * and an open quote, are part of their command.
+ * The commands of the blocks of shell in a text, each with its answer. A here-document, an open
+ * quote and what follows a backslash are part of their command.
  */
 export function stepsIn(markdown: string): Step[] {
-  return [...markdown.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, block]) =>
-    stepsOf(block!),
-  );
+  const steps: Written[] = [];
+  for (const [, kind, block = ''] of markdown.matchAll(/^```(sh|text)\n([\s\S]*?)^```$/gm))
+    if (kind === 'sh') steps.push(...stepsOf(block));
+    else steps.at(-1)?.expected.push(...block.trimEnd().split('\n'));
+  return steps;
 }
 
-function stepsOf(block: string): Step[] {
-  const steps: { command: string; expected: string[] }[] = [];
+interface Written {
+  command: string;
+  readonly expected: string[];
+}
+
+function stepsOf(block: string): Written[] {
+  const steps: Written[] = [];
   let end: string | undefined;
   let isQuoteOpen = false;
   for (const line of block.trimEnd().split('\n')) {
     const quotes = line.replaceAll(/"(?:[^"\\]|\\.)*"/g, '').split("'").length - 1;
-    if (end !== undefined || isQuoteOpen) {
+    if (steps.at(-1)?.command.endsWith('\\') && end === undefined && !isQuoteOpen)
+      steps.at(-1)!.command += `\n${line}`;
+    else if (end !== undefined || isQuoteOpen) {
       steps.at(-1)!.command += `\n${line}`;
       if (line === end) end = undefined;
       else if (isQuoteOpen) isQuoteOpen = line.split("'").length % 2 === 1;

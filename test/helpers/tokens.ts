@@ -251,7 +251,7 @@ export async function addCredentials(
     );
 }
 
-/** The same inside a transaction of the caller's, under the key that he gives. */
+/** The same inside a transaction of the caller's, under the key that they give. */
 export async function insertCredentials(
   trx: Trx,
   keyring: Keyring,

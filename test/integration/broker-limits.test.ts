@@ -73,7 +73,7 @@ t.test('limits of a credential', async (t) => {
   });
 
   await t.test(
-    'silence: of the upstream before its answer and within it, of the caller within his body',
+    'silence: of the upstream before its answer and within it, of the caller within its body',
     async (t) => {
       stage.on(() => undefined);
       t.match(await stage.call('GET', '/x'), {

@@ -150,7 +150,7 @@ t.test('streams', async (t) => {
   });
 
   await t.test(
-    'the caller goes away: before the answer, within it, within his own body',
+    'the caller goes away: before the answer, within it, within its own body',
     async (t) => {
       const gone = (what: string): Promise<void> =>
         new Promise((resolve) => {

@@ -103,7 +103,7 @@ t.test('policies', async (t) => {
     t.equal(
       (await set('ed', { policy: narrow, fields: { apiKey: 'a-new-secret' } })).status,
       403,
-      'and there is no way back for him',
+      'and there is no way back for them',
     );
     t.equal(
       (await set('alice', { policy: narrow, fields: { apiKey: 'a-new-secret' } })).status,

@@ -145,7 +145,7 @@ t.test('every refusal is in the audit log, where the team can read it', async (t
     test.match(found, { sub: as, ...event }, `${as} ${method} ${url}`);
   }
   const shown = await vault.call('alice', 'GET', '/v1/teams/payments/audit-events?decision=deny');
-  test.equal(shown.json.items.length, 4, 'an admin sees those of his team');
+  test.equal(shown.json.items.length, 4, 'an admin sees those of their team');
 });
 
 t.test(

@@ -1,5 +1,5 @@
 // Idempotency-Key: at most one thing for one key, whoever asks how often; a repetition gets no more
-// than he may see now.
+// than they may see now.
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { watchStatements } from '../../bench/plans.ts';

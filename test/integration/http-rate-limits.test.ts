@@ -18,7 +18,7 @@ const from = (
   as: string | null = null,
 ): Promise<Answer> => vault.call(as, 'GET', url, undefined, { 'x-forwarded-for': address });
 
-t.test('per address, whoever he says that he is', async (test) => {
+t.test('per address, whoever they say that they are', async (test) => {
   const vault = await startVault(test, {
     rateLimits: { address: 5, subject: 0 },
     trustedProxies: ['127.0.0.1'],
@@ -60,7 +60,7 @@ t.test('per address, whoever he says that he is', async (test) => {
   );
 });
 
-t.test('without a trusted proxy nobody chooses his address', async (test) => {
+t.test('without a trusted proxy nobody chooses their address', async (test) => {
   const vault = await startVault(test, { rateLimits: { address: 3, subject: 0 } });
   const seen = [];
   for (let n = 1; n <= 5; n += 1) seen.push((await from(vault, `203.0.113.${n}`)).status);

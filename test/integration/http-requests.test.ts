@@ -568,7 +568,7 @@ t.test('what is refused before a body is read', async (test) => {
     await vault.call(null, 'POST', '/v1/teams/payments/credentials', broken),
     401,
     'unauthenticated',
-    'a stranger learns nothing of his body',
+    'a stranger learns nothing of their body',
   );
   isProblem(
     test,

@@ -126,7 +126,7 @@ test('refusals', async (t) => {
         ({ slug, reason, target_id }) =>
           slug === 'secretive' && reason === 'notMember' && target_id === foreign.id,
       ),
-      'the owner sees the attempt in his audit log',
+      'the owner sees the attempt in their audit log',
     );
     t.ok(
       seen.some(

@@ -1,6 +1,6 @@
-// A writer to the database cannot lease to himself: every sealed column is changed by SQL, one at a
-// time, and refused; put back, it counts again. Each refusal stands in the audit log and raises the
-// alarm.
+// A writer to the database cannot lease to themselves: every sealed column is changed by SQL, one
+// at a time, and refused; put back, it counts again. Each refusal stands in the audit log and
+// raises the alarm.
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { sql } from 'kysely';

@@ -350,7 +350,7 @@ t.test(
 );
 
 t.test(
-  'a rotation whose starter died before he counted is counted by whoever moves it',
+  'a rotation whose starter died before it counted is counted by whoever moves it',
   async (t) => {
     const vault = await tokenVault(t);
     const of = await makeTeam(vault, 'payments');

@@ -183,7 +183,7 @@ t.test("what is given away while it is made a webhook is nobody's", async (t) =>
   await demand(vault.call('bella', 'PUT', `/v1/teams/sales/webhooks/${id}`, events), 200);
 });
 
-t.test("who tests what is shared with him uses up his own tests, not the owner's", async (t) => {
+t.test("tests of a shared credential use up the caller's own tests, not the owner's", async (t) => {
   const vault = await startVault(t);
   await vault.team('payments');
   await vault.team('sales', ['bella']);

@@ -1,6 +1,6 @@
-// A writer to the database cannot share with himself: every sealed column of a grant is changed by
-// SQL, one at a time, and what comes of it is a denial, an event and an alarm; put back, it counts
-// again.
+// A writer to the database cannot share with themselves: every sealed column of a grant is changed
+// by SQL, one at a time, and what comes of it is a denial, an event and an alarm; put back, it
+// counts again.
 import { sql } from 'kysely';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
@@ -153,7 +153,7 @@ t.test('sealed grants', async (t) => {
       '404',
     ],
     [
-      'a row of his own',
+      'a row of their own',
       'credential_grant',
       `insert into credential_grant (id, team_id, credential_id, grantee_kind, grantee_subject_id, access, revision, seal, created_at, created_by, updated_at, updated_by)
       select '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d', '${payments}', '${kept.id}', 'subject', '${mallory}', 'use', 1, seal, created_at, created_by, updated_at, updated_by from credential_grant where ${noras}`,

@@ -66,7 +66,7 @@ const outcomeOf = ({ status, json }: Answer): string =>
           ? String(rulesOf(json === undefined ? ({ json: {} } as Answer) : ({ json } as Answer)))
           : `${status} ${json?.code}`;
 
-t.test('who may do what by a grant to his team: roles × access × actions', async (t) => {
+t.test('who may do what by a grant to their team: roles × access × actions', async (t) => {
   const { vault, id, share, unshare } = await setStage(t);
   const path = `/v1/credentials/${id}`;
   const actions: Readonly<Record<string, (as: string) => Promise<Answer>>> = {
@@ -156,7 +156,7 @@ t.test('who may do what by a grant to his team: roles × access × actions', asy
   }
 });
 
-t.test('a grant to somebody himself, and to an engine', async (t) => {
+t.test('a grant to a person, and to an engine', async (t) => {
   const { vault, id, engine, share, unshare } = await setStage(t);
   const path = `/v1/credentials/${id}`;
   const reads = async (as: string): Promise<number> => (await vault.call(as, 'GET', path)).status;
@@ -228,7 +228,7 @@ t.test('a grant to somebody himself, and to an engine', async (t) => {
     'read is not use',
   );
 
-  await t.test("what was given to a person is no engine's, should he become one", async (t) => {
+  await t.test("what was given to a person is no engine's, should they become one", async (t) => {
     await share('subjects/nora', 'use');
     await registerEngine(vault, 'nora');
     t.equal(await reads('nora'), 404);
@@ -298,7 +298,7 @@ t.test('a grant to somebody himself, and to an engine', async (t) => {
   t.equal(engine.sub, 'bot');
 });
 
-t.test('on whose behalf: by membership, by a grant to his team, to himself', async (t) => {
+t.test('on whose behalf: by membership, by a grant to their team, to themselves', async (t) => {
   const { vault, id, share, unshare } = await setStage(t);
   await vault.team('third', ['theo']);
   await share('teams/sales', 'use');
@@ -549,7 +549,7 @@ t.test('revocation counts at the next request, whatever was made before', async 
       () => vault.member('sales', 'bot', 'engine', 'bella'),
     ],
     [
-      'the person loses his role there',
+      'the person loses their role there',
       () => vault.member('sales', 'eddie', 'viewer', 'bella'),
       () => vault.member('sales', 'eddie', 'editor', 'bella'),
     ],

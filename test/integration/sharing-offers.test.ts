@@ -99,7 +99,7 @@ t.test(
       t.equal((await end(declined, as)).status, status, as);
       t.equal((await accept(declined, as)).status, status, as);
     }
-    t.equal((await accept(declined, 'alice')).status, 403, 'nobody accepts his own offer');
+    t.equal((await accept(declined, 'alice')).status, 403, 'nobody accepts their own offer');
     t.equal((await end(declined, 'bella')).status, 204);
     t.equal((await end(declined, 'bella')).status, 404);
     t.equal((await accept(declined)).status, 404);
@@ -217,7 +217,7 @@ t.test('offers that nobody answered are purged', async (t) => {
   t.equal(await count(), 0);
 });
 
-t.test('a writer to the database offers himself nothing', async (t) => {
+t.test('a writer to the database offers themselves nothing', async (t) => {
   const { vault, id, offer } = await setStage(t);
   const { db } = vault;
   const other = await storeOpenai(vault, 'payments', 'other', 'sk-other');

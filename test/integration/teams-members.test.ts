@@ -230,7 +230,7 @@ t.test('members', async (t) => {
   await vault.team('payments');
 
   t.test(
-    'PUT asks for If-Match only of a member; a tag of somebody who is gone does not bring him back',
+    'PUT asks for If-Match only of a member; a tag of somebody who is gone does not bring them back',
     async (t) => {
       const put = (role: string, ifMatch?: string): Promise<Answer> =>
         call(
@@ -414,7 +414,7 @@ t.test('members', async (t) => {
         db,
       );
       t.equal(left.rows[0]?.n, 1, `one admin stays (${act.join()}): ${codes(...answers).join()}`);
-      // The slower one finds that he is the last, or that he is in the team no more.
+      // The slower one finds that they are the last, or that they are in the team no more.
       t.ok(
         codes(...answers).every((code) =>
           ['200', '204', '409 lastAdmin', '403 forbidden', '404 notFound'].includes(code),
@@ -448,7 +448,7 @@ t.test('members', async (t) => {
       t.equal(
         (await call('ann', 'PUT', member('bent', 'ben'), { role: 'admin' }, any)).status,
         200,
-        'an admin puts him back',
+        'an admin puts them back',
       );
       t.equal((await call('ben', 'GET', '/v1/teams/bent')).status, 200);
       t.equal((await call('ann', 'DELETE', member('bent', 'ann'), undefined, any)).status, 204);
@@ -484,7 +484,7 @@ t.test('members', async (t) => {
     },
   );
 
-  t.test('who becomes a member while he becomes an engine is one of the two', async (t) => {
+  t.test('who becomes a member while they become an engine is one of the two', async (t) => {
     await vault.team('waiting');
     const register = (): Promise<Answer> =>
       call('operator', 'POST', '/v1/engines', {
@@ -492,7 +492,7 @@ t.test('members', async (t) => {
         subject: 'late',
         keys: [generateEngineKey('X25519').publicJwk],
       });
-    // Known, because somebody let him in once.
+    // Known, because somebody let them in once.
     await vault.member('waiting', 'late', 'viewer');
     await call('alice', 'DELETE', member('waiting', 'late'), undefined, any);
     let registration: Promise<Answer> | undefined;

@@ -1,4 +1,4 @@
-// A writer to the database cannot give himself a right: every sealed column of a membership is
+// A writer to the database cannot give themselves a right: every sealed column of a membership is
 // changed by SQL, one at a time, and what comes of it is a denial, an event and an alarm; put back,
 // it counts again.
 import t from 'tap';

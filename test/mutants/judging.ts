@@ -30,8 +30,7 @@ export function inOrder(
   map: CoverageMap,
   killers: ReadonlyMap<string, number>,
 ): string[] {
-  const tries =
-    kind === 'scope' ? scopeTests : /seal|verifyRowMac/i.test(text) ? rowMacTests : undefined;
+  const tries = kind === 'scope' ? scopeTests : /rowMac/i.test(text) ? rowMacTests : undefined;
   const folder = basename(dirname(path)).replace(/s$/, '');
   const file = basename(path, '.ts').replace(/s$/, '');
   const rank = (test: string): number => {

@@ -207,7 +207,7 @@ t.test('every request is signed as the specification says', async (t) => {
   );
 });
 
-t.test('what the caller signed or dated himself does not count', async (t) => {
+t.test("the caller's own signature and date do not count", async (t) => {
   const at = new Date('2026-11-22T07:00:00Z');
   const base: SignableRequest = {
     method: 'GET',

@@ -159,7 +159,7 @@ test('everything else is refused by name, and nothing of it is repeated', async 
     ['alg none', await seal(unsigned(claims)), 'notSigned'],
     ['signed by a stranger', await seal(await sign(claims, { key: stranger })), 'notSigned'],
     [
-      'signed by a stranger under his own name',
+      'signed by a stranger under their own name',
       await seal(await sign(claims, { key: stranger, header: { kid: 'stranger' } })),
       'notSigned',
     ],

@@ -68,8 +68,8 @@ export interface Found<T> {
 }
 
 /**
- * What somebody may list: all of these teams, and these credentials of others; and where he is a
- * member.
+ * What somebody may list: all of these teams, and these credentials of others; and where the caller
+ * is a member.
  */
 interface Reach {
   readonly memberOf: readonly TeamId[];

@@ -1,6 +1,5 @@
-// The README's session, line by line, as a reader types it: `npm start` in a folder of its own,
-// then every command, in order. What the README says is answered is the lines of comment below a
-// command; `…` stands for anything. Only the port is another one.
+// The session of docs/quickstart.md, line by line, as a reader types it: `npm start` in a folder of
+// its own, then every command in order, in bash and in zsh. Only the port is another one.
 import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -20,7 +19,7 @@ import { checkAnswers, scriptOf, stepsIn } from '../helpers/session.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const address = 'http://127.0.0.1:7300';
-const environment = { ...process.env, npm_config_loglevel: 'error' }; // what npm thinks of this machine's own settings is not the session's
+const environment = { ...process.env, npm_config_loglevel: 'error' }; // npm's warnings about this machine are not the session's
 
 /** A checkout whose `./data` is its own: everything else is the real one. */
 function makeCheckout(t: Test): string {
@@ -71,12 +70,19 @@ async function start(
   return { url, output: () => output, stop };
 }
 
-t.test('every line of the session does what the README says', async (t) => {
-  const steps = stepsIn(
-    readFileSync(join(root, 'README.md'), 'utf8')
-      .split('\n## One session\n')[1]!
-      .split('\n## ')[0]!,
+const [first, ...steps] = stepsIn(readFileSync(join(root, 'docs/quickstart.md'), 'utf8'));
+const isThere = (shell: string): boolean =>
+  spawnSync(shell, ['-c', 'true'], { stdio: 'ignore' }).status === 0;
+
+for (const shell of ['bash', 'zsh'])
+  t.test(
+    `every line of the session does what the page says, in ${shell}`,
+    { skip: process.env['CI'] === undefined && !isThere(shell) && `without ${shell}` },
+    (t) => play(t, shell),
   );
+
+async function play(t: Test, shell: string): Promise<void> {
+  t.equal(first?.command, 'npm ci && npm start');
   t.ok(
     steps.length > 20 && steps.filter(({ expected }) => expected.length > 0).length > 14,
     'the session was found',
@@ -85,7 +91,7 @@ t.test('every line of the session does what the README says', async (t) => {
   const vault = await start(t, folder);
 
   const { stdout, stderr, status } = spawnSync(
-    'bash',
+    shell,
     ['-c', scriptOf(steps).replaceAll(address, vault.url)],
     { cwd: folder, env: environment, encoding: 'utf8', timeout: 80_000 },
   );
@@ -107,4 +113,4 @@ t.test('every line of the session does what the README says', async (t) => {
     encoding: 'utf8',
   });
   t.match(after, /"name":"openai-prod"/, 'the next start has everything');
-});
+}
