@@ -272,7 +272,7 @@ export class AuditLog {
       );
       if (lost.length > 0)
         this.#parts.onError(
-          new Error(`${suppressed.count} refusals do not fit into the trail and were lost`, {
+          new Error(`${suppressed.count} refusals do not fit the audit log and were lost`, {
             cause,
           }),
         );

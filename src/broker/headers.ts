@@ -66,7 +66,7 @@ export function requestHeaders(
     // SECURITY: what says another method, path or address than the policy was asked about.
     if (staysBehind.has(plain) || isSteering(plain) || named.has(name)) continue;
     if (injected.has(plain)) continue; // SECURITY: the injected one is the only one of its name
-    if (ticketText.test(value)) continue; // SECURITY: a ticket is nobody's business but the vault's
+    if (ticketText.test(value)) continue; // SECURITY: a ticket is for the vault only
     const before = out[name];
     out[name] =
       before === undefined ? value : [...(typeof before === 'string' ? [before] : before), value];

@@ -83,7 +83,7 @@ export class Outcomes {
       this.#pending.splice(0, batch.length, ...left);
       if (lost.length > 0)
         onError(
-          new Error(`${lost.length} outcomes of calls do not fit into the trail and were lost`, {
+          new Error(`${lost.length} outcomes of calls do not fit the audit log and were lost`, {
             cause,
           }),
         );

@@ -135,7 +135,7 @@ export class CredentialsService {
     if (!verifyCredentialRowMac(this.#parts.keyring, row, row.seal))
       return { team, role: undefined, refusal: 'sealBroken', resource: row };
     const effectiveRole = effectiveRoleOf(row, team, caller, this.#parts);
-    // SECURITY: what was deleted is nobody's but its team's.
+    // SECURITY: a deleted credential exists for its team only.
     const grantPaths =
       row.state === 'deleted'
         ? noGrantPaths

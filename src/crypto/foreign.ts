@@ -30,7 +30,7 @@ export function openForeignToken(keys: readonly Buffer[], token: string): string
         decrypt(importKey('fernet', key), plain).plaintext,
       );
     } catch {
-      // The next one may open it; why this one does not is nobody's business.
+      // The next one may open it; the reason why this one does not is never shown.
     }
   }
   throw new DecryptionFailed();

@@ -62,7 +62,7 @@ export class NameCache {
     if (this.#found.size >= namesMax) this.#found.clear();
     const addresses = within(this.#limitMs, this.#closed.signal, this.#ask(key, name, options))
       .then((found) => [...found])
-      .catch((): readonly string[] => []); // why a name has no address is nobody's business here
+      .catch((): readonly string[] => []); // the reason why a name has no address does not matter here
     const entry = { at: performance.now(), addresses };
     this.#found.set(key, entry);
     if ((await addresses).length === 0 && this.#found.get(key) === entry) this.#found.delete(key);

@@ -219,7 +219,7 @@ function rightsOver(parts: RightsParts): RightOf {
     const member = effectiveRole(rights, { id: row.team, slug: row.slug }, who);
     if (member.role !== undefined && isAllowed(member.role, action))
       return { isGranted: true, grantPath: undefined, actsForItself: member.actsForItself };
-    // What was deleted is nobody's but its team's.
+    // A deleted credential exists for its team only.
     const grantPaths =
       row.state === 'deleted' ? noGrantPaths : grantPathsOf(grants, owned, who, parts);
     const grantPath = grantPathFor(grantPaths, action);

@@ -391,7 +391,7 @@ t.test(
         ('seal' in classed || 'row_mac' in classed) &&
           ('revision' in classed || unchanging.has(table)),
         isSealed,
-        `${table} is sealed exactly if it has revision and seal`,
+        `${table} is sealed exactly if it has revision and row MAC`,
       );
       t.equal(
         placesOf(classed).some((place) => place === `${table}.revision`),

@@ -128,7 +128,10 @@ t.test(
     read(audit, 'after');
     await audit.flush();
     t.equal(await countOf(vault.db, 'access_record'), 2);
-    t.match(told, [/months of the trail cannot be made/, /^1 access records do not fit/]);
+    t.match(told, [
+      /cannot make the coming months of the audit log/,
+      /^1 access records do not fit/,
+    ]);
   },
 );
 
@@ -176,7 +179,7 @@ t.test('outcomes: one that cannot be made, one that does not fit', async (t) => 
   for (let n = 0; n < 20; n += 1) outcomes.add(outcome(`after ${n}`));
   await outcomes.flush();
   t.equal(await countOf(vault.db, `audit_event where action = 'credential.used'`), 40);
-  t.match(told, [/does not fit into the trail and was lost/, /^2 outcomes of calls do not fit/]);
+  t.match(told, [/does not fit the audit log and was lost/, /^2 outcomes of calls do not fit/]);
 });
 
 t.test('outcomes: one whose answer was lost is written once', async (t) => {

@@ -169,7 +169,7 @@ export function providerServer(entry: OAuthProvider, issuer: string): ProviderSe
     refreshes: () => refreshes,
     handle: (request, response) => {
       const url = new URL(request.url ?? '/', `https://${request.headers.host}`);
-      // The port that it really listens on is nobody's business.
+      // The port that it really listens on is not shown.
       request.headers.host = url.hostname;
       const isAt = (endpoint: URL | undefined): boolean =>
         endpoint?.hostname === url.hostname && endpoint.pathname === url.pathname;

@@ -354,7 +354,7 @@ t.test('streams', async (t) => {
   );
 });
 
-/** Collects garbage, so that what is left is what is held. */
+/** Collects garbage, so that only memory in use is left. */
 function collector(): () => void {
   setFlagsFromString('--expose-gc');
   return runInNewContext('gc') as () => void;

@@ -249,7 +249,7 @@ t.test(
       "what may not be sent twice has the upstream's",
     );
     await until(() =>
-      vault.logs.slice(before).some((line) => line.includes('could not be made new')),
+      vault.logs.slice(before).some((line) => line.includes('cannot refresh a token')),
     );
     behaviour.onCall = async () => undefined;
     await rename('oauth_token_away', 'oauth_token');

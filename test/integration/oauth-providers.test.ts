@@ -139,7 +139,7 @@ t.test('another provider, and none, are other destinations', async (t) => {
   t.equal(versions.length, 4);
 });
 
-/** Two token endpoints that write down who asks them. */
+/** Two token endpoints that record their callers. */
 async function twoServers(t: Test): Promise<{
   old: Upstream;
   next: Upstream;

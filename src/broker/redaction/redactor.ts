@@ -201,8 +201,8 @@ export class RedactionStream {
 
   /**
    * Hands out what stands before the limit, with a mark for each find that begins there. Finds that
-   * overlap have one mark. What a find covers is let go at once, so what is held is never longer
-   * than a pattern.
+   * overlap have one mark. What a find covers is let go at once, so the bytes kept back are never
+   * longer than a pattern.
    */
   #release(limit: number): Buffer {
     const origin = this.#position - this.#held.length;

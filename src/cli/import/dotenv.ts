@@ -154,7 +154,7 @@ export function* splitLines(
       from = end + 1;
     }
     rest = rest.slice(from);
-    // It is no variable any more, and nothing of it may be taken for the next line.
+    // It is no variable any more, and no part of it may be read as the next line.
     if (rest.length > lengthMax) rest = `\0${rest.slice(0, 100)}`;
   }
   if (rest !== '') yield rest.replace(/\r$/, '');

@@ -288,7 +288,7 @@ export class CredentialLists {
   ): Promise<Reach> {
     const memberOf =
       team !== undefined && !isShared ? [team.id] : await this.#teamsOf(caller, hidden);
-    // What was deleted is nobody's but its team's.
+    // A deleted credential exists for its team only.
     if ((team !== undefined && !isShared) || filters.isDeleted)
       return { memberOf, teams: memberOf, shared: new Map() };
     const shared = new Map<CredentialId, TeamId>();
