@@ -1,6 +1,8 @@
 // What is wrong with a credential, computed in the query that reads it, so that filters and answers
 // cannot disagree.
 import { type RawBuilder, sql } from 'kysely';
+import { type CiphertextTable, ciphertextTables } from '../keys/index.ts';
+import { oauthTokens } from '../keys/sql.ts';
 import { oauthProviders } from './providers/catalogue.ts';
 import { oauthTypeNames } from './types/registry.ts';
 
@@ -33,12 +35,26 @@ const isAnyMarked = sql`exists (select 1 from data_key where compromised_at is n
 const holdsMarked = (history: RawBuilder<unknown>): RawBuilder<unknown> =>
   sql`exists (select 1 from data_key marked where marked.id = any (${history}) and marked.compromised_at is not null)`;
 /**
- * A condition on the OAuth tokens held for a credential; other types than those that have some are
- * not looked up. The row of one credential, where `exists` would let the planner read all.
+ * A condition on the row that a credential has in a table besides its versions; credentials of
+ * types that have none there are not looked up. The row of one credential, where `exists` would let
+ * the planner read all.
  */
-const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
-    and coalesce((select ${condition} from oauth_token held where held.credential_id = credential.id), false))`;
+function heldIn(table: CiphertextTable, condition: RawBuilder<unknown>): RawBuilder<boolean> {
+  const isSo = sql<boolean>`
+    coalesce((select ${condition} from ${sql.table(table.name)} held where held.credential_id = credential.id), false)`;
+  switch (table.credentialTypes) {
+    case 'every':
+      return isSo;
+    case 'oauth':
+      return sql<boolean>`
+  (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))}) and ${isSo})`;
+    default:
+      throw new TypeError(table.credentialTypes satisfies never);
+  }
+}
+const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> =>
+  heldIn(oauthTokens, condition);
+const besideVersions = ciphertextTables.filter(({ rows }) => rows === 'one');
 
 /**
  * Whether anything of a team may be exposed: one of its own keys is marked, or any at all and it
@@ -49,11 +65,16 @@ export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => 
     or ((select has_received from team receiver where receiver.id = ${team}) and ${isAnyMarked}))`;
 
 /**
- * Whether a compromised key ever protected the values of the version with this history, or the
- * tokens held beside it.
+ * Whether a compromised key ever protected the values of the version with this history, or what is
+ * held beside it.
  */
-export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (${isAnyMarked} and (${holdsMarked(history)} or ${heldToken(holdsMarked(sql`held.key_history`))}))`;
+export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => {
+  const conditions = [
+    holdsMarked(history),
+    ...besideVersions.map((table) => heldIn(table, holdsMarked(sql`held.key_history`))),
+  ];
+  return sql<boolean>`(${isAnyMarked} and (${sql.join(conditions, sql` or `)}))`;
+};
 
 /** The condition of one problem, over the aliases `credential` and `current`. */
 export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {

@@ -12,7 +12,7 @@ import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import { beginRotation, setLockTimeout, withKeyLock } from './changing.ts';
 import * as repository from './repository.ts';
 import type { KeyChange } from './repository.ts';
-import { countTokensByTable } from '../db/token-tables.ts';
+import { countTokensByTable } from './tables/counts.ts';
 import type { Caller, TeamRef } from '../access/index.ts';
 import type { AuditLog, EventInput } from '../audit/index.ts';
 import type { KeyRow } from './types.ts';

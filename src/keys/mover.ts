@@ -3,7 +3,8 @@ import type { Place, WrappedDataKey } from '../crypto/index.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { DataKeyState } from '../db/tables.ts';
 import type { Trx } from '../db/client.ts';
-import type { TokenTable } from '../db/token-tables.ts';
+import type { CiphertextTable } from './tables/table.ts';
+
 /** How much of the tokens is in memory at once for one batch; one token is up to some hundred KiB long. */
 export const batchBytesMax = 8 * 1024 * 1024;
 
@@ -41,7 +42,7 @@ export interface MovedToken extends HeldToken {
  * Rows that were moved lie before it: reading past their remains gets slower and slower.
  */
 export interface Position {
-  readonly table: TokenTable;
+  readonly table: CiphertextTable;
   readonly key: DataKeyId;
   readonly credential: CredentialId;
   readonly version: number;
@@ -56,6 +57,7 @@ export interface Quest {
 
 /** How tokens of one table are found and stored. */
 export interface Mover {
+  readonly table: CiphertextTable;
   /**
    * Locks tokens that nobody else holds at this moment, and reads the first of them, as many as may
    * be in memory at once; none when the rotation does not run any more.

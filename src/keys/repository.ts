@@ -11,9 +11,10 @@ import { rotateAtSql } from '../db/rotation-due.ts';
 import {
   hasTokensSql,
   rotationFailureCountSql,
+  rotationFailuresSql,
   tokenCountBesidesSql,
   tokenCountSql,
-} from '../db/token-tables.ts';
+} from './tables/counts.ts';
 import type { TeamSettingsRow } from '../access/index.ts';
 import { settingsColumns } from '../access/sql.ts';
 import type { KeyRow, RotationFailure } from './types.ts';
@@ -322,10 +323,9 @@ export async function listRotationFailures(
   limit: number,
 ): Promise<RotationFailure[]> {
   const { rows } = await sql<RotationFailure>`
-    select credential_id as credential, version from key_rotation_failure where rotation_id = ${rotation}
-    union all select credential_id, null from key_rotation_oauth_failure where rotation_id = ${rotation} order by credential, version limit ${limit}`.execute(
-    executor,
-  );
+    select credential, nullif(version, 0) as version
+    from (${rotationFailuresSql(sql`${rotation}`)}) failure
+    order by credential, nullif(version, 0) limit ${limit}`.execute(executor);
   return rows;
 }
 

@@ -11,15 +11,16 @@ import {
   endRotation,
   listRunningRotations,
   lockRunning,
-  movers,
   planByIndex,
   settleTotal,
 } from './moving.ts';
-import { type TokenTable, tokenTables } from '../db/token-tables.ts';
+import { movers } from './tables/moving.ts';
+import type { CiphertextTable } from './tables/table.ts';
 import {
   batchBytesMax,
   type HeldToken,
   type MovedToken,
+  type Mover,
   type Position,
   type Quest,
   type RunningRotation,
@@ -81,14 +82,13 @@ export async function moveBatch(
   onSealed: (batch: Sealed) => void = () => undefined,
 ): Promise<Batch> {
   const { after } = quest;
-  for (const table of tokenTables.slice(
-    after === undefined ? 0 : tokenTables.indexOf(after.table),
-  )) {
+  const begun = movers.findIndex(({ table }) => table === after?.table);
+  for (const mover of movers.slice(Math.max(0, begun))) {
     try {
       const result = await moveBatchOf(
         parts,
         rotation,
-        { ...quest, after: after?.table === table ? after : undefined, table },
+        { ...quest, after: after?.table === mover.table ? after : undefined, mover },
         onSealed,
       );
       if (result !== nothing) return result;
@@ -139,10 +139,10 @@ export async function endIfDone(
 async function moveBatchOf(
   { db, keyring, audit, now }: RotationParts,
   rotation: RunningRotation,
-  { table, ...quest }: Quest & { table: TokenTable },
+  { mover, ...quest }: Quest & { mover: Mover },
   onSealed: (batch: Sealed) => void,
 ): Promise<Batch> {
-  const mover = movers[table];
+  const { table } = mover;
   return db
     .transaction()
     .setIsolationLevel('read committed')
@@ -167,9 +167,9 @@ async function moveBatchOf(
             action: 'key.rotationRowFailed',
             target: { type: 'credential', id: place.credential },
             key: from.id,
-            ...(table === 'oauth_token'
-              ? { details: { rotation: rotation.id, table } }
-              : { credentialVersion: place.version, details: { rotation: rotation.id } }),
+            ...(table.rows === 'versions'
+              ? { credentialVersion: place.version, details: { rotation: rotation.id } }
+              : { details: { rotation: rotation.id, table: table.name } }),
           }),
         ),
       );
@@ -214,7 +214,7 @@ function rowsWithin(bytesMax: number, held: readonly HeldToken[]): number {
   return Math.max(1, Math.floor((bytesMax * held.length) / Math.max(1, bytes)));
 }
 
-function positionOf(table: TokenTable, held: HeldToken | undefined): Position | undefined {
+function positionOf(table: CiphertextTable, held: HeldToken | undefined): Position | undefined {
   return held === undefined
     ? undefined
     : { table, key: held.from.id, credential: held.place.credential, version: held.place.version };

@@ -5,7 +5,7 @@ import type { Executor } from '../db/client.ts';
 import { countOf } from '../db/counts.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
-import { rotationFailureCountSql } from '../db/token-tables.ts';
+import { rotationFailureCountSql } from '../keys/sql.ts';
 import type { EventInput } from '../audit/index.ts';
 import { credentialSealHolds, type SealedCredential } from '../credentials/index.ts';
 import { sealedColumns } from '../credentials/sql.ts';

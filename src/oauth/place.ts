@@ -1,9 +1,10 @@
 // Where a held token belongs: to its row and sequence, to the client that it was given to, to the
-// policy under which it was got. Its type says that it is none of the credential's versions.
+// policy under which it was got.
 import type { Place } from '../crypto/index.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Policy, PublicFields } from '../credentials/index.ts';
+import { oauthPlace } from '../keys/index.ts';
 
 export interface HeldPlace {
   readonly team: TeamId;
@@ -14,25 +15,9 @@ export interface HeldPlace {
   readonly policy: JsonObject;
 }
 
-/**
- * The place of a held token. No type's name has a slash: a version's token does not open here, nor
- * a held one as a version.
- */
-export const heldPlace = ({
-  team,
-  credential,
-  sequence,
-  type,
-  client,
-  policy,
-}: HeldPlace): Place => ({
-  team,
-  credential,
-  version: sequence,
-  type: `${type}/oauth`,
-  publicFields: client,
-  policy,
-});
+/** The place of a held token: a version's token does not open here, nor a held one as a version. */
+export const heldPlace = ({ sequence, client, ...row }: HeldPlace): Place =>
+  oauthPlace({ ...row, number: sequence, publicFields: client });
 
 /**
  * A credential's current version, as the statement that read it found it: its seal was verified,

@@ -11,7 +11,8 @@ import {
 import { type Keyring, Secret, type WrappedDataKey } from '../../src/crypto/index.ts';
 import type { Db, Trx } from '../../src/db/client.ts';
 import { isCheckViolation } from '../../src/db/errors.ts';
-import { countBatch, listRunningRotations, movers } from '../../src/keys/moving.ts';
+import { countBatch, listRunningRotations } from '../../src/keys/moving.ts';
+import { movers } from '../../src/keys/tables/moving.ts';
 import {
   cancelRotation,
   demoteKey,
@@ -20,7 +21,7 @@ import {
   lockKey,
   updateKey,
 } from '../../src/keys/repository.ts';
-import { countTokensByTable } from '../../src/db/token-tables.ts';
+import { countTokensByTable } from '../../src/keys/tables/counts.ts';
 import { type CredentialId, type DataKeyId, newId } from '../../src/shared/ids.ts';
 import { type Played, playEvery, type Side } from '../helpers/interleavings.ts';
 import {
@@ -105,7 +106,7 @@ const changing: Writer = ({ keyring }, { of, credential }) => {
 /** Moving: a batch of the rotation that runs. */
 const moving: Writer = ({ keyring }, { rotation }) => {
   let held: HeldToken[] = [];
-  const mover = movers.credential_version;
+  const mover = movers.find(({ table }) => table.name === 'credential_version')!;
   return {
     transactions: [
       {

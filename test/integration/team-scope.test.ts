@@ -6,6 +6,8 @@ import t from 'tap';
 import * as credentials from '../../src/credentials/repository.ts';
 import type { Trx } from '../../src/db/client.ts';
 import * as keys from '../../src/keys/repository.ts';
+import { ciphertextTables } from '../../src/keys/tables/list.ts';
+import * as rehoming from '../../src/keys/tables/rehoming.ts';
 import * as leases from '../../src/leases/repository.ts';
 import * as oauth from '../../src/oauth/repository.ts';
 import type {
@@ -203,22 +205,43 @@ t.test('no statement reaches what is another team’s', async (t) => {
       sharing.countGrantsBetween(trx, team, { kind: 'team', grantee: other }, 10),
     moveCredential: (trx, team) =>
       transfers.moveCredential(trx, { ...of, from: team, to: other, revision: 9, seal: row.seal }),
-    listHeldVersions: (trx, team) =>
-      transfers.listHeldVersions(trx, { ...of, team, after: 0, limit: 10, bytesMax: 1_000_000 }),
-    storeVersions: async (trx, team) => {
-      await sql`set constraints all deferred`.execute(trx);
-      await transfers.storeVersions(trx, {
-        ...of,
-        from: team,
-        to: own,
-        key,
-        versions: [1],
-        tokens: [`${token.slice(0, -1)}=`],
-      });
-    },
-    findAccount: (trx, team) => transfers.findAccount(trx, { ...of, team }),
-    storeAccount: (trx, team) =>
-      transfers.storeAccount(trx, { ...of, from: team, to: own, key, token: 'gAAAAA' }),
+    ...Object.fromEntries(
+      ciphertextTables.flatMap(
+        (table): [string, (trx: Trx, team: TeamId) => Promise<unknown>][] => [
+          [
+            `findMovableBytes of ${table.name}`,
+            (trx, team) => rehoming.findMovableBytes(trx, table, { ...of, team }),
+          ],
+          [
+            `listMovable of ${table.name}`,
+            (trx, team) =>
+              rehoming.listMovable(trx, table, {
+                ...of,
+                team,
+                after: undefined,
+                limit: 10,
+                bytesMax: 1_000_000,
+              }),
+          ],
+          ...[`${token.slice(0, -1)}=`, null].map(
+            (moved): [string, (trx: Trx, team: TeamId) => Promise<unknown>] => [
+              `storeMoved of ${table.name}, ${moved === null ? 'without' : 'with'} a token`,
+              async (trx, team) => {
+                await sql`set constraints all deferred`.execute(trx);
+                await rehoming.storeMoved(trx, table, {
+                  ...of,
+                  from: team,
+                  to: moved === null ? other : own,
+                  key,
+                  numbers: [1],
+                  tokens: [moved],
+                });
+              },
+            ],
+          ),
+        ],
+      ),
+    ),
     findMember: (trx, team) => teams.findMember(trx, team, 'nora'),
     listMembers: async (trx, team) =>
       (await teams.listMembers(trx, team, page)).filter(({ sub }) => sub === 'nora'),
