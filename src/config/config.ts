@@ -13,7 +13,7 @@ import {
   isPair,
   jwksUrl,
   jwtTypes,
-  line,
+  oneLine,
   listenHost,
   oneOfWords,
   privateKeyPem,
@@ -238,8 +238,8 @@ function readLocal(reader: Reader): Settings['local'] {
   const config: LocalConfig = {
     mode: 'local',
     ...readCommon(reader, 'http'),
-    dataFolder: reader.value('CREDVAULT_DATA_DIR', line(4_096)) ?? './data',
-    postgresBinFolder: reader.value('PG_BIN', line(4_096)),
+    dataFolder: reader.value('CREDVAULT_DATA_DIR', oneLine(4_096)) ?? './data',
+    postgresBinFolder: reader.value('PG_BIN', oneLine(4_096)),
   };
   if (config.host !== '127.0.0.1') reader.fault('HOST', 'must be 127.0.0.1 for `local`');
   if (config.broker?.listen !== undefined && config.broker.listen.host !== '127.0.0.1')
@@ -313,8 +313,8 @@ function readIssuersOf(reader: Reader): readonly ConfiguredIssuer[] {
 
 function readOneIssuer(reader: Reader): ConfiguredIssuer {
   return configuredIssuer({
-    issuer: reader.required('CREDVAULT_JWT_ISSUER', line(1_000)) ?? missing,
-    audience: reader.required('CREDVAULT_JWT_AUDIENCE', line(1_000)) ?? missing,
+    issuer: reader.required('CREDVAULT_JWT_ISSUER', oneLine(1_000)) ?? missing,
+    audience: reader.required('CREDVAULT_JWT_AUDIENCE', oneLine(1_000)) ?? missing,
     keys: readJwtKeys(reader),
     types: reader.value('CREDVAULT_JWT_TYPES', jwtTypes),
   });

@@ -27,7 +27,7 @@ export const integer =
   };
 
 /** A non-empty line of at most `max` characters, without control characters. */
-export const line =
+export const oneLine =
   (max: number) =>
   (text: string): string =>
     text.length <= max && !/[\p{Cc}\p{Cs}]/u.test(text)

@@ -5,7 +5,7 @@ import {
   count,
   deliveryList,
   fingerprint,
-  flag,
+  queryFlag,
   id,
   line,
   name,
@@ -28,11 +28,11 @@ import {
   key as keyShape,
   rotation as rotationShape,
 } from '../keys/index.ts';
-import { delivery as deliveryShape, webhook as webhookShape } from '../notifications/index.ts';
+import { delivery as deliveryShape, shownWebhook as webhookShape } from '../notifications/index.ts';
 import { reasons } from '../oauth/index.ts';
 
 export const exportQuery = z.strictObject({
-  events: flag.meta({ description: '`false` leaves the audit events out.', examples: [true] }),
+  events: queryFlag.meta({ description: '`false` leaves the audit events out.', examples: [true] }),
 });
 
 const { labels, description, policy, publicFields, secretFields, type } = credentialShape.shape;

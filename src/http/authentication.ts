@@ -22,7 +22,7 @@ import {
   JwksCache,
   type JwksNews,
 } from './jwks.ts';
-import { type RefusalReason, refusalReasonOf, TokenRefused } from './token-refused.ts';
+import { type TokenRefusalReason, refusalReasonOf, TokenRefused } from './token-refused.ts';
 import { type TokenKey, VerifiedTokens } from './verified-tokens.ts';
 
 export type { Principal } from './access-token.ts';
@@ -40,7 +40,7 @@ export interface Authenticator {
 export interface TokenNotes {
   readonly onJwks?: (news: JwksNews, issuer: Issuer) => void;
   /** A caller's own token is told of by whoever asked for it. */
-  readonly onSubjectTokenRefused?: (request: FastifyRequest, reason: RefusalReason) => void;
+  readonly onSubjectTokenRefused?: (request: FastifyRequest, reason: TokenRefusalReason) => void;
 }
 
 export interface AuthenticationParts {

@@ -210,7 +210,7 @@ export const pageQuery = {
   cursor: cursor.optional(),
 };
 /** `true` or `false` in a query. */
-export const flag = z
+export const queryFlag = z
   .enum(['true', 'false'])
   .transform((text) => text === 'true')
   .optional()

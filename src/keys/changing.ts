@@ -67,7 +67,7 @@ export async function beginRotation(
   // before the lock too: a refusal need not hold up the team's writers
   await refuseWhileRunning(trx, team);
   await setLockTimeout(trx);
-  const active = await repository.lockActiveKey(trx, team.id);
+  const active = await repository.lockActiveKeyAlone(trx, team.id);
   await refuseWhileRunning(trx, team);
   if (active === undefined) throw keyBusy();
   if (of.onceLocked !== undefined && !(await of.onceLocked())) return undefined;

@@ -200,7 +200,7 @@ export class KeyLifeService {
   ): Promise<void> {
     const { caller, team, id, state, at } = of;
     if (state !== 'active' && !(await repository.hasTokens(trx, team.id, id))) return;
-    if (state !== 'active') await repository.lockActiveKey(trx, team.id); // nobody starts a rotation between our look and our own start
+    if (state !== 'active') await repository.lockActiveKeyAlone(trx, team.id); // nobody starts a rotation between our look and our own start
     const running = await repository.lockRunningRotation(trx, team.id);
     if (running !== undefined && state !== 'active') {
       await repository.makeUrgent(trx, running);

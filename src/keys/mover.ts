@@ -23,7 +23,7 @@ export interface RunningRotation {
  * A token to be moved, locked, with the keys that open and seal it and the state in which its own
  * key is.
  */
-export interface HeldToken {
+export interface TokenToMove {
   readonly place: Place;
   readonly token: string;
   readonly from: WrappedDataKey;
@@ -33,7 +33,7 @@ export interface HeldToken {
   readonly bytes: number;
 }
 
-export interface MovedToken extends HeldToken {
+export interface MovedToken extends TokenToMove {
   readonly moved: string;
 }
 
@@ -62,7 +62,7 @@ export interface Mover {
    * Locks tokens that nobody else holds at this moment, and reads the first of them, as many as may
    * be in memory at once; none when the rotation does not run any more.
    */
-  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<HeldToken[]>;
+  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<TokenToMove[]>;
   /**
    * Stores held tokens under their new key; false, and then nothing must be kept, when that key is
    * active no more.
@@ -74,6 +74,6 @@ export interface Mover {
   readonly fail: (
     trx: Trx,
     rotation: RunningRotation,
-    failure: { token: HeldToken; isUndecryptable: boolean; at: Date },
+    failure: { token: TokenToMove; isUndecryptable: boolean; at: Date },
   ) => Promise<void>;
 }

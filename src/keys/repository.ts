@@ -110,7 +110,7 @@ export async function countKeys(trx: Trx, team: TeamId, max: number): Promise<nu
  * ones stand behind us in the key's queue. Statements of their own: what is read after them sees
  * what those writers have committed. Undefined when another demoted the key in the meantime.
  */
-export async function lockActiveKey(trx: Trx, team: TeamId): Promise<ActiveKey | undefined> {
+export async function lockActiveKeyAlone(trx: Trx, team: TeamId): Promise<ActiveKey | undefined> {
   const active = trx
     .selectFrom('data_key')
     .select([
@@ -231,7 +231,7 @@ export async function findPolicyDue(trx: Trx, team: TeamId): Promise<TeamSetting
  * How many tokens the team has, and how fast the last large rotation anywhere in this database
  * went.
  */
-export async function forecast(
+export async function findForecast(
   executor: Executor,
   team: TeamId,
 ): Promise<{ rows: number; rowsPerSecond: number | null }> {

@@ -18,7 +18,7 @@ import { movers } from './tables/moving.ts';
 import type { CiphertextTable } from './tables/table.ts';
 import {
   batchBytesMax,
-  type HeldToken,
+  type TokenToMove,
   type MovedToken,
   type Mover,
   type Position,
@@ -181,12 +181,12 @@ async function moveBatchOf(
 
 interface Reencrypted {
   readonly moved: MovedToken[];
-  readonly failed: { token: HeldToken; isUndecryptable: boolean }[];
+  readonly failed: { token: TokenToMove; isUndecryptable: boolean }[];
   readonly unavailable: Map<DataKeyId, KeyUnavailable>;
 }
 
 /** Re-encrypts what it can; others get the process every few milliseconds. */
-async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<Reencrypted> {
+async function reencrypt(keyring: Keyring, held: readonly TokenToMove[]): Promise<Reencrypted> {
   const result: Reencrypted = { moved: [], failed: [], unavailable: new Map() };
   let since = performance.now();
   for (const token of held) {
@@ -209,12 +209,12 @@ async function reencrypt(keyring: Keyring, held: readonly HeldToken[]): Promise<
   return result;
 }
 
-function rowsWithin(bytesMax: number, held: readonly HeldToken[]): number {
+function rowsWithin(bytesMax: number, held: readonly TokenToMove[]): number {
   const bytes = held.reduce((sum, each) => sum + each.bytes, 0);
   return Math.max(1, Math.floor((bytesMax * held.length) / Math.max(1, bytes)));
 }
 
-function positionOf(table: CiphertextTable, held: HeldToken | undefined): Position | undefined {
+function positionOf(table: CiphertextTable, held: TokenToMove | undefined): Position | undefined {
   return held === undefined
     ? undefined
     : { table, key: held.from.id, credential: held.place.credential, version: held.place.version };

@@ -133,7 +133,7 @@ export class KeysService {
    * or at an assumed one.
    */
   async forecastRotation(team: TeamRef): Promise<Forecast> {
-    const { rows, rowsPerSecond } = await repository.forecast(this.#parts.db, team.id);
+    const { rows, rowsPerSecond } = await repository.findForecast(this.#parts.db, team.id);
     const pace = rowsPerSecond ?? assumedRowsPerSecond;
     return { rows, estimatedSeconds: Math.ceil(rows / pace), isMeasured: rowsPerSecond !== null };
   }

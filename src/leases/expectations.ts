@@ -23,7 +23,7 @@ export interface Leased {
 }
 
 /** Everything that the event of a lease says beyond what is in the request. */
-export interface Expected {
+export interface ExpectedLease {
   readonly recipient: Pick<Recipient, 'id' | 'revision' | 'kid'>;
   readonly leased: readonly Leased[];
   /** What all of it takes while it is open, as stored. */
@@ -47,15 +47,15 @@ export const leasedOf = ({ row, version, ways }: Granted): Leased => ({
 const credentialsMax = 20_000;
 
 /** Remembers by what was asked for; the oldest out first. */
-export class Expectations {
-  readonly #known = new Map<string, Expected>();
+export class LeaseExpectations {
+  readonly #known = new Map<string, ExpectedLease>();
   #credentials = 0;
 
-  find(query: LeaseQuery): Expected | undefined {
+  find(query: LeaseQuery): ExpectedLease | undefined {
     return this.#known.get(nameOf(query));
   }
 
-  remember(query: LeaseQuery, expected: Expected): void {
+  remember(query: LeaseQuery, expected: ExpectedLease): void {
     this.forget(query);
     this.#known.set(nameOf(query), expected);
     this.#credentials += expected.leased.length;

@@ -52,7 +52,7 @@ export function situationOf(
   row: HeldRow | undefined,
   secrets: SecretFields,
 ): Situation {
-  const { grant, assumedLifetimeSeconds } = settingsOf(of);
+  const { grant, assumedLifetimeSeconds } = oauthSettingsOf(of);
   const isByItself = grant === 'clientCredentials';
   const sequence = row?.sequence ?? 0;
   const nothing = {
@@ -151,7 +151,7 @@ export function sealHeld(
 }
 
 /** The settings of a credential whose type has some. */
-export function settingsOf({
+export function oauthSettingsOf({
   type,
   publicFields,
 }: Pick<OAuthCredential, 'type' | 'publicFields'>): OAuthSettings {

@@ -194,7 +194,7 @@ export async function findHeldBytes(
  * The keys that a value which is kept was ever under; to be read under the lock of the active key,
  * from when on no rotation starts.
  */
-export async function findKeyHistory(
+export async function findKeptKeyHistory(
   trx: Trx,
   of: { team: TeamId; id: CredentialId; version: number },
   { isOfVersion }: { isOfVersion: boolean },

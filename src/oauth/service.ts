@@ -5,8 +5,13 @@ import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypt
 import type { Db } from '../db/client.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
-import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
-import { assumedEnd, clientOf, instanceOf, sealHeld, settingsOf } from './held.ts';
+import {
+  ProviderRefused,
+  ProviderUnavailable,
+  type Reason,
+  providerRefusalOf,
+} from './failures.ts';
+import { assumedEnd, clientOf, instanceOf, sealHeld, oauthSettingsOf } from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import type { Issued } from './answer.ts';
 import { checkAuthorizationAnswer, type Provider } from './provider.ts';
@@ -93,7 +98,7 @@ export class OAuthService {
     const { db, audit, now, redirectUri } = this.#parts;
     const max = this.#parts.authorizationsMax ?? growthLimits.authorizations;
     if (typeNamed(row.type).oauth === undefined) throw notAuthorized();
-    const settings = settingsOf(row);
+    const settings = oauthSettingsOf(row);
     if (settings.grant !== 'authorizationCode' || settings.authorizationUrl === undefined)
       throw notAuthorized();
     if (redirectUri === undefined)
@@ -268,8 +273,8 @@ export class OAuthService {
     verifier: Secret<string>,
     { code, error, iss }: CallbackInput,
   ): Promise<Issued> {
-    const settings = settingsOf(row);
-    if (code === undefined) throw new ProviderRefused(refusalOf(error ?? '') ?? 'refused');
+    const settings = oauthSettingsOf(row);
+    if (code === undefined) throw new ProviderRefused(providerRefusalOf(error ?? '') ?? 'refused');
     const answer = checkAuthorizationAnswer(settings, { code, iss });
     const secrets = await this.#parts.openSecrets(caller, row);
     // SECURITY: exposed to be handed on as a Secret of its own.

@@ -11,7 +11,14 @@ import { Gate } from '../shared/gate.ts';
 import { type DataKeyId, newId, type TeamId } from '../shared/ids.ts';
 import type { Issued } from './answer.ts';
 import { type Failure, NoAccessToken, ProviderRefused, ProviderUnavailable } from './failures.ts';
-import { clientOf, instanceOf, sealHeld, settingsOf, type Situation, situationOf } from './held.ts';
+import {
+  clientOf,
+  instanceOf,
+  sealHeld,
+  oauthSettingsOf,
+  type Situation,
+  situationOf,
+} from './held.ts';
 import type { OAuthCredential } from './place.ts';
 import { type Provider, type ProviderClient, providerTimeoutMs } from './provider.ts';
 import { type AccessToken, type Readiness, readinessOf } from './ready.ts';
@@ -210,7 +217,7 @@ export class AccessTokens {
   }
 
   #ask({ credential, secrets }: TokenUse, { tokens }: Situation): Promise<Issued> {
-    const settings = settingsOf(credential);
+    const settings = oauthSettingsOf(credential);
     // SECURITY: exposed to be handed on, each as a Secret of its own.
     const client: ProviderClient = {
       team: credential.slug,
@@ -240,7 +247,8 @@ export class AccessTokens {
     const given = issued.tokens.expose();
     const stays = situation.tokens?.expose();
     const kept = given.refreshToken ?? stays?.refreshToken;
-    const refreshToken = settingsOf(credential).grant === 'clientCredentials' ? undefined : kept;
+    const refreshToken =
+      oauthSettingsOf(credential).grant === 'clientCredentials' ? undefined : kept;
     // Where the answer has no access token that can be used, the one of before is good to its end.
     const isReplaced = given.accessToken !== undefined;
     const expiresAt = isReplaced ? issued.expiresAt : situation.expiresAt;
@@ -269,7 +277,7 @@ export class AccessTokens {
           token: sealHeld(keyring, key, credential, sequence, { tokens, expiresAt }),
           client,
           policy,
-          keyHistory: isKept ? await repository.findKeyHistory(trx, credential, situation) : [],
+          keyHistory: isKept ? await repository.findKeptKeyHistory(trx, credential, situation) : [],
           expiresAt: expiresAt ?? null,
           isRefreshable: situation.isRefreshable,
           at: new Date(now()),

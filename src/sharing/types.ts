@@ -8,7 +8,7 @@ export type Grantee =
   | { readonly kind: 'team'; readonly name: string }
   | { readonly kind: 'subject'; readonly name: string };
 
-export interface GrantRow extends SealedGrant {
+export interface SharedGrantRow extends SealedGrant {
   readonly seal: Buffer;
   readonly createdAt: Date;
   readonly createdBy: string;

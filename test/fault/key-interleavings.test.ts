@@ -17,7 +17,7 @@ import {
   cancelRotation,
   demoteKey,
   insertActiveKey,
-  lockActiveKey,
+  lockActiveKeyAlone,
   lockKey,
   updateKey,
 } from '../../src/keys/repository.ts';
@@ -35,7 +35,7 @@ import {
   type TokenVault,
   tokenVault,
 } from '../helpers/tokens.ts';
-import type { HeldToken, RunningRotation } from '../../src/keys/mover.ts';
+import type { TokenToMove, RunningRotation } from '../../src/keys/mover.ts';
 
 class InUse extends Error {}
 class Stopped extends Error {}
@@ -105,7 +105,7 @@ const changing: Writer = ({ keyring }, { of, credential }) => {
 };
 /** Moving: a batch of the rotation that runs. */
 const moving: Writer = ({ keyring }, { rotation }) => {
-  let held: HeldToken[] = [];
+  let held: TokenToMove[] = [];
   const mover = movers.find(({ table }) => table.name === 'credential_version')!;
   return {
     transactions: [
@@ -141,7 +141,7 @@ const rotatingAndRetiring = (vault: TokenVault, { of, key, rotation }: Stage): S
     {
       steps: [
         async (trx) => {
-          if ((await lockActiveKey(trx, of.team.id))?.id !== key.id) stop();
+          if ((await lockActiveKeyAlone(trx, of.team.id))?.id !== key.id) stop();
         },
         async (trx) => {
           await cancelRotation(trx, of.team.id, rotation.id, new Date());

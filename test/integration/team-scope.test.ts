@@ -135,15 +135,15 @@ t.test('no statement reaches what is another team’s', async (t) => {
         name: 'changed',
       }),
     'markUndecryptable (credentials)': (trx, team) =>
-      credentials.markUndecryptable(trx, { ...of, team, key }),
+      credentials.updateUndecryptable(trx, { ...of, team, key }),
     'markUndecryptable (leases)': (trx, team) =>
-      leases.markUndecryptable(trx, { ...of, team, dataKey: key }),
+      leases.updateUndecryptableUse(trx, { ...of, team, dataKey: key }),
     findKey: (trx, team) => keys.findKey(trx, team, key),
     listKeys: async (trx, team) =>
       (await keys.listKeys(trx, team, page)).filter((found) => found.id === key),
     lockKey: (trx, team) => keys.lockKey(trx, team, key),
     lockActiveKey: async (trx, team) =>
-      [await keys.lockActiveKey(trx, team)].filter((found) => found?.id === key),
+      [await keys.lockActiveKeyAlone(trx, team)].filter((found) => found?.id === key),
     'lockActiveKey (credentials)': async (trx, team) =>
       [await credentials.lockActiveKey(trx, team)].filter((found) => found?.id === key),
     findActiveKey: async (trx, team) =>
@@ -181,9 +181,9 @@ t.test('no statement reaches what is another team’s', async (t) => {
         until: new Date(at.getTime() + 180_000),
       }),
     findKeyHistory: (trx, team) =>
-      oauth.findKeyHistory(trx, { ...of, team }, { isOfVersion: false }),
+      oauth.findKeptKeyHistory(trx, { ...of, team }, { isOfVersion: false }),
     'findKeyHistory (version)': (trx, team) =>
-      oauth.findKeyHistory(trx, { ...of, team }, { isOfVersion: true }),
+      oauth.findKeptKeyHistory(trx, { ...of, team }, { isOfVersion: true }),
     writeHeld: (trx, team) =>
       oauth.writeHeld(trx, {
         ...of,
