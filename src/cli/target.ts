@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { join, resolve } from 'node:path';
 import { type Environment, readConfig } from '../config/index.ts';
 import { localToken } from '../dev/index.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 /** What a command takes from the process. */
 export interface OperateContext {
@@ -48,7 +49,7 @@ export type VaultCall = (method: string, path: string, body?: unknown) => Promis
  * The vault refused, or does not answer (status 0). The message holds its code, and the id of what
  * is in the way.
  */
-export class VaultRefused extends Error {
+export class VaultRefused extends ShownError {
   override name = 'VaultRefused';
   readonly status: number;
   readonly code: string;

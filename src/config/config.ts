@@ -34,6 +34,7 @@ import {
 } from './issuers.ts';
 import { fixedKey, Issuers } from '../access/index.ts';
 import { growthCeilings, type GrowthLimits, growthLimits } from '../shared/growth.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
 
@@ -119,7 +120,7 @@ export interface Settings {
 }
 
 /** Everything that is wrong with the configuration at once. Names and rules, never values. */
-export class ConfigInvalid extends Error {
+export class ConfigInvalid extends ShownError {
   readonly faults: readonly string[];
   constructor(faults: readonly string[]) {
     super(

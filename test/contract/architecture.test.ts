@@ -2,6 +2,7 @@
 // a name in the wrong place fail here.
 import { posix } from 'node:path';
 import t from 'tap';
+import { slugForm } from '../../src/shared/patterns.ts';
 import { importsOf, sourceFiles, withoutComments } from '../helpers/source-files.ts';
 
 const { dirname } = posix;
@@ -31,7 +32,7 @@ const features = [
 /** Folders, and files beside them, each with all that it may import. */
 const arrows: Readonly<Record<string, readonly string[]>> = {
   // the process
-  'main.ts': ['commands.ts', 'config', 'log-output.ts', 'shared'],
+  'main.ts': ['commands.ts', 'log-output.ts', 'shared'],
   'log-output.ts': [],
   'commands.ts': ['config', 'serve.ts', 'openapi.ts', 'cli', 'dev', 'crypto', 'db', 'shared'],
   config: ['access', 'db', 'egress', 'shared'],
@@ -40,7 +41,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
     ...['config', 'serve.ts', 'dev', 'integrity', 'credentials', 'engines', 'keys', 'oauth'],
     ...['audit', 'access', ...floor],
   ],
-  'serve.ts': ['access', 'config', 'app.ts', 'keys', 'http', 'egress', 'crypto', 'db'],
+  'serve.ts': ['access', 'config', 'app.ts', 'keys', 'http', 'egress', ...floor],
   'openapi.ts': ['access', 'app.ts', 'http', 'egress', 'crypto', 'db'],
   'app.ts': [...features, 'integrity', 'audit', 'access', 'http', 'egress', ...floor],
 
@@ -112,7 +113,7 @@ const sqlTypes =
 const narrow: Readonly<Record<string, RegExp>> = {
   'config egress': /^src\/egress\/allow\.ts$/,
   'config db': /^src\/db\/url\.ts$/,
-  'config shared': /^src\/shared\/(growth|input-faults|strict-json)\.ts$/,
+  'config shared': /^src\/shared\/(growth|input-faults|patterns|shown-error|strict-json)\.ts$/,
 };
 
 /**
@@ -407,6 +408,59 @@ t.test('an exported name stands for one thing', async (t) => {
     new Map([...source, ['src/db/a.ts', 'export class LeasesService {}']]),
   );
   t.ok(planted.includes('LeasesService'));
+});
+
+/** Switches over what has no end: text that anything may stand in. Each with what it is over. */
+const openSwitches: Readonly<Record<string, string>> = {
+  'src/http/json-schemas.ts': `schema['type']`,
+  'src/notifications/happenings.ts': 'action',
+};
+
+function switchFaults(files: ReadonlyMap<string, string>): string[] {
+  return [...files].flatMap(([path, text]) => {
+    const code = withoutComments(text);
+    const switches = [...code.matchAll(/\bswitch \((.+)\) \{/g)].map(([, over = '']) => over);
+    const open = switches.filter((over) => openSwitches[path] === over).length;
+    const count = (pattern: RegExp): number => [...code.matchAll(pattern)].length;
+    return [
+      ...(count(/\bsatisfies never\b/g) < switches.length - open
+        ? [`${path}: a switch does not end in \`satisfies never\``]
+        : []),
+      ...(count(/^\s*default: *(\{|$)/gm) > open ? [`${path}: a switch has a default`] : []),
+    ];
+  });
+}
+
+t.test('a pattern that several files ask for stands in one of them', async (t) => {
+  const twice = (files: ReadonlyMap<string, string>): string[] => {
+    const homes = new Map<string, Set<string>>();
+    for (const [path, text] of files)
+      for (const [pattern] of withoutComments(text).matchAll(
+        /(?<=[(=,!:?&|]\s*)\/\^[^\n/]*(?:\\\/[^\n/]*)*\$\/[a-z]*/g,
+      ))
+        homes.set(pattern, (homes.get(pattern) ?? new Set()).add(path));
+    return [...homes]
+      .filter(([pattern, paths]) => paths.size > 1 && !pattern.startsWith('/^[!-~]'))
+      .map(([pattern]) => pattern);
+  };
+  t.same(twice(source), ['/^vbt_[A-Za-z0-9_-]{43}$/']);
+  t.same(
+    twice(new Map([...source, ['src/teams/planted.ts', `const form = ${String(slugForm)};`]]))
+      .length,
+    2,
+  );
+});
+
+t.test('a switch over a closed set does not compile without all of its members', async (t) => {
+  t.same(switchFaults(source), []);
+  for (const [path, over] of Object.entries(openSwitches))
+    t.ok(source.get(path)?.includes(`switch (${over}) {`), `${path} is still open`);
+  const planted = (text: string): string[] =>
+    switchFaults(new Map([...source, ['src/teams/planted.ts', text]]));
+  const cases = `switch (kind) {\n  case 'a':\n    return 1;\n`;
+  t.equal(planted(`${cases}}`).length, 1);
+  t.equal(planted(`${cases}  default:\n    return 2;\n}`).length, 2);
+  t.equal(planted(`${cases}}\nthrow unknownMember(kind satisfies never);`).length, 0);
 });
 
 t.test('nothing goes round in a circle', async (t) => {
