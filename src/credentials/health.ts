@@ -5,6 +5,7 @@ import { type CiphertextTable, ciphertextTables } from '../keys/index.ts';
 import { oauthTokens } from '../keys/sql.ts';
 import { oauthProviders } from './providers/catalogue.ts';
 import { oauthTypeNames } from './types/registry.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 /** Worst first: `health` is the first of them. */
 export const problemNames = [
@@ -48,9 +49,8 @@ function heldIn(table: CiphertextTable, condition: RawBuilder<unknown>): RawBuil
     case 'oauth':
       return sql<boolean>`
   (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))}) and ${isSo})`;
-    default:
-      throw new TypeError(table.credentialTypes satisfies never);
   }
+  throw unknownMember(table.credentialTypes satisfies never);
 }
 const heldToken = (condition: RawBuilder<unknown>): RawBuilder<boolean> =>
   heldIn(oauthTokens, condition);
@@ -102,6 +102,7 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
       return sql<boolean>`(credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))}) and coalesce(
         (current.public_fields -> 'providerRevision') < (${sql.lit(revisions)}::jsonb -> (current.public_fields ->> 'provider')), false))`;
   }
+  throw unknownMember(problem satisfies never);
 }
 
 /** The problems of a row as a text array, worst first. */

@@ -9,6 +9,7 @@ import { rotationFailureCountSql } from '../keys/sql.ts';
 import type { EventInput } from '../audit/index.ts';
 import { credentialSealHolds, type SealedCredential } from '../credentials/index.ts';
 import { sealedColumns } from '../credentials/sql.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 type Happened = Omit<Notice, 'type' | 'data'> & {
   readonly type: EventType;
@@ -94,7 +95,12 @@ async function dataOf(
       );
       return row && { key: { id: subject.id, ...row } };
     }
-    default: {
+    case 'credential.expiring':
+    case 'credential.expired':
+    case 'credential.rotationDue':
+    case 'credential.refreshFailed':
+    case 'key.overdue':
+    case 'row.sealBroken': {
       const {
         rows: [row],
       } = await sql<SealedCredential & { seal: Buffer }>`
@@ -109,4 +115,5 @@ async function dataOf(
       };
     }
   }
+  throw unknownMember(type satisfies never);
 }
