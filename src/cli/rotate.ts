@@ -12,6 +12,7 @@ import {
   type VaultCall,
   VaultRefused,
 } from './target.ts';
+import { slugForm } from '../shared/patterns.ts';
 
 interface Rotation {
   id: string;
@@ -51,7 +52,7 @@ export async function rotate(context: OperateContext): Promise<number> {
     options['dry-run'] === true,
   ];
   if ((team === undefined) === !isRoot) throw new OptionsUnfit('say --team SLUG, or --root');
-  if (team !== undefined && !/^[a-z0-9][a-z0-9-]{1,38}$/.test(team))
+  if (team !== undefined && !slugForm.test(team))
     throw new OptionsUnfit('--team takes the slug of a team');
   if (isRoot && (isWatch || isDryRun || rotation !== undefined || reason !== undefined))
     throw new OptionsUnfit(

@@ -30,6 +30,7 @@ import {
 } from '../keys/index.ts';
 import { delivery as deliveryShape, shownWebhook as webhookShape } from '../notifications/index.ts';
 import { reasons } from '../oauth/index.ts';
+import { lettersForm } from '../shared/patterns.ts';
 
 export const exportQuery = z.strictObject({
   events: queryFlag.meta({ description: '`false` leaves the audit events out.', examples: [true] }),
@@ -317,7 +318,7 @@ const lines = {
       of: z
         .string()
         .max(40)
-        .regex(/^[a-zA-Z]+$/, 'letters')
+        .regex(lettersForm, 'letters')
         .meta({ examples: ['credential'] }),
       id: id.nullable(),
     })

@@ -28,6 +28,7 @@ import {
 } from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
+import { base64urlOf32Form, lettersAndDigitsForm } from '../shared/patterns.ts';
 
 const knownVersion = version.optional().meta({
   description:
@@ -134,7 +135,7 @@ const lease = z
           type: z
             .string()
             .max(60)
-            .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+            .regex(lettersAndDigitsForm, 'letters and digits')
             .meta({ examples: ['openai'] }),
           version,
           revision,
@@ -163,7 +164,7 @@ const leaseKeys = z
           x: z
             .string()
             .length(43)
-            .regex(/^[A-Za-z0-9_-]{43}$/, '43 characters of base64url')
+            .regex(base64urlOf32Form, '43 characters of base64url')
             .meta({ examples: ['11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'] }),
           kid: keyId,
           alg: z.literal('EdDSA'),

@@ -23,6 +23,7 @@ import {
   type WebhookRow,
 } from './types.ts';
 import { reasons } from '../oauth/index.ts';
+import { lettersAndDigitsForm } from '../shared/patterns.ts';
 
 const eventType = z.enum(eventTypes).meta({ id: 'NotificationType' });
 const events = unique(z.array(eventType).min(1).max(eventTypes.length)).meta({
@@ -92,7 +93,7 @@ const about = z.strictObject({
   type: z
     .string()
     .max(60)
-    .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+    .regex(lettersAndDigitsForm, 'letters and digits')
     .meta({ examples: ['openai'] }),
 });
 const dataKey = z.strictObject({ id, version });

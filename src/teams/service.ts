@@ -37,6 +37,7 @@ import {
 } from '../access/index.ts';
 import type { AuditLog } from '../audit/index.ts';
 import type { MemberRow } from './types.ts';
+import { slugForm } from '../shared/patterns.ts';
 
 export interface TeamsParts {
   readonly db: Db;
@@ -95,8 +96,6 @@ const settingsAtFirst = {
 
 /** Thrown out of a transaction, so that it rolls back; never leaves this file. */
 class SettingsTampered extends Error {}
-
-const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /** What is asked of teams. */
 export class TeamsService {

@@ -1,0 +1,17 @@
+// Forms of text that are asked for in several places. None has the flags `g` or `y`: a pattern here
+// remembers nothing between two texts.
+
+/** A team's slug. */
+export const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
+/** An id as the vault makes them: UUID version 7, in lower case. */
+export const idForm = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+/** A word such as a kind or a part of an action. */
+export const lettersForm = /^[a-zA-Z]+$/;
+/** The name of a type, of a field or of a target. */
+export const lettersAndDigitsForm = /^[A-Za-z0-9]+$/;
+/** 32 bytes as base64url without padding, such as a thumbprint (RFC 7638). */
+export const base64urlOf32Form = /^[A-Za-z0-9_-]{43}$/;
+/** A host as a policy names it, in lower case; `*.` in front stands for one label. */
+export const allowedHostForm = /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;
+/** A text without control characters, and without what turns the direction of what follows. */
+export const storableForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u;
