@@ -14,13 +14,13 @@ import { isCheckViolation } from '../../src/db/errors.ts';
 import { countBatch, listRunningRotations } from '../../src/keys/moving.ts';
 import { movers } from '../../src/keys/tables/moving.ts';
 import {
-  cancelRotation,
   demoteKey,
   insertActiveKey,
   lockActiveKeyAlone,
   lockKey,
   updateKey,
 } from '../../src/keys/repository.ts';
+import { cancelRotation } from '../../src/keys/rotation-repository.ts';
 import { countTokensByTable } from '../../src/keys/tables/counts.ts';
 import { type CredentialId, type DataKeyId, newId } from '../../src/shared/ids.ts';
 import { type Played, playEvery, type Side } from '../helpers/interleavings.ts';

@@ -6,6 +6,7 @@ import t from 'tap';
 import * as credentials from '../../src/credentials/repository.ts';
 import type { Trx } from '../../src/db/client.ts';
 import * as keys from '../../src/keys/repository.ts';
+import * as rotationRepository from '../../src/keys/rotation-repository.ts';
 import { ciphertextTables } from '../../src/keys/tables/list.ts';
 import * as rehoming from '../../src/keys/tables/rehoming.ts';
 import * as leases from '../../src/leases/repository.ts';
@@ -82,7 +83,7 @@ t.test('no statement reaches what is another team’s', async (t) => {
   const rotation = newId<RotationId>();
   const at = new Date();
   await db.transaction().execute((trx) =>
-    keys.insertRotation(trx, {
+    rotationRepository.insertRotation(trx, {
       id: rotation,
       team: own,
       toKey: key,
@@ -152,11 +153,11 @@ t.test('no statement reaches what is another team’s', async (t) => {
       keys.updateKey(trx, team, key, { compromised_at: at, compromise_reason: 'x' }),
     demoteKey: (trx, team) => keys.demoteKey(trx, team, key, at),
     hasTokens: (trx, team) => keys.hasTokens(trx, team, key),
-    findRunningRotation: (trx, team) => keys.findRunningRotation(trx, team),
-    lockRunningRotation: (trx, team) => keys.lockRunningRotation(trx, team),
-    findRotation: (trx, team) => keys.findRotation(trx, team, rotation),
-    listRotations: (trx, team) => keys.listRotations(trx, team, page),
-    cancelRotation: (trx, team) => keys.cancelRotation(trx, team, rotation, at),
+    findRunningRotation: (trx, team) => rotationRepository.findRunningRotation(trx, team),
+    lockRunningRotation: (trx, team) => rotationRepository.lockRunningRotation(trx, team),
+    findRotation: (trx, team) => rotationRepository.findRotation(trx, team, rotation),
+    listRotations: (trx, team) => rotationRepository.listRotations(trx, team, page),
+    cancelRotation: (trx, team) => rotationRepository.cancelRotation(trx, team, rotation, at),
     isActiveCompromised: async (trx, team) => {
       await sql`update data_key set compromised_at = now(), compromise_reason = 'x' where id = ${key}`.execute(
         trx,
