@@ -16,7 +16,8 @@ import type { OAuthCredential } from './place.ts';
 import type { Issued } from './answer.ts';
 import { checkAuthorizationAnswer, type Provider } from './provider.ts';
 import * as repository from './repository.ts';
-import type { AuthorizationRow } from './repository.ts';
+import * as authorizations from './authorization-repository.ts';
+import type { AuthorizationRow } from './authorization-repository.ts';
 import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
 import { type Caller, decide, type Located } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
@@ -117,14 +118,14 @@ export class OAuthService {
       expiresAt,
     });
     await db.transaction().execute(async (trx) => {
-      const open = await repository.countOpen(trx, row.team, max, at);
+      const open = await authorizations.countOpen(trx, row.team, max, at);
       if (open.count >= max) {
         const untilMs = (open.until?.getTime() ?? 0) - at.getTime();
         throw limitReached('authorizations', max, {
           retryAfterSeconds: Math.max(1, Math.ceil(untilMs / 1_000)),
         });
       }
-      await repository.insertAuthorization(trx, { ...begun.row, at });
+      await authorizations.insertAuthorization(trx, { ...begun.row, at });
       await audit.record(trx, {
         caller,
         team: { id: row.team, slug: row.slug },
@@ -214,7 +215,8 @@ export class OAuthService {
   ): Promise<{ authorization: AuthorizationRow; verifier: Secret<string> }> {
     const { db, audit, now } = this.#parts;
     const read = readState(state);
-    const found = read === undefined ? undefined : await repository.findAuthorization(db, read.id);
+    const found =
+      read === undefined ? undefined : await authorizations.findAuthorization(db, read.id);
     const refuse = async (reason: string): Promise<AppError> => {
       await audit.denial({
         caller,
@@ -234,7 +236,7 @@ export class OAuthService {
     if (found.subject !== caller.subject) throw await refuse('stateOfAnother');
     // SECURITY: gone before anything is done with it, so that a state is good once.
     const isTaken = await db.transaction().execute(async (trx) => {
-      if (!(await repository.deleteAuthorization(trx, found.id))) return false;
+      if (!(await authorizations.deleteAuthorization(trx, found.id))) return false;
       await audit.record(trx, {
         caller,
         team: { id: found.team, slug: found.slug },
