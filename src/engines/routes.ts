@@ -6,7 +6,7 @@ import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, setEtag } from '../http/preconditions.ts';
-import { id, name, pageOf, pageQuery, revision, subject } from '../http/schemas.ts';
+import { pageOf, pageQuery } from '../http/schemas.ts';
 import type { EnginesService } from './service.ts';
 import { showEach, showOne } from '../shared/showing.ts';
 import {

@@ -5,7 +5,7 @@ import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
-import { name, pageOf, pageQuery, revision, slug, subject, teamPath } from '../http/schemas.ts';
+import { pageOf, pageQuery, teamPath } from '../http/schemas.ts';
 import type { SeenTeam, TeamsService } from './service.ts';
 import { showEach, showOne } from '../shared/showing.ts';
 import { decide } from '../access/index.ts';
@@ -13,8 +13,6 @@ import {
   member,
   memberPath,
   memberPut,
-  role,
-  settings,
   showMember,
   showTeam,
   team,

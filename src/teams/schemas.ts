@@ -7,7 +7,7 @@ import type { SeenMember, SeenTeam } from './service.ts';
 import { roles } from '../access/index.ts';
 import type { MemberRow } from './types.ts';
 
-export const role = z
+const role = z
   .enum(roles)
   .meta({ id: 'Role', description: 'What a member may do; see the action of each operation.' });
 const stamps = {
