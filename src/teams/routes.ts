@@ -167,7 +167,7 @@ export function registerTeams(
       const identity = { list: 'members', subject: caller.sub, filters: { team: scope.team.slug } };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(
-        await service.listMembers(scope.team, page, request.id),
+        await service.members.listMembers(scope.team, page, request.id),
         page,
         identity,
         (row) => [row.sub],
@@ -189,7 +189,7 @@ export function registerTeams(
     success: { status: 200, schema: member, description: 'The member.' },
     problems: ['lastAdmin', 'notAnEngine', 'isAnEngine', 'issuerTeams', 'limitReached'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
-      const row = await service.putMember(
+      const row = await service.members.putMember(
         caller,
         scope.team,
         params.subject,
@@ -212,7 +212,12 @@ export function registerTeams(
     success: { status: 204, description: 'Removed; it counts at the next request.' },
     problems: ['lastAdmin'],
     handler: async ({ scope, params, caller, request }) => {
-      await service.removeMember(caller, scope.team, params.subject, expectedRevision(request));
+      await service.members.removeMember(
+        caller,
+        scope.team,
+        params.subject,
+        expectedRevision(request),
+      );
       return undefined;
     },
   });

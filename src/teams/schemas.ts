@@ -3,7 +3,8 @@ import { unique } from '../shared/refine.ts';
 import { z } from 'zod';
 import { canShow } from '../http/answers.ts';
 import { deliveryList, name, revision, slug, subject, time, tokenFormat } from '../http/schemas.ts';
-import type { SeenMember, SeenTeam } from './service.ts';
+import type { SeenMember } from './members.ts';
+import type { SeenTeam } from './service.ts';
 import { roles } from '../access/index.ts';
 import type { MemberRow } from './types.ts';
 
