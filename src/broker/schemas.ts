@@ -7,6 +7,8 @@ import {
   tokenLengthMax,
 } from '../shared/limits.ts';
 import { id, line, name, slug, subject, time } from '../http/schemas.ts';
+import { jwtForm } from '../shared/patterns.ts';
+import { ticketForm } from './tickets.ts';
 
 export const ticketCreate = z
   .strictObject({
@@ -29,16 +31,11 @@ export const ticketCreate = z
       description:
         "For whom the workflow runs: needs `credential.use`, at every call. May be missing only where `actsForItself` is set on the engine's membership.",
     }),
-    subjectToken: z
-      .string()
-      .max(tokenLengthMax)
-      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/, 'a JWT')
-      .optional()
-      .meta({
-        description:
-          "A token of that person for this vault: makes the engine's word proof, and stands for `onBehalfOf` when that is missing.",
-        writeOnly: true,
-      }),
+    subjectToken: z.string().max(tokenLengthMax).regex(jwtForm, 'a JWT').optional().meta({
+      description:
+        "A token of that person for this vault: makes the engine's word proof, and stands for `onBehalfOf` when that is missing.",
+      writeOnly: true,
+    }),
     host: z
       .string()
       .max(253)
@@ -74,7 +71,7 @@ export const ticketCreated = z
     ticket: z
       .string()
       .length(47)
-      .regex(/^vbt_[A-Za-z0-9_-]{43}$/)
+      .regex(ticketForm)
       .meta({
         description:
           'Stands for the secret at the broker and nowhere else. Shown once; the vault keeps a hash.',

@@ -12,7 +12,7 @@ import {
   type VaultCall,
   VaultRefused,
 } from './target.ts';
-import { slugForm } from '../shared/patterns.ts';
+import { idLikeForm, slugForm } from '../shared/patterns.ts';
 
 interface Rotation {
   id: string;
@@ -58,7 +58,7 @@ export async function rotate(context: OperateContext): Promise<number> {
     throw new OptionsUnfit(
       '--root is done at once: it takes no --watch, --rotation, --dry-run or --reason',
     );
-  if (rotation !== undefined && !/^[0-9a-f-]{36}$/.test(rotation))
+  if (rotation !== undefined && !idLikeForm.test(rotation))
     throw new OptionsUnfit('--rotation takes the id of a rotation');
   if (rotation !== undefined && (!isWatch || isDryRun || reason !== undefined))
     throw new OptionsUnfit('--rotation ID goes with --watch, and starts nothing');

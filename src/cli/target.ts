@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { type Environment, readConfig } from '../config/index.ts';
 import { localToken } from '../dev/index.ts';
 import { ShownError } from '../shared/shown-error.ts';
+import { idLikeForm } from '../shared/patterns.ts';
 
 /** What a command takes from the process. */
 export interface OperateContext {
@@ -227,7 +228,7 @@ async function readJson(answer: Response): Promise<Record<string, unknown>> {
 function codeOf(problem: Record<string, unknown>): string {
   const { code, rotationId } = problem;
   const known = typeof code === 'string' && /^[a-zA-Z]{1,40}$/.test(code) ? code : 'unknown';
-  return typeof rotationId === 'string' && /^[0-9a-f-]{36}$/.test(rotationId)
+  return typeof rotationId === 'string' && idLikeForm.test(rotationId)
     ? `${known} (rotation ${rotationId})`
     : known;
 }

@@ -23,7 +23,7 @@ import {
 } from '../access/index.ts';
 import { faultsOfIssues, pointerTo } from '../shared/input-faults.ts';
 import { JsonRefused, parseJson } from '../shared/strict-json.ts';
-import { storableForm } from '../shared/patterns.ts';
+import { storableForm, visibleAsciiForm } from '../shared/patterns.ts';
 
 /** An issuer as it is configured: a shared secret stands among the secrets. */
 export type ConfiguredIssuer = Omit<Issuer, 'keys'> & {
@@ -92,7 +92,7 @@ const subjectPattern = z
   .string()
   .min(1)
   .max(255)
-  .regex(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/)
+  .regex(visibleAsciiForm)
   .refine(isNoExpression, 'noRegularExpression');
 const teamPattern = z
   .string()

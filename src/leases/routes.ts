@@ -28,7 +28,7 @@ import {
 } from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
-import { base64urlOf32Form, lettersAndDigitsForm } from '../shared/patterns.ts';
+import { base64urlOf32Form, jwtForm, lettersAndDigitsForm } from '../shared/patterns.ts';
 
 const knownVersion = version.optional().meta({
   description:
@@ -74,16 +74,11 @@ const leaseCreate = z
       description:
         "For whom the workflow runs: needs `credential.use`. May be missing only where `actsForItself` is set on the engine's membership.",
     }),
-    subjectToken: z
-      .string()
-      .max(tokenLengthMax)
-      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/, 'a JWT')
-      .optional()
-      .meta({
-        description:
-          "A token of that person for this vault: makes the engine's word proof, and stands for `onBehalfOf` when that is missing.",
-        writeOnly: true,
-      }),
+    subjectToken: z.string().max(tokenLengthMax).regex(jwtForm, 'a JWT').optional().meta({
+      description:
+        "A token of that person for this vault: makes the engine's word proof, and stands for `onBehalfOf` when that is missing.",
+      writeOnly: true,
+    }),
     keyId: keyId
       .optional()
       .meta({ description: "Which of the engine's keys; otherwise the newest." }),

@@ -15,3 +15,13 @@ export const base64urlOf32Form = /^[A-Za-z0-9_-]{43}$/;
 export const allowedHostForm = /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;
 /** A text without control characters, and without what turns the direction of what follows. */
 export const storableForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u;
+/** One line of text without control characters. */
+export const lineForm = /^[^\p{Cc}\p{Cs}]+$/u;
+/** Visible ASCII, with blanks inside. */
+export const visibleAsciiForm = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
+/** A JWT in its compact form. */
+export const jwtForm = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+/** What a reader of paths may take for the folder itself or the one above it. */
+export const dotSegmentForm = /^\s*\.{1,2}\s*$/;
+/** The characters and the length of an id, whoever made it. */
+export const idLikeForm = /^[0-9a-f-]{36}$/;

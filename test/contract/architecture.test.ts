@@ -426,12 +426,16 @@ function switchFaults(files: ReadonlyMap<string, string>): string[] {
       ...(count(/\bsatisfies never\b/g) < switches.length - open
         ? [`${path}: a switch does not end in \`satisfies never\``]
         : []),
-      ...(count(/^\s*default: *(\{|$)/gm) > open ? [`${path}: a switch has a default`] : []),
+      ...(switches.length > 0 && count(/^\s*default: *(\{|$)/gm) > open
+        ? [`${path}: a switch has a default`]
+        : []),
     ];
   });
 }
 
 t.test('a pattern that several files ask for stands in one of them', async (t) => {
+  // Short ones say the same by chance.
+  const longMin = 17;
   const twice = (files: ReadonlyMap<string, string>): string[] => {
     const homes = new Map<string, Set<string>>();
     for (const [path, text] of files)
@@ -440,15 +444,13 @@ t.test('a pattern that several files ask for stands in one of them', async (t) =
       ))
         homes.set(pattern, (homes.get(pattern) ?? new Set()).add(path));
     return [...homes]
-      .filter(([pattern, paths]) => paths.size > 1 && !pattern.startsWith('/^[!-~]'))
+      .filter(([pattern, paths]) => paths.size > 1 && pattern.length >= longMin)
       .map(([pattern]) => pattern);
   };
-  t.same(twice(source), ['/^vbt_[A-Za-z0-9_-]{43}$/']);
-  t.same(
-    twice(new Map([...source, ['src/teams/planted.ts', `const form = ${String(slugForm)};`]]))
-      .length,
-    2,
-  );
+  t.same(twice(source), []);
+  t.same(twice(new Map([...source, ['src/teams/planted.ts', `const form = ${slugForm};`]])), [
+    String(slugForm),
+  ]);
 });
 
 t.test('a switch over a closed set does not compile without all of its members', async (t) => {

@@ -19,6 +19,7 @@ function bareApp(): FastifyInstance {
   const app = Fastify({ logger: { stream: new Writable({ write: (_, __, done) => done() }) } });
   app.decorate('operations', [] as AnyOperation[]);
   app.setValidatorCompiler(() => () => true);
+  app.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
   return app;
 }
 
