@@ -20,6 +20,7 @@ import {
 } from './cli/index.ts';
 import { type Environment, readConfig, issuersOf } from './config/index.ts';
 import { localToken, type LocalVault, runDemo, startLocal } from './dev/index.ts';
+import { ShownError } from './shared/shown-error.ts';
 
 export interface CommandContext {
   readonly args: readonly string[];
@@ -45,7 +46,7 @@ export interface Command {
 }
 
 /** The command was called in a way that it does not know. */
-export class UsageError extends Error {
+export class UsageError extends ShownError {
   override name = 'UsageError';
 }
 

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type CommandContext, commands, UsageError } from './commands.ts';
 import { type LogOutput, openLogOutput } from './log-output.ts';
 import { describeFailure, type DescribedFailure } from './shared/failure.ts';
-import { ConfigInvalid } from './config/index.ts';
+import { ShownError } from './shared/shown-error.ts';
 
 const [name = 'help', ...args] = process.argv.slice(2);
 const stopping = new AbortController();
@@ -70,11 +70,9 @@ try {
   const code = await command.run(context);
   process.exitCode = isBroken ? 1 : code;
 } catch (error) {
-  // What is said here is of our own making; anything else shows its name and place, never a text
-  // that could quote a value.
-  const known = error instanceof UsageError || error instanceof ConfigInvalid || isOurs(error);
-  const failure = known ? undefined : describeFailure(error);
-  const said = known ? (error as Error).message : 'failed';
+  // SECURITY: of anything else only the name and the place are shown: a text could quote a value.
+  const failure = error instanceof ShownError ? undefined : describeFailure(error);
+  const said = error instanceof ShownError ? error.message : 'failed';
   if (command?.isService === true)
     logger().fatal({ event: 'serviceFailed', command: name, ...failure }, said);
   else
@@ -101,30 +99,6 @@ function logger(): LogOutput['logger'] {
 function leave(code: number): never {
   for (const output of outputs) output.end();
   process.exit(code);
-}
-
-function isOurs(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    [
-      'SchemaUnfit',
-      'ListenRefused',
-      'SubjectsWouldMove',
-      'VaultRefused',
-      'RootKeyMissing',
-      'CanaryWrong',
-      'KeyringRefused',
-      'SystemKeysMissing',
-      'RootKeyInvalid',
-      'DataFolderBusy',
-      'LocalKeysInvalid',
-      'NoLocalVault',
-      'NoPrimary',
-      'SchemaUnknown',
-      'MigrationFailed',
-      'LocalPostgresFailed',
-    ].includes(error.name)
-  );
 }
 
 function inLines({ name, code, at }: DescribedFailure): string {

@@ -13,6 +13,7 @@ import { documentBytesMax, documentTimeoutMs } from './http/jwks.ts';
 import { tellOfDamagedSystemKeys } from './http/logging.ts';
 import type { LocalConfig, ServeConfig } from './config/index.ts';
 import { checkCanaries, openKeyring } from './keys/index.ts';
+import { ShownError } from './shared/shown-error.ts';
 
 /** Claims of which it is known that they stay with whom they name. */
 const usualSubjectClaims = ['sub', 'oid', 'email'];
@@ -47,7 +48,7 @@ export interface RunningVault {
 }
 
 /** The schema in the database is not the one that this version knows. */
-export class SchemaUnfit extends Error {
+export class SchemaUnfit extends ShownError {
   constructor(state: string) {
     super(
       state === 'behind'
@@ -65,7 +66,7 @@ const listenFaults: Readonly<Record<string, string>> = {
 };
 
 /** The operating system does not let the vault listen where it is configured to. */
-export class ListenRefused extends Error {
+export class ListenRefused extends ShownError {
   constructor({ host, port }: { host: string; port: number }, cause: unknown) {
     const { code } = (cause ?? {}) as { code?: unknown };
     const name = typeof code === 'string' && /^[A-Z0-9_]{1,40}$/.test(code) ? code : 'unknown';

@@ -3,7 +3,7 @@
 // the subject alone, so that the same is asked of a caller, of a person on whose behalf, and of a
 // subject that somebody wants to let in.
 import { AppError, invalid } from '../shared/errors.ts';
-import { matchesPattern } from '../shared/patterns.ts';
+import { matchesPattern } from '../shared/wildcards.ts';
 import { isClaimedSubject, subjectLengthMax } from '../shared/subjects.ts';
 
 /**

@@ -32,7 +32,7 @@ export interface EventPage {
 }
 
 /** Whether events are looked at that do not stand in the list. */
-export const isFiltered = ({ action, target, decision }: EventFilters): boolean =>
+export const hasEventFilters = ({ action, target, decision }: EventFilters): boolean =>
   action !== undefined || target !== undefined || decision !== undefined;
 
 /** Events of the team in the order of its index, newest first. */
@@ -68,7 +68,7 @@ export async function listEvents(
   page: EventPage,
 ): Promise<EventRow[]> {
   const { action, target, decision } = filters;
-  const walked = isFiltered(filters) ? (page.walkedMax ?? null) : page.limit;
+  const walked = hasEventFilters(filters) ? (page.walkedMax ?? null) : page.limit;
   // Ids become uuids, and not the other way round: who is meant is found by the primary key.
   const { rows } = await sql<EventRow>`
     select event.id, event.at, event.actor_id as actor, event.team_id as team, event.action,
@@ -92,7 +92,7 @@ export async function listEvents(
 }
 
 /** The last event that a page looks at; undefined where it looks at all that there are. */
-export async function findEndOfWalk(
+export async function findEndOfEvents(
   executor: Executor,
   team: TeamId,
   filters: EventFilters,

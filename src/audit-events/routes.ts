@@ -7,7 +7,7 @@ import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { pageOf, pageQuery, teamPath, timeInput } from '../http/schemas.ts';
 import type { JsonObject } from '../shared/json.ts';
-import { findEndOfWalk, isFiltered, listEvents } from './repository.ts';
+import { findEndOfEvents, hasEventFilters, listEvents } from './repository.ts';
 import { action, event, showEvent, targetId } from './schemas.ts';
 import { showEach } from '../shared/showing.ts';
 import { actionOf } from '../access/index.ts';
@@ -74,8 +74,8 @@ export function registerAudit(
       const wanted = page.limit + 1;
       const rows = await listEvents(db, scope.team.id, asked, { limit: wanted, before, walkedMax });
       const end =
-        rows.length < wanted && isFiltered(asked)
-          ? await findEndOfWalk(db, scope.team.id, asked, { before, walkedMax })
+        rows.length < wanted && hasEventFilters(asked)
+          ? await findEndOfEvents(db, scope.team.id, asked, { before, walkedMax })
           : undefined;
       const placeOf = (row: { at: Date; id: string }): readonly string[] => [
         row.at.toISOString(),

@@ -5,6 +5,7 @@ import { id, line, subject, time, version } from '../http/schemas.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { EventRow } from './repository.ts';
 import { verifyAddress, verifyEvent } from '../audit/index.ts';
+import { lettersForm } from '../shared/patterns.ts';
 
 export const action = z
   .string()
@@ -32,7 +33,7 @@ export const event = z
         type: z
           .string()
           .max(40)
-          .regex(/^[a-zA-Z]+$/, 'letters')
+          .regex(lettersForm, 'letters')
           .meta({ examples: ['credential'] }),
         id: targetId,
         subject: subject.nullable().meta({ description: 'When the target is a subject.' }),
@@ -47,20 +48,12 @@ export const event = z
     onBehalfOf: subject.nullable(),
     purpose: line(200).nullable(),
     runId: line(200).nullable(),
-    details: z
-      .record(
-        z
-          .string()
-          .max(60)
-          .regex(/^[a-zA-Z]+$/, 'letters'),
-        detail,
-      )
-      .meta({
-        id: 'AuditDetails',
-        maxProperties: 30,
-        description: 'Names, ids and counts; never a value.',
-        examples: [{ type: 'openai' }],
-      }),
+    details: z.record(z.string().max(60).regex(lettersForm, 'letters'), detail).meta({
+      id: 'AuditDetails',
+      maxProperties: 30,
+      description: 'Names, ids and counts; never a value.',
+      examples: [{ type: 'openai' }],
+    }),
     intact: z.boolean().meta({
       description:
         'Whether the event is as it was written; an address that was erased does not count.',

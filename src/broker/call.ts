@@ -28,7 +28,7 @@ import {
   renewOnDefault,
 } from '../credentials/index.ts';
 import {
-  asOAuth,
+  oauthOfLease,
   decideAll,
   decideEngine,
   type Granted,
@@ -325,7 +325,7 @@ export class Calls {
     if (type.oauth === undefined) return { fields: fieldsOf(granted, secrets), renew: undefined };
     // Who waits for a provider has a place, like everybody whose call is under way.
     enter();
-    const use = { credential: asOAuth(granted), secrets, caller };
+    const use = { credential: oauthOfLease(granted), secrets, caller };
     const asked = accessTokens.accessTokenFor(use);
     const { token, tokenId } = await (call.hangUp?.race(asked) ?? asked);
     const renew = async (): Promise<Rendered | undefined> => {

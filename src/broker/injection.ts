@@ -2,6 +2,7 @@
 import { BrokerRefusal } from './refusal.ts';
 import { type Sign, signer } from './sigv4.ts';
 import { type AllFields, type CredentialType, injectionFaults } from '../credentials/index.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 /** What a request to the upstream needs beside what the caller sent. */
 export interface Rendered {
@@ -85,6 +86,7 @@ export function render(type: CredentialType, fields: AllFields): Rendered {
       };
     }
   }
+  throw unknownMember(injection satisfies never);
 }
 
 const nothing = {

@@ -1,10 +1,10 @@
 // Paths that every reader reads in one way: what checks them, what is between, and what serves
 // them. Pure.
+import { dotSegmentForm } from '../shared/patterns.ts';
 
 // SECURITY: escaped dots, slashes, backslashes and control characters, however often escaped: what
 // checks a path and what serves it may undo them differently.
 const hiddenSeparator = /%(?:25)*(?:2e|2f|5c|[01][0-9a-f]|7f)/i;
-const dotSegment = /^\s*\.{1,2}\s*$/;
 const separator = /[/\\\p{Cc}]/u;
 const invisible = /\p{Default_Ignorable_Code_Point}/gu;
 
@@ -38,7 +38,7 @@ function isPlainSegment(segment: string | undefined): boolean {
     !separator.test(judged) &&
     !hiddenSeparator.test(judged) &&
     // `..;x` is a dot segment to servers that know path parameters.
-    !dotSegment.test(judged.split(';', 1)[0]!)
+    !dotSegmentForm.test(judged.split(';', 1)[0]!)
   );
 }
 

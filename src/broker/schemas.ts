@@ -7,6 +7,8 @@ import {
   tokenLengthMax,
 } from '../shared/limits.ts';
 import { id, line, name, slug, subject, time } from '../http/schemas.ts';
+import { jwtForm } from '../shared/patterns.ts';
+import { ticketForm } from './tickets.ts';
 
 export const ticketCreate = z
   .strictObject({
@@ -33,12 +35,12 @@ export const ticketCreate = z
     subjectToken: z
       .string()
       .max(tokenLengthMax)
-      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/, 'a JWT')
+      .regex(jwtForm, 'a JWT')
       .optional()
       .meta({
         description:
-          "A token of that person for this vault: makes the engine's word proof, and stands " +
-          'for `onBehalfOf` when that is missing.',
+          "A token of that person for this vault: makes the engine's word proof, and stands for " +
+          '`onBehalfOf` when that is missing.',
         writeOnly: true,
       }),
     host: z
@@ -77,7 +79,7 @@ export const ticketCreated = z
     ticket: z
       .string()
       .length(47)
-      .regex(/^vbt_[A-Za-z0-9_-]{43}$/)
+      .regex(ticketForm)
       .meta({
         description:
           'Stands for the secret at the broker and nowhere else. Shown once; the vault keeps a ' +

@@ -3,6 +3,7 @@
 import { decoded, isPlainPath } from './plain-path.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { type AllFields, type CredentialType, isUnder, type Policy } from '../credentials/index.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 /** Scheme, host and port; the host in lower case. */
 export interface TargetOrigin {
@@ -78,6 +79,7 @@ function ownTarget(type: CredentialType, fields: AllFields): Target | undefined 
       return { origin, basePath: '' };
     }
   }
+  throw unknownMember(upstream satisfies never);
 }
 
 function targetOfUrl(text: string): Target {

@@ -12,6 +12,7 @@ import {
   type VaultCall,
   VaultRefused,
 } from './target.ts';
+import { idLikeForm, slugForm } from '../shared/patterns.ts';
 
 interface Rotation {
   id: string;
@@ -51,13 +52,13 @@ export async function rotate(context: OperateContext): Promise<number> {
     options['dry-run'] === true,
   ];
   if ((team === undefined) === !isRoot) throw new OptionsUnfit('say --team SLUG, or --root');
-  if (team !== undefined && !/^[a-z0-9][a-z0-9-]{1,38}$/.test(team))
+  if (team !== undefined && !slugForm.test(team))
     throw new OptionsUnfit('--team takes the slug of a team');
   if (isRoot && (isWatch || isDryRun || rotation !== undefined || reason !== undefined))
     throw new OptionsUnfit(
       '--root is done at once: it takes no --watch, --rotation, --dry-run or --reason',
     );
-  if (rotation !== undefined && !/^[0-9a-f-]{36}$/.test(rotation))
+  if (rotation !== undefined && !idLikeForm.test(rotation))
     throw new OptionsUnfit('--rotation takes the id of a rotation');
   if (rotation !== undefined && (!isWatch || isDryRun || reason !== undefined))
     throw new OptionsUnfit('--rotation ID goes with --watch, and starts nothing');

@@ -4,6 +4,8 @@ import { parseArgs } from 'node:util';
 import { join, resolve } from 'node:path';
 import { type Environment, readConfig } from '../config/index.ts';
 import { localToken } from '../dev/index.ts';
+import { ShownError } from '../shared/shown-error.ts';
+import { idLikeForm } from '../shared/patterns.ts';
 
 /** What a command takes from the process. */
 export interface OperateContext {
@@ -48,7 +50,7 @@ export type VaultCall = (method: string, path: string, body?: unknown) => Promis
  * The vault refused, or does not answer (status 0). The message holds its code, and the id of what
  * is in the way.
  */
-export class VaultRefused extends Error {
+export class VaultRefused extends ShownError {
   override name = 'VaultRefused';
   readonly status: number;
   readonly code: string;
@@ -226,7 +228,7 @@ async function readJson(answer: Response): Promise<Record<string, unknown>> {
 function codeOf(problem: Record<string, unknown>): string {
   const { code, rotationId } = problem;
   const known = typeof code === 'string' && /^[a-zA-Z]{1,40}$/.test(code) ? code : 'unknown';
-  return typeof rotationId === 'string' && /^[0-9a-f-]{36}$/.test(rotationId)
+  return typeof rotationId === 'string' && idLikeForm.test(rotationId)
     ? `${known} (rotation ${rotationId})`
     : known;
 }

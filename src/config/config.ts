@@ -13,7 +13,7 @@ import {
   isPair,
   jwksUrl,
   jwtTypes,
-  line,
+  oneLine,
   listenHost,
   oneOfWords,
   privateKeyPem,
@@ -34,6 +34,7 @@ import {
 } from './issuers.ts';
 import { fixedKey, Issuers } from '../access/index.ts';
 import { growthCeilings, type GrowthLimits, growthLimits } from '../shared/growth.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 export type Mode = 'local' | 'serve' | 'broker' | 'migrate' | 'verify';
 
@@ -119,7 +120,7 @@ export interface Settings {
 }
 
 /** Everything that is wrong with the configuration at once. Names and rules, never values. */
-export class ConfigInvalid extends Error {
+export class ConfigInvalid extends ShownError {
   readonly faults: readonly string[];
   constructor(faults: readonly string[]) {
     super(
@@ -239,8 +240,8 @@ function readLocal(reader: Reader): Settings['local'] {
   const config: LocalConfig = {
     mode: 'local',
     ...readCommon(reader, 'http'),
-    dataFolder: reader.value('CREDVAULT_DATA_DIR', line(4_096)) ?? './data',
-    postgresBinFolder: reader.value('PG_BIN', line(4_096)),
+    dataFolder: reader.value('CREDVAULT_DATA_DIR', oneLine(4_096)) ?? './data',
+    postgresBinFolder: reader.value('PG_BIN', oneLine(4_096)),
   };
   if (config.host !== '127.0.0.1') reader.fault('HOST', 'must be 127.0.0.1 for `local`');
   if (config.broker?.listen !== undefined && config.broker.listen.host !== '127.0.0.1')
@@ -315,8 +316,8 @@ function readIssuersOf(reader: Reader): readonly ConfiguredIssuer[] {
 
 function readOneIssuer(reader: Reader): ConfiguredIssuer {
   return configuredIssuer({
-    issuer: reader.required('CREDVAULT_JWT_ISSUER', line(1_000)) ?? missing,
-    audience: reader.required('CREDVAULT_JWT_AUDIENCE', line(1_000)) ?? missing,
+    issuer: reader.required('CREDVAULT_JWT_ISSUER', oneLine(1_000)) ?? missing,
+    audience: reader.required('CREDVAULT_JWT_AUDIENCE', oneLine(1_000)) ?? missing,
     keys: readJwtKeys(reader),
     types: reader.value('CREDVAULT_JWT_TYPES', jwtTypes),
   });

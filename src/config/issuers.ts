@@ -23,6 +23,7 @@ import {
 } from '../access/index.ts';
 import { faultsOfIssues, pointerTo } from '../shared/input-faults.ts';
 import { JsonRefused, parseJson } from '../shared/strict-json.ts';
+import { storableForm, visibleAsciiForm } from '../shared/patterns.ts';
 
 /** An issuer as it is configured: a shared secret stands among the secrets. */
 export type ConfiguredIssuer = Omit<Issuer, 'keys'> & {
@@ -75,12 +76,7 @@ const toleranceSecondsMax = 300;
 /** With a subject of 255 characters behind it, 512. */
 const prefixLengthMax = 257;
 
-const line = (max: number) =>
-  z
-    .string()
-    .min(1)
-    .max(max)
-    .regex(/^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u);
+const line = (max: number) => z.string().min(1).max(max).regex(storableForm);
 const isUnique = (list: readonly unknown[]): boolean => new Set(list).size === list.length;
 const listOf = <T extends z.ZodType>(item: T, max: number) =>
   z.array(item).min(1).max(max).refine(isUnique, 'unique');
@@ -96,7 +92,7 @@ const subjectPattern = z
   .string()
   .min(1)
   .max(255)
-  .regex(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/)
+  .regex(visibleAsciiForm)
   .refine(isNoExpression, 'noRegularExpression');
 const teamPattern = z
   .string()

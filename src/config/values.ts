@@ -2,6 +2,7 @@
 // never repeats it.
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
 import { BlockList, isIP, isIPv6 } from 'node:net';
+import { visibleAsciiForm } from '../shared/patterns.ts';
 
 /** A value breaks a rule; the message is the rule. */
 export class ValueInvalid extends Error {}
@@ -27,7 +28,7 @@ export const integer =
   };
 
 /** A non-empty line of at most `max` characters, without control characters. */
-export const line =
+export const oneLine =
   (max: number) =>
   (text: string): string =>
     text.length <= max && !/[\p{Cc}\p{Cs}]/u.test(text)
@@ -53,12 +54,7 @@ export function isLoopback(host: string): boolean {
  */
 export function subjects(text: string): readonly string[] {
   const list = text.split(',');
-  if (
-    !list.every(
-      (subject) =>
-        subject.length <= 512 && /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(subject),
-    )
-  )
+  if (!list.every((subject) => subject.length <= 512 && visibleAsciiForm.test(subject)))
     return refuse(
       'must be a comma-separated list of subjects, each 1 to 512 printable ASCII characters ' +
         'with blanks only inside',

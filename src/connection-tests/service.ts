@@ -22,6 +22,7 @@ import {
   findType,
   type InUse,
 } from '../credentials/index.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 export interface ConnectionsParts {
   readonly db: Db;
@@ -119,6 +120,7 @@ export class ConnectionsService {
         case 'qdrant':
           return testQdrant(target);
       }
+      throw unknownMember(test satisfies never);
     });
   }
 

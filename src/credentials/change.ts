@@ -222,7 +222,7 @@ async function mark(
   if (key === undefined) return;
   await db.transaction().execute(async (trx) => {
     if (
-      !(await repository.markUndecryptable(trx, {
+      !(await repository.updateUndecryptable(trx, {
         team: team.id,
         id,
         version,

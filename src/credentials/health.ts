@@ -1,8 +1,11 @@
 // What is wrong with a credential, computed in the query that reads it, so that filters and answers
 // cannot disagree.
 import { type RawBuilder, sql } from 'kysely';
+import { type CiphertextTable, ciphertextTables } from '../keys/index.ts';
+import { oauthTokens } from '../keys/sql.ts';
 import { oauthProviders } from './providers/catalogue.ts';
 import { oauthTypeNames } from './types/registry.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 /** Worst first: `health` is the first of them. */
 export const problemNames = [
@@ -34,13 +37,26 @@ const holdsMarked = (history: RawBuilder<unknown>): RawBuilder<unknown> =>
   sql`exists (select 1 from data_key marked where marked.id = any (${history})
     and marked.compromised_at is not null)`;
 /**
- * A condition on the OAuth tokens stored for a credential; other types than those that have some
- * are not looked up. The row of one credential, where `exists` would let the planner read all.
+ * A condition on the row that a credential has in a table besides its versions; credentials of
+ * types that have none there are not looked up. The row of one credential, where `exists` would let
+ * the planner read all.
  */
-const storedTokens = (condition: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
-    and coalesce((select ${condition} from oauth_token held
-      where held.credential_id = credential.id), false))`;
+function heldIn(table: CiphertextTable, condition: RawBuilder<unknown>): RawBuilder<boolean> {
+  const isSo = sql<boolean>`
+    coalesce((select ${condition} from ${sql.table(table.name)} held
+      where held.credential_id = credential.id), false)`;
+  switch (table.credentialTypes) {
+    case 'every':
+      return isSo;
+    case 'oauth':
+      return sql<boolean>`
+  (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))}) and ${isSo})`;
+  }
+  throw unknownMember(table.credentialTypes satisfies never);
+}
+const storedTokens = (condition: RawBuilder<unknown>): RawBuilder<boolean> =>
+  heldIn(oauthTokens, condition);
+const besideVersions = ciphertextTables.filter(({ rows }) => rows === 'one');
 
 /**
  * Whether anything of a team may be exposed: one of its own keys is marked, or any at all and it
@@ -52,12 +68,16 @@ export const mayBeExposed = (team: RawBuilder<unknown>): RawBuilder<boolean> => 
     or ((select has_received from team receiver where receiver.id = ${team}) and ${isAnyMarked}))`;
 
 /**
- * Whether a compromised key ever protected the values of the version with this history, or the
- * tokens stored beside it.
+ * Whether a compromised key ever protected the values of the version with this history, or what is
+ * held beside it.
  */
-export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => sql<boolean>`
-  (${isAnyMarked}
-    and (${holdsMarked(history)} or ${storedTokens(holdsMarked(sql`held.key_history`))}))`;
+export const exposedSql = (history: RawBuilder<unknown>): RawBuilder<boolean> => {
+  const conditions = [
+    holdsMarked(history),
+    ...besideVersions.map((table) => heldIn(table, holdsMarked(sql`held.key_history`))),
+  ];
+  return sql<boolean>`(${isAnyMarked} and (${sql.join(conditions, sql` or `)}))`;
+};
 
 /** The condition of one problem, over the aliases `credential` and `current`. */
 export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boolean> {
@@ -90,6 +110,7 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
         (current.public_fields -> 'providerRevision') <
           (${sql.lit(revisions)}::jsonb -> (current.public_fields ->> 'provider')), false))`;
   }
+  throw unknownMember(problem satisfies never);
 }
 
 /** The problems of a row as a text array, worst first. */

@@ -5,6 +5,7 @@ import { AppError, type InputFault } from '../shared/errors.ts';
 import type { Policy } from './policy.ts';
 import type { PublicValue } from './public-values.ts';
 import type { CredentialType } from './types/define.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 /** Public and secret fields together. */
 export type AllFields = Readonly<Record<string, PublicValue>>;
@@ -81,6 +82,7 @@ export function injectionFaults(type: CredentialType, fields: AllFields): InputF
           : []),
       ];
   }
+  throw unknownMember(injection satisfies never);
 }
 
 /**

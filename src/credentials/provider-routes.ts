@@ -7,12 +7,9 @@ import { line } from '../http/schemas.ts';
 import { oauthProviders } from './providers/catalogue.ts';
 import { type OAuthProvider, placeholderNames } from './providers/define.ts';
 import { typePath } from './schemas.ts';
+import { lineForm } from '../shared/patterns.ts';
 
-const word = (max: number) =>
-  z
-    .string()
-    .max(max)
-    .regex(/^[^\p{Cc}\p{Cs}]+$/u, 'no control characters');
+const word = (max: number) => z.string().max(max).regex(lineForm, 'no control characters');
 const placeholder = z.strictObject({
   name: z
     .enum(placeholderNames)

@@ -135,7 +135,7 @@ export class Recounts {
     if (before === undefined) return;
     const at = this.#time();
     let [living, stored, bytes] = [0, 0, 0];
-    for (const table of ['credential', 'credential_version', 'oauth_token'] as const) {
+    for (const table of repository.countedTables) {
       let after: Pick<repository.Counted, 'last' | 'lastVersion'> = {
         last: undefined,
         lastVersion: 0,

@@ -498,7 +498,7 @@ function storedOf(row: TokenColumns): StoredToken | undefined {
  * Remembers that a version's token did not open under a key that did; false when that is known, or
  * the token is under another key.
  */
-export async function markUndecryptable(
+export async function updateUndecryptable(
   trx: Trx,
   of: { team: TeamId; id: CredentialId; version: number; key: DataKeyId; at: Date },
 ): Promise<boolean> {

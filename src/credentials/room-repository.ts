@@ -1,7 +1,8 @@
 // The sizes of teams in SQL: what is recorded, and what a count finds.
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { WrappedDataKey } from '../crypto/index.ts';
 import type { Db, Executor, Trx } from '../db/client.ts';
+import { type CiphertextTable, ciphertextTables } from '../keys/index.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 
 export interface Size {
@@ -107,25 +108,23 @@ export async function addSizes(
   return rows;
 }
 
-const versionBytes = sql.raw('octet_length(token)::bigint + pg_column_size(public_fields)');
-const heldBytes = sql.raw('coalesce(octet_length(token), 0)::bigint');
-
 /** The size of a team of at most `max` rows a table; undefined of a larger one. */
 export async function countSmall(trx: Trx, team: TeamId, max: number): Promise<Size | undefined> {
-  const { rows } = await sql<Size & { versions: number; held: number }>`
-    select credentials.living, credentials.stored, versions.bytes + held.bytes as bytes,
-      versions.rows as versions, held.rows as held
+  const tables = ciphertextTables.map(
+    ({ name, storedBytes }) => sql`
+      select count(*) as rows, coalesce(sum(bytes), 0)::bigint as bytes
+      from (select ${storedBytes} as bytes from ${sql.table(name)}
+        where team_id = ${team} limit ${max + 1}) counted`,
+  );
+  const { rows } = await sql<Size & { most: number }>`
+    select credentials.living, credentials.stored, tokens.bytes, tokens.most
     from (select count(*) as stored, count(*) filter (where state <> 'deleted') as living
         from (select state from credential where team_id = ${team} limit ${max + 1}) counted)
           credentials,
-      (select count(*) as rows, coalesce(sum(bytes), 0)::bigint as bytes
-        from (select ${versionBytes} as bytes from credential_version where team_id = ${team}
-          limit ${max + 1}) counted) versions,
-      (select count(*) as rows, coalesce(sum(bytes), 0)::bigint as bytes
-        from (select ${heldBytes} as bytes from oauth_token where team_id = ${team}
-          limit ${max + 1}) counted) held`.execute(trx);
+      (select max(rows) as most, sum(bytes)::bigint as bytes
+        from (${sql.join(tables, sql` union all `)}) each_table) tokens`.execute(trx);
   const [row] = rows;
-  if (row === undefined || Math.max(row.stored, row.versions, row.held) > max) return undefined;
+  if (row === undefined || Math.max(row.stored, row.most) > max) return undefined;
   return { living: row.living, stored: row.stored, bytes: row.bytes };
 }
 
@@ -136,29 +135,21 @@ export interface Counted {
   readonly lastVersion: number;
 }
 
+/** What is counted piece by piece: credentials, and what they have in each table with tokens. */
+export const countedTables: readonly (CiphertextTable | 'credential')[] = [
+  'credential',
+  ...ciphertextTables,
+];
+
 /** Counts the next rows of a table, in the order of its index; `last` is undefined at the end. */
 export async function countNext(
   db: Db,
-  table: 'credential' | 'credential_version' | 'oauth_token',
+  table: CiphertextTable | 'credential',
   team: TeamId,
   after: Pick<Counted, 'last' | 'lastVersion'>,
   limit: number,
 ): Promise<Counted> {
-  const from = after.last ?? '00000000-0000-0000-0000-000000000000';
-  const page = {
-    credential: sql`
-      select id, 0 as version, 1 as stored, (state <> 'deleted')::int as living, 0::bigint as bytes
-      from credential where team_id = ${team} and id > ${from} order by id limit ${limit}`,
-    credential_version: sql`
-      select credential_id as id, version, 0 as stored, 0 as living, ${versionBytes} as bytes
-      from credential_version where team_id = ${team}
-        and (credential_id, version) > (${from}, ${after.lastVersion})
-      order by credential_id, version limit ${limit}`,
-    oauth_token: sql`
-      select credential_id as id, 0 as version, 0 as stored, 0 as living, ${heldBytes} as bytes
-      from oauth_token where team_id = ${team} and credential_id > ${from} order by credential_id
-        limit ${limit}`,
-  }[table];
+  const page = pageOf(table, team, after, limit);
   const { rows } = await sql<Size & { last: CredentialId | null; lastVersion: number | null }>`
     with page as materialized (${page}),
     last as (select id, version from page order by id desc, version desc limit 1)
@@ -174,6 +165,33 @@ export async function countNext(
     last: row.last ?? undefined,
     lastVersion: row.lastVersion ?? 0,
   };
+}
+
+function pageOf(
+  table: CiphertextTable | 'credential',
+  team: TeamId,
+  { last, lastVersion }: Pick<Counted, 'last' | 'lastVersion'>,
+  limit: number,
+): RawBuilder<unknown> {
+  const from = last ?? '00000000-0000-0000-0000-000000000000';
+  if (table === 'credential')
+    return sql`
+      select id, 0 as version, 1 as stored, (state <> 'deleted')::int as living, 0::bigint as bytes
+      from credential where team_id = ${team} and id > ${from} order by id limit ${limit}`;
+  const isNumbered = table.rows === 'versions';
+  const number = sql.ref(table.number);
+  return sql`
+      select credential_id as id, ${isNumbered ? number : sql`0`} as version, 0 as stored,
+        0 as living,
+        ${table.storedBytes} as bytes
+      from ${sql.table(table.name)} where team_id = ${team}
+        and ${
+          isNumbered
+            ? sql`(credential_id, ${number}) > (${from},
+          ${lastVersion})`
+            : sql`credential_id > ${from}`
+        }
+      order by credential_id ${isNumbered ? sql`, ${number}` : sql``} limit ${limit}`;
 }
 
 /**
@@ -203,10 +221,12 @@ export async function bytesOfCredential(
   team: TeamId,
   credential: CredentialId,
 ): Promise<number> {
+  const tables = ciphertextTables.map(
+    ({ name, storedBytes }) => sql`
+      (select coalesce(sum(${storedBytes}), 0)::bigint from ${sql.table(name)}
+        where team_id = ${team} and credential_id = ${credential})`,
+  );
   const { rows } = await sql<{ bytes: number }>`
-    select (select coalesce(sum(${versionBytes}), 0)::bigint from credential_version
-      where team_id = ${team} and credential_id = ${credential})
-      + (select coalesce(sum(${heldBytes}), 0)::bigint from oauth_token where team_id = ${team}
-        and credential_id = ${credential}) as bytes`.execute(executor);
+    select ${sql.join(tables, sql` + `)} as bytes`.execute(executor);
   return rows[0]?.bytes ?? 0;
 }

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
-import { credentialPath, flag, teamPath } from '../http/schemas.ts';
+import { credentialPath, queryFlag, teamPath } from '../http/schemas.ts';
 import { notFound } from '../shared/errors.ts';
 import * as schemas from './schemas.ts';
 import {
@@ -72,7 +72,7 @@ export function registerCredentials(
       'omitted stays; secrets that are sent make a version even when they are the same. ' +
       'A dry run passes every check and is rolled back.',
     params: schemas.credentialNamePath,
-    query: z.strictObject({ dryRun: flag }),
+    query: z.strictObject({ dryRun: queryFlag }),
     body: schemas.credentialPut,
     guards: { ifMatch: 'existing', etag: true },
     success: {

@@ -36,6 +36,7 @@ import { shownFields } from './shown.ts';
 import { credentialTypes, findType } from './types/registry.ts';
 import type { ResolvedResource } from '../access/index.ts';
 import type { CredentialRow, VersionRow } from './rows.ts';
+import { allowedHostForm, lettersAndDigitsForm } from '../shared/patterns.ts';
 
 /** One membership and every grant. */
 const grantPathsMax = 1 + growthCeilings.grants;
@@ -88,10 +89,7 @@ const fieldsInput = refined(
 const hostName = z
   .string()
   .max(253)
-  .regex(
-    /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/,
-    'a lower-case host name, or *. and one',
-  );
+  .regex(allowedHostForm, 'a lower-case host name, or *. and one');
 const pathPrefix = refined(
   z
     .string()
@@ -414,7 +412,7 @@ export const typePath = z.strictObject({
   type: z
     .string()
     .max(60)
-    .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+    .regex(lettersAndDigitsForm, 'letters and digits')
     .meta({ examples: ['openai'] }),
 });
 

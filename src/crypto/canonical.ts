@@ -17,9 +17,9 @@ export function canonicalJson(value: JsonValue): string {
     case 'object':
       if (value === null) return 'null';
       return isArray(value) ? array(value) : object(value);
-    default:
-      throw new TypeError('canonical JSON: not a JSON value');
   }
+  value satisfies never;
+  throw new TypeError('canonical JSON: not a JSON value');
 }
 
 /**

@@ -1,5 +1,6 @@
 // The failures of cryptography. None carries a value, a cause or a reason: what an attacker could
 // learn from them is "no".
+import { ShownError } from '../shared/shown-error.ts';
 
 /**
  * What was given does not open: wrong key, wrong binding, changed or malformed. Which of these is
@@ -38,7 +39,7 @@ export class EpochReturned extends Error {
 }
 
 /** There are no system keys where there were some: what they protect would count as nobody's. */
-export class SystemKeysMissing extends Error {
+export class SystemKeysMissing extends ShownError {
   constructor() {
     super('there are no system keys any more: their rows were deleted');
     this.name = 'SystemKeysMissing';
@@ -46,7 +47,7 @@ export class SystemKeysMissing extends Error {
 }
 
 /** The list of root keys is not usable. The message names the position, never the value. */
-export class RootKeyInvalid extends Error {
+export class RootKeyInvalid extends ShownError {
   constructor(message: string) {
     super(message);
     this.name = 'RootKeyInvalid';

@@ -35,7 +35,7 @@ export interface FernetKey {
   readonly encryption: KeyObject;
 }
 
-export interface Opened {
+export interface OpenedToken {
   /** Seconds since 1970, as the token says. */
   readonly time: bigint;
   readonly plaintext: Buffer;
@@ -87,7 +87,7 @@ export function encryptWithIv(key: FernetKey, plaintext: Buffer, time: bigint, i
 }
 
 /** What the token holds, if this key made it and nothing was changed; else DecryptionFailed. */
-export function decrypt(key: FernetKey, text: string): Opened {
+export function decrypt(key: FernetKey, text: string): OpenedToken {
   const token = fromBase64(text);
   if (token === undefined || !isShaped(key.format, token)) throw new DecryptionFailed();
   const macAt = token.length - macBytes;

@@ -1,5 +1,6 @@
 // What an error of the database means, by SQLSTATE and constraint name: the server's messages
 // depend on its language.
+import { ShownError } from '../shared/shown-error.ts';
 
 /**
  * Whether a change took effect and is kept is not known: the answer was lost, or the server did not
@@ -16,7 +17,7 @@ export class CommitUnknown extends Error {
  * None of the configured hosts accepts connections as a primary. The message has a code per host;
  * the cause is an AggregateError with the rest.
  */
-export class NoPrimary extends Error {
+export class NoPrimary extends ShownError {
   override name = 'NoPrimary';
   constructor(errors: readonly unknown[]) {
     super(

@@ -9,6 +9,7 @@ import { connectionConfig, type Executor } from './client.ts';
 import { NoPrimary, sqlState } from './errors.ts';
 import { verifyPrimary } from './hosts.ts';
 import { parseDatabaseUrl } from './url.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 /** The migrations that this release knows. */
 export const migrationsFolder = resolve(import.meta.dirname, '../../migrations');
@@ -20,7 +21,7 @@ export const migrationsFolder = resolve(import.meta.dirname, '../../migrations')
 export type SchemaState = 'current' | 'behind' | 'unknown';
 
 /** The database holds a migration that this release does not know, or knows with other content. */
-export class SchemaUnknown extends Error {
+export class SchemaUnknown extends ShownError {
   constructor(reason: string) {
     super(`the schema of the database is not one that this release knows: ${reason}`);
     this.name = 'SchemaUnknown';
@@ -31,7 +32,7 @@ export class SchemaUnknown extends Error {
  * A file could not be applied; the database is as it was. The message names the file and the
  * server's code, the cause has the rest.
  */
-export class MigrationFailed extends Error {
+export class MigrationFailed extends ShownError {
   constructor(name: string, reason: string, options?: ErrorOptions) {
     super(`migration ${name} ${reason}`, options);
     this.name = 'MigrationFailed';

@@ -2,6 +2,7 @@
 // behind a prefix gets every right of the subjects that begin with it.
 import { sql } from 'kysely';
 import type { Db, Executor } from './client.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 /** A prefix of subjects, and the issuer whose they are. */
 export interface SubjectPrefix {
@@ -10,7 +11,7 @@ export interface SubjectPrefix {
 }
 
 /** Rights would go to subjects of another issuer, or to nobody. Names prefixes and no subject. */
-export class SubjectsWouldMove extends Error {
+export class SubjectsWouldMove extends ShownError {
   constructor(prefixes: readonly string[]) {
     super(
       `subjects with ` +

@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { generateRootKey } from '../crypto/index.ts';
 import { isRoot } from './account.ts';
 import { hasCluster } from './postgres.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 /** The keys in the form in which `serve` takes them from its configuration. */
 export interface LocalKeys {
@@ -25,7 +26,7 @@ export interface LocalKeys {
 }
 
 /** The keys in the data folder cannot be used; the message says what to do. */
-export class LocalKeysInvalid extends Error {
+export class LocalKeysInvalid extends ShownError {
   override name = 'LocalKeysInvalid';
 }
 

@@ -21,6 +21,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { account } from './account.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 export interface LocalPostgres {
   /** The URL of the database `postgres` on this server. */
@@ -42,7 +43,7 @@ export interface LocalPostgresOptions {
 }
 
 /** A live server owns the folder: one folder takes one vault. */
-export class DataFolderBusy extends Error {
+export class DataFolderBusy extends ShownError {
   constructor(folder: string, processId: number) {
     super(
       `another vault is running on ${folder} (process ${processId}): stop it, or choose ` +
@@ -53,7 +54,7 @@ export class DataFolderBusy extends Error {
 }
 
 /** The server cannot run here; the message says why, and where there is one, what to do. */
-export class LocalPostgresFailed extends Error {
+export class LocalPostgresFailed extends ShownError {
   override name = 'LocalPostgresFailed';
 }
 

@@ -3,13 +3,14 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SignJWT } from 'jose';
+import { ShownError } from '../shared/shown-error.ts';
 
 export const localIssuer = 'credential-vault-local';
 export const localAudience = 'credential-vault';
 const lifetimeSeconds = 12 * 60 * 60;
 
 /** The data folder has no key to sign with: the vault was never started there. */
-export class NoLocalVault extends Error {
+export class NoLocalVault extends ShownError {
   constructor() {
     super('there is no local vault yet: run `npm start` first');
     this.name = 'NoLocalVault';

@@ -9,7 +9,7 @@ export interface Answer {
   readonly body: Buffer;
 }
 
-export interface Exchange {
+export interface DialExchange {
   readonly dispatcher: () => Promise<Dispatcher>;
   readonly method: string;
   readonly path: string;
@@ -47,7 +47,7 @@ export async function exchange({
   timeoutMs,
   headersMs,
   responseBytesMax,
-}: Exchange): Promise<Answer> {
+}: DialExchange): Promise<Answer> {
   const signal = AbortSignal.timeout(timeoutMs);
   let answer: Dispatcher.ResponseData | undefined;
   try {

@@ -2,7 +2,7 @@
 export type { AllowRule } from './allow.ts';
 export { type Answer, discard, send } from './exchange.ts';
 export { EgressFailed, egressFailure, type EgressStep } from './failure.ts';
-export { hostName, type Origin, parseTarget, type Target } from './names.ts';
+export { hostName, type Origin, parseTarget, type DialTarget } from './names.ts';
 export type { OwnEndpoint } from './own.ts';
 export { raced } from './raced.ts';
 export type { Resolve } from './resolve.ts';

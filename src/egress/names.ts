@@ -34,7 +34,7 @@ export function configuredHost(text: string): string | undefined {
   return isIP(bare) === 0 || bare.includes('%') ? hostName(text) : bare;
 }
 
-export interface Target {
+export interface DialTarget {
   readonly origin: Origin;
   readonly path: string;
 }
@@ -46,7 +46,7 @@ export interface Target {
 export function parseTarget(
   text: string,
   hostOf: (text: string) => string | undefined = hostName,
-): Target | undefined {
+): DialTarget | undefined {
   // SECURITY: a backslash, a blank or a user name would have one reader see another host than the
   // next one.
   const match = /^(https?:)\/\/([^/?#@%\\\s\p{Cc}\p{Cs}]+)([/?][^#\\\s\p{Cc}\p{Cs}]*)?$/iu.exec(

@@ -23,6 +23,13 @@ import {
   type CredentialMacFields,
   shownFields,
 } from '../credentials/index.ts';
+import {
+  type CiphertextTable,
+  ciphertextTables,
+  type DescribedKind,
+  type SpelledKind,
+} from '../keys/index.ts';
+import { rotationFailuresSql } from '../keys/sql.ts';
 import { type WebhookMacFields, verifyWebhookRowMac } from '../notifications/index.ts';
 
 /** What of versions is read at once. */
@@ -168,11 +175,8 @@ const rotationFailure = kind<FailureRow>({
     (
       await sql<FailureRow>`
     select failure.rotation, failure.credential, nullif(failure.version, 0) as version, failure.at
-    from key_rotation rotation cross join lateral (
-      select rotation_id as rotation, credential_id as credential, version, at
-        from key_rotation_failure where rotation_id = rotation.id
-      union all select rotation_id, credential_id, 0, at from key_rotation_oauth_failure
-        where rotation_id = rotation.id) failure
+    from key_rotation rotation
+    cross join lateral (${rotationFailuresSql(sql`rotation.id`)}) failure
     where rotation.team_id = ${id}
       and ${after(
         last,
@@ -410,6 +414,49 @@ const notification = kind<NotificationRow>({
   line: (row) => row,
 });
 
+/** The kinds of tables with ciphertexts that are spelled out here. */
+const spelled: Readonly<Record<SpelledKind['spelled'], Kind>> = { version, connection };
+
+type DescribedRow = { readonly credential: CredentialId; readonly number: number };
+
+/** A kind as the descriptor of its table describes it: never the token. */
+const described = (
+  { name, number, rows }: CiphertextTable,
+  { kind: named, members }: DescribedKind,
+): Kind => {
+  const numberColumn = sql.ref(`held.${number}`);
+  const isNumbered = rows === 'versions';
+  const columns = Object.entries(members).map(
+    ([member, { column }]) => sql`, ${sql.ref(`held.${column}`)} as ${sql.ref(member)}`,
+  );
+  const place = isNumbered ? sql`held.credential_id, ${numberColumn}` : sql`held.credential_id`;
+  return kind<DescribedRow>({
+    kind: named,
+    next: async (trx, id, last, limit) =>
+      (
+        await sql<DescribedRow>`
+    select held.credential_id as credential, ${numberColumn} as number, held.data_key_id as key,
+      held.key_history as "keyHistory" ${sql.join(columns, sql``)}
+    from ${sql.table(name)} held
+    where held.team_id = ${id} and ${after(
+      last,
+      (row) => sql`(${place}) > (${row.credential} ${isNumbered ? sql`, ${row.number}` : sql``})`,
+    )}
+    order by ${place} limit ${limit}`.execute(trx)
+      ).rows,
+    line: (row) => row,
+  });
+};
+
+const kindOf = (table: CiphertextTable): Kind =>
+  table.exported.spelled === undefined
+    ? described(table, table.exported)
+    : spelled[table.exported.spelled];
+const [ofVersions, ofOthers] = [
+  ciphertextTables.filter(({ rows }) => rows === 'versions'),
+  ciphertextTables.filter(({ rows }) => rows === 'one'),
+];
+
 /**
  * Every kind but the events, in the order in which they go out: what others refer to comes before
  * them.
@@ -420,10 +467,10 @@ export const kinds: readonly Kind[] = [
   key,
   rotation,
   credential,
-  version,
+  ...ofVersions.map(kindOf),
   rotationFailure,
   grant,
-  connection,
+  ...ofOthers.map(kindOf),
   authorization,
   ticket,
   webhook,

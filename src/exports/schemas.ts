@@ -5,7 +5,7 @@ import {
   count,
   deliveryList,
   fingerprint,
-  flag,
+  queryFlag,
   id,
   line,
   name,
@@ -21,12 +21,19 @@ import type { Line } from './kinds.ts';
 import { roles } from '../access/index.ts';
 import { event } from '../audit-events/index.ts';
 import { credential as credentialShape } from '../credentials/index.ts';
-import { key as keyShape, rotation as rotationShape } from '../keys/index.ts';
-import { delivery as deliveryShape, webhook as webhookShape } from '../notifications/index.ts';
+import {
+  ciphertextTables,
+  type DescribedKind,
+  type ExportForm,
+  key as keyShape,
+  rotation as rotationShape,
+} from '../keys/index.ts';
+import { delivery as deliveryShape, shownWebhook as webhookShape } from '../notifications/index.ts';
 import { reasons } from '../oauth/index.ts';
+import { lettersForm } from '../shared/patterns.ts';
 
 export const exportQuery = z.strictObject({
-  events: flag.meta({ description: '`false` leaves the audit events out.', examples: [true] }),
+  events: queryFlag.meta({ description: '`false` leaves the audit events out.', examples: [true] }),
 });
 
 const { labels, description, policy, publicFields, secretFields, type } = credentialShape.shape;
@@ -312,7 +319,7 @@ const lines = {
       of: z
         .string()
         .max(40)
-        .regex(/^[a-zA-Z]+$/, 'letters')
+        .regex(lettersForm, 'letters')
         .meta({ examples: ['credential'] }),
       id: id.nullable(),
     })
@@ -326,11 +333,42 @@ const lines = {
   }),
 } as const;
 
+const forms: Readonly<Record<ExportForm, z.ZodType>> = {
+  count,
+  flag: z.boolean(),
+  time,
+  timeOrNull: some,
+};
+
+/** The schema of a kind that the descriptor of its table describes. */
+const describedLine = ({ kind, schema, description, members }: DescribedKind) =>
+  z
+    .strictObject({
+      kind: z.literal(kind),
+      credential: id,
+      number: count,
+      key: id.nullable(),
+      keyHistory,
+      ...Object.fromEntries(
+        Object.entries(members).map(([member, { form }]) => [member, forms[form]]),
+      ),
+    })
+    .meta({ id: schema, description });
+
+const allLines: Readonly<Record<string, (typeof lines)[keyof typeof lines]>> = {
+  ...lines,
+  ...Object.fromEntries(
+    ciphertextTables.flatMap(({ exported }) =>
+      exported.spelled === undefined ? [[exported.kind, describedLine(exported)]] : [],
+    ),
+  ),
+};
+
 /** Any line. */
 export const exportLine = z
   .discriminatedUnion(
     'kind',
-    Object.values(lines) as unknown as [typeof lines.export, typeof lines.end],
+    Object.values(allLines) as unknown as [typeof lines.export, typeof lines.end],
   )
   .meta({ id: 'ExportLine' });
 
@@ -342,10 +380,16 @@ export function textOf(
   given: Line,
   onUnreadable: (row: { readonly kind: string; readonly id: string | null }) => void,
 ): string {
-  const { success, data } = lines[given.kind as keyof typeof lines].safeParse(given);
+  const { success, data } = lineOf(given.kind).safeParse(given);
   if (success && data.kind !== 'unreadable') return `${JSON.stringify(data)}\n`;
   const of = success && data.kind === 'unreadable' ? data.of : given.kind;
   const named = id.safeParse(given['id'] ?? given['credential']).data ?? null;
   onUnreadable({ kind: of, id: named });
   return `${JSON.stringify({ kind: 'unreadable', of, id: named })}\n`;
+}
+
+function lineOf(kind: string): (typeof lines)[keyof typeof lines] {
+  const of = allLines[kind];
+  if (of === undefined) throw new TypeError('a kind of line without a schema');
+  return of;
 }

@@ -23,7 +23,7 @@ import {
   JwksCache,
   type JwksNews,
 } from './jwks.ts';
-import { type RefusalReason, refusalReasonOf, TokenRefused } from './token-refused.ts';
+import { type TokenRefusalReason, refusalReasonOf, TokenRefused } from './token-refused.ts';
 import { type TokenKey, VerifiedTokens } from './verified-tokens.ts';
 
 export type { Principal } from './access-token.ts';
@@ -41,7 +41,7 @@ export interface Authenticator {
 export interface TokenNotes {
   readonly onJwks?: (news: JwksNews, issuer: Issuer) => void;
   /** A caller's own token is reported by the code that asked for it. */
-  readonly onSubjectTokenRefused?: (request: FastifyRequest, reason: RefusalReason) => void;
+  readonly onSubjectTokenRefused?: (request: FastifyRequest, reason: TokenRefusalReason) => void;
 }
 
 export interface AuthenticationParts {

@@ -17,7 +17,7 @@ import type { Authenticator } from './authentication.ts';
 import { methodNotAllowed, type PathForm, PathForms } from './path-forms.ts';
 import type { CountRequest } from './rate-limits.ts';
 import type { Callers } from './callers.ts';
-import { type RefusalReason, refusalReasonOf } from './token-refused.ts';
+import { type TokenRefusalReason, refusalReasonOf } from './token-refused.ts';
 
 /** What the hook asks the layers above it for; each is one look at the database. */
 export interface AuthorizationParts {
@@ -33,7 +33,7 @@ export interface AuthorizationParts {
     requestId: string;
     address: string | null;
     action: string;
-    reason: RefusalReason | null;
+    reason: TokenRefusalReason | null;
   }) => void;
 }
 

@@ -27,13 +27,14 @@ export type Tag =
   | 'audit';
 
 /**
- * What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer.
+ * What one operation promises. `P`, `Q`, `B` are the parsed path, query and body, `R` the answer,
+ * `A` the access.
  */
-export interface Operation<P, Q, B, R> {
+export interface Operation<P, Q, B, R, A extends Access = Access> {
   readonly method: Extract<HTTPMethods, 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'>;
   /** With fastify's `:name` parameters. */
   readonly url: string;
-  readonly access: Access;
+  readonly access: A;
   readonly operationId: string;
   readonly summary: string;
   readonly description?: string;
@@ -78,7 +79,7 @@ export interface Operation<P, Q, B, R> {
   readonly sends?: Readonly<
     Record<string, { readonly summary: string; readonly schema: z.ZodType }>
   >;
-  readonly handler: (input: Input<P, Q, B>) => Promise<R | Otherwise | Streamed>;
+  readonly handler: (input: Input<P, Q, B, A>) => Promise<R | Otherwise | Streamed>;
 }
 
 /**
@@ -101,18 +102,17 @@ export class Otherwise {
 }
 
 /**
- * What a handler gets. `caller` is absent only on public routes, `scope` only where the access
- * names no team.
+ * What a handler gets: `caller` unless the access is public, `scope` only where the access names a
+ * team.
  */
-export interface Input<P, Q, B> {
+export type Input<P, Q, B, A extends Access> = {
   readonly params: P;
   readonly query: Q;
   readonly body: B;
-  readonly caller: Caller;
-  readonly scope: TeamScope;
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
-}
+} & (A extends 'public' ? unknown : { readonly caller: Caller }) &
+  (A extends { readonly team: unknown } ? { readonly scope: TeamScope } : unknown);
 
 /**
  * The team that was authorised, the role that allowed it, and what the path found there. `way` is
@@ -156,10 +156,13 @@ declare module 'fastify' {
 const noBody = z.strictObject({}).nullish();
 
 /** Adds the operation to the app and to the list that openapi.yaml is made from. */
-export function addOperation<P = undefined, Q = undefined, B = undefined, R = undefined>(
-  app: FastifyInstance,
-  operation: Operation<P, Q, B, R>,
-): void {
+export function addOperation<
+  const A extends Access,
+  P = undefined,
+  Q = undefined,
+  B = undefined,
+  R = undefined,
+>(app: FastifyInstance, operation: Operation<P, Q, B, R, A>): void {
   const any = operation as unknown as AnyOperation;
   app.operations.push(any);
   const { success } = operation;
@@ -194,26 +197,15 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
       },
     },
     handler: async (request, reply) => {
-      const { resolved, role, grantPath } = request;
       checkGuards(request, operation.guards);
       const answer = await operation.handler({
-        params: request.params as P,
-        query: request.query as Q,
-        body: request.body as B,
-        caller: request.caller as Caller,
-        scope:
-          resolved !== undefined && role !== undefined
-            ? {
-                team: resolved.team,
-                role,
-                resource: resolved.resource,
-                grantPath,
-                resolved: resolved,
-              }
-            : (undefined as unknown as TeamScope),
+        params: request.params,
+        query: request.query,
+        body: request.body,
+        ...authorizedOf(operation.access, request),
         request,
         reply,
-      });
+      } as Input<P, Q, B, A>);
       if (answer instanceof Otherwise && operation.otherwise !== undefined)
         return reply.code(operation.otherwise.status).send(answer.value);
       void reply.code(success.status);
@@ -222,6 +214,30 @@ export function addOperation<P = undefined, Q = undefined, B = undefined, R = un
       return answer instanceof Streamed ? reply.send(answer.stream) : answer;
     },
   });
+}
+
+/**
+ * What the hooks before the handler found out about the caller, as far as the access asks for it.
+ * Throws where a hook that the access asks for did not run.
+ */
+function authorizedOf(
+  access: Access,
+  { caller, resolved, role, grantPath }: FastifyRequest,
+): { readonly caller?: Caller; readonly scope?: TeamScope } {
+  if (access === 'public') return {};
+  if (caller === undefined) throw new TypeError('a request without a caller');
+  if (typeof access === 'string' || !('team' in access)) return { caller };
+  if (resolved === undefined || role === undefined) throw new TypeError('a request without a team');
+  return {
+    caller,
+    scope: {
+      team: resolved.team,
+      role,
+      resource: resolved.resource,
+      grantPath,
+      resolved: resolved,
+    },
+  };
 }
 
 /** Whether HEAD asks the same of it: a probe or a public document. */

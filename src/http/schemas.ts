@@ -12,10 +12,10 @@ import {
   cursorLengthMax,
   nameLengthMax,
 } from '../shared/limits.ts';
+import { base64urlOf32Form, idForm, slugForm, storableForm } from '../shared/patterns.ts';
 
 // No control characters, no lone surrogates, nothing that turns the direction of what follows it on
 // a screen.
-const storable = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u;
 const storableLines = /^(?:[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]|[\t\n\r])*$/u;
 // A name is told from another one by looking at it: nothing in it is invisible.
 const trimmed = /^(?!\p{Z})[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+(?<!\p{Z})$/u;
@@ -35,7 +35,7 @@ export const line = remembered((max: number) =>
   z
     .string()
     .max(max)
-    .regex(storable, 'one line without control characters and changes of direction')
+    .regex(storableForm, 'one line without control characters and changes of direction')
     .meta({ id: `Line${max}` }),
 );
 /** Several lines of text. */
@@ -53,10 +53,7 @@ export const exampleRequestId = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d';
 export const id = z
   .string()
   .length(36)
-  .regex(
-    /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
-    'a UUIDv7 in lower case',
-  )
+  .regex(idForm, 'a UUIDv7 in lower case')
   .meta({
     id: 'Id',
     description: 'A UUIDv7.',
@@ -67,7 +64,7 @@ export const slug = z
   .string()
   .min(2)
   .max(39)
-  .regex(/^[a-z0-9][a-z0-9-]{1,38}$/, 'lower-case letters, digits, - inside')
+  .regex(slugForm, 'lower-case letters, digits, - inside')
   .meta({
     id: 'TeamSlug',
     description: 'The name of a team in every path; never changes.',
@@ -157,7 +154,7 @@ export const fingerprint = z
 export const keyId = z
   .string()
   .length(43)
-  .regex(/^[A-Za-z0-9_-]{43}$/, '43 characters of base64url')
+  .regex(base64urlOf32Form, '43 characters of base64url')
   .meta({
     id: 'EngineKeyId',
     description: 'The RFC 7638 thumbprint of a public key.',
@@ -213,7 +210,7 @@ export const pageQuery = {
   cursor: cursor.optional(),
 };
 /** `true` or `false` in a query. */
-export const flag = z
+export const queryFlag = z
   .enum(['true', 'false'])
   .transform((text) => text === 'true')
   .optional()

@@ -6,7 +6,7 @@
  * `type`: the header says that it is another kind of token than an access
  * token.
  */
-export type RefusalReason =
+export type TokenRefusalReason =
   | 'form'
   | 'size'
   | 'type'
@@ -23,13 +23,13 @@ export type RefusalReason =
 /** A token that is no access token for this vault, or not now. */
 export class TokenRefused extends Error {
   override name = 'TokenRefused';
-  readonly reason: RefusalReason;
-  constructor(reason: RefusalReason) {
+  readonly reason: TokenRefusalReason;
+  constructor(reason: TokenRefusalReason) {
     super(`the token was refused: ${reason}`);
     this.reason = reason;
   }
 }
 
 /** The reason behind a refusal that was made of one; undefined where no token came. */
-export const refusalReasonOf = (error: Error): RefusalReason | undefined =>
+export const refusalReasonOf = (error: Error): TokenRefusalReason | undefined =>
   error.cause instanceof TokenRefused ? error.cause.reason : undefined;

@@ -1,22 +1,25 @@
 // Opens every token and checks every key, every row MAC and every event's MAC, and names what does
-// not
-import { type NameRule, ruleOfName } from '../shared/visible-names.ts';
-// hold. Reads only; memory does not grow with rows. Each walk goes along an index, so that its time
-// grows with the rows and no faster.
+// not hold. Reads only; memory does not grow with rows. Each walk goes along an index, so that its
+// time grows with the rows and no faster.
 import { sql } from 'kysely';
 import {
   DecryptionFailed,
   type Keyring,
   KeyUnavailable,
-  type Binding,
   type WrappedDataKey,
   type WrappedSystemKey,
 } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { type RowMacTable, rowMacTables } from './row-mac-tables.ts';
-import { type TokenTable, tokenTables } from '../db/token-tables.ts';
+import { type NameRule, ruleOfName } from '../shared/visible-names.ts';
 import { type AuditEvent, verifyEvent } from '../audit/index.ts';
-import { tokenSetBinding } from '../oauth/index.ts';
+import {
+  type CiphertextTable,
+  ciphertextTables,
+  listStoredTokens,
+  placeOf,
+  type TokenInTable,
+} from '../keys/index.ts';
 
 export type Fault =
   | 'keyDoesNotUnwrap'
@@ -97,52 +100,25 @@ const systemKeys: Walk<SystemKeyRow> = {
     faultOfUnwrapping(key.rootFingerprint, () => keyring.rewrapSystemKey(key)),
 };
 
-type TokenRow = {
-  row: string;
-  token: string;
-  state: string;
-  type: string;
-  keyId: WrappedDataKey['id'];
-  keyVersion: number;
-  format: WrappedDataKey['format'];
-  root: string;
-  wrapped: Buffer;
-} & Omit<Binding, 'type'>;
-const credentialVersions: Walk<TokenRow> = {
-  table: 'credential_version',
+const tokensOf = (table: CiphertextTable): Walk<TokenInTable> => ({
+  table: table.name,
   batchRows: tokensPerBatch,
-  next: async (db, after) =>
-    (
-      await sql<TokenRow>`
-    select held.credential_id || '/' || held.version as row, held.token, held.team_id as team,
-      held.credential_id as credential, held.version, credential.type,
-      held.public_fields as "publicFields", held.policy, held.secret_field_names as "secretFields",
-        data_key.state, data_key.id as "keyId", data_key.version as "keyVersion", data_key.format,
-      data_key.root_fingerprint as root, data_key.wrapped
-    from credential_version held left join credential on credential.id = held.credential_id
-      left join data_key on data_key.id = held.data_key_id
-    where ${
-      after === undefined
-        ? all
-        : sql`(held.team_id, held.credential_id,
-      held.version) > (${after.team}::uuid, ${after.credential}::uuid, ${after.version}::int)`
-    }
-    order by held.team_id, held.credential_id, held.version limit ${tokensPerBatch}`.execute(db)
-    ).rows,
-  fault: (keyring, { token, state, keyId, keyVersion, format, root, wrapped, ...place }) => {
+  next: (db, after) => listStoredTokens(db, table, after, tokensPerBatch),
+  fault: (keyring, row) => {
+    const { state, keyId, keyVersion, format, root, wrapped } = row;
     if (state !== 'active' && state !== 'decryptOnly') return { fault: 'keyNotUsable' };
     try {
       keyring.open(
         {
           id: keyId,
-          team: place.team,
+          team: row.team,
           version: keyVersion,
           format,
           rootFingerprint: root,
           wrapped,
         },
-        place,
-        token,
+        placeOf(table, row),
+        row.token,
       );
       return undefined;
     } catch (error) {
@@ -152,37 +128,7 @@ const credentialVersions: Walk<TokenRow> = {
       throw error;
     }
   },
-};
-
-const oauthTokens: Walk<TokenRow> = {
-  table: 'oauth_token',
-  batchRows: tokensPerBatch,
-  next: async (db, after) =>
-    (
-      await sql<TokenRow>`
-    select held.credential_id::text as row, held.token, held.team_id as team,
-      held.credential_id as credential, held.sequence as version, credential.type,
-      held.client as "publicFields", held.policy, data_key.state, data_key.id as "keyId",
-        data_key.version as "keyVersion", data_key.format,
-      data_key.root_fingerprint as root, data_key.wrapped
-    from oauth_token held left join credential on credential.id = held.credential_id
-      left join data_key on data_key.id = held.data_key_id
-    where held.token is not null
-      and ${after === undefined ? all : sql`held.credential_id > ${after.credential}::uuid`}
-    order by held.credential_id limit ${tokensPerBatch}`.execute(db)
-    ).rows,
-  fault: (keyring, row) =>
-    credentialVersions.fault(keyring, {
-      ...row,
-      ...tokenSetBinding({ ...row, sequence: row.version, client: row.publicFields }),
-    }),
-};
-
-/** A table of the list of token tables without a walk does not compile. */
-const tokenWalks: Readonly<Record<TokenTable, Walk<TokenRow>>> = {
-  credential_version: credentialVersions,
-  oauth_token: oauthTokens,
-};
+});
 
 type RowWithMac = {
   readonly row: string;
@@ -290,7 +236,7 @@ export async function verifyAll(
   };
   const keys = (await walk(dataKeys)) + (await walk(systemKeys));
   let tokens = 0;
-  for (const table of tokenTables) tokens += await walk(tokenWalks[table]);
+  for (const table of ciphertextTables) tokens += await walk(tokensOf(table));
   let seals = 0;
   for (const table of rowMacTables) seals += await walk(sealed(table));
   const eventsLooked = await walk(events);

@@ -10,6 +10,7 @@ import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import { findSettings, type TeamRef } from '../access/index.ts';
 import type { AuditLog, EventInput } from '../audit/index.ts';
 import * as repository from './repository.ts';
+import * as rotationRepository from './rotation-repository.ts';
 
 const lockTimeoutMs = 300;
 const lockAttempts = 6;
@@ -67,7 +68,7 @@ export async function beginRotation(
   // before the lock too: a refusal need not hold up the team's writers
   await refuseWhileRunning(trx, team);
   await setLockTimeout(trx);
-  const active = await repository.lockActiveKey(trx, team.id);
+  const active = await repository.lockActiveKeyAlone(trx, team.id);
   await refuseWhileRunning(trx, team);
   if (active === undefined) throw keyBusy();
   if (of.onceLocked !== undefined && !(await of.onceLocked())) return undefined;
@@ -76,7 +77,14 @@ export async function beginRotation(
   const toKey = newId<DataKeyId>();
   const key = keyring.newDataKey({ id: toKey, team: team.id, version: active.version + 1, format });
   await repository.insertActiveKey(trx, key, { by: caller.subject, at });
-  await repository.insertRotation(trx, { id, team: team.id, toKey, by: caller.subject, at, cause });
+  await rotationRepository.insertRotation(trx, {
+    id,
+    team: team.id,
+    toKey,
+    by: caller.subject,
+    at,
+    cause,
+  });
   await audit.record(trx, {
     caller,
     team,
@@ -122,7 +130,7 @@ async function formatOf(
 const strongestFormat = 'fernet-256' satisfies TokenFormatColumn;
 
 async function refuseWhileRunning(trx: Trx, team: TeamRef): Promise<void> {
-  const running = await repository.findRunningRotation(trx, team.id);
+  const running = await rotationRepository.findRunningRotation(trx, team.id);
   if (running !== undefined) throw rotationRunning(running);
 }
 

@@ -11,8 +11,9 @@ import { AppError, notFound } from '../shared/errors.ts';
 import { type DataKeyId, newId, type RotationId } from '../shared/ids.ts';
 import { beginRotation, setLockTimeout, withKeyLock } from './changing.ts';
 import * as repository from './repository.ts';
+import * as rotationRepository from './rotation-repository.ts';
 import type { KeyChange } from './repository.ts';
-import { countTokensByTable } from '../db/token-tables.ts';
+import { countTokensByTable } from './tables/counts.ts';
 import type { Caller, TeamRef } from '../access/index.ts';
 import type { AuditLog, EventInput } from '../audit/index.ts';
 import type { KeyRow } from './types.ts';
@@ -201,14 +202,14 @@ export class KeyLifeService {
     const { caller, team, id, state, at } = of;
     if (state !== 'active' && !(await repository.hasTokens(trx, team.id, id))) return;
     // nobody starts a rotation between our look and our own start
-    if (state !== 'active') await repository.lockActiveKey(trx, team.id);
-    const running = await repository.lockRunningRotation(trx, team.id);
+    if (state !== 'active') await repository.lockActiveKeyAlone(trx, team.id);
+    const running = await rotationRepository.lockRunningRotation(trx, team.id);
     if (running !== undefined && state !== 'active') {
-      await repository.makeUrgent(trx, running);
+      await rotationRepository.makeUrgent(trx, running);
       return;
     }
     if (running !== undefined) {
-      await repository.cancelRotation(trx, team.id, running, at);
+      await rotationRepository.cancelRotation(trx, team.id, running, at);
       await this.#parts.audit.record(trx, {
         caller,
         team,

@@ -3,7 +3,8 @@ import type { Binding, WrappedDataKey } from '../crypto/index.ts';
 import type { CredentialId, DataKeyId, RotationId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { DataKeyState } from '../db/tables.ts';
 import type { Trx } from '../db/client.ts';
-import type { TokenTable } from '../db/token-tables.ts';
+import type { CiphertextTable } from './tables/table.ts';
+
 /**
  * How much of the tokens is in memory at once for one batch; one token is up to some hundred KiB
  * long.
@@ -24,7 +25,7 @@ export interface RunningRotation {
 /**
  * A token to re-encrypt, locked, with the keys that open and seal it and the state of its own key.
  */
-export interface LockedToken {
+export interface TokenToMove {
   readonly binding: Binding;
   readonly token: string;
   readonly from: WrappedDataKey;
@@ -34,7 +35,7 @@ export interface LockedToken {
   readonly bytes: number;
 }
 
-export interface ReencryptedToken extends LockedToken {
+export interface ReencryptedToken extends TokenToMove {
   readonly moved: string;
 }
 
@@ -43,7 +44,7 @@ export interface ReencryptedToken extends LockedToken {
  * Rows that were re-encrypted lie before it: reading past their remains gets slower and slower.
  */
 export interface Position {
-  readonly table: TokenTable;
+  readonly table: CiphertextTable;
   readonly key: DataKeyId;
   readonly credential: CredentialId;
   readonly version: number;
@@ -58,11 +59,12 @@ export interface Quest {
 
 /** How tokens of one table are found and stored. */
 export interface Reencryptor {
+  readonly table: CiphertextTable;
   /**
    * Locks tokens that nobody else holds at this moment, and reads the first of them, as many as may
    * be in memory at once; none when the rotation does not run any more.
    */
-  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<LockedToken[]>;
+  readonly hold: (trx: Trx, rotation: RunningRotation, quest: Quest) => Promise<TokenToMove[]>;
   /**
    * Stores tokens under their new key; false, and then nothing must be kept, when that key is
    * active no more.
@@ -74,6 +76,6 @@ export interface Reencryptor {
   readonly fail: (
     trx: Trx,
     rotation: RunningRotation,
-    failure: { token: LockedToken; isUndecryptable: boolean; at: Date },
+    failure: { token: TokenToMove; isUndecryptable: boolean; at: Date },
   ) => Promise<void>;
 }

@@ -5,7 +5,7 @@ import type { Idempotency } from '../http/idempotency.ts';
 import { canShow } from '../http/answers.ts';
 import { addOperation, Otherwise } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
-import { flag, pageOf, pageQuery, teamPath } from '../http/schemas.ts';
+import { queryFlag, pageOf, pageQuery, teamPath } from '../http/schemas.ts';
 import type { RotationId } from '../shared/ids.ts';
 import * as schemas from './schemas.ts';
 import type { KeysService, Rotation } from './service.ts';
@@ -34,7 +34,7 @@ export function registerRotations(
     body: schemas.reasonBody,
     isBodyOptional: true,
     query: z.strictObject({
-      dryRun: flag.meta({ description: 'Only say what it would come to.' }),
+      dryRun: queryFlag.meta({ description: 'Only say what it would come to.' }),
     }),
     guards: { idempotencyKey: true },
     success: {

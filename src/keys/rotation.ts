@@ -11,15 +11,16 @@ import {
   endRotation,
   listRunningRotations,
   lockRunning,
-  reencryptors,
   planByIndex,
   settleTotal,
 } from './moving.ts';
-import { type TokenTable, tokenTables } from '../db/token-tables.ts';
+import { reencryptors } from './tables/moving.ts';
+import type { CiphertextTable } from './tables/table.ts';
 import {
   batchBytesMax,
-  type LockedToken,
+  type TokenToMove,
   type ReencryptedToken,
+  type Reencryptor,
   type Position,
   type Quest,
   type RunningRotation,
@@ -81,14 +82,13 @@ export async function reencryptBatch(
   onSealed: (batch: Sealed) => void = () => undefined,
 ): Promise<Batch> {
   const { after } = quest;
-  for (const table of tokenTables.slice(
-    after === undefined ? 0 : tokenTables.indexOf(after.table),
-  )) {
+  const begun = reencryptors.findIndex(({ table }) => table === after?.table);
+  for (const reencryptor of reencryptors.slice(Math.max(0, begun))) {
     try {
       const result = await reencryptBatchOf(
         parts,
         rotation,
-        { ...quest, after: after?.table === table ? after : undefined, table },
+        { ...quest, after: after?.table === reencryptor.table ? after : undefined, reencryptor },
         onSealed,
       );
       if (result !== nothing) return result;
@@ -139,10 +139,10 @@ export async function endIfDone(
 async function reencryptBatchOf(
   { db, keyring, audit, now }: RotationParts,
   rotation: RunningRotation,
-  { table, ...quest }: Quest & { table: TokenTable },
+  { reencryptor, ...quest }: Quest & { reencryptor: Reencryptor },
   onSealed: (batch: Sealed) => void,
 ): Promise<Batch> {
-  const reencryptor = reencryptors[table];
+  const { table } = reencryptor;
   return db
     .transaction()
     .setIsolationLevel('read committed')
@@ -167,9 +167,9 @@ async function reencryptBatchOf(
             action: 'key.rotationRowFailed',
             target: { type: 'credential', id: binding.credential },
             key: from.id,
-            ...(table === 'oauth_token'
-              ? { details: { rotation: rotation.id, table } }
-              : { credentialVersion: binding.version, details: { rotation: rotation.id } }),
+            ...(table.rows === 'versions'
+              ? { credentialVersion: binding.version, details: { rotation: rotation.id } }
+              : { details: { rotation: rotation.id, table: table.name } }),
           }),
         ),
       );
@@ -181,12 +181,12 @@ async function reencryptBatchOf(
 
 interface Reencrypted {
   readonly moved: ReencryptedToken[];
-  readonly failed: { token: LockedToken; isUndecryptable: boolean }[];
+  readonly failed: { token: TokenToMove; isUndecryptable: boolean }[];
   readonly unavailable: Map<DataKeyId, KeyUnavailable>;
 }
 
 /** Re-encrypts what it can; others get the process every few milliseconds. */
-async function reencrypt(keyring: Keyring, held: readonly LockedToken[]): Promise<Reencrypted> {
+async function reencrypt(keyring: Keyring, held: readonly TokenToMove[]): Promise<Reencrypted> {
   const result: Reencrypted = { moved: [], failed: [], unavailable: new Map() };
   let since = performance.now();
   for (const token of held) {
@@ -209,12 +209,12 @@ async function reencrypt(keyring: Keyring, held: readonly LockedToken[]): Promis
   return result;
 }
 
-function rowsWithin(bytesMax: number, held: readonly LockedToken[]): number {
+function rowsWithin(bytesMax: number, held: readonly TokenToMove[]): number {
   const bytes = held.reduce((sum, each) => sum + each.bytes, 0);
   return Math.max(1, Math.floor((bytesMax * held.length) / Math.max(1, bytes)));
 }
 
-function positionOf(table: TokenTable, held: LockedToken | undefined): Position | undefined {
+function positionOf(table: CiphertextTable, held: TokenToMove | undefined): Position | undefined {
   return held === undefined
     ? undefined
     : {

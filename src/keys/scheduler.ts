@@ -13,6 +13,7 @@ import type { KeyLifeParts, KeyLifeService } from './life.ts';
 import { verifyTeamRowMac, type TeamRef } from '../access/index.ts';
 import type { EventInput } from '../audit/index.ts';
 import * as repository from './repository.ts';
+import * as rotationRepository from './rotation-repository.ts';
 
 export interface KeySchedulerParts extends KeyLifeParts {
   readonly life: KeyLifeService;
@@ -69,10 +70,10 @@ export class KeyScheduler {
         failures.push(error);
         return otherwise;
       });
-    await attempt(() => repository.makeCompromisedUrgent(db), undefined);
+    await attempt(() => rotationRepository.makeCompromisedUrgent(db), undefined);
     const rotations =
       (await this.#drain(
-        () => attempt(() => repository.listCompromiseDue(db, teamsPerPage), []),
+        () => attempt(() => rotationRepository.listCompromiseDue(db, teamsPerPage), []),
         ({ team, slug, isActive, running }) =>
           attempt(() => this.#moveOff({ id: team, slug }, isActive, running), false),
       )) +
@@ -82,7 +83,7 @@ export class KeyScheduler {
           attempt(
             () =>
               this.#rotate(team, 'policy', async (trx) => {
-                const settings = await repository.findPolicyDue(trx, team.id);
+                const settings = await rotationRepository.findPolicyDue(trx, team.id);
                 return settings !== undefined && verifyTeamRowMac(this.#parts.keyring, settings);
               }),
             false,
@@ -101,7 +102,7 @@ export class KeyScheduler {
   async #listPolicyDue(): Promise<TeamRef[]> {
     const { db, audit, keyring } = this.#parts;
     for (let after: TeamId | undefined; ; ) {
-      const page = await repository.listPolicyDue(db, { limit: teamsPerPage, after });
+      const page = await rotationRepository.listPolicyDue(db, { limit: teamsPerPage, after });
       const due = page.filter((team) => {
         if (verifyTeamRowMac(keyring, team)) return true;
         audit.alarm({
@@ -144,7 +145,7 @@ export class KeyScheduler {
         .execute(async (trx) => {
           if (
             !(await repository.isActiveCompromised(trx, team.id)) ||
-            !(await repository.cancelRotation(trx, team.id, running, new Date(now())))
+            !(await rotationRepository.cancelRotation(trx, team.id, running, new Date(now())))
           )
             return;
           await audit.record(trx, {

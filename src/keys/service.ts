@@ -17,7 +17,8 @@ import {
 import { beginRotation, keyBusy, rotationRunning, withKeyLock } from './changing.ts';
 import { settleTotal } from './moving.ts';
 import * as repository from './repository.ts';
-import type { RotationRow } from './repository.ts';
+import * as rotationRepository from './rotation-repository.ts';
+import type { RotationRow } from './rotation-repository.ts';
 import type { Claim } from '../db/claims.ts';
 import type { Page } from '../shared/paging.ts';
 import type { Caller, TeamRef } from '../access/index.ts';
@@ -119,7 +120,7 @@ export class KeysService {
       const isBusy = error instanceof AppError && error.code === 'keyBusy';
       if (!isBusy && !isUniqueViolation(error, 'key_rotation_one_running')) throw error;
       // Whoever was faster may have what we waited for in vain.
-      const twin = await repository.findRunningRotation(db, team.id);
+      const twin = await rotationRepository.findRunningRotation(db, team.id);
       throw twin === undefined ? keyBusy({ cause: error }) : rotationRunning(twin);
     }
     this.#parts.wake();
@@ -133,7 +134,7 @@ export class KeysService {
    * the last large one, or at an assumed one.
    */
   async forecastRotation(team: TeamRef): Promise<Forecast> {
-    const { rows, rowsPerSecond } = await repository.forecast(this.#parts.db, team.id);
+    const { rows, rowsPerSecond } = await rotationRepository.findForecast(this.#parts.db, team.id);
     const pace = rowsPerSecond ?? assumedRowsPerSecond;
     return { rows, estimatedSeconds: Math.ceil(rows / pace), isMeasured: rowsPerSecond !== null };
   }
@@ -141,7 +142,7 @@ export class KeysService {
   /** Rotations, newest first; one more than the page, for the cursor. */
   async listRotations(team: TeamRef, page: Page): Promise<Rotation[]> {
     const before = page.after?.[0] as RotationId | undefined;
-    const rows = await repository.listRotations(this.#parts.db, team.id, {
+    const rows = await rotationRepository.listRotations(this.#parts.db, team.id, {
       limit: page.limit + 1,
       before,
     });
@@ -154,11 +155,12 @@ export class KeysService {
     id: RotationId,
   ): Promise<Rotation & { failures: RotationFailure[] }> {
     if (!isId<RotationId>(id)) throw notFound();
-    const row = (await repository.findRotation(this.#parts.db, team.id, id)) ?? raise(notFound());
+    const row =
+      (await rotationRepository.findRotation(this.#parts.db, team.id, id)) ?? raise(notFound());
     const failures =
       row.failed === 0
         ? []
-        : await repository.listRotationFailures(this.#parts.db, id, failuresShownMax);
+        : await rotationRepository.listRotationFailures(this.#parts.db, id, failuresShownMax);
     return { ...row, ...paceOf(row, this.#parts.now()), failures };
   }
 
@@ -171,8 +173,8 @@ export class KeysService {
       .transaction()
       .setIsolationLevel('read committed')
       .execute(async (trx) => {
-        const isCancelled = await repository.cancelRotation(trx, team.id, id, this.#time());
-        const row = (await repository.findRotation(trx, team.id, id)) ?? raise(notFound());
+        const isCancelled = await rotationRepository.cancelRotation(trx, team.id, id, this.#time());
+        const row = (await rotationRepository.findRotation(trx, team.id, id)) ?? raise(notFound());
         if (!isCancelled) throw new AppError('rotationNotRunning', 'The rotation has ended.');
         await this.#parts.audit.record(trx, {
           caller,

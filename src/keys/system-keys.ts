@@ -15,12 +15,13 @@ import {
 import type { Db, Executor, Trx } from '../db/client.ts';
 import { vaultNow } from '../db/clock.ts';
 import { newId, type SystemKeyId } from '../shared/ids.ts';
+import { ShownError } from '../shared/shown-error.ts';
 
 /**
  * The root keys and the database do not belong together. The message is for the operator and names
  * fingerprints.
  */
-export class KeyringRefused extends Error {
+export class KeyringRefused extends ShownError {
   override name = 'KeyringRefused';
 }
 

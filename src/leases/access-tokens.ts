@@ -7,7 +7,7 @@ import { type Policy, type PublicFields, shownFields, typeNamed } from '../crede
 import { type AccessTokens, NoAccessToken, type OAuthCredential } from '../oauth/index.ts';
 
 /** The current version that was granted, as tokens are asked for. */
-export const asOAuth = ({ row, version }: Granted): OAuthCredential => ({
+export const oauthOfLease = ({ row, version }: Granted): OAuthCredential => ({
   team: row.team,
   slug: row.slug,
   id: row.id,
@@ -34,7 +34,7 @@ export async function deliverable<
   if (oauth === undefined || opened.secrets === undefined) return opened;
   try {
     const { token, tokenId, expiresAt } = await accessTokens.accessTokenFor({
-      credential: asOAuth(opened),
+      credential: oauthOfLease(opened),
       secrets: opened.secrets,
       caller,
       rejected,

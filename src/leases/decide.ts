@@ -3,7 +3,7 @@
 import type { Keyring } from '../crypto/index.ts';
 import type { Delivery } from '../db/tables.ts';
 import type { CredentialId, EngineId } from '../shared/ids.ts';
-import type { FoundRow, RecipientRow, VersionRow } from './types.ts';
+import type { FoundRow, RecipientRow, LeasedVersionRow } from './types.ts';
 import {
   type Caller,
   verifyEngineRowMac,
@@ -43,7 +43,7 @@ export type Rule =
   | 'rejectedByUpstream';
 
 /** A refusal, with the details for the audit log only. */
-export interface Refusal {
+export interface LeaseRefusal {
   readonly pointer: string;
   readonly rule: Rule;
   readonly reason: string;
@@ -56,7 +56,7 @@ export interface Refusal {
  */
 export interface Granted {
   readonly row: FoundRow;
-  readonly version: VersionRow;
+  readonly version: LeasedVersionRow;
   readonly isKnown: boolean;
   /** By which grants, the engine's and the person's; none where both are members with the right. */
   readonly grantPaths: readonly GrantPath[];
@@ -107,8 +107,8 @@ export function decideKey(
   row: RecipientRow,
   engine: EngineId,
   keyring: Keyring,
-): { readonly kid: string; readonly jwk: PublicJwk } | Refusal {
-  const refuse = (reason: string): Refusal => ({
+): { readonly kid: string; readonly jwk: PublicJwk } | LeaseRefusal {
+  const refuse = (reason: string): LeaseRefusal => ({
     pointer: '/keyId',
     rule: 'notFound',
     reason,
@@ -135,7 +135,7 @@ export const decideAll = (
   found: readonly (FoundRow | undefined)[],
   question: Question,
   parts: RightsParts,
-): (Granted | Refusal)[] => found.map(decider(question, parts));
+): (Granted | LeaseRefusal)[] => found.map(decider(question, parts));
 
 /**
  * Decides one reference of a request after the other, in their order; what was verified for one
@@ -144,7 +144,7 @@ export const decideAll = (
 export function decider(
   question: Question,
   parts: RightsParts,
-): (row: FoundRow | undefined, position: number) => Granted | Refusal {
+): (row: FoundRow | undefined, position: number) => Granted | LeaseRefusal {
   const seen = new Set<CredentialId>();
   const rightOf = rightsOver(parts);
   return (row, position) => {
@@ -167,7 +167,7 @@ export function decideRights(
   found: readonly (FoundRow | undefined)[],
   caller: Caller,
   parts: RightsParts,
-): (Refusal | undefined)[] {
+): (LeaseRefusal | undefined)[] {
   const rightOf = rightsOver(parts);
   return found.map((row, position) => {
     const refuse = refuserOf(row, position);
@@ -177,7 +177,7 @@ export function decideRights(
   });
 }
 
-type Refuse = (rule: Rule, reason?: string) => Refusal;
+type Refuse = (rule: Rule, reason?: string) => LeaseRefusal;
 
 const refuserOf =
   (row: FoundRow | undefined, position: number): Refuse =>
@@ -253,7 +253,7 @@ function decide(
     seen,
     refuse,
   }: { keyring: Keyring; rightOf: RightOf; seen: Set<CredentialId>; refuse: Refuse },
-): Granted | Refusal {
+): Granted | LeaseRefusal {
   const engine = engineRight(row, caller, rightOf);
   if (!engine.isGranted) return refuse('notFound', engine.reason);
   const { content } = row;

@@ -1,6 +1,6 @@
 // The door to leases, and to the decision on the use of a credential, which tickets rest on too.
 // What statements take along of it stands in sql.ts.
-export { asOAuth } from './access-tokens.ts';
+export { oauthOfLease } from './access-tokens.ts';
 export { decideAll, decideEngine, type Granted, type Rule } from './decide.ts';
 export { markUndecryptable, openGranted } from './opening.ts';
 export { basisOf } from './recording.ts';

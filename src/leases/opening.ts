@@ -3,7 +3,7 @@ import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/ind
 import type { Db } from '../db/client.ts';
 import type { HangUp } from '../shared/hang-up.ts';
 import { Pace } from '../shared/pace.ts';
-import type { Granted, Refusal } from './decide.ts';
+import type { Granted, LeaseRefusal } from './decide.ts';
 import * as repository from './repository.ts';
 import { lengthOf, tooLarge } from './sealed.ts';
 import { bytesPerTurn, leaseBytesMax, storedBytesOf } from './sizes.ts';
@@ -18,7 +18,7 @@ export type Opened = Granted & {
   readonly tokenId?: string;
 };
 /** One whose token does not open though its key does. */
-export type Unopened = Refusal & { readonly failed: Granted };
+export type Unopened = LeaseRefusal & { readonly failed: Granted };
 
 /** The secrets of the version that was granted. Throws DecryptionFailed, KeyUnavailable. */
 export function openGranted(keyring: Keyring, { row, version }: Granted): SecretFields {
@@ -40,7 +40,7 @@ export function openGranted(keyring: Keyring, { row, version }: Granted): Secret
  * that is not configured ends the request; a token that does not open refuses the credential.
  * Throws leaseRefused as soon as it is too large, requestTimeout when the caller has gone.
  */
-export async function openAll<T extends Refusal>(
+export async function openAll<T extends LeaseRefusal>(
   keyring: Keyring,
   decisions: readonly (Granted | T)[],
   hangUp: HangUp | undefined,
@@ -98,7 +98,7 @@ export async function markUndecryptable(
 ): Promise<void> {
   const at = new Date(now());
   await db.transaction().execute(async (trx) => {
-    await repository.markUndecryptable(trx, {
+    await repository.updateUndecryptableUse(trx, {
       team: row.team,
       id: row.id,
       version: row.currentVersion,

@@ -2,17 +2,17 @@
 import type { SecretFields } from '../crypto/index.ts';
 import type { GrantId, LeaseId } from '../shared/ids.ts';
 import type { Granted, Recipient } from './decide.ts';
-import type { LeaseSnapshot } from './snapshots.ts';
+import type { ExpectedLease } from './snapshots.ts';
 import type { Basis } from './repository.ts';
 import type { Caller, OnBehalfOf } from '../access/index.ts';
 import { credentialTarget, type EventInput, eventsThrough } from '../audit/index.ts';
 
 type Opened = Granted & { readonly secrets: SecretFields | undefined };
 
-export const action = 'credential.lease';
+export const leaseAction = 'credential.lease';
 
 /** What of a request for a lease stands in the audit log. */
-export interface Order {
+export interface LeaseOrder {
   readonly id: LeaseId;
   readonly caller: Caller;
   readonly input: {
@@ -74,15 +74,15 @@ export function basisOf(
  * by whose grants it was leased.
  */
 export function eventsOf(
-  { id, caller, input }: Order,
-  { recipient, leased }: Pick<LeaseSnapshot, 'recipient' | 'leased'>,
+  { id, caller, input }: LeaseOrder,
+  { recipient, leased }: Pick<ExpectedLease, 'recipient' | 'leased'>,
 ): EventInput[] {
   return leased.flatMap((each, position) =>
     eventsThrough(
       {
         caller,
         team: { id: each.team, slug: each.slug },
-        action,
+        action: leaseAction,
         target: credentialTarget(each.id),
         key: each.dataKey,
         credentialVersion: each.version,

@@ -13,9 +13,9 @@ import type {
   TeamId,
 } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
-import type { LeaseSnapshot } from './snapshots.ts';
+import type { ExpectedLease } from './snapshots.ts';
 import { storedBytesMax } from './sizes.ts';
-import type { FoundRow, LeaseQuery, RecipientRow, VersionRow } from './types.ts';
+import type { FoundRow, LeaseQuery, RecipientRow, LeasedVersionRow } from './types.ts';
 import { type GrantRow, type RightsRow, type SettingsJson, settingsOf } from '../access/index.ts';
 import {
   grantsSql,
@@ -280,7 +280,7 @@ export async function findLeasable(
 export async function findAndRecord(
   db: Db,
   query: LeaseQuery,
-  { recipient, leased }: LeaseSnapshot,
+  { recipient, leased }: ExpectedLease,
   bytesMax: number,
   now: Date,
   recorded: RecordedValues,
@@ -401,7 +401,7 @@ function contentOf({
   };
 }
 
-function versionOf(row: UseRow, team: TeamId): VersionRow | undefined {
+function versionOf(row: UseRow, team: TeamId): LeasedVersionRow | undefined {
   const { token, public_fields: publicFields, policy, data_key_id: id } = row;
   if (publicFields === null || policy === null || id === null) return undefined;
   // SECURITY: the key is given out only in a state in which it opens: a retired one has no tokens,
@@ -503,7 +503,7 @@ export async function recordIfUnchanged(
 }
 
 /** Marks a version whose token did not open under a key that did. */
-export async function markUndecryptable(
+export async function updateUndecryptableUse(
   executor: Executor,
   of: { team: TeamId; id: CredentialId; version: number; dataKey: DataKeyId; at: Date },
 ): Promise<void> {

@@ -28,6 +28,7 @@ import {
 } from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
+import { base64urlOf32Form, jwtForm, lettersAndDigitsForm } from '../shared/patterns.ts';
 
 const knownVersion = version.optional().meta({
   description:
@@ -79,12 +80,12 @@ const leaseCreate = z
     subjectToken: z
       .string()
       .max(tokenLengthMax)
-      .regex(/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/, 'a JWT')
+      .regex(jwtForm, 'a JWT')
       .optional()
       .meta({
         description:
-          "A token of that person for this vault: makes the engine's word proof, and stands " +
-          'for `onBehalfOf` when that is missing.',
+          "A token of that person for this vault: makes the engine's word proof, and stands for " +
+          '`onBehalfOf` when that is missing.',
         writeOnly: true,
       }),
     keyId: keyId
@@ -141,7 +142,7 @@ const lease = z
           type: z
             .string()
             .max(60)
-            .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+            .regex(lettersAndDigitsForm, 'letters and digits')
             .meta({ examples: ['openai'] }),
           version,
           revision,
@@ -170,7 +171,7 @@ const leaseKeys = z
           x: z
             .string()
             .length(43)
-            .regex(/^[A-Za-z0-9_-]{43}$/, '43 characters of base64url')
+            .regex(base64urlOf32Form, '43 characters of base64url')
             .meta({ examples: ['11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'] }),
           kid: keyId,
           alg: z.literal('EdDSA'),

@@ -16,12 +16,12 @@ import {
   decider,
   decideRights,
   type Recipient,
-  type Refusal,
+  type LeaseRefusal,
 } from './decide.ts';
-import { LeaseSnapshots, type LeaseSnapshot, leasedOf } from './snapshots.ts';
+import { LeaseExpectations, type ExpectedLease, leasedOf } from './snapshots.ts';
 import { markUndecryptable, openAll, type Opened, type Unopened } from './opening.ts';
 import { deliverable } from './access-tokens.ts';
-import { action, basisOf, eventsOf, type Order } from './recording.ts';
+import { leaseAction, basisOf, eventsOf, type LeaseOrder } from './recording.ts';
 import * as repository from './repository.ts';
 import { LeaseSealer, payloadOf, sizeFault, tooLarge } from './sealed.ts';
 import * as sizes from './sizes.ts';
@@ -75,7 +75,7 @@ export interface Lease {
 }
 
 /** One request for a lease. */
-interface LeaseRequest extends Order {
+interface LeaseRequest extends LeaseOrder {
   readonly input: LeaseInput;
   readonly hangUp: HangUp | undefined;
   readonly now: number;
@@ -94,7 +94,7 @@ const accessTokensAtOnce = 10;
 export class LeasesService {
   readonly #parts: LeasesParts;
   readonly #sealer: LeaseSealer;
-  readonly #snapshots = new LeaseSnapshots();
+  readonly #snapshots = new LeaseExpectations();
   /** What is open, or on its way to an engine. */
   readonly #open: Budget<SubjectId>;
   constructor(parts: LeasesParts) {
@@ -159,7 +159,7 @@ export class LeasesService {
   }
 
   /** The same was leased before: the statement that reads records it too, if all of that stands. */
-  async #again(request: LeaseRequest, expected: LeaseSnapshot): Promise<Lease | undefined> {
+  async #again(request: LeaseRequest, expected: ExpectedLease): Promise<Lease | undefined> {
     const { db, audit } = this.#parts;
     const { caller, query } = request;
     const events = eventsOf(request, expected);
@@ -308,7 +308,7 @@ export class LeasesService {
   /** Everything that was found, opened, once it has its room. Throws leaseRefused, rateLimited. */
   async #openFor(
     { caller, input, now, hangUp }: LeaseRequest,
-    recipient: Recipient | Refusal,
+    recipient: Recipient | LeaseRefusal,
     { found }: Found,
     place: BudgetRoom,
   ): Promise<readonly Opened[]> {
@@ -352,14 +352,14 @@ export class LeasesService {
   }
 
   /** The engine and its key, or the refusal of the key. Throws forbidden. */
-  async #recipientOf(caller: Caller, row: RecipientRow): Promise<Recipient | Refusal> {
+  async #recipientOf(caller: Caller, row: RecipientRow): Promise<Recipient | LeaseRefusal> {
     const { keyring, audit } = this.#parts;
     const engine = decideEngine(row, caller, keyring);
     if ('refusal' in engine) {
       await audit.denial({
         caller,
         team: undefined,
-        action,
+        action: leaseAction,
         target: { type: 'engine', id: row.engine?.id ?? 'unknown' },
         reason: engine.refusal,
       });
@@ -384,7 +384,7 @@ export class LeasesService {
       return deliverable(accessTokens, caller, each, rejected.get(each.row.id));
     });
     const answers = await (hangUp?.race(asked) ?? asked);
-    const refusals = answers.flatMap((answer, position): Refusal[] => {
+    const refusals = answers.flatMap((answer, position): LeaseRefusal[] => {
       const { row } = opened[position]!;
       if (typeof answer !== 'string') return [];
       return [
@@ -404,17 +404,17 @@ export class LeasesService {
   /** Records every refusal and makes the one error of all of them. */
   async #refuse(
     caller: Caller,
-    refusals: readonly (Refusal | Unopened)[],
+    refusals: readonly (LeaseRefusal | Unopened)[],
     isTooLarge = false,
   ): Promise<AppError> {
     for (const refusal of refusals) {
       if ('failed' in refusal && !refusal.failed.version.isMarked)
-        await markUndecryptable(this.#parts, caller, action, refusal.failed);
+        await markUndecryptable(this.#parts, caller, leaseAction, refusal.failed);
       else
         await this.#parts.audit.denial({
           caller,
           team: refusal.team,
-          action,
+          action: leaseAction,
           target: refusal.target,
           reason: refusal.reason,
           isHidden: refusal.rule === 'notFound',

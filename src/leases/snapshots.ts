@@ -23,7 +23,7 @@ export interface Leased {
 }
 
 /** Everything that the event of a lease says beyond what is in the request. */
-export interface LeaseSnapshot {
+export interface ExpectedLease {
   readonly recipient: Pick<Recipient, 'id' | 'revision' | 'kid'>;
   readonly leased: readonly Leased[];
   /** What all of it takes while it is open, as stored. */
@@ -47,15 +47,15 @@ export const leasedOf = ({ row, version, grantPaths }: Granted): Leased => ({
 const credentialsMax = 20_000;
 
 /** Remembers by what was asked for; the oldest out first. */
-export class LeaseSnapshots {
-  readonly #known = new Map<string, LeaseSnapshot>();
+export class LeaseExpectations {
+  readonly #known = new Map<string, ExpectedLease>();
   #credentials = 0;
 
-  find(query: LeaseQuery): LeaseSnapshot | undefined {
+  find(query: LeaseQuery): ExpectedLease | undefined {
     return this.#known.get(nameOf(query));
   }
 
-  remember(query: LeaseQuery, expected: LeaseSnapshot): void {
+  remember(query: LeaseQuery, expected: ExpectedLease): void {
     this.forget(query);
     this.#known.set(nameOf(query), expected);
     this.#credentials += expected.leased.length;

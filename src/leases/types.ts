@@ -60,12 +60,12 @@ export interface FoundRow {
         readonly secretFieldNames: readonly string[];
       }
     | undefined;
-  readonly version: VersionRow | undefined;
+  readonly version: LeasedVersionRow | undefined;
   /** How much there is to read of it, in bytes as stored: asked before anything is read. */
   readonly size: { readonly token: number; readonly content: number };
 }
 
-export interface VersionRow {
+export interface LeasedVersionRow {
   /** Undefined where it was not asked for: the caller has this version already. */
   readonly token: string | undefined;
   readonly publicFields: JsonObject;

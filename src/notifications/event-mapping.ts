@@ -5,10 +5,11 @@ import type { Executor } from '../db/client.ts';
 import { countOf } from '../db/counts.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
-import { rotationFailureCountSql } from '../db/token-tables.ts';
+import { rotationFailureCountSql } from '../keys/sql.ts';
 import type { EventInput } from '../audit/index.ts';
 import { verifyCredentialRowMac, type CredentialMacFields } from '../credentials/index.ts';
 import { rowMacColumns } from '../credentials/sql.ts';
+import { unknownMember } from '../shared/closed-sets.ts';
 
 type MappedEvent = Omit<Notice, 'type' | 'data'> & {
   readonly type: EventType;
@@ -94,7 +95,12 @@ async function dataOf(
       );
       return row && { key: { id: subject.id, ...row } };
     }
-    default: {
+    case 'credential.expiring':
+    case 'credential.expired':
+    case 'credential.rotationDue':
+    case 'credential.refreshFailed':
+    case 'key.overdue':
+    case 'row.sealBroken': {
       const {
         rows: [row],
       } = await sql<CredentialMacFields & { seal: Buffer }>`
@@ -110,4 +116,5 @@ async function dataOf(
       };
     }
   }
+  throw unknownMember(type satisfies never);
 }

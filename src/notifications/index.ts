@@ -3,7 +3,7 @@ export { Deliverer } from './deliverer.ts';
 export { DueScanner } from './due-scanner.ts';
 export { Outbox } from './outbox.ts';
 export { registerWebhooks } from './routes.ts';
-export { canShowWebhook, delivery, webhook } from './schemas.ts';
+export { canShowWebhook, delivery, shownWebhook } from './schemas.ts';
 export { WebhooksService } from './service.ts';
 export {
   verifyNotificationRowMac,

@@ -32,7 +32,7 @@ export async function listWebhooks(
 }
 
 /** Locks a living team: its webhooks change one after the other. False when it is gone. */
-export async function lockTeam(trx: Trx, team: TeamId): Promise<boolean> {
+export async function lockTeamOfWebhooks(trx: Trx, team: TeamId): Promise<boolean> {
   const { rows } = await sql`select 1 from team where id = ${team} and deleted_at is null for no key
       update`.execute(trx);
   return rows.length === 1;

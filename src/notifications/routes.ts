@@ -10,7 +10,7 @@ import {
   messages,
   showDelivery,
   showWebhook,
-  webhook,
+  shownWebhook,
   webhookList,
   webhookPath,
   webhookPut,
@@ -49,7 +49,7 @@ export function registerWebhooks(
     summary: 'Read a webhook',
     params: webhookPath,
     guards: { etag: true },
-    success: { status: 200, schema: webhook, description: 'The webhook.' },
+    success: { status: 200, schema: shownWebhook, description: 'The webhook.' },
     handler: async ({ scope, params, request, reply }) => {
       const row = await service.getWebhook(scope.team, params.credential, request.id);
       setEtag(reply, row.revision);
@@ -70,7 +70,7 @@ export function registerWebhooks(
     params: webhookPath,
     body: webhookPut,
     guards: { ifMatch: 'existing', etag: true },
-    success: { status: 200, schema: webhook, description: 'The webhook.' },
+    success: { status: 200, schema: shownWebhook, description: 'The webhook.' },
     problems: ['stateConflict'],
     sends: messages,
     handler: async ({ scope, params, body, caller, request, reply }) => {

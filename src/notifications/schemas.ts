@@ -23,6 +23,7 @@ import {
   type WebhookRow,
 } from './types.ts';
 import { reasons } from '../oauth/index.ts';
+import { lettersAndDigitsForm } from '../shared/patterns.ts';
 
 const eventType = z.enum(eventTypes).meta({ id: 'NotificationType' });
 const events = unique(z.array(eventType).min(1).max(eventTypes.length)).meta({
@@ -32,7 +33,7 @@ const events = unique(z.array(eventType).min(1).max(eventTypes.length)).meta({
 });
 export const webhookPath = z.strictObject({ team: slug, credential: id });
 export const webhookPut = z.strictObject({ events }).meta({ id: 'WebhookPut' });
-export const webhook = z
+export const shownWebhook = z
   .strictObject({
     credential: z.strictObject({ id, name }).meta({
       description: 'Of type `webhook`: where notifications go, and the secret that signs them.',
@@ -55,7 +56,7 @@ export const webhook = z
   })
   .meta({ id: 'Webhook' });
 export const webhookList = z
-  .strictObject({ items: z.array(webhook).max(10) })
+  .strictObject({ items: z.array(shownWebhook).max(10) })
   .meta({ id: 'WebhookList' });
 
 export const delivery = z
@@ -95,7 +96,7 @@ const about = z.strictObject({
   type: z
     .string()
     .max(60)
-    .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+    .regex(lettersAndDigitsForm, 'letters and digits')
     .meta({ examples: ['openai'] }),
 });
 const dataKey = z.strictObject({ id, version });
@@ -164,9 +165,9 @@ export const messages = {
 } as const satisfies Readonly<Record<NotificationType, { summary: string; schema: z.ZodType }>>;
 
 /** A webhook as it is answered. */
-export const showWebhook = (row: WebhookRow): z.input<typeof webhook> => ({
+export const showWebhook = (row: WebhookRow): z.input<typeof shownWebhook> => ({
   credential: { id: row.credential, name: row.name },
-  events: row.events as z.input<typeof webhook>['events'],
+  events: row.events as z.input<typeof shownWebhook>['events'],
   state: row.goneAt !== null ? 'gone' : row.failingSince !== null ? 'failing' : 'ok',
   pending: row.pending,
   failingSince: row.failingSince,
@@ -180,7 +181,7 @@ export const showWebhook = (row: WebhookRow): z.input<typeof webhook> => ({
 });
 
 /** Whether a webhook can be answered with. */
-export const canShowWebhook = canShow(webhook, showWebhook);
+export const canShowWebhook = canShow(shownWebhook, showWebhook);
 
 /** A message as it is answered. */
 export const showDelivery = (row: DeliveryRow): z.input<typeof delivery> => ({

@@ -110,7 +110,7 @@ export class WebhooksService {
         // It may have been given away since it was looked at, and then it is the other team's
         // webhook or nobody's.
         if (
-          !(await repository.lockTeam(trx, team.id)) ||
+          !(await repository.lockTeamOfWebhooks(trx, team.id)) ||
           !(await repository.holdCredential(trx, team.id, credential))
         )
           throw notFound();
@@ -186,7 +186,8 @@ export class WebhooksService {
   ): Promise<void> {
     const { db, audit } = this.#parts;
     await db.transaction().execute(async (trx) => {
-      if (!isId<CredentialId>(id) || !(await repository.lockTeam(trx, team.id))) throw notFound();
+      if (!isId<CredentialId>(id) || !(await repository.lockTeamOfWebhooks(trx, team.id)))
+        throw notFound();
       // One whose row MAC does not verify can be removed too.
       const [row] = await repository.listWebhooks(trx, team.id, { credential: id, limit: 1 });
       if (row === undefined) throw notFound();
@@ -214,7 +215,7 @@ export class WebhooksService {
         'The receiver said that it is gone; put the webhook again first.',
       );
     const made = await db.transaction().execute(async (trx) => {
-      await repository.lockTeam(trx, team.id);
+      await repository.lockTeamOfWebhooks(trx, team.id);
       // SECURITY: tests dial for their caller, so a caller with too many open tests waits.
       if ((await repository.countPendingTests(trx, credential)) >= pendingTestsMax)
         throw new AppError('rateLimited', 'Tests are waiting for this webhook already.', {

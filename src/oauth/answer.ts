@@ -3,7 +3,12 @@
 // it is stored before anything else is thought about it.
 import { Secret } from '../crypto/index.ts';
 import { membersOf, type Members } from './body.ts';
-import { ProviderRefused, ProviderUnavailable, refusalOf, type Unusable } from './failures.ts';
+import {
+  ProviderRefused,
+  ProviderUnavailable,
+  providerRefusalOf,
+  type Unusable,
+} from './failures.ts';
 
 /** What a provider issued. Without an access token that can be used, `failure` says why. */
 export interface Issued {
@@ -77,7 +82,7 @@ const isSaid = (error: unknown): boolean =>
 
 /** Its own word where it has one; some say themselves that it is for now. */
 function wordOf(error: unknown): Error {
-  const reason = typeof error === 'string' ? refusalOf(error) : 'refused';
+  const reason = typeof error === 'string' ? providerRefusalOf(error) : 'refused';
   return reason === undefined ? new ProviderUnavailable() : new ProviderRefused(reason);
 }
 

@@ -3,7 +3,7 @@
 import { brotliDecompressSync, gunzipSync, inflateRawSync, inflateSync } from 'node:zlib';
 
 /** What is read of an answer, before and after it is decompressed. */
-export const bodyBytesMax = 256 * 1024;
+export const providerBodyBytesMax = 256 * 1024;
 
 /** The members of an answer, and the names that come twice in one of its objects. */
 export interface Members {
@@ -11,7 +11,7 @@ export interface Members {
   readonly repeated: ReadonlySet<string>;
 }
 
-const bounds = { maxOutputLength: bodyBytesMax };
+const bounds = { maxOutputLength: providerBodyBytesMax };
 const decoders: Readonly<Record<string, (body: Buffer) => Buffer>> = {
   gzip: (body) => gunzipSync(body, bounds),
   'x-gzip': (body) => gunzipSync(body, bounds),

@@ -32,7 +32,7 @@ export const reasons = [...refusals, ...unusables, 'undecryptable', 'no_refresh_
 export type Reason = (typeof reasons)[number];
 
 /** What the provider's word comes to; undefined where trying again may help. */
-export function refusalOf(error: string): (typeof refusals)[number] | undefined {
+export function providerRefusalOf(error: string): (typeof refusals)[number] | undefined {
   if (error === 'temporarily_unavailable' || error === 'server_error' || error === 'slow_down')
     return undefined;
   return refusals.find((each) => each === error) ?? 'refused';

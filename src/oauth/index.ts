@@ -1,7 +1,7 @@
 // The door to accounts that are connected by OAuth.
 export { NoAccessToken, reasons } from './failures.ts';
 export { situationOf } from './token-set.ts';
-export { tokenSetBinding, type OAuthCredential } from './token-binding.ts';
+export type { OAuthCredential } from './token-binding.ts';
 export { Provider } from './provider.ts';
 export { findStoredTokens } from './repository.ts';
 export { registerOAuth } from './routes.ts';

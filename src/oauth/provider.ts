@@ -4,7 +4,7 @@ import * as oauth from 'oauth4webapi';
 import { Secret } from '../crypto/index.ts';
 import { type Egress, EgressFailed } from '../egress/index.ts';
 import { type Issued, readAnswer, type Reading, type TokenAnswer } from './answer.ts';
-import { bodyBytesMax } from './body.ts';
+import { providerBodyBytesMax } from './body.ts';
 import { ProviderRefused, ProviderUnavailable } from './failures.ts';
 import type { OAuthSettings } from '../credentials/index.ts';
 
@@ -131,7 +131,7 @@ export class Provider {
         body: isJson ? JSON.stringify(Object.fromEntries(init.body)) : init.body.toString(),
         team,
         timeoutMs: providerTimeoutMs,
-        responseBytesMax: bodyBytesMax,
+        responseBytesMax: providerBodyBytesMax,
       });
       return new Response();
     };

@@ -5,13 +5,19 @@ import { canonicalJson, type Keyring, Secret, type SecretFields } from '../crypt
 import type { Db } from '../db/client.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import { growthLimits, limitReached } from '../shared/growth.ts';
-import { ProviderRefused, ProviderUnavailable, type Reason, refusalOf } from './failures.ts';
-import { assumedEnd, clientOf, instanceOf, sealTokenSet, settingsOf } from './token-set.ts';
+import {
+  ProviderRefused,
+  ProviderUnavailable,
+  type Reason,
+  providerRefusalOf,
+} from './failures.ts';
+import { assumedEnd, clientOf, instanceOf, sealTokenSet, oauthSettingsOf } from './token-set.ts';
 import type { OAuthCredential } from './token-binding.ts';
 import type { Issued } from './answer.ts';
 import { checkAuthorizationAnswer, type Provider } from './provider.ts';
 import * as repository from './repository.ts';
-import type { AuthorizationRow } from './repository.ts';
+import * as authorizations from './authorization-repository.ts';
+import type { AuthorizationRow } from './authorization-repository.ts';
 import { beginAuthorization, readState, stateHolds, verifierOf } from './state.ts';
 import { type Caller, decide, type ResolvedResource } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
@@ -96,7 +102,7 @@ export class OAuthService {
     const { db, audit, now, redirectUri } = this.#parts;
     const max = this.#parts.authorizationsMax ?? growthLimits.authorizations;
     if (typeNamed(row.type).oauth === undefined) throw notAuthorized();
-    const settings = settingsOf(row);
+    const settings = oauthSettingsOf(row);
     if (settings.grant !== 'authorizationCode' || settings.authorizationUrl === undefined)
       throw notAuthorized();
     if (redirectUri === undefined)
@@ -116,14 +122,14 @@ export class OAuthService {
       expiresAt,
     });
     await db.transaction().execute(async (trx) => {
-      const open = await repository.countOpen(trx, row.team, max, at);
+      const open = await authorizations.countOpen(trx, row.team, max, at);
       if (open.count >= max) {
         const untilMs = (open.until?.getTime() ?? 0) - at.getTime();
         throw limitReached('authorizations', max, {
           retryAfterSeconds: Math.max(1, Math.ceil(untilMs / 1_000)),
         });
       }
-      await repository.insertAuthorization(trx, { ...begun.row, at });
+      await authorizations.insertAuthorization(trx, { ...begun.row, at });
       await audit.record(trx, {
         caller,
         team: { id: row.team, slug: row.slug },
@@ -213,7 +219,8 @@ export class OAuthService {
   ): Promise<{ authorization: AuthorizationRow; verifier: Secret<string> }> {
     const { db, audit, now } = this.#parts;
     const read = readState(state);
-    const found = read === undefined ? undefined : await repository.findAuthorization(db, read.id);
+    const found =
+      read === undefined ? undefined : await authorizations.findAuthorization(db, read.id);
     const refuse = async (reason: string): Promise<AppError> => {
       await audit.denial({
         caller,
@@ -233,7 +240,7 @@ export class OAuthService {
     if (found.subject !== caller.subject) throw await refuse('stateOfAnother');
     // SECURITY: gone before anything is done with it, so that a state is good once.
     const isTaken = await db.transaction().execute(async (trx) => {
-      if (!(await repository.deleteAuthorization(trx, found.id))) return false;
+      if (!(await authorizations.deleteAuthorization(trx, found.id))) return false;
       await audit.record(trx, {
         caller,
         team: { id: found.team, slug: found.slug },
@@ -272,8 +279,8 @@ export class OAuthService {
     verifier: Secret<string>,
     { code, error, iss }: CallbackInput,
   ): Promise<Issued> {
-    const settings = settingsOf(row);
-    if (code === undefined) throw new ProviderRefused(refusalOf(error ?? '') ?? 'refused');
+    const settings = oauthSettingsOf(row);
+    if (code === undefined) throw new ProviderRefused(providerRefusalOf(error ?? '') ?? 'refused');
     const answer = checkAuthorizationAnswer(settings, { code, iss });
     const secrets = await this.#parts.openSecrets(caller, row);
     // SECURITY: exposed to be handed on as a Secret of its own.

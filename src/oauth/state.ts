@@ -5,7 +5,7 @@ import { createHmac, hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { canonicalJson, findCanonicalJson, Secret } from '../crypto/index.ts';
 import { type AuthorizationId, isId, newId } from '../shared/ids.ts';
 import { isTime } from '../shared/times.ts';
-import type { AuthorizationRow } from './repository.ts';
+import type { AuthorizationRow } from './authorization-repository.ts';
 
 const idBytes = 16;
 const randomHalfBytes = 32;

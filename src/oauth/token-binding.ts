@@ -1,9 +1,10 @@
 // What a stored token is bound to: to its row and sequence, to the client that it was given to, to
-// the policy under which it was got. Its type says that it is none of the credential's versions.
+// the policy under which it was got.
 import type { Binding } from '../crypto/index.ts';
 import type { CredentialId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import type { Policy, PublicFields } from '../credentials/index.ts';
+import { oauthPlace } from '../keys/index.ts';
 
 export interface TokenSetBinding {
   readonly team: TeamId;
@@ -15,24 +16,11 @@ export interface TokenSetBinding {
 }
 
 /**
- * The binding of a stored token. No type's name has a slash: a version's token does not open here,
- * nor a stored one as a version.
+ * The binding of a stored token: a version's token does not open here, nor a stored one as a
+ * version.
  */
-export const tokenSetBinding = ({
-  team,
-  credential,
-  sequence,
-  type,
-  client,
-  policy,
-}: TokenSetBinding): Binding => ({
-  team,
-  credential,
-  version: sequence,
-  type: `${type}/oauth`,
-  publicFields: client,
-  policy,
-});
+export const tokenSetBinding = ({ sequence, client, ...row }: TokenSetBinding): Binding =>
+  oauthPlace({ ...row, number: sequence, publicFields: client });
 
 /**
  * A credential's current version, as the statement that read it found it: its row MAC was verified,

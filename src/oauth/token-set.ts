@@ -53,7 +53,7 @@ export function situationOf(
   row: StoredTokensRow | undefined,
   secrets: SecretFields,
 ): Situation {
-  const { grant, assumedLifetimeSeconds } = settingsOf(of);
+  const { grant, assumedLifetimeSeconds } = oauthSettingsOf(of);
   const isByItself = grant === 'clientCredentials';
   const sequence = row?.sequence ?? 0;
   const nothing = {
@@ -152,7 +152,7 @@ export function sealTokenSet(
 }
 
 /** The settings of a credential whose type has some. */
-export function settingsOf({
+export function oauthSettingsOf({
   type,
   publicFields,
 }: Pick<OAuthCredential, 'type' | 'publicFields'>): OAuthSettings {

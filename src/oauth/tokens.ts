@@ -15,7 +15,7 @@ import {
   clientOf,
   instanceOf,
   sealTokenSet,
-  settingsOf,
+  oauthSettingsOf,
   type Situation,
   situationOf,
 } from './token-set.ts';
@@ -217,7 +217,7 @@ export class AccessTokens {
   }
 
   #ask({ credential, secrets }: TokenUse, { tokens }: Situation): Promise<Issued> {
-    const settings = settingsOf(credential);
+    const settings = oauthSettingsOf(credential);
     // SECURITY: exposed to be handed on, each as a Secret of its own.
     const client: ProviderClient = {
       team: credential.slug,
@@ -247,7 +247,8 @@ export class AccessTokens {
     const given = issued.tokens.expose();
     const stays = situation.tokens?.expose();
     const kept = given.refreshToken ?? stays?.refreshToken;
-    const refreshToken = settingsOf(credential).grant === 'clientCredentials' ? undefined : kept;
+    const refreshToken =
+      oauthSettingsOf(credential).grant === 'clientCredentials' ? undefined : kept;
     // Where the answer has no access token that can be used, the one of before is good to its end.
     const isReplaced = given.accessToken !== undefined;
     const expiresAt = isReplaced ? issued.expiresAt : situation.expiresAt;
@@ -276,7 +277,7 @@ export class AccessTokens {
           token: sealTokenSet(keyring, key, credential, sequence, { tokens, expiresAt }),
           client,
           policy,
-          keyHistory: isKept ? await repository.findKeyHistory(trx, credential, situation) : [],
+          keyHistory: isKept ? await repository.findKeptKeyHistory(trx, credential, situation) : [],
           expiresAt: expiresAt ?? null,
           isRefreshable: situation.isRefreshable,
           at: new Date(now()),

@@ -4,7 +4,7 @@ import type { WrappedDataKey, WrappedSystemKey } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import type { DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import { rotateAtSql } from '../db/rotation-due.ts';
-import { hasTokensSql } from '../db/token-tables.ts';
+import { hasTokensSql } from '../keys/sql.ts';
 
 export interface RootKeyRow {
   readonly fingerprint: string;

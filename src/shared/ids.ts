@@ -1,6 +1,7 @@
 // Ids of everything the vault keeps: UUIDv7, made by the service before the insert, because tokens
 // and row MACs bind them. Each noun has its own type, so that one cannot be passed for another.
 import { randomUUIDv7 } from 'node:crypto';
+import { idForm } from './patterns.ts';
 
 declare const brand: unique symbol;
 
@@ -22,8 +23,6 @@ export type GrantId = Id<'grant'>;
 export type NotificationId = Id<'notification'>;
 export type TransferId = Id<'transfer'>;
 export type AuthorizationId = Id<'authorization'>;
-
-const idPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 let last = '';
 
@@ -53,5 +52,5 @@ function after(front: string): string {
 
 /** Whether the text has the one form that ids of the vault have: a lower-case UUIDv7. */
 export function isId<T extends Id<string>>(text: string): text is T {
-  return idPattern.test(text);
+  return idForm.test(text);
 }

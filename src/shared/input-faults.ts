@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { InputFault } from './errors.ts';
 import { isPlainName } from './names.ts';
 import { type Allowed, isRule } from './rules.ts';
+import { unknownMember } from './closed-sets.ts';
 
 type Issue = z.core.$ZodIssue;
 
@@ -121,9 +122,13 @@ function whatIsWrong(issue: Issue, data: unknown): Omit<InputFault, 'pointer'> {
       // Only `refined` makes these: the message is the rule.
       if (!isRule(issue.message)) throw new Error(`no rule is called ${issue.message}`);
       return { rule: issue.message, ...(issue.params as Allowed | undefined) };
-    default:
+    case 'not_multiple_of':
+    case 'unrecognized_keys':
+    case 'invalid_union':
+    case 'invalid_element':
       return { rule: 'oneOf' };
   }
+  throw unknownMember(issue satisfies never);
 }
 
 /** The form in words, where the schema says it in words. */

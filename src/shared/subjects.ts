@@ -1,7 +1,8 @@
 // What a subject looks like: the claim of a provider, and the same behind the prefix of its issuer.
+import { visibleAsciiForm } from './patterns.ts';
 
 /** Printable ASCII, blanks only inside. */
-export const subjectForm = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/;
+export const subjectForm = visibleAsciiForm;
 export const claimedSubjectLengthMax = 255;
 export const subjectLengthMax = 512;
 

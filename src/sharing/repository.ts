@@ -5,7 +5,7 @@ import type { GrantAccess, GranteeKind } from '../db/tables.ts';
 import type { CredentialId, GrantId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { TeamRef, TeamSettingsRow } from '../access/index.ts';
 import { settingsColumns } from '../access/sql.ts';
-import type { Grantee, GrantRow } from './types.ts';
+import type { Grantee, SharedGrantRow } from './types.ts';
 
 const columns =
   sql.raw(`held.id, held.team_id as team, owner.slug, held.credential_id as credential,
@@ -47,8 +47,8 @@ export async function findGrant(
   executor: Executor,
   credential: CredentialId,
   { kind, name }: Grantee,
-): Promise<GrantRow | undefined> {
-  const { rows } = await sql<GrantRow>`
+): Promise<SharedGrantRow | undefined> {
+  const { rows } = await sql<SharedGrantRow>`
     select ${columns} where held.credential_id = ${credential}
       and ${kind === 'team' ? sql`receiving.slug = ${name}` : sql`person.sub = ${name}`}`.execute(
     executor,
@@ -61,8 +61,8 @@ export async function listGrants(
   executor: Executor,
   credential: CredentialId,
   page: { limit: number; after: string | undefined },
-): Promise<GrantRow[]> {
-  const { rows } = await sql<GrantRow>`
+): Promise<SharedGrantRow[]> {
+  const { rows } = await sql<SharedGrantRow>`
     select ${columns} where held.credential_id = ${credential}
       and ${page.after === undefined ? sql`true` : sql`held.id > ${page.after}::uuid`}
     order by held.id limit ${page.limit}`.execute(executor);

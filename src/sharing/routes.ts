@@ -18,7 +18,7 @@ import {
 import type { SeenGrant, SharingService } from './service.ts';
 import { showEach } from '../shared/showing.ts';
 import type { CredentialRow } from '../credentials/index.ts';
-import type { Grantee, GrantRow } from './types.ts';
+import type { Grantee, SharedGrantRow } from './types.ts';
 
 const access = z.enum(['read', 'use']).meta({
   id: 'GrantAccess',
@@ -67,7 +67,9 @@ const showGrant = (row: SeenGrant): z.output<typeof grant> => ({
 });
 
 /** Whether a grant can be answered with. */
-export const canShowGrant = canShow<GrantRow>(grant, (row) => showGrant({ ...row, intact: true }));
+export const canShowGrant = canShow<SharedGrantRow>(grant, (row) =>
+  showGrant({ ...row, intact: true }),
+);
 
 /** Adds the operations on grants. */
 export function registerGrants(

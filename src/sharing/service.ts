@@ -30,7 +30,7 @@ import {
 } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
 import type { CredentialRow } from '../credentials/index.ts';
-import type { Grantee, GrantRow } from './types.ts';
+import type { Grantee, SharedGrantRow } from './types.ts';
 
 export interface SharingParts {
   readonly db: Db;
@@ -41,7 +41,7 @@ export interface SharingParts {
   readonly subjects: Subjects;
   readonly now: () => number;
   /** Whether a row can be answered with; asked before a change of it commits. */
-  readonly canShow: (row: GrantRow) => boolean;
+  readonly canShow: (row: SharedGrantRow) => boolean;
   /**
    * Whether a subject is an enabled engine; from the engines' service. Throws notAnEngine for a
    * disabled one.
@@ -57,7 +57,7 @@ export interface SharingParts {
 }
 
 /** A grant, and whether the vault wrote its row: without that it lets nobody do anything. */
-export type SeenGrant = GrantRow & { readonly intact: boolean };
+export type SeenGrant = SharedGrantRow & { readonly intact: boolean };
 
 /** What is asked of grants. */
 export class SharingService {
@@ -91,7 +91,7 @@ export class SharingService {
   }
 
   /** Whether the vault wrote the grant, for the credential where it is. */
-  #isIntact(grant: GrantRow, { team }: CredentialRow): boolean {
+  #isIntact(grant: SharedGrantRow, { team }: CredentialRow): boolean {
     return grant.team === team && verifyGrantRowMac(this.#parts.keyring, grant, grant.seal);
   }
 
@@ -106,7 +106,7 @@ export class SharingService {
     to: Grantee,
     access: GrantAccess,
     expected: ExpectedRevision | undefined,
-  ): Promise<GrantRow> {
+  ): Promise<SharedGrantRow> {
     const {
       db,
       keyring,

@@ -1,18 +1,9 @@
 // Offers in SQL, and what moves with a credential.
 import { sql } from 'kysely';
-import type { WrappedDataKey } from '../crypto/index.ts';
-import { contentBytes, upToBytes } from '../db/bytes.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import type { CredentialState, GrantAccess, GranteeKind, LivingState } from '../db/tables.ts';
-import type {
-  CredentialId,
-  DataKeyId,
-  GrantId,
-  SubjectId,
-  TeamId,
-  TransferId,
-} from '../shared/ids.ts';
-import type { JsonObject } from '../shared/json.ts';
+import type { CredentialId, GrantId, SubjectId, TeamId, TransferId } from '../shared/ids.ts';
+import { lockTokens, releaseTokens } from '../keys/index.ts';
 import type { TransferMacFields } from './transfer-row-mac.ts';
 import type { Policy, PublicFields } from '../credentials/index.ts';
 import type { TransferRow } from './types.ts';
@@ -148,10 +139,9 @@ export async function deleteTransfer(trx: Trx, id: TransferId): Promise<boolean>
 }
 
 /**
- * Locks a credential against everything, its offer and its stored tokens; whether the first two are
- * there. What is to move is read by later statements: a row that a rotation held until then would
- * come with the key that it had before. Versions need no lock: whoever makes or destroys one locks
- * the credential, and a rotation changes no value.
+ * Locks a credential against everything, its offer and its tokens; whether the first two are there.
+ * What is to move is read by later statements: a row that a rotation held until then would come
+ * with the key that it had before.
  */
 export async function lockToMove(
   trx: Trx,
@@ -161,7 +151,7 @@ export async function lockToMove(
       for update`.execute(trx);
   const { rows: offers } =
     await sql`select 1 from credential_transfer where id = ${id} for update`.execute(trx);
-  await sql`select 1 from oauth_token where credential_id = ${credential} for update`.execute(trx);
+  await lockTokens(trx, credential);
   return rows.length === 1 && offers.length === 1;
 }
 
@@ -216,12 +206,8 @@ export async function moveCredential(
     at: Date;
   },
 ): Promise<void> {
-  await sql`set constraints credential_version_credential_fkey,
-    oauth_token_credential_fkey deferred`.execute(trx);
   // What rotations of the former team could not open is theirs no more.
-  await sql`delete from key_rotation_failure where team_id = ${row.from}
-    and credential_id = ${row.id}`.execute(trx);
-  await sql`delete from key_rotation_oauth_failure where credential_id = ${row.id}`.execute(trx);
+  await releaseTokens(trx, { team: row.from, credential: row.id });
   await sql`
     update credential set team_id = ${row.to}, revision = ${row.revision}, seal = ${row.seal},
       updated_at = ${row.at}, updated_by = ${row.by}
@@ -231,151 +217,4 @@ export async function moveCredential(
 /** Asks now what the end of the transaction would ask: that everything has followed. */
 export async function settleMove(trx: Trx): Promise<void> {
   await sql`set constraints all immediate`.execute(trx);
-}
-
-type KeyColumns = {
-  readonly id: DataKeyId | null;
-  readonly keyVersion: number;
-  readonly format: WrappedDataKey['format'];
-  readonly rootFingerprint: string;
-  readonly wrapped: Buffer;
-};
-const keyColumns = sql.raw(
-  'data_key.id, data_key.version as "keyVersion", data_key.format, data_key.root_fingerprint ' +
-    'as "rootFingerprint", data_key.wrapped',
-);
-const keyOf = (
-  { id, keyVersion, format, rootFingerprint, wrapped }: KeyColumns,
-  team: TeamId,
-): WrappedDataKey | undefined =>
-  id === null ? undefined : { id, team, version: keyVersion, format, rootFingerprint, wrapped };
-
-/** A version's token with the key that it is under; no key where that is in no state to open it. */
-export interface HeldVersion {
-  readonly version: number;
-  readonly token: string;
-  readonly publicFields: JsonObject;
-  readonly policy: JsonObject;
-  readonly secretFields: readonly string[];
-  /** How much of it is read and written. */
-  readonly bytes: number;
-  readonly key: WrappedDataKey | undefined;
-}
-
-/** How much there is to move with a credential: its tokens, and what they are bound to. */
-export async function findHeldBytes(
-  trx: Trx,
-  of: { team: TeamId; credential: CredentialId },
-): Promise<number> {
-  const { rows } = await sql<{ bytes: number }>`
-    select coalesce(sum(octet_length(held.token) + ${contentBytes('held')}), 0)::bigint as bytes
-    from credential_version held where held.team_id = ${of.team}
-      and held.credential_id = ${of.credential}`.execute(trx);
-  return rows[0]?.bytes ?? 0;
-}
-
-/**
- * The next versions of a locked credential, as its former team has them: up to `limit`, and no more
- * than may be in memory at once; one at the least, as long as there is one.
- */
-export async function listHeldVersions(
-  trx: Trx,
-  of: { team: TeamId; credential: CredentialId; after: number; limit: number; bytesMax: number },
-): Promise<HeldVersion[]> {
-  const next = sql`
-    select held.version, held.token, held.public_fields as "publicFields", held.policy,
-      held.secret_field_names as "secretFields", ${keyColumns},
-      octet_length(held.token) + ${contentBytes('held')} as bytes
-    from credential_version held left join data_key on data_key.id = held.data_key_id
-      and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
-    where held.team_id = ${of.team} and held.credential_id = ${of.credential}
-      and held.version > ${of.after} order by held.version limit ${of.limit}`;
-  const { rows } = await sql<
-    Omit<HeldVersion, 'key'> & KeyColumns
-  >`${upToBytes(next, sql`version`, of.bytesMax)}`.execute(trx);
-  return rows.map((row) => ({
-    version: row.version,
-    token: row.token,
-    publicFields: row.publicFields,
-    policy: row.policy,
-    bytes: row.bytes,
-    secretFields: row.secretFields,
-    key: keyOf(row, of.team),
-  }));
-}
-
-/** Stores versions under the key of their new team. */
-export async function storeVersions(
-  trx: Trx,
-  of: {
-    from: TeamId;
-    to: TeamId;
-    credential: CredentialId;
-    key: DataKeyId;
-    versions: readonly number[];
-    tokens: readonly string[];
-  },
-): Promise<void> {
-  await sql`
-    update credential_version held set team_id = ${of.to}, token = moved.token,
-      data_key_id = ${of.key}, undecryptable_at = null
-    from unnest(${of.versions}::int[], ${of.tokens}::text[]) as moved (version, token)
-    where held.team_id = ${of.from} and held.credential_id = ${of.credential}
-      and held.version = moved.version`.execute(trx);
-}
-
-/** The OAuth tokens stored beside the versions; no token where an account was never connected. */
-export interface HeldAccount {
-  readonly sequence: number;
-  readonly token: string | null;
-  readonly client: JsonObject;
-  readonly policy: JsonObject;
-  readonly claimedUntil: Date | null;
-  readonly key: WrappedDataKey | undefined;
-}
-
-/** The OAuth tokens stored for a locked credential. */
-export async function findAccount(
-  trx: Trx,
-  of: { team: TeamId; credential: CredentialId },
-): Promise<HeldAccount | undefined> {
-  const {
-    rows: [row],
-  } = await sql<Omit<HeldAccount, 'key'> & KeyColumns>`
-    select held.sequence, held.token, held.client, held.policy,
-      held.claimed_until as "claimedUntil", ${keyColumns}
-    from oauth_token held left join data_key on data_key.id = held.data_key_id
-      and data_key.team_id = held.team_id and data_key.state in ('active', 'decryptOnly')
-    where held.team_id = ${of.team} and held.credential_id = ${of.credential}`.execute(trx);
-  if (row === undefined) return undefined;
-  return {
-    sequence: row.sequence,
-    token: row.token,
-    client: row.client,
-    policy: row.policy,
-    claimedUntil: row.claimedUntil,
-    key: keyOf(row, of.team),
-  };
-}
-
-/** Stores tokens under the key of their new team; a row without tokens only changes its team. */
-export async function storeAccount(
-  trx: Trx,
-  of: {
-    from: TeamId;
-    to: TeamId;
-    credential: CredentialId;
-    key: DataKeyId;
-    token: string | undefined;
-  },
-): Promise<void> {
-  await sql`
-    update oauth_token
-      set team_id = ${of.to} ${
-        of.token === undefined
-          ? sql``
-          : sql`, token = ${of.token},
-      data_key_id = ${of.key}`
-      }
-    where credential_id = ${of.credential} and team_id = ${of.from}`.execute(trx);
 }

@@ -21,11 +21,12 @@ import type { TransfersService } from './transfers.ts';
 import { showEach } from '../shared/showing.ts';
 import type { CredentialRow } from '../credentials/index.ts';
 import type { TransferRow } from './types.ts';
+import { lettersAndDigitsForm } from '../shared/patterns.ts';
 
 const type = z
   .string()
   .max(60)
-  .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
+  .regex(lettersAndDigitsForm, 'letters and digits')
   .meta({ examples: ['openai'] });
 const transfer = z
   .strictObject({

@@ -11,7 +11,6 @@ import { isId, newId, type TeamId, type TransferId } from '../shared/ids.ts';
 import { ruleOfName } from '../shared/visible-names.ts';
 import { eventsOfEnd, eventsOfTransfer } from './events.ts';
 import { lockOwned } from './lock.ts';
-import { moveAccount, moveVersions } from './moving.ts';
 import { findHeldTeam, holdTeam } from './repository.ts';
 import { teamTampered } from './service.ts';
 import * as repository from './transfer-repository.ts';
@@ -28,6 +27,7 @@ import {
   type TeamRef,
 } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
+import { moveTokens, UnmovableToken } from '../keys/index.ts';
 import {
   bytesOfCredential,
   type CredentialRow,
@@ -206,20 +206,20 @@ export class TransfersService {
       room.give(source.id, moves);
       return row;
     } catch (error) {
-      if (!(error instanceof UndecryptableVersion)) throw error;
-      const cause = await undecryptable(
-        this.#parts,
-        caller,
-        source,
-        offer.credential,
-        error,
-        'transfer.accept',
-      );
-      throw new AppError(
-        'undecryptable',
-        'A version does not open: its team has to repair or destroy it first.',
-        { cause },
-      );
+      if (!(error instanceof UnmovableToken)) throw error;
+      const { table, number, key } = error;
+      const cause =
+        table.rows === 'versions'
+          ? await undecryptable(
+              this.#parts,
+              caller,
+              source,
+              offer.credential,
+              new UndecryptableVersion(number, key),
+              'transfer.accept',
+            )
+          : error.cause;
+      throw new AppError('undecryptable', table.transfer.undecryptable, { cause });
     } finally {
       leave();
     }
@@ -293,8 +293,7 @@ export class TransfersService {
       at,
     });
     const move = { credential: next.id, type: next.type, from: held.team, to: target.id, key, at };
-    await moveAccount(trx, keyring, move);
-    const versions = await moveVersions(trx, keyring, move);
+    const { versions } = await moveTokens(trx, keyring, move);
     await repository.deleteTransfer(trx, held.id);
     await repository.settleMove(trx);
     const source = { id: held.team, slug: held.slug };

@@ -8,7 +8,7 @@ export type Grantee =
   | { readonly kind: 'team'; readonly name: string }
   | { readonly kind: 'subject'; readonly name: string };
 
-export interface GrantRow extends GrantMacFields {
+export interface SharedGrantRow extends GrantMacFields {
   readonly seal: Buffer;
   readonly createdAt: Date;
   readonly createdBy: string;

@@ -1,160 +1,25 @@
 // The HTTP face of teams and members.
-import { unique } from '../shared/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { canShow } from '../http/answers.ts';
 import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import type { Cursors } from '../http/paging.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
-import {
-  deliveryList,
-  name,
-  pageOf,
-  pageQuery,
-  revision,
-  slug,
-  subject,
-  teamPath,
-  time,
-  tokenFormat,
-} from '../http/schemas.ts';
-import type { SeenMember, SeenTeam, TeamsService } from './service.ts';
+import { pageOf, pageQuery, teamPath } from '../http/schemas.ts';
+import type { SeenTeam, TeamsService } from './service.ts';
 import { showEach, showOne } from '../shared/showing.ts';
-import { decide, roles } from '../access/index.ts';
-import type { MemberRow } from './types.ts';
-
-const role = z
-  .enum(roles)
-  .meta({ id: 'Role', description: 'What a member may do; see the action of each operation.' });
-const stamps = {
-  revision,
-  createdAt: time,
-  createdBy: subject,
-  updatedAt: time,
-  updatedBy: subject,
-};
-const teamName = name.meta({ examples: ['Payments'] });
-const settings = {
-  tokenFormat,
-  rotateEveryDays: z
-    .int()
-    .min(1)
-    .max(3650)
-    .meta({ format: 'int32' })
-    .nullable()
-    .meta({
-      id: 'RotateEveryDays',
-      description: "The keys' rotation policy; null is none.",
-      examples: [90],
-    }),
-  refuseExposedLeases: z.boolean().meta({
-    id: 'RefuseExposedLeases',
-    description: 'Refuse leases of credentials whose value was ever under a compromised key.',
-  }),
-  defaultDelivery: deliveryList.meta({
-    id: 'DefaultDelivery',
-    description: 'The delivery of credentials that are stored without a policy.',
-  }),
-  versionsKept: z
-    .int()
-    .min(1)
-    .max(1_000)
-    .meta({
-      id: 'VersionsKept',
-      format: 'int32',
-      description:
-        'How many versions of a credential are kept, the current one counted in; those beyond ' +
-        'go when the next one is made.',
-      examples: [10],
-    }),
-};
-const settingsIntact = z.boolean().meta({
-  examples: [true],
-  description:
-    'Whether the settings are as the vault wrote them. Where they are not they count for ' +
-    'nothing, until an admin sends all of them.',
-});
-const team = z
-  .strictObject({ slug, name: teamName, ...settings, intact: settingsIntact, ...stamps })
-  .meta({ id: 'Team' });
-const teamWithRole = z
-  .strictObject({ slug, name: teamName, ...settings, intact: settingsIntact, role, ...stamps })
-  .meta({ id: 'TeamWithRole' });
-const teamCreate = z
-  .strictObject({
-    slug,
-    name: teamName,
-    admins: unique(z.array(subject).min(1).max(20)).meta({
-      description: 'The first admins; a team keeps at least one.',
-    }),
-  })
-  .meta({
-    id: 'TeamCreate',
-    examples: [{ slug: 'payments', name: 'Payments', admins: ['alice'] }],
-  });
-const teamUpdate = z
-  .strictObject({
-    name: teamName.optional(),
-    tokenFormat: tokenFormat.optional(),
-    rotateEveryDays: settings.rotateEveryDays.optional(),
-    refuseExposedLeases: settings.refuseExposedLeases.optional(),
-    defaultDelivery: settings.defaultDelivery.optional(),
-    versionsKept: settings.versionsKept.optional(),
-  })
-  .meta({ id: 'TeamUpdate', examples: [{ name: 'Payments and billing' }] });
-const member = z
-  .strictObject({
-    subject,
-    role,
-    actsForItself: z
-      .boolean()
-      .meta({ description: 'Engines only: may lease without `onBehalfOf`.' }),
-    intact: z.boolean().meta({
-      description:
-        'Whether the row is as the vault wrote it. A member whose row is not can do nothing: ' +
-        'put or remove it.',
-    }),
-    ...stamps,
-  })
-  .meta({ id: 'Member' });
-const memberPut = z
-  .strictObject({ role, actsForItself: z.boolean().optional() })
-  .meta({ id: 'MemberPut', examples: [{ role: 'editor' }] });
-const memberPath = z.strictObject({ team: slug, subject });
-
-const showTeam = (row: SeenTeam): z.output<typeof team> => ({
-  slug: row.slug,
-  name: row.name,
-  tokenFormat: row.tokenFormat,
-  rotateEveryDays: row.rotateEveryDays,
-  refuseExposedLeases: row.refuseExposedLeases,
-  defaultDelivery: [...row.defaultDelivery],
-  versionsKept: row.versionsKept,
-  intact: row.intact,
-  revision: row.revision,
-  createdAt: row.createdAt,
-  createdBy: row.createdBy,
-  updatedAt: row.updatedAt,
-  updatedBy: row.updatedBy,
-});
-const showMember = (row: SeenMember): z.output<typeof member> => ({
-  subject: row.sub,
-  role: row.role,
-  actsForItself: row.actsForItself,
-  intact: row.intact,
-  revision: row.revision,
-  createdAt: row.createdAt,
-  createdBy: row.createdBy,
-  updatedAt: row.updatedAt,
-  updatedBy: row.updatedBy,
-});
-
-/** Whether these rows can be answered with. */
-export const canShowTeams = {
-  team: canShow(team, showTeam),
-  member: canShow<MemberRow>(member, (row) => showMember({ ...row, intact: true })),
-};
+import { decide } from '../access/index.ts';
+import {
+  member,
+  memberPath,
+  memberPut,
+  showMember,
+  showTeam,
+  team,
+  teamCreate,
+  teamUpdate,
+  teamWithRole,
+} from './schemas.ts';
 
 /** Adds the operations on teams and members. */
 export function registerTeams(
@@ -304,7 +169,7 @@ export function registerTeams(
       const identity = { list: 'members', subject: caller.sub, filters: { team: scope.team.slug } };
       const page = cursors.page(query, identity);
       const { items, nextCursor } = cursors.cut(
-        await service.listMembers(scope.team, page, request.id),
+        await service.members.listMembers(scope.team, page, request.id),
         page,
         identity,
         (row) => [row.sub],
@@ -326,7 +191,7 @@ export function registerTeams(
     success: { status: 200, schema: member, description: 'The member.' },
     problems: ['lastAdmin', 'notAnEngine', 'isAnEngine', 'issuerTeams', 'limitReached'],
     handler: async ({ scope, params, body, caller, request, reply }) => {
-      const row = await service.putMember(
+      const row = await service.members.putMember(
         caller,
         scope.team,
         params.subject,
@@ -349,7 +214,12 @@ export function registerTeams(
     success: { status: 204, description: 'Removed; it counts at the next request.' },
     problems: ['lastAdmin'],
     handler: async ({ scope, params, caller, request }) => {
-      await service.removeMember(caller, scope.team, params.subject, expectedRevision(request));
+      await service.members.removeMember(
+        caller,
+        scope.team,
+        params.subject,
+        expectedRevision(request),
+      );
       return undefined;
     },
   });

@@ -2,12 +2,33 @@
 // things is in it, or is left out for a reason that stands here.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { sql } from 'kysely';
+import {
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  sql,
+} from 'kysely';
 import t from 'tap';
 import { folded } from '../helpers/folded.ts';
+import { rotationFailuresSql } from '../../src/keys/sql.ts';
 import { testDatabase } from '../helpers/database.ts';
 
-const source = readFileSync(join(import.meta.dirname, '../../src/exports/kinds.ts'), 'utf8');
+// What a descriptor lends to a kind is read as the SQL that it comes to.
+const lent = rotationFailuresSql(sql.ref('rotation.id')).compile(
+  new Kysely<object>({
+    dialect: {
+      createAdapter: () => new PostgresAdapter(),
+      createDriver: () => new DummyDriver(),
+      createIntrospector: (db) => new PostgresIntrospector(db),
+      createQueryCompiler: () => new PostgresQueryCompiler(),
+    },
+  }),
+).sql;
+const source =
+  readFileSync(join(import.meta.dirname, '../../src/exports/kinds.ts'), 'utf8') +
+  lent.replaceAll('"', '');
 
 /** Tables that are about a team's things and are no kind of line. */
 const leftOut: Readonly<Record<string, string>> = {

@@ -11,16 +11,17 @@ import {
 import { type Keyring, Secret, type WrappedDataKey } from '../../src/crypto/index.ts';
 import type { Db, Trx } from '../../src/db/client.ts';
 import { isCheckViolation } from '../../src/db/errors.ts';
-import { countBatch, listRunningRotations, reencryptors } from '../../src/keys/moving.ts';
+import { countBatch, listRunningRotations } from '../../src/keys/moving.ts';
+import { reencryptors } from '../../src/keys/tables/moving.ts';
 import {
-  cancelRotation,
   demoteKey,
   insertActiveKey,
-  lockActiveKey,
+  lockActiveKeyAlone,
   lockKey,
   updateKey,
 } from '../../src/keys/repository.ts';
-import { countTokensByTable } from '../../src/db/token-tables.ts';
+import { cancelRotation } from '../../src/keys/rotation-repository.ts';
+import { countTokensByTable } from '../../src/keys/tables/counts.ts';
 import { type CredentialId, type DataKeyId, newId } from '../../src/shared/ids.ts';
 import { type Played, playEvery, type Side } from '../helpers/interleavings.ts';
 import {
@@ -34,7 +35,7 @@ import {
   type TokenVault,
   tokenVault,
 } from '../helpers/tokens.ts';
-import type { LockedToken, RunningRotation } from '../../src/keys/mover.ts';
+import type { TokenToMove, RunningRotation } from '../../src/keys/mover.ts';
 
 class InUse extends Error {}
 class Stopped extends Error {}
@@ -104,8 +105,8 @@ const changing: Writer = ({ keyring }, { of, credential }) => {
 };
 /** Moving: a batch of the rotation that runs. */
 const moving: Writer = ({ keyring }, { rotation }) => {
-  let held: LockedToken[] = [];
-  const reencryptor = reencryptors.credential_version;
+  let held: TokenToMove[] = [];
+  const reencryptor = reencryptors.find(({ table }) => table.name === 'credential_version')!;
   return {
     transactions: [
       {
@@ -144,7 +145,7 @@ const rotatingAndRetiring = (vault: TokenVault, { of, key, rotation }: Stage): S
     {
       steps: [
         async (trx) => {
-          if ((await lockActiveKey(trx, of.team.id))?.id !== key.id) stop();
+          if ((await lockActiveKeyAlone(trx, of.team.id))?.id !== key.id) stop();
         },
         async (trx) => {
           await cancelRotation(trx, of.team.id, rotation.id, new Date());

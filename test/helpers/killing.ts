@@ -11,7 +11,7 @@ import {
   tokensOf,
   type TokenVault,
 } from './tokens.ts';
-import type { RotationRow } from '../../src/keys/repository.ts';
+import type { RotationRow } from '../../src/keys/rotation-repository.ts';
 
 const source = (path: string): string => JSON.stringify(new URL(path, import.meta.url).pathname);
 const replicaProgram = `

@@ -12,7 +12,8 @@ import { listRunningRotations, reencryptBatch, type Position } from '../../src/k
 import { type Report, storeAll } from '../../src/cli/import/store.ts';
 import type { VaultCall } from '../../src/cli/target.ts';
 import type { CredentialId, SubjectId, TeamId } from '../../src/shared/ids.ts';
-import { moveVersions } from '../../src/sharing/moving.ts';
+import { credentialVersions } from '../../src/keys/tables/credential-version.ts';
+import { moveTokensOf } from '../../src/keys/tables/rehoming.ts';
 import { storeMany, storeWide, watchKeyring, wideFields } from '../helpers/large.ts';
 import { demand } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
@@ -265,9 +266,10 @@ t.test('large credentials', async (t) => {
     work.reset();
     await t.rejects(
       db.transaction().execute(async (trx) =>
-        moveVersions(
+        moveTokensOf(
           trx,
           keyring,
+          credentialVersions,
           {
             credential: id as CredentialId,
             type: 'custom',

@@ -9,7 +9,7 @@ import {
   type Position,
   settleTotal,
 } from '../../src/keys/rotation.ts';
-import { tokenTables } from '../../src/db/token-tables.ts';
+import { ciphertextTables } from '../../src/keys/tables/list.ts';
 import { until } from '../helpers/processes.ts';
 import {
   activeKey,
@@ -308,7 +308,7 @@ t.test('every table with tokens is in the one list', async (t) => {
     group by 1 having count(*) = 2 order by 1`.execute(db);
   t.strictSame(
     rows.map(({ table_name }) => table_name),
-    [...tokenTables].toSorted(),
+    ciphertextTables.map(({ name }) => name).toSorted(),
   );
   const triggers = await sql<{ table_name: string }>`
     select event_object_table as table_name from information_schema.triggers where trigger_name = 'token_needs_active_key' group by 1 order by 1`.execute(
@@ -316,7 +316,7 @@ t.test('every table with tokens is in the one list', async (t) => {
   );
   t.strictSame(
     triggers.rows.map(({ table_name }) => table_name),
-    [...tokenTables].toSorted(),
+    ciphertextTables.map(({ name }) => name).toSorted(),
     'and each has the trigger that guards it',
   );
 });

@@ -3,7 +3,8 @@
 import { type CompiledQuery, sql } from 'kysely';
 import t from 'tap';
 import type { Executor, Trx } from '../../src/db/client.ts';
-import { reencryptors, planByIndex } from '../../src/keys/moving.ts';
+import { planByIndex } from '../../src/keys/moving.ts';
+import { reencryptors } from '../../src/keys/tables/moving.ts';
 import { listRunningRotations } from '../../src/keys/rotation.ts';
 import { addCredentials, makeTeam, noClaim, tokenVault } from '../helpers/tokens.ts';
 
@@ -35,7 +36,7 @@ t.test('a batch walks the tokens of its key, not those of every team', async (t)
     const plan = await vault.db.transaction().execute(async (trx) => {
       await planByIndex(trx);
       return planOf(trx, (recorder) =>
-        reencryptors.credential_version.hold(recorder, rotation!, {
+        reencryptors[0]!.hold(recorder, rotation!, {
           limit: 400,
           passOver: [],
           after: undefined,

@@ -6,6 +6,9 @@ import t from 'tap';
 import * as credentials from '../../src/credentials/repository.ts';
 import type { Trx } from '../../src/db/client.ts';
 import * as keys from '../../src/keys/repository.ts';
+import * as rotationRepository from '../../src/keys/rotation-repository.ts';
+import { ciphertextTables } from '../../src/keys/tables/list.ts';
+import * as rehoming from '../../src/keys/tables/rehoming.ts';
 import * as leases from '../../src/leases/repository.ts';
 import * as oauth from '../../src/oauth/repository.ts';
 import type {
@@ -80,7 +83,7 @@ t.test('no statement reaches what is another team’s', async (t) => {
   const rotation = newId<RotationId>();
   const at = new Date();
   await db.transaction().execute((trx) =>
-    keys.insertRotation(trx, {
+    rotationRepository.insertRotation(trx, {
       id: rotation,
       team: own,
       toKey: key,
@@ -133,15 +136,15 @@ t.test('no statement reaches what is another team’s', async (t) => {
         name: 'changed',
       }),
     'markUndecryptable (credentials)': (trx, team) =>
-      credentials.markUndecryptable(trx, { ...of, team, key }),
+      credentials.updateUndecryptable(trx, { ...of, team, key }),
     'markUndecryptable (leases)': (trx, team) =>
-      leases.markUndecryptable(trx, { ...of, team, dataKey: key }),
+      leases.updateUndecryptableUse(trx, { ...of, team, dataKey: key }),
     findKey: (trx, team) => keys.findKey(trx, team, key),
     listKeys: async (trx, team) =>
       (await keys.listKeys(trx, team, page)).filter((found) => found.id === key),
     lockKey: (trx, team) => keys.lockKey(trx, team, key),
     lockActiveKey: async (trx, team) =>
-      [await keys.lockActiveKey(trx, team)].filter((found) => found?.id === key),
+      [await keys.lockActiveKeyAlone(trx, team)].filter((found) => found?.id === key),
     'lockActiveKey (credentials)': async (trx, team) =>
       [await credentials.lockActiveKey(trx, team)].filter((found) => found?.id === key),
     findActiveKey: async (trx, team) =>
@@ -150,11 +153,11 @@ t.test('no statement reaches what is another team’s', async (t) => {
       keys.updateKey(trx, team, key, { compromised_at: at, compromise_reason: 'x' }),
     demoteKey: (trx, team) => keys.demoteKey(trx, team, key, at),
     hasTokens: (trx, team) => keys.hasTokens(trx, team, key),
-    findRunningRotation: (trx, team) => keys.findRunningRotation(trx, team),
-    lockRunningRotation: (trx, team) => keys.lockRunningRotation(trx, team),
-    findRotation: (trx, team) => keys.findRotation(trx, team, rotation),
-    listRotations: (trx, team) => keys.listRotations(trx, team, page),
-    cancelRotation: (trx, team) => keys.cancelRotation(trx, team, rotation, at),
+    findRunningRotation: (trx, team) => rotationRepository.findRunningRotation(trx, team),
+    lockRunningRotation: (trx, team) => rotationRepository.lockRunningRotation(trx, team),
+    findRotation: (trx, team) => rotationRepository.findRotation(trx, team, rotation),
+    listRotations: (trx, team) => rotationRepository.listRotations(trx, team, page),
+    cancelRotation: (trx, team) => rotationRepository.cancelRotation(trx, team, rotation, at),
     isActiveCompromised: async (trx, team) => {
       await sql`update data_key set compromised_at = now(), compromise_reason = 'x' where id = ${key}`.execute(
         trx,
@@ -181,9 +184,9 @@ t.test('no statement reaches what is another team’s', async (t) => {
         until: new Date(at.getTime() + 180_000),
       }),
     findKeyHistory: (trx, team) =>
-      oauth.findKeyHistory(trx, { ...of, team }, { isOfVersion: false }),
+      oauth.findKeptKeyHistory(trx, { ...of, team }, { isOfVersion: false }),
     'findKeyHistory (version)': (trx, team) =>
-      oauth.findKeyHistory(trx, { ...of, team }, { isOfVersion: true }),
+      oauth.findKeptKeyHistory(trx, { ...of, team }, { isOfVersion: true }),
     writeStoredTokens: (trx, team) =>
       oauth.writeStoredTokens(trx, {
         ...of,
@@ -205,22 +208,43 @@ t.test('no statement reaches what is another team’s', async (t) => {
       sharing.countGrantsBetween(trx, team, { kind: 'team', grantee: other }, 10),
     moveCredential: (trx, team) =>
       transfers.moveCredential(trx, { ...of, from: team, to: other, revision: 9, seal: row.seal }),
-    listHeldVersions: (trx, team) =>
-      transfers.listHeldVersions(trx, { ...of, team, after: 0, limit: 10, bytesMax: 1_000_000 }),
-    storeVersions: async (trx, team) => {
-      await sql`set constraints all deferred`.execute(trx);
-      await transfers.storeVersions(trx, {
-        ...of,
-        from: team,
-        to: own,
-        key,
-        versions: [1],
-        tokens: [`${token.slice(0, -1)}=`],
-      });
-    },
-    findAccount: (trx, team) => transfers.findAccount(trx, { ...of, team }),
-    storeAccount: (trx, team) =>
-      transfers.storeAccount(trx, { ...of, from: team, to: own, key, token: 'gAAAAA' }),
+    ...Object.fromEntries(
+      ciphertextTables.flatMap(
+        (table): [string, (trx: Trx, team: TeamId) => Promise<unknown>][] => [
+          [
+            `findMovableBytes of ${table.name}`,
+            (trx, team) => rehoming.findMovableBytes(trx, table, { ...of, team }),
+          ],
+          [
+            `listMovable of ${table.name}`,
+            (trx, team) =>
+              rehoming.listMovable(trx, table, {
+                ...of,
+                team,
+                after: undefined,
+                limit: 10,
+                bytesMax: 1_000_000,
+              }),
+          ],
+          ...[`${token.slice(0, -1)}=`, null].map(
+            (moved): [string, (trx: Trx, team: TeamId) => Promise<unknown>] => [
+              `storeMoved of ${table.name}, ${moved === null ? 'without' : 'with'} a token`,
+              async (trx, team) => {
+                await sql`set constraints all deferred`.execute(trx);
+                await rehoming.storeMoved(trx, table, {
+                  ...of,
+                  from: team,
+                  to: moved === null ? other : own,
+                  key,
+                  numbers: [1],
+                  tokens: [moved],
+                });
+              },
+            ],
+          ),
+        ],
+      ),
+    ),
     findMember: (trx, team) => teams.findMember(trx, team, 'nora'),
     listMembers: async (trx, team) =>
       (await teams.listMembers(trx, team, page)).filter(({ sub }) => sub === 'nora'),

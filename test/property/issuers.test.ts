@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { Issuers } from '../../src/access/issuers.ts';
-import { matchesPattern } from '../../src/shared/patterns.ts';
+import { matchesPattern } from '../../src/shared/wildcards.ts';
 import { isClaimedSubject } from '../../src/shared/subjects.ts';
 import { issuerWith } from '../helpers/issuers.ts';
 

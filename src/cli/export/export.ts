@@ -22,6 +22,7 @@ import { readRecipient, type ExportRecipient } from './recipient.ts';
 import type { TeamRef } from '../../access/index.ts';
 import { AuditLog, credentialTarget } from '../../audit/index.ts';
 import { loadKeyring } from '../../keys/index.ts';
+import { slugForm } from '../../shared/patterns.ts';
 
 const statementTimeoutMs = 120_000;
 const reasonForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{1,200}$/u;
@@ -66,7 +67,7 @@ function orderOf({ args, readFile, isTerminal }: OperateContext): Order {
     reason: { type: 'string' },
     out: { type: 'string' },
   });
-  if (team === undefined || !/^[a-z0-9][a-z0-9-]{1,38}$/.test(team))
+  if (team === undefined || !slugForm.test(team))
     throw new OptionsUnfit('--team takes the slug of a team');
   if (to === undefined)
     throw new OptionsUnfit(

@@ -7,6 +7,7 @@ import {
   withoutVersion,
 } from '../../credentials/index.ts';
 import { numberText, isMembers } from './json-entries.ts';
+import { allowedHostForm } from '../../shared/patterns.ts';
 
 type Entry = readonly [name: string, value: unknown];
 
@@ -126,7 +127,6 @@ export function tlsOf(connectionString: string): PublicValue | undefined {
   return scheme === 'mongodb+srv' ? true : undefined;
 }
 
-const hostName = /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;
 /**
  * The hosts that a credential of n8n is restricted to: undefined where it is not, `unfit` where one
  * is nothing that a policy can say.
@@ -148,7 +148,7 @@ export function allowedHostsIn(
       const url = URL.parse(`https://${each.slice(wild.length)}`);
       return url === null ? each : wild + url.hostname;
     });
-  return hosts.length > 0 && hosts.every((host) => hostName.test(host))
+  return hosts.length > 0 && hosts.every((host) => allowedHostForm.test(host))
     ? [...new Set(hosts)]
     : 'unfit';
 }

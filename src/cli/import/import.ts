@@ -20,6 +20,8 @@ import { shown } from './names.ts';
 import { isSystem, oneFile, readable, readSource, systems } from './sources.ts';
 import { type Report, storeAll, translated } from './store.ts';
 import { type AnyReport, importWhole } from './whole-heym.ts';
+import { unknownMember } from '../../shared/closed-sets.ts';
+import { slugForm } from '../../shared/patterns.ts';
 
 /** Runs the command; its exit status. Throws OptionsUnfit, VaultRefused. */
 export async function importCredentials(context: OperateContext): Promise<number> {
@@ -90,8 +92,6 @@ export async function importCredentials(context: OperateContext): Promise<number
   end();
   return hasFailed() ? 3 : 0;
 }
-
-const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /** The lines of what a vault has exported; one is as long as a credential with all its fields. */
 function linesOf(input: ImportInput): () => Iterable<string> {
@@ -190,4 +190,5 @@ function lineOf(report: AnyReport): string {
     case 'credential':
       return `${report.name} (${report.type})`;
   }
+  throw unknownMember(report satisfies never);
 }

@@ -3,6 +3,7 @@
 import { OptionsUnfit } from '../target.ts';
 import type { HeymRows } from './heym.ts';
 import { isSubject } from '../../shared/subjects.ts';
+import { slugForm } from '../../shared/patterns.ts';
 
 /** What the file says; each part may be left out. */
 interface MappingFile {
@@ -18,8 +19,6 @@ export interface Mapping {
   /** The subject that a person is to the vault. */
   readonly subjectOf: (userId: string) => string;
 }
-
-const slugForm = /^[a-z0-9][a-z0-9-]{1,38}$/;
 
 /**
  * The mapping of these rows. Throws OptionsUnfit that names everything for which there is no place,

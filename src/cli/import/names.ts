@@ -1,11 +1,12 @@
 // Names as the vault takes them. One rule for all sources; docs/credentials.md says it.
 import { visibleName } from '../../shared/visible-names.ts';
+import { dotSegmentForm } from '../../shared/patterns.ts';
 
 const nameLengthMax = 100;
 
 /** A name that the vault takes, as near to the text as can be. */
 export function legalName(text: string): string {
-  if (/^\s*\.{1,2}\s*$/.test(text)) return text.trim().replaceAll('.', '_');
+  if (dotSegmentForm.test(text)) return text.trim().replaceAll('.', '_');
   const seen = visibleName(text.toWellFormed().replaceAll('\ufffd', ' '));
   return visibleName(cut(seen, nameLengthMax)) || 'unnamed';
 }

@@ -6,6 +6,7 @@ import { findType, type PublicValue, writtenNames } from '../../credentials/inde
 import type { Foreign } from './foreign.ts';
 import { withSuffix } from './names.ts';
 import { type FieldNote, translate, type Translated } from './translate.ts';
+import { visibleAsciiForm } from '../../shared/patterns.ts';
 
 /** What became of one credential. Names only, never values. */
 export interface Report {
@@ -190,7 +191,7 @@ async function listKnown(
 const labelKey = (system: string): string => `import/${system}`;
 /** The id as a label takes it; a long or unfit one by its digest. */
 const labelOf = (id: string): string =>
-  id.length <= labelLengthMax && /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(id)
+  id.length <= labelLengthMax && visibleAsciiForm.test(id)
     ? id
     : `sha256 ${createHash('sha256').update(id).digest('hex')}`;
 

@@ -5,6 +5,7 @@ import { type RawBuilder, sql } from 'kysely';
 import { unseen } from '../../db/statement.ts';
 import { mayBeExposed, type ProblemName, problemCondition } from '../health.ts';
 import type { SortName } from './sorts.ts';
+import { unknownMember } from '../../shared/closed-sets.ts';
 
 export interface CredentialFilters {
   readonly type?: string | undefined;
@@ -153,6 +154,7 @@ function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
         ofTeam: mayBeExposed(sql`team.id`),
       };
   }
+  throw unknownMember(problem satisfies never);
 }
 
 /**

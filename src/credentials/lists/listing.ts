@@ -310,7 +310,7 @@ export class CredentialLists {
 
   async #teamsOf(caller: Caller, hidden: Hidden[]): Promise<readonly TeamId[]> {
     const readable: TeamId[] = [];
-    for (const row of await repository.listTeamsWithRights(this.#parts.db, caller.subject)) {
+    for (const row of await repository.listTeamsToSearch(this.#parts.db, caller.subject)) {
       const { role, refusal } = effectiveRoleOf(row, row, caller, this.#parts);
       if (role !== undefined && isAllowed(role, 'credential.read')) readable.push(row.id);
       else if (refusal === 'sealBroken')

@@ -271,7 +271,7 @@ const teamsWithRights = statement<{ subject: SubjectId }, { id: TeamId; slug: st
 );
 
 /** The living teams in which the subject has a membership row, with what it is worth. */
-export function listTeamsWithRights(
+export function listTeamsToSearch(
   executor: Executor,
   subject: SubjectId,
 ): Promise<readonly ({ readonly id: TeamId; readonly slug: string } & RightsRow)[]> {

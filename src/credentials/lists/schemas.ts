@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import {
   count,
-  flag,
+  queryFlag,
   id,
   line,
   name,
@@ -70,11 +70,11 @@ export const credentialListQuery = z.strictObject({
     .optional()
     .meta({ description: '`asc` when left out.', examples: ['asc'] }),
   view: view.optional(),
-  shared: flag.meta({
+  shared: queryFlag.meta({
     description:
       'Only what a grant gives: to this team; without a team, to you or to one of yours.',
   }),
-  deleted: flag.meta({
+  deleted: queryFlag.meta({
     description: 'Only deleted ones, in the order of their ids (`sort=createdAt`).',
   }),
 });

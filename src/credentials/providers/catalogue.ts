@@ -5,7 +5,7 @@ import { customers } from './customers.ts';
 import type { OAuthProvider } from './define.ts';
 import { development } from './development.ts';
 import { files } from './files.ts';
-import { google } from './google.ts';
+import { googleProviders } from './google.ts';
 import { identity } from './identity.ts';
 import { microsoft } from './microsoft.ts';
 import { money } from './money.ts';
@@ -14,7 +14,7 @@ import { work } from './work.ts';
 
 /** Every provider, by name. */
 export const oauthProviders: readonly OAuthProvider[] = [
-  ...google,
+  ...googleProviders,
   ...microsoft,
   ...chat,
   ...development,

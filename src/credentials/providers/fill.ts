@@ -2,6 +2,7 @@
 // again, and its host has to be the one that the entry means.
 import type { InputRule } from '../../shared/rules.ts';
 import type { OAuthProvider, Placeholder, PlaceholderName } from './define.ts';
+import { unknownMember } from '../../shared/closed-sets.ts';
 
 const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 const segment = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/;
@@ -23,6 +24,7 @@ export function placeholderFault(placeholder: Placeholder, value: string): Input
     case 'url':
       return isBase(value) ? undefined : 'url';
   }
+  throw unknownMember(placeholder satisfies never);
 }
 
 /** A plain https URL, or plain http for what an egress rule names, without a slash at its end. */

@@ -1,7 +1,7 @@
 // Google: one authorization server, whatever the API.
 import { defineProvider, type OAuthProvider, pageByNango } from './define.ts';
 
-export const google: readonly OAuthProvider[] = [
+export const googleProviders: readonly OAuthProvider[] = [
   defineProvider({
     name: 'google',
     title: 'Google',

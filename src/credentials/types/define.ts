@@ -4,6 +4,7 @@ import type { InputFault } from '../../shared/errors.ts';
 import { z } from 'zod';
 import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../shared/limits.ts';
 import type { PublicValue } from '../public-values.ts';
+import { lineForm } from '../../shared/patterns.ts';
 
 /** One field. A field is secret unless its type says otherwise. */
 export interface FieldSpec {
@@ -265,12 +266,7 @@ const publicField = (
   isDestination: options.destination === true,
 });
 
-const text = (max: number) =>
-  z
-    .string()
-    .min(1)
-    .max(max)
-    .regex(/^[^\p{Cc}\p{Cs}]+$/u, 'no control characters');
+const text = (max: number) => z.string().min(1).max(max).regex(lineForm, 'no control characters');
 const hostForm = /^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:.]{2,45})$/;
 // The parser alone would take blanks and backslashes, and drop or turn them: what is stored is what
 // was meant.
