@@ -252,10 +252,13 @@ const lines = {
     .strictObject({
       kind: z.literal('ticket'),
       id,
+      bundle: id
+        .nullable()
+        .meta({ description: 'By which it is extended and ended; its own id where it is null.' }),
       credential: id,
       engine: id,
       onBehalfOf: who,
-      host: line(253)
+      host: line(259)
         .nullable()
         .meta({ examples: [null] }),
       expiresAt: time,

@@ -147,6 +147,7 @@ export const broker = {
       'hostNotAllowed',
       'methodNotAllowed',
       'pathNotAllowed',
+      'ticketPlace',
       'notConnected',
       'refreshFailed',
       'refreshUnavailable',

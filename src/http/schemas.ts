@@ -50,6 +50,10 @@ export const lines = remembered((max: number) =>
 /** The request that examples speak of. */
 export const exampleRequestId = '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d';
 
+/** A port behind a host name, or none. */
+export const portForm =
+  '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?';
+
 export const id = z
   .string()
   .length(36)
