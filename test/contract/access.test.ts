@@ -42,7 +42,7 @@ const beside = [
  * What the broker's listener answers, and the vault's does not: asked for a ticket, not for a
  * token.
  */
-const ofBroker = new Set(['/broker/:id', '/broker/:id/*']);
+const ofBroker = new Set(['/*']);
 /** A vault and every route that fastify was ever told of. */
 async function startWatched(
   t: Parameters<typeof startVault>[0],
