@@ -53,9 +53,12 @@ class TicketGuard implements FormGuard {
 
   /** How many bytes at the end are the ticket's first ones. */
   #beginning(bytes: Buffer): number {
-    for (let length = Math.min(bytes.length, this.#ticket.length - 1); length > 0; length -= 1)
-      if (bytes.subarray(bytes.length - length).equals(this.#ticket.subarray(0, length)))
-        return length;
+    const first = this.#ticket[0]!;
+    const start = Math.max(0, bytes.length - this.#ticket.length + 1);
+    for (let at = bytes.indexOf(first, start); at >= 0; at = bytes.indexOf(first, at + 1)) {
+      const length = bytes.length - at;
+      if (bytes.compare(this.#ticket, 0, length, at) === 0) return length;
+    }
     return 0;
   }
 }

@@ -11,7 +11,7 @@ import type { AllFields, CredentialType } from '../credentials/index.ts';
  * a half of Basic. `signature`: as the key's id in a signature of AWS. `elsewhere`: anywhere else.
  */
 interface Place {
-  /** Folded. */
+  /** In lower case. */
   readonly name: string;
   readonly form: 'whole' | 'half' | 'signature' | 'elsewhere';
   /** The other half of Basic. */
@@ -47,8 +47,9 @@ export function presentedTicket(rawHeaders: readonly string[]): Presented | unde
   const places: Place[] = [];
   const lines = new Map<string, number>();
   for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
-    const [name, value] = [foldedName(rawHeaders[at]!), rawHeaders[at + 1]!];
-    lines.set(name, (lines.get(name) ?? 0) + 1);
+    const [name, value] = [rawHeaders[at]!.toLowerCase(), rawHeaders[at + 1]!];
+    const folded = foldedName(name);
+    lines.set(folded, (lines.get(folded) ?? 0) + 1);
     const pair = basicPair(value);
     const tickets = `${value}\n${pair ?? ''}`.match(ticketLike);
     if (tickets === null) continue;
@@ -61,7 +62,7 @@ export function presentedTicket(rawHeaders: readonly string[]): Presented | unde
     found.size === 1 &&
     ticketForm.test(ticket ?? '') &&
     (lines.get('authorization') ?? 0) <= 1 &&
-    places.every(({ name }) => lines.get(name) === 1);
+    places.every(({ name }) => lines.get(foldedName(name)) === 1);
   return isOne && ticket !== undefined ? { ticket, hash: ticketHash(ticket), places } : undefined;
 }
 
@@ -101,7 +102,7 @@ export function placesOf(type: CredentialType, publicFields: Partial<AllFields>)
           : [];
   const user = injection?.kind === 'basic' ? text(injection.usernameField) : '';
   return {
-    names: new Set([...ticketHeaders, ...own].map(foldedName)),
+    names: new Set([...ticketHeaders, ...own].map((name) => name.toLowerCase())),
     users: new Set(['', user, ...noUsers]),
     isSigned: injection?.kind === 'sigv4',
   };

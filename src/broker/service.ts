@@ -185,6 +185,7 @@ export class BrokerService {
       // For two persons, or two hosts, a credential has two tickets.
       const key = [decision.row.id, decision.row.behalfSubject, choice.host].join(' ');
       if (seen.has(key)) {
+        await this.#deny(caller, decision, 'duplicate');
         refuse('duplicate');
         continue;
       }

@@ -47,8 +47,6 @@ export interface CheckedOrigin extends Origin {
    * connection without TLS.
    */
   readonly isAllowedPlain: boolean;
-  /** Whoever runs the vault names it. */
-  readonly isNamed: boolean;
 }
 
 export interface EgressRequest {
@@ -115,10 +113,10 @@ export class Egress {
    * addresses and for what may not be dialled.
    */
   async check(origin: Origin, team: string): Promise<CheckedOrigin> {
-    const checked = await this.#checkHost(origin.host, origin.port, team);
+    const { isNamed, ...checked } = await this.#checkHost(origin.host, origin.port, team);
     // SECURITY: what listens there speaks something else, and would take a body of somebody's
     // choosing for it.
-    if (blockedPorts.has(origin.port) && !checked.isNamed) throw new EgressFailed('name');
+    if (blockedPorts.has(origin.port) && !isNamed) throw new EgressFailed('name');
     // SECURITY: without TLS anybody on the way reads the secret, so only where the operator knows
     // the way.
     if (origin.protocol !== 'https:' && !checked.isAllowedPlain) throw new EgressFailed('name');
@@ -221,7 +219,7 @@ export class Egress {
     given: string,
     port: number,
     team: string,
-  ): Promise<Omit<CheckedOrigin, 'protocol'>> {
+  ): Promise<Omit<CheckedOrigin, 'protocol'> & { readonly isNamed: boolean }> {
     const host = this.#hostOf(given);
     if (host === undefined || this.#closed.signal.aborted) throw new EgressFailed('name');
     const rules = rulesFor(this.#parts.allow, { host, port, team });

@@ -333,6 +333,24 @@ t.test('operations over several teams ask the table for each thing', async (t) =
         );
       }
     },
+    async updateBrokerTicket() {
+      const { id } = await storeOpenai(vault, 'payments', 'brokered-on', 'sk-test-brokered', {
+        policy: { delivery: ['broker'], allowedHosts: [] },
+      });
+      const { id: ticket } = await demand(
+        askTicket(vault, people.engine, { id }, { onBehalfOf: people.editor }),
+        201,
+      );
+      const extend = (as: string) =>
+        vault.call(as, 'PATCH', `/v1/broker-tickets/${ticket}`, { ttlSeconds: 60 });
+      for (const role of roles) {
+        const answer = await extend(people[role]);
+        if (role === 'engine') t.equal(answer.status, 200, role);
+        else checkRefusal(t, answer, 403, 'forbidden', `updateBrokerTicket as ${role}`);
+      }
+      for (const outsider of ['stranger', 'operator'])
+        checkRefusal(t, await extend(outsider), 404, 'notFound', outsider);
+    },
     async deleteBrokerTicket() {
       const { id } = await storeOpenai(vault, 'payments', 'brokered-too', 'sk-test-brokered', {
         policy: { delivery: ['broker'], allowedHosts: [] },

@@ -135,6 +135,8 @@ const telling =
 /** Properties of answers that sound like a secret and are none, with the reason. */
 export const soundsSecret: Readonly<Record<string, string>> = {
   'AuditEvent/key': 'the id of a data key',
+  'BrokerTicket/credentials/ticket':
+    'random; stands for one credential at the broker and opens nothing',
   'BrokerTicket/ticket': 'random; stands for one credential at the broker and opens nothing',
   'Credential/secretFields': 'the names of the fields, no values',
   'CredentialSeen/secretFields': 'the names of the fields, no values',

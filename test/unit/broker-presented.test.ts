@@ -32,7 +32,6 @@ const good = (ticket: string): Head => [
   ['Authorization', `Basic ${base64(`x-access-token:${ticket}`)}`],
   ['x-api-key', ticket],
   ['X-API-Key', ticket],
-  ['x_api_key', ticket],
   ['x-goog-api-key', ticket],
   ['api-key', ticket],
 ];
@@ -40,6 +39,7 @@ const good = (ticket: string): Head => [
 const bad = (ticket: string): Head => [
   ['X-Auth', ticket],
   ['X-Auth', `Bearer ${ticket}`],
+  ['x_api_key', ticket],
   ['Cookie', `session=${ticket}`],
   ['Referer', `https://broker.example/?key=${ticket}`],
   ['User-Agent', `sdk/1.0 (${ticket})`],

@@ -43,6 +43,7 @@ export const s3 = defineType({
           accessKeyId: 'accessKeyId',
           secretAccessKey: 'secretAccessKey',
           region: 'region',
+          endpoint: 'endpoint',
         },
       },
     ],
