@@ -69,7 +69,7 @@ create table broker_ticket (
   constraint broker_ticket_credential_fkey FOREIGN KEY (credential_id) REFERENCES credential(id) ON DELETE CASCADE,
   constraint broker_ticket_engine_fkey FOREIGN KEY (engine_id) REFERENCES engine(id) ON DELETE CASCADE,
   constraint broker_ticket_hash_length CHECK (octet_length(ticket_hash) = 32),
-  constraint broker_ticket_host_length CHECK (char_length(host) >= 1 AND char_length(host) <= 259),
+  constraint broker_ticket_host_length CHECK (char_length(host) >= 1 AND char_length(host) <= 253),
   constraint broker_ticket_revision_positive CHECK (revision > 0)
 );
 create index broker_ticket_bundle ON broker_ticket USING btree (bundle_id);

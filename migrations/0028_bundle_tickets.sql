@@ -6,6 +6,4 @@ comment on column broker_ticket.bundle_id is 'the id by which the tickets of one
 create index broker_ticket_bundle on broker_ticket (bundle_id);
 create unique index broker_ticket_hash on broker_ticket (ticket_hash);
 
-alter table broker_ticket drop constraint broker_ticket_host_length;
-alter table broker_ticket add constraint broker_ticket_host_length check (char_length(host) between 1 and 259);
 comment on column broker_ticket.host is 'where calls go, with a port that is not 443, for a type that has no destination of its own';

@@ -7,13 +7,13 @@ import { AppError, notFound } from '../shared/errors.ts';
  * `{team}/{name}`, or `-/{id}`, which a rename does not move. A name is undefined where it is not
  * one that can stand in an address.
  */
-export type Address =
+export type BrokerAddress =
   | { readonly kind: 'name'; readonly team: string; readonly name: string | undefined }
   | { readonly kind: 'id'; readonly id: string };
 
 /** A call's address, and what is behind it: the upstream's, to the byte. */
 export interface Addressed {
-  readonly address: Address;
+  readonly address: BrokerAddress;
   readonly pathAndQuery: string;
   /** Where the upstream's root lies for the caller, on the broker's origin: no slash at its end. */
   readonly brokerPath: string;
@@ -31,7 +31,7 @@ export interface Addressable {
  * Whether the address is one of what the ticket is for, now. A name is compared exactly, so that a
  * credential that took over the name of another one is another one.
  */
-export function isAt(address: Address, { ticket, credential, named }: Addressable): boolean {
+export function isAt(address: BrokerAddress, { ticket, credential, named }: Addressable): boolean {
   if (address.kind === 'id') return address.id === credential;
   const { team, name } = address;
   // `/broker/{id of the ticket}` is what the release before gave out.
@@ -133,7 +133,7 @@ export class Addresses {
   #readPath(path: string): Addressed {
     const [, first, second, rest = ''] = form.exec(path) ?? [];
     if (first === undefined || second === undefined) throw notFound();
-    const address: Address =
+    const address: BrokerAddress =
       first === '-'
         ? { kind: 'id', id: second }
         : { kind: 'name', team: first, name: nameOf(second) };

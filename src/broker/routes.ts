@@ -44,15 +44,14 @@ export function registerBrokerTickets(
       'keyUnavailable',
     ],
     handler: async ({ body, caller, request }) => {
-      const isAlone = body.credential !== undefined;
       const bundle = await service.createTickets(caller, {
         wanted: await wantedOf(body, request, authenticator),
-        isAlone,
+        isAlone: body.credential !== undefined,
         purpose: body.purpose,
         runId: body.runId,
         ttlSeconds: body.ttlSeconds,
       });
-      return answerOf(bundle, isAlone);
+      return answerOf(bundle);
     },
   });
   addOperation(app, {
@@ -116,24 +115,23 @@ async function wantedOf(
   }));
 }
 
-function answerOf(
-  { id, expiresAt, credentials }: Bundle,
-  isAlone: boolean,
-): z.input<typeof ticketCreated> {
-  const [only] = credentials;
+function answerOf({ id, expiresAt, credentials }: Bundle): z.input<typeof ticketCreated> {
+  const { ticket, baseUrl } = credentials[0]!;
   return {
     id,
     expiresAt,
-    credentials: credentials.map(({ row, publicFields, ticket, baseUrl, hostUrl }) => ({
+    credentials: credentials.map(({ row, hostUrl, ...each }) => ({
       id: row.id,
       team: row.slug,
       name: row.name,
       type: row.type,
-      publicFields,
-      ticket,
-      baseUrl,
+      publicFields: each.publicFields,
+      ticket: each.ticket,
+      baseUrl: each.baseUrl,
       ...(hostUrl === undefined ? {} : { hostUrl }),
     })),
-    ...(isAlone && only !== undefined ? { ticket: only.ticket, baseUrl: only.baseUrl } : {}),
+    // As when one call made one ticket.
+    ticket,
+    baseUrl,
   };
 }

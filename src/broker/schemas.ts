@@ -13,7 +13,7 @@ import { publicFields } from '../credentials/index.ts';
 
 const host = z
   .string()
-  .max(259)
+  .max(253)
   .regex(
     new RegExp(
       `^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\.){0,40}[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?${portForm}$`,
@@ -92,12 +92,7 @@ export const ticketCreate = refined(
     check: ({ credential, credentials, host: ofOne }) =>
       (credential === undefined) !== (credentials === undefined) &&
       (ofOne === undefined || credential !== undefined),
-    says: {
-      oneOf: [
-        { required: ['credential'] },
-        { required: ['credentials'], not: { required: ['host'] } },
-      ],
-    },
+    says: 'Either `credential`, perhaps with `host`, or `credentials`.',
   },
 ).meta({
   id: 'BrokerTicketCreate',
@@ -173,7 +168,7 @@ export const ticketCreated = z
       )
       .max(ticketsMax)
       .meta({ description: 'In the order of the request.' }),
-    ticket: ticket.optional(),
-    baseUrl: baseUrl.optional().meta({ description: 'Both only for `credential`.' }),
+    ticket: ticket.meta({ description: 'That of the first one: read it in `credentials`.' }),
+    baseUrl: baseUrl.meta({ description: 'That of the first one: read it in `credentials`.' }),
   })
   .meta({ id: 'BrokerTicket' });

@@ -1,5 +1,5 @@
 // A call as it comes, and as it may go out.
-import type { Address } from './addresses.ts';
+import type { BrokerAddress } from './addresses.ts';
 import type { Rendered } from './injection.ts';
 import type { CredentialId } from '../shared/ids.ts';
 import type { Presented } from './presented.ts';
@@ -11,7 +11,7 @@ import type { Limits, Policy } from '../credentials/index.ts';
 /** A call as it came. */
 export interface Call {
   /** Where the call says it goes. */
-  readonly at: Address;
+  readonly at: BrokerAddress;
   readonly presented: Presented | undefined;
   readonly method: string;
   /** As the caller wrote it, behind the address. */

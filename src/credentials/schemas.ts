@@ -89,7 +89,7 @@ const fieldsInput = refined(
 const allowedHostsMax = 50;
 const hostName = z
   .string()
-  .max(259)
+  .max(253)
   .regex(
     new RegExp(`^(?:\\*\\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?${portForm}$`),
     'a lower-case host name, or *. and one; perhaps with a port',

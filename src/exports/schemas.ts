@@ -258,7 +258,7 @@ const lines = {
       credential: id,
       engine: id,
       onBehalfOf: who,
-      host: line(259)
+      host: line(253)
         .nullable()
         .meta({ examples: [null] }),
       expiresAt: time,

@@ -148,6 +148,7 @@ const verbs = new Set([
   'Create',
   'Delete',
   'Destroy',
+  'Extend',
   'Disable',
   'Enable',
   'Finish',

@@ -10,7 +10,7 @@ import {
 } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
-import type { Address } from '../../src/broker/addresses.ts';
+import type { BrokerAddress } from '../../src/broker/addresses.ts';
 import { type Presented, presentedTicket } from '../../src/broker/presented.ts';
 import type { Egress } from '../../src/egress/index.ts';
 import type { Policy } from '../../src/credentials/policy.ts';
@@ -50,7 +50,7 @@ export interface Ticket {
 export const presenting = (
   { id }: Pick<Ticket, 'id'>,
   ticket: string,
-): { readonly at: Address; readonly presented: Presented | undefined } => ({
+): { readonly at: BrokerAddress; readonly presented: Presented | undefined } => ({
   at: { kind: 'name', team: 'broker', name: id },
   presented: presentedTicket(['Authorization', `Bearer ${ticket}`]),
 });

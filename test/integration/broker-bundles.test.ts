@@ -55,7 +55,8 @@ t.test('a ticket each, and each good for one credential', async (t) => {
     }),
     201,
   );
-  t.strictSame(Object.keys(made).sort(), ['credentials', 'expiresAt', 'id']);
+  t.strictSame(Object.keys(made).sort(), ['baseUrl', 'credentials', 'expiresAt', 'id', 'ticket']);
+  t.equal(made.ticket, made.credentials[0].ticket);
   t.strictSame(
     made.credentials.map(({ ticket, ...each }: any) => each),
     ['main', 'second', 'third'].map((name) => ({
