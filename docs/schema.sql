@@ -58,11 +58,12 @@ create table broker_ticket (
   credential_id uuid not null,
   engine_id uuid not null,
   behalf_subject_id uuid,
-  host text, -- where calls go, for a type that has no destination of its own
+  host text, -- where calls go, with a port that is not 443, for a type that has no destination of its own
   expires_at timestamp with time zone not null,
   revision integer not null,
   seal bytea not null,
   created_at timestamp with time zone not null,
+  bundle_id uuid, -- the id by which the tickets of one call are extended and ended; that of the ticket where there is one only, null of one that a release before made
   constraint broker_ticket_pkey PRIMARY KEY (id),
   constraint broker_ticket_behalf_subject_fkey FOREIGN KEY (behalf_subject_id) REFERENCES subject(id),
   constraint broker_ticket_credential_fkey FOREIGN KEY (credential_id) REFERENCES credential(id) ON DELETE CASCADE,
@@ -71,9 +72,11 @@ create table broker_ticket (
   constraint broker_ticket_host_length CHECK (char_length(host) >= 1 AND char_length(host) <= 253),
   constraint broker_ticket_revision_positive CHECK (revision > 0)
 );
+create index broker_ticket_bundle ON broker_ticket USING btree (bundle_id);
 create index broker_ticket_credential ON broker_ticket USING btree (credential_id);
 create index broker_ticket_engine ON broker_ticket USING btree (engine_id);
 create index broker_ticket_expired ON broker_ticket USING btree (expires_at);
+create unique index broker_ticket_hash ON broker_ticket USING btree (ticket_hash);
 create trigger broker_ticket_storable_when_changed BEFORE UPDATE ON broker_ticket FOR EACH ROW WHEN (new.created_at IS DISTINCT FROM old.created_at AND (new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.expires_at IS DISTINCT FROM old.expires_at AND (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR new.host IS DISTINCT FROM old.host AND (new.host !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 create trigger broker_ticket_storable_when_made BEFORE INSERT ON broker_ticket FOR EACH ROW WHEN ((new.created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.created_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone AND new.expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone) IS FALSE OR (new.host !~ '[\u0001-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]'::text) IS FALSE) EXECUTE FUNCTION refuse_unstorable();
 

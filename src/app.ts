@@ -42,6 +42,8 @@ import {
 } from './audit-events/index.ts';
 import { AuditLog } from './audit/index.ts';
 import {
+  Addresses,
+  type BrokerParts,
   BrokerProxy,
   BrokerService,
   CallLimits,
@@ -49,6 +51,7 @@ import {
   createBrokerListener,
   Outcomes,
   registerBrokerTickets,
+  TicketLife,
 } from './broker/index.ts';
 import { ConnectionsService, registerConnections } from './connection-tests/index.ts';
 import {
@@ -129,6 +132,8 @@ export interface AppParts {
   readonly publicUrl: () => string;
   /** Where callers reach the broker; undefined where it is off. */
   readonly brokerUrl: () => string | undefined;
+  /** Below which each credential has a host of its own at the broker. */
+  readonly brokerHostSuffix?: string | undefined;
   /** Calls of the broker at once. */
   readonly brokerCallsMax: number;
   readonly rateLimits: RateLimits;
@@ -380,7 +385,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     accessTokens,
     issuer: parts.publicUrl,
   });
-  const tickets = new BrokerService({
+  const addresses = new Addresses({ url: parts.brokerUrl, hostSuffix: parts.brokerHostSuffix });
+  const ofTickets: BrokerParts = {
     db,
     keyring,
     subjectBounds: issuers,
@@ -388,7 +394,8 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     now,
     resolveTeam: (caller, slug) => teams.resolveTeam(caller, slug),
     brokerUrl: parts.brokerUrl,
-  });
+    addresses,
+  };
 
   const exports = new ExportsService({ db, keyring, audit, now, listEvents, showEvent });
   const bulk = bulkGate();
@@ -480,7 +487,11 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerOAuth(app, { service: oauth });
   registerOAuthProviders(app);
   registerLeases(app, { service: leases, authenticator, keyring });
-  registerBrokerTickets(app, { service: tickets, authenticator });
+  registerBrokerTickets(app, {
+    service: new BrokerService(ofTickets),
+    life: new TicketLife(ofTickets),
+    authenticator,
+  });
   registerKeys(app, { service: keys, life, cursors, now });
   registerRotations(app, { service: keys, idempotency, cursors });
   registerWebhooks(app, { service: webhooks, cursors });
@@ -508,6 +519,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     trustedProxies: parts.trustedProxies,
     tls: parts.tls,
     rateLimits: parts.rateLimits,
+    addresses,
     onTraffic: () => {
       traffic.note();
     },

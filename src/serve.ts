@@ -130,6 +130,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
                 host: config.broker.listen?.host,
                 url: brokerListens,
                 publicUrl: config.broker.publicUrl,
+                hostSuffix: config.broker.hostSuffix,
               },
             ]),
       ]);
@@ -160,6 +161,7 @@ export async function startVault(settings: VaultSettings): Promise<RunningVault>
       tokenFormat: config.tokenFormat,
       publicUrl: () => config.publicUrl ?? url,
       brokerUrl: () => brokerUrl,
+      brokerHostSuffix: config.broker?.hostSuffix,
       brokerCallsMax: config.brokerCallsMax,
       rateLimits: config.rateLimits,
       growthLimits: config.growthLimits,
@@ -240,13 +242,14 @@ interface Listener {
   readonly host: string | undefined;
   readonly url: string | undefined;
   readonly publicUrl: string | undefined;
+  readonly hostSuffix?: string | undefined;
 }
 
 /** What the vault is reached at itself: its listeners, where others see them, and its database. */
 function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): readonly OwnEndpoint[] {
   const portOf = (url: URL): number => Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
   return [
-    ...listeners.flatMap(({ host, url, publicUrl }): OwnEndpoint[] => {
+    ...listeners.flatMap(({ host, url, publicUrl, hostSuffix }): OwnEndpoint[] => {
       const [here, seen] = [url, publicUrl].map((text) => URL.parse(text ?? ''));
       return [
         ...(here == null || host === undefined ? [] : [{ host, port: portOf(here) }]),
@@ -254,6 +257,16 @@ function ownEndpoints(databaseUrl: string, listeners: readonly Listener[]): read
         ...(seen == null
           ? []
           : [{ host: seen.hostname, port: portOf(seen), byName: true as const }]),
+        ...(seen == null || hostSuffix === undefined
+          ? []
+          : [
+              {
+                host: hostSuffix,
+                port: portOf(seen),
+                byName: true as const,
+                hasHosts: true as const,
+              },
+            ]),
       ];
     }),
     ...parseDatabaseUrl(databaseUrl).hosts.filter(({ host }) => !host.startsWith('/')),

@@ -1,4 +1,5 @@
 // Which service and region a host of AWS stands for, in the names that a signature says.
+import { awsRegionForm } from '../shared/patterns.ts';
 import { BrokerRefusal } from './refusal.ts';
 
 /** The scope of a signature. */
@@ -8,7 +9,6 @@ export interface Scope {
 }
 
 const suffix = /\.(?:amazonaws\.com(?:\.cn)?|api\.aws|on\.aws)$/;
-const regionLabel = /^[a-z]{2,5}(?:-[a-z]+)+-\d{1,2}$/;
 /** Services whose endpoint has another name than their signatures. */
 const signingNames: Readonly<Record<string, string>> = {
   email: 'ses',
@@ -32,7 +32,7 @@ const signingNames: Readonly<Record<string, string>> = {
 export function awsScope(host: string, region: string | undefined): Scope {
   if (!suffix.test(host)) throw new BrokerRefusal('unsupported');
   const labels = host.replace(suffix, '').split('.');
-  const at = labels.findIndex((label) => regionLabel.test(label));
+  const at = labels.findIndex((label) => awsRegionForm.test(label));
   // service.region, name.service.region; but name.region.es and its like.
   const label = at < 0 || at < labels.length - 1 ? labels.at(-1)! : labels[at - 1];
   if (label === undefined) throw new BrokerRefusal('unsupported');
@@ -49,4 +49,4 @@ export const isAwsHost = (host: string): boolean => suffix.test(host);
 
 /** The region that the host of AWS names. */
 export const awsRegion = (host: string): string | undefined =>
-  suffix.test(host) ? host.split('.').find((label) => regionLabel.test(label)) : undefined;
+  suffix.test(host) ? host.split('.').find((label) => awsRegionForm.test(label)) : undefined;

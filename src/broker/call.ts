@@ -3,7 +3,7 @@
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
 import { AppError } from '../shared/errors.ts';
-import { isId, type TicketId } from '../shared/ids.ts';
+import { type Addressable, isAt } from './addresses.ts';
 import { mayBeRecorded, type RecordedCall, recordNotSent } from './corrections.ts';
 import { type Early, eventOf, CallSnapshots, type CallSnapshot, limitsOf } from './snapshots.ts';
 import { fieldsOf, tokenFieldsOf } from './fields.ts';
@@ -11,12 +11,13 @@ import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
 import type { Outcomes } from './outcomes.ts';
 import { checkRequest } from './policing.ts';
+import { isTakenAt, placesOf, type Presented } from './ticket-extraction.ts';
 import { isObjectStore } from './ranges.ts';
 import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
-import { checkCall, targetOf, upstreamPath } from './target.ts';
-import { isTicket, verifyTicketRowMac } from './tickets.ts';
+import { checkCall, isBehindPath, targetOf, upstreamPath } from './target.ts';
+import { bundleOf, verifyTicketRowMac } from './tickets.ts';
 import type { Admitted, Call } from './types.ts';
 import { type Caller, callerOfTicket, type SubjectBounds } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
@@ -26,6 +27,7 @@ import {
   findType,
   type Policy,
   renewOnDefault,
+  typeNamed,
 } from '../credentials/index.ts';
 import {
   oauthOfLease,
@@ -54,7 +56,14 @@ export interface CallParts {
 
 type Prepared = Pick<
   Admitted,
-  'target' | 'isObjectStore' | 'rendered' | 'path' | 'callPath' | 'renew' | 'renewOn'
+  | 'target'
+  | 'isBehindPath'
+  | 'isObjectStore'
+  | 'rendered'
+  | 'path'
+  | 'callPath'
+  | 'renew'
+  | 'renewOn'
 >;
 
 /** What has to be undone of a call that fails before it goes out. */
@@ -106,7 +115,8 @@ export class Calls {
       return admitted;
     } catch (error) {
       pending.leave?.();
-      if (early !== undefined) this.#snapshots.forget(call.id);
+      if (early !== undefined && call.presented !== undefined)
+        this.#snapshots.forget(call.presented.hash);
       // SECURITY: the audit log says that the call went out; it must say too that it did not.
       if (pending.recorded !== undefined) await recordNotSent(this.#parts, pending.recorded, error);
       throw error;
@@ -122,7 +132,8 @@ export class Calls {
     early: Early | undefined,
     pending: PendingCall,
   ): Promise<Admitted | undefined> {
-    const row = await this.#checkTicket(call, early?.row ?? (await this.#findTicket(call)));
+    const found = early?.row ?? (await this.#findTicket(call));
+    const { row, presented } = await this.#checkTicket(call, found);
     const caller = callerOfTicket(row.engine, call);
     const granted = await this.#decide(row, caller);
     const { row: credential, version, grantPaths } = granted;
@@ -138,7 +149,7 @@ export class Calls {
     const done = (made: Pick<Admitted, 'limits' | 'event' | 'leave'>): Admitted => {
       this.#parts.usage.count(credential.id);
       const { slug, id } = credential;
-      return { caller, team: slug, credential: id, policy, ...prepared, ...made };
+      return { caller, presented, team: slug, credential: id, policy, ...prepared, ...made };
     };
     // SECURITY: it was recorded only if what was decided on here is, column by column, what its
     // event says.
@@ -156,13 +167,17 @@ export class Calls {
         version: credential.currentVersion,
         dataKey: version.key.id,
       },
+      bundle: bundleOf(ticket),
       hash: ticket.hash,
+      at: addressableOf(row),
+      places: placesOf(typeNamed(credential.type), version.publicFields as AllFields),
       caller: { sub: caller.sub, subject: caller.subject },
       team,
       credential: credential.id,
       engine: engine.id,
       onBehalfOf: ticket.onBehalfOf,
       target: prepared.target,
+      isBehindPath: prepared.isBehindPath,
       isObjectStore: prepared.isObjectStore,
       policy,
     };
@@ -189,57 +204,70 @@ export class Calls {
     // after that. Nor is one that took a grant remembered: the statement that expects asks for
     // memberships, not for grants.
     if (!version.isMarked && prepared.renew === undefined && grantPaths.length === 0)
-      this.#snapshots.remember(ticket.id, expected);
+      this.#snapshots.remember(expected);
     return done({ limits, event, leave });
   }
 
-  async #findTicket({ id, ticket }: Call): Promise<TicketRow | undefined> {
-    return ticket !== undefined && isId<TicketId>(id)
-      ? await repository.findTicket(this.#parts.db, id)
-      : undefined;
+  async #findTicket({ presented }: Call): Promise<TicketRow | undefined> {
+    return presented === undefined
+      ? undefined
+      : repository.findTicket(this.#parts.db, presented.hash);
   }
 
   /**
-   * The ticket of the path, if the call presents it and it is good. Everything else is one answer.
+   * The ticket that the call presents, if it is good, and for what the call is addressed to.
+   * Everything else is one answer.
    */
   async #checkTicket(
-    { ticket: text, requestId, address }: Call,
+    { presented, requestId, address, at }: Call,
     row: TicketRow | undefined,
-  ): Promise<TicketRow> {
+  ): Promise<{ readonly row: TicketRow; readonly presented: Presented }> {
     const { keyring, audit, now } = this.#parts;
     const refuse = (): AppError => {
       audit.failedLogIn({
         action,
         requestId,
         address,
-        reason: text === undefined ? null : 'ticket',
+        reason: presented === undefined ? null : 'ticket',
       });
       return new AppError('ticketInvalid', 'Send a valid ticket as the API key.');
     };
-    if (row === undefined || text === undefined || !isTicket(text, row.ticket.hash)) throw refuse();
-    const { engine } = row;
+    if (row === undefined || presented === undefined) throw refuse();
+    const { engine, ticket, found } = row;
     const caller = callerOfTicket(engine, { requestId, address });
     const deny = (reason: string): Promise<void> =>
       audit.denial({
         caller,
         team: undefined,
         action,
-        target: { type: 'ticket', id: row.ticket.id },
+        target: { type: 'ticket', id: bundleOf(ticket) },
         reason,
       });
     // SECURITY: a ticket is good only as the vault wrote it: for this credential, engine and
     // person, until then.
-    if (!verifyTicketRowMac(keyring, row.ticket, row.seal)) {
+    if (!verifyTicketRowMac(keyring, ticket, row.seal)) {
       await deny('sealBroken');
       throw refuse();
     }
-    if (row.ticket.expiresAt.getTime() <= now()) throw refuse();
+    if (ticket.expiresAt.getTime() <= now()) throw refuse();
+    // SECURITY: the ticket says the credential, and the address has to be the same one's at this
+    // moment. What else there may be at the address is not looked up: nobody learns of it.
+    if (!isAt(at, addressableOf(row))) {
+      await deny('otherAddress');
+      throw refuse();
+    }
+    const type = found === undefined ? undefined : findType(found.type);
+    const places = type && placesOf(type, (found?.content?.publicFields ?? {}) as AllFields);
+    if (places !== undefined && !isTakenAt(presented, places)) {
+      await deny('ticketPlace');
+      throw refuse();
+    }
     const asker = decideEngine({ engine, key: undefined }, caller, keyring);
     if ('refusal' in asker) {
       await deny(asker.refusal);
       throw refuse();
     }
-    return row;
+    return { row, presented };
   }
 
   /** The credential, if the engine and the person may still use it so. */
@@ -282,7 +310,11 @@ export class Calls {
     try {
       const type = findType(row.type);
       if (type === undefined) throw refusalOf('notBrokerable');
-      checkCall(policy, call);
+      const shown = granted.version.publicFields as AllFields;
+      const isBehind = isBehindPath(type, () =>
+        targetOf(type, shown, policy, ticket.host ?? undefined),
+      );
+      checkCall(policy, call, isBehind);
       const { fields, renew } = await this.#fieldsFor(call, type, granted, caller, enter);
       const target = targetOf(type, fields, policy, ticket.host ?? undefined);
       const isStore = isObjectStore(type, target.origin.host);
@@ -290,6 +322,7 @@ export class Calls {
       const rendered = render(type, fields);
       return {
         target,
+        isBehindPath: isBehind,
         isObjectStore: isStore,
         rendered,
         path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)),
@@ -360,3 +393,13 @@ export class Calls {
     }
   }
 }
+
+/** What the ticket's address can be now. A name is nobody's once its credential is deleted. */
+const addressableOf = ({ ticket, found }: TicketRow): Addressable => ({
+  ticket: ticket.id,
+  credential: ticket.credential,
+  named:
+    found === undefined || found.state === 'deleted'
+      ? undefined
+      : { team: found.slug, name: found.name },
+});

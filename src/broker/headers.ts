@@ -38,6 +38,8 @@ const staysBehind: ReadonlySet<string> = new Set([
   'accept-encoding',
 ]);
 const ticketText = /vbt_[A-Za-z0-9_-]{20}/;
+/** What says where the caller's page is. */
+const tellsOfPage: ReadonlySet<string> = new Set(['origin', 'referer']);
 
 /** How long the caller's body is: bytes, or unknown until it ends. */
 export type BodyLength = number | 'unknown';
@@ -51,6 +53,7 @@ export function requestHeaders(
   raw: RawHeaders,
   rendered: Pick<Rendered, 'headers' | 'defaults' | 'dropHeaders'>,
   body: BodyLength,
+  isOwnUrl: (text: string) => boolean = () => false,
 ): Record<string, string | string[]> {
   const named = connectionNamed(valuesOf(raw, 'connection'));
   const injected = new Set(
@@ -67,6 +70,7 @@ export function requestHeaders(
     if (staysBehind.has(plain) || isSteering(plain) || named.has(name)) continue;
     if (injected.has(plain)) continue; // SECURITY: the injected one is the only one of its name
     if (ticketText.test(value)) continue; // SECURITY: a ticket is for the vault only
+    if (tellsOfPage.has(plain) && isOwnUrl(value)) continue; // the broker's address neither
     const before = out[name];
     out[name] =
       before === undefined ? value : [...(typeof before === 'string' ? [before] : before), value];
@@ -111,8 +115,13 @@ const staysAway: ReadonlySet<string> = new Set([
   'report-to',
   'reporting-endpoints',
   'x-sendfile',
+  // Written anew (caching.ts), those that speak to one cache only among them.
+  'cache-control',
+  'vary',
+  'surrogate-control',
+  'edge-control',
 ]);
-const staysAwayPrefix = /^(?:access-control-|proxy-|x-accel-)/;
+const staysAwayPrefix = /^(?:access-control-|proxy-|x-accel-|[a-z0-9-]+-cache-control$)/;
 
 /**
  * Where an answer's Location may point: the upstream below its base, seen through `/broker/{id}`.

@@ -14,6 +14,7 @@ import { logFailure } from '../http/problem.ts';
 import type { RateLimits } from '../http/rate-limits.ts';
 import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
+import type { Addresses } from './addresses.ts';
 import type { Calls } from './call.ts';
 import { extractTicket } from './ticket-extraction.ts';
 import type { BrokerProxy } from './proxy.ts';
@@ -24,6 +25,7 @@ export interface ListenerParts {
   readonly logger: Logger;
   readonly calls: Calls;
   readonly proxy: BrokerProxy;
+  readonly addresses: Addresses;
   readonly rateLimits: Pick<RateLimits, 'address'>;
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
@@ -37,13 +39,14 @@ const own = { 'vault-error': 'true' };
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
 
 /**
- * A fastify app that answers `/broker/{id}/…` and nothing else. Bodies are not looked at before the
- * call is admitted.
+ * A fastify app that answers at the addresses of credentials and nowhere else. Bodies are not
+ * looked at before the call is admitted.
  */
 export async function createBrokerListener({
   logger,
   calls,
   proxy,
+  addresses,
   rateLimits,
   trustedProxies,
   tls,
@@ -83,18 +86,13 @@ export async function createBrokerListener({
   });
 
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
-    const { id } = request.params as { id: string };
-    const brokerPath = `/broker/${id}`;
-    const { url = '' } = request.raw;
-    // SECURITY: what was matched is what was written, so that the rest is the caller's path to the
-    // byte.
-    if (!url.startsWith(brokerPath)) throw notFound();
-    const rest = url.slice(brokerPath.length);
+    const { url = '', headers } = request.raw;
+    const { address, pathAndQuery, brokerPath } = addresses.read({ url, host: headers.host });
     const admitted = await calls.admit({
-      id,
-      ticket: extractTicket(request.raw.rawHeaders),
+      at: address,
+      presented: extractTicket(request.raw.rawHeaders),
       method: request.method,
-      pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
+      pathAndQuery,
       isUpgrade: isUpgrade(request),
       rawHeaders: request.raw.rawHeaders,
       requestId: request.id,
@@ -108,6 +106,7 @@ export async function createBrokerListener({
         request: request.raw,
         response: reply.raw,
         brokerPath,
+        isOwnUrl: (text) => addresses.isOwn(text, headers.host),
         take: () => {
           reply.hijack();
         },
@@ -120,8 +119,7 @@ export async function createBrokerListener({
     }
     return reply;
   };
-  for (const url of ['/broker/:id', '/broker/:id/*'])
-    app.route({ method: [...methods], url, exposeHeadRoute: false, handler });
+  app.route({ method: [...methods], url: '/*', exposeHeadRoute: false, handler });
 
   await app.ready();
   return app;

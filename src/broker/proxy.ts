@@ -6,7 +6,7 @@ import { discard, type Egress, EgressFailed, egressFailure, send } from '../egre
 import { Budget, type BudgetCounts, type BudgetRoom } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
 import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
-import { guardFor } from './form-guard.ts';
+import { bodyGuard } from './body-guard.ts';
 import {
   type AnswerHeaders,
   answerHeaders,
@@ -19,6 +19,7 @@ import type { Outcomes } from './outcomes.ts';
 import { isInParts, isPart } from './ranges.ts';
 import { Redactor } from './redaction/redactor.ts';
 import { Redactors } from './redaction/redactors.ts';
+import { cachingHeaders } from './caching.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
 import { signedBodyBytesMax } from './sigv4.ts';
@@ -38,7 +39,10 @@ export interface ProxyParts {
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  /** Where the upstream's root lies for the caller: no slash at its end. */
   readonly brokerPath: string;
+  /** Whether a URL that the caller sends along names the broker. */
+  readonly isOwnUrl?: (text: string) => boolean;
   readonly take: () => void;
   /** Logs a failure of the vault's own that nobody can be answered any more. */
   readonly log: (failure: AppError) => void;
@@ -242,8 +246,8 @@ export class BrokerProxy {
 
   /** Headers and body as they go out. */
   async #prepare(
-    { target, policy, rendered, path, limits, callPath, team }: Admitted,
-    { request, response }: Exchange,
+    { target, policy, rendered, path, limits, callPath, team, presented }: Admitted,
+    { request, response, isOwnUrl }: Exchange,
     watch: Watch,
     tally: Tally,
   ): Promise<Prepared> {
@@ -257,7 +261,9 @@ export class BrokerProxy {
     if (request.headers.expect !== undefined && request.httpVersion === '1.1' && length !== 0)
       response.writeContinue();
     const guard =
-      length === 0 ? undefined : guardFor(policy, { target, path: callPath }, request.rawHeaders);
+      length === 0
+        ? undefined
+        : bodyGuard(policy, { target, path: callPath }, request.rawHeaders, presented.ticket);
     const counting = {
       bytesMax,
       guard,
@@ -271,7 +277,7 @@ export class BrokerProxy {
     // As a stream it is made when all else is done: from then on it wants to be read.
     const body = (): Prepared['body'] =>
       length === 0 ? null : (whole ?? countedBody(request, counting));
-    const headers = requestHeaders(request.rawHeaders, rendered, whole?.length ?? length);
+    const headers = requestHeaders(request.rawHeaders, rendered, whole?.length ?? length, isOwnUrl);
     if (rendered.sign === undefined) return { headers, body: body(), signed: [] };
     const signed = await rendered.sign({
       method: request.method ?? 'GET',
@@ -292,7 +298,7 @@ export class BrokerProxy {
 
   /** The upstream's answer to the caller, without the secret. */
   async #answer(
-    { target, isObjectStore, limits, caller }: Admitted,
+    { target, isObjectStore, limits, caller, presented }: Admitted,
     { response, brokerPath, take }: Exchange,
     watch: Watch,
     tally: Tally,
@@ -316,6 +322,7 @@ export class BrokerProxy {
     if (refusal !== undefined) throw refusal;
     const headers: Record<string, string | string[]> = {
       ...answerHeaders(given, redactor, { target, brokerPath, isObjectStore }, hasBody),
+      ...cachingHeaders(given, presented),
       'vault-request-id': caller.requestId,
     };
     const begin = (more: Record<string, string> = {}): void => {

@@ -9,7 +9,13 @@ import { BrokerRefusal, type RefusalReason } from './refusal.ts';
 import type { Rule } from '../leases/index.ts';
 import { NoAccessToken } from '../oauth/index.ts';
 
-type CallRule = Rule | 'notBrokerable' | 'hostNotAllowed' | 'methodNotAllowed' | 'pathNotAllowed';
+type CallRule =
+  | Rule
+  | 'notBrokerable'
+  | 'hostNotAllowed'
+  | 'methodNotAllowed'
+  | 'pathNotAllowed'
+  | 'ticketPlace';
 
 const refused = (rule: CallRule): AppError =>
   new AppError('brokerRefused', 'The credential does not allow this call.', {
@@ -18,6 +24,7 @@ const refused = (rule: CallRule): AppError =>
 const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
   method: () => refused('methodNotAllowed'),
   pathPrefix: () => refused('pathNotAllowed'),
+  ticket: () => refused('ticketPlace'),
   host: () => refused('hostNotAllowed'),
   secretUnusable: () => refused('notBrokerable'),
   path: () => new AppError('invalidUrl', 'The path could be read in more than one way.'),

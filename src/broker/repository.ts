@@ -13,7 +13,7 @@ import type {
   TicketId,
 } from '../shared/ids.ts';
 import type { TicketMacFields } from './tickets.ts';
-import type { GrantPath } from '../access/index.ts';
+import type { TeamRef, GrantPath } from '../access/index.ts';
 import { grantsStandSql } from '../access/sql.ts';
 import type { RecordedValues } from '../audit/index.ts';
 import { recordedSql } from '../audit/sql.ts';
@@ -37,6 +37,7 @@ export interface TicketRow {
 
 type Row = UseRow & {
   readonly ticket_id: TicketId;
+  readonly ticket_bundle: TicketId | null;
   readonly ticket_hash: Buffer;
   readonly ticket_credential: CredentialId;
   readonly ticket_engine: EngineId;
@@ -44,6 +45,7 @@ type Row = UseRow & {
   readonly ticket_host: string | null;
   readonly ticket_expires_at: Date;
   readonly ticket_revision: number;
+  readonly ticket_created_at: Date;
   readonly ticket_mac: Buffer;
   readonly caller_subject: SubjectId;
   readonly caller_sub: string;
@@ -53,11 +55,14 @@ type Row = UseRow & {
   readonly behalf_sub: string | null;
 };
 
-const ticketSql = (id: RawBuilder<unknown>): RawBuilder<Row> => sql`
-  select ticket.id as ticket_id, ticket.ticket_hash, ticket.credential_id as ticket_credential,
-    ticket.engine_id as ticket_engine, ticket.behalf_subject_id as ticket_behalf,
-    ticket.host as ticket_host, ticket.expires_at as ticket_expires_at,
-      ticket.revision as ticket_revision, ticket.seal as ticket_mac,
+const ticketColumns = sql`ticket.id as ticket_id, ticket.bundle_id as ticket_bundle,
+  ticket.ticket_hash,
+    ticket.credential_id as ticket_credential, ticket.engine_id as ticket_engine,
+    ticket.behalf_subject_id as ticket_behalf, ticket.host as ticket_host,
+    ticket.expires_at as ticket_expires_at, ticket.revision as ticket_revision,
+    ticket.created_at as ticket_created_at, ticket.seal as ticket_mac`;
+const ticketSql = (hash: RawBuilder<unknown>): RawBuilder<Row> => sql`
+  select ${ticketColumns},
     caller.subject_id as caller_subject, caller_subject.sub as caller_sub,
       caller.state as caller_state, caller.revision as caller_revision, caller.seal as caller_mac,
     behalf.sub as behalf_sub, ${useColumns}
@@ -66,12 +71,12 @@ const ticketSql = (id: RawBuilder<unknown>): RawBuilder<Row> => sql`
   join subject caller_subject on caller_subject.id = caller.subject_id
   join credential on credential.id = ticket.credential_id
   ${useJoins(sql.raw('caller.subject_id'), sql.raw('behalf.id = ticket.behalf_subject_id'))}
-  where ticket.id = ${id}`;
-const ticketById = statement<{ id: TicketId }, Row>((parameter) => ticketSql(parameter('id')));
+  where ticket.ticket_hash = ${hash}`;
+const ticketByHash = statement<{ hash: Buffer }, Row>((parameter) => ticketSql(parameter('hash')));
 
-/** The ticket of this id, expired or not. */
-export async function findTicket(executor: Executor, id: TicketId): Promise<TicketRow | undefined> {
-  return ticketRowOf((await ticketById(executor, { id }))[0]);
+/** The ticket behind this hash, expired or not. */
+export async function findTicket(executor: Executor, hash: Buffer): Promise<TicketRow | undefined> {
+  return ticketRowOf((await ticketByHash(executor, { hash }))[0]);
 }
 
 type ExpectedCall = CallBasis & {
@@ -89,9 +94,9 @@ const ticketAndRecord = statement<
   Row & { readonly is_recorded: boolean }
 >(
   (parameter) => sql`
-  with found as materialized (${ticketSql(parameter('ticket'))}),
+  with found as materialized (${ticketSql(parameter('hash'))}),
   basis as materialized (select exists (
-    select 1 from found where ticket_hash = ${parameter('hash')}
+    select 1 from found where ticket_id = ${parameter('ticket')}
       and ticket_revision = ${parameter('ticketRevision')}
       and ticket_expires_at > ${parameter('now')}
       and caller_state = 'enabled' and caller_revision = ${parameter('engineRevision')}
@@ -123,16 +128,7 @@ export async function findTicketAndRecord(
 function ticketRowOf(row: Row | undefined): TicketRow | undefined {
   if (row === undefined) return undefined;
   return {
-    ticket: {
-      id: row.ticket_id,
-      hash: row.ticket_hash,
-      credential: row.ticket_credential,
-      engine: row.ticket_engine,
-      onBehalfOf: row.ticket_behalf,
-      host: row.ticket_host,
-      expiresAt: row.ticket_expires_at,
-      revision: row.ticket_revision,
-    },
+    ticket: sealedOf(row),
     seal: row.ticket_mac,
     engine: {
       id: row.ticket_engine,
@@ -148,27 +144,120 @@ function ticketRowOf(row: Row | undefined): TicketRow | undefined {
   };
 }
 
+const sealedOf = (row: Pick<Row, Extract<keyof Row, `ticket_${string}`>>): TicketMacFields => ({
+  id: row.ticket_id,
+  bundle: row.ticket_bundle,
+  hash: row.ticket_hash,
+  credential: row.ticket_credential,
+  engine: row.ticket_engine,
+  onBehalfOf: row.ticket_behalf,
+  host: row.ticket_host,
+  expiresAt: row.ticket_expires_at,
+  revision: row.ticket_revision,
+  createdAt: row.ticket_created_at,
+});
+
+/** One of the tickets of a bundle, with nothing of its credential's content. */
+export interface BundledTicket {
+  readonly ticket: TicketMacFields;
+  readonly seal: Buffer;
+  /** Whose it is. */
+  readonly subject: SubjectId;
+  readonly behalfSub: string | undefined;
+  /** The credential's team; undefined where that is gone. */
+  readonly team: TeamRef | undefined;
+}
+
+/** The tickets of a bundle in the order in which they were made. */
+export async function findBundle(db: Db, id: TicketId): Promise<BundledTicket[]> {
+  const { rows } = await sql<
+    Row & { readonly team_id: TeamId | null; readonly team_slug: string | null }
+  >`
+    select ${ticketColumns}, caller.subject_id as caller_subject, behalf.sub as behalf_sub,
+      team.id as team_id, team.slug as team_slug
+    from broker_ticket ticket
+    join engine caller on caller.id = ticket.engine_id
+    join credential on credential.id = ticket.credential_id
+    left join team on team.id = credential.team_id and team.deleted_at is null
+    left join subject behalf on behalf.id = ticket.behalf_subject_id
+    where ticket.bundle_id = ${id} or (ticket.id = ${id} and ticket.bundle_id is null)
+    order by ticket.id`.execute(db);
+  return rows.map((row) => ({
+    ticket: sealedOf(row),
+    seal: row.ticket_mac,
+    subject: row.caller_subject,
+    behalfSub: row.ticket_behalf === null ? undefined : (row.behalf_sub ?? ''),
+    team:
+      row.team_id === null || row.team_slug === null
+        ? undefined
+        : { id: row.team_id, slug: row.team_slug },
+  }));
+}
+
+/** A ticket's row with its row MAC, as it is to be written. */
+export interface WrittenTicket {
+  readonly ticket: TicketMacFields;
+  readonly seal: Buffer;
+}
+
 /**
  * `insert into broker_ticket … select …`, as one part of a larger statement; `onlyIf` is a
- * condition in SQL.
+ * condition in SQL. The tickets are those of one bundle.
  */
-export const insertTicketSql = (
-  ticket: TicketMacFields,
-  seal: Buffer,
-  at: Date,
+export const insertTicketsSql = (
+  written: readonly WrittenTicket[],
+  onlyIf: RawBuilder<unknown>,
+): RawBuilder<unknown> => {
+  const column = (of: (ticket: TicketMacFields) => unknown): RawBuilder<unknown> =>
+    sql`${written.map(({ ticket }) => of(ticket))}`;
+  return sql`
+  insert into broker_ticket (id, bundle_id, ticket_hash, credential_id, engine_id,
+    behalf_subject_id, host,
+    expires_at, revision, seal, created_at)
+  select made.*
+    from unnest(${column(({ id }) => id)}::uuid[], ${column(({ bundle }) => bundle)}::uuid[],
+    ${column(({ hash }) => hash)}::bytea[], ${column(({ credential }) => credential)}::uuid[],
+    ${column(({ engine }) => engine)}::uuid[], ${column(({ onBehalfOf }) => onBehalfOf)}::uuid[],
+    ${column(({ host }) => host)}::text[], ${column(({ expiresAt }) => expiresAt)}::timestamptz[],
+    ${column(({ revision }) => revision)}::int[], ${written.map(({ seal }) => seal)}::bytea[],
+    ${column(({ createdAt }) => createdAt)}::timestamptz[]) as made where ${onlyIf}`;
+};
+
+/** `update broker_ticket …` in the same way: when tickets expire. They are locked. */
+export const extendTicketsSql = (
+  written: readonly WrittenTicket[],
   onlyIf: RawBuilder<unknown>,
 ): RawBuilder<unknown> => sql`
-  insert into broker_ticket (id, ticket_hash, credential_id, engine_id, behalf_subject_id, host,
-    expires_at, revision, seal, created_at)
-  select ${ticket.id}::uuid, ${ticket.hash}::bytea, ${ticket.credential}::uuid,
-    ${ticket.engine}::uuid, ${ticket.onBehalfOf}::uuid, ${ticket.host}::text,
-    ${ticket.expiresAt}::timestamptz, ${ticket.revision}::int, ${seal}::bytea, ${at}::timestamptz
-      where ${onlyIf}`;
+  update broker_ticket set expires_at = made.expires_at, revision = made.revision, seal = made.seal
+  from unnest(${written.map(({ ticket }) => ticket.id)}::uuid[],
+    ${written.map(({ ticket }) => ticket.expiresAt)}::timestamptz[],
+    ${written.map(({ ticket }) => ticket.revision)}::int[],
+      ${written.map(({ seal }) => seal)}::bytea[])
+    as made (id, expires_at, revision, seal)
+  where broker_ticket.id = made.id and ${onlyIf}`;
 
-/** Deletes a ticket; whether there was one. */
-export async function deleteTicket(trx: Trx, id: TicketId): Promise<boolean> {
-  const result = await trx.deleteFrom('broker_ticket').where('id', '=', id).executeTakeFirst();
-  return result.numDeletedRows === 1n;
+/** Locks tickets until the end, those that are as they were; how many that are. */
+export async function lockTickets(
+  trx: Trx,
+  tickets: readonly Pick<TicketMacFields, 'id' | 'revision'>[],
+): Promise<number> {
+  const { rows } = await sql`
+    select 1 from broker_ticket ticket
+    join unnest(${tickets.map(({ id }) => id)}::uuid[],
+      ${tickets.map(({ revision }) => revision)}::int[])
+      as known (id, revision) on known.id = ticket.id and known.revision = ticket.revision
+    order by ticket.id for update of ticket`.execute(trx);
+  return rows.length;
+}
+
+/** Deletes tickets; those that were still there. */
+export async function deleteTickets(trx: Trx, ids: readonly TicketId[]): Promise<TicketId[]> {
+  const rows = await trx
+    .deleteFrom('broker_ticket')
+    .where('id', 'in', ids)
+    .returning('id')
+    .execute();
+  return rows.map(({ id }) => id);
 }
 
 /** What a call rested on when it was decided. */

@@ -1,35 +1,37 @@
-// Tickets for the broker: leave for an engine to use one credential for a while without holding it.
-// What a ticket allows is decided again at every call (./call.ts); this is who gets one.
+// Tickets for the broker: leave for an engine to use credentials for a while without holding them.
+// What a ticket allows is decided again at every call (./call.ts); this is who gets some. How they
+// go on and end is in ./ticket-life.ts.
 import { sql } from 'kysely';
 import { DecryptionFailed, type Keyring, type SecretFields } from '../crypto/index.ts';
 import type { Db } from '../db/client.ts';
-import { AppError, forbidden, notFound } from '../shared/errors.ts';
-import { type EngineId, isId, newId, type SubjectId, type TicketId } from '../shared/ids.ts';
+import { AppError, forbidden, type InputFault } from '../shared/errors.ts';
+import { type EngineId, newId, type SubjectId, type TicketId } from '../shared/ids.ts';
+import { pageBytesMax, ticketSecondsDefault } from '../shared/limits.ts';
+import type { Addresses } from './addresses.ts';
+import { limitsOf } from './snapshots.ts';
 import { fieldsOf } from './fields.ts';
+import { decideWanted, type Granted, type Rule, type Wanted } from './references.ts';
 import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
-import { targetOf } from './target.ts';
+import { hostOfTicket, targetOf } from './target.ts';
 import { newTicket, type TicketMacFields, ticketRowMac } from './tickets.ts';
+import type { Caller, ResolvedResource, OnBehalfOf, SubjectBounds } from '../access/index.ts';
+import { type AuditLog, credentialTarget, type EventInput, eventsThrough } from '../audit/index.ts';
 import {
-  type Caller,
-  decide,
-  type ResolvedResource,
-  type OnBehalfOf,
-  type SubjectBounds,
-} from '../access/index.ts';
-import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
-import { type AllFields, injectionFaults, findType, type Policy } from '../credentials/index.ts';
+  type AllFields,
+  injectionFaults,
+  findType,
+  type Policy,
+  type PublicFields,
+  shownFields,
+} from '../credentials/index.ts';
 import {
   basisOf,
-  decideAll,
   decideEngine,
-  findLeasable,
-  type Granted,
   markUndecryptable,
   openGranted,
   recordIfUnchanged,
-  type Reference,
-  type Rule,
+  storedBytesOf,
 } from '../leases/index.ts';
 
 export interface BrokerParts {
@@ -43,21 +45,30 @@ export interface BrokerParts {
   readonly resolveTeam: (caller: Caller, slug: string) => Promise<ResolvedResource | undefined>;
   /** Where callers reach the broker; undefined where it is off. */
   readonly brokerUrl: () => string | undefined;
+  readonly addresses: Addresses;
 }
 
-export interface TicketInput {
-  readonly credential: Reference;
+export interface TicketsInput {
+  readonly wanted: readonly Wanted[];
+  /** One credential was asked for without a list: pointers say so. */
+  readonly isAlone: boolean;
   readonly purpose: string;
   readonly runId: string | undefined;
-  readonly onBehalfOf: OnBehalfOf | undefined;
-  readonly host: string | undefined;
-  readonly ttlSeconds: number;
+  /** As long as the policies give without a word, where it is left out. */
+  readonly ttlSeconds: number | undefined;
 }
-export interface Ticket {
+
+/** Tickets that one id extends and ends. */
+export interface Bundle {
   readonly id: TicketId;
-  readonly ticket: string;
-  readonly baseUrl: string;
   readonly expiresAt: Date;
+  readonly credentials: readonly {
+    readonly row: Granted['row'];
+    readonly publicFields: PublicFields;
+    readonly ticket: string;
+    readonly baseUrl: string;
+    readonly hostUrl: string | undefined;
+  }[];
 }
 
 /**
@@ -71,12 +82,20 @@ interface Refused {
   readonly rule: TicketRule;
   readonly reason: string;
 }
-type Asker = { readonly id: EngineId; readonly revision: number; readonly kid: string };
+/** What is left of a decision when its secrets have been looked at. */
+interface Chosen {
+  readonly granted: Granted & { readonly secrets: SecretFields | undefined };
+  readonly publicFields: PublicFields;
+  readonly host: string | null;
+}
+/** The engine that asks. */
+export type Asker = { readonly id: EngineId; readonly revision: number; readonly kid: string };
 
 const attemptsMax = 5;
+const faultsMax = 100;
 const action = 'ticket.create';
 
-/** What is asked of tickets. */
+/** What is asked of new tickets. */
 export class BrokerService {
   readonly #parts: BrokerParts;
   constructor(parts: BrokerParts) {
@@ -84,11 +103,11 @@ export class BrokerService {
   }
 
   /**
-   * Makes a ticket, recorded in the same statement, only if all that it rests on still stands then.
-   * Throws forbidden for a caller who is no enabled engine, brokerOff, ticketRefused with the rule,
-   * keyUnavailable, stateConflict.
+   * Makes a ticket for each credential, or none; recorded in the same statement, only if all that
+   * they rest on still stands then. Throws forbidden for a caller who is no enabled engine,
+   * brokerOff, ticketRefused with a fault for each that is refused, keyUnavailable, stateConflict.
    */
-  async createTicket(caller: Caller, input: TicketInput): Promise<Ticket> {
+  async createTickets(caller: Caller, input: TicketsInput): Promise<Bundle> {
     for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
       const made = await this.#attempt(caller, input);
       if (made !== undefined) return made;
@@ -98,56 +117,11 @@ export class BrokerService {
     });
   }
 
-  /**
-   * Ends a ticket: for the engine that made it, and for admins of the credential's team. Throws
-   * notFound, forbidden.
-   */
-  async deleteTicket(caller: Caller, id: string): Promise<void> {
-    const { db, audit, resolveTeam } = this.#parts;
-    const row = isId<TicketId>(id) ? await repository.findTicket(db, id) : undefined;
-    const { found } = row ?? {};
-    const team = found === undefined ? undefined : { id: found.team, slug: found.slug };
-    // Nobody gains anything by ending a ticket, so the engine's own needs no more than its name on
-    // it.
-    const isOwn = row?.engine.subject === caller.subject;
-    const decision = decide(
-      team === undefined ? undefined : await resolveTeam(caller, team.slug),
-      'credential.manage',
-    );
-    if (row === undefined || found === undefined || (decision.kind !== 'allow' && !isOwn)) {
-      const reason = decision.kind === 'allow' ? 'noSuchThing' : decision.reason;
-      const isHidden = decision.kind !== 'refuse';
-      await audit.denial({
-        caller,
-        team,
-        action: 'ticket.delete',
-        target: { type: 'ticket', id: row?.ticket.id ?? 'unknown' },
-        reason,
-        isHidden,
-      });
-      throw isHidden ? notFound() : forbidden();
-    }
-    await db.transaction().execute(async (trx) => {
-      if (!(await repository.deleteTicket(trx, row.ticket.id))) throw notFound();
-      await audit.record(trx, {
-        caller,
-        team,
-        action: 'ticket.delete',
-        target: credentialTarget(found.id),
-        details: { ticket: row.ticket.id },
-      });
-    });
-  }
-
-  async #attempt(caller: Caller, input: TicketInput): Promise<Ticket | undefined> {
+  async #attempt(caller: Caller, input: TicketsInput): Promise<Bundle | undefined> {
     const { db, keyring, audit } = this.#parts;
     const now = new Date(this.#parts.now());
-    const { recipient, found } = await findLeasable(db, {
-      subject: caller.subject,
-      references: [input.credential],
-      onBehalfOf: input.onBehalfOf?.sub,
-      keyId: undefined,
-    });
+    const decided = await decideWanted(db, input.wanted, { caller, now }, this.#parts);
+    const { recipient } = decided;
     const engine = decideEngine(recipient, caller, keyring);
     if ('refusal' in engine || recipient.key === undefined) {
       await audit.denial({
@@ -159,103 +133,164 @@ export class BrokerService {
       });
       throw forbidden();
     }
-    const url = this.#parts.brokerUrl();
-    if (url === undefined) throw new AppError('brokerOff', 'The broker is not turned on here.');
-    const [decision] = decideAll(
-      found,
-      { caller, onBehalfOf: input.onBehalfOf?.sub, delivery: 'broker', knownVersions: [], now },
-      this.#parts,
-    );
-    if (decision === undefined) throw new TypeError('one reference, one decision');
-    if ('rule' in decision) {
-      await audit.denial({
-        caller,
-        team: decision.team,
-        action,
-        target: decision.target,
-        reason: decision.reason,
-        isHidden: decision.rule === 'notFound',
-      });
+    if (this.#parts.brokerUrl() === undefined)
+      throw new AppError('brokerOff', 'The broker is not turned on here.');
+    const chosen = await this.#chooseAll(caller, input, decided.decisions);
+    const seconds = secondsOf(input, chosen);
+    return this.#insert(caller, input, { ...engine, kid: recipient.key.kid }, chosen, {
+      now,
+      seconds,
+    });
+  }
+
+  /** Every credential with the host that its calls go to. Throws ticketRefused. */
+  async #chooseAll(
+    caller: Caller,
+    { wanted, isAlone }: TicketsInput,
+    decisions: Awaited<ReturnType<typeof decideWanted>>['decisions'],
+  ): Promise<Chosen[]> {
+    const { audit } = this.#parts;
+    const chosen: Chosen[] = [];
+    const faults: (InputFault & { readonly at: number })[] = [];
+    const seen = new Set<string>();
+    let bytes = 0;
+    for await (const [at, decision] of decisions) {
+      const refuse = (rule: TicketRule, member = ''): void => {
+        const alone = rule.startsWith('onBehalfOf') ? '/onBehalfOf' : member || '/credential';
+        faults.push({ at, pointer: isAlone ? alone : `/credentials/${at}${member}`, rule });
+      };
+      if ('rule' in decision) {
+        await audit.denial({
+          caller,
+          team: decision.team,
+          action,
+          target: decision.target,
+          reason: decision.reason,
+          isHidden: decision.rule === 'notFound',
+        });
+        refuse(decision.rule);
+        continue;
+      }
+      bytes += storedBytesOf(decision.row);
+      const secrets = await this.#open(caller, decision);
+      const choice =
+        secrets === undefined
+          ? ({ pointer: '', rule: 'undecryptable', reason: '' } as const)
+          : chooseHost(decision, fieldsOf(decision, secrets), wanted[at]!.host);
+      if ('rule' in choice) {
+        if (choice.reason !== '') await this.#deny(caller, decision, choice.reason);
+        refuse(choice.rule, choice.pointer);
+        continue;
+      }
+      // For two persons, or two hosts, a credential has two tickets.
+      const key = [decision.row.id, decision.row.behalfSubject, choice.host].join(' ');
+      if (seen.has(key)) {
+        await this.#deny(caller, decision, 'duplicate');
+        refuse('duplicate');
+        continue;
+      }
+      seen.add(key);
+      chosen[at] = {
+        granted: withoutContent(decision, secrets),
+        publicFields: decision.version.publicFields as PublicFields,
+        host: choice.host,
+      };
+    }
+    // The answer names the public fields of all of them.
+    if (faults.length === 0 && wanted.length > 1 && bytes > pageBytesMax)
+      throw refused([{ pointer: '/credentials', rule: 'size' }]);
+    if (faults.length > 0)
       throw refused(
-        decision.rule,
-        decision.rule.startsWith('onBehalfOf') ? '/onBehalfOf' : '/credential',
+        faults
+          .sort((a, b) => a.at - b.at)
+          .slice(0, faultsMax)
+          .map(({ pointer, rule }) => ({ pointer, rule })),
       );
-    }
-    const secrets = await this.#open(caller, decision);
-    const chosen = chooseHost(decision, fieldsOf(decision, secrets), input.host);
-    if ('rule' in chosen) {
-      await this.#deny(caller, decision, chosen.reason);
-      throw refused(chosen.rule, chosen.pointer);
-    }
-    return this.#insert(
-      caller,
-      input,
-      { ...engine, kid: recipient.key.kid },
-      { ...decision, secrets },
-      { host: chosen.host, url, now },
-    );
+    return chosen;
   }
 
   async #insert(
     caller: Caller,
-    input: TicketInput,
+    input: TicketsInput,
     engine: Asker,
-    opened: Granted & { readonly secrets: SecretFields },
-    { host, url, now }: { host: string | null; url: string; now: Date },
-  ): Promise<Ticket | undefined> {
-    const { db, keyring, audit } = this.#parts;
-    const { row, version } = opened;
-    const { text, hash } = newTicket();
-    const ticket: TicketMacFields = {
-      id: newId<TicketId>(),
-      hash,
-      credential: row.id,
-      engine: engine.id,
-      onBehalfOf: row.behalfSubject,
-      host,
-      expiresAt: new Date(now.getTime() + input.ttlSeconds * 1000),
-      revision: 1,
-    };
-    const event = {
-      caller,
-      team: { id: row.team, slug: row.slug },
-      action,
-      target: credentialTarget(row.id),
-      key: version.key.id,
-      credentialVersion: row.currentVersion,
-      details: {
-        ticket: ticket.id,
+    chosen: readonly Chosen[],
+    { now, seconds }: { now: Date; seconds: number },
+  ): Promise<Bundle | undefined> {
+    const { db, keyring, audit, addresses } = this.#parts;
+    const expiresAt = new Date(now.getTime() + seconds * 1000);
+    const bundle = newId<TicketId>();
+    const made = chosen.map(({ granted: { row }, host }) => {
+      const { text, hash } = newTicket();
+      const ticket: TicketMacFields = {
+        // A ticket by itself has the bundle's id: by it a replica of the release before ends it.
+        id: chosen.length === 1 ? bundle : newId<TicketId>(),
+        bundle,
+        hash,
+        credential: row.id,
         engine: engine.id,
-        purpose: input.purpose,
-        ...(input.runId === undefined ? {} : { runId: input.runId }),
-        ...behalfDetails(row.behalfSubject, input.onBehalfOf),
-        ...(host === null ? {} : { host }),
-        ttlSeconds: input.ttlSeconds,
-      },
-    };
+        onBehalfOf: row.behalfSubject,
+        host,
+        expiresAt,
+        revision: 1,
+        createdAt: now,
+      };
+      return { text, ticket, seal: ticketRowMac(keyring, ticket) };
+    });
+    const events = chosen.flatMap(({ granted: { row, version, grantPaths }, host }, at) =>
+      eventsThrough(
+        {
+          caller,
+          team: { id: row.team, slug: row.slug },
+          action,
+          target: credentialTarget(row.id),
+          key: version.key.id,
+          credentialVersion: row.currentVersion,
+          details: {
+            ticket: bundle,
+            engine: engine.id,
+            purpose: input.purpose,
+            ...(input.runId === undefined ? {} : { runId: input.runId }),
+            ...behalfDetails(row.behalfSubject, input.wanted[at]!.onBehalfOf),
+            ...(host === null ? {} : { host }),
+            ttlSeconds: seconds,
+          },
+        } satisfies EventInput,
+        grantPaths,
+      ),
+    );
     const isRecorded = await recordIfUnchanged(
       db,
-      basisOf(caller, engine, [opened]),
-      (onlyIf) => sql`${audit.parts(eventsThrough(event, opened.grantPaths), onlyIf)},
-      ticketed as (${repository.insertTicketSql(ticket, ticketRowMac(keyring, ticket), now, onlyIf)})`,
+      basisOf(
+        caller,
+        engine,
+        chosen.map(({ granted }) => granted),
+      ),
+      (onlyIf) => sql`${audit.parts(events, onlyIf)},
+      ticketed as (${repository.insertTicketsSql(made, onlyIf)})`,
     );
     if (!isRecorded) return undefined;
     return {
-      id: ticket.id,
-      ticket: text,
-      baseUrl: `${url}/broker/${ticket.id}/`,
-      expiresAt: ticket.expiresAt,
+      id: bundle,
+      expiresAt,
+      credentials: chosen.map(({ granted: { row }, publicFields }, at) => ({
+        row,
+        publicFields: shownFields(findType(row.type), publicFields),
+        ticket: made[at]!.text,
+        baseUrl: addresses.baseUrl({ id: row.id, team: row.slug, name: row.name }),
+        hostUrl: addresses.hostUrl(row.id),
+      })),
     };
   }
 
-  async #open(caller: Caller, granted: Granted): Promise<SecretFields> {
+  /** The secrets, or undefined where they do not open, which is recorded. */
+  async #open(caller: Caller, granted: Granted): Promise<SecretFields | undefined> {
     try {
       return openGranted(this.#parts.keyring, granted);
     } catch (error) {
       if (!(error instanceof DecryptionFailed)) throw error;
       if (granted.version.isMarked) await this.#deny(caller, granted, 'undecryptable');
       else await markUndecryptable(this.#parts, caller, action, granted);
-      throw refused('undecryptable', '/credential');
+      return undefined;
     }
   }
 
@@ -270,10 +305,36 @@ export class BrokerService {
   }
 }
 
-const refused = (rule: TicketRule, pointer: string): AppError =>
+/** Why there are no tickets. */
+export const refused = (errors: readonly InputFault[]): AppError =>
   new AppError('ticketRefused', 'The credential cannot be used through the broker like this.', {
-    errors: [{ pointer, rule }],
+    errors,
   });
+
+/** How long tickets for these may live from their making. */
+export const ticketSecondsOf = (
+  all: readonly { readonly version: { readonly policy: unknown } }[],
+): number =>
+  Math.min(...all.map(({ version }) => limitsOf(version.policy as Policy).ticketSeconds));
+
+/** How long these tickets live. Throws ticketRefused where that is longer than a policy gives. */
+function secondsOf({ ttlSeconds }: TicketsInput, chosen: readonly Chosen[]): number {
+  const max = ticketSecondsOf(chosen.map(({ granted }) => granted));
+  if (ttlSeconds === undefined) return Math.min(ticketSecondsDefault, max);
+  if (ttlSeconds > max) throw refused([{ pointer: '/ttlSeconds', rule: 'max', max }]);
+  return ttlSeconds;
+}
+
+/**
+ * What recording and answering need of it: of a hundred, tokens and fields would be many. Of a
+ * version that is marked, what opened heals the mark.
+ */
+export const withoutContent = (granted: Granted, secrets?: SecretFields): Chosen['granted'] => ({
+  ...granted,
+  row: { ...granted.row, content: undefined, version: undefined },
+  version: { ...granted.version, token: undefined },
+  secrets: granted.version.isMarked ? secrets : undefined,
+});
 
 const behalfDetails = (
   subject: SubjectId | null,
@@ -289,16 +350,14 @@ function chooseHost(
 ): { readonly host: string | null } | Refused {
   const type = findType(row.type);
   const notBrokerable: Refused = {
-    pointer: '/credential',
+    pointer: '',
     rule: 'notBrokerable',
     reason: 'notBrokerable',
   };
   if (type?.broker === undefined || injectionFaults(type, fields).length > 0) return notBrokerable;
   try {
-    const { origin } = targetOf(type, fields, version.policy as unknown as Policy, host);
-    return {
-      host: host !== undefined || type.broker.upstream.kind === 'policy' ? origin.host : null,
-    };
+    const target = targetOf(type, fields, version.policy as unknown as Policy, host);
+    return { host: hostOfTicket(target, host) };
   } catch (error) {
     if (!(error instanceof BrokerRefusal)) throw error;
     if (error.reason !== 'host') return notBrokerable;

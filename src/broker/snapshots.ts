@@ -3,14 +3,15 @@
 // finds just that. Ids and revisions only, the ticket's hash, and the policy, which belongs to a
 // version and never changes; no right and no secret is remembered, and nothing is decided here.
 import type { CredentialId, EngineId, SubjectId, TicketId } from '../shared/ids.ts';
+import { type Addressable, isAt } from './addresses.ts';
 import { type CorrectionParts, mayBeRecorded, recordNotSent } from './corrections.ts';
 import type { CallLimits } from './limits.ts';
 import { pathShown } from './path-shown.ts';
 import { checkRequest } from './policing.ts';
+import { isTakenAt, type Places } from './ticket-extraction.ts';
 import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
 import { checkCall, type Target } from './target.ts';
-import { isTicket } from './tickets.ts';
 import type { Admitted, Call } from './types.ts';
 import type { Caller, TeamRef } from '../access/index.ts';
 import { credentialTarget, type EventInput } from '../audit/index.ts';
@@ -19,7 +20,12 @@ import { limitDefaults, type Policy } from '../credentials/index.ts';
 /** Everything that the event of a call says beyond what is in the call, and what the ticket was. */
 export interface CallSnapshot {
   readonly basis: repository.CallBasis;
+  /** What the API names the ticket by. */
+  readonly bundle: TicketId;
   readonly hash: Buffer;
+  readonly at: Addressable;
+  readonly places: Places;
+  readonly isBehindPath: boolean;
   readonly caller: Pick<Caller, 'sub' | 'subject'>;
   readonly team: TeamRef;
   readonly credential: CredentialId;
@@ -48,7 +54,7 @@ export interface CallSnapshotsParts extends CorrectionParts {
 
 const ticketsMax = 20_000;
 
-/** Remembers by ticket; the oldest out first. */
+/** Remembers by the ticket's hash; the oldest out first. */
 export class CallSnapshots {
   readonly #parts: CallSnapshotsParts;
   readonly #known = new Map<string, CallSnapshot>();
@@ -62,12 +68,14 @@ export class CallSnapshots {
    */
   async record(call: Call): Promise<Early | undefined> {
     const { db, audit, now } = this.#parts;
-    const expected = this.#known.get(call.id);
+    const { presented } = call;
+    const expected = presented && this.#known.get(keyOf(presented.hash));
     // What is refused, or sent wrongly, takes the slow path.
     if (
+      presented === undefined ||
       expected === undefined ||
-      call.ticket === undefined ||
-      !isTicket(call.ticket, expected.hash) ||
+      !isAt(call.at, expected.at) ||
+      !isTakenAt(presented, expected.places) ||
       !isCallable(expected, call)
     )
       return undefined;
@@ -96,18 +104,19 @@ export class CallSnapshots {
       throw error;
     }
     leave();
-    this.#known.delete(call.id);
+    this.#known.delete(keyOf(presented.hash));
     return undefined;
   }
 
   /** The next call with the ticket is decided before it is recorded. */
-  forget(ticket: string): void {
-    this.#known.delete(ticket);
+  forget(hash: Buffer): void {
+    this.#known.delete(keyOf(hash));
   }
 
-  remember(ticket: TicketId, expected: CallSnapshot): void {
-    this.#known.delete(ticket);
-    this.#known.set(ticket, expected);
+  remember(expected: CallSnapshot): void {
+    const key = keyOf(expected.hash);
+    this.#known.delete(key);
+    this.#known.set(key, expected);
     for (const oldest of this.#known.keys()) {
       if (this.#known.size <= ticketsMax) break;
       this.#known.delete(oldest);
@@ -115,10 +124,12 @@ export class CallSnapshots {
   }
 }
 
+const keyOf = (hash: Buffer): string => hash.toString('latin1');
+
 /** The event of a call. */
 export function eventOf(
   call: Call,
-  { caller, team, credential, engine, onBehalfOf, target, policy, basis }: CallSnapshot,
+  { caller, team, credential, engine, onBehalfOf, target, policy, basis, bundle }: CallSnapshot,
 ): EventInput {
   return {
     caller: { ...caller, requestId: call.requestId, address: call.address },
@@ -128,7 +139,7 @@ export function eventOf(
     key: basis.dataKey,
     credentialVersion: basis.version,
     details: {
-      ticket: basis.ticket,
+      ticket: bundle,
       engine,
       ...(onBehalfOf === null ? {} : { onBehalfOf }),
       method: call.method,
@@ -143,7 +154,7 @@ export const limitsOf = (policy: Policy): Admitted['limits'] =>
 
 function isCallable(expected: CallSnapshot, call: Call): boolean {
   try {
-    checkCall(expected.policy, call);
+    checkCall(expected.policy, call, expected.isBehindPath);
     checkRequest(expected.policy, expected, call);
     return true;
   } catch (error) {

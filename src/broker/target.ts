@@ -1,8 +1,18 @@
 // Where a call goes: to the credential's own destination or to a host of its policy, and below the
 // base path. The caller supplies a path and a query, which arrive to the byte or not at all. Pure.
-import { decoded, isPlainPath } from './plain-path.ts';
+import { decoded, isFreePath, isPlainPath, withSlashes } from './plain-path.ts';
 import { BrokerRefusal } from './refusal.ts';
-import { type AllFields, type CredentialType, isUnder, type Policy } from '../credentials/index.ts';
+import {
+  type AllFields,
+  type Authority,
+  authorityOf,
+  awsHosts,
+  type CredentialType,
+  isAwsTarget,
+  isUnder,
+  type Policy,
+  takesAwsServices,
+} from '../credentials/index.ts';
 import { unknownMember } from '../shared/closed-sets.ts';
 
 /** Scheme, host and port; the host in lower case. */
@@ -15,14 +25,16 @@ export interface TargetOrigin {
 export interface Target {
   readonly origin: TargetOrigin;
   readonly basePath: string;
+  /** The credential's own destination, and none of its policy's hosts. */
+  readonly isOwn?: true;
 }
 
 const hostForm = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /**
- * The target of a ticket. `host` chooses a host of the policy; it may be left out for a type that
- * has a destination of its own, and where the policy names exactly one host. Throws BrokerRefusal
- * `host`.
+ * The target of a ticket. `host` chooses a host of the policy, with a port where that is not 443;
+ * it may be left out for a type that has a destination of its own, and where the policy allows
+ * exactly one host. Throws BrokerRefusal `host`.
  */
 export function targetOf(
   type: CredentialType,
@@ -31,30 +43,44 @@ export function targetOf(
   host: string | undefined,
 ): Target {
   const own = ownTarget(type, fields);
-  if (own !== undefined && (host === undefined || host === own.origin.host)) return own;
-  const only = policy.allowedHosts.length === 1 ? policy.allowedHosts[0] : undefined;
-  const chosen = host ?? only;
+  if (own !== undefined && (host === undefined || namesOwn(own, host))) return own;
+  const services = takesAwsServices(type) ? (policy.awsServices ?? []) : [];
+  const { region } = fields;
+  const [only, ...others] = [...policy.allowedHosts, ...awsHosts(services, region)];
+  const chosen = authorityOf(host ?? (others.length === 0 ? (only ?? '') : ''));
   // SECURITY: a secret that is a URL goes to its own host only; every other one to the hosts of the
-  // policy, by exact name.
+  // policy, by exact name and port.
   if (
     chosen === undefined ||
     type.broker?.upstream.kind === 'secret' ||
-    !hostForm.test(chosen) ||
-    !isAllowedHost(policy, chosen)
+    !hostForm.test(chosen.host) ||
+    !(isAllowedHost(policy, chosen) || isAwsTarget(services, region, chosen))
   )
     throw new BrokerRefusal('host');
-  return { origin: { protocol: 'https:', host: chosen, port: 443 }, basePath: '' };
+  return { origin: { protocol: 'https:', ...chosen }, basePath: '' };
 }
 
-/** Whether the policy names the host: exactly, or by `*.` for exactly one label. */
-export function isAllowedHost({ allowedHosts }: Policy, host: string): boolean {
-  return allowedHosts.some(
-    (allowed) =>
-      allowed === host ||
-      (allowed.startsWith('*.') &&
+/** By its name alone too: it goes nowhere else for that. */
+const namesOwn = ({ origin }: Target, host: string): boolean =>
+  host === origin.host || host === authorityText(origin);
+
+/** What of the target a ticket remembers: null where the type says all of it. */
+export const hostOfTicket = ({ origin, isOwn }: Target, host: string | undefined): string | null =>
+  host === undefined && isOwn === true ? null : authorityText(origin);
+
+/** Whether the policy names host and port: exactly, or by `*.` for exactly one label. */
+export function isAllowedHost({ allowedHosts }: Policy, target: Authority): boolean {
+  return allowedHosts.some((entry) => {
+    const allowed = authorityOf(entry);
+    if (allowed === undefined || allowed.port !== target.port) return false;
+    const { host } = target;
+    return (
+      allowed.host === host ||
+      (allowed.host.startsWith('*.') &&
         host.indexOf('.') > 0 &&
-        host.slice(host.indexOf('.')) === allowed.slice(1)),
-  );
+        host.slice(host.indexOf('.')) === allowed.host.slice(1))
+    );
+  });
 }
 
 function ownTarget(type: CredentialType, fields: AllFields): Target | undefined {
@@ -67,7 +93,9 @@ function ownTarget(type: CredentialType, fields: AllFields): Target | undefined 
     case 'fixed':
       return targetOfUrl(upstream.baseUrl);
     case 'field':
-      return targetOfUrl(String(fields[upstream.field] ?? ''));
+      return upstream.isOptional === true && fields[upstream.field] === undefined
+        ? undefined
+        : targetOfUrl(String(fields[upstream.field] ?? ''));
     case 'hostPort':
       return targetOfUrl(
         `https://${String(fields[upstream.hostField])}:${String(fields[upstream.portField])}`,
@@ -76,7 +104,7 @@ function ownTarget(type: CredentialType, fields: AllFields): Target | undefined 
       const { origin } = targetOfUrl(
         injection?.kind === 'url' ? String(fields[injection.field]) : '',
       );
-      return { origin, basePath: '' };
+      return { origin, basePath: '', isOwn: true };
     }
   }
   throw unknownMember(upstream satisfies never);
@@ -94,6 +122,7 @@ function targetOfUrl(text: string): Target {
       port: url.port === '' ? (protocol === 'https:' ? 443 : 80) : Number(url.port),
     },
     basePath: url.pathname.replace(/\/+$/, ''),
+    isOwn: true,
   };
 }
 
@@ -102,9 +131,22 @@ export function originText({ protocol, host, port }: TargetOrigin): string {
   return `${protocol}//${host}${port === (protocol === 'https:' ? 443 : 80) ? '' : `:${port}`}`;
 }
 
+/** Host and port in one spelling: without the port of TLS. */
+const authorityText = ({ host, port }: Authority): string =>
+  port === 443 ? host : `${host}:${port}`;
+
 /** What the Host header says. */
 export const hostHeader = (origin: TargetOrigin): string =>
   originText(origin).slice(origin.protocol.length + 2);
+
+/**
+ * Whether a call's path is put behind something that it must not climb out of: a base path, or what
+ * the type injects there. Of the target without secrets.
+ */
+export function isBehindPath(type: CredentialType, target: () => Target): boolean {
+  const kind = type.broker?.injection.kind;
+  return kind === 'path' || kind === 'url' || target().basePath !== '';
+}
 
 /**
  * Throws BrokerRefusal unless the policy lets this call through: `unsupported` for what turns a
@@ -114,6 +156,7 @@ export const hostHeader = (origin: TargetOrigin): string =>
 export function checkCall(
   policy: Policy,
   call: { method: string; pathAndQuery: string; isUpgrade: boolean },
+  isBehind: boolean,
 ): void {
   if (call.isUpgrade || call.method === 'CONNECT' || call.method === 'TRACE')
     throw new BrokerRefusal('unsupported');
@@ -122,16 +165,36 @@ export function checkCall(
     (policy.methods !== undefined && !(policy.methods as readonly string[]).includes(call.method))
   )
     throw new BrokerRefusal('method');
-  const [path] = split(call.pathAndQuery);
-  if (!isPlainPath(path) || !visible.test(call.pathAndQuery) || call.pathAndQuery.includes('#'))
+  if (!visible.test(call.pathAndQuery) || call.pathAndQuery.includes('#'))
     throw new BrokerRefusal('path');
   // SECURITY: a ticket travels in headers; in a URL it would stand in the upstream's logs.
-  if (call.pathAndQuery.includes('vbt_')) throw new BrokerRefusal('path');
-  if (
-    policy.pathPrefixes !== undefined &&
-    !policy.pathPrefixes.some((prefix) => isUnder(path, prefix))
-  )
-    throw new BrokerRefusal('pathPrefix');
+  if (holdsTicket(call.pathAndQuery)) throw new BrokerRefusal('path');
+  checkPath(policy, split(call.pathAndQuery)[0], isBehind);
+}
+
+function checkPath(
+  { pathPrefixes, encodedSlashes }: Policy,
+  path: string,
+  isBehind: boolean,
+): void {
+  if (pathPrefixes === undefined && !isBehind) {
+    if (path.includes('\\') || !isFreePath(path)) throw new BrokerRefusal('path');
+    return;
+  }
+  // SECURITY: in every reading that there is; what checks it and what serves it may have two.
+  const readings = encodedSlashes === true ? [path, withSlashes(path)] : [path];
+  if (!isPlainPath(readings.at(-1)!)) throw new BrokerRefusal('path');
+  const isWithin = (reading: string): boolean =>
+    pathPrefixes === undefined || pathPrefixes.some((prefix) => isUnder(reading, prefix));
+  if (!readings.every(isWithin)) throw new BrokerRefusal('pathPrefix');
+}
+
+/** However it is escaped. */
+function holdsTicket(text: string): boolean {
+  const undone = text.replace(/%(?:25)*([0-9a-f]{2})/gi, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+  return text.includes('vbt_') || undone.includes('vbt_');
 }
 
 const callable: ReadonlySet<string> = new Set([

@@ -1,6 +1,8 @@
 // A call as it comes, and as it may go out.
+import type { BrokerAddress } from './addresses.ts';
 import type { Rendered } from './injection.ts';
 import type { CredentialId } from '../shared/ids.ts';
+import type { Presented } from './ticket-extraction.ts';
 import type { Target } from './target.ts';
 import type { HangUp } from '../shared/hang-up.ts';
 import type { Caller } from '../access/index.ts';
@@ -8,10 +10,11 @@ import type { EventInput } from '../audit/index.ts';
 import type { Limits, Policy } from '../credentials/index.ts';
 /** A call as it came. */
 export interface Call {
-  readonly id: string;
-  readonly ticket: string | undefined;
+  /** Where the call says it goes. */
+  readonly at: BrokerAddress;
+  readonly presented: Presented | undefined;
   readonly method: string;
-  /** As the caller wrote it, behind the ticket's id. */
+  /** As the caller wrote it, behind the address. */
   readonly pathAndQuery: string;
   readonly isUpgrade: boolean;
   /** Name, value, name, value, as Node gives them. */
@@ -28,10 +31,13 @@ export interface Call {
  */
 export interface Admitted {
   readonly caller: Caller;
+  readonly presented: Presented;
   readonly team: string;
   readonly credential: CredentialId;
   readonly policy: Policy;
   readonly target: Target;
+  /** The caller's path is behind another one, which it must not leave. */
+  readonly isBehindPath: boolean;
   /** What comes back is stored: its length and its parts are its own. */
   readonly isObjectStore: boolean;
   readonly rendered: Rendered;

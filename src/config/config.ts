@@ -8,8 +8,10 @@ import {
   authoritiesPem,
   certificatePem,
   hmacSecret,
+  hostSuffix,
   integer,
   isLoopback,
+  isOneDomain,
   isPair,
   jwksUrl,
   jwtTypes,
@@ -69,6 +71,8 @@ export interface BrokerConfig {
     | undefined;
   /** Undefined only with port 0. */
   readonly publicUrl: string | undefined;
+  /** Each credential has `{id}.{suffix}` as a host of its own; absent where none has. */
+  readonly hostSuffix?: string;
 }
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
@@ -208,15 +212,54 @@ function readBroker(reader: Reader, scheme: 'http' | 'https'): BrokerConfig | un
   const host = reader.value('CREDVAULT_BROKER_HOST', listenHost) ?? '127.0.0.1';
   const port = reader.value('CREDVAULT_BROKER_PORT', integer(0, 65_535));
   const url = reader.value('CREDVAULT_BROKER_PUBLIC_URL', publicUrl);
+  const suffix = reader.value('CREDVAULT_BROKER_HOST_SUFFIX', hostSuffix);
+  const hosts = suffix === undefined ? {} : { hostSuffix: suffix };
+  // SECURITY: what is not one of these hosts is refused, so which one is the broker's has to be
+  // said.
+  if (reader.isSet('CREDVAULT_BROKER_HOST_SUFFIX') && url === undefined)
+    reader.fault('CREDVAULT_BROKER_HOST_SUFFIX', 'needs CREDVAULT_BROKER_PUBLIC_URL');
   if (port === undefined) {
     if (reader.isSet('CREDVAULT_BROKER_HOST'))
       reader.fault('CREDVAULT_BROKER_HOST', 'needs CREDVAULT_BROKER_PORT');
-    return url === undefined ? undefined : Object.freeze({ listen: undefined, publicUrl: url });
+    return url === undefined
+      ? undefined
+      : Object.freeze({ listen: undefined, publicUrl: url, ...hosts });
   }
   return Object.freeze({
     listen: Object.freeze({ host, port }),
     publicUrl: url ?? (port === 0 ? undefined : urlOf(scheme, host, port)),
+    ...hosts,
   });
+}
+
+/**
+ * SECURITY: what an upstream answers on a host below the suffix would be of one site with what is
+ * served at a host above, at or below it: cookies and origins of the vault, of the identity
+ * provider, of the platform.
+ */
+function checkHostSuffix(
+  reader: Reader,
+  { broker, publicUrl: url, oauthRedirectUri }: CommonConfig,
+  issuers: readonly ConfiguredIssuer[],
+): void {
+  const suffix = broker?.hostSuffix;
+  if (suffix === undefined) return;
+  const others = [
+    ['CREDVAULT_PUBLIC_URL', url],
+    ['CREDVAULT_OAUTH_REDIRECT_URI', oauthRedirectUri],
+    ...issuers.flatMap(({ issuer, keys }) => [
+      ['an issuer', issuer] as const,
+      ['the keys of an issuer', keys.kind === 'jwksUrl' ? keys.url : undefined] as const,
+    ]),
+  ] as const;
+  for (const [name, text] of others) {
+    const host = URL.parse(text ?? '')?.hostname;
+    if (host !== undefined && isOneDomain(host, suffix))
+      reader.fault(
+        'CREDVAULT_BROKER_HOST_SUFFIX',
+        `must be a domain of its own: it is, contains or lies under the host of ${name}`,
+      );
+  }
 }
 
 const urlOf = (scheme: string, host: string, port: number): string =>
@@ -243,6 +286,7 @@ function readLocal(reader: Reader): Settings['local'] {
     dataFolder: reader.value('CREDVAULT_DATA_DIR', oneLine(4_096)) ?? './data',
     postgresBinFolder: reader.value('PG_BIN', oneLine(4_096)),
   };
+  checkHostSuffix(reader, config, []);
   if (config.host !== '127.0.0.1') reader.fault('HOST', 'must be 127.0.0.1 for `local`');
   if (config.broker?.listen !== undefined && config.broker.listen.host !== '127.0.0.1')
     reader.fault('CREDVAULT_BROKER_HOST', 'must be 127.0.0.1 for `local`');
@@ -265,6 +309,7 @@ function readServe(reader: Reader): Settings['serve'] {
     trustedProxies: reader.value('CREDVAULT_TRUST_PROXY', proxies) ?? Object.freeze([]),
   };
   checkOperators(reader, config);
+  checkHostSuffix(reader, config, issuers);
   if (reader.isSet('CREDVAULT_TLS_CERT') !== reader.isSet('CREDVAULT_TLS_KEY'))
     reader.fault('CREDVAULT_TLS_CERT and CREDVAULT_TLS_KEY', 'go together');
   if (tlsCertificate !== undefined && tlsKey !== undefined && !isPair(tlsCertificate, tlsKey))
@@ -440,6 +485,7 @@ const everywhere = [
   'CREDVAULT_BROKER_PORT',
   'CREDVAULT_BROKER_HOST',
   'CREDVAULT_BROKER_PUBLIC_URL',
+  'CREDVAULT_BROKER_HOST_SUFFIX',
   'CREDVAULT_BROKER_CALLS',
   'CREDVAULT_OAUTH_REDIRECT_URI',
   'CREDVAULT_EGRESS_ALLOW',

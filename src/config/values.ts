@@ -106,6 +106,20 @@ export function publicUrl(text: string): string {
   return text;
 }
 
+const labelOf = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
+const suffixForm = new RegExp(`^(?:${labelOf}\\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$`);
+
+/** A domain below which names are given out: a host name of two labels or more. */
+export function hostSuffix(text: string): string {
+  return text.length <= 200 && suffixForm.test(text)
+    ? text
+    : refuse('must be a lower-case domain of two labels or more, without a dot in front or behind');
+}
+
+/** Whether one of two host names is the other one or lies below it. */
+export const isOneDomain = (a: string, b: string): boolean =>
+  a === b || a.endsWith(`.${b}`) || b.endsWith(`.${a}`);
+
 /** Where signing keys are fetched: https, plain http on loopback only. */
 export function jwksUrl(text: string): string {
   const url = parseUrl(text);

@@ -3,7 +3,7 @@
 import { fieldsMax } from '../shared/limits.ts';
 import { AppError, type InputFault, invalid } from '../shared/errors.ts';
 import { isPlainName } from '../shared/names.ts';
-import { isWiderPolicy, type Policy } from './policy.ts';
+import { destinationsBy, isWiderPolicy, type Policy } from './policy.ts';
 import { type CredentialType, type FieldSpec, publicValue, secretValue } from './types/define.ts';
 import { standInOf } from './types/stand-ins.ts';
 import { findProvider } from './providers/catalogue.ts';
@@ -216,9 +216,11 @@ export function isWider(
   after: { publicFields: PublicFields; policy: Policy },
 ): boolean {
   const names = new Set([...Object.keys(before.publicFields), ...Object.keys(after.publicFields)]);
+  const byPolicy = destinationsBy(after.policy);
   for (const name of names) {
     const isDestination =
       type.isOpen === true ||
+      byPolicy.includes(name) ||
       (Object.hasOwn(type.fields, name) && type.fields[name]?.isDestination === true);
     if (isDestination && before.publicFields[name] !== after.publicFields[name]) return true;
   }

@@ -1,4 +1,5 @@
 // The door to credentials. What statements take along of it stands in sql.ts.
+export { type Authority, authorityOf, awsHosts, isAwsTarget } from './aws-services.ts';
 export { type AllFields, injectionFaults } from './injectable.ts';
 export { bulkGate, registerCredentialBulk } from './bulk-routes.ts';
 export { undecryptable } from './change.ts';
@@ -17,6 +18,7 @@ export {
   type Policy,
   policyJson,
   renewOnDefault,
+  takesAwsServices,
 } from './policy.ts';
 export { registerOAuthProviders } from './provider-routes.ts';
 export { findProvider, oauthProviders } from './providers/catalogue.ts';
@@ -33,7 +35,7 @@ export { findActiveKey, lockActiveKey, lockCredential } from './repository.ts';
 export { bytesOfCredential } from './room-repository.ts';
 export { type Growth, roomOf, type Stay, TeamRoom } from './room.ts';
 export { registerCredentials } from './routes.ts';
-export { canShowCredential, credential } from './schemas.ts';
+export { canShowCredential, credential, publicFields } from './schemas.ts';
 export {
   verifyCredentialRowMac,
   verifyListedRowMac,

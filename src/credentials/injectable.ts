@@ -4,6 +4,7 @@ import type { Allowed, InputRule } from '../shared/rules.ts';
 import { AppError, type InputFault } from '../shared/errors.ts';
 import type { Policy } from './policy.ts';
 import type { PublicValue } from './public-values.ts';
+import { isRegion } from './aws-services.ts';
 import type { CredentialType } from './types/define.ts';
 import { unknownMember } from '../shared/closed-sets.ts';
 
@@ -92,6 +93,8 @@ export function injectionFaults(type: CredentialType, fields: AllFields): InputF
 export function checkInjectable(type: CredentialType, policy: Policy, fields: AllFields): void {
   if (!policy.delivery.includes('broker')) return;
   const errors = injectionFaults(type, fields);
+  if (policy.awsServices !== undefined && !isRegion(fields['region']))
+    errors.push(fault('region', 'required'));
   if (errors.length > 0)
     throw new AppError('invalidRequest', 'The broker cannot use these values.', { errors });
 }

@@ -3,6 +3,7 @@
 import type { Delivery } from '../db/tables.ts';
 import { invalid } from '../shared/errors.ts';
 import type { JsonObject, JsonValue } from '../shared/json.ts';
+import { authorityOf, type AwsService } from './aws-services.ts';
 import type { CredentialType } from './types/define.ts';
 
 export const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
@@ -18,6 +19,8 @@ export interface Limits {
   readonly responseBytes?: number | undefined;
   /** How long the upstream may be silent. */
   readonly idleSeconds?: number | undefined;
+  /** How long tickets are good for, from their making, extensions included. */
+  readonly ticketSeconds?: number | undefined;
 }
 /** What counts where a policy says nothing. */
 export const limitDefaults = {
@@ -26,6 +29,7 @@ export const limitDefaults = {
   requestBytes: 32 * 1024 * 1024,
   responseBytes: 1024 * 1024 * 1024,
   idleSeconds: 120,
+  ticketSeconds: 3_600,
 } as const satisfies Required<Limits>;
 const limitNames = Object.keys(limitDefaults) as (keyof typeof limitDefaults)[];
 
@@ -38,13 +42,20 @@ export const renewOnDefault: readonly RenewableStatus[] = [401];
 /** `methods` and `pathPrefixes` bind the broker; without them every method and every path. */
 export interface Policy {
   readonly delivery: readonly Delivery[];
-  /** Exact names, or `*.` and a name for exactly one label before it. */
+  /**
+   * Exact names, or `*.` and a name for exactly one label before it; with a port where that is not
+   * 443.
+   */
   readonly allowedHosts: readonly string[];
   readonly methods?: readonly Method[] | undefined;
   readonly pathPrefixes?: readonly string[] | undefined;
   readonly limits?: Limits | undefined;
   /** The statuses at which the broker gets another access token; 401 without it. */
   readonly renewOn?: readonly RenewableStatus[] | undefined;
+  /** Only for `aws`: services whose hosts in the stored region are allowed too. */
+  readonly awsServices?: readonly AwsService[] | undefined;
+  /** Whether a path that is held to prefixes may have escaped slashes. */
+  readonly encodedSlashes?: boolean | undefined;
 }
 
 /** The policy of a credential that is stored without one. */
@@ -66,13 +77,28 @@ const list = {
   isWider: (before: readonly string[], after: readonly string[]): boolean => adds(after, before),
 };
 
+const flag = {
+  json: (value: boolean): JsonValue => value,
+  isWider: (before: boolean | undefined, after: boolean | undefined): boolean =>
+    after === true && before !== true,
+};
+
+/** `a` and `a:443` are one. */
+const inOneSpelling = (entry: string): string => {
+  const { host, port } = authorityOf(entry) ?? { host: entry, port: 0 };
+  return `${host}:${port}`;
+};
+
 /**
  * One rule a member. SECURITY: a member without one would be neither bound nor judged; here it does
  * not compile.
  */
 const memberRules: { readonly [K in keyof Required<Policy>]: MemberRule<Policy[K]> } = {
   delivery: list,
-  allowedHosts: list,
+  allowedHosts: {
+    json: list.json,
+    isWider: (before, after) => adds(after.map(inOneSpelling), before.map(inOneSpelling)),
+  },
   methods: {
     json: (values) => [...values],
     isWider: (before, after) => before !== undefined && adds(after ?? methods, before),
@@ -97,6 +123,11 @@ const memberRules: { readonly [K in keyof Required<Policy>]: MemberRule<Policy[K
     json: (statuses) => [...statuses],
     isWider: (before, after) => adds(after ?? renewOnDefault, before ?? renewOnDefault),
   },
+  awsServices: {
+    json: (services) => [...services],
+    isWider: (before, after) => adds(after ?? [], before ?? []),
+  },
+  encodedSlashes: flag,
 };
 /** The names of a policy's members, in the order in which they are written. */
 export const policyMembers = Object.keys(memberRules) as readonly (keyof Policy)[];
@@ -116,12 +147,25 @@ export function policyJson(policy: Policy): JsonObject {
  * Throws invalidRequest for a policy that no credential of the type can keep: through the broker
  * goes only what it can put into a request, and only access tokens are renewed.
  */
-export function checkPolicy(type: CredentialType, { delivery, renewOn }: Policy): void {
+export function checkPolicy(
+  type: CredentialType,
+  { delivery, renewOn, awsServices }: Policy,
+): void {
   if (type.broker === undefined && delivery.includes('broker'))
     throw invalid(`/policy/delivery/${delivery.indexOf('broker')}`, 'notForType');
   if (type.oauth === undefined && renewOn !== undefined)
     throw invalid('/policy/renewOn', 'notForType');
+  if (awsServices !== undefined && !takesAwsServices(type))
+    throw invalid('/policy/awsServices', 'notForType');
 }
+
+/** Whether the hosts of a type are those of the service that it signs for. */
+export const takesAwsServices = ({ broker }: CredentialType): boolean =>
+  broker?.injection.kind === 'sigv4' && broker.injection.service === undefined;
+
+/** Fields that say where secrets go because the policy says so. */
+export const destinationsBy = ({ awsServices }: Policy): readonly string[] =>
+  awsServices === undefined ? [] : ['region'];
 
 /**
  * Whether the policy lets a secret go anywhere or any way that it could not go before. Narrowing,

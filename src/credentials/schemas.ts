@@ -11,6 +11,7 @@ import {
   pemLengthMax,
   publicFieldLengthMax,
   secretFieldBytesMax,
+  ticketSecondsMax,
 } from '../shared/limits.ts';
 import { growthCeilings } from '../shared/growth.ts';
 import {
@@ -30,6 +31,7 @@ import {
   version,
 } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
+import { awsServices, givesCredentials } from './aws-services.ts';
 import { limitDefaults, methods, type Policy, policyJson, renewableStatuses } from './policy.ts';
 import { healthOf } from './health.ts';
 import { shownFields } from './shown.ts';
@@ -86,10 +88,11 @@ const fieldsInput = refined(
     'stands for a secret (`blank`, `mask`, `placeholder`, `reference`, `encrypted`) is refused ' +
     'as one.',
 });
+const allowedHostsMax = 50;
 const hostName = z
   .string()
   .max(253)
-  .regex(allowedHostForm, 'a lower-case host name, or *. and one');
+  .regex(allowedHostForm, 'a lower-case host name, or *. and one; perhaps with a port');
 const pathPrefix = refined(
   z
     .string()
@@ -123,9 +126,12 @@ export const policy = z
         'How the secret may be used: `lease` hands it to an engine, `broker` lets the vault ' +
         'make the calls. Empty means not at all.',
     }),
-    allowedHosts: unique(z.array(hostName).max(50)).meta({
+    allowedHosts: unique(z.array(hostName).max(allowedHostsMax)).meta({
       id: 'AllowedHosts',
-      description: "Hosts beyond the type's own destination that the secret may be sent to.",
+      description:
+        "Hosts beyond the type's own destination that the secret may be sent to, over TLS; " +
+        'with a port where that is not 443.',
+      examples: [['api.example.com', 'minio.corp.example:9000']],
     }),
     methods: unique(z.array(z.enum(methods)).min(1).max(methods.length))
       .meta({
@@ -149,6 +155,7 @@ export const policy = z
         requestBytes: bound(2 ** 40, 'requestBytes'),
         responseBytes: bound(2 ** 40, 'responseBytes'),
         idleSeconds: bound(3_600, 'idleSeconds'),
+        ticketSeconds: bound(ticketSecondsMax, 'ticketSeconds'),
       })
       .meta({
         id: 'PolicyLimits',
@@ -177,6 +184,25 @@ export const policy = z
         examples: [[401]],
       })
       .optional(),
+    awsServices: unique(z.array(z.enum(awsServices)).min(1).max(awsServices.length))
+      .meta({
+        id: 'AwsServices',
+        description:
+          'Only for `aws`: services whose hosts in the stored region are allowed beside ' +
+          '`allowedHosts`, S3 with its buckets. The region then is a destination. A service ' +
+          'that gives out credentials goes into `allowedHosts`.',
+        examples: [['s3', 'sqs']],
+      })
+      .optional(),
+    encodedSlashes: z
+      .boolean()
+      .meta({
+        description:
+          'Whether escaped slashes pass where paths are held to prefixes or to a base path: ' +
+          'the call has to lie under a prefix in both readings. Without such bounds paths pass ' +
+          'to the byte anyway.',
+      })
+      .optional(),
   } satisfies Readonly<Record<keyof Policy, z.ZodType>>)
   .meta({
     id: 'Policy',
@@ -193,7 +219,8 @@ const policyInput = z
   })
   .meta({ id: 'PolicyInput', examples: [{ delivery: ['broker'], methods: ['POST'] }] });
 
-const publicFields = z
+/** The public fields of an answer. */
+export const publicFields = z
   .record(
     fieldName,
     z.union([
@@ -300,6 +327,21 @@ export const credential = z
       .array(problemName)
       .max(problemNames.length)
       .meta({ examples: [[]] }),
+    warnings: z
+      .array(
+        z.strictObject({
+          pointer: line(100).meta({ examples: ['/policy/allowedHosts/0'] }),
+          rule: z.enum(['givesCredentials']),
+        }),
+      )
+      .max(allowedHostsMax)
+      .meta({
+        id: 'CredentialWarnings',
+        description:
+          'What is allowed and rarely meant: `givesCredentials`, a host of AWS at which ' +
+          'whoever holds a ticket gets credentials that outlive it.',
+      })
+      .optional(),
     version,
     revision,
     expiresAt: timeOrNull,
@@ -468,6 +510,19 @@ export const fieldsSchema = z
     description: 'JSON Schema 2020-12, good to draw a form from; secret fields are writeOnly.',
   });
 
+function warningsOf({
+  type,
+  policy: { allowedHosts },
+}: Pick<CredentialRow, 'type' | 'policy'>): Pick<z.output<typeof credential>, 'warnings'> {
+  if (findType(type)?.broker?.injection.kind !== 'sigv4' || !Array.isArray(allowedHosts)) return {};
+  const warnings = allowedHosts.flatMap((host, at) =>
+    givesCredentials(String(host))
+      ? [{ pointer: `/policy/allowedHosts/${at}`, rule: 'givesCredentials' as const }]
+      : [],
+  );
+  return warnings.length === 0 ? {} : { warnings };
+}
+
 /**
  * A credential as clients see it. What the row MAC does not cover is left out where it does not
  * fit: one tampered row breaks no list.
@@ -484,6 +539,7 @@ export const showCredential = (row: CredentialRow): z.output<typeof credential> 
   policy: policyJson(row.policy) as z.output<typeof policy>,
   health: healthOf(row.problems),
   problems: row.problems,
+  ...warningsOf(row),
   version: row.version,
   revision: row.revision,
   expiresAt: row.expiresAt,

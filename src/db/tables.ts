@@ -280,6 +280,7 @@ export interface IdempotencyRecordTable {
 }
 export interface BrokerTicketTable {
   id: TicketId;
+  bundle_id: TicketId | null;
   ticket_hash: Buffer;
   credential_id: CredentialId;
   engine_id: EngineId;

@@ -63,6 +63,15 @@ export interface EgressRequest {
 
 type Verdict = 'refused' | 'allowed' | 'allowedPlain';
 
+/** "Bad ports" of the Fetch standard of WHATWG. */
+const blockedPorts: ReadonlySet<number> = new Set([
+  0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
+  103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
+  512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
+  995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6379, 6566, 6665, 6666, 6667,
+  6668, 6669, 6679, 6697, 10080,
+]);
+
 const connectMsDefault = 3_000;
 const headersMsDefault = 10_000;
 const rememberNamesMsDefault = 5_000;
@@ -104,7 +113,10 @@ export class Egress {
    * addresses and for what may not be dialled.
    */
   async check(origin: Origin, team: string): Promise<CheckedOrigin> {
-    const checked = await this.#checkHost(origin.host, origin.port, team);
+    const { isNamed, ...checked } = await this.#checkHost(origin.host, origin.port, team);
+    // SECURITY: what listens there speaks something else, and would take a body of somebody's
+    // choosing for it.
+    if (blockedPorts.has(origin.port) && !isNamed) throw new EgressFailed('name');
     // SECURITY: without TLS anybody on the way reads the secret, so only where the operator knows
     // the way.
     if (origin.protocol !== 'https:' && !checked.isAllowedPlain) throw new EgressFailed('name');
@@ -207,7 +219,7 @@ export class Egress {
     given: string,
     port: number,
     team: string,
-  ): Promise<Omit<CheckedOrigin, 'protocol'>> {
+  ): Promise<Omit<CheckedOrigin, 'protocol'> & { readonly isNamed: boolean }> {
     const host = this.#hostOf(given);
     if (host === undefined || this.#closed.signal.aborted) throw new EgressFailed('name');
     const rules = rulesFor(this.#parts.allow, { host, port, team });
@@ -225,6 +237,7 @@ export class Egress {
       port,
       addresses: addresses.slice(0, addressesMax),
       isAllowedPlain: verdict === 'allowedPlain',
+      isNamed: isOperators,
     };
   }
 

@@ -12,6 +12,8 @@ export interface OwnEndpoint {
   readonly host: string;
   readonly port: number;
   readonly byName?: true;
+  /** Every name below the host is one of them too. */
+  readonly hasHosts?: true;
 }
 
 /** Whether host and port, or one of the addresses at that port, is one of the vault's own. */
@@ -20,10 +22,11 @@ export async function isOwn(
   own: readonly OwnEndpoint[],
   names: NameCache,
 ): Promise<boolean> {
-  for (const { host, port, byName } of own) {
+  for (const { host, port, byName, hasHosts } of own) {
     if (port !== target.port) continue;
     const bare = host.replace(/^\[(.*)\]$/, '$1');
     if (hostName(bare) === target.host) return true;
+    if (hasHosts === true && target.host.endsWith(`.${bare}`)) return true;
     if (byName !== true && (await reaches(target.addresses, bare, names))) return true;
   }
   return false;

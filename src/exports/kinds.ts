@@ -311,9 +311,9 @@ const ticket = kind<TicketRow>({
   next: async (trx, id, last, limit) =>
     (
       await sql<TicketRow>`
-    select held.id, held.credential_id as credential, held.engine_id as engine,
-      coalesce(person.sub, held.behalf_subject_id::text) as "onBehalfOf", held.host,
-      held.expires_at as "expiresAt", held.created_at as "createdAt"
+    select held.id, held.bundle_id as bundle, held.credential_id as credential,
+      held.engine_id as engine, coalesce(person.sub, held.behalf_subject_id::text) as "onBehalfOf",
+      held.host, held.expires_at as "expiresAt", held.created_at as "createdAt"
     from credential join broker_ticket held on held.credential_id = credential.id
       left join subject person on person.id = held.behalf_subject_id
     where credential.team_id = ${id}

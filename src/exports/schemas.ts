@@ -260,6 +260,9 @@ const lines = {
     .strictObject({
       kind: z.literal('ticket'),
       id,
+      bundle: id
+        .nullable()
+        .meta({ description: 'By which it is extended and ended; its own id where it is null.' }),
       credential: id,
       engine: id,
       onBehalfOf: who,

@@ -125,7 +125,11 @@ export const headers = {
 export const broker = {
   description:
     'The broker listens on an origin of its own, and only where the configuration turns it on. ' +
-    'It answers nothing but `{baseUrl}{path}` with the `baseUrl` of a ticket. A call goes ' +
+    'It answers nothing but `{baseUrl}{path}` with the `baseUrl` of a ticket, which is the ' +
+    'address of the credential: ' +
+    '`/{team}/{name}`, or `/-/{id}`, or `{id}` as a host where the configuration has a suffix ' +
+    'for these. The address has to be that of the credential that the ticket is for; any other ' +
+    'one is `ticketInvalid`. A call goes ' +
     "to the credential's own destination, or to the host that the ticket names; the secret is " +
     'put in as the type says; what the upstream answers comes back as it is, status and body, ' +
     'but for the secret, in whatever form it is recognised, and for headers that belong to a ' +
@@ -136,13 +140,14 @@ export const broker = {
     'No operation above takes a ticket, and the broker takes no other token. An answer of its ' +
     'own carries `vault-error: true` and is a problem document; an answer without that header ' +
     "is the upstream's.",
-  path: '/broker/{id}/{path}',
+  path: '/{team}/{name}/{path}',
   methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
   ticketIn: [
-    'Authorization (Bearer; the password of Basic)',
+    'Authorization (alone, behind a word, as a half of Basic, as the key in a signature of AWS)',
     'x-api-key',
     'x-goog-api-key',
     'api-key',
+    'the header that the type injects',
   ],
   problems: Object.fromEntries(
     [...problemsOfBroker]
@@ -164,6 +169,7 @@ export const broker = {
       'hostNotAllowed',
       'methodNotAllowed',
       'pathNotAllowed',
+      'ticketPlace',
       'notConnected',
       'refreshFailed',
       'refreshUnavailable',

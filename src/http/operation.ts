@@ -271,6 +271,7 @@ export const problemsOfNoOperation: readonly ErrorCode[] = [
 /** What the broker's listener answers by itself, each with the header `vault-error: true`. */
 export const problemsOfBroker: readonly ErrorCode[] = [
   ...problemsOfEverything,
+  'misdirected',
   'ticketInvalid',
   'brokerRefused',
   'rangeRefused',

@@ -30,6 +30,7 @@ const said: Readonly<
   ],
   notFound: 'Not found, or you do not have access.',
   methodNotAllowed: 'This path takes other methods: those in Allow.',
+  misdirected: 'This is none of the hosts of the broker.',
   requestTimeout: 'The request took too long to arrive.',
   nameTaken: 'A credential of the team has this name.',
   slugTaken: 'A team has this slug; slugs are never given again.',

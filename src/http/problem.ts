@@ -59,6 +59,7 @@ export const problems: Record<ErrorCode, { readonly status: number; readonly tit
   idempotencyKeyReused: { status: 422, title: 'The idempotency key belongs to another request' },
   preconditionRequired: { status: 428, title: 'If-Match is needed' },
   rateLimited: { status: 429, title: 'Too many requests' },
+  misdirected: { status: 421, title: 'This host is served elsewhere' },
   headersTooLarge: { status: 431, title: 'The header fields are too large' },
   internal: { status: 500, title: 'Something went wrong' },
   unsupportedCall: { status: 501, title: 'The broker cannot carry this' },

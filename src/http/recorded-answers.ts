@@ -285,9 +285,22 @@ export const recordedAnswers: Readonly<Record<string, unknown>> = {
   },
   BrokerTicket: {
     id: '019aa7c2-5b1e-7b1d-9402-7c62b300cbad',
-    ticket: 'vbt_M_FoIhyuRvO_2Fjd4CwmlA5Ek2Y1hi4HVzOOhFrkEeM',
-    baseUrl: 'https://broker.example/broker/019aa7c2-5b1e-7b1d-9402-7c62b300cbad/',
     expiresAt: '2026-11-22T10:15:00.000Z',
+    credentials: [
+      {
+        id: '019aa7c2-5b1e-785f-9d69-f47e562af6c6',
+        team: 'payments',
+        name: 'openai-prod',
+        type: 'openai',
+        publicFields: {
+          baseUrl: 'https://api.openai.com',
+        },
+        ticket: 'vbt_M_FoIhyuRvO_2Fjd4CwmlA5Ek2Y1hi4HVzOOhFrkEeM',
+        baseUrl: 'https://broker.example/payments/openai-prod/',
+      },
+    ],
+    ticket: 'vbt_M_FoIhyuRvO_2Fjd4CwmlA5Ek2Y1hi4HVzOOhFrkEeM',
+    baseUrl: 'https://broker.example/payments/openai-prod/',
   },
   Transfer: {
     id: '019aa7c2-5b1e-7519-988d-e69897e93324',

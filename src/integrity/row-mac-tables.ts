@@ -132,7 +132,8 @@ const brokerTickets: RowMacTable<TicketMacFields> = {
   seal: ticketRowMac,
   select: sql.raw(`held.id, held.ticket_hash as hash, held.credential_id as credential,
       held.engine_id as engine, held.behalf_subject_id as "onBehalfOf", held.host,
-    held.expires_at as "expiresAt", held.revision from broker_ticket held`),
+    held.expires_at as "expiresAt", held.revision, held.bundle_id as bundle,
+      held.created_at as "createdAt" from broker_ticket held`),
 };
 const grants: RowMacTable<GrantMacFields> = {
   table: 'credential_grant',

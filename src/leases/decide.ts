@@ -75,6 +75,8 @@ export interface Question {
   readonly onBehalfOf: string | undefined;
   /** How the secret would be used. */
   readonly delivery: Delivery;
+  /** The caller asks for one credential several times, and looks for repetitions itself. */
+  readonly mayRepeat?: true;
   /** By position. */
   readonly knownVersions: readonly (number | undefined)[];
   readonly now: Date;
@@ -246,7 +248,7 @@ const behalfReasons: Readonly<Record<string, string>> = {
 function decide(
   row: FoundRow,
   position: number,
-  { caller, onBehalfOf, delivery, knownVersions, now }: Question,
+  { caller, onBehalfOf, delivery, knownVersions, now, mayRepeat }: Question,
   {
     keyring,
     rightOf,
@@ -262,7 +264,7 @@ function decide(
     !verifyCredentialRowMac(keyring, { ...row, ...content, version: row.currentVersion }, row.seal)
   )
     return refuse('notFound', 'sealBroken');
-  if (seen.has(row.id)) return refuse('duplicate');
+  if (mayRepeat !== true && seen.has(row.id)) return refuse('duplicate');
   seen.add(row.id);
 
   const grantPaths = engine.grantPath === undefined ? [] : [engine.grantPath];

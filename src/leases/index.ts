@@ -7,5 +7,6 @@ export { basisOf } from './recording.ts';
 export { findLeasable, foundOf, recordIfUnchanged, type UseRow } from './repository.ts';
 export { registerLeases } from './routes.ts';
 export { LeasesService } from './service.ts';
+export { smallBytesMax, storedBytesOf } from './sizes.ts';
 export type { FoundRow, RecipientRow, Reference } from './types.ts';
 export { UsageCounter } from './usage.ts';

@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'invalidCursor'
   | 'malformedHttp'
   | 'methodNotAllowed'
+  | 'misdirected'
   | 'expectationFailed'
   | 'headersTooLarge'
   | 'unauthenticated'

@@ -28,7 +28,9 @@ export const bulkItemsMax = 100;
 export const leaseCredentialsMax = 100;
 export const leaseSecondsMax = 300;
 export const leaseSecondsDefault = 60;
-export const ticketSecondsMax = 3600;
+export const ticketsMax = 100;
+/** The longest that a policy can give tickets; what it gives without a word is shorter. */
+export const ticketSecondsMax = 43_200;
 export const ticketSecondsDefault = 900;
 export const purposeLengthMax = 200;
 export const engineKeysMax = 10;

@@ -11,8 +11,13 @@ export const lettersForm = /^[a-zA-Z]+$/;
 export const lettersAndDigitsForm = /^[A-Za-z0-9]+$/;
 /** 32 bytes as base64url without padding, such as a thumbprint (RFC 7638). */
 export const base64urlOf32Form = /^[A-Za-z0-9_-]{43}$/;
+/** A port behind a host name, or none. */
+export const portForm =
+  '(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?';
 /** A host as a policy names it, in lower case; `*.` in front stands for one label. */
-export const allowedHostForm = /^(?:\*\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;
+export const allowedHostForm = new RegExp(
+  `^(?:\\*\\.)?[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?${portForm}$`,
+);
 /** A text without control characters, and without what turns the direction of what follows. */
 export const storableForm = /^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u;
 /** One line of text without control characters. */
@@ -25,3 +30,5 @@ export const jwtForm = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 export const dotSegmentForm = /^\s*\.{1,2}\s*$/;
 /** The characters and the length of an id, whoever made it. */
 export const idLikeForm = /^[0-9a-f-]{36}$/;
+/** The name of a region of AWS. */
+export const awsRegionForm = /^[a-z]{2,5}(?:-[a-z]+)+-\d{1,2}$/;

@@ -43,7 +43,7 @@ const beside = [
  * What the broker's listener answers, and the vault's does not: asked for a ticket, not for a
  * token.
  */
-const ofBroker = new Set(['/broker/:id', '/broker/:id/*']);
+const ofBroker = new Set(['/*']);
 /** A vault and every route that fastify was ever told of. */
 async function startWatched(
   t: Parameters<typeof startVault>[0],
@@ -352,6 +352,24 @@ t.test(
             `on behalf of the ${role}`,
           );
         }
+      },
+      async updateBrokerTicket() {
+        const { id } = await storeOpenai(vault, 'payments', 'brokered-on', 'sk-test-brokered', {
+          policy: { delivery: ['broker'], allowedHosts: [] },
+        });
+        const { id: ticket } = await demand(
+          askTicket(vault, people.engine, { id }, { onBehalfOf: people.editor }),
+          201,
+        );
+        const extend = (as: string) =>
+          vault.call(as, 'PATCH', `/v1/broker-tickets/${ticket}`, { ttlSeconds: 60 });
+        for (const role of roles) {
+          const answer = await extend(people[role]);
+          if (role === 'engine') t.equal(answer.status, 200, role);
+          else checkRefusal(t, answer, 403, 'forbidden', `updateBrokerTicket as ${role}`);
+        }
+        for (const outsider of ['stranger', 'operator'])
+          checkRefusal(t, await extend(outsider), 404, 'notFound', outsider);
       },
       async deleteBrokerTicket() {
         const { id } = await storeOpenai(vault, 'payments', 'brokered-too', 'sk-test-brokered', {

@@ -282,6 +282,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
   },
   broker_ticket: {
     id: within('broker_ticket.id'),
+    bundle_id: within('broker_ticket.bundle'),
     ticket_hash: within('broker_ticket.hash'),
     credential_id: within('broker_ticket.credential'),
     engine_id: within('broker_ticket.engine'),
@@ -290,7 +291,7 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     expires_at: within('broker_ticket.expiresAt'),
     revision: within('broker_ticket.revision'),
     seal: operational,
-    created_at: operational,
+    created_at: within('broker_ticket.createdAt'),
   },
   credential_grant: {
     id: within('credential_grant.id'),

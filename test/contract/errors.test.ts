@@ -415,6 +415,16 @@ const provocations: Record<ErrorCode, Provocation> = {
     await sql`drop trigger warn on team`.execute(vault.db);
     return answer;
   },
+  misdirected: async (_stage, t) => {
+    const { port, ticket } = await startBroker(
+      t,
+      (_request, response) => {
+        response.end();
+      },
+      { vault: { brokerHostSuffix: 'hosts.example' } },
+    );
+    return callBroker(port, 'GET', `/broker/${ticket.id}/`, { host: 'elsewhere.example' });
+  },
   ticketInvalid: async (_stage, t) => {
     const { port, ticket } = await startBroker(t, (_request, response) => {
       response.end();

@@ -149,6 +149,7 @@ const verbs = new Set([
   'Create',
   'Delete',
   'Destroy',
+  'Extend',
   'Disable',
   'Enable',
   'Finish',

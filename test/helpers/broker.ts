@@ -10,6 +10,8 @@ import {
 } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
+import type { BrokerAddress } from '../../src/broker/addresses.ts';
+import { type Presented, extractTicket } from '../../src/broker/ticket-extraction.ts';
 import type { Egress } from '../../src/egress/index.ts';
 import type { Policy } from '../../src/credentials/policy.ts';
 import { egressTo, plainUpstream, tlsUpstream } from './egress.ts';
@@ -44,6 +46,14 @@ export interface Ticket {
   readonly ticket: string;
   readonly baseUrl: string;
 }
+/** A call's own words: where it goes, and the ticket that it presents. */
+export const presenting = (
+  { id }: Pick<Ticket, 'id'>,
+  ticket: string,
+): { readonly at: BrokerAddress; readonly presented: Presented | undefined } => ({
+  at: { kind: 'name', team: 'broker', name: id },
+  presented: extractTicket(['Authorization', `Bearer ${ticket}`]),
+});
 export interface BrokerAnswer {
   readonly status: number;
   readonly headers: IncomingMessage['headers'];

@@ -241,6 +241,7 @@ export async function doEverything(
     await callBroker(Number(port), 'GET', `/broker/${ticket.id}/v1/models`, {
       authorization: 'Bearer vbt_x',
     });
+    await ok('n8n', 'PATCH', `/v1/broker-tickets/${ticket.id}`, { ttlSeconds: 600 });
     await ok(behalf === null ? 'alice' : 'n8n', 'DELETE', `/v1/broker-tickets/${ticket.id}`);
   }
   await ok('alice', 'DELETE', `${at}/grants/teams/lending`, undefined, any);

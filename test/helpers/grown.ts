@@ -173,6 +173,7 @@ const rows: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
   broker_ticket: {
     id: id(other!),
+    bundle_id: id(other!),
     ticket_hash: bytes(32),
     credential_id: id(credential!),
     engine_id: id(engine!, '(n % 1000)'),

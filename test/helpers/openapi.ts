@@ -135,6 +135,8 @@ const telling =
 /** Properties of answers that sound like a secret and are none, with the reason. */
 export const soundsSecret: Readonly<Record<string, string>> = {
   'AuditEvent/key': 'the id of a data key',
+  'BrokerTicket/credentials[]/ticket':
+    'random; stands for one credential at the broker and opens nothing',
   'BrokerTicket/ticket': 'random; stands for one credential at the broker and opens nothing',
   'Credential/secretFields': 'the names of the fields, no values',
   'CredentialSeen/secretFields': 'the names of the fields, no values',
@@ -150,6 +152,7 @@ export const soundsSecret: Readonly<Record<string, string>> = {
   'OAuthProvider/tokenUrl': 'the address of an endpoint',
   'Team/tokenFormat': 'how tokens at rest are made',
   'TeamWithRole/tokenFormat': 'how tokens at rest are made',
+  'PolicyLimits/ticketSeconds': 'how long tickets last',
 };
 
 /** Answers with names that callers choose, with the reason why no secret value is under them. */

@@ -750,6 +750,12 @@ async function broker(walker: Walker): Promise<void> {
     });
     if (made.status !== 201) continue;
     await call(`a call with a new ticket for ${name}`, made.json.id, made.json.ticket);
+    await walker.ask(
+      'n8n',
+      'updateBrokerTicket',
+      { id: made.json.id },
+      { body: { ttlSeconds: 600 } },
+    );
     await walker.ask('n8n', 'deleteBrokerTicket', { id: made.json.id });
   }
 }

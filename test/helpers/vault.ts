@@ -85,6 +85,7 @@ interface Options {
   rootKey?: string;
   publicUrl?: () => string;
   brokerUrl?: () => string | undefined;
+  brokerHostSuffix?: string;
   verification?: Verification;
   /** Beside the one that `verification` describes. */
   moreIssuers?: readonly Issuer[];
@@ -152,6 +153,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
         tokenFormat: options.tokenFormat ?? 'fernet',
         publicUrl: options.publicUrl ?? (() => 'https://vault.test'),
         brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
+        brokerHostSuffix: options.brokerHostSuffix,
         brokerCallsMax: options.brokerCallsMax ?? 1_000,
         growthLimits: options.growthLimits,
         rateLimits: options.rateLimits ?? { address: 0, subject: 0 },

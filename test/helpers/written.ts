@@ -264,6 +264,16 @@ export const writes: Readonly<Record<string, (stage: Stage) => Promise<Prepared>
       onBehalfOf: 'alice',
     },
   }),
+  updateBrokerTicket: async (stage) => {
+    const { body, ...ticket } = await writes['createBrokerTicket']!(stage);
+    const { id } = await demand(stage.vault.call(ticket.as, 'POST', ticket.url, body), 201);
+    return {
+      as: 'n8n',
+      method: 'PATCH',
+      url: `/v1/broker-tickets/${id}`,
+      body: { ttlSeconds: 60 },
+    };
+  },
   deleteBrokerTicket: async (stage) => {
     const { body, ...ticket } = await writes['createBrokerTicket']!(stage);
     const { id } = await demand(stage.vault.call(ticket.as, 'POST', ticket.url, body), 201);

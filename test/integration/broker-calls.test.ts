@@ -76,8 +76,13 @@ t.test('what goes out and what comes back', async (t) => {
       { 'x-api-key': ticket.ticket },
       { 'x-goog-api-key': ticket.ticket },
       { 'api-key': ticket.ticket },
-      { authorization: basic('any') },
+      { authorization: ticket.ticket },
+      { authorization: `token ${ticket.ticket}` },
+      { authorization: `Token ${ticket.ticket}` },
       { authorization: basic('') },
+      { authorization: basic('x-access-token') },
+      { authorization: basic(ticket.ticket) },
+      { authorization: `Basic ${Buffer.from(`${ticket.ticket}:`).toString('base64')}` },
       { 'x-api-key': ticket.ticket, authorization: 'Bearer something-else' },
       { 'x-api-key': ticket.ticket, authorization: `Bearer ${ticket.ticket}` },
     ])
@@ -104,8 +109,10 @@ t.test('what goes out and what comes back', async (t) => {
       ],
       [path, { authorization: `Bearer ${other.ticket}` }],
       [path, { authorization: `Bearer ${secret}` }],
-      [path, { authorization: ticket.ticket }],
-      [path, { authorization: `Token ${ticket.ticket}` }],
+      [path, { authorization: `Basic ${Buffer.from(`any:${ticket.ticket}`).toString('base64')}` }],
+      [path, { authorization: `Token token=${ticket.ticket}` }],
+      [path, { authorization: `Bearer ${ticket.ticket}`, 'x-auth': ticket.ticket }],
+      [path, { authorization: `Bearer ${ticket.ticket}`, cookie: `a=${ticket.ticket}` }],
       [path, { 'x-auth': ticket.ticket }],
       [path, { cookie: `authorization=${ticket.ticket}` }],
       [`${path}?access_token=${ticket.ticket}`, {}],
@@ -219,9 +226,8 @@ t.test('what goes out and what comes back', async (t) => {
       '/a/../b',
       '/a/%2e%2e/b',
       '/a\\b',
-      '/a%2fb',
-      '/a%5cb',
-      '/a//b',
+      '/a%2f..%2fb',
+      '/a/..%5cb',
     ])
       t.equal((await call('GET', path)).status, 400, path);
     t.equal(seen.length, before);
@@ -320,9 +326,7 @@ t.test('what goes out and what comes back', async (t) => {
         { details: { sentBytes: 20, receivedBytes: 11 } },
       );
       t.match(
-        vault.logs.find(
-          (line) => line.includes('"route":"/broker/:id/*"') && line.includes('"status":200'),
-        ),
+        vault.logs.find((line) => line.includes('"route":"/*"') && line.includes('"status":200')),
         /"method":"[A-Z]+".*"subject":"n8n"/,
         'one line in the log, with the template of the route',
       );

@@ -10,7 +10,13 @@ import { BrokerProxy } from '../../src/broker/proxy.ts';
 import { type Db, openDatabase } from '../../src/db/client.ts';
 import { AppError } from '../../src/shared/errors.ts';
 import { unbounded } from '../../src/access/issuers.ts';
-import { type BrokerStage, lastOutcome, startBroker, type Ticket } from '../helpers/broker.ts';
+import {
+  type BrokerStage,
+  lastOutcome,
+  presenting,
+  startBroker,
+  type Ticket,
+} from '../helpers/broker.ts';
 import { databaseProxy } from '../helpers/database-proxy.ts';
 import { listening } from '../helpers/egress.ts';
 
@@ -54,10 +60,9 @@ function callsOf(
   const calls = new Calls(Object.defineProperties(parts, Object.getOwnPropertyDescriptors(more)));
   return { calls, outcomes };
 }
-const asked = ({ id, ticket }: Ticket) =>
+const asked = (ticket: Ticket) =>
   ({
-    id,
-    ticket,
+    ...presenting(ticket, ticket.ticket),
     method: 'GET',
     pathAndQuery: '/v1/chat',
     isUpgrade: false,

@@ -9,7 +9,7 @@ import { CallLimits } from '../../src/broker/limits.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, TicketId } from '../../src/shared/ids.ts';
 import { unbounded } from '../../src/access/issuers.ts';
-import { startBroker } from '../helpers/broker.ts';
+import { presenting, startBroker } from '../helpers/broker.ts';
 import { demand } from '../helpers/leases.ts';
 
 const any = { 'if-match': '*' };
@@ -73,8 +73,7 @@ t.test('a ticket that was used before', async (t) => {
     statements = 0;
     const got = await calls
       .admit({
-        id: ticket.id,
-        ticket: text,
+        ...presenting(ticket, text),
         method: 'GET',
         pathAndQuery,
         isUpgrade: false,

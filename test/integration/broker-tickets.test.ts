@@ -66,7 +66,7 @@ t.test('tickets', async (t) => {
       );
       t.match(answer, {
         ticket: /^vbt_[A-Za-z0-9_-]{43}$/,
-        baseUrl: `https://broker.test:7302/broker/${answer.id}/`,
+        baseUrl: 'https://broker.test:7302/payments/good/',
       });
       const seconds = (Date.parse(answer.expiresAt) - Date.now() - vault.clock.ms) / 1000;
       t.ok(seconds > 0 && seconds <= 60);
@@ -266,10 +266,13 @@ t.test('tickets', async (t) => {
   await t.test('400: bad input is named by place and rule', async (t) => {
     const good_ = { credential: { id: good.id }, purpose: 'x', onBehalfOf: 'alice' };
     for (const [body, pointer] of [
-      [{ ...good_, credential: undefined }, '/credential'],
+      [{ ...good_, credential: undefined }, ''],
+      [{ ...good_, credentials: [{ id: good.id }] }, ''],
+      [{ ...good_, credential: undefined, credentials: [{ id: good.id }], host: 'a.example' }, ''],
+      [{ ...good_, credential: undefined, credentials: [] }, '/credentials'],
       [{ ...good_, credential: { name: 'good' } }, '/credential'],
       [{ ...good_, purpose: undefined }, '/purpose'],
-      [{ ...good_, ttlSeconds: 3601 }, '/ttlSeconds'],
+      [{ ...good_, ttlSeconds: 43_201 }, '/ttlSeconds'],
       [{ ...good_, ttlSeconds: 0 }, '/ttlSeconds'],
       [{ ...good_, host: 'EVIL' }, '/host'],
       [{ ...good_, host: '127.0.0.1:80' }, '/host'],

@@ -21,6 +21,8 @@ const samples: {
   pathPrefixes: { narrow: ['/v1/a'], wide: ['/v1'] },
   limits: { narrow: { concurrency: 1 }, wide: { concurrency: 2 } },
   renewOn: { narrow: [401], wide: [401, 403] },
+  awsServices: { narrow: ['s3'], wide: ['s3', 'sqs'] },
+  encodedSlashes: { narrow: false, wide: true },
 };
 const least: Policy = { delivery: [], allowedHosts: [] };
 const members = Object.keys(schema.shape) as (keyof Policy)[];
@@ -56,31 +58,45 @@ t.test('what an old policy lacks is off: to say it is wider, to leave it out is 
 t.test('a wider member without the secrets is refused', async (t) => {
   const vault = await startVault(t);
   await vault.team('payments');
-  const { id } = await demand(
-    vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
-      name: 'sheets',
-      type: 'oauth2',
-      fields: {
-        authorizationUrl: 'https://id.example/authorize',
-        tokenUrl: 'https://id.example/token',
-        clientId: 'vault',
-        clientSecret: 'a client secret',
-      },
-      policy: least,
-    }),
-    201,
-  );
-  const put = (policy: object, fields?: object) =>
-    vault.call('alice', 'PATCH', `/v1/credentials/${id}`, { policy, fields }, { 'if-match': '*' });
+  const store = (name: string, type: string, fields: object): Promise<{ id: string }> =>
+    demand(
+      vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+        name,
+        type,
+        fields,
+        policy: least,
+      }),
+      201,
+    );
+  const oauth = await store('sheets', 'oauth2', {
+    authorizationUrl: 'https://id.example/authorize',
+    tokenUrl: 'https://id.example/token',
+    clientId: 'vault',
+    clientSecret: 'a client secret',
+  });
+  const aws = await store('aws', 'aws', {
+    accessKeyId: 'AKIA',
+    secretAccessKey: 'a secret key',
+    region: 'eu-west-1',
+  });
   for (const member of members) {
     const { narrow, wide } = samples[member];
-    await demand(put({ ...least, [member]: narrow }, { clientSecret: 'another secret' }), 200);
+    const [{ id }, secret] =
+      member === 'awsServices'
+        ? [aws, { secretAccessKey: 'another secret' }]
+        : [oauth, { clientSecret: 'another secret' }];
+    const put = (policy: object, fields?: object) =>
+      vault.call(
+        'alice',
+        'PATCH',
+        `/v1/credentials/${id}`,
+        { policy, fields },
+        { 'if-match': '*' },
+      );
+    await demand(put({ ...least, [member]: narrow }, secret), 200);
     const refused = await put({ ...least, [member]: wide });
     t.match([refused.status, refused.json.code], [422, 'secretRequired'], member);
-    const { policy } = await demand(
-      put({ ...least, [member]: wide }, { clientSecret: 'another secret' }),
-      200,
-    );
+    const { policy } = await demand(put({ ...least, [member]: wide }, secret), 200);
     t.strictSame(policy[member], wide, `${member} is stored`);
   }
 });
@@ -104,4 +120,79 @@ t.test('renewOn is for what has access tokens, and for three statuses', async (t
       (await store('oauth2', { tokenUrl: 'https://id.example', clientId: 'c' }, wrong)).status,
       400,
     );
+});
+
+t.test('ticketSeconds: without a word an hour, and more is wider', async (t) => {
+  const of = (ticketSeconds: number): Policy => ({ ...least, limits: { ticketSeconds } });
+  t.ok(isWiderPolicy(least, of(3_601)));
+  t.notOk(isWiderPolicy(least, of(3_600)));
+  t.ok(isWiderPolicy(of(60), least));
+  t.notOk(schema.safeParse(of(43_201)).success);
+  t.ok(schema.safeParse(of(43_200)).success);
+});
+
+t.test('hosts: a port is another host, the one of TLS is none', async (t) => {
+  const of = (...allowedHosts: string[]): Policy => ({ ...least, allowedHosts });
+  t.notOk(isWiderPolicy(of('a.example'), of('a.example:443')));
+  t.notOk(isWiderPolicy(of('a.example:443'), of('a.example')));
+  t.ok(isWiderPolicy(of('a.example'), of('a.example:8443')));
+  t.ok(isWiderPolicy(of('a.example:8443'), of('a.example')));
+  for (const good of ['a.example:1', 'a.example:65535', '*.a.example:9000'])
+    t.ok(schema.safeParse(of(good)).success, good);
+  for (const bad of [
+    'a.example:0',
+    'a.example:65536',
+    'a.example:',
+    'a.example:x',
+    'a.example:080',
+  ])
+    t.notOk(schema.safeParse(of(bad)).success, bad);
+});
+
+t.test('awsServices: for aws alone, with a region, which is a destination then', async (t) => {
+  const vault = await startVault(t);
+  await vault.team('payments');
+  await vault.member('payments', 'eddie', 'editor');
+  const policy = { delivery: ['broker'], allowedHosts: [], awsServices: ['s3'] };
+  const keys = { accessKeyId: 'AKIA', secretAccessKey: 'a-secret-key' };
+  const store = (name: string, type: string, fields: object, more: object = {}) =>
+    vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
+      name,
+      type,
+      fields,
+      policy: { ...policy, ...more },
+    });
+  for (const type of ['s3', 'bearer'])
+    t.match(
+      (await store('one', type, type === 's3' ? keys : { token: 'a long token' })).json,
+      { errors: [{ pointer: '/policy/awsServices', rule: 'notForType' }] },
+      type,
+    );
+  for (const fields of [keys, { ...keys, region: 'evil.test' }])
+    t.match((await store('one', 'aws', fields)).json, {
+      errors: [{ pointer: '/fields/region', rule: 'required' }],
+    });
+  for (const awsServices of [['sts'], ['iam'], ['s3', 's3'], [], ['S3'], ['ec2']])
+    t.equal(
+      (await store('one', 'aws', { ...keys, region: 'eu-west-1' }, { awsServices })).status,
+      400,
+      awsServices.join(),
+    );
+  const made = await demand(store('one', 'aws', { ...keys, region: 'eu-west-1' }), 201);
+  t.notOk('warnings' in made);
+  const move = (fields: object) =>
+    vault.call('eddie', 'PATCH', `/v1/credentials/${made.id}`, { fields }, { 'if-match': '*' });
+  t.match((await move({ region: 'us-east-1' })).json, { code: 'secretRequired' });
+  t.ok((await move({ region: null })).status >= 400);
+  const { json: warned } = await vault.call(
+    'alice',
+    'PATCH',
+    `/v1/credentials/${made.id}`,
+    {
+      policy: { ...policy, allowedHosts: ['api.example', 'sts.eu-west-1.amazonaws.com'] },
+      fields: keys,
+    },
+    { 'if-match': '*' },
+  );
+  t.strictSame(warned.warnings, [{ pointer: '/policy/allowedHosts/1', rule: 'givesCredentials' }]);
 });

@@ -371,3 +371,48 @@ t.test(
     );
   },
 );
+
+t.test('ports of other protocols are no targets, but where a rule names them', async (t) => {
+  const resolve = async (): Promise<readonly string[]> => ['93.184.216.34'];
+  const egress = new Egress({ allow: [], own: () => [], resolve });
+  t.teardown(() => egress.close());
+  const check = (port: number, of = egress): Promise<unknown> =>
+    of.check({ protocol: 'https:', host: 'api.example', port }, 'payments').then(
+      () => 'checked',
+      (error: EgressFailed) => error.step,
+    );
+  for (const port of [0, 22, 25, 110, 143, 389, 465, 587, 636, 993, 995, 6000, 6379, 6667, 10_080])
+    t.equal(await check(port), 'name', String(port));
+  for (const port of [80, 443, 8080, 8443, 9000, 5432, 6380])
+    t.equal(await check(port), 'checked', String(port));
+  const named = new Egress({
+    allow: parseAllowRules('api.example:6379=93.184.216.0/24'),
+    own: () => [],
+    resolve,
+  });
+  t.teardown(() => named.close());
+  t.equal(await check(6379, named), 'checked');
+  t.equal(await check(25, named), 'name');
+});
+
+t.test("the hosts of credentials at the broker are the vault's own", async (t) => {
+  const egress = new Egress({
+    allow: [],
+    own: () => [{ host: 'creds.example', port: 443, byName: true, hasHosts: true }],
+    resolve: async () => ['93.184.216.34'],
+  });
+  t.teardown(() => egress.close());
+  const check = (host: string, port = 443): Promise<unknown> =>
+    egress.check({ protocol: 'https:', host, port }, 'payments').then(
+      () => 'checked',
+      (error: EgressFailed) => error.step,
+    );
+  for (const host of [
+    'creds.example',
+    '019aa7c2-5b1e-7c3a-9d52-0a4f6e1b2c3d.creds.example',
+    'a.b.creds.example',
+  ])
+    t.equal(await check(host), 'name', host);
+  for (const host of ['xcreds.example', 'creds.example.org'])
+    t.equal(await check(host), 'checked', host);
+});

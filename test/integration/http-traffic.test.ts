@@ -3,6 +3,7 @@
 import t from 'tap';
 import fastify from 'fastify';
 import { pino } from 'pino';
+import { Addresses } from '../../src/broker/addresses.ts';
 import type { Calls } from '../../src/broker/call.ts';
 import { createBrokerListener } from '../../src/broker/listener.ts';
 import type { BrokerProxy } from '../../src/broker/proxy.ts';
@@ -54,6 +55,7 @@ t.test('a call through the broker counts when it begins and when it ends', async
     },
     calls: { admit: () => admitting.promise } as unknown as Calls,
     proxy: {} as BrokerProxy,
+    addresses: new Addresses({ url: () => 'http://broker.test', hostSuffix: undefined }),
   });
   const url = await app.listen({ port: 0, host: '127.0.0.1' });
   t.teardown(() => app.close());

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { sql } from 'kysely';
 import t, { type Test } from 'tap';
 import type { Outcomes } from '../../src/broker/outcomes.ts';
+import { extractTicket } from '../../src/broker/ticket-extraction.ts';
 import { BrokerProxy } from '../../src/broker/proxy.ts';
 import { limitDefaults, policyOf } from '../../src/credentials/policy.ts';
 import { parseAllowRules } from '../../src/egress/allow.ts';
@@ -379,6 +380,7 @@ t.test(
     const server = createServer((request, response) => {
       const admitted = {
         caller: { requestId: 'r' },
+        presented: extractTicket(['x-api-key', `vbt_${'A'.repeat(43)}`]),
         team: 'payments',
         credential: 'c',
         policy: policyOf(['broker']),

@@ -11,7 +11,7 @@ import { LeasesService } from '../../src/leases/service.ts';
 import type { AppError } from '../../src/shared/errors.ts';
 import type { CredentialId, SubjectId } from '../../src/shared/ids.ts';
 import { unbounded } from '../../src/access/issuers.ts';
-import { startBroker } from '../helpers/broker.ts';
+import { presenting, startBroker } from '../helpers/broker.ts';
 import { demand, registerEngine, vaultIssuer } from '../helpers/leases.ts';
 import type { Caller } from '../../src/access/caller.ts';
 
@@ -140,8 +140,7 @@ t.test('a grant that goes while it is used', async (t) => {
     const { id, ticket } = tickets.get(`${as} ${onBehalfOf}`)!;
     return calls
       .admit({
-        id,
-        ticket,
+        ...presenting({ id }, ticket),
         method: 'GET',
         pathAndQuery: '/v1/x',
         isUpgrade: false,

@@ -142,6 +142,77 @@ t.test('every setting of serve arrives where it belongs', async (t) => {
   t.equal(secrets.tlsKey, key);
 });
 
+t.test('the hosts of credentials are of a domain that nothing else is under', async (t) => {
+  const with_ = (suffix: string, more: Record<string, string> = {}): readonly string[] =>
+    faultsOf(
+      {
+        ...production,
+        CREDVAULT_PUBLIC_URL: 'https://vault.example.com',
+        CREDVAULT_JWT_ISSUER: 'https://id.corp.example/realm',
+        CREDVAULT_OAUTH_REDIRECT_URI: 'https://app.platform.example/oauth',
+        CREDVAULT_BROKER_PORT: '7302',
+        CREDVAULT_BROKER_PUBLIC_URL: 'https://broker.example.net',
+        CREDVAULT_BROKER_HOST_SUFFIX: suffix,
+        ...more,
+      },
+      'serve',
+    );
+  for (const suffix of [
+    'creds.example',
+    'broker.example.net',
+    'x.broker.example.net',
+    'vault-example.com',
+  ])
+    t.same(with_(suffix), [], suffix);
+  for (const suffix of [
+    'example.com',
+    'vault.example.com',
+    'creds.vault.example.com',
+    'corp.example',
+    'id.corp.example',
+    'x.id.corp.example',
+    'platform.example',
+    'app.platform.example',
+  ])
+    t.match(with_(suffix), [/^CREDVAULT_BROKER_HOST_SUFFIX must be a domain of its own/], suffix);
+  t.match(
+    faultsOf(
+      {
+        ...production,
+        CREDVAULT_BROKER_PORT: '7302',
+        CREDVAULT_BROKER_HOST_SUFFIX: 'creds.example',
+      },
+      'serve',
+    ),
+    [/^CREDVAULT_BROKER_HOST_SUFFIX needs CREDVAULT_BROKER_PUBLIC_URL/],
+  );
+  t.match(
+    faultsOf(
+      {
+        CREDVAULT_PUBLIC_URL: 'https://vault.example.com',
+        CREDVAULT_BROKER_PORT: '7302',
+        CREDVAULT_BROKER_PUBLIC_URL: 'https://broker.example.net',
+        CREDVAULT_BROKER_HOST_SUFFIX: 'example.com',
+      },
+      'local',
+    ),
+    [/must be a domain of its own/],
+    'in local mode too',
+  );
+  t.match(
+    readConfig(
+      {
+        ...production,
+        CREDVAULT_BROKER_PUBLIC_URL: 'https://broker.example.net',
+        CREDVAULT_BROKER_HOST_SUFFIX: 'creds.example',
+      },
+      'serve',
+      noFiles,
+    ).config.broker,
+    { hostSuffix: 'creds.example' },
+  );
+});
+
 t.test('the broker: off, here, elsewhere', async (t) => {
   const brokerOf = (more: Record<string, string>, mode: 'serve' | 'local' = 'serve'): unknown =>
     readConfig({ ...(mode === 'serve' ? production : {}), ...more }, mode, noFiles).config.broker;
@@ -289,6 +360,18 @@ t.test('a value that breaks a rule is refused, never replaced by the default', a
     ],
     CREDVAULT_BROKER_PORT: ['', '-1', '65536', 'on'],
     CREDVAULT_BROKER_PUBLIC_URL: ['', 'broker.example.com', 'https://x/', 'https://x/?a=b'],
+    CREDVAULT_BROKER_HOST_SUFFIX: [
+      '',
+      'hosts',
+      '.hosts.example',
+      'hosts.example.',
+      'Hosts.example',
+      '*.hosts.example',
+      'hosts.example:443',
+      '10.0.0.1',
+      'a_b.example',
+      `${'a'.repeat(64)}.example`,
+    ],
     CREDVAULT_TRUST_PROXY: [
       '',
       'loopback',

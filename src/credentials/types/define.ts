@@ -58,7 +58,12 @@ export type Injection =
  */
 export type Upstream =
   | { readonly kind: 'fixed'; readonly baseUrl: string }
-  | { readonly kind: 'field'; readonly field: string }
+  | {
+      readonly kind: 'field';
+      readonly field: string;
+      /** Where it is not set, a host of the policy. */
+      readonly isOptional?: true;
+    }
   | { readonly kind: 'hostPort'; readonly hostField: string; readonly portField: string }
   | { readonly kind: 'secret' }
   | { readonly kind: 'policy' };

@@ -1,4 +1,4 @@
-import { defineType, optionalSecret, publicText, secret } from './define.ts';
+import { defineType, optionalSecret, publicText, secret, url } from './define.ts';
 
 export const s3 = defineType({
   name: 's3',
@@ -13,10 +13,15 @@ export const s3 = defineType({
       description: 'Counts where the host names none.',
     }),
     sessionToken: optionalSecret({ title: 'Session token' }),
+    endpoint: url({
+      title: 'Endpoint',
+      optional: true,
+      description: "Of a store that is not Amazon's; without it a host of the policy.",
+    }),
   },
   broker: {
     injection: { kind: 'sigv4', service: 's3' },
-    upstream: { kind: 'policy' },
+    upstream: { kind: 'field', field: 'endpoint', isOptional: true },
     objectStore: 'always',
   },
   aliases: {
@@ -38,6 +43,7 @@ export const s3 = defineType({
           accessKeyId: 'accessKeyId',
           secretAccessKey: 'secretAccessKey',
           region: 'region',
+          endpoint: 'endpoint',
         },
       },
     ],

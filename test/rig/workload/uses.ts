@@ -132,6 +132,23 @@ async function createBrokerTicket(of: UsesLane): Promise<boolean> {
   return true;
 }
 
+async function updateBrokerTicket(of: UsesLane): Promise<boolean> {
+  const ticket = of.tickets.at(-1);
+  if (ticket === undefined) return false;
+  const answer = await of.lane.read(
+    {
+      operation: 'updateBrokerTicket',
+      as: of.team.engine,
+      params: { id: ticket.id },
+      body: { ttlSeconds: 3_000 },
+    },
+    () => ({}),
+    // Ten minutes after its making no more is given.
+    { expected: [...refusals, 'notFound'], events: { 'ticket.extend': 1 } },
+  );
+  return answer?.status === 200;
+}
+
 async function deleteBrokerTicket(of: UsesLane): Promise<boolean> {
   const ticket = of.tickets.length > 2 ? of.tickets.shift() : undefined;
   if (ticket === undefined) return false;
@@ -152,5 +169,6 @@ export const usesWork: Work<UsesLane> = {
   createLease: { weight: 5, run: createLease },
   getLeaseKeys: { weight: 1, run: getLeaseKeys },
   createBrokerTicket: { weight: 1, run: createBrokerTicket },
+  updateBrokerTicket: { weight: 1, run: updateBrokerTicket },
   deleteBrokerTicket: { weight: 1, run: deleteBrokerTicket },
 };
