@@ -9,5 +9,5 @@ export { BrokerProxy } from './proxy.ts';
 export { BrokerRefusal } from './refusal.ts';
 export { registerBrokerTickets } from './routes.ts';
 export { BrokerService } from './service.ts';
-export { originText, targetOf, upstreamPath } from './target.ts';
+export { hostHeader, originText, targetOf, upstreamPath } from './target.ts';
 export { type SealedTicket, sealTicket, ticketSealHolds } from './tickets.ts';

@@ -67,10 +67,17 @@ function ownTarget(type: CredentialType, fields: AllFields): Target | undefined 
       return targetOfUrl(upstream.baseUrl);
     case 'field':
       return targetOfUrl(String(fields[upstream.field] ?? ''));
-    case 'hostPort':
+    case 'optionalField':
+      return fields[upstream.field] === undefined
+        ? undefined
+        : targetOfUrl(String(fields[upstream.field]));
+    case 'hostPort': {
+      const { hostField, portField, secureField } = upstream;
+      const isPlain = secureField !== undefined && fields[secureField] === false;
       return targetOfUrl(
-        `https://${String(fields[upstream.hostField])}:${String(fields[upstream.portField])}`,
+        `${isPlain ? 'http' : 'https'}://${String(fields[hostField])}:${String(fields[portField])}`,
       );
+    }
     case 'secret': {
       const { origin } = targetOfUrl(
         injection?.kind === 'url' ? String(fields[injection.field]) : '',

@@ -7,7 +7,9 @@ import { AppError } from '../shared/errors.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 import { testHttp } from './http.ts';
 import { testImap } from './imap.ts';
+import { testKafka } from './kafka.ts';
 import { testQdrant } from './qdrant.ts';
+import { testRabbitmq } from './rabbitmq.ts';
 import { testRedis } from './redis.ts';
 import { type ConnectionReport, reportOf, type Wire } from './report.ts';
 import { testSmtp } from './smtp.ts';
@@ -103,6 +105,7 @@ export class ConnectionsService {
       fields: { ...row.publicFields, ...secrets.expose() },
       wire,
       timeoutMs,
+      now: this.#parts.now,
     };
     return reportOf(wire, () => {
       switch (test.kind) {
@@ -114,6 +117,10 @@ export class ConnectionsService {
           return testImap(target);
         case 'redis':
           return testRedis(target);
+        case 'rabbitmq':
+          return testRabbitmq(target);
+        case 'kafka':
+          return testKafka(target);
         case 'qdrant':
           return testQdrant(target);
       }

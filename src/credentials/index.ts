@@ -1,5 +1,5 @@
 // The door to credentials. What statements take along of it stands in sql.ts.
-export { type AllFields, faultsForBroker } from './brokerable.ts';
+export { type AllFields, brokeredBytesMin, faultsForBroker, plainInjection } from './brokerable.ts';
 export { bulkGate, registerCredentialBulk } from './bulk-routes.ts';
 export { undecryptable } from './change.ts';
 export type { CredentialRow } from './rows.ts';
@@ -48,6 +48,7 @@ export {
   type ConnectionTest,
   type CredentialType,
   type FieldSpec,
+  type HttpTest,
   type OAuthSettings,
   type System,
   tlsWords,

@@ -252,12 +252,25 @@ export function registerCredentials(
   });
 }
 
+const targets = {
+  fixed: 'fixed',
+  field: 'fields',
+  optionalField: 'fields',
+  hostPort: 'fields',
+  secret: 'secret',
+  policy: 'policy',
+} as const;
+
 const showType = (type: CredentialType): z.output<typeof schemas.credentialTypeInfo> => ({
   name: type.name,
   title: type.title,
   description: type.description,
   isOpen: type.isOpen === true,
   isTestable: type.test !== undefined,
+  noTest: type.noTest ?? null,
+  isInjectable: type.broker !== undefined,
+  noBroker: type.noBroker ?? null,
+  target: type.broker === undefined ? null : targets[type.broker.upstream.kind],
   fields: Object.entries(type.fields).map(([name, field]) => ({
     name,
     title: field.title,

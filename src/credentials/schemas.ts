@@ -388,6 +388,23 @@ export const credentialTypeInfo = z
       .boolean()
       .meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
     isTestable: z.boolean().meta({ description: 'Whether a connection of it can be tested.' }),
+    noTest: line(300)
+      .nullable()
+      .meta({ description: 'Why there is no test.', examples: [null] }),
+    isInjectable: z
+      .boolean()
+      .meta({ description: 'Whether it can be used through the broker; see `policy.delivery`.' }),
+    noBroker: line(300)
+      .nullable()
+      .meta({ description: 'Why nothing of it goes through the broker.', examples: [null] }),
+    target: z
+      .enum(['fixed', 'fields', 'secret', 'policy'])
+      .nullable()
+      .meta({
+        description:
+          'Where the requests of the broker go: to the one service of the type, to where its fields say, to the URL that is the secret, or to a host that the policy names.',
+        examples: ['fixed'],
+      }),
     fields: z.array(field).max(fieldsMax),
   })
   .meta({ id: 'CredentialType' });

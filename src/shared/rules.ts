@@ -58,6 +58,7 @@ export const inputRules = {
   immutable: 'It cannot be changed.',
   customOnly: 'Only credentials of an open type take it.',
   notInFields: 'It names a field that is not in `fields`.',
+  notWith: 'It does not go with the field in `allowed`.',
   notForType: 'The type of the credential has no use for it.',
   secretRequired: 'It needs a new value in the same request.',
   engineOnly: 'Only the role `engine` takes it.',

@@ -8,6 +8,7 @@ export const httpQuery = defineType({
     name: publicText({ title: 'Parameter name', destination: true }),
     value: secret({ title: 'Parameter value' }),
   },
+  noTest: 'It says nothing of what it is for.',
   broker: {
     injection: { kind: 'query', nameField: 'name', field: 'value' },
     upstream: { kind: 'policy' },
