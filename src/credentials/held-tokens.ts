@@ -45,6 +45,16 @@ export function bringsTokens(
 export const holdsTokens = (secretFieldNames: readonly string[]): boolean =>
   tokenFields.some((name) => secretFieldNames.includes(name));
 
+/** Whether a credential that was just stored waits for somebody to connect an account. */
+export const lacksAccount = (
+  type: CredentialType,
+  publicFields: PublicFields,
+  secretFieldNames: readonly string[],
+): boolean =>
+  type.oauth !== undefined &&
+  publicFields['grant'] !== 'clientCredentials' &&
+  !holdsTokens(secretFieldNames);
+
 const tokenFields = ['accessToken', 'refreshToken'];
 
 /**

@@ -18,6 +18,7 @@ import type { CredentialWrite } from './repository.ts';
 import { findProvider as findEntry } from './providers/catalogue.ts';
 import type { OAuthProvider } from './providers/define.ts';
 import { type Discovered, issuerToDiscover, type Providers } from './providers/write-out.ts';
+import { lacksAccount } from './held-tokens.ts';
 import { credentialSealHolds, sealCredential } from './seal.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
 import { bytesOf, roomOf, type TeamRoom } from './room.ts';
@@ -321,7 +322,7 @@ export class CredentialsService {
       description: write.description,
       labels: write.labels,
       rotateAfter: write.rotateAfter,
-      problems: [],
+      problems: lacksAccount(type, publicFields, secretFieldNames) ? ['notConnected'] : [],
       useCount: null,
       lastUsedAt: null,
       deletedAt: null,

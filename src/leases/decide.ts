@@ -25,22 +25,24 @@ import {
 import { credentialSealHolds, typeNamed } from '../credentials/index.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/index.ts';
 
-/** Why a reference is refused, as the caller is told. */
-export type Rule =
-  | 'notFound'
-  | 'duplicate'
-  | 'onBehalfOfRequired'
-  | 'onBehalfOfRefused'
-  | 'deleted'
-  | 'disabled'
-  | 'expired'
-  | 'deliveryNotAllowed'
-  | 'exposed'
-  | 'undecryptable'
-  | 'notConnected'
-  | 'refreshFailed'
-  | 'refreshUnavailable'
-  | 'rejectedByUpstream';
+/** Why a reference is refused, as the caller is told; a test holds the documents to it. */
+export const leaseRules = [
+  'notFound',
+  'duplicate',
+  'onBehalfOfRequired',
+  'onBehalfOfRefused',
+  'deleted',
+  'disabled',
+  'expired',
+  'deliveryNotAllowed',
+  'exposed',
+  'undecryptable',
+  'notConnected',
+  'refreshFailed',
+  'refreshUnavailable',
+  'rejectedByUpstream',
+] as const;
+export type Rule = (typeof leaseRules)[number];
 
 /** A refusal, with what only the trail is told. */
 export interface Refusal {

@@ -309,6 +309,7 @@ t.test('health is the worst problem', async (t) => {
       'undecryptable',
       'exposed',
       'refreshFailed',
+      'notConnected',
       'rejectedByUpstream',
       'expired',
       'expiring',

@@ -129,6 +129,8 @@ function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
         servedBy: [],
         few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id and held.rejected_at is not null`,
       };
+    case 'notConnected':
+      return { sql: condition, servedBy: [], beside: 'fields' };
     // It changes with an upgrade, so no column says it.
     case 'providerOutdated':
       return { sql: condition, servedBy: [], beside: 'fields' };

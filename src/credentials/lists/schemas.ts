@@ -89,6 +89,7 @@ const problemCounts = z.strictObject({
   undecryptable: count,
   exposed: count,
   refreshFailed: count,
+  notConnected: count,
   rejectedByUpstream: count,
   expired: count,
   expiring: count,

@@ -103,7 +103,7 @@ const besides: Readonly<Record<Beside, RawBuilder<unknown>>> = {
   current: sql`cross join lateral (select current.key_history, current.undecryptable_at from credential_version current
     where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
   // Never together with the one above: a list asks for one problem.
-  fields: sql`cross join lateral (select current.public_fields from credential_version current
+  fields: sql`cross join lateral (select current.public_fields, current.secret_field_names from credential_version current
     where current.team_id = credential.team_id and current.credential_id = credential.id and current.version = credential.current_version offset 0) current`,
   labels: sql`cross join lateral (select labelled.labels from credential labelled where labelled.team_id = credential.team_id and labelled.id = credential.id offset 0) labelled`,
   usage: sql`cross join lateral (select usage.credential_id, usage.idle_since from credential_usage usage where usage.team_id = credential.team_id and usage.credential_id = credential.id offset 0) usage`,
