@@ -47,6 +47,7 @@ import {
   CallLimits,
   Calls,
   createBrokerListener,
+  isInjectableHeader,
   Outcomes,
   registerBrokerTickets,
 } from './broker/index.ts';
@@ -58,13 +59,16 @@ import {
   CredentialLists,
   CredentialsService,
   CredentialUpsert,
+  DeclaredTypes,
   Discovery,
   type OAuthProvider,
   registerCredentialBulk,
   registerCredentialHistory,
   registerCredentialLists,
   registerCredentials,
+  registerDeclaredTypes,
   registerOAuthProviders,
+  StoredTypes,
   TeamRoom,
 } from './credentials/index.ts';
 import { canShowEngine, EnginesService, registerEngines } from './engines/index.ts';
@@ -319,7 +323,15 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     room,
     locateTeam: (caller, slug) => teams.locateTeam(caller, slug),
   });
-  const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
+  const types = new StoredTypes({ db, keyring });
+  const connections = new ConnectionsService({
+    db,
+    audit,
+    credentials,
+    egress: parts.egress,
+    types,
+    now,
+  });
   const deliverer = new Deliverer({
     db,
     keyring,
@@ -380,6 +392,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     issuer: parts.publicUrl,
   });
   const tickets = new BrokerService({
+    types,
     db,
     keyring,
     subjectBounds: issuers,
@@ -449,6 +462,15 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerDocs(app, () => openapiDocument(app.operations));
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
+  registerDeclaredTypes(app, {
+    service: new DeclaredTypes({
+      db,
+      keyring,
+      audit,
+      now,
+      isHeaderFree: isInjectableHeader,
+    }),
+  });
   registerCredentials(app, {
     service: credentials,
     upsert: new CredentialUpsert({ db, keyring, audit, now }, credentials),
@@ -511,6 +533,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       traffic.note();
     },
     calls: new Calls({
+      types,
       db,
       keyring,
       subjectBounds: issuers,

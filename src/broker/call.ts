@@ -23,7 +23,7 @@ import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.t
 import {
   type AllFields,
   type CredentialType,
-  findType,
+  type StoredTypes,
   type Policy,
   renewOnDefault,
 } from '../credentials/index.ts';
@@ -48,6 +48,7 @@ export interface CallParts {
   readonly usage: Pick<UsageCounter, 'count'>;
   readonly limits: CallLimits;
   readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
+  readonly types: Pick<StoredTypes, 'find'>;
   /** Takes what has to be corrected in the trail while the database takes nothing. */
   readonly outcomes: Pick<Outcomes, 'add'>;
 }
@@ -281,7 +282,7 @@ export class Calls {
   ): Promise<Prepared> {
     const { row } = granted;
     try {
-      const type = findType(row.type);
+      const type = await this.#parts.types.find(row.type);
       if (type === undefined) throw refusalOf('notBrokerable');
       checkCall(policy, call);
       const { fields, renew } = await this.#fieldsFor(call, type, granted, caller, enter);

@@ -1,6 +1,7 @@
 // The door to the broker: tickets, calls and what carries them; and how a secret gets into a request
 // to its destination, which tests of connections make in the same way.
 export { Calls } from './call.ts';
+export { isInjectableHeader } from './headers.ts';
 export { render } from './injection.ts';
 export { CallLimits } from './limits.ts';
 export { createBrokerListener } from './listener.ts';

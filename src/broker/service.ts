@@ -18,7 +18,13 @@ import {
   type SubjectBounds,
 } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
-import { type AllFields, faultsForBroker, findType, type Policy } from '../credentials/index.ts';
+import {
+  type AllFields,
+  type CredentialType,
+  faultsForBroker,
+  type Policy,
+  type StoredTypes,
+} from '../credentials/index.ts';
 import {
   basisOf,
   decideAll,
@@ -39,6 +45,7 @@ export interface BrokerParts {
   readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
+  readonly types: Pick<StoredTypes, 'find'>;
   /** The caller's standing in a team. */
   readonly locateTeam: (caller: Caller, slug: string) => Promise<Located | undefined>;
   /** Where callers reach the broker; undefined where it is off. */
@@ -182,7 +189,8 @@ export class BrokerService {
       );
     }
     const secrets = await this.#open(caller, decision);
-    const chosen = chooseHost(decision, fieldsOf(decision, secrets), input.host);
+    const type = await this.#parts.types.find(decision.row.type);
+    const chosen = chooseHost(type, decision, fieldsOf(decision, secrets), input.host);
     if ('rule' in chosen) {
       await this.#deny(caller, decision, chosen.reason);
       throw refused(chosen.rule, chosen.pointer);
@@ -283,11 +291,11 @@ const behalfDetails = (
 
 /** The host that the ticket is for, null for the type's own destination; or why there is none. */
 function chooseHost(
-  { row, version }: Granted,
+  type: CredentialType | undefined,
+  { version }: Granted,
   fields: AllFields,
   host: string | undefined,
 ): { readonly host: string | null } | Refused {
-  const type = findType(row.type);
   const notBrokerable: Refused = {
     pointer: '/credential',
     rule: 'notBrokerable',

@@ -16,13 +16,13 @@ import { testSmtp } from './smtp.ts';
 import type { ConnectionTarget } from './target.ts';
 import type { Caller, Way } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
-import {
-  type ConnectionTest,
-  type CredentialRow,
-  type CredentialsService,
-  type CredentialType,
-  findType,
-  type InUse,
+import type {
+  ConnectionTest,
+  CredentialRow,
+  CredentialsService,
+  CredentialType,
+  InUse,
+  StoredTypes,
 } from '../credentials/index.ts';
 
 export interface ConnectionsParts {
@@ -30,6 +30,7 @@ export interface ConnectionsParts {
   readonly audit: AuditLog;
   readonly credentials: Pick<CredentialsService, 'openForUse'>;
   readonly egress: Egress;
+  readonly types: Pick<StoredTypes, 'find'>;
   readonly now: () => number;
 }
 
@@ -57,7 +58,7 @@ export class ConnectionsService {
     way: Way | undefined,
   ): Promise<ConnectionReport> {
     const { audit, credentials, db } = this.#parts;
-    const type = findType(located.type);
+    const type = await this.#parts.types.find(located.type);
     if (type?.test === undefined)
       throw new AppError('notTestable', 'Credentials of this type have no test.');
     // Whoever comes by a grant uses up his own: the owner's people must be able to test what is

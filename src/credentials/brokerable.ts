@@ -29,6 +29,10 @@ const control = /[\u0000-\u001f\u007f]/;
 const takenHeaders =
   /^(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-.*|accept-encoding|range|forwarded|via|proxy-.*|x-forwarded-.*|x-http-method.*|x-method-override|x-original-url|x-rewrite-url|set-cookie.*)$/i;
 
+/** Whether the broker sets a header of this name itself. */
+export const isTakenHeader = (name: string): boolean =>
+  takenHeaders.test(name.replaceAll('_', '-'));
+
 /**
  * What is wrong with fields that the policy gives to the broker, as rules without values: secrets
  * that are too short, too long or unfit for their place, a header that is not theirs, a URL that is
@@ -55,7 +59,7 @@ export function faultsForBroker(type: CredentialType, fields: AllFields): InputF
       );
     case 'namedHeader':
       return [
-        ...(takenHeaders.test(String(fields[injection.nameField]).replaceAll('_', '-'))
+        ...(isTakenHeader(String(fields[injection.nameField]))
           ? [fault(injection.nameField, 'headerTaken')]
           : []),
         ...secretFaults(fields, injection.field, visibleWords),

@@ -15,10 +15,10 @@ import type { CredentialRow } from './rows.ts';
  * it is, and what is assumed of a token's life.
  */
 export function oauthClient(
-  type: CredentialType,
+  type: CredentialType | undefined,
   publicFields: PublicFields,
 ): JsonObject | undefined {
-  if (type.oauth === undefined) return undefined;
+  if (type?.oauth === undefined) return undefined;
   const {
     clientAuthentication: _,
     assumedLifetimeSeconds: __,

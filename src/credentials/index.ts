@@ -1,8 +1,19 @@
 // The door to credentials. What statements take along of it stands in sql.ts.
-export { type AllFields, brokeredBytesMin, faultsForBroker, plainInjection } from './brokerable.ts';
+export {
+  type AllFields,
+  brokeredBytesMin,
+  faultsForBroker,
+  isTakenHeader,
+  plainInjection,
+} from './brokerable.ts';
 export { bulkGate, registerCredentialBulk } from './bulk-routes.ts';
 export { undecryptable } from './change.ts';
 export type { CredentialRow } from './rows.ts';
+export { isDeclared, shownType } from './declared/names.ts';
+export { registerDeclaredTypes } from './declared/routes.ts';
+export { declaredMac, declaredMacHolds, type ProtectedType } from './declared/rows.ts';
+export { DeclaredTypes } from './declared/service.ts';
+export { StoredTypes } from './declared/stored-types.ts';
 export { Discovery } from './discovery.ts';
 export { oauthClient } from './held-tokens.ts';
 export { CredentialHistory } from './history/history.ts';
@@ -41,7 +52,7 @@ export {
   type SealedCredential,
 } from './seal.ts';
 export { CredentialsService } from './service.ts';
-export { shownFields } from './shown.ts';
+export { shownFields, shownFieldsOf } from './shown.ts';
 export {
   type Alias,
   type AliasField,
@@ -58,4 +69,4 @@ export { type StandIn, standInOf } from './types/stand-ins.ts';
 export { credentialTypes, findType, oauthTypeNames } from './types/registry.ts';
 export { CredentialUpsert } from './upsert.ts';
 export type { InUse } from './use.ts';
-export { KeyMoved, typeNamed, UndecryptableVersion, underActiveKey } from './versions.ts';
+export { KeyMoved, UndecryptableVersion, underActiveKey } from './versions.ts';

@@ -17,11 +17,12 @@ import {
   type TeamSettingsRow,
 } from '../access/index.ts';
 import {
-  findType,
   listedSealHolds,
   type PublicFields,
   type SealedCredential,
   shownFields,
+  shownFieldsOf,
+  shownType,
 } from '../credentials/index.ts';
 import { type SealedWebhook, webhookSealHolds } from '../notifications/index.ts';
 
@@ -183,6 +184,7 @@ const credential = kind<CredentialRow>({
     { id: team },
   ) => ({
     ...row,
+    type: shownType(row.type),
     isDeleted: row.state === 'deleted',
     intact: listedSealHolds(
       keyring,
@@ -214,7 +216,10 @@ const version = kind<VersionRow>({
   },
   line: ({ bytes: _, found: __, before: ___, type, ...row }) => ({
     ...row,
-    publicFields: shownFields(type === null ? undefined : findType(type), row.publicFields),
+    publicFields:
+      type === null
+        ? shownFields(undefined, row.publicFields)
+        : shownFieldsOf(type, row.publicFields),
   }),
 });
 

@@ -19,6 +19,9 @@ import { settingsColumns } from '../access/sql.ts';
 import { type SealedTicket, sealTicket, ticketSealHolds } from '../broker/index.ts';
 import {
   credentialSealHolds,
+  declaredMac,
+  declaredMacHolds,
+  type ProtectedType,
   sealCredential,
   type SealedCredential,
 } from '../credentials/index.ts';
@@ -80,6 +83,16 @@ const credentials: SealedRows<SealedCredential> = {
     sql.raw(`held.id, held.team_id as team, held.name, held.type, held.state, held.state_before as "stateBefore", held.current_version as version, held.expires_at as "expiresAt", held.revision,
     current.public_fields as "publicFields", current.policy, current.secret_field_names as "secretFieldNames"
     from credential held left join credential_version current on current.team_id = held.team_id and current.credential_id = held.id and current.version = held.current_version`),
+};
+const declaredTypes: SealedRows<ProtectedType> = {
+  table: 'credential_type',
+  column: 'row_mac',
+  key: [text('held.name')],
+  holds: declaredMacHolds,
+  seal: declaredMac,
+  select: sql.raw(
+    'held.name, held.id, held.stored_name as "storedName", held.declaration, held.revision from credential_type held',
+  ),
 };
 const memberships: SealedRows<SealedMembership> = {
   table: 'membership',
@@ -169,6 +182,7 @@ export const sealedTables = [
   teams,
   credentials,
   memberships,
+  declaredTypes,
   engines,
   engineKeys,
   brokerTickets,

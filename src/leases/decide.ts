@@ -22,7 +22,7 @@ import {
   type Person,
   type RightsParts,
 } from '../access/index.ts';
-import { credentialSealHolds, typeNamed } from '../credentials/index.ts';
+import { credentialSealHolds, findType } from '../credentials/index.ts';
 import { engineKeySealHolds, type PublicJwk } from '../engines/index.ts';
 
 /** Why a reference is refused, as the caller is told; a test holds the documents to it. */
@@ -288,6 +288,6 @@ function decide(
     version,
     ways,
     isKnown:
-      knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined,
+      knownVersions[position] === row.currentVersion && findType(row.type)?.oauth === undefined,
   };
 }

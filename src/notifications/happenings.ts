@@ -7,7 +7,7 @@ import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
 import { rotationFailureCountSql } from '../db/token-tables.ts';
 import type { EventInput } from '../audit/index.ts';
-import { credentialSealHolds, type SealedCredential } from '../credentials/index.ts';
+import { credentialSealHolds, type SealedCredential, shownType } from '../credentials/index.ts';
 import { sealedColumns } from '../credentials/sql.ts';
 
 type Happened = Omit<Notice, 'type' | 'data'> & {
@@ -104,7 +104,7 @@ async function dataOf(
       // SECURITY: the message is protected as the vault's own word, so what is in it is that.
       if (row === undefined || !credentialSealHolds(keyring, row, row.seal)) return undefined;
       return {
-        credential: { id: subject.id, name: row.name, type: row.type },
+        credential: { id: subject.id, name: row.name, type: shownType(row.type) },
         ...(reason === undefined ? {} : { reason }),
       };
     }

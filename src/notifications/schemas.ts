@@ -13,6 +13,7 @@ import {
   time,
   timeOrNull,
   version,
+  typeText,
 } from '../http/schemas.ts';
 import {
   type DeliveryRow,
@@ -89,11 +90,7 @@ export const delivery = z
 const about = z.strictObject({
   id,
   name,
-  type: z
-    .string()
-    .max(60)
-    .regex(/^[A-Za-z0-9]+$/, 'letters and digits')
-    .meta({ examples: ['openai'] }),
+  type: typeText,
 });
 const dataKey = z.strictObject({ id, version });
 const message = (type: NotificationType, data: z.ZodRawShape) =>

@@ -25,7 +25,7 @@ import {
   policyJson,
   roomOf,
   type TeamRoom,
-  typeNamed,
+  findType,
   underActiveKey,
 } from '../credentials/index.ts';
 
@@ -92,7 +92,7 @@ export class OAuthService {
   ): Promise<{ authorizationUrl: string; expiresAt: Date }> {
     const { db, audit, now, redirectUri } = this.#parts;
     const max = this.#parts.authorizationsMax ?? growthLimits.authorizations;
-    if (typeNamed(row.type).oauth === undefined) throw notAuthorized();
+    if (findType(row.type)?.oauth === undefined) throw notAuthorized();
     const settings = settingsOf(row);
     if (settings.grant !== 'authorizationCode' || settings.authorizationUrl === undefined)
       throw notAuthorized();
@@ -191,7 +191,7 @@ export class OAuthService {
 
   /** How the credential stands with its provider; of a type that holds no tokens, not connected. */
   async getConnection(row: CredentialRow): Promise<ProviderConnection> {
-    const isOAuth = typeNamed(row.type).oauth !== undefined;
+    const isOAuth = findType(row.type)?.oauth !== undefined;
     return connectionOf(
       row,
       isOAuth ? await repository.findHeld(this.#parts.db, row.team, row.id) : undefined,
@@ -401,7 +401,7 @@ function connectionOf(
   held: repository.HeldRow | undefined,
   now: number,
 ): ProviderConnection {
-  const oauth = typeNamed(row.type).oauth;
+  const oauth = findType(row.type)?.oauth;
   const isByItself = oauth?.settings(row.publicFields).grant === 'clientCredentials';
   const takesVersion = held?.hasToken !== true && held?.takesVersion !== false;
   const fromVersion = (name: string): boolean =>

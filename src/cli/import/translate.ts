@@ -215,8 +215,10 @@ function ofType(
   const isKeyed =
     (type.name === 'httpBasic' || type.name === 'httpDigest') &&
     isKeyAsUser(String(fields['username'] ?? ''), String(fields['password'] ?? ''));
-  if (isKeyed && (type.fields['apiKey'] === undefined || fields['username'] === undefined))
-    return undefined;
+  // A name alone is half of something, unless it looks like a key.
+  const isHalf =
+    fields['password'] === undefined && !isKeyAsUser(String(fields['username'] ?? ''), 'something');
+  if (isKeyed && (type.fields['apiKey'] === undefined || isHalf)) return undefined;
   if (isKeyed) {
     // SECURITY: what stands where a user name does is a secret then.
     fields['apiKey'] = String(fields['username']);

@@ -1,6 +1,7 @@
 // What lists can be narrowed to. Each condition says which orders' indexes answer it by themselves;
 // what is left over is asked of the rows that are walked, unless what it lets through is little and
 // an index finds that.
+import { isDeclaredName } from '../declared/names.ts';
 import { type RawBuilder, sql } from 'kysely';
 import { unseen } from '../../db/statement.ts';
 import { mayBeExposed, type ProblemName, problemCondition } from '../health.ts';
@@ -87,7 +88,13 @@ export function conditionsOf(
   }
   if (updatedSince !== undefined)
     onCredential(sql`credential.updated_at >= ${time(updatedSince)}`, ['updatedAt']);
-  if (type !== undefined) add(sql`credential.type = ${unseen(type, 'text')}`, []);
+  if (type !== undefined)
+    add(
+      isDeclaredName(type)
+        ? sql`split_part(credential.type, '#', 1) = ${unseen(type, 'text')}`
+        : sql`credential.type = ${unseen(type, 'text')}`,
+      [],
+    );
   for (const label of labels) {
     const colon = label.indexOf(':');
     const wanted = JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) });

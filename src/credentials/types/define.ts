@@ -455,6 +455,9 @@ export const headerName = (options: Options): FieldSpec =>
       .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'the name of an HTTP header'),
     { ...options, destination: true },
   );
+/** The name of a query parameter: a destination. */
+export const parameterName = (options: Options): FieldSpec =>
+  publicText({ ...options, destination: true });
 /** One line of a given form. */
 export const plainText = ({
   form,
