@@ -34,7 +34,6 @@ import { problemNames } from './health.ts';
 import { limitDefaults, methods, type Policy, policyJson, renewableStatuses } from './policy.ts';
 import { healthOf } from './health.ts';
 import { shownFieldsOf } from './shown.ts';
-import { portablePattern } from '../shared/portable-pattern.ts';
 import {
   declaredNameForm,
   declaredNameLengthMax,
@@ -53,18 +52,17 @@ export const declaredName = z
   .max(declaredNameLengthMax)
   .regex(declaredNameForm, 'words of lower-case letters, digits and - with dots between')
   .meta({ id: 'DeclaredTypeName', examples: ['acme.crm'] });
+const ownTypeName = z
+  .enum(ownNames)
+  .meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
 export const typeName = refined(z.string(), {
   rule: 'enum',
   allowed: { allowed: ownNames },
   check: isTypeName,
-  says: {
-    maxLength: declaredNameLengthMax,
-    anyOf: [{ enum: ownNames }, { pattern: portablePattern(declaredNameForm.source) }],
-  },
+  says: "One of the vault's own, or one that the platform operator declared.",
 }).meta({
-  id: 'CredentialTypeName',
-  description:
-    'See GET /v1/credential-types; a name with a dot is one that the platform operator declared.',
+  id: 'TypeName',
+  printedAs: z.union([ownTypeName, declaredName]),
   examples: ['openai'],
 });
 export const fieldName = z
@@ -391,58 +389,10 @@ export const credentialVersionPage = pageOf(credentialVersion).meta({
   id: 'CredentialVersionPage',
 });
 
-const typeTitle = line(200).meta({ examples: ['OpenAI'] });
-const typeDescription = line(300).meta({
+export const typeTitle = line(200).meta({ examples: ['OpenAI'] });
+export const typeDescription = line(300).meta({
   examples: ['An API key of OpenAI or of a service that speaks its API.'],
 });
-const field = z.strictObject({
-  name: fieldName,
-  title: line(200).meta({ examples: ['API key'] }),
-  class: z.enum(['secret', 'public']),
-  isRequired: z.boolean(),
-  isDestination: z
-    .boolean()
-    .meta({ description: 'A change of it demands all secret fields again.' }),
-});
-export const credentialTypeInfo = z
-  .strictObject({
-    name: typeName,
-    title: typeTitle,
-    description: typeDescription,
-    isOpen: z
-      .boolean()
-      .meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
-    isTestable: z.boolean().meta({ description: 'Whether a connection of it can be tested.' }),
-    noTest: line(300)
-      .nullable()
-      .meta({ description: 'Why there is no test.', examples: [null] }),
-    isInjectable: z
-      .boolean()
-      .meta({ description: 'Whether it can be used through the broker; see `policy.delivery`.' }),
-    noBroker: line(300)
-      .nullable()
-      .meta({ description: 'Why nothing of it goes through the broker.', examples: [null] }),
-    target: z
-      .enum(['fixed', 'fields', 'secret', 'policy'])
-      .nullable()
-      .meta({
-        description:
-          'Where the requests of the broker go: to the one service of the type, to where its fields say, to the URL that is the secret, or to a host that the policy names.',
-        examples: ['fixed'],
-      }),
-    isDeclared: z
-      .boolean()
-      .meta({ description: "Whether it is one of the platform's own.", examples: [false] }),
-    revision: revision.nullable().meta({
-      description: 'Of a declared type: what it is named by when it is changed.',
-      examples: [null],
-    }),
-    fields: z.array(field).max(fieldsMax),
-  })
-  .meta({ id: 'CredentialType' });
-export const credentialTypeList = z
-  .strictObject({ items: z.array(credentialTypeInfo).max(400) })
-  .meta({ id: 'CredentialTypeList' });
 export const versionPath = z.strictObject({
   id,
   version: z

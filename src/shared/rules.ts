@@ -34,6 +34,7 @@ export const inputRules = {
   range: 'The year is not from 1970 to 9999.',
   time: 'There is no such time.',
   nul: 'It has a NUL character.',
+  invisible: 'It has characters that cannot be seen.',
   blank: 'Nothing in it can be seen: it is no secret.',
   mask: 'It is a mask in place of a value: leave the field out to keep what is stored.',
   placeholder: 'It is a placeholder in place of a secret.',

@@ -187,6 +187,17 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
     await set('alice', 'PATCH', `/v1/credentials/${ids[name]}`, { fields });
     own(secrets, fields, 'apiKey', ids[name]!);
   };
+  await set('operator', 'PUT', '/v1/credential-types/acme.crm', {
+    title: 'Acme CRM',
+    description: 'An API key of Acme.',
+    fields: [
+      { name: 'apiKey', title: 'API key', class: 'secret', isRequired: true },
+      { name: 'baseUrl', title: 'URL', class: 'public', form: 'httpsUrl', isRequired: true },
+    ],
+    injection: { kind: 'bearer', field: 'apiKey' },
+    upstream: { kind: 'field', field: 'baseUrl' },
+  });
+  await store('crm', 'acme.crm', openai('crm', 'one'));
   await store('leaked', 'openai', openai('leaked', 'one'), { team: 'leaky' });
   await store('main', 'openai', openai('main-1', 'one'), { labels: { env: 'prod' } });
   await change('main', openai('main-2', 'two'));

@@ -4,11 +4,19 @@ import type { z } from 'zod';
 import { addOperation } from '../../http/operation.ts';
 import { expectedRevision, sentRevision, setEtag } from '../../http/preconditions.ts';
 import { notFound } from '../../shared/errors.ts';
-import { showEach, showOne } from '../../shared/showing.ts';
+import { showEach } from '../../shared/showing.ts';
 import * as schemas from '../schemas.ts';
 import { buildType } from './build.ts';
-import { declaration, declaredPath, declaredType, showDeclared } from './schemas.ts';
+import {
+  type credentialTypeInfo,
+  credentialTypeList,
+  declaration,
+  declaredPath,
+  declaredType,
+  showDeclared,
+} from './schemas.ts';
 import type { DeclaredTypes } from './service.ts';
+import type { DeclaredRow } from './rows.ts';
 import type { Declaration } from './declaration.ts';
 import { isDeclaredName } from './names.ts';
 import { credentialTypes, findType, typeSchema } from '../types/registry.ts';
@@ -27,12 +35,12 @@ export function registerDeclaredTypes(
     tag: 'credential types',
     summary: 'List the types of credentials',
     description: "The vault's own, then those that the platform operator declared, by name.",
-    success: { status: 200, schema: schemas.credentialTypeList, description: 'Every type.' },
+    success: { status: 200, schema: credentialTypeList, description: 'Every type.' },
     handler: async ({ request }) => ({
       items: [
-        ...credentialTypes.map((type) => showType(type, null)),
+        ...credentialTypes.map((type) => showType(type, undefined)),
         ...showEach(await service.listTypes(request.id), (row) =>
-          showType(buildType(row.name, row.declaration), row.revision),
+          showType(buildType(row.name, row.declaration), row),
         ),
       ],
     }),
@@ -63,29 +71,12 @@ export function registerDeclaredTypes(
     },
   });
   addOperation(app, {
-    method: 'GET',
-    url: '/v1/credential-types/:type/declaration',
-    access: { operator: 'credentialType.manage' },
-    operationId: 'getTypeDeclaration',
-    tag: 'credential types',
-    summary: 'Read the declaration of a type',
-    params: declaredPath,
-    guards: { etag: true },
-    success: { status: 200, schema: declaredType, description: 'As it was declared.' },
-    problems: ['notFound'],
-    handler: async ({ params, request, reply }) => {
-      const row = await service.getType(params.type, request.id);
-      setEtag(reply, row.revision);
-      return showOne(row, showDeclared);
-    },
-  });
-  addOperation(app, {
     method: 'PUT',
     url: '/v1/credential-types/:type',
     access: { operator: 'credentialType.manage' },
     operationId: 'putCredentialType',
     tag: 'credential types',
-    summary: 'Declare a type, or declare it otherwise',
+    summary: "Add a type of the platform's own, or change it",
     description:
       'If-Match is needed when the type is there already. While a credential is of the type, deleted ones among them, fields may be added that are optional, without a default, no destination and not named by injection, upstream or test; everything else is 409 `stateConflict`.',
     params: declaredPath,
@@ -133,8 +124,8 @@ const targets = {
 
 const showType = (
   type: CredentialType,
-  revision: number | null,
-): z.output<typeof schemas.credentialTypeInfo> => ({
+  row: DeclaredRow | undefined,
+): z.output<typeof credentialTypeInfo> => ({
   name: type.name,
   title: type.title,
   description: type.description,
@@ -144,8 +135,8 @@ const showType = (
   isInjectable: type.broker !== undefined,
   noBroker: type.noBroker ?? null,
   target: type.broker === undefined ? null : targets[type.broker.upstream.kind],
-  isDeclared: revision !== null,
-  revision,
+  declaration: row === undefined ? null : showDeclared(row).declaration,
+  revision: row?.revision ?? null,
   fields: Object.entries(type.fields).map(([name, field]) => ({
     name,
     title: field.title,

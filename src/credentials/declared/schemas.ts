@@ -1,23 +1,31 @@
 // Declarations of types on the wire.
 import { z } from 'zod';
-import { revision, subject, time } from '../../http/schemas.ts';
-import { unique } from '../../shared/refine.ts';
-import { declaredName, fieldName } from '../schemas.ts';
+import { line, revision, subject, time } from '../../http/schemas.ts';
+import { refined, unique } from '../../shared/refine.ts';
+import { declaredName, fieldName, typeDescription, typeName, typeTitle } from '../schemas.ts';
+import { fieldsMax } from '../../shared/limits.ts';
 import { publicValue } from '../types/define.ts';
 import type { Declaration } from './declaration.ts';
 import { fieldForms, injectionKinds, upstreamKinds } from './declaration.ts';
 import type { DeclaredRow } from './rows.ts';
 
 const declaredFieldsMax = 32;
+const [publicText] = publicValue.options;
 const textLengthMax = 200;
 
 /** SECURITY: these texts end up in forms and consoles of people who trust them: nothing unseen. */
-const text = z
-  .string()
-  .min(1)
-  .max(textLengthMax)
-  .regex(/^[^\p{C}\p{Zl}\p{Zp}<>]+$/u, 'one line of visible text without < and >')
-  .meta({ id: 'DeclaredText', examples: ['Acme CRM'] });
+const text = refined(
+  z
+    .string()
+    .min(1)
+    .max(textLengthMax)
+    .regex(/^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}<>]+$/u, 'one line of visible text without < and >'),
+  {
+    rule: 'invisible',
+    check: (value) => !/[\p{Default_Ignorable_Code_Point}\p{Cn}\p{Co}]/u.test(value),
+    says: 'Nothing in it is invisible.',
+  },
+).meta({ id: 'DeclaredText', examples: ['Acme CRM'] });
 const memberName = fieldName.meta({ examples: ['apiKey'] });
 const declaredField = z
   .strictObject({
@@ -40,7 +48,10 @@ const declaredField = z
           'A change of it demands all secret fields again. Hosts, ports, URLs and names of headers and parameters always are.',
         examples: [false],
       }),
-    default: publicValue.optional().meta({ examples: ['https://api.acme.example'] }),
+    default: z
+      .union([publicText, z.int().meta({ format: 'int64' }), z.boolean()])
+      .optional()
+      .meta({ examples: ['https://api.acme.example'] }),
     choices: unique(z.array(text).min(1).max(50)).optional(),
   })
   .meta({ id: 'DeclaredField' });
@@ -161,6 +172,55 @@ export const declaredType = z
     updatedBy: subject,
   })
   .meta({ id: 'DeclaredType' });
+const field = z.strictObject({
+  name: fieldName,
+  title: line(200).meta({ examples: ['API key'] }),
+  class: z.enum(['secret', 'public']),
+  isRequired: z.boolean(),
+  isDestination: z
+    .boolean()
+    .meta({ description: 'A change of it demands all secret fields again.' }),
+});
+export const credentialTypeInfo = z
+  .strictObject({
+    name: typeName,
+    title: typeTitle,
+    description: typeDescription,
+    isOpen: z
+      .boolean()
+      .meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
+    isTestable: z.boolean().meta({ description: 'Whether a connection of it can be tested.' }),
+    noTest: line(300)
+      .nullable()
+      .meta({ description: 'Why there is no test.', examples: [null] }),
+    isInjectable: z
+      .boolean()
+      .meta({ description: 'Whether it can be used through the broker; see `policy.delivery`.' }),
+    noBroker: line(300)
+      .nullable()
+      .meta({ description: 'Why nothing of it goes through the broker.', examples: [null] }),
+    target: z
+      .enum(['fixed', 'fields', 'secret', 'policy'])
+      .nullable()
+      .meta({
+        description:
+          'Where the requests of the broker go: to the one service of the type, to where its fields say, to the URL that is the secret, or to a host that the policy names.',
+        examples: ['fixed'],
+      }),
+    declaration: declaration.nullable().meta({
+      description: "Of one of the platform's own: as it was declared.",
+      examples: [null],
+    }),
+    revision: revision.nullable().meta({
+      description: 'Of a declared type: what it is named by when it is changed.',
+      examples: [null],
+    }),
+    fields: z.array(field).max(fieldsMax),
+  })
+  .meta({ id: 'CredentialType' });
+export const credentialTypeList = z
+  .strictObject({ items: z.array(credentialTypeInfo).max(400) })
+  .meta({ id: 'CredentialTypeList' });
 export const declaredPath = z.strictObject({
   type: declaredName,
 });
