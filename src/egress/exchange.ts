@@ -2,7 +2,7 @@
 import type { Dispatcher } from 'undici';
 import { EgressFailed, egressFailure } from './failure.ts';
 import { raced } from './raced.ts';
-import { userAgent } from '../shared/product.ts';
+import { userAgent } from './product.ts';
 
 export interface Answer {
   readonly status: number;

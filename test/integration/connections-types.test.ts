@@ -1,6 +1,7 @@
 // The test of each type over HTTP, against a local service that answers as the real one does: with
 // its key, without it, and where there is nothing. What goes over the wire is real; only the host
 // is another one.
+import { readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import t, { type Test as Tap } from 'tap';
 import { testHttp } from '../../src/connection-tests/http.ts';
@@ -9,6 +10,9 @@ import { credentialTypes } from '../../src/credentials/types/registry.ts';
 import type { Egress, EgressRequest } from '../../src/egress/index.ts';
 import { egressTo, tlsUpstream } from '../helpers/egress.ts';
 
+const { version } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+) as { version: string };
 const key = 'key-0123456789abcdef';
 const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
@@ -387,7 +391,7 @@ t.test('each test over HTTP asks as its service wants it, and reads what it says
         { method: service.method ?? 'GET', url: service.path, headers: service.headers },
         type.name,
       );
-      t.match(request?.headers['user-agent'] ?? '', /^credential-vault\/\d+\.\d+\.\d+$/);
+      t.equal(request?.headers['user-agent'], `credential-vault/${version}`);
       t.match(body, service.body ?? /^$/, type.name);
       t.equal(await outcome(service.bad), 'login refused', `${type.name} bad`);
       if (service.narrower !== undefined)
