@@ -8,7 +8,7 @@ import { type EngineId, isId, newId, type SubjectId, type TicketId } from '../sh
 import { fieldsOf } from './fields.ts';
 import { BrokerRefusal } from './refusal.ts';
 import * as repository from './repository.ts';
-import { targetOf } from './target.ts';
+import { hasOwnTarget, targetOf } from './target.ts';
 import { newTicket, type SealedTicket, sealTicket } from './tickets.ts';
 import {
   type Caller,
@@ -305,7 +305,9 @@ function chooseHost(
   try {
     const { origin } = targetOf(type, fields, version.policy as unknown as Policy, host);
     return {
-      host: host !== undefined || type.broker.upstream.kind === 'policy' ? origin.host : null,
+      // SECURITY: without a target of its own the ticket is for this host, whatever the policy says
+      // later.
+      host: host !== undefined || !hasOwnTarget(type, fields) ? origin.host : null,
     };
   } catch (error) {
     if (!(error instanceof BrokerRefusal)) throw error;

@@ -56,6 +56,10 @@ export function isAllowedHost({ allowedHosts }: Policy, host: string): boolean {
   );
 }
 
+/** Whether type and fields name a target by themselves. */
+export const hasOwnTarget = (type: CredentialType, fields: AllFields): boolean =>
+  ownTarget(type, fields) !== undefined;
+
 function ownTarget(type: CredentialType, fields: AllFields): Target | undefined {
   const { upstream, injection } = type.broker ?? {};
   switch (upstream?.kind) {

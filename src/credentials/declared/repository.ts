@@ -26,9 +26,7 @@ export async function findDeclared(
 /** All of them, by name. */
 export async function listDeclared(executor: Executor, limit: number): Promise<DeclaredRow[]> {
   const { rows } = await sql<DeclaredRow>`
-    select ${columns} from ${from} order by declared.name collate "C" limit ${limit}`.execute(
-    executor,
-  );
+    select ${columns} from ${from} order by declared.name limit ${limit}`.execute(executor);
   return rows;
 }
 
@@ -37,11 +35,11 @@ export async function lockAllDeclared(trx: Trx): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtext('credential-vault declared types'))`.execute(trx);
 }
 
-/** How many there are. Called under the lock of all. */
-export async function countDeclared(trx: Trx): Promise<number> {
-  const { rows } = await sql<{ count: number }>`
-    select count(*)::int as count from credential_type`.execute(trx);
-  return rows[0]?.count ?? 0;
+/** Whether there are so many. Called under the lock of all. */
+export async function areDeclared(trx: Trx, count: number): Promise<boolean> {
+  const { rows } = await sql`
+    select name from credential_type order by name limit ${count}`.execute(trx);
+  return rows.length >= count;
 }
 
 /** Locks a declared type against other changes, and against credentials that would begin to use it. */

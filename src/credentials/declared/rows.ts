@@ -40,7 +40,6 @@ export function typeOfDeclared(
   storedName: string = row.storedName,
 ): CredentialType | undefined {
   const isIts =
-    row.storedName === storedName &&
     declaredMacHolds(keyring, row, row.rowMac) &&
     storedNameOf(row.name, row.id, row.declaration) === storedName;
   return isIts ? buildType(row.name, row.declaration) : undefined;

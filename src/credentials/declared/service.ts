@@ -86,7 +86,7 @@ export class DeclaredTypes {
       const before = await repository.findDeclared(trx, name);
       if (before === undefined) {
         if (expected !== undefined) throw preconditionFailed();
-        if ((await repository.countDeclared(trx)) >= declaredTypesMax)
+        if (await repository.areDeclared(trx, declaredTypesMax))
           throw new AppError('limitReached', `At most ${declaredTypesMax} types of your own.`);
         return this.#write(trx, caller, 'credentialType.declare', {
           name,
