@@ -49,6 +49,7 @@ import {
   CallLimits,
   Calls,
   createBrokerListener,
+  isInjectableHeader,
   Outcomes,
   registerBrokerTickets,
   TicketLife,
@@ -61,13 +62,16 @@ import {
   CredentialLists,
   CredentialsService,
   CredentialUpsert,
+  DeclaredTypes,
   Discovery,
   type OAuthProvider,
   registerCredentialBulk,
   registerCredentialHistory,
   registerCredentialLists,
   registerCredentials,
+  registerDeclaredTypes,
   registerOAuthProviders,
+  StoredTypes,
   TeamRoom,
 } from './credentials/index.ts';
 import { canShowEngine, EnginesService, registerEngines } from './engines/index.ts';
@@ -325,7 +329,15 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     room,
     resolveTeam: (caller, slug) => teams.resolveTeam(caller, slug),
   });
-  const connections = new ConnectionsService({ db, audit, credentials, egress: parts.egress, now });
+  const types = new StoredTypes({ db, keyring });
+  const connections = new ConnectionsService({
+    db,
+    audit,
+    credentials,
+    egress: parts.egress,
+    types,
+    now,
+  });
   const deliverer = new Deliverer({
     db,
     keyring,
@@ -387,6 +399,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   });
   const addresses = new Addresses({ url: parts.brokerUrl, hostSuffix: parts.brokerHostSuffix });
   const ofTickets: BrokerParts = {
+    types,
     db,
     keyring,
     subjectBounds: issuers,
@@ -457,6 +470,15 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerDocs(app, () => openapiDocument(app.operations));
   registerWhoami(app, { service: teams });
   registerTeams(app, { service: teams, idempotency, cursors });
+  registerDeclaredTypes(app, {
+    service: new DeclaredTypes({
+      db,
+      keyring,
+      audit,
+      now,
+      isHeaderFree: isInjectableHeader,
+    }),
+  });
   registerCredentials(app, {
     service: credentials,
     upsert: new CredentialUpsert({ db, keyring, audit, now }, credentials),
@@ -524,6 +546,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
       traffic.note();
     },
     calls: new Calls({
+      types,
       db,
       keyring,
       subjectBounds: issuers,

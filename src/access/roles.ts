@@ -41,6 +41,7 @@ export const crossing: Readonly<Record<GrantAccess, readonly TeamAction[]>> = {
 export const operatorActions = [
   'team.create',
   'engine.manage',
+  'credentialType.manage',
   'rootKey.rotate',
   'status.read',
 ] as const;

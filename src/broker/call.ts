@@ -11,7 +11,7 @@ import { render, type Rendered } from './injection.ts';
 import type { CallLimits } from './limits.ts';
 import type { Outcomes } from './outcomes.ts';
 import { checkRequest } from './policing.ts';
-import { isTakenAt, placesOf, type Presented } from './ticket-extraction.ts';
+import { isTakenAt, type Places, placesOf, type Presented } from './ticket-extraction.ts';
 import { isObjectStore } from './ranges.ts';
 import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
@@ -24,10 +24,9 @@ import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.t
 import {
   type AllFields,
   type CredentialType,
-  findType,
+  type StoredTypes,
   type Policy,
   renewOnDefault,
-  typeNamed,
 } from '../credentials/index.ts';
 import {
   oauthOfLease,
@@ -50,6 +49,7 @@ export interface CallParts {
   readonly usage: Pick<UsageCounter, 'count'>;
   readonly limits: CallLimits;
   readonly accessTokens: Pick<AccessTokens, 'accessTokenFor'>;
+  readonly types: Pick<StoredTypes, 'find'>;
   /** Takes what has to be corrected in the audit log while the database takes nothing. */
   readonly outcomes: Pick<Outcomes, 'add'>;
 }
@@ -64,7 +64,7 @@ type Prepared = Pick<
   | 'callPath'
   | 'renew'
   | 'renewOn'
->;
+> & { readonly places: Places };
 
 /** What has to be undone of a call that fails before it goes out. */
 interface PendingCall {
@@ -170,7 +170,7 @@ export class Calls {
       bundle: bundleOf(ticket),
       hash: ticket.hash,
       at: addressableOf(row),
-      places: placesOf(typeNamed(credential.type), version.publicFields as AllFields),
+      places: prepared.places,
       caller: { sub: caller.sub, subject: caller.subject },
       team,
       credential: credential.id,
@@ -256,7 +256,7 @@ export class Calls {
       await deny('otherAddress');
       throw refuse();
     }
-    const type = found === undefined ? undefined : findType(found.type);
+    const type = found === undefined ? undefined : await this.#parts.types.find(found.type);
     const places = type && placesOf(type, (found?.content?.publicFields ?? {}) as AllFields);
     if (places !== undefined && !isTakenAt(presented, places)) {
       await deny('ticketPlace');
@@ -308,7 +308,7 @@ export class Calls {
   ): Promise<Prepared> {
     const { row } = granted;
     try {
-      const type = findType(row.type);
+      const type = await this.#parts.types.find(row.type);
       if (type === undefined) throw refusalOf('notBrokerable');
       const shown = granted.version.publicFields as AllFields;
       const isBehind = isBehindPath(type, () =>
@@ -321,6 +321,7 @@ export class Calls {
       checkRequest(policy, { target, isObjectStore: isStore }, call);
       const rendered = render(type, fields);
       return {
+        places: placesOf(type, shown),
         target,
         isBehindPath: isBehind,
         isObjectStore: isStore,

@@ -1,7 +1,9 @@
 // Which headers go out and which come back. What belongs to a connection, to the caller's way to
 // the vault or to its authentication stays behind; what would make a browser believe the upstream
 // about the broker's origin too. Pure.
+import { isTakenHeader } from '../credentials/index.ts';
 import type { Rendered } from './injection.ts';
+import { shapeOf } from './named.ts';
 import { tellsOfBody } from './ranges.ts';
 import type { Redactor } from './redaction/redactor.ts';
 import { foldedName, isSteering } from './steering.ts';
@@ -40,6 +42,22 @@ const staysBehind: ReadonlySet<string> = new Set([
 const ticketText = /vbt_[A-Za-z0-9_-]{20}/;
 /** What says where the caller's page is. */
 const tellsOfPage: ReadonlySet<string> = new Set(['origin', 'referer']);
+
+/**
+ * Whether an injection that somebody declares may set a header of this name, however it is written:
+ * none that the connection is made of, that the broker sets itself, or by which an upstream is
+ * steered or told of a resource.
+ */
+export function isInjectableHeader(name: string): boolean {
+  const folded = foldedName(name);
+  const isOfTickets = (ticketHeaders as readonly string[]).includes(folded);
+  return (
+    (isOfTickets || !staysBehind.has(folded)) &&
+    !isTakenHeader(folded) &&
+    !isSteering(folded) &&
+    shapeOf(folded) === undefined
+  );
+}
 
 /** How long the caller's body is: bytes, or unknown until it ends. */
 export type BodyLength = number | 'unknown';

@@ -1,7 +1,13 @@
 // How a secret gets into a request. The template is the type's; the caller has no say in it. Pure.
 import { BrokerRefusal } from './refusal.ts';
 import { type Sign, signer } from './sigv4.ts';
-import { type AllFields, type CredentialType, injectionFaults } from '../credentials/index.ts';
+import {
+  type AllFields,
+  brokeredBytesMin,
+  type CredentialType,
+  injectionFaults,
+  plainInjection,
+} from '../credentials/index.ts';
 import { unknownMember } from '../shared/closed-sets.ts';
 
 /** What a request to the upstream needs beside what the caller sent. */
@@ -29,7 +35,8 @@ export interface Rendered {
  * broker cannot use, `secretUnusable` for values unfit for their place.
  */
 export function render(type: CredentialType, fields: AllFields): Rendered {
-  const injection = type.broker?.injection;
+  const given = type.broker?.injection;
+  const injection = given === undefined ? undefined : plainInjection(given, fields);
   if (injection === undefined) throw new BrokerRefusal('unsupported');
   // SECURITY: a value that was stored before the policy gave it to the broker never met these
   // rules.
@@ -45,6 +52,22 @@ export function render(type: CredentialType, fields: AllFields): Rendered {
         ...inHeader(injection.name.toLowerCase(), text(injection.field), text(injection.field)),
         defaults: injection.also ?? {},
       };
+    case 'headers': {
+      const set = injection.headers.filter(({ field }) => Object.hasOwn(fields, field));
+      return {
+        ...nothing,
+        headers: Object.fromEntries(
+          set.map(({ name, field, scheme }) => [
+            name.toLowerCase(),
+            scheme === undefined ? text(field) : `${scheme} ${text(field)}`,
+          ]),
+        ),
+        dropHeaders: injection.headers.map(({ name }) => name.toLowerCase()),
+        sensitive: set
+          .filter(({ field }) => type.fields[field]?.class === 'secret')
+          .map(({ field }) => text(field)),
+      };
+    }
     case 'namedHeader':
       return inHeader(
         text(injection.nameField).toLowerCase(),
@@ -58,6 +81,18 @@ export function render(type: CredentialType, fields: AllFields): Rendered {
       return {
         ...inHeader('authorization', `Basic ${pair}`, text(injection.passwordField)),
         sensitive: [text(injection.passwordField), pair],
+      };
+    }
+    case 'basicKey': {
+      const [key, password] = [text(injection.field), text(injection.passwordField)];
+      const pair = Buffer.from(`${key}:${password}`).toString('base64');
+      return {
+        ...inHeader('authorization', `Basic ${pair}`, key),
+        sensitive: [
+          key,
+          pair,
+          ...(Buffer.byteLength(password) < brokeredBytesMin ? [] : [password]),
+        ],
       };
     }
     case 'query': {

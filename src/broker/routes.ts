@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { type Authenticator, onBehalfOf } from '../http/authentication.ts';
 import { addOperation } from '../http/operation.ts';
+import { shownType } from '../credentials/index.ts';
 import { credentialPath } from '../http/schemas.ts';
 import type { Wanted } from './references.ts';
 import { ticketCreate, ticketCreated, ticketExtended, ticketUpdate } from './schemas.ts';
@@ -132,7 +133,7 @@ function answerOf({ id, expiresAt, credentials }: Bundle): z.input<typeof ticket
       id: row.id,
       team: row.slug,
       name: row.name,
-      type: row.type,
+      type: shownType(row.type),
       publicFields: each.publicFields,
       ticket: each.ticket,
       baseUrl: each.baseUrl,

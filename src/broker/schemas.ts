@@ -8,7 +8,7 @@ import {
   tokenLengthMax,
 } from '../shared/limits.ts';
 import { publicFields } from '../credentials/index.ts';
-import { id, line, name, slug, subject, time } from '../http/schemas.ts';
+import { id, line, name, slug, subject, time, typeText } from '../http/schemas.ts';
 import { jwtForm, portForm } from '../shared/patterns.ts';
 import { refined } from '../shared/refine.ts';
 import { ticketForm } from './tickets.ts';
@@ -167,11 +167,7 @@ export const ticketCreated = z
           id,
           team: slug,
           name,
-          type: z
-            .string()
-            .max(60)
-            .regex(/^[A-Za-z0-9.]+$/, 'letters, digits, dots')
-            .meta({ examples: ['openai'] }),
+          type: typeText,
           publicFields,
           ticket,
           baseUrl,

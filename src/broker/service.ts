@@ -19,11 +19,12 @@ import type { Caller, ResolvedResource, OnBehalfOf, SubjectBounds } from '../acc
 import { type AuditLog, credentialTarget, type EventInput, eventsThrough } from '../audit/index.ts';
 import {
   type AllFields,
+  type CredentialType,
   injectionFaults,
-  findType,
   type Policy,
   type PublicFields,
-  shownFields,
+  shownFieldsOf,
+  type StoredTypes,
 } from '../credentials/index.ts';
 import {
   basisOf,
@@ -41,6 +42,7 @@ export interface BrokerParts {
   readonly subjectBounds: SubjectBounds;
   readonly audit: AuditLog;
   readonly now: () => number;
+  readonly types: Pick<StoredTypes, 'find'>;
   /** The caller's effective role in a team. */
   readonly resolveTeam: (caller: Caller, slug: string) => Promise<ResolvedResource | undefined>;
   /** Where callers reach the broker; undefined where it is off. */
@@ -176,7 +178,12 @@ export class BrokerService {
       const choice =
         secrets === undefined
           ? ({ pointer: '', rule: 'undecryptable', reason: '' } as const)
-          : chooseHost(decision, fieldsOf(decision, secrets), wanted[at]!.host);
+          : chooseHost(
+              await this.#parts.types.find(decision.row.type),
+              decision,
+              fieldsOf(decision, secrets),
+              wanted[at]!.host,
+            );
       if ('rule' in choice) {
         if (choice.reason !== '') await this.#deny(caller, decision, choice.reason);
         refuse(choice.rule, choice.pointer);
@@ -274,7 +281,7 @@ export class BrokerService {
       expiresAt,
       credentials: chosen.map(({ granted: { row }, publicFields }, at) => ({
         row,
-        publicFields: shownFields(findType(row.type), publicFields),
+        publicFields: shownFieldsOf(row.type, publicFields),
         ticket: made[at]!.text,
         baseUrl: addresses.baseUrl({ id: row.id, team: row.slug, name: row.name }),
         hostUrl: addresses.hostUrl(row.id),
@@ -344,11 +351,11 @@ const behalfDetails = (
 
 /** The host that the ticket is for, null for the type's own destination; or why there is none. */
 function chooseHost(
-  { row, version }: Granted,
+  type: CredentialType | undefined,
+  { version }: Granted,
   fields: AllFields,
   host: string | undefined,
 ): { readonly host: string | null } | Refused {
-  const type = findType(row.type);
   const notBrokerable: Refused = {
     pointer: '',
     rule: 'notBrokerable',

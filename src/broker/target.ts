@@ -83,6 +83,10 @@ export function isAllowedHost({ allowedHosts }: Policy, target: Authority): bool
   });
 }
 
+/** Whether type and fields name a target by themselves. */
+export const hasOwnTarget = (type: CredentialType, fields: AllFields): boolean =>
+  ownTarget(type, fields) !== undefined;
+
 function ownTarget(type: CredentialType, fields: AllFields): Target | undefined {
   const { upstream, injection } = type.broker ?? {};
   switch (upstream?.kind) {
@@ -93,13 +97,18 @@ function ownTarget(type: CredentialType, fields: AllFields): Target | undefined 
     case 'fixed':
       return targetOfUrl(upstream.baseUrl);
     case 'field':
-      return upstream.isOptional === true && fields[upstream.field] === undefined
+      return targetOfUrl(String(fields[upstream.field] ?? ''));
+    case 'optionalField':
+      return fields[upstream.field] === undefined
         ? undefined
-        : targetOfUrl(String(fields[upstream.field] ?? ''));
-    case 'hostPort':
+        : targetOfUrl(String(fields[upstream.field]));
+    case 'hostPort': {
+      const { hostField, portField, secureField } = upstream;
+      const isPlain = secureField !== undefined && fields[secureField] === false;
       return targetOfUrl(
-        `https://${String(fields[upstream.hostField])}:${String(fields[upstream.portField])}`,
+        `${isPlain ? 'http' : 'https'}://${String(fields[hostField])}:${String(fields[portField])}`,
       );
+    }
     case 'secret': {
       const { origin } = targetOfUrl(
         injection?.kind === 'url' ? String(fields[injection.field]) : '',

@@ -89,23 +89,28 @@ function basicPair(value: string): string | undefined {
   return rest === undefined ? undefined : Buffer.from(rest, 'base64').toString('utf8');
 }
 
-/** Where a ticket for a credential of the type is taken; without secrets. */
+/** Where a ticket for a credential of the type is taken, by its public fields alone. */
 export function placesOf(type: CredentialType, publicFields: Partial<AllFields>): Places {
   const { injection } = type.broker ?? {};
   const text = (field: string): string => String(publicFields[field] ?? '');
-  const own =
-    injection?.kind === 'header'
-      ? [injection.name]
-      : injection?.kind === 'namedHeader'
-        ? [text(injection.nameField)]
-        : injection?.kind === 'sigv4'
-          ? ['x-amz-security-token']
-          : [];
-  const user = injection?.kind === 'basic' ? text(injection.usernameField) : '';
+  // Whether a secret field is set is not known here: both ways count.
+  const ways =
+    injection === undefined
+      ? []
+      : injection.kind === 'whenSet'
+        ? [injection.set, injection.unset]
+        : [injection];
+  const own = ways.flatMap((way) => {
+    if (way.kind === 'header') return [way.name];
+    if (way.kind === 'headers') return way.headers.map(({ name }) => name);
+    if (way.kind === 'namedHeader') return [text(way.nameField)];
+    return way.kind === 'sigv4' ? ['x-amz-security-token'] : [];
+  });
+  const users = ways.flatMap((way) => (way.kind === 'basic' ? [text(way.usernameField)] : []));
   return {
     names: new Set([...ticketHeaders, ...own].map((name) => name.toLowerCase())),
-    users: new Set(['', user, ...noUsers]),
-    isSigned: injection?.kind === 'sigv4',
+    users: new Set(['', ...users, ...noUsers]),
+    isSigned: ways.some(({ kind }) => kind === 'sigv4'),
   };
 }
 

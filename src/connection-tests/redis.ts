@@ -5,15 +5,19 @@ import { type ConnectionTarget, openLines, reach } from './target.ts';
 /** AUTH where there is a password, SELECT, PING. Throws TestFailed, EgressFailed. */
 export async function testRedis(target: ConnectionTarget): Promise<void> {
   const { fields } = target;
+  const user = fields['username'] === undefined ? [] : [String(fields['username'])];
   const commands = [
-    ...(fields['password'] === undefined ? [] : [['AUTH', String(fields['password'])]]),
+    ...(fields['password'] === undefined ? [] : [['AUTH', ...user, String(fields['password'])]]),
     ...(Number(fields['db'] ?? 0) === 0 ? [] : [['SELECT', String(fields['db'])]]),
     ['PING'],
   ];
   const reached = await reach(target);
-  // SECURITY: the password goes without TLS only where the operator has named the target.
-  const lines = await openLines(target, reached, { isTls: !reached.isAllowedPlain });
+  const says = fields['tls'];
+  const isTls = says === undefined ? !reached.isAllowedPlain : says === true;
+  const lines = await openLines(target, reached, { isTls });
   try {
+    // SECURITY: the password goes without TLS only where the operator has named the target.
+    if (!isTls && !reached.isAllowedPlain) throw new TestFailed('tls', 'failed');
     for (const command of commands) {
       lines.send(resp(command));
       const answer = await lines.line();

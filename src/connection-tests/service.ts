@@ -7,20 +7,22 @@ import { AppError } from '../shared/errors.ts';
 import type { SubjectId, TeamId } from '../shared/ids.ts';
 import { testHttp } from './http.ts';
 import { testImap } from './imap.ts';
+import { testKafka } from './kafka.ts';
 import { testQdrant } from './qdrant.ts';
+import { testRabbitmq } from './rabbitmq.ts';
 import { testRedis } from './redis.ts';
 import { type ConnectionReport, reportOf, type Wire } from './report.ts';
 import { testSmtp } from './smtp.ts';
 import type { ConnectionTarget } from './target.ts';
 import type { Caller, GrantPath } from '../access/index.ts';
 import { type AuditLog, credentialTarget, eventsThrough } from '../audit/index.ts';
-import {
-  type ConnectionTest,
-  type CredentialRow,
-  type CredentialsService,
-  type CredentialType,
-  findType,
-  type InUse,
+import type {
+  ConnectionTest,
+  CredentialRow,
+  CredentialsService,
+  CredentialType,
+  InUse,
+  StoredTypes,
 } from '../credentials/index.ts';
 import { unknownMember } from '../shared/closed-sets.ts';
 
@@ -29,6 +31,7 @@ export interface ConnectionsParts {
   readonly audit: AuditLog;
   readonly credentials: Pick<CredentialsService, 'openForUse'>;
   readonly egress: Egress;
+  readonly types: Pick<StoredTypes, 'find'>;
   readonly now: () => number;
 }
 
@@ -56,7 +59,7 @@ export class ConnectionsService {
     grantPath: GrantPath | undefined,
   ): Promise<ConnectionReport> {
     const { audit, credentials, db } = this.#parts;
-    const type = findType(resolved.type);
+    const type = await this.#parts.types.find(resolved.type);
     if (type?.test === undefined)
       throw new AppError('notTestable', 'Credentials of this type have no test.');
     // A caller who comes by a grant uses up their own: the owner's people must be able to test what
@@ -106,6 +109,7 @@ export class ConnectionsService {
       fields: { ...row.publicFields, ...secrets.expose() },
       wire,
       timeoutMs,
+      now: this.#parts.now,
     };
     return reportOf(wire, () => {
       switch (test.kind) {
@@ -117,6 +121,10 @@ export class ConnectionsService {
           return testImap(target);
         case 'redis':
           return testRedis(target);
+        case 'rabbitmq':
+          return testRabbitmq(target);
+        case 'kafka':
+          return testKafka(target);
         case 'qdrant':
           return testQdrant(target);
       }

@@ -13,7 +13,9 @@ export async function testSmtp(target: ConnectionTarget): Promise<void> {
   const { egress, fields, wire, timeoutMs } = target;
   const reached = await reach(target);
   const { host, port } = reached;
-  const isSecure = port === tlsPort;
+  const says = fields['tls'];
+  const isSecure = says === undefined ? port === tlsPort : says === 'implicit';
+  const isPlain = says === 'none';
   const socket = await connectTo(target, reached, { isTls: isSecure });
   const connection = new SMTPConnection({
     host,
@@ -30,7 +32,8 @@ export async function testSmtp(target: ConnectionTarget): Promise<void> {
     socketCloseTimeout: 0,
     // SECURITY: the password waits for TLS, except where the operator has named the target; the
     // certificate is checked, whatever the environment says.
-    requireTLS: !reached.isAllowedPlain,
+    requireTLS: !isPlain && (says === 'startTls' || !reached.isAllowedPlain),
+    ignoreTLS: isPlain,
     tls: { servername: host, secureContext: egress.trust, rejectUnauthorized: true },
   });
   const { promise: late, reject } = Promise.withResolvers<never>();
@@ -48,6 +51,7 @@ export async function testSmtp(target: ConnectionTarget): Promise<void> {
       }),
     ]);
     wire.isTls = connection.secure;
+    if (!connection.secure && !reached.isAllowedPlain) throw new TestFailed('tls', 'failed');
     await Promise.race([
       late,
       done((callback) => {

@@ -17,6 +17,7 @@ export interface ConnectionTarget {
   readonly fields: TestedFields;
   readonly wire: Wire;
   readonly timeoutMs: number;
+  readonly now: () => number;
 }
 
 /** A target that may be dialled. */

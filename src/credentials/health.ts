@@ -13,6 +13,7 @@ export const problemNames = [
   'undecryptable',
   'exposed',
   'refreshFailed',
+  'notConnected',
   'rejectedByUpstream',
   'expired',
   'expiring',
@@ -94,6 +95,15 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
         sql`(held.failure is not null or (held.token is not null and held.expires_at <= ${now}
           and not held.is_refreshable))`,
       );
+    // Nobody connected an account, and the version brings no tokens that count.
+    case 'notConnected':
+      return sql<boolean>`
+        (credential.type in (${sql.join(oauthTypeNames.map((name) => sql.lit(name)))})
+          and current.public_fields ->> 'grant' is distinct from 'clientCredentials'
+          and coalesce(
+            (select held.token is null and not (held.takes_version and ${bringsTokens})
+              from oauth_token held where held.credential_id = credential.id),
+            not ${bringsTokens}))`;
     // Three fresh access tokens in a row were refused where they were used.
     case 'rejectedByUpstream':
       return storedTokens(sql`held.rejected_at is not null`);
@@ -112,6 +122,9 @@ export function problemCondition(problem: ProblemName, now: Now): RawBuilder<boo
   }
   throw unknownMember(problem satisfies never);
 }
+
+/** Whether the version has tokens to start with. */
+const bringsTokens = sql`current.secret_field_names && array['accessToken', 'refreshToken']`;
 
 /** The problems of a row as a text array, worst first. */
 export function problemsColumn(now: Now): RawBuilder<string[]> {

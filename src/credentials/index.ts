@@ -1,9 +1,20 @@
 // The door to credentials. What statements take along of it stands in sql.ts.
 export { type Authority, authorityOf, awsHosts, isAwsTarget } from './aws-services.ts';
-export { type AllFields, injectionFaults } from './injectable.ts';
+export {
+  type AllFields,
+  brokeredBytesMin,
+  injectionFaults,
+  isTakenHeader,
+  plainInjection,
+} from './injectable.ts';
 export { bulkGate, registerCredentialBulk } from './bulk-routes.ts';
 export { undecryptable } from './change.ts';
 export type { CredentialRow } from './rows.ts';
+export { isDeclared, shownType } from './declared/names.ts';
+export { registerDeclaredTypes } from './declared/routes.ts';
+export { declaredMac, declaredMacHolds, type ProtectedType } from './declared/rows.ts';
+export { DeclaredTypes } from './declared/service.ts';
+export { StoredTypes } from './declared/stored-types.ts';
 export { Discovery } from './discovery.ts';
 export { oauthClient } from './stored-tokens.ts';
 export { CredentialHistory } from './history/history.ts';
@@ -43,13 +54,14 @@ export {
   type CredentialMacFields,
 } from './row-mac.ts';
 export { CredentialsService } from './service.ts';
-export { shownFields } from './shown.ts';
+export { shownFields, shownFieldsOf } from './shown.ts';
 export {
   type Alias,
   type AliasField,
   type ConnectionTest,
   type CredentialType,
   type FieldSpec,
+  type HttpTest,
   type OAuthSettings,
   type System,
   tlsWords,
@@ -59,4 +71,4 @@ export { type StandIn, standInOf } from './types/stand-ins.ts';
 export { credentialTypes, findType, oauthTypeNames } from './types/registry.ts';
 export { CredentialUpsert } from './upsert.ts';
 export type { InUse } from './use.ts';
-export { KeyMoved, typeNamed, UndecryptableVersion, underActiveKey } from './versions.ts';
+export { KeyMoved, UndecryptableVersion, underActiveKey } from './versions.ts';

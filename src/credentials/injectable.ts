@@ -5,7 +5,7 @@ import { AppError, type InputFault } from '../shared/errors.ts';
 import type { Policy } from './policy.ts';
 import type { PublicValue } from './public-values.ts';
 import { isRegion } from './aws-services.ts';
-import type { CredentialType } from './types/define.ts';
+import type { CredentialType, Injection, PlainInjection } from './types/define.ts';
 import { unknownMember } from '../shared/closed-sets.ts';
 
 /** Public and secret fields together. */
@@ -35,13 +35,18 @@ const takenHeaders = new RegExp(
   'i',
 );
 
+/** Whether the broker sets a header of this name itself. */
+export const isTakenHeader = (name: string): boolean =>
+  takenHeaders.test(name.replaceAll('_', '-'));
+
 /**
  * What is wrong with fields that the policy gives to the broker, as rules without values: secrets
  * that are too short, too long or unfit for their place, a header that is not theirs, a URL that is
  * not a plain https one.
  */
 export function injectionFaults(type: CredentialType, fields: AllFields): InputFault[] {
-  const injection = type.broker?.injection;
+  const given = type.broker?.injection;
+  const injection = given === undefined ? undefined : plainInjection(given, fields);
   switch (injection?.kind) {
     case undefined:
     case 'oauth':
@@ -50,9 +55,17 @@ export function injectionFaults(type: CredentialType, fields: AllFields): InputF
       return secretFaults(fields, injection.field, visible);
     case 'header':
       return secretFaults(fields, injection.field, visible);
+    case 'headers':
+      return unique(
+        injection.headers.flatMap(({ field, isOptional }) => {
+          if (isOptional === true && !Object.hasOwn(fields, field)) return [];
+          if (type.fields[field]?.class === 'secret') return secretFaults(fields, field, visible);
+          return visibleWords.test(String(fields[field])) ? [] : [fault(field, 'headerUnsafe')];
+        }),
+      );
     case 'namedHeader':
       return [
-        ...(takenHeaders.test(String(fields[injection.nameField]).replaceAll('_', '-'))
+        ...(isTakenHeader(String(fields[injection.nameField]))
           ? [fault(injection.nameField, 'headerTaken')]
           : []),
         ...secretFaults(fields, injection.field, visibleWords),
@@ -63,6 +76,17 @@ export function injectionFaults(type: CredentialType, fields: AllFields): InputF
           ? [fault(injection.usernameField, 'noColon')]
           : []),
         ...secretFaults(fields, injection.passwordField, noControl),
+      ];
+    case 'basicKey':
+      return [
+        ...(/:/.test(String(fields[injection.field] ?? ''))
+          ? [fault(injection.field, 'noColon')]
+          : []),
+        ...secretFaults(fields, injection.field, noControl),
+        // Beside a key it is mostly one letter that fills the place.
+        ...(noControl.test(String(fields[injection.passwordField] ?? ''))
+          ? []
+          : [fault(injection.passwordField, 'headerUnsafe')]),
       ];
     case 'query':
       return secretFaults(fields, injection.field, noControl);
@@ -86,6 +110,12 @@ export function injectionFaults(type: CredentialType, fields: AllFields): InputF
   throw unknownMember(injection satisfies never);
 }
 
+/** The injection that counts for these fields. */
+export function plainInjection(injection: Injection, fields: AllFields): PlainInjection {
+  if (injection.kind !== 'whenSet') return injection;
+  return Object.hasOwn(fields, injection.field) ? injection.set : injection.unset;
+}
+
 /**
  * Throws invalidRequest for values that the policy gives to the broker and that the broker could
  * not use.
@@ -104,6 +134,10 @@ const fault = (field: string, rule: InputRule, allowed: Allowed = {}): InputFaul
   rule,
   ...allowed,
 });
+const unique = (faults: readonly InputFault[]): InputFault[] =>
+  faults.filter(
+    ({ pointer }, index) => faults.findIndex((each) => each.pointer === pointer) === index,
+  );
 const noControl = { test: (text: string): boolean => !control.test(text) };
 
 function secretFaults(

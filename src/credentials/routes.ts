@@ -5,7 +5,6 @@ import type { Idempotency } from '../http/idempotency.ts';
 import { addOperation } from '../http/operation.ts';
 import { expectedRevision, sentRevision, setEtag } from '../http/preconditions.ts';
 import { credentialPath, queryFlag, teamPath } from '../http/schemas.ts';
-import { notFound } from '../shared/errors.ts';
 import * as schemas from './schemas.ts';
 import {
   type CredentialInput,
@@ -14,9 +13,7 @@ import {
   timesOf,
 } from './service.ts';
 import type { CredentialUpsert } from './upsert.ts';
-import { credentialTypes, findType, typeSchema } from './types/registry.ts';
 import { showOne } from '../shared/showing.ts';
-import type { CredentialType } from './types/define.ts';
 import type { CredentialRow } from './rows.ts';
 
 /** Adds the operations on credentials and their types. */
@@ -222,50 +219,4 @@ export function registerCredentials(
       },
     });
   }
-  addOperation(app, {
-    method: 'GET',
-    url: '/v1/credential-types',
-    access: 'authenticated',
-    operationId: 'listCredentialTypes',
-    tag: 'credential types',
-    summary: 'List the types of credentials',
-    success: { status: 200, schema: schemas.credentialTypeList, description: 'Every type.' },
-    handler: async () => ({ items: credentialTypes.map(showType) }),
-  });
-  addOperation(app, {
-    method: 'GET',
-    url: '/v1/credential-types/:type',
-    access: 'authenticated',
-    operationId: 'getCredentialType',
-    tag: 'credential types',
-    summary: "Read the JSON Schema of a type's fields",
-    params: schemas.typePath,
-    success: {
-      status: 200,
-      schema: schemas.fieldsSchema,
-      description: 'A JSON Schema.',
-      mediaType: 'application/schema+json',
-    },
-    problems: ['notFound'],
-    handler: async ({ params }) => {
-      const type = findType(params.type);
-      if (type === undefined) throw notFound();
-      return typeSchema(type) as unknown as z.output<typeof schemas.fieldsSchema>;
-    },
-  });
 }
-
-const showType = (type: CredentialType): z.output<typeof schemas.credentialTypeInfo> => ({
-  name: type.name,
-  title: type.title,
-  description: type.description,
-  isOpen: type.isOpen === true,
-  isTestable: type.test !== undefined,
-  fields: Object.entries(type.fields).map(([name, field]) => ({
-    name,
-    title: field.title,
-    class: field.class,
-    isRequired: field.isRequired,
-    isDestination: field.isDestination,
-  })),
-});

@@ -28,24 +28,47 @@ import {
   time,
   timeOrNull,
   timeInput,
+  typeText,
   version,
 } from '../http/schemas.ts';
 import { problemNames } from './health.ts';
 import { awsServices, givesCredentials } from './aws-services.ts';
 import { limitDefaults, methods, type Policy, policyJson, renewableStatuses } from './policy.ts';
 import { healthOf } from './health.ts';
-import { shownFields } from './shown.ts';
+import { shownFieldsOf } from './shown.ts';
+import {
+  declaredNameForm,
+  declaredNameLengthMax,
+  isTypeName,
+  shownType,
+} from './declared/names.ts';
 import { credentialTypes, findType } from './types/registry.ts';
 import type { ResolvedResource } from '../access/index.ts';
 import type { CredentialRow, VersionRow } from './rows.ts';
-import { allowedHostForm, lettersAndDigitsForm } from '../shared/patterns.ts';
+import { allowedHostForm } from '../shared/patterns.ts';
 
 /** One membership and every grant. */
 const grantPathsMax = 1 + growthCeilings.grants;
-export const typeName = z
-  .enum(credentialTypes.map((type) => type.name))
+const ownNames = credentialTypes.map((type) => type.name);
+export const declaredName = z
+  .string()
+  .max(declaredNameLengthMax)
+  .regex(declaredNameForm, 'words of lower-case letters, digits and - with dots between')
+  .meta({ id: 'DeclaredTypeName', examples: ['acme.crm'] });
+const ownTypeName = z
+  .enum(ownNames)
   .meta({ id: 'CredentialTypeName', description: 'See GET /v1/credential-types.' });
-const fieldName = z
+export const typeName = refined(z.string(), {
+  rule: 'enum',
+  allowed: { allowed: ownNames },
+  check: isTypeName,
+  says: "One of the vault's own, or one that the platform operator declared.",
+}).meta({
+  id: 'TypeName',
+  printedAs: z.union([ownTypeName, declaredName]),
+  examples: ['openai'],
+});
+export const fieldName = z
   .string()
   .min(1)
   .max(64)
@@ -412,34 +435,10 @@ export const credentialVersionPage = pageOf(credentialVersion).meta({
   id: 'CredentialVersionPage',
 });
 
-const typeTitle = line(100).meta({ examples: ['OpenAI'] });
-const typeDescription = line(300).meta({
+export const typeTitle = line(200).meta({ examples: ['OpenAI'] });
+export const typeDescription = line(300).meta({
   examples: ['An API key of OpenAI or of a service that speaks its API.'],
 });
-const field = z.strictObject({
-  name: fieldName,
-  title: line(100).meta({ examples: ['API key'] }),
-  class: z.enum(['secret', 'public']),
-  isRequired: z.boolean(),
-  isDestination: z
-    .boolean()
-    .meta({ description: 'A change of it demands all secret fields again.' }),
-});
-export const credentialTypeInfo = z
-  .strictObject({
-    name: typeName,
-    title: typeTitle,
-    description: typeDescription,
-    isOpen: z
-      .boolean()
-      .meta({ description: 'Takes fields of any name; each is secret unless declared public.' }),
-    isTestable: z.boolean().meta({ description: 'Whether a connection of it can be tested.' }),
-    fields: z.array(field).max(fieldsMax),
-  })
-  .meta({ id: 'CredentialType' });
-export const credentialTypeList = z
-  .strictObject({ items: z.array(credentialTypeInfo).max(200) })
-  .meta({ id: 'CredentialTypeList' });
 export const versionPath = z.strictObject({
   id,
   version: z
@@ -451,22 +450,18 @@ export const versionPath = z.strictObject({
     }),
 });
 export const typePath = z.strictObject({
-  type: z
-    .string()
-    .max(60)
-    .regex(lettersAndDigitsForm, 'letters and digits')
-    .meta({ examples: ['openai'] }),
+  type: typeText,
 });
 
 const limit = z.int().meta({ format: 'int64' });
 const scalarSchema = z
   .strictObject({
     type: z.enum(['string', 'integer', 'boolean']),
-    title: line(100).optional(),
+    title: line(200).optional(),
     description: line(600).optional(),
     default: z.union([line(publicFieldLengthMax), limit, z.boolean()]).optional(),
     format: z.enum(['uri']).optional(),
-    enum: z.array(line(100)).max(500).optional(),
+    enum: z.array(line(200)).max(500).optional(),
     pattern: line(300).optional(),
     minLength: limit.optional(),
     maxLength: limit.optional(),
@@ -485,7 +480,7 @@ export const fieldsSchema = z
     $id: z
       .string()
       .max(100)
-      .regex(/^urn:credential-vault:type:[A-Za-z0-9]+$/)
+      .regex(/^urn:credential-vault:type:[A-Za-z0-9.-]+$/)
       .meta({ examples: ['urn:credential-vault:type:openai'] }),
     title: typeTitle,
     description: typeDescription,
@@ -531,10 +526,10 @@ export const showCredential = (row: CredentialRow): z.output<typeof credential> 
   id: row.id,
   team: row.slug,
   name: row.name,
-  type: row.type,
+  type: shownType(row.type),
   description: description.safeParse(row.description).data ?? null,
   labels: labels.safeParse(row.labels).data ?? {},
-  publicFields: shownFields(findType(row.type), row.publicFields),
+  publicFields: shownFieldsOf(row.type, row.publicFields),
   secretFields: [...row.secretFieldNames],
   policy: policyJson(row.policy) as z.output<typeof policy>,
   health: healthOf(row.problems),
@@ -579,7 +574,7 @@ export const showVersion = (
 ): z.output<typeof credentialVersion> => ({
   version: row.version,
   isCurrent: row.version === of.version,
-  publicFields: shownFields(findType(of.type), row.publicFields),
+  publicFields: shownFieldsOf(of.type, row.publicFields),
   secretFields: row.secretFieldNames,
   policy: policyJson(row.policy) as z.output<typeof policy>,
   isUndecryptable: row.isUndecryptable,

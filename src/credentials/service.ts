@@ -18,16 +18,13 @@ import type { CredentialWrite } from './repository.ts';
 import { findProvider as findEntry } from './providers/catalogue.ts';
 import type { OAuthProvider } from './providers/define.ts';
 import { type Discovered, issuerToDiscover, type Providers } from './providers/write-out.ts';
+import { isDeclared } from './declared/names.ts';
+import { holdType, typeForNew, typeOfRow } from './declared/stored-types.ts';
+import { lacksAccount } from './stored-tokens.ts';
 import { verifyCredentialRowMac, credentialRowMac } from './row-mac.ts';
 import { type InUse, openForUse, type Use } from './use.ts';
 import { bytesOf, roomOf, type TeamRoom } from './room.ts';
-import {
-  sameFields,
-  sealVersion,
-  typeNamed,
-  underActiveKey,
-  writeNextVersion,
-} from './versions.ts';
+import { sameFields, sealVersion, underActiveKey, writeNextVersion } from './versions.ts';
 import { type Claim, isNoClaim } from '../db/claims.ts';
 import { faultsIn } from '../shared/input-faults.ts';
 import type { ExpectedRevision } from '../shared/revisions.ts';
@@ -235,7 +232,7 @@ export class CredentialsService {
   ): Promise<CredentialRow> {
     const { db, keyring, audit } = this.#parts;
     demandName(input.name, namePointer);
-    const type = typeNamed(input.type);
+    const { type, storedName } = await typeForNew(keyring, db, input.type);
     const { publicFields, secrets } = readNewFields(
       type,
       input.fields,
@@ -251,7 +248,7 @@ export class CredentialsService {
       id: newId<CredentialId>(),
       team: team.id,
       name: input.name,
-      type: type.name,
+      type: storedName,
       state: 'enabled' as const,
       version: 1,
       expiresAt: input.expiresAt ?? null,
@@ -279,7 +276,7 @@ export class CredentialsService {
           team: team.id,
           credential: id,
           version: 1,
-          type: type.name,
+          type: storedName,
           publicFields,
           policy,
           secrets,
@@ -302,8 +299,9 @@ export class CredentialsService {
           if (!(await repository.insertCredential(executor, write, version, recorded)))
             throw notFound();
         };
+        const isPlain = !isDryRun && isNoClaim(claim) && !isDeclared(storedName);
         const growth = { living: 1, stored: 1, bytes: bytesOf(version) };
-        if (!isDryRun && isNoClaim(claim) && this.#room.take(team.id, growth)) {
+        if (isPlain && this.#room.take(team.id, growth)) {
           await insert(db).catch((error: unknown) => {
             // After any other error it is not known whether it is there.
             if (isRefusal(error)) this.#room.give(team.id, growth);
@@ -314,6 +312,7 @@ export class CredentialsService {
         await this.#room
           .transaction(team.id, async (trx, stay) => {
             await claim(trx, id);
+            await holdType(trx, storedName);
             await stay.grow(growth);
             await insert(trx);
             if (isDryRun) throw new Undone();
@@ -333,7 +332,7 @@ export class CredentialsService {
       description: write.description,
       labels: write.labels,
       rotateAfter: write.rotateAfter,
-      problems: [],
+      problems: lacksAccount(type, publicFields, secretFieldNames) ? ['notConnected'] : [],
       useCount: null,
       lastUsedAt: null,
       deletedAt: null,
@@ -389,7 +388,7 @@ export class CredentialsService {
     { isDryRun = false } = {},
   ): Promise<CredentialRow> {
     const { policy } = change;
-    const type = typeNamed(resolved.type);
+    const type = await typeOfRow(this.#parts.keyring, this.#parts.db, resolved.type);
     if (policy !== undefined) checkPolicy(type, policy);
     // Before there is a transaction: somebody else's server is not waited for in one.
     const providers = await this.#providersFor(
@@ -421,11 +420,7 @@ export class CredentialsService {
         if (version?.isAdoption === true) demandManage(role);
         // SECURITY: where the vault sends what it tells of a team is an admin's to say, whoever
         // else may replace the secret.
-        if (
-          version !== undefined &&
-          typeNamed(row.type).isForVault === true &&
-          isWider(typeNamed(row.type), row, version)
-        )
+        if (version !== undefined && type.isForVault === true && isWider(type, row, version))
           demandManage(role);
         if (changed.length === 0 && version === undefined) return undefined;
         return {

@@ -1,5 +1,7 @@
 // Public fields as they are shown. The query of an endpoint may hold what its writer took for
 // public and is not: it is stored and used whole, and shown with names only.
+import { isDeclared } from './declared/names.ts';
+import { findType } from './types/registry.ts';
 import type { PublicFields, PublicValue } from './public-values.ts';
 import type { CredentialType, FieldSpec } from './types/define.ts';
 
@@ -17,6 +19,13 @@ export function shownFields(type: CredentialType | undefined, fields: PublicFiel
     }),
   );
 }
+
+/**
+ * The same by what a credential's row says of its type. No form of a declared field has a query
+ * that is hidden.
+ */
+export const shownFieldsOf = (stored: string, fields: PublicFields): PublicFields =>
+  isDeclared(stored) ? fields : shownFields(findType(stored), fields);
 
 /** One value of a field as it is shown. */
 export function shownValue(field: FieldSpec, value: PublicValue): PublicValue {

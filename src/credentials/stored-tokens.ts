@@ -15,10 +15,10 @@ import type { CredentialRow } from './rows.ts';
  * it is, and what is assumed of a token's life.
  */
 export function oauthClient(
-  type: CredentialType,
+  type: CredentialType | undefined,
   publicFields: PublicFields,
 ): JsonObject | undefined {
-  if (type.oauth === undefined) return undefined;
+  if (type?.oauth === undefined) return undefined;
   const {
     clientAuthentication: _,
     assumedLifetimeSeconds: __,
@@ -44,6 +44,16 @@ export function bringsTokens(
 /** Whether one of these secret fields is a token to start with. */
 export const holdsTokens = (secretFieldNames: readonly string[]): boolean =>
   tokenFields.some((name) => secretFieldNames.includes(name));
+
+/** Whether a credential that was just stored waits for somebody to connect an account. */
+export const lacksAccount = (
+  type: CredentialType,
+  publicFields: PublicFields,
+  secretFieldNames: readonly string[],
+): boolean =>
+  type.oauth !== undefined &&
+  publicFields['grant'] !== 'clientCredentials' &&
+  !holdsTokens(secretFieldNames);
 
 const tokenFields = ['accessToken', 'refreshToken'];
 

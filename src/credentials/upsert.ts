@@ -1,5 +1,6 @@
 // Storing by name, for infrastructure as code: made where there is none of the name, changed where
 // there is one.
+import { shownType } from './declared/names.ts';
 import type { Role } from '../db/tables.ts';
 import { AppError, invalid, notFound } from '../shared/errors.ts';
 import type { ChangeParts } from './change.ts';
@@ -79,7 +80,7 @@ export class CredentialUpsert {
       throw notFound();
     }
     if (expected === undefined) throw preconditionRequired();
-    if (input.type !== found.type) throw invalid('/type', 'immutable');
+    if (input.type !== shownType(found.type)) throw invalid('/type', 'immutable');
     const opened =
       input.publicFieldNames?.findIndex((name) => !Object.hasOwn(found.publicFields, name)) ?? -1;
     if (opened >= 0) throw invalid(`/publicFieldNames/${opened}`, 'immutable');

@@ -10,7 +10,7 @@ import {
 } from '../crypto/index.ts';
 import type { Executor, Trx } from '../db/client.ts';
 import { isCheckViolation, isUniqueViolation } from '../db/errors.ts';
-import { AppError, invalid, notFound } from '../shared/errors.ts';
+import { AppError, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId, SubjectId, TeamId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
 import { checkInjectable, injectionFaults } from './injectable.ts';
@@ -29,7 +29,7 @@ import type { Providers } from './providers/write-out.ts';
 import * as repository from './repository.ts';
 import { bytesOf, type Stay } from './room.ts';
 import type { VersionWrite } from './repository.ts';
-import { findType } from './types/registry.ts';
+import { typeOfRow } from './declared/stored-types.ts';
 import type { PublicFields } from './public-values.ts';
 import type { CredentialType } from './types/define.ts';
 import { findSettings } from '../access/index.ts';
@@ -126,7 +126,7 @@ export async function writeNextVersion(
   },
   { stay, ...stamp }: WriteStamp,
 ): Promise<NewVersion | undefined> {
-  const type = typeNamed(row.type);
+  const type = await typeOfRow(keyring, trx, row.type);
   const policy = change.policy ?? row.policy;
   const { publicFields, secrets, cleared, kept } = applyFields(
     type,
@@ -163,7 +163,7 @@ export async function writeNextVersion(
     team: row.team,
     credential: row.id,
     version: row.version + 1,
-    type: type.name,
+    type: row.type,
     publicFields,
     policy,
     secrets: all,
@@ -206,7 +206,7 @@ export async function writeVersionAgain(
     { ...row, version, publicFields, policy, secretFieldNames },
     past.held,
   ).expose();
-  const type = typeNamed(row.type);
+  const type = await typeOfRow(keyring, trx, row.type);
   if (!isFit(type, { publicFields, policy, secrets: values }))
     throw new AppError(
       'stateConflict',
@@ -387,13 +387,6 @@ export async function underActiveKey<T>(
       onMoved();
     }
   }
-}
-
-/** Throws invalidRequest for a type that there is not. */
-export function typeNamed(name: string): CredentialType {
-  const type = findType(name);
-  if (type === undefined) throw invalid('/type', 'enum');
-  return type;
 }
 
 /** Whether two flat objects say the same. */

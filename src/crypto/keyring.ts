@@ -26,6 +26,7 @@ export type RowMacTableName =
   | 'engine'
   | 'engine_key'
   | 'credential'
+  | 'credential_type'
   | 'broker_ticket'
   | 'credential_grant'
   | 'credential_transfer'

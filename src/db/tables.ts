@@ -76,6 +76,14 @@ export interface EngineTable extends Stamped {
   revision: number;
   seal: Buffer;
 }
+export interface CredentialTypeTable extends Stamped {
+  name: string;
+  id: string;
+  stored_name: string;
+  declaration: Json;
+  revision: number;
+  row_mac: Buffer;
+}
 export interface EngineKeyTable {
   engine_id: EngineId;
   kid: string;
@@ -363,6 +371,7 @@ export interface Tables {
   system_key: SystemKeyTable;
   data_key: DataKeyTable;
   credential: CredentialTable;
+  credential_type: CredentialTypeTable;
   credential_version: CredentialVersionTable;
   credential_usage: CredentialUsageTable;
   key_rotation: KeyRotationTable;

@@ -2,6 +2,7 @@
 import type { Dispatcher } from 'undici';
 import { EgressFailed, egressFailure } from './failure.ts';
 import { raced } from './raced.ts';
+import { userAgent } from './product.ts';
 
 export interface Answer {
   readonly status: number;
@@ -62,6 +63,8 @@ export async function exchange({
       body: body ?? null,
       headers: {
         'accept-encoding': 'identity',
+        // Some services refuse who does not say what it is.
+        'user-agent': userAgent,
         ...Object.fromEntries(
           Object.entries(headers).filter(([name]) => !ofTheConnection.has(name.toLowerCase())),
         ),

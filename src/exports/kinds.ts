@@ -17,11 +17,12 @@ import {
   type TeamSettingsRow,
 } from '../access/index.ts';
 import {
-  findType,
   verifyListedRowMac,
   type PublicFields,
   type CredentialMacFields,
   shownFields,
+  shownFieldsOf,
+  shownType,
 } from '../credentials/index.ts';
 import {
   type CiphertextTable,
@@ -217,6 +218,7 @@ const credential = kind<CredentialRow>({
     { id: team },
   ) => ({
     ...row,
+    type: shownType(row.type),
     isDeleted: row.state === 'deleted',
     intact: verifyListedRowMac(
       keyring,
@@ -259,7 +261,10 @@ const version = kind<VersionRow>({
   },
   line: ({ bytes: _, found: __, before: ___, type, ...row }) => ({
     ...row,
-    publicFields: shownFields(type === null ? undefined : findType(type), row.publicFields),
+    publicFields:
+      type === null
+        ? shownFields(undefined, row.publicFields)
+        : shownFieldsOf(type, row.publicFields),
   }),
 });
 

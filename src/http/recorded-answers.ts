@@ -393,6 +393,7 @@ export const recordedAnswers: Readonly<Record<string, unknown>> = {
       undecryptable: 0,
       exposed: 0,
       refreshFailed: 0,
+      notConnected: 0,
       rejectedByUpstream: 0,
       expired: 0,
       expiring: 0,

@@ -127,6 +127,12 @@ export const count = z
   .min(0)
   .max(Number.MAX_SAFE_INTEGER)
   .meta({ id: 'Count', format: 'int64', examples: [41] });
+/** The name of a type of credentials, as answers have it. */
+export const typeText = z
+  .string()
+  .max(60)
+  .regex(/^[A-Za-z0-9.-]+$/, 'letters, digits, . -')
+  .meta({ examples: ['openai'] });
 export const revision = z
   .int()
   .min(1)

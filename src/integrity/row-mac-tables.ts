@@ -19,6 +19,9 @@ import { settingsColumns } from '../access/sql.ts';
 import { type TicketMacFields, ticketRowMac, verifyTicketRowMac } from '../broker/index.ts';
 import {
   verifyCredentialRowMac,
+  declaredMac,
+  declaredMacHolds,
+  type ProtectedType,
   credentialRowMac,
   type CredentialMacFields,
 } from '../credentials/index.ts';
@@ -90,6 +93,17 @@ const credentials: RowMacTable<CredentialMacFields> = {
       current.secret_field_names as "secretFieldNames"
     from credential held left join credential_version current on current.team_id = held.team_id
       and current.credential_id = held.id and current.version = held.current_version`),
+};
+const declaredTypes: RowMacTable<ProtectedType> = {
+  table: 'credential_type',
+  column: 'row_mac',
+  key: [text('held.name')],
+  holds: declaredMacHolds,
+  seal: declaredMac,
+  select: sql.raw(
+    'held.name, held.id, held.stored_name as "storedName", held.declaration, held.revision ' +
+      'from credential_type held',
+  ),
 };
 const memberships: RowMacTable<MembershipMacFields> = {
   table: 'membership',
@@ -188,6 +202,7 @@ export const rowMacTables = [
   teams,
   credentials,
   memberships,
+  declaredTypes,
   engines,
   engineKeys,
   brokerTickets,

@@ -3,7 +3,7 @@
 import { Secret, type SecretFields } from '../crypto/index.ts';
 import type { Granted } from './decide.ts';
 import type { Caller } from '../access/index.ts';
-import { type Policy, type PublicFields, shownFields, typeNamed } from '../credentials/index.ts';
+import { findType, type Policy, type PublicFields, shownFields } from '../credentials/index.ts';
 import { type AccessTokens, NoAccessToken, type OAuthCredential } from '../oauth/index.ts';
 
 /** The current version that was granted, as tokens are asked for. */
@@ -29,8 +29,8 @@ export async function deliverable<
   opened: T,
   rejected: string | undefined,
 ): Promise<(T & { readonly tokenId?: string }) | NoAccessToken['rule']> {
-  const type = typeNamed(opened.row.type);
-  const { oauth } = type;
+  const type = findType(opened.row.type);
+  const oauth = type?.oauth;
   if (oauth === undefined || opened.secrets === undefined) return opened;
   try {
     const { token, tokenId, expiresAt } = await accessTokens.accessTokenFor({

@@ -22,25 +22,27 @@ import {
   type Person,
   type RightsParts,
 } from '../access/index.ts';
-import { verifyCredentialRowMac, typeNamed } from '../credentials/index.ts';
+import { verifyCredentialRowMac, findType } from '../credentials/index.ts';
 import { verifyEngineKeyRowMac, type PublicJwk } from '../engines/index.ts';
 
-/** Why a reference is refused, as the caller is told. */
-export type Rule =
-  | 'notFound'
-  | 'duplicate'
-  | 'onBehalfOfRequired'
-  | 'onBehalfOfRefused'
-  | 'deleted'
-  | 'disabled'
-  | 'expired'
-  | 'deliveryNotAllowed'
-  | 'exposed'
-  | 'undecryptable'
-  | 'notConnected'
-  | 'refreshFailed'
-  | 'refreshUnavailable'
-  | 'rejectedByUpstream';
+/** Why a reference is refused, as the caller is told; a test holds the documents to it. */
+export const leaseRules = [
+  'notFound',
+  'duplicate',
+  'onBehalfOfRequired',
+  'onBehalfOfRefused',
+  'deleted',
+  'disabled',
+  'expired',
+  'deliveryNotAllowed',
+  'exposed',
+  'undecryptable',
+  'notConnected',
+  'refreshFailed',
+  'refreshUnavailable',
+  'rejectedByUpstream',
+] as const;
+export type Rule = (typeof leaseRules)[number];
 
 /** A refusal, with the details for the audit log only. */
 export interface LeaseRefusal {
@@ -302,6 +304,6 @@ function decide(
     version,
     grantPaths,
     isKnown:
-      knownVersions[position] === row.currentVersion && typeNamed(row.type).oauth === undefined,
+      knownVersions[position] === row.currentVersion && findType(row.type)?.oauth === undefined,
   };
 }

@@ -9,7 +9,7 @@ import { lengthOf, tooLarge } from './sealed.ts';
 import { bytesPerTurn, leaseBytesMax, storedBytesOf } from './sizes.ts';
 import type { Caller } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
-import { typeNamed } from '../credentials/index.ts';
+import { findType } from '../credentials/index.ts';
 
 /** A credential as it is delivered; without secrets where the caller has them already. */
 export type Opened = Granted & {
@@ -57,7 +57,7 @@ export async function openAll<T extends LeaseRefusal>(
     const next = open(keyring, decision, position);
     opened.push(next);
     // What an access token is got with is not delivered.
-    if ('secrets' in next && next.secrets !== undefined && typeNamed(row.type).oauth === undefined)
+    if ('secrets' in next && next.secrets !== undefined && findType(row.type)?.oauth === undefined)
       bytes += lengthOf(next.secrets);
     if (bytes > leaseBytesMax) throw tooLarge();
     if (pace.did(storedBytesOf(row))) {

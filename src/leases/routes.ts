@@ -1,5 +1,6 @@
 // The HTTP face of leases. The one answer of the vault that holds secrets is here, and it is
 // encrypted to the engine that asked.
+import { shownType } from '../credentials/index.ts';
 import { refined } from '../shared/refine.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
@@ -25,10 +26,11 @@ import {
   time,
   timeOrNull,
   version,
+  typeText,
 } from '../http/schemas.ts';
 import { sealedLengthMax } from './sealed.ts';
 import type { LeaseInput, LeasesService } from './service.ts';
-import { base64urlOf32Form, jwtForm, lettersAndDigitsForm } from '../shared/patterns.ts';
+import { base64urlOf32Form, jwtForm } from '../shared/patterns.ts';
 
 const knownVersion = version.optional().meta({
   description:
@@ -139,11 +141,7 @@ const lease = z
           id,
           team: slug,
           name,
-          type: z
-            .string()
-            .max(60)
-            .regex(lettersAndDigitsForm, 'letters and digits')
-            .meta({ examples: ['openai'] }),
+          type: typeText,
           version,
           revision,
           expiresAt: timeOrNull.meta({ description: 'When the credential itself expires.' }),
@@ -238,7 +236,7 @@ export function registerLeases(
           id: row.id,
           team: row.slug,
           name: row.name,
-          type: row.type,
+          type: shownType(row.type),
           version: row.currentVersion,
           revision: row.revision,
           expiresAt: row.expiresAt,

@@ -1,6 +1,7 @@
 // The sealed lease: a JWT signed by the vault (so that the engine knows who made it) inside a JWE
 // to one key of the engine (so that nobody else reads it). This is the one place in which secrets
 // are put into words that leave.
+import { shownType } from '../credentials/index.ts';
 import {
   type Keyring,
   type RecipientKey,
@@ -78,7 +79,7 @@ export function payloadOf({
       id: row.id,
       team: row.slug,
       name: row.name,
-      type: row.type,
+      type: shownType(row.type),
       version: row.currentVersion,
       ...(tokenId === undefined ? {} : { tokenId }),
       // SECURITY: plaintext is exposed here, into a buffer that is signed and encrypted next and

@@ -29,7 +29,7 @@ import type { UsageCounter } from './usage.ts';
 import type { FoundRow, LeaseQuery, RecipientRow, Reference } from './types.ts';
 import type { Caller, OnBehalfOf, SubjectBounds } from '../access/index.ts';
 import { type AuditLog, credentialTarget } from '../audit/index.ts';
-import { typeNamed } from '../credentials/index.ts';
+import { findType } from '../credentials/index.ts';
 import type { AccessTokens } from '../oauth/index.ts';
 
 // What the broker's tickets rest on too.
@@ -255,7 +255,7 @@ export class LeasesService {
     const opened = await this.#openFor(request, recipient, found, place);
     if ('rule' in recipient) throw new TypeError('a refused key is a refused lease');
     checkRejected(input.rejected ?? [], opened);
-    const hasStoredTokens = opened.some(({ row }) => typeNamed(row.type).oauth !== undefined);
+    const hasStoredTokens = opened.some(({ row }) => findType(row.type)?.oauth !== undefined);
     const credentials = hasStoredTokens ? await this.#withAccessTokens(request, opened) : opened;
     const issuedAt = Math.floor(now / 1000);
     const expiresAt = issuedAt + input.ttlSeconds;
@@ -434,7 +434,7 @@ function checkRejected(
   granted: readonly Opened[],
 ): void {
   const errors = rejected.flatMap(({ id }, at) =>
-    granted.some(({ row }) => row.id === id && typeNamed(row.type).oauth !== undefined)
+    granted.some(({ row }) => row.id === id && findType(row.type)?.oauth !== undefined)
       ? []
       : [{ pointer: `/rejected/${at}/id`, rule: 'notInLease' as const }],
   );

@@ -7,7 +7,11 @@ import type { JsonObject } from '../shared/json.ts';
 import type { EventType, Notice } from './types.ts';
 import { rotationFailureCountSql } from '../keys/sql.ts';
 import type { EventInput } from '../audit/index.ts';
-import { verifyCredentialRowMac, type CredentialMacFields } from '../credentials/index.ts';
+import {
+  verifyCredentialRowMac,
+  type CredentialMacFields,
+  shownType,
+} from '../credentials/index.ts';
 import { rowMacColumns } from '../credentials/sql.ts';
 import { unknownMember } from '../shared/closed-sets.ts';
 
@@ -111,7 +115,7 @@ async function dataOf(
       // SECURITY: the message is protected as the vault's own word, so what is in it is that.
       if (row === undefined || !verifyCredentialRowMac(keyring, row, row.seal)) return undefined;
       return {
-        credential: { id: subject.id, name: row.name, type: row.type },
+        credential: { id: subject.id, name: row.name, type: shownType(row.type) },
         ...(reason === undefined ? {} : { reason }),
       };
     }

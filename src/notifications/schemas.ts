@@ -13,6 +13,7 @@ import {
   time,
   timeOrNull,
   version,
+  typeText,
 } from '../http/schemas.ts';
 import {
   type DeliveryRow,
@@ -23,7 +24,6 @@ import {
   type WebhookRow,
 } from './types.ts';
 import { reasons } from '../oauth/index.ts';
-import { lettersAndDigitsForm } from '../shared/patterns.ts';
 
 const eventType = z.enum(eventTypes).meta({ id: 'NotificationType' });
 const events = unique(z.array(eventType).min(1).max(eventTypes.length)).meta({
@@ -93,11 +93,7 @@ export const delivery = z
 const about = z.strictObject({
   id,
   name,
-  type: z
-    .string()
-    .max(60)
-    .regex(lettersAndDigitsForm, 'letters and digits')
-    .meta({ examples: ['openai'] }),
+  type: typeText,
 });
 const dataKey = z.strictObject({ id, version });
 const message = (type: NotificationType, data: z.ZodRawShape) =>

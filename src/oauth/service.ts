@@ -31,7 +31,7 @@ import {
   policyJson,
   roomOf,
   type TeamRoom,
-  typeNamed,
+  findType,
   underActiveKey,
 } from '../credentials/index.ts';
 
@@ -101,7 +101,7 @@ export class OAuthService {
   ): Promise<{ authorizationUrl: string; expiresAt: Date }> {
     const { db, audit, now, redirectUri } = this.#parts;
     const max = this.#parts.authorizationsMax ?? growthLimits.authorizations;
-    if (typeNamed(row.type).oauth === undefined) throw notAuthorized();
+    if (findType(row.type)?.oauth === undefined) throw notAuthorized();
     const settings = oauthSettingsOf(row);
     if (settings.grant !== 'authorizationCode' || settings.authorizationUrl === undefined)
       throw notAuthorized();
@@ -201,7 +201,7 @@ export class OAuthService {
 
   /** How the credential stands with its provider; of a type that holds no tokens, not connected. */
   async getConnection(row: CredentialRow): Promise<ProviderConnection> {
-    const isOAuth = typeNamed(row.type).oauth !== undefined;
+    const isOAuth = findType(row.type)?.oauth !== undefined;
     return connectionOf(
       row,
       isOAuth ? await repository.findStoredTokens(this.#parts.db, row.team, row.id) : undefined,
@@ -420,7 +420,7 @@ function connectionOf(
   held: repository.StoredTokensRow | undefined,
   now: number,
 ): ProviderConnection {
-  const oauth = typeNamed(row.type).oauth;
+  const oauth = findType(row.type)?.oauth;
   const isByItself = oauth?.settings(row.publicFields).grant === 'clientCredentials';
   const takesVersion = held?.hasToken !== true && held?.takesVersion !== false;
   const fromVersion = (name: string): boolean =>

@@ -20,7 +20,7 @@ import {
   type OAuthSettings,
   type Policy,
   policyJson,
-  typeNamed,
+  findType,
 } from '../credentials/index.ts';
 
 export interface TokenSet {
@@ -106,7 +106,7 @@ export function situationOf(
   // SECURITY: the same.
   const { accessToken, refreshToken } = secrets.expose();
   if (accessToken === undefined && refreshToken === undefined) return nothing;
-  const expiry = of.publicFields[typeNamed(of.type).oauth?.expiryField ?? ''];
+  const expiry = of.publicFields[findType(of.type)?.oauth?.expiryField ?? ''];
   return {
     ...nothing,
     tokens: new Secret({ accessToken, refreshToken }),
@@ -156,7 +156,7 @@ export function oauthSettingsOf({
   type,
   publicFields,
 }: Pick<OAuthCredential, 'type' | 'publicFields'>): OAuthSettings {
-  const settings = typeNamed(type).oauth?.settings(publicFields);
+  const settings = findType(type)?.oauth?.settings(publicFields);
   if (settings === undefined) throw new TypeError('the type holds no tokens');
   return settings;
 }
@@ -177,7 +177,7 @@ export function clientOf({
   type,
   publicFields,
 }: Pick<OAuthCredential, 'type' | 'publicFields'>): JsonObject {
-  const client = oauthClient(typeNamed(type), publicFields);
+  const client = oauthClient(findType(type), publicFields);
   if (client === undefined) throw new TypeError('the type holds no tokens');
   return client;
 }

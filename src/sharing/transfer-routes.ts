@@ -1,4 +1,5 @@
 // The HTTP face of transfers.
+import { shownType } from '../credentials/index.ts';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Idempotency } from '../http/idempotency.ts';
@@ -16,24 +17,19 @@ import {
   subject,
   teamPath,
   time,
+  typeText,
 } from '../http/schemas.ts';
 import type { TransfersService } from './transfers.ts';
 import { showEach } from '../shared/showing.ts';
 import type { CredentialRow } from '../credentials/index.ts';
 import type { TransferRow } from './types.ts';
-import { lettersAndDigitsForm } from '../shared/patterns.ts';
 
-const type = z
-  .string()
-  .max(60)
-  .regex(lettersAndDigitsForm, 'letters and digits')
-  .meta({ examples: ['openai'] });
 const transfer = z
   .strictObject({
     id,
     credential: id,
     name,
-    type,
+    type: typeText,
     from: slug.meta({ description: 'The team that owns it.' }),
     to: slug.meta({ description: 'The team that it is offered to.' }),
     expiresAt: time.meta({ description: 'Until when it can be accepted.' }),
@@ -46,7 +42,7 @@ const transferCreate = z
   .strictObject({ team: slug })
   .meta({ id: 'TransferCreate', examples: [{ team: 'billing' }] });
 const transferAccepted = z
-  .strictObject({ credential: id, team: slug, name, type, revision })
+  .strictObject({ credential: id, team: slug, name, type: typeText, revision })
   .meta({ id: 'TransferAccepted', description: 'Where the credential is now.' });
 const transferPath = z.strictObject({ transfer: id });
 
@@ -54,7 +50,7 @@ const showTransfer = (row: TransferRow): z.output<typeof transfer> => ({
   id: row.id,
   credential: row.credential,
   name: row.offered.name,
-  type: row.offered.type,
+  type: shownType(row.offered.type),
   from: row.slug,
   to: row.toSlug,
   expiresAt: row.expiresAt,
@@ -173,7 +169,7 @@ export function registerTransfers(
         credential: row.id,
         team: row.slug,
         name: row.name,
-        type: row.type,
+        type: shownType(row.type),
         revision: row.revision,
       };
     },

@@ -83,6 +83,15 @@ const columns: Readonly<Record<string, Readonly<Record<string, Class>>>> = {
     seal: operational,
     ...stamps,
   },
+  credential_type: {
+    name: within('credential_type.name'),
+    id: within('credential_type.id'),
+    stored_name: within('credential_type.storedName'),
+    declaration: within('credential_type.declaration'),
+    revision: within('credential_type.revision'),
+    row_mac: operational,
+    ...stamps,
+  },
   engine_key: {
     engine_id: within('engine_key.engine'),
     kid: within('engine_key.kid'),
@@ -438,6 +447,14 @@ async function watch(vault: TestVault): Promise<Set<string>> {
   };
   await vault.team('payments');
   await vault.member('payments', 'eddie', 'editor');
+  await demand(
+    vault.call('operator', 'PUT', '/v1/credential-types/acme.crm', {
+      title: 'Acme CRM',
+      description: 'An API key of Acme.',
+      fields: [{ name: 'apiKey', title: 'API key', class: 'secret', isRequired: true }],
+    }),
+    200,
+  );
   const engine = await registerEngine(vault, 'n8n');
   await vault.member('payments', 'n8n', 'engine');
   const { id } = await storeOpenai(vault, 'payments', 'openai', 'sk-test');

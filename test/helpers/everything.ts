@@ -153,6 +153,25 @@ export async function doEverything(
   await ok('alice', 'GET', hookUrl);
   await ok('alice', 'POST', `${hookUrl}/test`);
 
+  // types of a platform's own
+  const crm = '/v1/credential-types/acme.crm';
+  const declared = {
+    title: 'Acme CRM',
+    description: 'An API key of Acme.',
+    fields: [{ name: 'apiKey', title: 'API key', class: 'secret', isRequired: true }],
+    injection: { kind: 'bearer', field: 'apiKey' },
+    upstream: { kind: 'fixed', baseUrl: 'https://api.acme.example' },
+  };
+  await ok('operator', 'PUT', crm, declared);
+  await ok('operator', 'PUT', crm, { ...declared, title: 'Acme' }, any);
+  await ok('alice', 'POST', list, {
+    name: 'crm',
+    type: 'acme.crm',
+    fields: { apiKey: 'acme-everything' },
+  });
+  await ok('operator', 'PUT', '/v1/credential-types/acme.erp', declared);
+  await ok('operator', 'DELETE', '/v1/credential-types/acme.erp', undefined, any);
+
   // credentials
   const openai = (name: string, more: object = {}): object => ({
     name,

@@ -67,6 +67,15 @@ const rows: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     ...sealed,
     ...stamps,
   },
+  credential_type: {
+    name: `'acme.t' || n`,
+    id: 'gen_random_uuid()',
+    stored_name: `'acme.t' || n || '#' || rpad('d' || n, 43, '0')`,
+    declaration: `'{"title":"T","description":"D","fields":[]}'`,
+    revision: '1',
+    row_mac: bytes(36),
+    ...stamps,
+  },
   engine_key: {
     engine_id: id(engine!),
     kid: `rpad('k' || n, 43, '0')`,

@@ -120,7 +120,13 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
   const vault = await restart();
   brokerUrl = await vault.broker.listen({ host: '127.0.0.1', port: 0 });
   const { call } = vault;
-  const set = (as: string, method: string, url: string, body?: object, headers = any) =>
+  const set = (
+    as: string,
+    method: string,
+    url: string,
+    body?: object,
+    headers: Record<string, string> = any,
+  ) =>
     call(as, method, url, body, headers).then(({ status, text, json }) => {
       if (status >= 300) throw new Error(`${method} ${url}: ${status} ${text}`);
       return json;
@@ -187,6 +193,23 @@ export async function setTamperedStage(t: Teardown): Promise<TamperedStage> {
     await set('alice', 'PATCH', `/v1/credentials/${ids[name]}`, { fields });
     own(secrets, fields, 'apiKey', ids[name]!);
   };
+  await set(
+    'operator',
+    'PUT',
+    '/v1/credential-types/acme.crm',
+    {
+      title: 'Acme CRM',
+      description: 'An API key of Acme.',
+      fields: [
+        { name: 'apiKey', title: 'API key', class: 'secret', isRequired: true },
+        { name: 'baseUrl', title: 'URL', class: 'public', form: 'httpsUrl', isRequired: true },
+      ],
+      injection: { kind: 'bearer', field: 'apiKey' },
+      upstream: { kind: 'field', field: 'baseUrl' },
+    },
+    {},
+  );
+  await store('crm', 'acme.crm', openai('crm', 'one'));
   await store('leaked', 'openai', openai('leaked', 'one'), { team: 'leaky' });
   await store('main', 'openai', openai('main-1', 'one'), { labels: { env: 'prod' } });
   await change('main', openai('main-2', 'two'));

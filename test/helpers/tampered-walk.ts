@@ -387,6 +387,7 @@ async function read(walker: Walker): Promise<void> {
   walker.later('alice', 'listCredentialTypes');
   walker.later('alice', 'listOauthProviders');
   walker.later('alice', 'getCredentialType', { type: 'openai' });
+  walker.later('alice', 'getCredentialType', { type: 'acme.crm' });
   for (const as of ['alice', 'vera', 'n8n', 'bot', 'sam', 'operator', 'mallory'])
     walker.later(as, 'whoami');
   for (const query of [
@@ -669,6 +670,25 @@ async function write(walker: Walker): Promise<void> {
     { engine: stage.engines.off.id },
     {
       body: { name: 'still off' },
+    },
+  );
+  const declaration = {
+    title: 'Acme ERP',
+    description: 'An API key of Acme.',
+    fields: [{ name: 'apiKey', title: 'API key', class: 'secret', isRequired: true }],
+  };
+  const erp = { type: 'acme.erp' };
+  await walker.ask('operator', 'putCredentialType', erp, { body: declaration, headers: {} });
+  await walker.ask('operator', 'putCredentialType', erp, {
+    body: { ...declaration, title: 'Another title' },
+  });
+  await walker.ask('operator', 'deleteCredentialType', erp);
+  await walker.ask(
+    'alice',
+    'updateCredential',
+    { id: walker.id('crm') },
+    {
+      body: { description: 'of a declared type' },
     },
   );
   const added = await walker.ask('operator', 'addEngineKey', engine, {

@@ -21,6 +21,17 @@ const ofGoogle = {
   clientAuthentication: 'body',
 } as const;
 
+/** What is written out of Salesforce's entry. */
+const ofSalesforce = {
+  provider: 'salesforce',
+  providerRevision: 1,
+  domain: 'login.salesforce.com',
+  authorizationUrl: 'https://login.salesforce.com/services/oauth2/authorize',
+  tokenUrl: 'https://login.salesforce.com/services/oauth2/token',
+  providerParameters: 'prompt=consent',
+  clientAuthentication: 'body',
+} as const;
+
 export const typeSamples: Readonly<Record<string, TypeSample>> = {
   openai: { secret: { apiKey: 'sk-1' }, public: {}, filled: { baseUrl: 'https://api.openai.com' } },
   google: { secret: { apiKey: 'AIza' }, public: {} },
@@ -33,7 +44,7 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
   customLlm: { secret: { apiKey: 'k' }, public: { baseUrl: 'http://127.0.0.1:11434/v1' } },
   bearer: { secret: { token: 'abc' }, public: {} },
   header: { secret: { value: 'v' }, public: { name: 'X-Api-Key' } },
-  httpBasic: { secret: { password: 'p' }, public: { username: 'u' } },
+  httpBasic: { secret: { password: 'p', apiKey: 'k' }, public: {} },
   httpQuery: { secret: { value: 'v' }, public: { name: 'api_key' } },
   telegram: { secret: { botToken: '1:a', secretToken: 's' }, public: {} },
   aws: {
@@ -42,11 +53,16 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
   },
   s3: {
     secret: { secretAccessKey: 's', sessionToken: 't' },
-    public: { accessKeyId: 'AKIA1', region: 'eu-west-1' },
+    public: {
+      accessKeyId: 'AKIA1',
+      region: 'eu-west-1',
+      endpoint: 'https://s3.example',
+      forcePathStyle: true,
+    },
   },
   smtp: {
     secret: { password: 'p' },
-    public: { host: 'mail.example.com', username: 'me@example.com' },
+    public: { host: 'mail.example.com', username: 'me@example.com', tls: 'startTls' },
     filled: { port: 587 },
   },
   imap: {
@@ -54,12 +70,16 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
     public: { host: '2001:db8::1', username: 'me' },
     filled: { port: 993, mailbox: 'INBOX', useSsl: true },
   },
-  redis: { secret: { password: 'p' }, public: { host: 'redis' }, filled: { port: 6379, db: 0 } },
+  redis: {
+    secret: { password: 'p' },
+    public: { host: 'redis', username: 'u', tls: true },
+    filled: { port: 6379, db: 0 },
+  },
   slack: { secret: { webhookUrl: 'https://hooks.slack.com/services/T/B/x' }, public: {} },
   httpDigest: { secret: { password: 'p' }, public: { username: 'u' } },
   rabbitmq: {
     secret: { password: 'p' },
-    public: { host: 'rabbit', username: 'u' },
+    public: { host: 'rabbit', username: 'u', tls: true },
     filled: { port: 5672, vhost: '/' },
   },
   postgres: {
@@ -68,8 +88,14 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
     filled: { port: 5432, tls: true },
   },
   mysql: {
-    secret: { password: 'p', connectionString: 'mysql://u:p@h/d' },
-    public: { host: 'my', database: 'd', username: 'u' },
+    secret: { password: 'p', connectionString: 'mysql://u:p@h/d', clientKey: 'pk' },
+    public: {
+      host: 'my',
+      database: 'd',
+      username: 'u',
+      ca: pem('a'),
+      clientCertificate: pem('b'),
+    },
     filled: { port: 3306, tls: true },
   },
   mongodb: {
@@ -168,6 +194,71 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
     public: { clientId: 'c', scope: 'read', tokenExpiry: '2027-01-31T00:00:00Z' },
     filled: ofGoogle,
   },
+  azureOpenai: {
+    secret: { apiKey: 'k' },
+    public: { endpoint: 'https://x.openai.azure.com', apiVersion: '2024-10-21', deployment: 'd' },
+  },
+  stripe: { secret: { apiKey: 'sk_1' }, public: {} },
+  gitlab: { secret: { token: 'glpat' }, public: {}, filled: { baseUrl: 'https://gitlab.com' } },
+  hubspot: { secret: { accessToken: 'pat' }, public: {} },
+  twilio: {
+    secret: { authToken: 't', apiKeySecret: 's' },
+    public: { accountSid: 'AC1', apiKeySid: 'SK1' },
+  },
+  sendgrid: { secret: { apiKey: 'SG' }, public: {} },
+  airtable: { secret: { token: 'pat' }, public: {} },
+  slackBot: { secret: { botToken: 'xoxb', signingSecret: 's' }, public: {} },
+  mssql: {
+    secret: { password: 'p' },
+    public: { host: 'ms', database: 'd', username: 'u' },
+    filled: { port: 1433, tls: true },
+  },
+  snowflake: {
+    secret: { password: 'p', privateKey: 'pk', passphrase: 'pp' },
+    public: {
+      account: 'acme-main',
+      username: 'u',
+      warehouse: 'w',
+      role: 'r',
+      database: 'd',
+      schema: 's',
+    },
+  },
+  kafka: {
+    secret: { password: 'p' },
+    public: {
+      brokers: 'k1.example:9092',
+      clientId: 'c',
+      saslMechanism: 'plain',
+      username: 'u',
+      ca: pem('a'),
+    },
+    filled: { tls: true },
+  },
+  salesforce: {
+    secret: { clientSecret: 's', accessToken: 'a', refreshToken: 'r' },
+    public: {
+      clientId: 'c',
+      scope: 'api refresh_token',
+      expiresAt: '2027-01-31T00:00:00Z',
+      instanceUrl: 'https://acme.my.salesforce.com',
+    },
+    filled: ofSalesforce,
+  },
+  calTrigger: { secret: { webhookSecret: 's' }, public: {} },
+  opencode: { secret: { apiKey: 'oc' }, public: {} },
+  jungleGrid: { secret: { apiKey: 'jg' }, public: {} },
+  pgvector: { secret: { embeddingApiKey: 'sk' }, public: {} },
+  decision: { secret: { apiKey: 'k' }, public: { baseUrl: 'https://jev.example/v1' } },
+  modelRouter: {
+    secret: {},
+    public: {
+      decisionCredential: 'id-1',
+      decisionModel: 'm',
+      routingInstructions: 'i',
+      options: '[{"id":"a","is_default":true}]',
+    },
+  },
   webhook: {
     secret: {
       secret: `whsec_${Buffer.alloc(32, 1).toString('base64')}`,
@@ -183,8 +274,19 @@ export const typeSamples: Readonly<Record<string, TypeSample>> = {
 
 /** The public fields whose change moves no secret: every other one is a destination. */
 export const freeFields: ReadonlySet<string> = new Set([
-  'httpBasic.username',
   'smtp.username',
+  ...['apiVersion', 'deployment'].map((name) => `azureOpenai.${name}`),
+  ...['accountSid', 'apiKeySid'].map((name) => `twilio.${name}`),
+  ...['database', 'username'].map((name) => `mssql.${name}`),
+  ...['username', 'warehouse', 'role', 'database', 'schema'].map((name) => `snowflake.${name}`),
+  ...['clientId', 'username'].map((name) => `kafka.${name}`),
+  ...['clientId', 'scope', 'expiresAt'].map((name) => `salesforce.${name}`),
+  ...['decisionCredential', 'decisionModel', 'routingInstructions', 'options'].map(
+    (name) => `modelRouter.${name}`,
+  ),
+  'mysql.clientCertificate',
+  'redis.username',
+  's3.forcePathStyle',
   'imap.username',
   'imap.mailbox',
   'redis.db',
@@ -244,6 +346,12 @@ export function anotherValue(value: string | number | boolean): string | number 
     form: 'none',
     json: 'form',
     always: 'ifSent',
+    startTls: 'none',
+    'login.salesforce.com': 'test.salesforce.com',
+    plain: 'scram-sha-256',
+    'k1.example:9092': 'k2.example:9092',
+    'https://acme.my.salesforce.com': 'https://other.my.salesforce.com',
+    '[{"id":"a","is_default":true}]': '[]',
     '2027-01-31T00:00:00Z': '2028-01-31T00:00:00+01:00',
   };
   if (words[value] !== undefined) return words[value];

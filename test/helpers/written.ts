@@ -35,6 +35,11 @@ export async function writingStage(vault: TestVault): Promise<Stage> {
   return { vault, engine };
 }
 
+const declaredType = {
+  title: 'Acme',
+  description: 'A key of Acme.',
+  fields: [{ name: 'apiKey', title: 'API key', class: 'secret', isRequired: true }],
+};
 const policy = { delivery: ['lease', 'broker'], allowedHosts: [] };
 const credential = async ({ vault }: Stage): Promise<any> =>
   storeOpenai(vault, 'payments', fresh(), 'sk-test-secret', { policy });
@@ -302,6 +307,17 @@ export const writes: Readonly<Record<string, (stage: Stage) => Promise<Prepared>
     body: { name: fresh() },
     headers: any,
   }),
+  putCredentialType: async () => ({
+    as: 'operator',
+    method: 'PUT',
+    url: `/v1/credential-types/acme.${fresh()}`,
+    body: declaredType,
+  }),
+  deleteCredentialType: async ({ vault }) => {
+    const url = `/v1/credential-types/acme.${fresh()}`;
+    await demand(vault.call('operator', 'PUT', url, declaredType), 200);
+    return { as: 'operator', method: 'DELETE', url, headers: any };
+  },
   deleteEngine: async ({ vault }) => ({
     as: 'operator',
     method: 'DELETE',

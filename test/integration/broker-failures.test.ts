@@ -1,5 +1,6 @@
 // What goes wrong in the vault itself is said and recorded as the vault's: not as the upstream's,
 // and never as a call that went out.
+import { findType } from '../../src/credentials/types/registry.ts';
 import { createServer, type Server } from 'node:http';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
@@ -48,6 +49,7 @@ function callsOf(
     audit,
     now,
     usage: { count: () => undefined },
+    types: { find: async (name: string) => findType(name) },
     accessTokens: {
       accessTokenFor: () => {
         throw new Error('nothing here is held');

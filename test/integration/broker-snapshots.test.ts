@@ -1,6 +1,7 @@
 // The second call with a ticket is one round trip: recorded by the statement that reads, over what
 // is expected. Whatever has changed since, it is decided and recorded as it is now, and what may
 // not go out does not.
+import { findType } from '../../src/credentials/types/registry.ts';
 import { type KyselyPlugin, sql } from 'kysely';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
@@ -44,6 +45,7 @@ t.test('a ticket that was used before', async (t) => {
     audit,
     now,
     usage: { count: () => undefined },
+    types: { find: async (name: string) => findType(name) },
     accessTokens: {
       accessTokenFor: () => {
         throw new Error('nothing here is held');

@@ -5,7 +5,7 @@ import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
 import { Retention } from '../../src/retention/service.ts';
 import type { TicketId } from '../../src/shared/ids.ts';
-import { askTicket } from '../helpers/broker.ts';
+import { askTicket, startBroker } from '../helpers/broker.ts';
 import { everyColumn } from '../helpers/canary.ts';
 import { askLease, demand, registerEngine, rulesOf, storeOpenai } from '../helpers/leases.ts';
 import { until } from '../helpers/processes.ts';
@@ -442,3 +442,28 @@ async function failEvents(vault: TestVault): Promise<{ execute(): Promise<unknow
   );
   return { execute: () => sql`drop trigger no_event on audit_event`.execute(vault.db) };
 }
+
+t.test(
+  'a ticket without a target of its own stays with its host, whatever the policy says later',
+  async (t) => {
+    const { vault, store, newTicket } = await startBroker(t, (_request, response) => {
+      response.end();
+    });
+    const key = { accessKeyId: 'AKIA1', secretAccessKey: 'secret-access-key-0123456789' };
+    const hostOf = async (fields: object): Promise<string | null> => {
+      const name = `s3-${Object.keys(fields).length}`;
+      const policy = { allowedHosts: ['one.s3.eu-west-1.amazonaws.com'] };
+      const { id } = await store(name, policy, { type: 's3', fields: { ...key, ...fields } });
+      const ticket = await newTicket({}, id);
+      const { rows } = await sql<{ host: string | null }>`
+      select host from broker_ticket where id = ${ticket.id}`.execute(vault.db);
+      return rows[0]!.host;
+    };
+    t.equal(await hostOf({}), 'one.s3.eu-west-1.amazonaws.com');
+    t.equal(
+      await hostOf({ endpoint: 'https://store.example' }),
+      null,
+      'its own endpoint is its own',
+    );
+  },
+);

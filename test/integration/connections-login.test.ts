@@ -1,7 +1,8 @@
 // Testing log-ins to mail servers, Redis and Qdrant, over real sockets against peers that speak
 // just that.
 import { randomBytes } from 'node:crypto';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import t, { type Test as Tap } from 'tap';
 import { Lines } from '../../src/connection-tests/lines.ts';
 import type { CheckedOrigin, Origin } from '../../src/egress/index.ts';
@@ -53,7 +54,7 @@ async function setStage(
       vault.call('alice', 'POST', '/v1/teams/payments/credentials', {
         name: randomBytes(6).toString('hex'),
         type,
-        fields: { host, ...fields },
+        fields: type === 'kafka' ? fields : { host, ...fields },
       }),
       201,
     )) as { id: string };
@@ -257,6 +258,183 @@ t.test(
     t.notOk(JSON.stringify(silent.heard).includes('AUTH'));
   },
 );
+
+t.test('Redis: a user beside the password, and TLS as the credential says', async (t) => {
+  const heard: string[] = [];
+  const { server } = redisPeer({ login: { password }, certificate, tls: 'atOnce' });
+  const plain = createServer((socket) => {
+    socket
+      .on('error', () => undefined)
+      .on('data', (chunk: Buffer) => {
+        heard.push(chunk.toString());
+        socket.write(chunk.includes('PING') ? '+PONG\r\n' : '+OK\r\n');
+      });
+  });
+  const [port, plainPort] = [await listening(t, server), await listening(t, plain)];
+  const named = await setStage(t, [port, plainPort]);
+  t.same(
+    await named('redis', { port, password, tls: true }),
+    good('name', 'connect', 'tls', 'login'),
+    'TLS where it is said, though the operator names the target',
+  );
+  t.same(
+    await named('redis', { port: plainPort, username: 'ada', password, tls: false }),
+    good('name', 'connect', 'login'),
+  );
+  t.equal(
+    heard[0],
+    `*3\r\n$4\r\nAUTH\r\n$3\r\nada\r\n$${Buffer.byteLength(password)}\r\n${password}\r\n`,
+  );
+  heard.length = 0;
+  const outside = await setStage(t, [plainPort], { isPublic: true });
+  t.same(
+    await outside('redis', { port: plainPort, password, tls: false }),
+    bad('failed', 'name', 'connect', 'tls'),
+    'without TLS only where the operator names the target',
+  );
+  t.same(heard, []);
+});
+
+t.test('SMTP: TLS as the credential says', async (t) => {
+  const later = smtpPeer({ login, certificate, tls: 'later' });
+  const atOnce = smtpPeer({ login, certificate, tls: 'atOnce' });
+  const none = smtpPeer({ login });
+  const [laterPort, oncePort, nonePort] = [
+    await listening(t, later.server),
+    await listening(t, atOnce.server),
+    await listening(t, none.server),
+  ];
+  const named = await setStage(t, [laterPort, oncePort, nonePort]);
+  t.same(
+    await named('smtp', { port: oncePort, ...login, tls: 'implicit' }),
+    good('name', 'connect', 'tls', 'login'),
+  );
+  t.same(
+    await named('smtp', { port: laterPort, ...login, tls: 'startTls' }),
+    good('name', 'connect', 'tls', 'login'),
+  );
+  t.same(
+    await named('smtp', { port: nonePort, ...login, tls: 'startTls' }),
+    bad('failed', 'name', 'connect', 'tls'),
+    'and not without it',
+  );
+  t.same(
+    await named('smtp', { port: nonePort, ...login, tls: 'none' }),
+    good('name', 'connect', 'login'),
+  );
+  none.heard.lines.length = 0;
+  const outside = await setStage(t, [nonePort], { isPublic: true });
+  t.same(
+    await outside('smtp', { port: nonePort, ...login, tls: 'none' }),
+    bad('failed', 'name', 'connect', 'tls'),
+  );
+  t.notOk(secretsIn(none.heard, false));
+});
+
+/** Speaks AMQP 0-9-1 as far as the log-in. */
+function amqpPeer(heard: string[], isTls: boolean): ReturnType<typeof createServer> {
+  const frame = (method: number): Buffer => {
+    const bytes = Buffer.alloc(12);
+    bytes[0] = 1;
+    bytes.writeUInt32BE(4, 3);
+    bytes.writeUInt16BE(10, 7);
+    bytes.writeUInt16BE(method, 9);
+    bytes[11] = 0xce;
+    return bytes;
+  };
+  const handle = (socket: Socket): void => {
+    socket
+      .on('error', () => undefined)
+      .on('data', (chunk: Buffer) => {
+        heard.push(chunk.toString('latin1'));
+        if (chunk.subarray(0, 4).equals(Buffer.from('AMQP'))) socket.write(frame(10));
+        else socket.write(frame(chunk.includes(`\0ada\0${password}`) ? 30 : 50));
+      });
+  };
+  return isTls
+    ? createTlsServer({ cert: certificate.certificate, key: certificate.key }, handle)
+    : createServer(handle);
+}
+
+t.test('RabbitMQ: the log-in, over TLS or where the operator names the target', async (t) => {
+  const heard: string[] = [];
+  const [plainPort, tlsPort] = [
+    await listening(t, amqpPeer(heard, false)),
+    await listening(t, amqpPeer([], true)),
+  ];
+  const silentPort = await listening(
+    t,
+    createServer((socket) => {
+      socket.on('error', () => undefined).end('HTTP/1.1 400 Bad Request\r\n\r\n');
+    }),
+  );
+  const named = await setStage(t, [plainPort, tlsPort, silentPort]);
+  const ada = { username: 'ada', password };
+  t.same(await named('rabbitmq', { port: plainPort, ...ada }), good('name', 'connect', 'login'));
+  t.same(
+    await named('rabbitmq', { port: tlsPort, ...ada, tls: true }),
+    good('name', 'connect', 'tls', 'login'),
+  );
+  t.same(
+    await named('rabbitmq', { port: plainPort, ...ada, username: 'eve' }),
+    bad('refused', 'name', 'connect', 'login'),
+  );
+  t.same(
+    await named('rabbitmq', { port: silentPort, ...ada }),
+    bad('unexpected', 'name', 'connect', 'login'),
+  );
+  heard.length = 0;
+  const outside = await setStage(t, [plainPort, tlsPort], { isPublic: true });
+  t.same(
+    await outside('rabbitmq', { port: plainPort, ...ada, tls: false }),
+    bad('failed', 'name', 'connect', 'tls'),
+  );
+  t.same(heard, []);
+  t.same(
+    await outside('rabbitmq', { port: tlsPort, ...ada }),
+    good('name', 'connect', 'tls', 'login'),
+  );
+});
+
+t.test('Kafka: the first broker that answers as one; nothing secret goes', async (t) => {
+  const heard: Buffer[] = [];
+  const answer = (error: number): Buffer => {
+    const bytes = Buffer.alloc(14);
+    bytes.writeInt32BE(10, 0);
+    bytes.writeInt32BE(0x76617531, 4);
+    bytes.writeInt16BE(error, 8);
+    return bytes;
+  };
+  const brokerOf = (error: number) => (socket: Socket) => {
+    socket
+      .on('error', () => undefined)
+      .on('data', (chunk: Buffer) => {
+        heard.push(chunk);
+        socket.write(answer(error));
+      });
+  };
+  const keys = { cert: certificate.certificate, key: certificate.key };
+  const [plain, secured, odd] = [
+    await listening(t, createServer(brokerOf(0))),
+    await listening(t, createTlsServer(keys, brokerOf(0))),
+    await listening(t, createServer(brokerOf(35))),
+  ];
+  const test = await setStage(t, [plain, secured, odd, 1]);
+  const kafka = (brokers: string, more: object): Promise<object> =>
+    test('kafka', { brokers, username: 'ada', password, ...more });
+  t.same(await kafka(`${host}:${plain}`, { tls: false }), good('name', 'connect', 'login'));
+  t.same(
+    await kafka(`${host}:1,${host}:${secured}`, {}),
+    good('name', 'connect', 'tls', 'login'),
+    'the second one where the first is away',
+  );
+  t.same(
+    await kafka(`${host}:${odd}`, { tls: false }),
+    bad('unexpected', 'name', 'connect', 'login'),
+  );
+  t.same(await kafka(`${host}:1`, {}), bad('failed', 'name', 'connect'));
+  t.notOk(Buffer.concat(heard).includes(password));
+});
 
 t.test('Qdrant: the list of collections', async (t) => {
   const keys: unknown[] = [];

@@ -164,6 +164,7 @@ t.test('names, counts, refusals', async (t) => {
       rejectedByUpstream: 0,
       expired: 0,
       expiring: 0,
+      notConnected: 0,
       providerOutdated: 0,
     };
     t.strictSame((await call('alice', 'GET', '/v1/teams/payments/problems')).json, {

@@ -105,6 +105,7 @@ t.test('one undecryptable credential among ten thousand', async (t) => {
         rejectedByUpstream: 0,
         expired: 0,
         expiring: 0,
+        notConnected: 0,
         providerOutdated: 0,
       },
     });
@@ -158,6 +159,7 @@ t.test('one undecryptable credential among ten thousand', async (t) => {
         rejectedByUpstream: 0,
         expired: 0,
         expiring: 0,
+        notConnected: 0,
         providerOutdated: 0,
       },
     });

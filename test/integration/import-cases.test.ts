@@ -287,7 +287,8 @@ t.test('Airflow: JSON, YAML, variables and URIs say the same', async (t) => {
 t.test('TLS is what the source says; what it says otherwise is no type of ours', async (t) => {
   const { bring } = await stage(t);
   const base = { host: 'db.test', user: 'u', password: 'pw', database: 'd', port: 1 };
-  const rows: readonly (readonly [string, string, object, boolean | 'custom'])[] = [
+  const nothing = { host: undefined, user: undefined, database: undefined };
+  const rows: readonly (readonly [string, string, object, boolean | 'custom' | 'implicit'])[] = [
     ['n8n', 'postgres', { ssl: 'disable' }, false],
     ['n8n', 'postgres', { ssl: 'allow' }, true],
     ['n8n', 'postgres', { ssl: 'require' }, true],
@@ -300,9 +301,11 @@ t.test('TLS is what the source says; what it says otherwise is no type of ours',
     ['n8n', 'mongoDb', { tls: false, configurationType: 'values' }, false],
     ['n8n', 'mongoDb', { tls: 'true' }, true],
     ['n8n', 'mongoDb', { port: 0 }, 'custom'],
-    ['n8n', 'redis', { ssl: true, database: 0 }, 'custom'],
-    ['n8n', 'rabbitmq', { hostname: 'h', username: 'u', ssl: true }, 'custom'],
-    ['n8n', 'smtp', { port: 2525, secure: true }, 'custom'],
+    ['n8n', 'redis', { ssl: true, database: 0 }, true],
+    ['n8n', 'redis', { ssl: false, database: 0 }, false],
+    ['n8n', 'redis', { ssl: true, disableTlsVerification: true }, 'custom'],
+    ['n8n', 'rabbitmq', { ...nothing, hostname: 'h', username: 'u', ssl: true }, true],
+    ['n8n', 'smtp', { database: undefined, port: 2525, secure: true }, 'implicit'],
     ['n8n', 'smtp', { port: 587, disableStartTls: true }, 'custom'],
     ...['disable', 'DISABLE'].map(
       (sslmode) => ['airflow', 'postgres', { extra: { sslmode } }, false] as const,
@@ -314,7 +317,7 @@ t.test('TLS is what the source says; what it says otherwise is no type of ours',
     ['airflow', 'mongo', { extra: { ssl: 0 } }, false],
     ['airflow', 'mongo', { extra: { srv: true } }, 'custom'],
     ['airflow', 'mongo', {}, false],
-    ['airflow', 'redis', { extra: { ssl: true } }, 'custom'],
+    ['airflow', 'redis', { schema: undefined, extra: { ssl: true } }, true],
     ['airflow', 'smtp', { extra: { disable_tls: true } }, 'custom'],
   ];
   for (const [from, type, more, right] of rows) {
@@ -589,12 +592,13 @@ t.test('a key that stands where a user name stands is not made public', async (t
     { user: 'sk_test_abc', password: 'a longer one' },
     { user: '0123456789abcdef0123456789abcdef', password: 'api_token' },
     { user: 'ghp_0123456789abcdef', password: 'x-oauth-basic' },
-    { user: 'plain', password: '' },
   ]) {
     const { stored } = await bring('n8n', { f: n8n('httpBasicAuth', data) });
-    t.match(stored['it'], { type: 'custom', publicFields: {} }, JSON.stringify(data));
-    t.equal(stored['it']?.fields['user'], data.user);
+    t.match(stored['it'], { type: 'httpBasic', publicFields: {} }, JSON.stringify(data));
+    t.equal(stored['it']?.fields['apiKey'], data.user);
   }
+  const half = await bring('n8n', { f: n8n('httpBasicAuth', { user: 'plain', password: '' }) });
+  t.match(half.stored['it'], { type: 'custom', publicFields: {}, fields: { user: 'plain' } });
   const { stored } = await bring('n8n', {
     f: n8n('httpBasicAuth', { user: 'alice', password: 'correct horse' }),
   });

@@ -29,6 +29,13 @@ t.test(
       state: 'notConnected',
       reason: null,
     });
+    // As a problem: of the credential, of a list's filter, of the team's counts.
+    const notConnected = async (): Promise<unknown[]> => [
+      `health ${(await vault.call('alice', 'GET', `/v1/credentials/${id}`)).json.health}`,
+      (await vault.call('alice', 'GET', '/v1/credentials?problem=notConnected')).json.items[0]?.id,
+      (await vault.call('alice', 'GET', '/v1/teams/payments/problems')).json.problems.notConnected,
+    ];
+    t.same(await notConnected(), ['health notConnected', id, 1]);
     const { authorizationUrl } = await begin(stage, id);
     const url = new URL(authorizationUrl);
     t.match(Object.fromEntries(url.searchParams), {
@@ -65,6 +72,7 @@ t.test(
     t.equal(after.json.revision, revision, 'no ETag changes by it');
     t.equal(after.json.version, 1, 'and there is no other version');
     t.same(after.json.problems, []);
+    t.same(await notConnected(), ['health ok', undefined, 0]);
     t.equal(
       (await vault.call('alice', 'POST', '/v1/oauth/callbacks', callback)).json.code,
       'oauthStateInvalid',

@@ -236,7 +236,7 @@ t.test('an export of n8n', async (t) => {
     {
       id: 'b',
       name: 'unknown',
-      type: 'kafka',
+      type: 'mqtt',
       data: { brokers: 'k:9092', ssl: false, password: 'kpw' },
     },
     { id: 'c', name: 'half', type: 'httpBasicAuth', data: { user: 'me' } },

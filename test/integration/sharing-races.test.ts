@@ -1,5 +1,6 @@
 // Revocation against use: what changes between reading and recording is seen by the statement that
 // records, of leases and of calls alike.
+import { findType } from '../../src/credentials/types/registry.ts';
 import { type KyselyPlugin, sql } from 'kysely';
 import t from 'tap';
 import { AuditLog } from '../../src/audit/record.ts';
@@ -68,6 +69,7 @@ t.test('a grant that goes while it is used', async (t) => {
     audit,
     now,
     usage: { count: () => undefined },
+    types: { find: async (name: string) => findType(name) },
     accessTokens: {
       accessTokenFor: () => {
         throw new Error('nothing here is held');

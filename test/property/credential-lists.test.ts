@@ -400,6 +400,7 @@ function problemsOf(row: Filled): ProblemName[] {
     undecryptable: row.isUndecryptable,
     exposed: row.isExposed,
     refreshFailed: row.isRefreshFailed,
+    notConnected: row.type === 'oauth2',
     rejectedByUpstream: row.isRejected,
     providerOutdated: row.isOutdated,
     expired: expiresMs <= Date.now(),

@@ -246,13 +246,54 @@ t.test('what the broker cannot put anywhere it does not render', async (t) => {
   }
 });
 
+t.test('a second way of the same type, and several headers', async (t) => {
+  const authorization = (type: string, fields: Record<string, string>): unknown =>
+    render(typeOf(type), fields).headers['authorization'];
+  const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString('base64')}`;
+  for (const [type, fields, expected] of [
+    ['httpBasic', { apiKey: key }, basic(`${key}:`)],
+    ['httpBasic', { apiKey: key, password: 'X' }, basic(`${key}:X`)],
+    ['httpBasic', { username: 'ada', password: key }, basic(`ada:${key}`)],
+    ['jira', { email: 'ada@example.com', apiToken: key }, basic(`ada@example.com:${key}`)],
+    ['jira', { apiToken: key }, `Bearer ${key}`],
+    ['twilio', { accountSid: 'AC1', authToken: key }, basic(`AC1:${key}`)],
+    [
+      'twilio',
+      { accountSid: 'AC1', authToken: 'a-token', apiKeySid: 'SK1', apiKeySecret: key },
+      basic(`SK1:${key}`),
+    ],
+  ] as const)
+    t.equal(authorization(type, fields), expected, `${type} ${Object.keys(fields).join(' ')}`);
+  const { sensitive } = render(typeOf('httpBasic'), { apiKey: key, password: 'X' });
+  t.ok(sensitive.includes(key) && sensitive.includes(Buffer.from(`${key}:X`).toString('base64')));
+  t.notOk(sensitive.includes('X'), 'one letter would be found everywhere');
+  const supabase = render(typeOf('supabase'), { key });
+  t.strictSame(supabase.headers, { apikey: key, authorization: `Bearer ${key}` });
+  t.strictSame(supabase.dropHeaders, ['apikey', 'authorization']);
+  const clickhouse = render(typeOf('clickhouse'), { username: 'default' });
+  t.strictSame(clickhouse.headers, { 'x-clickhouse-user': 'default' });
+  t.ok(clickhouse.dropHeaders.includes('x-clickhouse-key'), "the caller's own goes all the same");
+  t.strictSame(rulesOf('httpBasic', { apiKey: 'a:b-012345' }), ['/fields/apiKey noColon']);
+  t.strictSame(rulesOf('clickhouse', { username: 'a\nb', password: key }), [
+    '/fields/username headerUnsafe',
+  ]);
+  t.strictSame(rulesOf('supabase', { key: 'a' }).length, 1, 'said once');
+});
+
 t.test(
   'the registry: what a type injects are fields of its own, the secret ones secret',
   async (t) => {
     for (const type of credentialTypes) {
       const { injection, upstream } = type.broker ?? {};
       if (injection === undefined || upstream === undefined) continue;
-      for (const [member, name] of Object.entries(injection)) {
+      const parts =
+        injection.kind === 'whenSet'
+          ? [injection.set, injection.unset]
+          : injection.kind === 'headers'
+            ? injection.headers.filter(({ field }) => type.fields[field]?.class === 'secret')
+            : [injection];
+      t.ok(parts.length > 0, `${type.name}: something secret is injected`);
+      for (const [member, name] of parts.flatMap((part) => Object.entries(part))) {
         if (member === 'field' || member === 'passwordField')
           t.equal(type.fields[name as string]?.class, 'secret', `${type.name} ${member}`);
         if (member === 'nameField' || member === 'usernameField')
@@ -263,13 +304,17 @@ t.test(
             `${type.name}: where in the request is a destination`,
           );
       }
-      if (upstream.kind === 'field')
+      if (upstream.kind === 'field' || upstream.kind === 'optionalField')
         t.ok(
           type.fields[upstream.field]?.isDestination,
           `${type.name}: its base URL is a destination`,
         );
       if (upstream.kind === 'hostPort')
-        for (const name of [upstream.hostField, upstream.portField])
+        for (const name of [
+          upstream.hostField,
+          upstream.portField,
+          ...(upstream.secureField === undefined ? [] : [upstream.secureField]),
+        ])
           t.ok(type.fields[name]?.isDestination, `${type.name}: its ${name} is a destination`);
       if (upstream.kind === 'fixed') t.match(upstream.baseUrl, /^https:\/\/[a-z0-9.-]+$/);
     }

@@ -1,5 +1,6 @@
 // From what a caller sends to what is stored: the cases by name. The laws stand in test/property.
 import { brief } from '../helpers/faults.ts';
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import {
   applyFields,
@@ -8,6 +9,7 @@ import {
   isWider,
   readNewFields,
 } from '../../src/credentials/fields.ts';
+import type { PublicFields } from '../../src/credentials/public-values.ts';
 import { policyOf } from '../../src/credentials/policy.ts';
 import { healthOf, problemNames } from '../../src/credentials/health.ts';
 import { credentialTypes, findType, typeSchema } from '../../src/credentials/types/registry.ts';
@@ -282,6 +284,7 @@ t.test(
             'publicKey',
             'keyId',
             'accessKeyId',
+            'apiKeySid',
             'tokenUrl',
             'tokenExpiry',
             'tokenParameters',
@@ -306,6 +309,7 @@ t.test('health is the worst problem', async (t) => {
       'undecryptable',
       'exposed',
       'refreshFailed',
+      'notConnected',
       'rejectedByUpstream',
       'expired',
       'expiring',
@@ -376,3 +380,29 @@ t.test(
       );
   },
 );
+
+t.test(
+  'a type has a test, or says why not; it goes through the broker, or says why not',
+  async (t) => {
+    for (const { name, test, noTest, broker, noBroker } of credentialTypes) {
+      t.equal(test === undefined, noTest !== undefined, `${name}: test`);
+      t.equal(broker === undefined, noBroker !== undefined, `${name}: broker`);
+      t.notMatch(name, /\./, "names with a dot are a platform's own");
+    }
+  },
+);
+
+t.test('what 0.1 stored of each type is whole, and nothing is written into it', async (t) => {
+  const stored = JSON.parse(
+    readFileSync(new URL('../vectors/types-0.1.json', import.meta.url), 'utf8'),
+  ) as Record<string, { publicFields: PublicFields; secretFields: string[] }>;
+  t.equal(Object.keys(stored).length, 45);
+  for (const [name, { publicFields, secretFields }] of Object.entries(stored)) {
+    const change = applyFields(typeOf(name), { publicFields, secretFieldNames: secretFields }, {});
+    t.strictSame(
+      change,
+      { publicFields, secrets: {}, cleared: [], kept: secretFields },
+      `${name}: a change of nothing writes nothing`,
+    );
+  }
+});

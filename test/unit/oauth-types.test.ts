@@ -8,7 +8,8 @@ import { oauthClient } from '../../src/credentials/stored-tokens.ts';
 import { policyJson } from '../../src/credentials/policy.ts';
 import { shownFields } from '../../src/credentials/shown.ts';
 import { reservedParameters } from '../../src/credentials/types/oauth-fields.ts';
-import { typeNamed } from '../../src/credentials/versions.ts';
+import { findType } from '../../src/credentials/types/registry.ts';
+import type { CredentialType } from '../../src/credentials/types/define.ts';
 import { canonicalJson, Secret } from '../../src/crypto/index.ts';
 import { tokenSetBinding } from '../../src/oauth/token-binding.ts';
 import type { AppError } from '../../src/shared/errors.ts';
@@ -17,6 +18,7 @@ import { freshDataKey, freshKeyring, freshBinding, isRefused } from '../helpers/
 const corpus = JSON.parse(
   readFileSync(join(import.meta.dirname, '../vectors/oauth/versions-0.1.json'), 'utf8'),
 );
+const typeNamed = (name: string): CredentialType => findType(name)!;
 const oauth2 = typeNamed('oauth2');
 const code = {
   authorizationUrl: 'https://id.example/authorize',

@@ -16,8 +16,10 @@ import type { DataKeyId, TeamId } from '../../shared/ids.ts';
 import type { ExportedCredential, UnopenedCredential } from './container.ts';
 import {
   verifyCredentialRowMac,
+  findType,
+  isDeclared,
   type CredentialMacFields,
-  typeNamed,
+  shownType,
 } from '../../credentials/index.ts';
 import { findStoredTokens, situationOf } from '../../oauth/index.ts';
 
@@ -135,7 +137,7 @@ async function withStoredTokens(
   row: Row,
   secrets: SecretFields,
 ): Promise<Secret<ExportedCredential['fields']>> {
-  const { oauth } = typeNamed(row.type);
+  const oauth = findType(row.type)?.oauth;
   // SECURITY: exposed to be put together; what comes out is a Secret again.
   const fields = { ...row.publicFields, ...secrets.expose() };
   if (oauth === undefined) return new Secret(fields);
@@ -171,14 +173,17 @@ function contentOf(
     kind: 'credential',
     id: row.id,
     name: row.name,
-    type: row.type,
+    type: shownType(row.type),
     description: row.description,
     labels: row.labels,
     state: row.state === 'disabled' ? 'disabled' : 'enabled',
     expiresAt: row.expiresAt?.toISOString() ?? null,
     rotateAfter: row.rotateAfter?.toISOString() ?? null,
     policy: row.policy,
-    publicFieldNames: typeNamed(row.type).isOpen === true ? Object.keys(row.publicFields) : [],
+    publicFieldNames:
+      isDeclared(row.type) || findType(row.type)?.isOpen === true
+        ? Object.keys(row.publicFields)
+        : [],
     // SECURITY: the same.
     fields: fields.expose(),
     version: row.version,

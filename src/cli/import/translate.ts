@@ -3,6 +3,7 @@
 // its type, or goes to another place than its type can say, becomes a `custom` one.
 import {
   type Alias,
+  type AliasField,
   type CredentialType,
   credentialTypes,
   type FieldSpec,
@@ -219,18 +220,26 @@ function ofType(
     ...(tls === undefined || type.fields['tls'] === undefined ? {} : { tls }),
   }))
     if (!Object.hasOwn(fields, name)) fields[name] = value;
+  const isKeyed =
+    (type.name === 'httpBasic' || type.name === 'httpDigest') &&
+    isKeyAsUser(String(fields['username'] ?? ''), String(fields['password'] ?? ''));
+  // A name alone is half of something, unless it looks like a key.
+  const isHalf =
+    fields['password'] === undefined && !isKeyAsUser(String(fields['username'] ?? ''), 'something');
+  if (isKeyed && (type.fields['apiKey'] === undefined || isHalf)) return undefined;
+  if (isKeyed) {
+    // SECURITY: what stands where a user name does is a secret then.
+    fields['apiKey'] = String(fields['username']);
+    delete fields['username'];
+    const at = notes.findIndex(({ to }) => to === 'username');
+    notes[at] = { from: notes[at]!.from, to: 'apiKey', as: 'secret' };
+  }
   const isImplicit = type.name === 'smtp' && fields['port'] === 465;
   // SECURITY: a key goes to the place that stands beside it or nowhere, and never with less TLS.
   const isElsewhere =
     strayPlaces(type, rest).length > 0 ||
     rest.some((entry) => isTls(entry[0]) && !isOff(entry) && !isImplicit);
   if (isElsewhere || !isWhole(type, fields)) return undefined;
-  if (
-    (type.name === 'httpBasic' || type.name === 'httpDigest') &&
-    alias.fields['accountSid'] === undefined &&
-    isKeyAsUser(String(fields['username'] ?? ''), String(fields['password'] ?? ''))
-  )
-    return undefined;
   const off = idle.map(([from]): FieldNote => ({ from, to: undefined, as: 'off' }));
   const left = isImplicit ? rest.filter(([name]) => !isTls(name)) : rest;
   const made = { type: type.name, fields, notes: [...notes, ...off], rest: left };
@@ -252,11 +261,27 @@ function fill(
   const fields: Record<string, PublicValue> = {};
   const notes: FieldNote[] = [];
   const rest: Entry[] = [];
+  const isIdle = unchosen(alias, data);
   for (const [from, value] of data) {
+    if (isIdle.has(from)) {
+      if (alias.modes?.[from] === undefined) rest.push([from, value]);
+      else notes.push({ from, to: undefined, as: 'off' });
+      continue;
+    }
     const found = Object.hasOwn(alias.fields, from) ? alias.fields[from] : undefined;
-    const { to, words } = typeof found === 'object' ? found : { to: found, words: undefined };
+    const given: Partial<AliasField> = typeof found === 'string' ? { to: found } : (found ?? {});
+    const { to, words, read, unless } = given;
+    if (unless !== undefined && data.some(([name, other]) => name === unless && !isEmpty(other))) {
+      notes.push({ from, to: undefined, as: 'off' });
+      continue;
+    }
     const spec = to === undefined ? undefined : type.fields[to];
-    const said = words === undefined ? value : words[textIn(value).trim().toLowerCase()];
+    const said =
+      read === undefined
+        ? words === undefined
+          ? value
+          : words[textIn(value).trim().toLowerCase()]
+        : read(textIn(value));
     const fit =
       spec === undefined || isEmpty(value) || said === undefined ? undefined : fitting(spec, said);
     // A default must not take the place of what the source says.
@@ -273,6 +298,17 @@ function fill(
     notes.push({ from, to, as: spec.class });
   }
   return { fields, notes, rest };
+}
+
+/** The members that choose, where they say a word of theirs, and those that do not count then. */
+function unchosen({ modes = {} }: Alias, data: readonly Entry[]): ReadonlySet<string> {
+  return new Set(
+    Object.entries(modes).flatMap(([name, words]) => {
+      const said = textIn(data.find(([each]) => each === name)?.[1]).toLowerCase();
+      const [, others] = Object.entries(words).find(([word]) => word.toLowerCase() === said) ?? [];
+      return others === undefined ? [] : [name, ...others];
+    }),
+  );
 }
 
 /**

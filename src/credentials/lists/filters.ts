@@ -1,6 +1,7 @@
 // What lists can be narrowed to. Each condition says which orders' indexes answer it by themselves;
 // what is left over is asked of the rows that are walked, unless what it lets through is little and
 // an index finds that.
+import { isDeclaredName } from '../declared/names.ts';
 import { type RawBuilder, sql } from 'kysely';
 import { unseen } from '../../db/statement.ts';
 import { mayBeExposed, type ProblemName, problemCondition } from '../health.ts';
@@ -96,7 +97,13 @@ export function conditionsOf(
   }
   if (updatedSince !== undefined)
     onCredential(sql`credential.updated_at >= ${time(updatedSince)}`, ['updatedAt']);
-  if (type !== undefined) add(sql`credential.type = ${unseen(type, 'text')}`, []);
+  if (type !== undefined)
+    add(
+      isDeclaredName(type)
+        ? sql`split_part(credential.type, '#', 1) = ${unseen(type, 'text')}`
+        : sql`credential.type = ${unseen(type, 'text')}`,
+      [],
+    );
   for (const label of labels) {
     const colon = label.indexOf(':');
     const wanted = JSON.stringify({ [label.slice(0, colon)]: label.slice(colon + 1) });
@@ -142,6 +149,8 @@ function ofProblem(problem: ProblemName, now: RawBuilder<unknown>): Condition {
         few: sql`select held.credential_id as id from oauth_token held where held.team_id = team.id
           and held.rejected_at is not null`,
       };
+    case 'notConnected':
+      return { sql: condition, servedBy: [], beside: 'fields' };
     // It changes with an upgrade, so no column says it.
     case 'providerOutdated':
       return { sql: condition, servedBy: [], beside: 'fields' };

@@ -30,6 +30,7 @@ export async function countProblems(
     refreshFailed: sql`credential where ${living} and credential.id in (select held.credential_id
       from oauth_token held where held.team_id = ${team}
       and (held.failure is not null or not held.is_refreshable)) and`,
+    notConnected: sql`credential ${current} where ${living} and current.team_id = ${team} and`,
     rejectedByUpstream: sql`credential
       where ${living} and credential.id in (select held.credential_id from oauth_token held
       where held.team_id = ${team} and held.rejected_at is not null) and`,

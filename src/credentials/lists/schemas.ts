@@ -1,4 +1,5 @@
 // The shapes of lists of credentials on the wire.
+import { shownType } from '../declared/names.ts';
 import { z } from 'zod';
 import {
   count,
@@ -93,6 +94,7 @@ const problemCounts = z.strictObject({
   undecryptable: count,
   exposed: count,
   refreshFailed: count,
+  notConnected: count,
   rejectedByUpstream: count,
   expired: count,
   expiring: count,
@@ -157,5 +159,5 @@ export const showName = (row: NameRow): z.output<typeof credentialNames>['items'
   id: row.id,
   team: row.slug,
   name: row.name,
-  type: row.type,
+  type: shownType(row.type),
 });

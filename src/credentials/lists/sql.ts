@@ -108,7 +108,8 @@ const besides: Readonly<Record<Beside, RawBuilder<unknown>>> = {
     where current.team_id = credential.team_id and current.credential_id = credential.id
       and current.version = credential.current_version offset 0) current`,
   // Never together with the one above: a list asks for one problem.
-  fields: sql`cross join lateral (select current.public_fields from credential_version current
+  fields: sql`cross join lateral (select current.public_fields, current.secret_field_names
+    from credential_version current
     where current.team_id = credential.team_id and current.credential_id = credential.id
       and current.version = credential.current_version offset 0) current`,
   labels: sql`cross join lateral (select labelled.labels from credential labelled

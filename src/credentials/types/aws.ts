@@ -14,6 +14,7 @@ export const aws = defineType({
       description: 'Counts where the host names none.',
     }),
   },
+  noTest: 'Which service it is for is not known.',
   broker: { injection: { kind: 'sigv4' }, upstream: { kind: 'policy' }, objectStore: 'byHost' },
   aliases: {
     n8n: [

@@ -5,15 +5,12 @@ export const bearer = defineType({
   title: 'Bearer token',
   description: 'A token for the Authorization header.',
   fields: { token: secret({ title: 'Token' }) },
+  noTest: 'It says nothing of what it is for.',
   broker: { injection: { kind: 'bearer', field: 'token' }, upstream: { kind: 'policy' } },
   aliases: {
     heym: [{ type: 'bearer', fields: { bearer_token: 'token' } }],
     n8n: [
       { type: 'httpBearerAuth', fields: { token: 'token' } },
-      { type: 'stripeApi', fields: { secretKey: 'token' } },
-      { type: 'slackApi', fields: { accessToken: 'token' } },
-      { type: 'airtableTokenApi', fields: { accessToken: 'token' } },
-      { type: 'hubspotAppToken', fields: { appToken: 'token' } },
       { type: 'whatsAppApi', fields: { accessToken: 'token' } },
     ],
   },

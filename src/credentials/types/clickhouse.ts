@@ -1,4 +1,4 @@
-import { defineType, host, port, publicText, secret, toggle, username } from './define.ts';
+import { defineType, host, optionalSecret, port, publicText, toggle, username } from './define.ts';
 
 export const clickhouse = defineType({
   name: 'clickhouse',
@@ -8,10 +8,26 @@ export const clickhouse = defineType({
     host: host({ title: 'Host' }),
     port: port(8443),
     username: username({ title: 'User name', default: 'default' }),
-    password: secret({ title: 'Password' }),
+    password: optionalSecret({ title: 'Password' }),
     database: publicText({ title: 'Database', default: 'default' }),
     secure: toggle({ title: 'TLS', default: true, destination: true }),
   },
+  broker: {
+    injection: {
+      kind: 'headers',
+      headers: [
+        { name: 'X-ClickHouse-User', field: 'username' },
+        { name: 'X-ClickHouse-Key', field: 'password', isOptional: true },
+      ],
+    },
+    upstream: {
+      kind: 'hostPort',
+      hostField: 'host',
+      portField: 'port',
+      secureField: 'secure',
+    },
+  },
+  test: { kind: 'http', method: 'GET', path: '/?query=SELECT%201' },
   aliases: {
     heym: [
       {

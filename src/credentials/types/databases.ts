@@ -1,8 +1,11 @@
 import {
+  airflowTls,
   type CredentialType,
   defineType,
+  type FieldSpec,
   host,
   optionalSecret,
+  pem,
   port,
   publicText,
   tlsWords,
@@ -10,16 +13,8 @@ import {
   username,
 } from './define.ts';
 
-const tls = { to: 'tls', words: tlsWords };
 /** n8n's word asks for TLS where libpq's would take it or leave it. */
 const n8nTls = { to: 'tls', words: { ...tlsWords, allow: true } };
-const airflowTls = Object.fromEntries(
-  ['sslmode', 'ssl_mode', 'ssl-mode', 'ssl', 'tls', 'use_ssl', 'useSSL', 'usessl'].map((name) => [
-    `extra.${name}`,
-    tls,
-  ]),
-);
-
 type Aliases = NonNullable<CredentialType['aliases']>;
 
 const database = (
@@ -27,6 +22,7 @@ const database = (
   title: string,
   standardPort: number,
   aliases: Aliases,
+  more: Readonly<Record<string, FieldSpec>> = {},
 ): CredentialType =>
   defineType({
     name,
@@ -40,8 +36,11 @@ const database = (
       password: optionalSecret({ title: 'Password' }),
       tls: toggle({ title: 'TLS', default: true, destination: true }),
       connectionString: optionalSecret({ title: 'Connection string' }),
+      ...more,
     },
     anyOf: ['host', 'connectionString'],
+    noTest: `The vault does not speak the protocol of ${title}.`,
+    noBroker: 'Its protocol is no HTTP.',
     aliases,
   });
 
@@ -80,38 +79,51 @@ export const postgres = database('postgres', 'PostgreSQL', 5432, {
     { type: 'POSTGRESQL_URL', fields: { value: 'connectionString' } },
   ],
 });
-export const mysql = database('mysql', 'MySQL', 3306, {
-  n8n: [
-    {
-      type: 'mySql',
-      fields: {
-        host: 'host',
-        port: 'port',
-        database: 'database',
-        user: 'username',
-        password: 'password',
-        ssl: n8nTls,
+export const mysql = database(
+  'mysql',
+  'MySQL',
+  3306,
+  {
+    n8n: [
+      {
+        type: 'mySql',
+        fields: {
+          host: 'host',
+          port: 'port',
+          database: 'database',
+          user: 'username',
+          password: 'password',
+          ssl: n8nTls,
+          caCertificate: 'ca',
+          clientCertificate: 'clientCertificate',
+          clientPrivateKey: 'clientKey',
+        },
+        absent: { tls: false },
+        idle: { connectTimeout: ['10000'] },
+        unfit: ['sshTunnel'],
       },
-      absent: { tls: false },
-      idle: { connectTimeout: ['10000'] },
-      unfit: ['sshTunnel'],
-    },
-  ],
-  airflow: [
-    {
-      type: 'mysql',
-      fields: {
-        host: 'host',
-        port: 'port',
-        schema: 'database',
-        login: 'username',
-        password: 'password',
-        ...airflowTls,
+    ],
+    airflow: [
+      {
+        type: 'mysql',
+        fields: {
+          host: 'host',
+          port: 'port',
+          schema: 'database',
+          login: 'username',
+          password: 'password',
+          ...airflowTls,
+        },
       },
-    },
-  ],
-  env: [{ type: 'MYSQL_URL', fields: { value: 'connectionString' } }],
-});
+    ],
+    env: [{ type: 'MYSQL_URL', fields: { value: 'connectionString' } }],
+  },
+  {
+    ca: pem({ title: 'Certificate authority', optional: true, destination: true }),
+    clientCertificate: pem({ title: 'Client certificate', optional: true }),
+    clientKey: optionalSecret({ title: 'Private key of the client certificate' }),
+  },
+);
 export const mongodb = database('mongodb', 'MongoDB', 27_017, {
   n8n: [
     {

@@ -3,6 +3,7 @@ import { type Refinement, refined } from '../../shared/refine.ts';
 import type { InputFault } from '../../shared/errors.ts';
 import { z } from 'zod';
 import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../shared/limits.ts';
+import type { JsonObject } from '../../shared/json.ts';
 import type { PublicValue } from '../public-values.ts';
 import { lineForm } from '../../shared/patterns.ts';
 
@@ -36,8 +37,19 @@ export type Injection =
       readonly field: string;
       readonly also?: Readonly<Record<string, string>>;
     }
+  /** Several headers; one marked `isOptional` is left out where its field is not set. */
+  | { readonly kind: 'headers'; readonly headers: readonly InjectedHeader[] }
   | { readonly kind: 'namedHeader'; readonly nameField: string; readonly field: string }
   | { readonly kind: 'basic'; readonly usernameField: string; readonly passwordField: string }
+  /** The key stands where the user name does; a password only where one is set. */
+  | { readonly kind: 'basicKey'; readonly field: string; readonly passwordField: string }
+  /** By what is stored: one way where the field is set, the other where it is not. */
+  | {
+      readonly kind: 'whenSet';
+      readonly field: string;
+      readonly set: PlainInjection;
+      readonly unset: PlainInjection;
+    }
   | { readonly kind: 'query'; readonly nameField: string; readonly field: string }
   /** In front of the caller's path: `before`, the value, `after`. */
   | {
@@ -52,29 +64,63 @@ export type Injection =
   /** A bearer: the access token that is stored beside the version. */
   | { readonly kind: 'oauth' };
 
+/** One of several headers of an injection. */
+export interface InjectedHeader {
+  readonly name: string;
+  readonly field: string;
+  /** In front of the value, with a blank between. */
+  readonly scheme?: 'Bearer';
+  readonly isOptional?: true;
+}
+/** An injection that depends on nothing. */
+export type PlainInjection = Exclude<Injection, { readonly kind: 'whenSet' }>;
+
 /**
  * Where the broker's requests go: a fixed base URL, a public field that has it, a host and a port
  * (over TLS), the secret URL, or a host that the policy names.
  */
 export type Upstream =
   | { readonly kind: 'fixed'; readonly baseUrl: string }
+  | { readonly kind: 'field'; readonly field: string }
+  /** A field that may be absent: then the hosts of the policy. */
+  | { readonly kind: 'optionalField'; readonly field: string }
+  /** Plain http only where `secureField` is false. */
   | {
-      readonly kind: 'field';
-      readonly field: string;
-      /** Where it is not set, a host of the policy. */
-      readonly isOptional?: true;
+      readonly kind: 'hostPort';
+      readonly hostField: string;
+      readonly portField: string;
+      readonly secureField?: string;
     }
-  | { readonly kind: 'hostPort'; readonly hostField: string; readonly portField: string }
   | { readonly kind: 'secret' }
   | { readonly kind: 'policy' };
 
 /**
- * How a connection is tested with stored values. `http`: through the type's own injection, to its
- * own upstream; 2xx is good.
+ * How a connection is tested with stored values: through the type's own injection, to its own
+ * upstream. 2xx is good; 400, 401 and 403 say that the log-in is refused.
  */
+export interface HttpTest {
+  readonly kind: 'http';
+  readonly method: 'GET' | 'POST';
+  /** `{name}` is a public field, encoded; `{name=x}` one that may be absent. */
+  readonly path: string;
+  /** Where it goes when the credential names no target of its own; as `path`. */
+  readonly baseUrl?: string;
+  /** Beside what the type injects. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** As JSON. */
+  readonly body?: JsonObject;
+  /** Statuses beside 2xx that say that the log-in counts, though it may do less. */
+  readonly accepted?: readonly number[];
+  /** A text in the body of a 403 that says the same. */
+  readonly acceptedText?: string;
+  /** Statuses beside the usual ones that say that it does not. */
+  readonly refused?: readonly number[];
+  /** A member of a 2xx answer that says that it does not, by being false or by being there. */
+  readonly refusal?: { readonly member: string; readonly by: 'false' | 'presence' };
+}
 export type ConnectionTest =
-  | { readonly kind: 'http'; readonly method: 'GET' | 'POST'; readonly path: string }
-  | { readonly kind: 'smtp' | 'imap' | 'redis' | 'qdrant' };
+  | HttpTest
+  | { readonly kind: 'smtp' | 'imap' | 'redis' | 'qdrant' | 'rabbitmq' | 'kafka' };
 
 /**
  * How tokens are got from a provider: what they belong to. A change of one of these ends what is
@@ -136,14 +182,20 @@ export interface Alias {
   readonly demands?: readonly string[];
   /** Members that make of it something else than this type, unless they are off or idle. */
   readonly unfit?: readonly string[];
+  /** Members that choose: by each of their words, those of the others that do not count then. */
+  readonly modes?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
 }
 /** One of our fields, with what the other system's words for it mean here. */
 export interface AliasField {
   readonly to: string;
-  readonly words: Readonly<Record<string, PublicValue>>;
+  readonly words?: Readonly<Record<string, PublicValue>>;
+  /** What the text there means here; undefined for a text that means nothing. */
+  readonly read?: (text: string) => PublicValue | undefined;
+  /** Counts only where nothing is said by this other member. */
+  readonly unless?: string;
 }
 /** What is said about TLS in one word, by whatever knows it. */
-export const tlsWords: AliasField['words'] = {
+export const tlsWords: Readonly<Record<string, PublicValue>> = {
   ...Object.fromEntries(
     ['disable', 'disabled', 'false', 'f', '0', 'no', 'off', 'none', 'never'].map((w) => [w, false]),
   ),
@@ -154,6 +206,16 @@ export const tlsWords: AliasField['words'] = {
     ].map((w) => [w, true]),
   ),
 };
+
+/** The same as a member of its own. */
+export const tlsField: AliasField = { to: 'tls', words: tlsWords };
+/** What Airflow's connections say about TLS among what is extra. */
+export const airflowTls: Alias['fields'] = Object.fromEntries(
+  ['sslmode', 'ssl_mode', 'ssl-mode', 'ssl', 'tls', 'use_ssl', 'useSSL', 'usessl'].map((name) => [
+    `extra.${name}`,
+    tlsField,
+  ]),
+);
 
 export interface CredentialType {
   readonly name: string;
@@ -183,6 +245,10 @@ export interface CredentialType {
     readonly objectStore?: 'always' | 'byHost';
   };
   readonly test?: ConnectionTest;
+  /** Why there is no test: a sentence. */
+  readonly noTest?: string;
+  /** Why nothing of it goes through the broker: a sentence. */
+  readonly noBroker?: string;
   /**
    * For a type whose requests carry an access token of a provider's. Its fields `accessToken`,
    * `refreshToken` and the one of the expiry are what it starts with.
@@ -331,6 +397,41 @@ export const url = (options: Options & { default?: string; optional?: true }): F
     ).meta({ format: 'uri' }),
     { ...options, destination: true },
   );
+/** The https URL of a host under a name: a destination that may come late. */
+export const instanceUrl = ({ under, ...options }: Options & { under: string }): FieldSpec =>
+  publicField(
+    refined(
+      z
+        .string()
+        .max(publicFieldLengthMax)
+        .regex(/^https:\/\/[A-Za-z0-9.-]+\/?$/, 'https:// and a host'),
+      {
+        rule: 'host',
+        check: (value) => URL.parse(value)?.hostname.endsWith(under) === true,
+        says: `Its host ends in ${under}.`,
+      },
+    ).meta({ format: 'uri' }),
+    { ...options, optional: true, destination: true },
+  );
+/** A list in JSON, as text. */
+export const jsonText = (options: Options & { optional?: true }): FieldSpec =>
+  publicField(
+    refined(
+      z
+        .string()
+        .max(pemLengthMax)
+        .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'JSON without control characters'),
+      { rule: 'json', check: isJsonList, says: 'A JSON list.' },
+    ),
+    options,
+  );
+const isJsonList = (text: string): boolean => {
+  try {
+    return Array.isArray(JSON.parse(text));
+  } catch {
+    return false; // no JSON is no list
+  }
+};
 /** The same, https only. */
 export const httpsUrl = (options: Options): FieldSpec =>
   publicField(
@@ -352,6 +453,9 @@ export const headerName = (options: Options): FieldSpec =>
       .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'the name of an HTTP header'),
     { ...options, destination: true },
   );
+/** The name of a query parameter: a destination. */
+export const parameterName = (options: Options): FieldSpec =>
+  publicText({ ...options, destination: true });
 /** One line of a given form. */
 export const plainText = ({
   form,
@@ -505,7 +609,7 @@ function areFree(query: string, reserved: ReadonlySet<string>): boolean {
     });
 }
 /** Certificates and the like in PEM: public text of several lines. */
-export const pem = (options: Options & { optional?: true }): FieldSpec =>
+export const pem = (options: Options & { optional?: true; destination?: true }): FieldSpec =>
   publicField(
     z
       .string()

@@ -5,6 +5,7 @@ export const discord = defineType({
   title: 'Discord webhook',
   description: 'An incoming webhook; the URL itself is the secret.',
   fields: { webhookUrl: secret({ title: 'Webhook URL' }) },
+  noTest: 'A call would post a message.',
   broker: { injection: { kind: 'url', field: 'webhookUrl' }, upstream: { kind: 'secret' } },
   aliases: {
     heym: [{ type: 'discord', fields: { webhook_url: 'webhookUrl' } }],

@@ -12,7 +12,8 @@ export const github = defineType({
     injection: { kind: 'bearer', field: 'apiKey' },
     upstream: { kind: 'field', field: 'baseUrl' },
   },
-  test: { kind: 'http', method: 'GET', path: '/user' },
+  // The token of an installation has no user and is answered with 403.
+  test: { kind: 'http', method: 'GET', path: '/user', accepted: [403] },
   aliases: {
     heym: [{ type: 'github', fields: { api_key: 'apiKey', base_url: 'baseUrl' } }],
     n8n: [{ type: 'githubApi', fields: { accessToken: 'apiKey', server: 'baseUrl' } }],

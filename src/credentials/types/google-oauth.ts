@@ -48,6 +48,7 @@ export const googleOAuth = (of: {
       }),
       ...fixedProviderFields,
     },
+    noTest: 'GET …/oauth says what became of the last refresh.',
     oauth: {
       provider: 'google',
       expiryField: 'tokenExpiry',

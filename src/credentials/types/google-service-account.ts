@@ -10,6 +10,8 @@ export const googleServiceAccount = defineType({
     projectId: publicText({ title: 'Project id', optional: true }),
     scopes: publicText({ title: 'Scopes', description: 'Separated by blanks.', optional: true }),
   },
+  noTest: "A token would have to be signed first, which is the engine's to do.",
+  noBroker: "A token has to be signed with the key, which is the engine's to do.",
   aliases: {
     n8n: [{ type: 'googleApi', fields: { email: 'clientEmail', privateKey: 'privateKey' } }],
   },

@@ -5,6 +5,7 @@ export const header = defineType({
   title: 'HTTP header',
   description: 'A secret in a header of any name.',
   fields: { name: headerName({ title: 'Header name' }), value: secret({ title: 'Header value' }) },
+  noTest: 'It says nothing of what it is for.',
   broker: {
     injection: { kind: 'namedHeader', nameField: 'name', field: 'value' },
     upstream: { kind: 'policy' },

@@ -1,26 +1,36 @@
-import { defineType, secret, username } from './define.ts';
+import { defineType, optionalSecret, username } from './define.ts';
 
 export const httpBasic = defineType({
   name: 'httpBasic',
   title: 'HTTP basic',
-  description: 'User name and password of HTTP basic authentication.',
+  description:
+    'User name and password of HTTP basic authentication, or a key that stands where the user ' +
+    'name does.',
   fields: {
     username: username({ title: 'User name', optional: true }),
-    password: secret({ title: 'Password' }),
+    password: optionalSecret({ title: 'Password' }),
+    apiKey: optionalSecret({
+      title: 'API key',
+      description: 'In place of the user name; a password is then seldom needed.',
+    }),
   },
+  anyOf: ['password', 'apiKey'],
+  faults: (_fields, isSet) =>
+    isSet('username') && isSet('apiKey')
+      ? [{ pointer: '/fields/username', rule: 'notWith', allowed: ['apiKey'] }]
+      : [],
+  noTest: 'It says nothing of what it is for.',
   broker: {
-    injection: { kind: 'basic', usernameField: 'username', passwordField: 'password' },
+    injection: {
+      kind: 'whenSet',
+      field: 'apiKey',
+      set: { kind: 'basicKey', field: 'apiKey', passwordField: 'password' },
+      unset: { kind: 'basic', usernameField: 'username', passwordField: 'password' },
+    },
     upstream: { kind: 'policy' },
   },
   aliases: {
-    n8n: [
-      { type: 'httpBasicAuth', fields: { user: 'username', password: 'password' } },
-      {
-        type: 'twilioApi',
-        fields: { accountSid: 'username', authToken: 'password' },
-        idle: { authType: ['authToken'] },
-      },
-    ],
+    n8n: [{ type: 'httpBasicAuth', fields: { user: 'username', password: 'password' } }],
     airflow: [{ type: 'http', fields: { login: 'username', password: 'password' } }],
   },
 });

@@ -8,6 +8,8 @@ export const httpDigest = defineType({
     username: username({ title: 'User name', optional: true }),
     password: secret({ title: 'Password' }),
   },
+  noTest: 'It says nothing of what it is for.',
+  noBroker: "The answer to a challenge is the engine's to make.",
   aliases: {
     n8n: [{ type: 'httpDigestAuth', fields: { user: 'username', password: 'password' } }],
   },

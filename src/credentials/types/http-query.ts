@@ -1,13 +1,14 @@
-import { defineType, publicText, secret } from './define.ts';
+import { defineType, parameterName, secret } from './define.ts';
 
 export const httpQuery = defineType({
   name: 'httpQuery',
   title: 'HTTP query parameter',
   description: 'A secret in a query parameter of any name.',
   fields: {
-    name: publicText({ title: 'Parameter name', destination: true }),
+    name: parameterName({ title: 'Parameter name' }),
     value: secret({ title: 'Parameter value' }),
   },
+  noTest: 'It says nothing of what it is for.',
   broker: {
     injection: { kind: 'query', nameField: 'name', field: 'value' },
     upstream: { kind: 'policy' },

@@ -13,6 +13,7 @@ export const imap = defineType({
     useSsl: toggle({ title: 'TLS', default: true, destination: true }),
   },
   test: { kind: 'imap' },
+  noBroker: 'IMAP is no HTTP.',
   aliases: {
     heym: [
       {

@@ -29,4 +29,6 @@ export const jwtSigning = defineType({
     keyId: publicText({ title: 'Key id', optional: true }),
   },
   anyOf: ['secret', 'privateKey'],
+  noTest: 'Nothing is called with it.',
+  noBroker: "Tokens are signed with it, which is the engine's to do.",
 });

@@ -9,8 +9,17 @@ export const linear = defineType({
     injection: { kind: 'header', name: 'Authorization', field: 'apiKey' },
     upstream: { kind: 'fixed', baseUrl: 'https://api.linear.app' },
   },
+  test: {
+    kind: 'http',
+    method: 'POST',
+    path: '/graphql',
+    body: { query: '{ viewer { id } }' },
+    refusal: { member: 'errors', by: 'presence' },
+  },
   aliases: {
-    heym: [{ type: 'linear', fields: { api_key: 'apiKey' }, idle: { auth_mode: ['api_key'] } }],
+    heym: [
+      { type: 'linear', fields: { api_key: 'apiKey' }, modes: { auth_mode: { api_key: [] } } },
+    ],
     n8n: [{ type: 'linearApi', fields: { apiKey: 'apiKey' } }],
     env: [{ type: 'LINEAR_API_KEY', fields: { value: 'apiKey' } }],
   },

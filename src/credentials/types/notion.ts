@@ -9,8 +9,16 @@ export const notion = defineType({
     injection: { kind: 'bearer', field: 'apiToken' },
     upstream: { kind: 'fixed', baseUrl: 'https://api.notion.com' },
   },
+  test: {
+    kind: 'http',
+    method: 'GET',
+    path: '/v1/users/me',
+    headers: { 'notion-version': '2022-06-28' },
+  },
   aliases: {
-    heym: [{ type: 'notion', fields: { api_token: 'apiToken' }, idle: { auth_mode: ['token'] } }],
+    heym: [
+      { type: 'notion', fields: { api_token: 'apiToken' }, modes: { auth_mode: { token: [] } } },
+    ],
     n8n: [{ type: 'notionApi', fields: { apiKey: 'apiToken' } }],
     env: [
       { type: 'NOTION_TOKEN', fields: { value: 'apiToken' } },

@@ -43,6 +43,7 @@ export const oauth2 = defineType({
   },
   anyOf: ['tokenUrl', 'provider'],
   faults: faultsOfRequests,
+  noTest: 'GET …/oauth says what became of the last refresh.',
   oauth: { settings: (fields) => settingsFrom(fields), expiryField: 'expiresAt' },
   broker: { injection: { kind: 'oauth' }, upstream: { kind: 'policy' } },
   aliases: {

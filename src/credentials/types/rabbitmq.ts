@@ -1,4 +1,4 @@
-import { defineType, host, port, publicText, secret, username } from './define.ts';
+import { defineType, flag, host, port, publicText, secret, tlsField, username } from './define.ts';
 
 export const rabbitmq = defineType({
   name: 'rabbitmq',
@@ -10,7 +10,10 @@ export const rabbitmq = defineType({
     username: username({ title: 'User name' }),
     password: secret({ title: 'Password' }),
     vhost: publicText({ title: 'Virtual host', default: '/' }),
+    tls: flag({ title: 'TLS', destination: true }),
   },
+  test: { kind: 'rabbitmq' },
+  noBroker: 'Its protocol is no HTTP.',
   aliases: {
     heym: [
       {
@@ -33,7 +36,9 @@ export const rabbitmq = defineType({
           username: 'username',
           password: 'password',
           vhost: 'vhost',
+          ssl: tlsField,
         },
+        unfit: ['passwordless'],
       },
     ],
     airflow: [

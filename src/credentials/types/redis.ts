@@ -1,4 +1,13 @@
-import { defineType, host, number, optionalSecret, port } from './define.ts';
+import {
+  defineType,
+  flag,
+  host,
+  number,
+  optionalSecret,
+  port,
+  tlsField,
+  username,
+} from './define.ts';
 
 export const redis = defineType({
   name: 'redis',
@@ -8,9 +17,12 @@ export const redis = defineType({
     host: host({ title: 'Host' }),
     port: port(6379),
     password: optionalSecret({ title: 'Password' }),
+    username: username({ title: 'User name', optional: true }),
+    tls: flag({ title: 'TLS', destination: true }),
     db: number({ title: 'Database', default: 0, min: 0, max: 65_535 }),
   },
   test: { kind: 'redis' },
+  noBroker: 'Its protocol is no HTTP.',
   aliases: {
     heym: [
       {
@@ -26,13 +38,28 @@ export const redis = defineType({
     n8n: [
       {
         type: 'redis',
-        fields: { host: 'host', port: 'port', password: 'password', database: 'db' },
+        fields: {
+          host: 'host',
+          port: 'port',
+          user: 'username',
+          password: 'password',
+          database: 'db',
+          ssl: tlsField,
+        },
+        unfit: ['disableTlsVerification'],
       },
     ],
     airflow: [
       {
         type: 'redis',
-        fields: { host: 'host', port: 'port', password: 'password', 'extra.db': 'db' },
+        fields: {
+          host: 'host',
+          port: 'port',
+          login: 'username',
+          password: 'password',
+          'extra.db': 'db',
+          'extra.ssl': tlsField,
+        },
       },
     ],
   },

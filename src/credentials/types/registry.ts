@@ -47,10 +47,29 @@ import { supabase } from './supabase.ts';
 import { telegram } from './telegram.ts';
 import { tlsClient } from './tls-client.ts';
 import { webhook } from './webhook.ts';
+import { airtable } from './airtable.ts';
+import { azureOpenai } from './azure-openai.ts';
+import { calTrigger } from './cal-trigger.ts';
+import { decision } from './decision.ts';
+import { gitlab } from './gitlab.ts';
+import { hubspot } from './hubspot.ts';
+import { jungleGrid } from './jungle-grid.ts';
+import { kafka } from './kafka.ts';
+import { modelRouter } from './model-router.ts';
+import { mssql } from './mssql.ts';
+import { opencode } from './opencode.ts';
+import { pgvector } from './pgvector.ts';
+import { salesforce } from './salesforce.ts';
+import { sendgrid } from './sendgrid.ts';
+import { slackBot } from './slack-bot.ts';
+import { snowflake } from './snowflake.ts';
+import { stripe } from './stripe.ts';
+import { twilio } from './twilio.ts';
 
 /** Every type, in the order in which lists show them. */
 export const credentialTypes: readonly CredentialType[] = [
   openai,
+  azureOpenai,
   google,
   anthropic,
   cohere,
@@ -67,16 +86,23 @@ export const credentialTypes: readonly CredentialType[] = [
   imap,
   redis,
   rabbitmq,
+  kafka,
   postgres,
   mysql,
+  mssql,
   mongodb,
   clickhouse,
+  snowflake,
   qdrant,
+  pgvector,
   slack,
+  slackBot,
   slackTrigger,
   discord,
   discordTrigger,
+  calTrigger,
   github,
+  gitlab,
   jira,
   linear,
   notion,
@@ -84,11 +110,21 @@ export const credentialTypes: readonly CredentialType[] = [
   supabase,
   sentry,
   elevenlabs,
+  stripe,
+  hubspot,
+  twilio,
+  sendgrid,
+  airtable,
+  decision,
+  modelRouter,
+  opencode,
+  jungleGrid,
   flaresolverr,
   oauth2,
   googleSheets,
   googleDrive,
   bigquery,
+  salesforce,
   googleServiceAccount,
   jwtSigning,
   tlsClient,

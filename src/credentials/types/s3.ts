@@ -1,4 +1,4 @@
-import { defineType, optionalSecret, publicText, secret, url } from './define.ts';
+import { defineType, flag, optionalSecret, publicText, secret, url } from './define.ts';
 
 export const s3 = defineType({
   name: 's3',
@@ -15,20 +15,33 @@ export const s3 = defineType({
     sessionToken: optionalSecret({ title: 'Session token' }),
     endpoint: url({
       title: 'Endpoint',
+      description: "Of a store other than Amazon's.",
       optional: true,
-      description: "Of a store that is not Amazon's; without it a host of the policy.",
     }),
+    forcePathStyle: flag({ title: 'Bucket in the path' }),
   },
   broker: {
     injection: { kind: 'sigv4', service: 's3' },
-    upstream: { kind: 'field', field: 'endpoint', isOptional: true },
+    upstream: { kind: 'optionalField', field: 'endpoint' },
     objectStore: 'always',
+  },
+  // Most keys may not list buckets: that this is said shows that the key is known.
+  test: {
+    kind: 'http',
+    method: 'GET',
+    path: '/',
+    baseUrl: 'https://s3.{region=us-east-1}.amazonaws.com',
+    acceptedText: '<Code>AccessDenied</Code>',
   },
   aliases: {
     heym: [
       {
         type: 's3',
         fields: {
+          aws_access_key_id: 'accessKeyId',
+          aws_secret_access_key: 'secretAccessKey',
+          aws_region: 'region',
+          aws_session_token: 'sessionToken',
           access_key_id: 'accessKeyId',
           secret_access_key: 'secretAccessKey',
           region: 'region',
@@ -44,6 +57,7 @@ export const s3 = defineType({
           secretAccessKey: 'secretAccessKey',
           region: 'region',
           endpoint: 'endpoint',
+          forcePathStyle: 'forcePathStyle',
         },
       },
     ],

@@ -12,7 +12,7 @@ export const sentry = defineType({
     injection: { kind: 'bearer', field: 'apiToken' },
     upstream: { kind: 'field', field: 'baseUrl' },
   },
-  test: { kind: 'http', method: 'GET', path: '/api/0/organizations/' },
+  test: { kind: 'http', method: 'GET', path: '/api/0/' },
   aliases: {
     heym: [{ type: 'sentry', fields: { api_token: 'apiToken', base_url: 'baseUrl' } }],
     n8n: [{ type: 'sentryIoApi', fields: { token: 'apiToken', url: 'baseUrl' } }],

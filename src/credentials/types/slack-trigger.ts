@@ -5,6 +5,8 @@ export const slackTrigger = defineType({
   title: 'Slack trigger',
   description: 'The secret with which Slack signs what it sends.',
   fields: { signingSecret: secret({ title: 'Signing secret' }) },
+  noTest: 'It verifies what comes in; there is nothing to call.',
+  noBroker: 'It verifies what comes in; there is nothing to call.',
   aliases: {
     heym: [{ type: 'slack_trigger', fields: { signing_secret: 'signingSecret' } }],
     env: [{ type: 'SLACK_SIGNING_SECRET', fields: { value: 'signingSecret' } }],

@@ -1,4 +1,4 @@
-import { defineType, host, port, secret, username } from './define.ts';
+import { defineType, host, oneOf, port, secret, username } from './define.ts';
 
 export const smtp = defineType({
   name: 'smtp',
@@ -9,8 +9,16 @@ export const smtp = defineType({
     port: port(587),
     username: username({ title: 'User name' }),
     password: secret({ title: 'Password' }),
+    tls: oneOf({
+      title: 'TLS',
+      description: 'When left out: from the start on port 465, else by STARTTLS.',
+      values: ['implicit', 'startTls', 'none'],
+      optional: true,
+      destination: true,
+    }),
   },
   test: { kind: 'smtp' },
+  noBroker: 'SMTP is no HTTP.',
   aliases: {
     heym: [
       {
@@ -26,14 +34,26 @@ export const smtp = defineType({
     n8n: [
       {
         type: 'smtp',
-        fields: { host: 'host', port: 'port', user: 'username', password: 'password' },
+        fields: {
+          host: 'host',
+          port: 'port',
+          user: 'username',
+          password: 'password',
+          secure: { to: 'tls', words: { true: 'implicit' } },
+        },
         unfit: ['disableStartTls', 'hostName'],
       },
     ],
     airflow: [
       {
         type: 'smtp',
-        fields: { host: 'host', port: 'port', login: 'username', password: 'password' },
+        fields: {
+          host: 'host',
+          port: 'port',
+          login: 'username',
+          password: 'password',
+          'extra.disable_ssl': { to: 'tls', words: { true: 'startTls', false: 'implicit' } },
+        },
         unfit: ['extra.disable_tls'],
       },
     ],

@@ -11,6 +11,8 @@ export const sshKey = defineType({
     privateKey: secret({ title: 'Private key' }),
     passphrase: optionalSecret({ title: 'Passphrase' }),
   },
+  noTest: 'The vault does not speak SSH.',
+  noBroker: 'SSH is no HTTP.',
   aliases: {
     n8n: [
       {

@@ -10,12 +10,30 @@ export const supabase = defineType({
     schema: publicText({ title: 'Schema', default: 'public' }),
   },
   broker: {
-    injection: { kind: 'header', name: 'apikey', field: 'key' },
+    injection: {
+      kind: 'headers',
+      headers: [
+        { name: 'apikey', field: 'key' },
+        { name: 'Authorization', field: 'key', scheme: 'Bearer' },
+      ],
+    },
     upstream: { kind: 'field', field: 'url' },
   },
   test: { kind: 'http', method: 'GET', path: '/rest/v1/' },
   aliases: {
-    heym: [{ type: 'supabase', fields: { url: 'url', key: 'key', schema: 'schema' } }],
+    heym: [
+      {
+        type: 'supabase',
+        fields: {
+          supabase_url: 'url',
+          supabase_key: 'key',
+          supabase_schema: 'schema',
+          url: 'url',
+          key: 'key',
+          schema: 'schema',
+        },
+      },
+    ],
     n8n: [{ type: 'supabaseApi', fields: { host: 'url', serviceRole: 'key' } }],
   },
 });

@@ -12,7 +12,8 @@ export const telegram = defineType({
     injection: { kind: 'path', before: '/bot', field: 'botToken', after: '' },
     upstream: { kind: 'fixed', baseUrl: 'https://api.telegram.org' },
   },
-  test: { kind: 'http', method: 'GET', path: '/getMe' },
+  // A token that none could be is a path that there is not.
+  test: { kind: 'http', method: 'GET', path: '/getMe', refused: [404] },
   aliases: {
     heym: [{ type: 'telegram', fields: { bot_token: 'botToken', secret_token: 'secretToken' } }],
     n8n: [{ type: 'telegramApi', fields: { accessToken: 'botToken' } }],

@@ -10,4 +10,6 @@ export const tlsClient = defineType({
     passphrase: optionalSecret({ title: 'Passphrase' }),
     ca: pem({ title: 'Certificate authority', optional: true }),
   },
+  noTest: 'It says nothing of what it is for.',
+  noBroker: "It is shown in the handshake of TLS, which is the engine's to do.",
 });

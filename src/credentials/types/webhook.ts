@@ -45,4 +45,6 @@ export const webhook = defineType({
       schema: signingSecret,
     },
   },
+  noTest: 'POST …/webhooks/{id}/test sends a notification.',
+  noBroker: 'The vault itself uses it.',
 });

@@ -1,6 +1,7 @@
 // What the operator does: engines, root keys, the state of the whole.
 import { calculateJwkThumbprint, type JWK } from 'jose';
 import { generateEngineKey } from '../../../src/client/index.ts';
+import { deleteCredentialType, putCredentialType } from './declared-types.ts';
 import type { Lane } from './lane.ts';
 import type { Work } from './work.ts';
 
@@ -218,6 +219,8 @@ export const operatorWork: Work<OperatorLane> = {
       return verdict === 'done';
     },
   },
+  putCredentialType: { weight: 1, run: putCredentialType },
+  deleteCredentialType: { weight: 1, run: deleteCredentialType },
   listRootKeys: { weight: 1, run: plainRead('listRootKeys') },
   markRootKeyCompromised: { weight: 1, run: markRootKeyCompromised },
   getStatus: { weight: 1, run: plainRead('getStatus') },

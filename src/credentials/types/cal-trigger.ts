@@ -1,0 +1,13 @@
+import { defineType, secret } from './define.ts';
+
+export const calTrigger = defineType({
+  name: 'calTrigger',
+  title: 'Cal.com trigger',
+  description: 'The secret with which Cal.com signs what it sends.',
+  fields: { webhookSecret: secret({ title: 'Webhook secret' }) },
+  noTest: 'It verifies what comes in; there is nothing to call.',
+  noBroker: 'It verifies what comes in; there is nothing to call.',
+  aliases: {
+    heym: [{ type: 'cal_trigger', fields: { webhook_secret: 'webhookSecret' } }],
+  },
+});

@@ -1,0 +1,11 @@
+import { defineType, secret } from './define.ts';
+
+export const opencode = defineType({
+  name: 'opencode',
+  title: 'OpenCode',
+  description: 'An API key of OpenCode.',
+  fields: { apiKey: secret({ title: 'API key' }) },
+  noTest: 'No base URL is known.',
+  noBroker: 'No base URL is known: an engine leases it.',
+  aliases: { heym: [{ type: 'opencode', fields: { api_key: 'apiKey' } }] },
+});
