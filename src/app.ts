@@ -507,6 +507,7 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     trustedProxies: parts.trustedProxies,
     tls: parts.tls,
     rateLimits: parts.rateLimits,
+    brokerUrl: parts.brokerUrl,
     onTraffic: () => {
       traffic.note();
     },

@@ -15,7 +15,7 @@ import { isObjectStore } from './ranges.ts';
 import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
-import { checkCall, targetOf, upstreamPath } from './target.ts';
+import { checkCall, rootOf, targetOf, upstreamPath } from './target.ts';
 import { isTicket, ticketSealHolds } from './tickets.ts';
 import type { Admitted, Call } from './types.ts';
 import { type Caller, callerOfTicket, type SubjectBounds } from '../access/index.ts';
@@ -54,7 +54,7 @@ export interface CallParts {
 
 type Prepared = Pick<
   Admitted,
-  'target' | 'isObjectStore' | 'rendered' | 'path' | 'callPath' | 'renew' | 'renewOn'
+  'target' | 'isObjectStore' | 'rendered' | 'path' | 'root' | 'callPath' | 'renew' | 'renewOn'
 >;
 
 /** What has to be undone of a call that fails before it goes out. */
@@ -294,6 +294,7 @@ export class Calls {
         isObjectStore: isStore,
         rendered,
         path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)),
+        root: rootOf(target, (given) => rendered.path(given)),
         callPath: call.pathAndQuery.split('?', 1)[0]!,
         renew,
         renewOn: policy.renewOn ?? renewOnDefault,

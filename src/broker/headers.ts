@@ -2,10 +2,10 @@
 // the vault or to its authentication stays behind; what would make a browser believe the upstream
 // about the broker's origin too. Pure.
 import type { Rendered } from './injection.ts';
+import { linkedValue, type Seen } from './links.ts';
 import { tellsOfBody } from './ranges.ts';
 import type { Redactor } from './redaction/redactor.ts';
 import { foldedName, isSteering } from './steering.ts';
-import { originText, type Target } from './target.ts';
 import { type Charset, charsetOf, type Width } from './redaction/wide.ts';
 
 /** Name, value, name, value, as Node gives them. */
@@ -105,8 +105,6 @@ const staysAway: ReadonlySet<string> = new Set([
   'content-security-policy',
   'content-security-policy-report-only',
   'x-content-type-options',
-  'refresh',
-  'location',
   'nel',
   'report-to',
   'reporting-endpoints',
@@ -115,20 +113,9 @@ const staysAway: ReadonlySet<string> = new Set([
 const staysAwayPrefix = /^(?:access-control-|proxy-|x-accel-)/;
 
 /**
- * Where an answer's Location may point: the upstream below its base, seen through `/broker/{id}`.
- */
-export interface Seen {
-  readonly target: Target;
-  readonly brokerPath: string;
-  /** What comes back is stored, and no echo: its length and its parts are its own. */
-  readonly isObjectStore?: boolean;
-}
-
-/**
  * The headers for the caller: the upstream's, without those that stay away, each value without the
- * secret. A Location below the upstream's base becomes one below the broker's path; any other is
- * left out: who followed it would leave the broker. Other than of a store of objects, what tells the
- * length of a body is left out too.
+ * secret. URLs of the target lead back through the broker; what leads elsewhere is left out
+ * (links.ts). Other than of a store of objects, what tells the length of a body is left out too.
  */
 export function answerHeaders(
   headers: AnswerHeaders,
@@ -154,13 +141,13 @@ export function answerHeaders(
       redactor.text(name) !== name
     )
       continue;
-    out[name] =
-      typeof value === 'string' ? redactor.text(value) : value.map((each) => redactor.text(each));
+    const values = [value].flat().flatMap((each) => linkedValue(name, each, seen) ?? []);
+    if (values.length === 0) continue;
+    // SECURITY: of several, clients take different ones.
+    const kept = name === 'location' ? values.slice(0, 1) : values;
+    const clean = kept.map((each) => redactor.text(each));
+    out[name] = typeof value === 'string' || name === 'location' ? clean[0]! : clean;
   }
-  const location = listed('location')
-    .map((value) => locationFor(value, seen))
-    .find((value) => value !== undefined);
-  if (location !== undefined) out['location'] = redactor.text(location);
   const [length] = listed('content-length');
   // SECURITY: to HEAD it is the length of what GET would bring, before redaction.
   if (!hasBody && seen.isObjectStore === true && /^\d{1,15}$/.test(length ?? ''))
@@ -169,20 +156,6 @@ export function answerHeaders(
     'x-content-type-options': 'nosniff',
     'content-security-policy': 'sandbox',
   });
-}
-
-function locationFor(value: string, { target, brokerPath }: Seen): string | undefined {
-  const url = URL.parse(value, `${originText(target.origin)}${target.basePath}/`);
-  if (
-    url === null ||
-    url.origin !== originText(target.origin) ||
-    url.username !== '' ||
-    url.password !== ''
-  )
-    return undefined;
-  if (url.pathname !== target.basePath && !url.pathname.startsWith(`${target.basePath}/`))
-    return undefined;
-  return `${brokerPath}${url.pathname.slice(target.basePath.length)}${url.search}${url.hash}`;
 }
 
 /**

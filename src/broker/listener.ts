@@ -28,6 +28,8 @@ export interface ListenerParts {
   readonly trustedProxies: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly isStopping: () => boolean;
+  /** Where callers reach the broker, without a slash at the end. */
+  readonly brokerUrl: () => string | undefined;
   /** Told when a call begins and when it ends. */
   readonly onTraffic: () => void;
 }
@@ -48,6 +50,7 @@ export async function createBrokerListener({
   trustedProxies,
   tls,
   isStopping,
+  brokerUrl,
   onTraffic,
 }: ListenerParts): Promise<FastifyInstance> {
   const app = await createServer({
@@ -107,7 +110,7 @@ export async function createBrokerListener({
       await proxy.carry(admitted, {
         request: request.raw,
         response: reply.raw,
-        brokerPath,
+        seenAt: { brokerPath, brokerUrl: `${brokerUrl() ?? ''}${brokerPath}` },
         take: () => {
           reply.hijack();
         },

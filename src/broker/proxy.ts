@@ -15,6 +15,7 @@ import {
   widthsOf,
 } from './headers.ts';
 import type { Rendered } from './injection.ts';
+import type { Seen } from './links.ts';
 import type { Outcomes } from './outcomes.ts';
 import { isInParts, isPart } from './ranges.ts';
 import { Redactor } from './redaction/redactor.ts';
@@ -38,7 +39,8 @@ export interface ProxyParts {
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
-  readonly brokerPath: string;
+  /** The credential's address as a path and as a whole URL (links.ts). */
+  readonly seenAt: Pick<Seen, 'brokerPath' | 'brokerUrl'>;
   readonly take: () => void;
   /** Logs a failure of the vault's own that nobody can be answered any more. */
   readonly log: (failure: AppError) => void;
@@ -292,8 +294,8 @@ export class BrokerProxy {
 
   /** The upstream's answer to the caller, without the secret. */
   async #answer(
-    { target, isObjectStore, limits, caller }: Admitted,
-    { response, brokerPath, take }: Exchange,
+    { target, isObjectStore, limits, caller, path, root }: Admitted,
+    { response, seenAt, take }: Exchange,
     watch: Watch,
     tally: Tally,
     { answer, method, redactor }: { answer: Upstream; method: string; redactor: Redactor },
@@ -315,7 +317,7 @@ export class BrokerProxy {
             : undefined;
     if (refusal !== undefined) throw refusal;
     const headers: Record<string, string | string[]> = {
-      ...answerHeaders(given, redactor, { target, brokerPath, isObjectStore }, hasBody),
+      ...answerHeaders(given, redactor, { target, ...seenAt, path, root, isObjectStore }, hasBody),
       'vault-request-id': caller.requestId,
     };
     const begin = (more: Record<string, string> = {}): void => {

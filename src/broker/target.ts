@@ -170,6 +170,10 @@ export function upstreamPath(
   return whole;
 }
 
+/** The upstream's path in which the caller's paths lie: what `inject` makes of none. */
+export const rootOf = ({ basePath }: Target, inject: (pathAndQuery: string) => string): string =>
+  `${basePath}${split(inject(''))[0]}`;
+
 function split(pathAndQuery: string): [path: string, query: string] {
   const at = pathAndQuery.indexOf('?');
   return at < 0 ? [pathAndQuery, ''] : [pathAndQuery.slice(0, at), pathAndQuery.slice(at)];

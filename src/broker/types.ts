@@ -37,6 +37,8 @@ export interface Admitted {
   readonly rendered: Rendered;
   /** Path and query for the upstream, with the secret where the type has it there. */
   readonly path: string;
+  /** The upstream's path in which the caller's paths lie. */
+  readonly root: string;
   /** The path as the caller wrote it. */
   readonly callPath: string;
   readonly limits: Readonly<Record<keyof Limits, number>>;

@@ -49,6 +49,7 @@ t.test('a call through the broker counts when it begins and when it ends', async
     tls: undefined,
     isStopping: () => false,
     rateLimits: { address: 0 },
+    brokerUrl: () => undefined,
     onTraffic: () => {
       told += 1;
     },

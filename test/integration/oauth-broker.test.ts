@@ -396,7 +396,12 @@ t.test(
         },
         leave: () => undefined,
       } as unknown as Admitted;
-      const exchange = { request, response, brokerPath: '', take: () => undefined };
+      const exchange = {
+        request,
+        response,
+        seenAt: { brokerPath: '', brokerUrl: '' },
+        take: () => undefined,
+      };
       void proxy.carry(admitted, { ...exchange, log: (failure) => t.error(failure) });
     });
     const port = await listening(t, server);
