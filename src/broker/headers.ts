@@ -1,6 +1,7 @@
 // Which headers go out and which come back. What belongs to a connection, to the caller's way to
 // the vault or to its authentication stays behind; what would make a browser believe the upstream
 // about the broker's origin too. Pure.
+import { privateCaching, steersCaches, varying } from './caching.ts';
 import type { Rendered } from './injection.ts';
 import { linkedValue, type Seen } from './links.ts';
 import { tellsOfBody } from './ranges.ts';
@@ -136,6 +137,7 @@ export function answerHeaders(
       value === undefined ||
       staysAway.has(name) ||
       staysAwayPrefix.test(name) ||
+      steersCaches(name) ||
       named.has(name) ||
       (seen.isObjectStore !== true && tellsOfBody(foldedName(name), value)) ||
       redactor.text(name) !== name
@@ -152,6 +154,9 @@ export function answerHeaders(
   // SECURITY: to HEAD it is the length of what GET would bring, before redaction.
   if (!hasBody && seen.isObjectStore === true && /^\d{1,15}$/.test(length ?? ''))
     out['content-length'] = length!;
+  // SECURITY: a cache that several share would give one's answer to another.
+  out['cache-control'] = privateCaching([out['cache-control'] ?? []].flat());
+  out['vary'] = varying([out['vary'] ?? []].flat(), seen.ticketNames);
   return Object.assign(out, {
     'x-content-type-options': 'nosniff',
     'content-security-policy': 'sandbox',

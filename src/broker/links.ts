@@ -11,6 +11,8 @@ export interface Seen {
   readonly brokerPath: string;
   /** The same as a whole URL. SECURITY: from the configuration, never from a Host. */
   readonly brokerUrl: string;
+  /** The headers in which the ticket came, in lower case. */
+  readonly ticketNames: readonly string[];
   /** Path and query of the request at the upstream, which a relative reference is read by. */
   readonly path?: string;
   /** The upstream's path in which the caller's paths lie; the target's base path without it. */

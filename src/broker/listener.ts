@@ -14,6 +14,7 @@ import { logFailure } from '../http/problem.ts';
 import type { RateLimits } from '../http/rate-limits.ts';
 import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
+import { ticketNamesOf } from './caching.ts';
 import type { Calls } from './call.ts';
 import { presentedTicket } from './presented.ts';
 import type { BrokerProxy } from './proxy.ts';
@@ -93,9 +94,10 @@ export async function createBrokerListener({
     // byte.
     if (!url.startsWith(brokerPath)) throw notFound();
     const rest = url.slice(brokerPath.length);
+    const ticket = presentedTicket(request.raw.rawHeaders);
     const admitted = await calls.admit({
       id,
-      ticket: presentedTicket(request.raw.rawHeaders),
+      ticket,
       method: request.method,
       pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
       isUpgrade: isUpgrade(request),
@@ -110,7 +112,11 @@ export async function createBrokerListener({
       await proxy.carry(admitted, {
         request: request.raw,
         response: reply.raw,
-        seenAt: { brokerPath, brokerUrl: `${brokerUrl() ?? ''}${brokerPath}` },
+        seenAt: {
+          brokerPath,
+          brokerUrl: `${brokerUrl() ?? ''}${brokerPath}`,
+          ticketNames: ticket === undefined ? [] : ticketNamesOf(request.raw.rawHeaders, ticket),
+        },
         take: () => {
           reply.hijack();
         },

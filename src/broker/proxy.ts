@@ -40,7 +40,7 @@ export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   /** The credential's address as a path and as a whole URL (links.ts). */
-  readonly seenAt: Pick<Seen, 'brokerPath' | 'brokerUrl'>;
+  readonly seenAt: Pick<Seen, 'brokerPath' | 'brokerUrl' | 'ticketNames'>;
   readonly take: () => void;
   /** Logs a failure of the vault's own that nobody can be answered any more. */
   readonly log: (failure: AppError) => void;

@@ -225,7 +225,7 @@ t.test('a fault after the answer has begun is logged, and recorded as what it is
         {
           request,
           response,
-          seenAt: { brokerPath: '/broker/x', brokerUrl: '' },
+          seenAt: { brokerPath: '/broker/x', brokerUrl: '', ticketNames: [] },
           take: () => undefined,
           log: (failure) => logged.push(failure),
         },

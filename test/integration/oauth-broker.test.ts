@@ -399,7 +399,7 @@ t.test(
       const exchange = {
         request,
         response,
-        seenAt: { brokerPath: '', brokerUrl: '' },
+        seenAt: { brokerPath: '', brokerUrl: '', ticketNames: [] },
         take: () => undefined,
       };
       void proxy.carry(admitted, { ...exchange, log: (failure) => t.error(failure) });

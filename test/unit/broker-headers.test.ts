@@ -1,5 +1,6 @@
 // Which headers go out and which come back.
 import t from 'tap';
+import { ticketNamesOf } from '../../src/broker/caching.ts';
 import { answerHeaders, isScannable, requestHeaders, widthsOf } from '../../src/broker/headers.ts';
 import { render } from '../../src/broker/injection.ts';
 import { mark, Redactor } from '../../src/broker/redaction/redactor.ts';
@@ -158,14 +159,23 @@ const target: Target = {
   origin: { protocol: 'https:', host: 'api.example', port: 443 },
   basePath: '/base',
 };
-const seenAt = { brokerPath: '/broker/t1', brokerUrl: 'https://broker.example/broker/t1' };
+const seenAt = {
+  brokerPath: '/broker/t1',
+  brokerUrl: 'https://broker.example/broker/t1',
+  ticketNames: ['authorization'],
+};
 const back = (
   headers: Record<string, string | string[]>,
   hasBody = true,
 ): Record<string, string | string[]> => ({
   ...answerHeaders(headers, redactor, { target, ...seenAt }, hasBody),
 });
-const always = { 'x-content-type-options': 'nosniff', 'content-security-policy': 'sandbox' };
+const always = {
+  'x-content-type-options': 'nosniff',
+  'content-security-policy': 'sandbox',
+  'cache-control': 'private',
+  vary: 'authorization',
+};
 
 t.test("what a browser would believe about the broker's origin stays away", async (t) => {
   const stays = [
@@ -219,6 +229,32 @@ t.test("what a browser would believe about the broker's origin stays away", asyn
       ...always,
     },
   );
+});
+
+t.test('no cache that several share keeps an answer', async (t) => {
+  for (const [given, kept] of [
+    ['public, max-age=60', 'private, max-age=60'],
+    ['PUBLIC,S-MaxAge=60,  stale-while-revalidate=5', 'private, stale-while-revalidate=5'],
+    ['no-store', 'private, no-store'],
+    ['private="set-cookie", no-cache="a, public"', 'private, no-cache="a, public"'],
+    ['max-age="60", public', 'private, max-age="60"'],
+    ['public, "', 'private, no-store'],
+    ['public; max-age=1', 'private, no-store'],
+    ['', 'private'],
+  ] as const)
+    t.equal(back({ 'cache-control': given })['cache-control'], kept, given);
+  t.equal(
+    back({ 'cache-control': ['public', 's-maxage=9, max-age=1'] })['cache-control'],
+    'private, max-age=1',
+  );
+  for (const name of ['cdn-cache-control', 'vercel-cdn-cache-control', 'surrogate-control'])
+    t.strictSame(back({ [name]: 'public, max-age=60' }), always, name);
+  t.equal(back({ vary: 'Accept, Authorization' })['vary'], 'Accept, Authorization');
+  t.equal(back({ vary: ['accept', 'origin'] })['vary'], 'accept, origin, authorization');
+  t.equal(back({ vary: '*' })['vary'], '*');
+  const ticket = 'vbt_8n3yq5kQw0v2Zb1x7LrTt4uJcE6mHsGfD9aVpXoYiRk';
+  t.strictSame(ticketNamesOf(['X-Api-Key', ticket, 'Accept', 'a'], ticket), ['x-api-key']);
+  t.strictSame(ticketNamesOf(['Authorization', 'Basic YQ=='], ticket), ['authorization']);
 });
 
 t.test('a secret leaves in no header, neither value nor name', async (t) => {

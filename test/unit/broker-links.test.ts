@@ -9,6 +9,7 @@ const seen: Seen = {
   target: { origin: { protocol: 'https:', host: 'api.example', port: 443 }, basePath: '/base' },
   brokerPath: '/broker/t1',
   brokerUrl: 'https://broker.example/broker/t1',
+  ticketNames: ['authorization'],
   path: '/base/repos/1/issues?page=1',
 };
 const at = 'https://broker.example/broker/t1';
