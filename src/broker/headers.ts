@@ -2,12 +2,13 @@
 // the vault or to its authentication stays behind; what would make a browser believe the upstream
 // about the broker's origin too. Pure.
 import { privateCaching, steersCaches, varying } from './caching.ts';
+import { type Coding, codingOf } from './codings.ts';
 import type { Rendered } from './injection.ts';
 import { linkedValue, type Seen } from './links.ts';
 import { tellsOfBody } from './ranges.ts';
 import type { Redactor } from './redaction/redactor.ts';
 import { foldedName, isSteering } from './steering.ts';
-import { type Charset, charsetOf, type Width } from './redaction/wide.ts';
+import { charsetOf, type Width } from './redaction/wide.ts';
 
 /** Name, value, name, value, as Node gives them. */
 export type RawHeaders = readonly string[];
@@ -164,18 +165,29 @@ export function answerHeaders(
 }
 
 /**
- * Whether a secret could be looked for in the body: identity was asked for, and what came is bytes
- * as they are, or text in a form that can be read.
+ * Whether a secret can be looked for in the body: it is bytes as they are, or in one coding that can
+ * be taken off, and text in a form that can be read.
  */
-export function isScannable(headers: AnswerHeaders): boolean {
-  const codings = [
-    ...textOf(headers, 'content-encoding').split(','),
-    ...textOf(headers, 'transfer-encoding').split(','),
-  ].map((coding) => coding.trim());
-  if (codings.some((coding) => !['', 'identity', 'chunked'].includes(coding))) return false;
-  const kind: Charset = charsetOf(textOf(headers, 'content-type')).kind;
-  return kind !== 'unreadable';
-}
+export const isScannable = (headers: AnswerHeaders): boolean =>
+  !isTransferCoded(headers) &&
+  bodyCoding(headers) !== 'unknown' &&
+  charsetOf(textOf(headers, 'content-type')).kind !== 'unreadable';
+
+/** What the body is coded with. */
+export const bodyCoding = (headers: AnswerHeaders): Coding =>
+  codingOf(textOf(headers, 'content-encoding'));
+
+/** Whether the connection has a coding, which nobody takes off. */
+export const isTransferCoded = (headers: AnswerHeaders): boolean =>
+  textOf(headers, 'transfer-encoding')
+    .split(',')
+    .some((coding) => !['', 'chunked'].includes(coding.trim()));
+
+/** Sums over a body as it is coded: of another one than comes, once the coding is off. */
+export const sumsUp = (name: string): boolean =>
+  /^x-amz-checksum-|^x-goog-(?:hash|stored-content-)|^x-ms-content-(?:md5|crc64)$|^(?:content-md5|(?:content-|repr-)?digest)$/.test(
+    name,
+  );
 
 /** The wide forms of Unicode that the headers say. */
 export const widthsOf = (headers: AnswerHeaders): readonly Width[] =>

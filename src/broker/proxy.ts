@@ -1,23 +1,16 @@
 // Carries an admitted call to the upstream and its answer back, both as they come. The secret is
 // put in here, and looked for in everything that comes back.
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { Transform } from 'node:stream';
 import { discard, type Egress, EgressFailed, egressFailure, send } from '../egress/index.ts';
-import { Budget, type BudgetCounts, type BudgetRoom } from '../shared/budget.ts';
+import { Budget, type BudgetCounts } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
+import { answerCall, type Exchange, type Tally, type Upstream } from './answer.ts';
 import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
 import { guardFor } from './form-guard.ts';
-import {
-  type AnswerHeaders,
-  answerHeaders,
-  isScannable,
-  requestHeaders,
-  widthsOf,
-} from './headers.ts';
+import { requestHeaders } from './headers.ts';
 import type { Rendered } from './injection.ts';
-import type { Seen } from './links.ts';
 import type { Outcomes } from './outcomes.ts';
-import { isInParts, isPart } from './ranges.ts';
 import { Redactor } from './redaction/redactor.ts';
 import { Redactors } from './redaction/redactors.ts';
 import { BrokerRefusal } from './refusal.ts';
@@ -35,41 +28,13 @@ export interface ProxyParts {
   readonly onError: (error: Error) => void;
 }
 
-/** The two ends on the caller's side. `take` says that the answer is written here from now on. */
-export interface Exchange {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** The credential's address as a path and as a whole URL (links.ts). */
-  readonly seenAt: Pick<Seen, 'brokerPath' | 'brokerUrl' | 'ticketNames'>;
-  readonly take: () => void;
-  /** Logs a failure of the vault's own that nobody can be answered any more. */
-  readonly log: (failure: AppError) => void;
-}
-
-type Upstream = Awaited<ReturnType<typeof send>>;
 type Prepared = {
   readonly headers: Record<string, string | string[]>;
   readonly body: Buffer | ReturnType<typeof countedBody> | null;
   /** What the signature adds to what is looked for. */
   readonly signed: readonly string[];
 };
-interface Tally {
-  sent: number;
-  received: number;
-  /** What of it went on to the caller, marks in the place of secrets. */
-  passed: number;
-  status?: number;
-  /** Room for a body in memory, until the call is over. */
-  room?: BudgetRoom;
-}
-
 const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
-const withoutBody: ReadonlySet<number> = new Set([204, 205, 304]);
-/**
- * A body of a known length up to this waits for its first piece, so that a small one is answered
- * whole, with its length.
- */
-const smallBodyBytes = 64 * 1024;
 /** Bodies that are in memory, because all of them has to be signed: of one team, and of all. */
 const wholeBytesMaxTeam = 32 * signedBodyBytesMax;
 const wholeBytesMax = 64 * signedBodyBytesMax;
@@ -131,6 +96,7 @@ export class BrokerProxy {
           ...(tally.status === undefined ? {} : { status: tally.status }),
           ...(failure === undefined ? {} : { failure }),
           sentBytes: tally.sent,
+          ...(tally.isUnscanned === undefined ? {} : { isUnscanned: true }),
           // SECURITY: of an echo, what came in would tell the length of the secret.
           receivedBytes: tally.passed,
           ms: Math.round(performance.now() - startedAt),
@@ -174,7 +140,7 @@ export class BrokerProxy {
         watch.touch();
       }
       tally.status = answer.statusCode;
-      await this.#answer(admitted, exchange, watch, tally, {
+      await answerCall(admitted, exchange, watch, tally, {
         answer,
         method: request.method ?? 'GET',
         redactor: new Redactor(prepared.signed, sought),
@@ -292,80 +258,6 @@ export class BrokerProxy {
     };
   }
 
-  /** The upstream's answer to the caller, without the secret. */
-  async #answer(
-    { target, isObjectStore, limits, caller, path, root }: Admitted,
-    { response, seenAt, take }: Exchange,
-    watch: Watch,
-    tally: Tally,
-    { answer, method, redactor }: { answer: Upstream; method: string; redactor: Redactor },
-  ): Promise<void> {
-    const given = answer.headers as AnswerHeaders;
-    const hasBody = method !== 'HEAD' && !withoutBody.has(answer.statusCode);
-    const length =
-      hasBody && /^\d{1,15}$/.test(String(given['content-length']))
-        ? Number(given['content-length'])
-        : undefined;
-    const isPiece = hasBody && !isObjectStore && isPart(answer.statusCode, given);
-    const refusal =
-      hasBody && !isScannable(given)
-        ? new BrokerRefusal('unscannable')
-        : isPiece && isInParts(given)
-          ? new BrokerRefusal('piece')
-          : length !== undefined && length > limits.responseBytes
-            ? tooLarge()
-            : undefined;
-    if (refusal !== undefined) throw refusal;
-    const headers: Record<string, string | string[]> = {
-      ...answerHeaders(given, redactor, { target, ...seenAt, path, root, isObjectStore }, hasBody),
-      'vault-request-id': caller.requestId,
-    };
-    const begin = (more: Record<string, string> = {}): void => {
-      response.writeHead(answer.statusCode, { ...headers, ...more });
-      take(); // not before: what cannot be written is answered with a problem
-    };
-    if (!hasBody) {
-      await watch.race(answer.body.dump());
-      begin();
-      response.end();
-      return;
-    }
-    const isSmall = length !== undefined && length <= smallBodyBytes;
-    // Of a part nothing is begun before something may pass.
-    if (!isSmall && !isPiece) {
-      begin();
-      response.flushHeaders();
-    }
-    const stream = redactor.stream({ widths: widthsOf(given), isPiece });
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-      tally.received += chunk.length;
-      watch.touch();
-      const passed = stream.push(chunk);
-      tally.passed += passed.length;
-      if (tally.received > limits.responseBytes) throw tooLarge();
-      if (!response.headersSent) {
-        if (isSmall && chunk.length === length) {
-          const rest = stream.end();
-          tally.passed += rest.length;
-          const whole = Buffer.concat([passed, rest]);
-          // What names the body as it was names another one than is passed on.
-          if (stream.isChanged) delete headers['etag'];
-          begin({ 'content-length': String(whole.length) });
-          response.end(whole);
-          continue; // to the body's end: left before it, it would be torn down
-        }
-        if (isPiece && passed.length === 0) continue;
-        begin();
-      }
-      if (passed.length > 0 && !response.write(passed)) await watch.taken('drain');
-    }
-    if (response.writableEnded) return;
-    const rest = stream.end();
-    tally.passed += rest.length;
-    if (!response.headersSent) begin();
-    response.end(rest);
-  }
-
   /** What the caller is told of a failure. What nobody knows is the vault's own. */
   #refusalFor(error: unknown, { stopped }: Watch, request: IncomingMessage): AppError {
     const failure = error instanceof AppError ? error : egressFailure(error);
@@ -386,8 +278,3 @@ const isOwnFailure = ({ code }: AppError): boolean =>
 
 const isRepeatable = ({ method = 'GET' }: IncomingMessage, body: Prepared['body']): boolean =>
   body === null && repeatable.has(method);
-
-const tooLarge = (): AppError =>
-  new AppError('upstreamUnusable', "The answer is larger than the credential's limit.", {
-    errors: [{ pointer: '', rule: 'size' }],
-  });

@@ -45,6 +45,10 @@ export interface Policy {
   readonly limits?: Limits | undefined;
   /** The statuses at which the broker gets another access token; 401 without it. */
   readonly renewOn?: readonly RenewableStatus[] | undefined;
+  /** Answers pass in which no secret can be looked for. */
+  readonly unscanned?: boolean | undefined;
+  /** The broker carries WebSockets. */
+  readonly webSockets?: boolean | undefined;
 }
 
 /** The policy of a credential that is stored without one. */
@@ -64,6 +68,12 @@ interface MemberRule<T> {
 const list = {
   json: (values: readonly string[]): JsonValue => [...values],
   isWider: (before: readonly string[], after: readonly string[]): boolean => adds(after, before),
+};
+
+const permission = {
+  json: (isGiven: boolean): JsonValue => isGiven,
+  isWider: (before: boolean | undefined, after: boolean | undefined): boolean =>
+    after === true && before !== true,
 };
 
 /**
@@ -97,6 +107,8 @@ const memberRules: { readonly [K in keyof Required<Policy>]: MemberRule<Policy[K
     json: (statuses) => [...statuses],
     isWider: (before, after) => adds(after ?? renewOnDefault, before ?? renewOnDefault),
   },
+  unscanned: permission,
+  webSockets: permission,
 };
 /** The names of a policy's members, in the order in which they are written. */
 export const policyMembers = Object.keys(memberRules) as readonly (keyof Policy)[];

@@ -357,19 +357,11 @@ t.test('what cannot be scanned is known by its headers', async (t) => {
   ]) {
     t.ok(isScannable(headers), JSON.stringify(headers));
   }
-  for (const coding of [
-    'gzip',
-    'GZIP',
-    'br',
-    'zstd',
-    'deflate',
-    'x-gzip',
-    'compress',
-    'identity, gzip',
-    'aws-chunked',
-    'gzip, identity',
-    'unknown',
-  ]) {
+  for (const coding of ['gzip', 'GZIP', 'br', 'zstd', 'deflate', 'x-gzip', 'identity, gzip']) {
+    t.ok(isScannable({ 'content-encoding': coding }), coding);
+    t.ok(isScannable({ 'content-encoding': ['identity', coding] }), coding);
+  }
+  for (const coding of ['compress', 'aws-chunked', 'gzip, br', 'gzip, gzip', 'unknown', '*']) {
     t.notOk(isScannable({ 'content-encoding': coding }), coding);
     t.notOk(isScannable({ 'content-encoding': ['identity', coding] }), coding);
   }
