@@ -1,6 +1,7 @@
 // The upstream's answer on its way to the caller: its coding taken off, without the secret, as it
 // comes.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Dispatcher } from '../egress/index.ts';
 import type { BudgetRoom } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
@@ -19,6 +20,7 @@ import { isInParts, isPart } from './ranges.ts';
 import type { Redactor } from './redaction/redactor.ts';
 import { BrokerRefusal } from './refusal.ts';
 import type { Admitted } from './types.ts';
+import type { Tunnel } from './tunnel.ts';
 import type { Watch } from './watch.ts';
 
 /** The two ends on the caller's side. `take` says that the answer is written here from now on. */
@@ -28,8 +30,22 @@ export interface Exchange {
   /** The credential's address as a path and as a whole URL (links.ts). */
   readonly seenAt: Pick<Seen, 'brokerPath' | 'brokerUrl' | 'ticketNames'>;
   readonly take: () => void;
+  /** What it becomes a WebSocket by. */
+  readonly webSocket?: WebSocketExchange;
   /** Logs a failure of the vault's own that nobody can be answered any more. */
   readonly log: (failure: AppError) => void;
+}
+
+/** A caller who wants a WebSocket. */
+export interface WebSocketExchange {
+  /** What came right behind the request. */
+  readonly head: Buffer;
+  /** The connection, from now on this one's alone. */
+  readonly takeSocket: () => Socket;
+  /** Whether the call would be let out now. */
+  readonly isAllowed: () => Promise<boolean>;
+  /** Told of the open tunnel, for as long as it is open. */
+  readonly onOpen: (tunnel: Pick<Tunnel, 'close'>) => () => void;
 }
 
 export type Upstream = Dispatcher.ResponseData;
@@ -43,6 +59,9 @@ export interface Tally {
   status?: number;
   /** The answer went to the caller though no secret could be looked for in it. */
   isUnscanned?: true;
+  /** The code with which a WebSocket was closed, and why where neither side asked for that. */
+  closeCode?: number;
+  failure?: string;
   /** Room for a body in memory, until the call is over. */
   room?: BudgetRoom;
 }

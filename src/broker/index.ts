@@ -11,3 +11,4 @@ export { registerBrokerTickets } from './routes.ts';
 export { BrokerService } from './service.ts';
 export { originText, targetOf, upstreamPath } from './target.ts';
 export { type SealedTicket, sealTicket, ticketSealHolds } from './tickets.ts';
+export { type WebSocketTimes, webSocketTimes } from './tunnel.ts';

@@ -16,10 +16,13 @@ import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
 import { ticketNamesOf } from './caching.ts';
 import type { Calls } from './call.ts';
+import { isWebSocket } from './handshake.ts';
 import { presentedTicket } from './presented.ts';
 import type { BrokerProxy } from './proxy.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
+import type { Tunnel } from './tunnel.ts';
+import type { Call } from './types.ts';
 
 export interface ListenerParts {
   readonly logger: Logger;
@@ -64,6 +67,7 @@ export async function createBrokerListener({
     refusal: (request) =>
       isCarried(request) ? notFound() : refusalOf(new BrokerRefusal('unsupported')),
     paramLengthMax: brokerPathLengthMax,
+    takesUpgrade: isWebSocket,
     // A body or an answer may take as long as it moves; how long it may rest is the credential's
     // limit.
     // SECURITY: a connection without a call that was let out rests as little as anywhere: nobody has
@@ -86,6 +90,13 @@ export async function createBrokerListener({
     endLater(request);
   });
 
+  const open = new Set<Pick<Tunnel, 'close'>>();
+  app.addHook('preClose', (done) => {
+    for (const tunnel of open)
+      tunnel.close({ code: 1001, reason: 'the vault is stopping' }, 'stopping');
+    done();
+  });
+
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const { id } = request.params as { id: string };
     const brokerPath = `/broker/${id}`;
@@ -95,17 +106,19 @@ export async function createBrokerListener({
     if (!url.startsWith(brokerPath)) throw notFound();
     const rest = url.slice(brokerPath.length);
     const ticket = presentedTicket(request.raw.rawHeaders);
-    const admitted = await calls.admit({
+    const handedOver = app.handedOver.get(request.raw);
+    const call: Call = {
       id,
       ticket,
       method: request.method,
       pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
-      isUpgrade: isUpgrade(request),
+      isUpgrade: isWebSocket(request) ? 'webSocket' : isUpgrade(request),
       rawHeaders: request.raw.rawHeaders,
       requestId: request.id,
       address: request.address,
       hangUp: new HangUp(reply.raw),
-    });
+    };
+    const admitted = await calls.admit(call);
     request.caller = admitted.caller;
     const settle = letRest(app.server, request.raw.socket);
     try {
@@ -120,6 +133,20 @@ export async function createBrokerListener({
         take: () => {
           reply.hijack();
         },
+        ...(handedOver === undefined
+          ? {}
+          : {
+              webSocket: {
+                head: handedOver.head,
+                takeSocket: () => handedOver.take(),
+                isAllowed: () => calls.stillStands(call, admitted),
+                onOpen: (tunnel) => {
+                  open.add(tunnel);
+                  if (isStopping()) tunnel.close({ code: 1001, reason: 'stopping' }, 'stopping');
+                  return () => open.delete(tunnel);
+                },
+              },
+            }),
         log: (failure) => {
           logFailure(request.log, failure);
         },

@@ -5,9 +5,17 @@ import { Transform } from 'node:stream';
 import { discard, type Egress, EgressFailed, egressFailure, send } from '../egress/index.ts';
 import { Budget, type BudgetCounts } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
-import { answerCall, type Exchange, type Tally, type Upstream } from './answer.ts';
+import {
+  answerCall,
+  type Exchange,
+  type Tally,
+  type Upstream,
+  type WebSocketExchange,
+} from './answer.ts';
 import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
 import { guardFor } from './form-guard.ts';
+import { frameBytesMax } from './frames.ts';
+import { checkHandshake, type Handshake, shakeHands } from './handshake.ts';
 import { requestHeaders } from './headers.ts';
 import type { Rendered } from './injection.ts';
 import type { Outcomes } from './outcomes.ts';
@@ -17,13 +25,17 @@ import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
 import { signedBodyBytesMax } from './sigv4.ts';
 import { hostHeader } from './target.ts';
+import { type WebSocketTimes, webSocketTimes } from './tunnel.ts';
 import { Watch } from './watch.ts';
+import { asAnswer, openWebSocket } from './web-socket.ts';
 import type { Admitted } from './types.ts';
 
 export interface ProxyParts {
   readonly egress: Egress;
   readonly outcomes: Outcomes;
   readonly now: () => number;
+  /** The times of WebSockets; the usual ones without it. */
+  readonly webSocketTimes?: WebSocketTimes;
   /** Told of a renewal of tokens that failed while its call went on without it. */
   readonly onError: (error: Error) => void;
 }
@@ -38,6 +50,9 @@ const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
 /** Bodies that are in memory, because all of them has to be signed: of one team, and of all. */
 const wholeBytesMaxTeam = 32 * signedBodyBytesMax;
 const wholeBytesMax = 64 * signedBodyBytesMax;
+/** Large frames of WebSockets that are not whole yet. */
+const frameRoomMaxTeam = 64 * frameBytesMax;
+const frameRoomMax = 128 * frameBytesMax;
 
 /** Carries calls. */
 export class BrokerProxy {
@@ -47,6 +62,11 @@ export class BrokerProxy {
     what: 'signed',
     keyMax: wholeBytesMaxTeam,
     max: wholeBytesMax,
+  });
+  readonly #frames = new Budget<string>({
+    what: 'framed',
+    keyMax: frameRoomMaxTeam,
+    max: frameRoomMax,
   });
   constructor(parts: ProxyParts) {
     this.#parts = parts;
@@ -69,7 +89,12 @@ export class BrokerProxy {
     const tally: Tally = { sent: 0, received: 0, passed: 0 };
     let failure: string | undefined;
     try {
-      await this.#carry(admitted, exchange, watch, tally);
+      const { webSocket } = exchange;
+      if (webSocket === undefined) await this.#carry(admitted, exchange, watch, tally);
+      else
+        await this.#carryWebSocket(admitted, { ...exchange, webSocket }, watch, tally, () => {
+          this.#tell(admitted, tally, startedAt, { isOpen: true });
+        });
     } catch (error) {
       const refusal = this.#refusalFor(error, watch, request);
       const isOwn = isOwnFailure(refusal);
@@ -85,24 +110,34 @@ export class BrokerProxy {
       watch.end();
       tally.room?.leave();
       admitted.leave();
-      const { caller, event } = admitted;
-      this.#parts.outcomes.add({
-        caller: { ...caller, address: null },
-        team: event.team,
-        action: 'credential.used',
-        target: event.target,
-        details: {
-          ticket: event.details?.['ticket'] ?? null,
-          ...(tally.status === undefined ? {} : { status: tally.status }),
-          ...(failure === undefined ? {} : { failure }),
-          sentBytes: tally.sent,
-          ...(tally.isUnscanned === undefined ? {} : { isUnscanned: true }),
-          // SECURITY: of an echo, what came in would tell the length of the secret.
-          receivedBytes: tally.passed,
-          ms: Math.round(performance.now() - startedAt),
-        },
-      });
+      failure ??= tally.failure;
+      this.#tell(admitted, tally, startedAt, failure === undefined ? {} : { failure });
     }
+  }
+
+  #tell(
+    { caller, event }: Admitted,
+    tally: Tally,
+    startedAt: number,
+    more: { readonly failure?: string; readonly isOpen?: true },
+  ): void {
+    this.#parts.outcomes.add({
+      caller: { ...caller, address: null },
+      team: event.team,
+      action: 'credential.used',
+      target: event.target,
+      details: {
+        ticket: event.details?.['ticket'] ?? null,
+        ...(tally.status === undefined ? {} : { status: tally.status }),
+        ...more,
+        ...(tally.closeCode === undefined ? {} : { closeCode: tally.closeCode }),
+        sentBytes: tally.sent,
+        ...(tally.isUnscanned === undefined ? {} : { isUnscanned: true }),
+        // SECURITY: of an echo, what came in would tell the length of the secret.
+        receivedBytes: tally.passed,
+        ms: Math.round(performance.now() - startedAt),
+      },
+    });
   }
 
   async #carry(admitted: Admitted, exchange: Exchange, watch: Watch, tally: Tally): Promise<void> {
@@ -153,6 +188,69 @@ export class BrokerProxy {
     }
   }
 
+  /** A handshake on both sides, and frames as long as it lasts; or the upstream's own answer. */
+  async #carryWebSocket(
+    admitted: Admitted,
+    exchange: Exchange & { readonly webSocket: WebSocketExchange },
+    watch: Watch,
+    tally: Tally,
+    onEvent: () => void,
+  ): Promise<void> {
+    const { request } = exchange;
+    const { target, team, credential, rendered, limits } = admitted;
+    const asked = checkHandshake(request);
+    const prepared = await this.#prepare(admitted, exchange, watch, tally);
+    const ask = async (headers: Prepared['headers']): Promise<Handshake> => {
+      const opened = this.#parts.egress.open(target.origin, team);
+      const socket = await watch.race(opened, (late) => late.destroy());
+      const { protocols } = asked;
+      const shaken = shakeHands(socket, {
+        path: admitted.path,
+        headers,
+        protocols,
+        signal: watch.signal,
+      });
+      return watch.race(shaken, () => socket.destroy());
+    };
+    const host = { host: hostHeader(target.origin) };
+    let handshake = await ask({ ...prepared.headers, ...host });
+    watch.touch();
+    const sought = [this.#redactors.soughtFor(credential, rendered.sensitive)];
+    if (handshake.kind === 'answer') {
+      const statusCode = handshake.answer.statusCode ?? 502;
+      const renewed = await this.#renewed(admitted, request, prepared, watch, { statusCode });
+      if (renewed !== undefined) {
+        handshake.answer.destroy();
+        sought.push(this.#redactors.soughtFor(credential, renewed.sensitive));
+        handshake = await ask({ ...prepared.headers, ...renewed.headers, ...host });
+      }
+    }
+    const redactor = new Redactor(prepared.signed, sought);
+    if (handshake.kind === 'answer') {
+      const answer = asAnswer(handshake.answer);
+      tally.status = answer.statusCode;
+      try {
+        await answerCall(admitted, exchange, watch, tally, { answer, method: 'GET', redactor });
+        await watch.taken('finish');
+      } finally {
+        handshake.answer.destroy();
+      }
+      return;
+    }
+    tally.status = 101;
+    await openWebSocket(admitted, exchange, watch, tally, {
+      handshake,
+      asked,
+      redactor,
+      tunnel: {
+        limits,
+        times: this.#parts.webSocketTimes ?? webSocketTimes,
+        onEvent,
+        enter: (bytes) => this.#frames.enter(team, bytes),
+      },
+    });
+  }
+
   /** Asks, and once more where a kept connection was just being closed by the upstream. */
   async #askOnceMore(
     request: IncomingMessage,
@@ -183,7 +281,7 @@ export class BrokerProxy {
     request: IncomingMessage,
     { body }: Prepared,
     watch: Watch,
-    { statusCode }: Upstream,
+    { statusCode }: Pick<Upstream, 'statusCode'>,
   ): Promise<Rendered | undefined> {
     if (renew === undefined || !renewOn.includes(statusCode)) return undefined;
     const isRepeated = isRepeatable(request, body);

@@ -6,7 +6,8 @@
  * allows. `unsupported`: no broker can carry it. `bodyTooLarge`: what has to be signed whole is too
  * long. `secretUnusable`: the stored value does not fit its place. `unscannable`: the answer came
  * in a form in which a secret cannot be looked for. `range`: so small a part of an answer would be
- * a part of a secret. `piece`: there is a part of one in the part that came.
+ * a part of a secret. `piece`: there is a part of one in the part that came. `handshake`,
+ * `upstreamHandshake`: what should become a WebSocket is none, on this side or on that.
  */
 export type RefusalReason =
   | 'path'
@@ -18,7 +19,9 @@ export type RefusalReason =
   | 'secretUnusable'
   | 'unscannable'
   | 'range'
-  | 'piece';
+  | 'piece'
+  | 'handshake'
+  | 'upstreamHandshake';
 
 /** A call that the broker does not pass on, or an answer that it does not pass back. */
 export class BrokerRefusal extends Error {

@@ -111,9 +111,14 @@ export const hostHeader = (origin: TargetOrigin): string =>
  */
 export function checkCall(
   policy: Policy,
-  call: { method: string; pathAndQuery: string; isUpgrade: boolean },
+  call: { method: string; pathAndQuery: string; isUpgrade: boolean | 'webSocket' },
 ): void {
-  if (call.isUpgrade || call.method === 'CONNECT' || call.method === 'TRACE')
+  const isCarried = call.isUpgrade === 'webSocket' && policy.webSockets === true;
+  if (
+    (call.isUpgrade !== false && !isCarried) ||
+    call.method === 'CONNECT' ||
+    call.method === 'TRACE'
+  )
     throw new BrokerRefusal('unsupported');
   if (
     !callable.has(call.method) ||

@@ -13,7 +13,8 @@ export interface Call {
   readonly method: string;
   /** As the caller wrote it, behind the ticket's id. */
   readonly pathAndQuery: string;
-  readonly isUpgrade: boolean;
+  /** It wants to become something else: a WebSocket, or what nobody carries. */
+  readonly isUpgrade: boolean | 'webSocket';
   /** Name, value, name, value, as Node gives them. */
   readonly rawHeaders?: readonly string[];
   readonly requestId: string;

@@ -132,7 +132,7 @@ export class Egress {
       ...checked.addresses,
     ].join(' ');
     const known = this.#pools.get(key);
-    const pool = known?.pool ?? this.#open(checked, purpose);
+    const pool = known?.pool ?? this.#poolFor(checked, purpose);
     this.#pools.delete(key); // the one used last stands last
     this.#pools.set(key, { pool, usedAt: performance.now() });
     this.#closeIdle();
@@ -151,6 +151,23 @@ export class Egress {
       trust: options.tls ? this.trust : undefined,
       protocols: [],
       timeoutMs: Math.min(options.timeoutMs, this.#connectMs),
+      closed: this.#closed.signal,
+    });
+  }
+
+  /**
+   * A connection by itself for a request that wants to become something else. The caller closes it.
+   * Throws EgressFailed.
+   */
+  async open(origin: Origin, team: string): Promise<Socket> {
+    const { protocol, host, port, addresses } = await this.check(origin, team);
+    return dial({
+      host,
+      port,
+      addresses,
+      trust: protocol === 'https:' ? this.trust : undefined,
+      protocols: ['http/1.1'],
+      timeoutMs: this.#connectMs,
       closed: this.#closed.signal,
     });
   }
@@ -256,7 +273,7 @@ export class Egress {
     return known.every((address) => isAllowedBy(rules, address)) ? 'allowedPlain' : 'allowed';
   }
 
-  #open(checked: CheckedOrigin, purpose: Purpose): Pool {
+  #poolFor(checked: CheckedOrigin, purpose: Purpose): Pool {
     const { protocol, host, port, addresses } = checked;
     const trust = protocol === 'https:' ? this.trust : undefined;
     return new Pool(`${protocol}//${host.includes(':') ? `[${host}]` : host}:${port}`, {
