@@ -76,6 +76,10 @@ export class BrokerProxy {
   get counts(): BudgetCounts {
     return this.#whole.counts;
   }
+  /** Bytes of large frames that are not whole yet. */
+  get frameCounts(): BudgetCounts {
+    return this.#frames.counts;
+  }
 
   /**
    * Carries one call. Throws an AppError for what fails before the answer has begun; afterwards the

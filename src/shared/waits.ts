@@ -11,6 +11,7 @@ export const waitNames = [
   'leasedBytes',
   'brokerCalls',
   'brokerBodyBytes',
+  'brokerFrameBytes',
   'bulkChanges',
   'transfers',
   'exports',

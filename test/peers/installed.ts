@@ -10,7 +10,12 @@ const root = join(here, '../..');
 export type Env = Readonly<Record<string, string>>;
 
 /** Runs a program to its end. Throws with what it said where that was not 0. */
-export function run(program: string, args: readonly string[], env: Env = {}, { cwd = here } = {}): void {
+export function run(
+  program: string,
+  args: readonly string[],
+  env: Env = {},
+  { cwd = here } = {},
+): void {
   const { status, error, stdout, stderr } = spawnSync(program, args, {
     cwd,
     encoding: 'utf8',
