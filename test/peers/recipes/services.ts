@@ -169,7 +169,7 @@ export const answering =
     request
       .on('data', (chunk: Buffer) => chunks.push(chunk))
       .on('end', () => {
-        const host = request.headers.host ?? '';
+        const host = String(request.headers.host).replace(/:.*/, '');
         const at = {
           request,
           url: new URL(request.url!, `https://${host}`),
