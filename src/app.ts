@@ -501,7 +501,6 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
     leasedBytes: leases.counts,
     brokerCalls: callLimits.counts,
     brokerBodyBytes: proxy.counts,
-    brokerFrameBytes: proxy.frameCounts,
     bulkChanges: bulk.counts,
     transfers: transfers.counts,
     exports: exports.counts,

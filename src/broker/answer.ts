@@ -2,10 +2,11 @@
 // comes.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Transform } from 'node:stream';
 import type { Dispatcher } from '../egress/index.ts';
 import type { BudgetRoom } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
-import { decoded } from './codings.ts';
+import { withoutCoding } from './codings.ts';
 import {
   type AnswerHeaders,
   answerHeaders,
@@ -48,8 +49,15 @@ export interface WebSocketExchange {
   readonly onOpen: (tunnel: Pick<Tunnel, 'close'>) => () => void;
 }
 
-export type Upstream = Dispatcher.ResponseData;
+export type UpstreamAnswer = Dispatcher.ResponseData;
 
+/** A call as it goes out. */
+export interface Prepared {
+  readonly headers: Record<string, string | string[]>;
+  readonly body: Buffer | Transform | null;
+  /** What the signature adds to what is looked for. */
+  readonly signed: readonly string[];
+}
 /** What of a call is counted for its outcome. */
 export interface Tally {
   sent: number;
@@ -79,7 +87,7 @@ export async function answerCall(
   { response, seenAt, take }: Exchange,
   watch: Watch,
   tally: Tally,
-  { answer, method, redactor }: { answer: Upstream; method: string; redactor: Redactor },
+  { answer, method, redactor }: { answer: UpstreamAnswer; method: string; redactor: Redactor },
 ): Promise<void> {
   const given = answer.headers as AnswerHeaders;
   const hasBody = method !== 'HEAD' && !withoutBody.has(answer.statusCode);
@@ -130,7 +138,7 @@ export async function answerCall(
   const stream = redactor.stream({ widths: widthsOf(given), isPiece });
   const body: AsyncIterable<Buffer> =
     canScan && coding !== 'identity' && coding !== 'unknown'
-      ? decoded(answer.body, coding)
+      ? withoutCoding(answer.body, coding)
       : answer.body;
   for await (const chunk of body) {
     // SECURITY: of what was coded, the bytes that came out of it: a few may be very many.

@@ -40,7 +40,7 @@ const windowBits = 23;
  * The body without its coding, as it comes. Throws what the body throws, and BrokerRefusal
  * `unscannable` for what is not in the coding, is cut off, or needs a larger window.
  */
-export async function* decoded(
+export async function* withoutCoding(
   body: Readable,
   coding: Exclude<Coding, 'identity' | 'unknown'>,
 ): AsyncGenerator<Buffer> {

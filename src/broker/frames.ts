@@ -20,7 +20,7 @@ const known: ReadonlySet<number> = new Set(Object.values(opcodes));
 export class FrameInvalid extends Error {
   readonly code: 1002 | 1007 | 1009;
   constructor(code: 1002 | 1007 | 1009) {
-    super(`a WebSocket is closed with ${code}`);
+    super(`frames that are closed with ${code}`);
     this.name = 'FrameInvalid';
     this.code = code;
   }

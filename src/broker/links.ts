@@ -71,7 +71,8 @@ function reference(value: string, seen: Seen, asPath: boolean): string | undefin
     return undefined;
   if (url.pathname !== root && !url.pathname.startsWith(`${root}/`)) return undefined;
   const rest = `${url.pathname.slice(root.length)}${url.search}${url.hash}`;
-  return `${asPath ? brokerPath : brokerUrl}${rest}`;
+  // An empty one would be read as this very request.
+  return `${asPath ? brokerPath : brokerUrl}${rest}` || '/';
 }
 
 /** A text with its absolute URLs: those of the target lead back, the others are what is said. */

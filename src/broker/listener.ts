@@ -112,7 +112,8 @@ export async function createBrokerListener({
       ticket,
       method: request.method,
       pathAndQuery: rest.startsWith('/') ? rest : `/${rest}`,
-      isUpgrade: isWebSocket(request) ? 'webSocket' : isUpgrade(request),
+      isUpgrade:
+        handedOver !== undefined && isWebSocket(request) ? 'webSocket' : isUpgrade(request),
       rawHeaders: request.raw.rawHeaders,
       requestId: request.id,
       address: request.address,

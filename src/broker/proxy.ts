@@ -9,13 +9,12 @@ import {
   answerCall,
   type Exchange,
   type Tally,
-  type Upstream,
-  type WebSocketExchange,
+  type UpstreamAnswer,
+  type Prepared,
 } from './answer.ts';
 import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
 import { guardFor } from './form-guard.ts';
 import { frameBytesMax } from './frames.ts';
-import { checkHandshake, type Handshake, shakeHands } from './handshake.ts';
 import { requestHeaders } from './headers.ts';
 import type { Rendered } from './injection.ts';
 import type { Outcomes } from './outcomes.ts';
@@ -27,7 +26,7 @@ import { signedBodyBytesMax } from './sigv4.ts';
 import { hostHeader } from './target.ts';
 import { type WebSocketTimes, webSocketTimes } from './tunnel.ts';
 import { Watch } from './watch.ts';
-import { asAnswer, openWebSocket } from './web-socket.ts';
+import { carryWebSocket } from './web-socket.ts';
 import type { Admitted } from './types.ts';
 
 export interface ProxyParts {
@@ -40,12 +39,6 @@ export interface ProxyParts {
   readonly onError: (error: Error) => void;
 }
 
-type Prepared = {
-  readonly headers: Record<string, string | string[]>;
-  readonly body: Buffer | ReturnType<typeof countedBody> | null;
-  /** What the signature adds to what is looked for. */
-  readonly signed: readonly string[];
-};
 const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
 /** Bodies that are in memory, because all of them has to be signed: of one team, and of all. */
 const wholeBytesMaxTeam = 32 * signedBodyBytesMax;
@@ -72,13 +65,14 @@ export class BrokerProxy {
     this.#parts = parts;
   }
 
-  /** Bytes of bodies in memory, and how often there was no room for one. */
+  /** Bytes of bodies and of large frames in memory, and how often there was no room for one. */
   get counts(): BudgetCounts {
-    return this.#whole.counts;
-  }
-  /** Bytes of large frames that are not whole yet. */
-  get frameCounts(): BudgetCounts {
-    return this.#frames.counts;
+    const [bodies, frames] = [this.#whole.counts, this.#frames.counts];
+    return {
+      inUse: bodies.inUse + frames.inUse,
+      max: bodies.max + frames.max,
+      refused: bodies.refused + frames.refused,
+    };
   }
 
   /**
@@ -95,10 +89,20 @@ export class BrokerProxy {
     try {
       const { webSocket } = exchange;
       if (webSocket === undefined) await this.#carry(admitted, exchange, watch, tally);
-      else
-        await this.#carryWebSocket(admitted, { ...exchange, webSocket }, watch, tally, () => {
-          this.#tell(admitted, tally, startedAt, { isOpen: true });
+      else {
+        const { egress, webSocketTimes: times = webSocketTimes } = this.#parts;
+        await carryWebSocket(admitted, { ...exchange, webSocket }, watch, tally, {
+          egress,
+          times,
+          prepare: () => this.#prepare(admitted, exchange, watch, tally),
+          renewed: (prepared, answer) => this.#renewed(admitted, request, prepared, watch, answer),
+          soughtFor: (values) => this.#redactors.soughtFor(admitted.credential, values),
+          enter: (bytes) => this.#frames.enter(admitted.team, bytes),
+          onEvent: () => {
+            this.#tell(admitted, tally, startedAt, { isOpen: true });
+          },
         });
+      }
     } catch (error) {
       const refusal = this.#refusalFor(error, watch, request);
       const isOwn = isOwnFailure(refusal);
@@ -149,11 +153,11 @@ export class BrokerProxy {
     const { target, team, credential, rendered } = admitted;
     const dispatcher = await watch.race(this.#parts.egress.dispatcher(target.origin, team));
     const prepared = await this.#prepare(admitted, exchange, watch, tally);
-    let answer: Upstream | undefined;
+    let answer: UpstreamAnswer | undefined;
     try {
       if (prepared.body instanceof Transform && prepared.body.errored !== null)
         throw prepared.body.errored;
-      const ask = async (headers: Prepared['headers']): Promise<Upstream> => {
+      const ask = async (headers: Prepared['headers']): Promise<UpstreamAnswer> => {
         const asked = await send(dispatcher, watch.signal, {
           // The watch is the one clock: it sees both directions, and waits as long as this
           // credential's limits say.
@@ -192,76 +196,13 @@ export class BrokerProxy {
     }
   }
 
-  /** A handshake on both sides, and frames as long as it lasts; or the upstream's own answer. */
-  async #carryWebSocket(
-    admitted: Admitted,
-    exchange: Exchange & { readonly webSocket: WebSocketExchange },
-    watch: Watch,
-    tally: Tally,
-    onEvent: () => void,
-  ): Promise<void> {
-    const { request } = exchange;
-    const { target, team, credential, rendered, limits } = admitted;
-    const asked = checkHandshake(request);
-    const prepared = await this.#prepare(admitted, exchange, watch, tally);
-    const ask = async (headers: Prepared['headers']): Promise<Handshake> => {
-      const opened = this.#parts.egress.open(target.origin, team);
-      const socket = await watch.race(opened, (late) => late.destroy());
-      const { protocols } = asked;
-      const shaken = shakeHands(socket, {
-        path: admitted.path,
-        headers,
-        protocols,
-        signal: watch.signal,
-      });
-      return watch.race(shaken, () => socket.destroy());
-    };
-    const host = { host: hostHeader(target.origin) };
-    let handshake = await ask({ ...prepared.headers, ...host });
-    watch.touch();
-    const sought = [this.#redactors.soughtFor(credential, rendered.sensitive)];
-    if (handshake.kind === 'answer') {
-      const statusCode = handshake.answer.statusCode ?? 502;
-      const renewed = await this.#renewed(admitted, request, prepared, watch, { statusCode });
-      if (renewed !== undefined) {
-        handshake.answer.destroy();
-        sought.push(this.#redactors.soughtFor(credential, renewed.sensitive));
-        handshake = await ask({ ...prepared.headers, ...renewed.headers, ...host });
-      }
-    }
-    const redactor = new Redactor(prepared.signed, sought);
-    if (handshake.kind === 'answer') {
-      const answer = asAnswer(handshake.answer);
-      tally.status = answer.statusCode;
-      try {
-        await answerCall(admitted, exchange, watch, tally, { answer, method: 'GET', redactor });
-        await watch.taken('finish');
-      } finally {
-        handshake.answer.destroy();
-      }
-      return;
-    }
-    tally.status = 101;
-    await openWebSocket(admitted, exchange, watch, tally, {
-      handshake,
-      asked,
-      redactor,
-      tunnel: {
-        limits,
-        times: this.#parts.webSocketTimes ?? webSocketTimes,
-        onEvent,
-        enter: (bytes) => this.#frames.enter(team, bytes),
-      },
-    });
-  }
-
   /** Asks, and once more where a kept connection was just being closed by the upstream. */
   async #askOnceMore(
     request: IncomingMessage,
     { headers, body }: Prepared,
     watch: Watch,
-    ask: (headers: Prepared['headers']) => Promise<Upstream>,
-  ): Promise<Upstream> {
+    ask: (headers: Prepared['headers']) => Promise<UpstreamAnswer>,
+  ): Promise<UpstreamAnswer> {
     try {
       return await ask(headers);
     } catch (error) {
@@ -285,7 +226,7 @@ export class BrokerProxy {
     request: IncomingMessage,
     { body }: Prepared,
     watch: Watch,
-    { statusCode }: Pick<Upstream, 'statusCode'>,
+    { statusCode }: Pick<UpstreamAnswer, 'statusCode'>,
   ): Promise<Rendered | undefined> {
     if (renew === undefined || !renewOn.includes(statusCode)) return undefined;
     const isRepeated = isRepeatable(request, body);

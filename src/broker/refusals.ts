@@ -27,7 +27,7 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
       'The broker carries requests and answers, and WebSockets where the policy says `webSockets: true`: no CONNECT, no TRACE, no other change of protocol.',
     ),
   handshake: () =>
-    new AppError('malformedHttp', 'The handshake is not one of a WebSocket of version 13.', {
+    new AppError('malformedHttp', 'The handshake is not that of WebSockets in version 13.', {
       errors: [{ pointer: '/headers/Upgrade', rule: 'format' }],
     }),
   upstreamHandshake: () =>

@@ -37,7 +37,7 @@ export const webSocketTimes: WebSocketTimes = {
 const unaskedMax = 2;
 
 /** How it ended. `failure` where the vault ended it, or a side broke off. */
-export interface Ending {
+export interface TunnelEnd {
   readonly code: number;
   readonly failure?: string;
 }
@@ -81,10 +81,10 @@ export class Tunnel {
   readonly #parts: TunnelParts;
   readonly #up: Way;
   readonly #down: Way;
-  readonly #ended = Promise.withResolvers<Ending>();
+  readonly #ended = Promise.withResolvers<TunnelEnd>();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #idle: NodeJS.Timeout;
-  #ending: Ending | undefined;
+  #ending: TunnelEnd | undefined;
   #unasked = 0;
   #isOver = false;
 
@@ -106,7 +106,7 @@ export class Tunnel {
   }
 
   /** When both sides are closed. Begins with what came before it was open. */
-  run(heads: { readonly caller: Buffer; readonly upstream: Buffer }): Promise<Ending> {
+  run(heads: { readonly caller: Buffer; readonly upstream: Buffer }): Promise<TunnelEnd> {
     this.#listen(this.#down, heads.upstream);
     this.#listen(this.#up, heads.caller);
     return this.#ended.promise;
@@ -252,7 +252,7 @@ export class Tunnel {
     this.#finishIfClosed();
   }
 
-  #begin(ending: Ending): void {
+  #begin(ending: TunnelEnd): void {
     this.#ending = ending;
     for (const timer of this.#timers) clearTimeout(timer);
     clearTimeout(this.#idle);

@@ -17,7 +17,9 @@ import { type Answer, exchange } from './exchange.ts';
 import { EgressFailed } from './failure.ts';
 import { configuredHost, hostName, type Origin, parseTarget } from './names.ts';
 import { isOwn, type OwnEndpoint } from './own.ts';
+import { raced } from './raced.ts';
 import { NameCache, type Resolve, systemResolve } from './resolve.ts';
+import { type Upgrade, type Upgraded, upgradeOver } from './upgrade.ts';
 
 export interface EgressParts {
   readonly allow: readonly AllowRule[];
@@ -156,12 +158,13 @@ export class Egress {
   }
 
   /**
-   * A connection by itself for a request that wants to become something else. The caller closes it.
-   * Throws EgressFailed.
+   * A request over a connection of its own, which may become something else. Throws EgressFailed
+   * and what the connection throws; ends with the signal.
    */
-  async open(origin: Origin, team: string): Promise<Socket> {
+  async upgrade(origin: Origin, team: string, options: Upgrade): Promise<Upgraded> {
+    const { signal } = options;
     const { protocol, host, port, addresses } = await this.check(origin, team);
-    return dial({
+    const dialled = dial({
       host,
       port,
       addresses,
@@ -170,6 +173,13 @@ export class Egress {
       timeoutMs: this.#connectMs,
       closed: this.#closed.signal,
     });
+    const socket = await raced(
+      signal,
+      dialled,
+      () => signal.reason,
+      (late) => late.destroy(),
+    );
+    return upgradeOver(socket, options);
   }
 
   /**

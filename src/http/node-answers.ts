@@ -56,7 +56,8 @@ export function takeOverAnswers(
     answerHandedOver(server, { request, socket, head }, { underWay, handedOver });
   };
   server.on('connect', handOver);
-  if (takesUpgrades) server.on('upgrade', handOver);
+  // A Node that does not ask which upgrades are wanted would hand over all of them.
+  if (takesUpgrades && 'shouldUpgradeCallback' in server) server.on('upgrade', handOver);
   const guard = (socket: Socket): void => {
     // SECURITY: Node takes its own listener away from sockets that it hands over; a reset of one
     // without any would end the process.

@@ -11,7 +11,6 @@ export const waitNames = [
   'leasedBytes',
   'brokerCalls',
   'brokerBodyBytes',
-  'brokerFrameBytes',
   'bulkChanges',
   'transfers',
   'exports',

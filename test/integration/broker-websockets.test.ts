@@ -84,6 +84,9 @@ t.test('both ways', async (t) => {
       .where('action', '=', 'credential.use')
       .execute();
     t.match(begun!.details, { method: 'GET', path: '/live', webSocket: true });
+    await until(() =>
+      stage.vault.logs.some((line) => line.includes('"status":101') && !line.includes('isCut')),
+    );
   });
 
   await t.test('fragments of a message stay fragments', async (t) => {
