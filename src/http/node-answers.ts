@@ -98,10 +98,11 @@ function answerHandedOver(
 ): void {
   // Node has let go of the connection: what it did at its end is done here, and before anybody is
   // told of that end. Answers that wait for their turn would otherwise never hear of it.
+  let taken: ServerResponse | undefined;
   socket.prependOnceListener('close', () => {
     for (const [answer, earlier] of underWay(socket)) {
       earlier.destroy();
-      if (answer.socket === null) answer.emit('close');
+      if (answer.socket === null && answer !== taken) answer.emit('close');
     }
   });
   // Nor does it look after the connection any more: whoever takes nothing of their answers would
@@ -118,24 +119,23 @@ function answerHandedOver(
     if (socket.destroyed) return;
     if (server.timeout === 0) socket.setTimeout(connectionTimeoutMs);
     response.assignSocket(socket);
-    let isTaken = false;
     handedOver.set(request, {
       head,
       take: () => {
-        isTaken = true;
+        taken = response;
         response.detachSocket(socket);
         response.statusCode = 101;
         socket.setTimeout(0);
         socket.once('close', () => {
           response.emit('finish');
-          response.emit('close');
+          setImmediate(() => response.emit('close'));
         });
         return socket;
       },
     });
     server.emit('request', request, response);
     response.once('finish', () => {
-      if (isTaken) return;
+      if (taken === response) return;
       response.detachSocket(socket);
       hangUp(socket);
       setImmediate(() => response.emit('close'));
