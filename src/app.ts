@@ -53,6 +53,7 @@ import {
   Outcomes,
   registerBrokerTickets,
   TicketLife,
+  type WebSocketTimes,
 } from './broker/index.ts';
 import { ConnectionsService, registerConnections } from './connection-tests/index.ts';
 import {
@@ -140,6 +141,8 @@ export interface AppParts {
   readonly brokerHostSuffix?: string | undefined;
   /** Calls of the broker at once. */
   readonly brokerCallsMax: number;
+  /** Times of WebSockets; the usual ones without it. */
+  readonly webSocketTimes?: WebSocketTimes;
   readonly rateLimits: RateLimits;
   /** Beside the usual ones. */
   readonly growthLimits?: Partial<GrowthLimits> | undefined;
@@ -519,7 +522,13 @@ export async function buildApp(parts: AppParts): Promise<Vault> {
   registerWebhooks(app, { service: webhooks, cursors });
   const callLimits = new CallLimits(now, parts.brokerCallsMax);
   const outcomes = new Outcomes({ db, audit, onError });
-  const proxy = new BrokerProxy({ egress: parts.egress, outcomes, now, onError });
+  const proxy = new BrokerProxy({
+    egress: parts.egress,
+    outcomes,
+    now,
+    onError,
+    ...(parts.webSocketTimes === undefined ? {} : { webSocketTimes: parts.webSocketTimes }),
+  });
   const waits: Waits = () => ({
     databaseConnections: waitingConnections(db),
     tokenRefreshes: accessTokens.counts,

@@ -17,6 +17,8 @@ export interface Addressed {
   readonly pathAndQuery: string;
   /** Where the upstream's root lies for the caller, on the broker's origin: no slash at its end. */
   readonly brokerPath: string;
+  /** The same as a URL, from the configuration and not from what the caller says of the host. */
+  readonly brokerUrl: string;
 }
 
 /** What an address can name. */
@@ -97,7 +99,12 @@ export class Addresses {
     const [, id] = new RegExp(`^([^.]+)\\.${escaped(hostSuffix)}$`).exec(hostOf(aimed)) ?? [];
     if (id === undefined || !idForm.test(id) || portOf(aimed) !== portOf(broker.host))
       throw misdirected();
-    return { address: { kind: 'id', id }, pathAndQuery: fromRoot(target), brokerPath: '' };
+    return {
+      address: { kind: 'id', id },
+      pathAndQuery: fromRoot(target),
+      brokerPath: '',
+      brokerUrl: `${broker.protocol}//${aimed}`,
+    };
   }
 
   /** The base URL of a credential: by its name, where that can stand in one, else by its id. */
@@ -137,11 +144,13 @@ export class Addresses {
       first === '-'
         ? { kind: 'id', id: second }
         : { kind: 'name', team: first, name: nameOf(second) };
-    const below = (URL.parse(this.#sites.url() ?? '')?.pathname ?? '').replace(/\/+$/, '');
+    const { origin, pathname } = this.#url();
+    const below = pathname.replace(/\/+$/, '');
     return {
       address,
       pathAndQuery: fromRoot(rest),
       brokerPath: `${below}/${first}/${second}`,
+      brokerUrl: `${origin}${below}/${first}/${second}`,
     };
   }
 }

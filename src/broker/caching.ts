@@ -1,36 +1,35 @@
-// What caches between the broker and its callers are told. To a cache only Authorization is
-// special, and tickets come in any header: without this it would answer one caller with what
-// another one's ticket got. Pure.
-import type { AnswerHeaders } from './headers.ts';
-import type { Presented } from './ticket-extraction.ts';
+// Caches between the broker and its callers: the address of an answer does not say whose ticket it
+// is for, and only for Authorization do caches know by themselves that it is somebody's. Pure.
 
-/** Directives by which a cache that many share may keep an answer, or `private` for parts of it. */
-const sharing = /^(?:public|s-maxage|private)\b/i;
+/** What tells caches of one kind something else than Cache-Control says. */
+export const steersCaches = (name: string): boolean =>
+  /(?:^|-)cdn-cache-control$|^(?:surrogate|edge)-control$|^surrogate-key$/.test(name);
 
-/** Whatever the upstream says, of an answer only the caller's own cache keeps anything. */
-export function cachingHeaders(
-  { 'cache-control': control = '', vary = '' }: AnswerHeaders,
-  { places }: Pick<Presented, 'places'>,
-): { readonly 'cache-control': string; readonly vary: string } {
-  const directives = listOf(control).filter((each) => !sharing.test(each));
-  const names = listOf(vary).filter((each) => each === '*' || nameForm.test(each));
-  const added = places.map(({ name }) => name);
-  return {
-    'cache-control': ['private', ...directives.filter((each) => directiveForm.test(each))].join(
-      ', ',
-    ),
-    vary: names.includes('*') ? '*' : [...new Set([...names, ...added])].join(', '),
-  };
+const directive = /\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:=("(?:[^"\\]|\\.)*"|[^\s,"]*))?\s*(?:,|$)/y;
+
+/** Cache-Control as it may leave: for no cache that several share. */
+export function privateCaching(values: readonly string[]): string {
+  const kept: string[] = ['private'];
+  for (const value of values) {
+    directive.lastIndex = 0;
+    while (directive.lastIndex < value.length) {
+      const [, name, said] = directive.exec(value) ?? [];
+      // SECURITY: what cannot be read is kept by nobody.
+      if (name === undefined) return 'private, no-store';
+      if (/^(?:public|private|s-maxage)$/i.test(name)) continue;
+      kept.push(said === undefined ? name : `${name}=${said}`);
+    }
+  }
+  return kept.join(', ');
 }
 
-const nameForm = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
-const directiveForm = /^[A-Za-z0-9-]+(?:=(?:[A-Za-z0-9-]+|"[A-Za-z0-9 ,_-]*"))?$/;
-const listOf = (value: string | readonly string[]): string[] =>
-  (
-    [value]
-      .flat()
-      .join(',')
-      .match(/(?:[^,"]|"(?:[^"\\]|\\.)*")+/g) ?? []
-  )
-    .map((each) => each.trim())
-    .filter((each) => each !== '');
+/** Vary with the headers by which callers differ. */
+export function varying(values: readonly string[], names: readonly string[]): string {
+  const listed = values
+    .flatMap((value) => value.split(','))
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
+  if (listed.includes('*')) return '*';
+  const lower = new Set(listed.map((name) => name.toLowerCase()));
+  return [...listed, ...names.filter((name) => !lower.has(name))].join(', ');
+}

@@ -16,7 +16,7 @@ import { isObjectStore } from './ranges.ts';
 import { refusalOf } from './refusals.ts';
 import * as repository from './repository.ts';
 import type { TicketRow } from './repository.ts';
-import { checkCall, isBehindPath, targetOf, upstreamPath } from './target.ts';
+import { checkCall, isBehindPath, originText, rootOf, targetOf, upstreamPath } from './target.ts';
 import { bundleOf, verifyTicketRowMac } from './tickets.ts';
 import type { Admitted, Call } from './types.ts';
 import { type Caller, callerOfTicket, type SubjectBounds } from '../access/index.ts';
@@ -61,6 +61,7 @@ type Prepared = Pick<
   | 'isObjectStore'
   | 'rendered'
   | 'path'
+  | 'root'
   | 'callPath'
   | 'renew'
   | 'renewOn'
@@ -72,6 +73,13 @@ interface PendingCall {
   /** Gives back the place among the calls that run, once there is one. */
   leave: (() => void) | undefined;
 }
+
+/** The vault's own trouble, which says nothing about a right. */
+const isAway = ({ code }: AppError): boolean =>
+  code === 'internal' ||
+  code === 'databaseUnavailable' ||
+  code === 'commitUnknown' ||
+  code === 'keyUnavailable';
 
 const attemptsMax = 5;
 const action = 'credential.use';
@@ -101,6 +109,34 @@ export class Calls {
     throw new AppError('stateConflict', 'What the call rests on keeps changing; try again.', {
       retryAfterSeconds: 1,
     });
+  }
+
+  /**
+   * Whether a call that was let out would be let out now, to the same target: the ticket, every
+   * right, the policy. A refusal stands in the audit log as that of a call does. Throws what keeps
+   * this from being known.
+   */
+  async stillStands(call: Call, { target }: Pick<Admitted, 'target'>): Promise<boolean> {
+    try {
+      const { row } = await this.#checkTicket(call, await this.#findTicket(call));
+      const caller = callerOfTicket(row.engine, call);
+      const granted = await this.#decide(row, caller);
+      const type = await this.#parts.types.find(granted.row.type);
+      const policy = granted.version.policy as unknown as Policy;
+      if (type === undefined) return false;
+      const shown = granted.version.publicFields as AllFields;
+      const isBehind = isBehindPath(type, () =>
+        targetOf(type, shown, policy, row.ticket.host ?? undefined),
+      );
+      checkCall(policy, call, isBehind);
+      const fields = fieldsOf(granted, await this.#open(granted, caller));
+      const now = targetOf(type, fields, policy, row.ticket.host ?? undefined);
+      checkRequest(policy, { target: now, isObjectStore: false }, call);
+      return originText(now.origin) === originText(target.origin);
+    } catch (error) {
+      if (isAway(refusalOf(error))) throw error;
+      return false;
+    }
   }
 
   async #attempt(call: Call): Promise<Admitted | undefined> {
@@ -327,6 +363,7 @@ export class Calls {
         isObjectStore: isStore,
         rendered,
         path: upstreamPath(target, call.pathAndQuery, (given) => rendered.path(given)),
+        root: rootOf(target, (given) => rendered.path(given)),
         callPath: call.pathAndQuery.split('?', 1)[0]!,
         renew,
         renewOn: policy.renewOn ?? renewOnDefault,

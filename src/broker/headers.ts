@@ -2,13 +2,15 @@
 // the vault or to its authentication stays behind; what would make a browser believe the upstream
 // about the broker's origin too. Pure.
 import { isTakenHeader } from '../credentials/index.ts';
+import { privateCaching, steersCaches, varying } from './caching.ts';
+import { type Coding, codingOf } from './codings.ts';
 import type { Rendered } from './injection.ts';
+import { linkedValue, type Seen } from './links.ts';
 import { shapeOf } from './named.ts';
 import { tellsOfBody } from './ranges.ts';
 import type { Redactor } from './redaction/redactor.ts';
 import { foldedName, isSteering } from './steering.ts';
-import { originText, type Target } from './target.ts';
-import { type Charset, charsetOf, type Width } from './redaction/wide.ts';
+import { charsetOf, type Width } from './redaction/wide.ts';
 
 /** Name, value, name, value, as Node gives them. */
 export type RawHeaders = readonly string[];
@@ -127,35 +129,17 @@ const staysAway: ReadonlySet<string> = new Set([
   'content-security-policy',
   'content-security-policy-report-only',
   'x-content-type-options',
-  'refresh',
-  'location',
   'nel',
   'report-to',
   'reporting-endpoints',
   'x-sendfile',
-  // Written anew (caching.ts), those that speak to one cache only among them.
-  'cache-control',
-  'vary',
-  'surrogate-control',
-  'edge-control',
 ]);
 const staysAwayPrefix = /^(?:access-control-|proxy-|x-accel-|[a-z0-9-]+-cache-control$)/;
 
 /**
- * Where an answer's Location may point: the upstream below its base, seen through `/broker/{id}`.
- */
-export interface Seen {
-  readonly target: Target;
-  readonly brokerPath: string;
-  /** What comes back is stored, and no echo: its length and its parts are its own. */
-  readonly isObjectStore?: boolean;
-}
-
-/**
  * The headers for the caller: the upstream's, without those that stay away, each value without the
- * secret. A Location below the upstream's base becomes one below the broker's path; any other is
- * left out: who followed it would leave the broker. Other than of a store of objects, what tells
- * the length of a body is left out too.
+ * secret. URLs of the target lead back through the broker; what leads elsewhere is left out
+ * (links.ts). Other than of a store of objects, what tells the length of a body is left out too.
  */
 export function answerHeaders(
   headers: AnswerHeaders,
@@ -176,55 +160,56 @@ export function answerHeaders(
       value === undefined ||
       staysAway.has(name) ||
       staysAwayPrefix.test(name) ||
+      steersCaches(name) ||
       named.has(name) ||
       (seen.isObjectStore !== true && tellsOfBody(foldedName(name), value)) ||
       redactor.text(name) !== name
     )
       continue;
-    out[name] =
-      typeof value === 'string' ? redactor.text(value) : value.map((each) => redactor.text(each));
+    const values = [value].flat().flatMap((each) => linkedValue(name, each, seen) ?? []);
+    if (values.length === 0) continue;
+    // SECURITY: of several, clients take different ones.
+    const kept = name === 'location' ? values.slice(0, 1) : values;
+    const clean = kept.map((each) => redactor.text(each));
+    out[name] = typeof value === 'string' || name === 'location' ? clean[0]! : clean;
   }
-  const location = listed('location')
-    .map((value) => locationFor(value, seen))
-    .find((value) => value !== undefined);
-  if (location !== undefined) out['location'] = redactor.text(location);
   const [length] = listed('content-length');
   // SECURITY: to HEAD it is the length of what GET would bring, before redaction.
   if (!hasBody && seen.isObjectStore === true && /^\d{1,15}$/.test(length ?? ''))
     out['content-length'] = length!;
+  // SECURITY: a cache that several share would give one's answer to another.
+  out['cache-control'] = privateCaching([out['cache-control'] ?? []].flat());
+  out['vary'] = varying([out['vary'] ?? []].flat(), seen.ticketNames);
   return Object.assign(out, {
     'x-content-type-options': 'nosniff',
     'content-security-policy': 'sandbox',
   });
 }
 
-function locationFor(value: string, { target, brokerPath }: Seen): string | undefined {
-  const url = URL.parse(value, `${originText(target.origin)}${target.basePath}/`);
-  if (
-    url === null ||
-    url.origin !== originText(target.origin) ||
-    url.username !== '' ||
-    url.password !== ''
-  )
-    return undefined;
-  if (url.pathname !== target.basePath && !url.pathname.startsWith(`${target.basePath}/`))
-    return undefined;
-  return `${brokerPath}${url.pathname.slice(target.basePath.length)}${url.search}${url.hash}`;
-}
-
 /**
- * Whether a secret could be looked for in the body: identity was asked for, and what came is bytes
- * as they are, or text in a form that can be read.
+ * Whether a secret can be looked for in the body: it is bytes as they are, or in one coding that
+ * can be taken off, and text in a form that can be read.
  */
-export function isScannable(headers: AnswerHeaders): boolean {
-  const codings = [
-    ...textOf(headers, 'content-encoding').split(','),
-    ...textOf(headers, 'transfer-encoding').split(','),
-  ].map((coding) => coding.trim());
-  if (codings.some((coding) => !['', 'identity', 'chunked'].includes(coding))) return false;
-  const kind: Charset = charsetOf(textOf(headers, 'content-type')).kind;
-  return kind !== 'unreadable';
-}
+export const isScannable = (headers: AnswerHeaders): boolean =>
+  !isTransferCoded(headers) &&
+  bodyCoding(headers) !== 'unknown' &&
+  charsetOf(textOf(headers, 'content-type')).kind !== 'unreadable';
+
+/** What the body is coded with. */
+export const bodyCoding = (headers: AnswerHeaders): Coding =>
+  codingOf(textOf(headers, 'content-encoding'));
+
+/** Whether the connection has a coding, which nobody takes off. */
+export const isTransferCoded = (headers: AnswerHeaders): boolean =>
+  textOf(headers, 'transfer-encoding')
+    .split(',')
+    .some((coding) => !['', 'chunked'].includes(coding.trim()));
+
+/** Sums over a body as it is coded: of another one than comes, once the coding is off. */
+export const sumsUp = (name: string): boolean =>
+  /^x-amz-checksum-|^x-goog-(?:hash|stored-content-)|^x-ms-content-(?:md5|crc64)$|^(?:content-md5|(?:content-|repr-)?digest)$/.test(
+    name,
+  );
 
 /** The wide forms of Unicode that the headers say. */
 export const widthsOf = (headers: AnswerHeaders): readonly Width[] =>

@@ -14,3 +14,4 @@ export { type BrokerParts, BrokerService } from './service.ts';
 export { hostHeader, originText, targetOf, upstreamPath } from './target.ts';
 export { TicketLife } from './ticket-life.ts';
 export { type TicketMacFields, ticketRowMac, verifyTicketRowMac } from './tickets.ts';
+export { type WebSocketTimes, webSocketTimes } from './tunnel.ts';

@@ -16,10 +16,13 @@ import { createServer } from '../http/server.ts';
 import { notFound } from '../shared/errors.ts';
 import type { Addresses } from './addresses.ts';
 import type { Calls } from './call.ts';
+import { isWebSocket } from './handshake.ts';
 import { extractTicket } from './ticket-extraction.ts';
 import type { BrokerProxy } from './proxy.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
+import type { Tunnel } from './tunnel.ts';
+import type { Call } from './types.ts';
 
 export interface ListenerParts {
   readonly logger: Logger;
@@ -63,6 +66,7 @@ export async function createBrokerListener({
     refusal: (request) =>
       isCarried(request) ? notFound() : refusalOf(new BrokerRefusal('unsupported')),
     paramLengthMax: brokerPathLengthMax,
+    takesUpgrade: isWebSocket,
     // A body or an answer may take as long as it moves; how long it may rest is the credential's
     // limit.
     // SECURITY: a connection without a call that was let out rests as little as anywhere: nobody
@@ -85,31 +89,63 @@ export async function createBrokerListener({
     endLater(request);
   });
 
+  const open = new Set<Pick<Tunnel, 'close'>>();
+  app.addHook('preClose', (done) => {
+    for (const tunnel of open)
+      tunnel.close({ code: 1001, reason: 'the vault is stopping' }, 'stopping');
+    done();
+  });
+
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const { url = '', headers } = request.raw;
-    const { address, pathAndQuery, brokerPath } = addresses.read({ url, host: headers.host });
-    const admitted = await calls.admit({
+    const { address, pathAndQuery, brokerPath, brokerUrl } = addresses.read({
+      url,
+      host: headers.host,
+    });
+    const presented = extractTicket(request.raw.rawHeaders);
+    const handedOver = app.handedOver.get(request.raw);
+    const call: Call = {
       at: address,
-      presented: extractTicket(request.raw.rawHeaders),
+      presented,
       method: request.method,
       pathAndQuery,
-      isUpgrade: isUpgrade(request),
+      isUpgrade:
+        handedOver !== undefined && isWebSocket(request) ? 'webSocket' : isUpgrade(request),
       rawHeaders: request.raw.rawHeaders,
       requestId: request.id,
       address: request.address,
       hangUp: new HangUp(reply.raw),
-    });
+    };
+    const admitted = await calls.admit(call);
     request.caller = admitted.caller;
     const settle = letRest(app.server, request.raw.socket);
     try {
       await proxy.carry(admitted, {
         request: request.raw,
         response: reply.raw,
-        brokerPath,
+        seenAt: {
+          brokerPath,
+          brokerUrl,
+          ticketNames: presented?.places.map(({ name }) => name) ?? [],
+        },
         isOwnUrl: (text) => addresses.isOwn(text, headers.host),
         take: () => {
           reply.hijack();
         },
+        ...(handedOver === undefined
+          ? {}
+          : {
+              webSocket: {
+                head: handedOver.head,
+                takeSocket: () => handedOver.take(),
+                isAllowed: () => calls.stillStands(call, admitted),
+                onOpen: (tunnel) => {
+                  open.add(tunnel);
+                  if (isStopping()) tunnel.close({ code: 1001, reason: 'stopping' }, 'stopping');
+                  return () => open.delete(tunnel);
+                },
+              },
+            }),
         log: (failure) => {
           logFailure(request.log, failure);
         },

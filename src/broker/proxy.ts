@@ -1,80 +1,51 @@
 // Carries an admitted call to the upstream and its answer back, both as they come. The secret is
 // put in here, and looked for in everything that comes back.
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { Transform } from 'node:stream';
 import { discard, type Egress, EgressFailed, egressFailure, send } from '../egress/index.ts';
-import { Budget, type BudgetCounts, type BudgetRoom } from '../shared/budget.ts';
+import { Budget, type BudgetCounts } from '../shared/budget.ts';
 import { AppError } from '../shared/errors.ts';
+import {
+  answerCall,
+  type Exchange,
+  type Tally,
+  type UpstreamAnswer,
+  type Prepared,
+} from './answer.ts';
 import { bodyLength, countedBody, leaveBody, wholeBody } from './body.ts';
 import { bodyGuard } from './body-guard.ts';
-import {
-  type AnswerHeaders,
-  answerHeaders,
-  isScannable,
-  requestHeaders,
-  widthsOf,
-} from './headers.ts';
+import { frameBytesMax } from './frames.ts';
+import { requestHeaders } from './headers.ts';
 import type { Rendered } from './injection.ts';
 import type { Outcomes } from './outcomes.ts';
-import { isInParts, isPart } from './ranges.ts';
 import { Redactor } from './redaction/redactor.ts';
 import { Redactors } from './redaction/redactors.ts';
-import { cachingHeaders } from './caching.ts';
 import { BrokerRefusal } from './refusal.ts';
 import { refusalOf } from './refusals.ts';
 import { signedBodyBytesMax } from './sigv4.ts';
 import { hostHeader } from './target.ts';
+import { type WebSocketTimes, webSocketTimes } from './tunnel.ts';
 import { Watch } from './watch.ts';
+import { carryWebSocket } from './web-socket.ts';
 import type { Admitted } from './types.ts';
 
 export interface ProxyParts {
   readonly egress: Egress;
   readonly outcomes: Outcomes;
   readonly now: () => number;
+  /** The times of WebSockets; the usual ones without it. */
+  readonly webSocketTimes?: WebSocketTimes;
   /** Told of a renewal of tokens that failed while its call went on without it. */
   readonly onError: (error: Error) => void;
 }
 
-/** The two ends on the caller's side. `take` says that the answer is written here from now on. */
-export interface Exchange {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** Where the upstream's root lies for the caller: no slash at its end. */
-  readonly brokerPath: string;
-  /** Whether a URL that the caller sends along names the broker. */
-  readonly isOwnUrl?: (text: string) => boolean;
-  readonly take: () => void;
-  /** Logs a failure of the vault's own that nobody can be answered any more. */
-  readonly log: (failure: AppError) => void;
-}
-
-type Upstream = Awaited<ReturnType<typeof send>>;
-type Prepared = {
-  readonly headers: Record<string, string | string[]>;
-  readonly body: Buffer | ReturnType<typeof countedBody> | null;
-  /** What the signature adds to what is looked for. */
-  readonly signed: readonly string[];
-};
-interface Tally {
-  sent: number;
-  received: number;
-  /** What of it went on to the caller, marks in the place of secrets. */
-  passed: number;
-  status?: number;
-  /** Room for a body in memory, until the call is over. */
-  room?: BudgetRoom;
-}
-
 const repeatable: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
-const withoutBody: ReadonlySet<number> = new Set([204, 205, 304]);
-/**
- * A body of a known length up to this waits for its first piece, so that a small one is answered
- * whole, with its length.
- */
-const smallBodyBytes = 64 * 1024;
 /** Bodies that are in memory, because all of them has to be signed: of one team, and of all. */
 const wholeBytesMaxTeam = 32 * signedBodyBytesMax;
 const wholeBytesMax = 64 * signedBodyBytesMax;
+/** Large frames of WebSockets that are not whole yet. */
+const frameRoomMaxTeam = 64 * frameBytesMax;
+const frameRoomMax = 128 * frameBytesMax;
 
 /** Carries calls. */
 export class BrokerProxy {
@@ -85,13 +56,23 @@ export class BrokerProxy {
     keyMax: wholeBytesMaxTeam,
     max: wholeBytesMax,
   });
+  readonly #frames = new Budget<string>({
+    what: 'framed',
+    keyMax: frameRoomMaxTeam,
+    max: frameRoomMax,
+  });
   constructor(parts: ProxyParts) {
     this.#parts = parts;
   }
 
-  /** Bytes of bodies in memory, and how often there was no room for one. */
+  /** Bytes of bodies and of large frames in memory, and how often there was no room for one. */
   get counts(): BudgetCounts {
-    return this.#whole.counts;
+    const [bodies, frames] = [this.#whole.counts, this.#frames.counts];
+    return {
+      inUse: bodies.inUse + frames.inUse,
+      max: bodies.max + frames.max,
+      refused: bodies.refused + frames.refused,
+    };
   }
 
   /**
@@ -106,7 +87,22 @@ export class BrokerProxy {
     const tally: Tally = { sent: 0, received: 0, passed: 0 };
     let failure: string | undefined;
     try {
-      await this.#carry(admitted, exchange, watch, tally);
+      const { webSocket } = exchange;
+      if (webSocket === undefined) await this.#carry(admitted, exchange, watch, tally);
+      else {
+        const { egress, webSocketTimes: times = webSocketTimes } = this.#parts;
+        await carryWebSocket(admitted, { ...exchange, webSocket }, watch, tally, {
+          egress,
+          times,
+          prepare: () => this.#prepare(admitted, exchange, watch, tally),
+          renewed: (prepared, answer) => this.#renewed(admitted, request, prepared, watch, answer),
+          soughtFor: (values) => this.#redactors.soughtFor(admitted.credential, values),
+          enter: (bytes) => this.#frames.enter(admitted.team, bytes),
+          onEvent: () => {
+            this.#tell(admitted, tally, startedAt, { isOpen: true });
+          },
+        });
+      }
     } catch (error) {
       const refusal = this.#refusalFor(error, watch, request);
       const isOwn = isOwnFailure(refusal);
@@ -122,23 +118,34 @@ export class BrokerProxy {
       watch.end();
       tally.room?.leave();
       admitted.leave();
-      const { caller, event } = admitted;
-      this.#parts.outcomes.add({
-        caller: { ...caller, address: null },
-        team: event.team,
-        action: 'credential.used',
-        target: event.target,
-        details: {
-          ticket: event.details?.['ticket'] ?? null,
-          ...(tally.status === undefined ? {} : { status: tally.status }),
-          ...(failure === undefined ? {} : { failure }),
-          sentBytes: tally.sent,
-          // SECURITY: of an echo, what came in would tell the length of the secret.
-          receivedBytes: tally.passed,
-          ms: Math.round(performance.now() - startedAt),
-        },
-      });
+      failure ??= tally.failure;
+      this.#tell(admitted, tally, startedAt, failure === undefined ? {} : { failure });
     }
+  }
+
+  #tell(
+    { caller, event }: Admitted,
+    tally: Tally,
+    startedAt: number,
+    more: { readonly failure?: string; readonly isOpen?: true },
+  ): void {
+    this.#parts.outcomes.add({
+      caller: { ...caller, address: null },
+      team: event.team,
+      action: 'credential.used',
+      target: event.target,
+      details: {
+        ticket: event.details?.['ticket'] ?? null,
+        ...(tally.status === undefined ? {} : { status: tally.status }),
+        ...more,
+        ...(tally.closeCode === undefined ? {} : { closeCode: tally.closeCode }),
+        sentBytes: tally.sent,
+        ...(tally.isUnscanned === undefined ? {} : { isUnscanned: true }),
+        // SECURITY: of an echo, what came in would tell the length of the secret.
+        receivedBytes: tally.passed,
+        ms: Math.round(performance.now() - startedAt),
+      },
+    });
   }
 
   async #carry(admitted: Admitted, exchange: Exchange, watch: Watch, tally: Tally): Promise<void> {
@@ -146,11 +153,11 @@ export class BrokerProxy {
     const { target, team, credential, rendered } = admitted;
     const dispatcher = await watch.race(this.#parts.egress.dispatcher(target.origin, team));
     const prepared = await this.#prepare(admitted, exchange, watch, tally);
-    let answer: Upstream | undefined;
+    let answer: UpstreamAnswer | undefined;
     try {
       if (prepared.body instanceof Transform && prepared.body.errored !== null)
         throw prepared.body.errored;
-      const ask = async (headers: Prepared['headers']): Promise<Upstream> => {
+      const ask = async (headers: Prepared['headers']): Promise<UpstreamAnswer> => {
         const asked = await send(dispatcher, watch.signal, {
           // The watch is the one clock: it sees both directions, and waits as long as this
           // credential's limits say.
@@ -176,7 +183,7 @@ export class BrokerProxy {
         watch.touch();
       }
       tally.status = answer.statusCode;
-      await this.#answer(admitted, exchange, watch, tally, {
+      await answerCall(admitted, exchange, watch, tally, {
         answer,
         method: request.method ?? 'GET',
         redactor: new Redactor(prepared.signed, sought),
@@ -194,8 +201,8 @@ export class BrokerProxy {
     request: IncomingMessage,
     { headers, body }: Prepared,
     watch: Watch,
-    ask: (headers: Prepared['headers']) => Promise<Upstream>,
-  ): Promise<Upstream> {
+    ask: (headers: Prepared['headers']) => Promise<UpstreamAnswer>,
+  ): Promise<UpstreamAnswer> {
     try {
       return await ask(headers);
     } catch (error) {
@@ -219,7 +226,7 @@ export class BrokerProxy {
     request: IncomingMessage,
     { body }: Prepared,
     watch: Watch,
-    { statusCode }: Upstream,
+    { statusCode }: Pick<UpstreamAnswer, 'statusCode'>,
   ): Promise<Rendered | undefined> {
     if (renew === undefined || !renewOn.includes(statusCode)) return undefined;
     const isRepeated = isRepeatable(request, body);
@@ -296,81 +303,6 @@ export class BrokerProxy {
     };
   }
 
-  /** The upstream's answer to the caller, without the secret. */
-  async #answer(
-    { target, isObjectStore, limits, caller, presented }: Admitted,
-    { response, brokerPath, take }: Exchange,
-    watch: Watch,
-    tally: Tally,
-    { answer, method, redactor }: { answer: Upstream; method: string; redactor: Redactor },
-  ): Promise<void> {
-    const given = answer.headers as AnswerHeaders;
-    const hasBody = method !== 'HEAD' && !withoutBody.has(answer.statusCode);
-    const length =
-      hasBody && /^\d{1,15}$/.test(String(given['content-length']))
-        ? Number(given['content-length'])
-        : undefined;
-    const isPiece = hasBody && !isObjectStore && isPart(answer.statusCode, given);
-    const refusal =
-      hasBody && !isScannable(given)
-        ? new BrokerRefusal('unscannable')
-        : isPiece && isInParts(given)
-          ? new BrokerRefusal('piece')
-          : length !== undefined && length > limits.responseBytes
-            ? tooLarge()
-            : undefined;
-    if (refusal !== undefined) throw refusal;
-    const headers: Record<string, string | string[]> = {
-      ...answerHeaders(given, redactor, { target, brokerPath, isObjectStore }, hasBody),
-      ...cachingHeaders(given, presented),
-      'vault-request-id': caller.requestId,
-    };
-    const begin = (more: Record<string, string> = {}): void => {
-      response.writeHead(answer.statusCode, { ...headers, ...more });
-      take(); // not before: what cannot be written is answered with a problem
-    };
-    if (!hasBody) {
-      await watch.race(answer.body.dump());
-      begin();
-      response.end();
-      return;
-    }
-    const isSmall = length !== undefined && length <= smallBodyBytes;
-    // Of a part nothing is begun before something may pass.
-    if (!isSmall && !isPiece) {
-      begin();
-      response.flushHeaders();
-    }
-    const stream = redactor.stream({ widths: widthsOf(given), isPiece });
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-      tally.received += chunk.length;
-      watch.touch();
-      const passed = stream.push(chunk);
-      tally.passed += passed.length;
-      if (tally.received > limits.responseBytes) throw tooLarge();
-      if (!response.headersSent) {
-        if (isSmall && chunk.length === length) {
-          const rest = stream.end();
-          tally.passed += rest.length;
-          const whole = Buffer.concat([passed, rest]);
-          // What names the body as it was names another one than is passed on.
-          if (stream.isChanged) delete headers['etag'];
-          begin({ 'content-length': String(whole.length) });
-          response.end(whole);
-          continue; // to the body's end: left before it, it would be torn down
-        }
-        if (isPiece && passed.length === 0) continue;
-        begin();
-      }
-      if (passed.length > 0 && !response.write(passed)) await watch.taken('drain');
-    }
-    if (response.writableEnded) return;
-    const rest = stream.end();
-    tally.passed += rest.length;
-    if (!response.headersSent) begin();
-    response.end(rest);
-  }
-
   /** The answer to the caller for a failure. An unknown failure is the vault's own. */
   #refusalFor(error: unknown, { stopped }: Watch, request: IncomingMessage): AppError {
     const failure = error instanceof AppError ? error : egressFailure(error);
@@ -391,8 +323,3 @@ const isOwnFailure = ({ code }: AppError): boolean =>
 
 const isRepeatable = ({ method = 'GET' }: IncomingMessage, body: Prepared['body']): boolean =>
   body === null && repeatable.has(method);
-
-const tooLarge = (): AppError =>
-  new AppError('upstreamUnusable', "The answer is larger than the credential's limit.", {
-    errors: [{ pointer: '', rule: 'size' }],
-  });

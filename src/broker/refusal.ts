@@ -7,7 +7,8 @@
  * long. `secretUnusable`: the stored value does not fit its place. `unscannable`: the answer came
  * in a form in which a secret cannot be looked for. `range`: so small a part of an answer would be
  * a part of a secret. `piece`: there is a part of one in the part that came. `ticket`: the body
- * holds the ticket.
+ * holds the ticket. `handshake`, `upstreamHandshake`: what should become a WebSocket is none, on
+ * this side or on that.
  */
 export type RefusalReason =
   | 'path'
@@ -20,7 +21,9 @@ export type RefusalReason =
   | 'unscannable'
   | 'range'
   | 'piece'
-  | 'ticket';
+  | 'ticket'
+  | 'handshake'
+  | 'upstreamHandshake';
 
 /** A call that the broker does not pass on, or an answer that it does not pass back. */
 export class BrokerRefusal extends Error {

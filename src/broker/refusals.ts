@@ -31,7 +31,18 @@ const ofReason: Readonly<Record<RefusalReason, () => AppError>> = {
   unsupported: () =>
     new AppError(
       'unsupportedCall',
-      'The broker carries requests and answers: no CONNECT, no TRACE, no change of protocol.',
+      'The broker carries requests and answers, and WebSockets where the policy says ' +
+        '`webSockets: true`: no CONNECT, no TRACE, no other change of protocol.',
+    ),
+  handshake: () =>
+    new AppError('malformedHttp', 'The handshake is not that of WebSockets in version 13.', {
+      errors: [{ pointer: '/headers/Upgrade', rule: 'format' }],
+    }),
+  upstreamHandshake: () =>
+    new AppError(
+      'upstreamUnusable',
+      "The upstream's handshake is not the answer to the one that was sent.",
+      { errors: [{ pointer: '', rule: 'response' }] },
     ),
   bodyTooLarge: () =>
     new AppError('payloadTooLarge', "The body is larger than the credential's limit."),

@@ -145,6 +145,7 @@ export function eventOf(
       method: call.method,
       host: target.origin.host,
       path: pathShown(call.pathAndQuery, policy.pathPrefixes),
+      ...(call.isUpgrade === 'webSocket' ? { webSocket: true } : {}),
     },
   };
 }

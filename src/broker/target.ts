@@ -164,10 +164,15 @@ export function isBehindPath(type: CredentialType, target: () => Target): boolea
  */
 export function checkCall(
   policy: Policy,
-  call: { method: string; pathAndQuery: string; isUpgrade: boolean },
+  call: { method: string; pathAndQuery: string; isUpgrade: boolean | 'webSocket' },
   isBehind: boolean,
 ): void {
-  if (call.isUpgrade || call.method === 'CONNECT' || call.method === 'TRACE')
+  const isCarried = call.isUpgrade === 'webSocket' && policy.webSockets === true;
+  if (
+    (call.isUpgrade !== false && !isCarried) ||
+    call.method === 'CONNECT' ||
+    call.method === 'TRACE'
+  )
     throw new BrokerRefusal('unsupported');
   if (
     !callable.has(call.method) ||
@@ -243,6 +248,10 @@ export function upstreamPath(
   if (!isSame) throw new BrokerRefusal('path');
   return whole;
 }
+
+/** The upstream's path in which the caller's paths lie: what `inject` makes of none. */
+export const rootOf = ({ basePath }: Target, inject: (pathAndQuery: string) => string): string =>
+  `${basePath}${split(inject(''))[0]}`;
 
 function split(pathAndQuery: string): [path: string, query: string] {
   const at = pathAndQuery.indexOf('?');

@@ -16,7 +16,8 @@ export interface Call {
   readonly method: string;
   /** As the caller wrote it, behind the address. */
   readonly pathAndQuery: string;
-  readonly isUpgrade: boolean;
+  /** It wants to become something else: a WebSocket, or what nobody carries. */
+  readonly isUpgrade: boolean | 'webSocket';
   /** Name, value, name, value, as Node gives them. */
   readonly rawHeaders?: readonly string[];
   readonly requestId: string;
@@ -43,6 +44,8 @@ export interface Admitted {
   readonly rendered: Rendered;
   /** Path and query for the upstream, with the secret where the type has it there. */
   readonly path: string;
+  /** The upstream's path in which the caller's paths lie. */
+  readonly root: string;
   /** The path as the caller wrote it. */
   readonly callPath: string;
   readonly limits: Readonly<Record<keyof Limits, number>>;

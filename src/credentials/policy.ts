@@ -56,6 +56,10 @@ export interface Policy {
   readonly awsServices?: readonly AwsService[] | undefined;
   /** Whether a path that is held to prefixes may have escaped slashes. */
   readonly encodedSlashes?: boolean | undefined;
+  /** Answers pass in which no secret can be looked for. */
+  readonly unscanned?: boolean | undefined;
+  /** The broker carries WebSockets. */
+  readonly webSockets?: boolean | undefined;
 }
 
 /** The policy of a credential that is stored without one. */
@@ -77,8 +81,8 @@ const list = {
   isWider: (before: readonly string[], after: readonly string[]): boolean => adds(after, before),
 };
 
-const flag = {
-  json: (value: boolean): JsonValue => value,
+const permission = {
+  json: (isGiven: boolean): JsonValue => isGiven,
   isWider: (before: boolean | undefined, after: boolean | undefined): boolean =>
     after === true && before !== true,
 };
@@ -127,7 +131,9 @@ const memberRules: { readonly [K in keyof Required<Policy>]: MemberRule<Policy[K
     json: (services) => [...services],
     isWider: (before, after) => adds(after ?? [], before ?? []),
   },
-  encodedSlashes: flag,
+  encodedSlashes: permission,
+  unscanned: permission,
+  webSockets: permission,
 };
 /** The names of a policy's members, in the order in which they are written. */
 export const policyMembers = Object.keys(memberRules) as readonly (keyof Policy)[];

@@ -141,6 +141,11 @@ const bound = (max: number, name: keyof typeof limitDefaults) =>
       description: `${limitDefaults[name]} when left out.`,
     })
     .optional();
+const permission = (description: string) =>
+  z
+    .boolean()
+    .meta({ description, default: false, examples: [true] })
+    .optional();
 /** A credential's policy. Its members are those of `Policy`, which has a rule for each. */
 export const policy = z
   .strictObject({
@@ -226,6 +231,12 @@ export const policy = z
           'to the byte anyway.',
       })
       .optional(),
+    unscanned: permission(
+      'Answers pass through the broker in which no secret can be looked for: in several ' +
+        'content codings over each other, in one that nobody here reads, or in an unreadable ' +
+        'charset. The event of such a call says so.',
+    ),
+    webSockets: permission('The broker carries WebSockets to the upstream.'),
   } satisfies Readonly<Record<keyof Policy, z.ZodType>>)
   .meta({
     id: 'Policy',

@@ -17,7 +17,9 @@ import { type Answer, exchange } from './exchange.ts';
 import { EgressFailed } from './failure.ts';
 import { configuredHost, hostName, type Origin, parseTarget } from './names.ts';
 import { isOwn, type OwnEndpoint } from './own.ts';
+import { raced } from './raced.ts';
 import { NameCache, type Resolve, systemResolve } from './resolve.ts';
+import { type Upgrade, type Upgraded, upgradeOver } from './upgrade.ts';
 
 export interface EgressParts {
   readonly allow: readonly AllowRule[];
@@ -144,7 +146,7 @@ export class Egress {
       ...checked.addresses,
     ].join(' ');
     const known = this.#pools.get(key);
-    const pool = known?.pool ?? this.#open(checked, purpose);
+    const pool = known?.pool ?? this.#poolFor(checked, purpose);
     this.#pools.delete(key); // the one used last stands last
     this.#pools.set(key, { pool, usedAt: performance.now() });
     this.#closeIdle();
@@ -165,6 +167,31 @@ export class Egress {
       timeoutMs: Math.min(options.timeoutMs, this.#connectMs),
       closed: this.#closed.signal,
     });
+  }
+
+  /**
+   * A request over a connection of its own, which may become something else. Throws EgressFailed
+   * and what the connection throws; ends with the signal.
+   */
+  async upgrade(origin: Origin, team: string, options: Upgrade): Promise<Upgraded> {
+    const { signal } = options;
+    const { protocol, host, port, addresses } = await this.check(origin, team);
+    const dialled = dial({
+      host,
+      port,
+      addresses,
+      trust: protocol === 'https:' ? this.trust : undefined,
+      protocols: ['http/1.1'],
+      timeoutMs: this.#connectMs,
+      closed: this.#closed.signal,
+    });
+    const socket = await raced(
+      signal,
+      dialled,
+      () => signal.reason,
+      (late) => late.destroy(),
+    );
+    return upgradeOver(socket, options);
   }
 
   /**
@@ -269,7 +296,7 @@ export class Egress {
     return known.every((address) => isAllowedBy(rules, address)) ? 'allowedPlain' : 'allowed';
   }
 
-  #open(checked: CheckedOrigin, purpose: Purpose): Pool {
+  #poolFor(checked: CheckedOrigin, purpose: Purpose): Pool {
     const { protocol, host, port, addresses } = checked;
     const trust = protocol === 'https:' ? this.trust : undefined;
     return new Pool(`${protocol}//${host.includes(':') ? `[${host}]` : host}:${port}`, {

@@ -9,3 +9,4 @@ export type { Resolve } from './resolve.ts';
 export type { Dispatcher } from 'undici';
 export { ConfiguredDocuments } from './documents.ts';
 export { type CheckedOrigin, Egress, type EgressParts, type EgressRequest } from './egress.ts';
+export type { Upgraded } from './upgrade.ts';

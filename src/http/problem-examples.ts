@@ -99,7 +99,8 @@ const said: Readonly<
   headersTooLarge: 'The header fields are too large.',
   internal: 'Something went wrong: the log has more under this request id.',
   unsupportedCall:
-    'The broker carries requests and answers: no CONNECT, no TRACE, no change of protocol.',
+    'The broker carries requests and answers, and WebSockets where the policy says ' +
+    '`webSockets: true`: no CONNECT, no TRACE, no other change of protocol.',
   upstreamUnreachable: [
     'The upstream cannot be reached.',
     { errors: [{ pointer: '', rule: 'connect' }] },

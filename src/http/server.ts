@@ -1,6 +1,7 @@
 // The bare server: limits, the one parser of bodies, headers on every answer, problems for whatever
 // goes wrong before, in and after a route. It knows no route.
 import { randomUUIDv7 } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -43,6 +44,8 @@ export interface ServerParts {
   /** What is said where there is no route. */
   readonly refusal?: (request: FastifyRequest) => AppError;
   readonly paramLengthMax?: number;
+  /** Whether a request with an Upgrade is handed over with its connection; none is without it. */
+  readonly takesUpgrade?: (request: IncomingMessage) => boolean;
   /**
    * How long a request may take to arrive, how long a connection may rest, how long a header block
    * may take; 0 is for ever.
@@ -81,6 +84,7 @@ export async function createServer({
     requireHostHeader: false, // who sends none is refused in ./head.ts
     connectionsCheckingInterval: timeoutCheckMs,
     ...(timeouts === undefined ? {} : { headersTimeout: timeouts.headersMs }),
+    ...(parts.takesUpgrade === undefined ? {} : { shouldUpgradeCallback: parts.takesUpgrade }),
   };
   const always = {
     'X-Content-Type-Options': 'nosniff',
@@ -138,7 +142,11 @@ export async function createServer({
       ? { http: ofNode }
       : { https: { ...ofNode, cert: tls.cert, key: tls.key, minVersion: 'TLSv1.2' as const } }),
   }) as unknown as FastifyInstance;
-  takeOverAnswers(app, logger, followExchanges(app));
+  takeOverAnswers(app, {
+    logger,
+    underWay: followExchanges(app),
+    takesUpgrades: parts.takesUpgrade !== undefined,
+  });
   rememberPeers(app.server);
   const countAddress = await addAddressLimit(app, addressLimit);
   app.decorate('operations', []);

@@ -32,3 +32,5 @@ export const dotSegmentForm = /^\s*\.{1,2}\s*$/;
 export const idLikeForm = /^[0-9a-f-]{36}$/;
 /** The name of a region of AWS. */
 export const awsRegionForm = /^[a-z]{2,5}(?:-[a-z]+)+-\d{1,2}$/;
+/** A token of HTTP (RFC 9110, 5.6.2): the name of a header, of a method, of a subprotocol. */
+export const httpTokenForm = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;

@@ -143,12 +143,14 @@ const packages: Readonly<Record<string, RegExp>> = {
   'node:buffer': /^src\/shared\/strict-json\.ts$/,
   'node:crypto': /^src\/(?!(main|commands)\.ts)/,
   'node:util': /^src\/(crypto|cli)\//,
-  'node:net': /^src\/(config\/values\.ts$|http\/|egress\/|connection-tests\/)/,
+  'node:net':
+    /^src\/(config\/values\.ts$|http\/|egress\/|connection-tests\/|broker\/(answer|tunnel)\.ts$)/,
   'node:tls': /^src\/egress\//,
   'node:dns/promises': /^src\/egress\//,
-  'node:http': /^src\/((http|dev)\/|broker\/(body|proxy|watch)\.ts$)/,
+  'node:http':
+    /^src\/((http|dev)\/|egress\/upgrade\.ts$|broker\/(answer|body|handshake|proxy|watch|web-socket)\.ts$)/,
   'node:stream': /^src\/((broker|exports)\/|shared\/hang-up\.ts$)/,
-  'node:zlib': /^src\/oauth\/body\.ts$/,
+  'node:zlib': /^src\/(oauth\/body|broker\/codings)\.ts$/,
   'node:fs': /^src\/(main\.ts$|db\/|dev\/|http\/docs\.ts$|cli\/(output|import\/input)\.ts$)/,
   'node:path': /^src\/(db|dev|http|cli)\//,
   'node:module': /^src\/(dev\/postgres|http\/docs)\.ts$/,
@@ -224,7 +226,7 @@ const names: readonly {
     what: 'connections and their makers',
     pattern:
       /\bimport\s+(?!type\b)[^;]*?(?<!\btype\s)\b(?:request|get|Agent|connect|connectTcp|createConnection|Socket|TLSSocket|ClientRequest|http|https|net|tls|undici)\b[^;]*?\bfrom\s+['"](?:node:(?:https?|net|tls)|undici)['"]/,
-    files: ['src/egress/dial.ts'],
+    files: ['src/egress/dial.ts', 'src/egress/upgrade.ts'],
   },
   { what: 'a default export', pattern: /\bexport\s+default\b/, files: [] },
   {

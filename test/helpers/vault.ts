@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { SignJWT } from 'jose';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { buildApp } from '../../src/app.ts';
+import type { WebSocketTimes } from '../../src/broker/index.ts';
 import { generateRootKey, type Keyring, parseRootKeys } from '../../src/crypto/index.ts';
 import type { OAuthProvider } from '../../src/credentials/providers/define.ts';
 import type { Db } from '../../src/db/client.ts';
@@ -79,6 +80,7 @@ interface Options {
   operators?: string[];
   rateLimits?: { address: number; subject: number };
   brokerCallsMax?: number;
+  webSocketTimes?: WebSocketTimes;
   growthLimits?: Partial<GrowthLimits>;
   tokenFormat?: 'fernet' | 'fernet-256';
   database?: { url: string; db: Db };
@@ -155,6 +157,7 @@ export async function startVault(t: Teardown, options: Options = {}): Promise<Te
         brokerUrl: options.brokerUrl ?? (() => 'https://broker.test'),
         brokerHostSuffix: options.brokerHostSuffix,
         brokerCallsMax: options.brokerCallsMax ?? 1_000,
+        ...(options.webSocketTimes === undefined ? {} : { webSocketTimes: options.webSocketTimes }),
         growthLimits: options.growthLimits,
         rateLimits: options.rateLimits ?? { address: 0, subject: 0 },
         trustedProxies: options.trustedProxies ?? [],

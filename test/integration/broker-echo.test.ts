@@ -2,7 +2,7 @@
 // to see through: the secret never reaches the caller. And redirects: they are never followed, and
 // lead no caller past the broker.
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { type BrokerAnswer, startBroker, type Ticket } from '../helpers/broker.ts';
 import { tlsUpstream } from '../helpers/egress.ts';
@@ -198,12 +198,6 @@ t.test('the secret never comes back', async (t) => {
 });
 
 t.test('502: what cannot be scanned does not come back at all', async (t) => {
-  const codings = {
-    gzip: gzipSync,
-    deflate: deflateSync,
-    br: brotliCompressSync,
-    zstd: zstdCompressSync,
-  };
   const stage = await startBroker(t, (request, response) => {
     const { coding = '', charset = '' } = Object.fromEntries(
       new URL(request.url!, 'http://h').searchParams,
@@ -217,9 +211,9 @@ t.test('502: what cannot be scanned does not come back at all', async (t) => {
           'content-encoding': coding,
           'x-asked': String(request.headers['accept-encoding']),
         })
-        .end(coding in codings ? codings[coding as 'gzip'](text) : text);
+        .end(coding.includes('gzip') ? gzipSync(gzipSync(text)) : text);
   });
-  for (const query of [...Object.keys(codings), 'x-unknown', 'GZIP', 'identity, gzip']
+  for (const query of ['x-unknown', 'compress', 'gzip, gzip', 'br, gzip', 'gzip, x-unknown']
     .map((coding) => `coding=${encodeURIComponent(coding)}`)
     .concat('charset=utf-7', 'charset=ibm500')) {
     const answer = await stage.call('GET', `/echo?${query}`, {

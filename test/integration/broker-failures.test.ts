@@ -232,7 +232,7 @@ t.test('a fault after the answer has begun is logged, and recorded as what it is
         {
           request,
           response,
-          brokerPath: '/broker/x',
+          seenAt: { brokerPath: '/broker/x', brokerUrl: '', ticketNames: [] },
           take: () => undefined,
           log: (failure) => logged.push(failure),
         },

@@ -126,7 +126,12 @@ t.test('an answer that is not passed on ends with its connection', async (t) => 
     policy: { limits: { responseBytes: 100_000, idleSeconds: 3_600 } },
   });
   const refused: readonly [what: string, head: Record<string, string | number>, piece: string][] = [
-    ['in an encoding in which no secret can be looked for', { 'content-encoding': 'br' }, 'x'],
+    [
+      'in an encoding in which no secret can be looked for',
+      { 'content-encoding': 'compress' },
+      'x',
+    ],
+    ['that is not in its coding', { 'content-encoding': 'gzip' }, 'x'.repeat(20)],
     ['that says it is too large', { 'content-length': 200_000 }, 'x'],
     ['that is too large', {}, 'x'.repeat(150_000)],
   ];

@@ -23,6 +23,8 @@ const samples: {
   renewOn: { narrow: [401], wide: [401, 403] },
   awsServices: { narrow: ['s3'], wide: ['s3', 'sqs'] },
   encodedSlashes: { narrow: false, wide: true },
+  unscanned: { narrow: false, wide: true },
+  webSockets: { narrow: false, wide: true },
 };
 const least: Policy = { delivery: [], allowedHosts: [] };
 const members = Object.keys(schema.shape) as (keyof Policy)[];
@@ -53,6 +55,11 @@ t.test('what an old policy lacks is off: to say it is wider, to leave it out is 
   t.ok(isWiderPolicy({ ...least, renewOn: [403] }, least), '401 comes back');
   t.notOk(isWiderPolicy(least, { ...least, renewOn: [401] }), 'what counts without it');
   t.notOk(isWiderPolicy(least, { ...least, renewOn: [] }), 'none at all');
+  for (const member of ['unscanned', 'webSockets'] as const) {
+    t.ok(isWiderPolicy(least, { ...least, [member]: true }), member);
+    t.notOk(isWiderPolicy(least, { ...least, [member]: false }), member);
+    t.notOk(isWiderPolicy({ ...least, [member]: true }, least), member);
+  }
 });
 
 t.test('a wider member without the secrets is refused', async (t) => {

@@ -398,7 +398,12 @@ t.test(
         },
         leave: () => undefined,
       } as unknown as Admitted;
-      const exchange = { request, response, brokerPath: '', take: () => undefined };
+      const exchange = {
+        request,
+        response,
+        seenAt: { brokerPath: '', brokerUrl: '', ticketNames: [] },
+        take: () => undefined,
+      };
       void proxy.carry(admitted, { ...exchange, log: (failure) => t.error(failure) });
     });
     const port = await listening(t, server);

@@ -2,24 +2,15 @@
 // generators make of openapi.yaml compile, and do create, list, read, patch and bulk against a vault
 // that serves; validators find nothing in it. All are pinned (test/peers has their lock files) and
 // kept under node_modules/.cache. `jar` needs Java.
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { migrate } from '../../src/db/migrate.ts';
 import { startLocalPostgres } from '../../src/dev/postgres.ts';
 import { command, withDatabase } from '../helpers/database.ts';
 import { deploy } from '../helpers/serve.ts';
+import { type Env, npmPeers, pythonPeers, run } from './installed.ts';
 
 const root = join(import.meta.dirname, '../..');
 const here = import.meta.dirname;
@@ -28,10 +19,9 @@ const { values: options } = parseArgs({
   options: { only: { type: 'string', default: 'validators,typescript,python,go,jar' } },
 });
 
-type Env = Readonly<Record<string, string>>;
 const peers: Readonly<Record<string, (env: Env) => void>> = {
   validators: () => {
-    const python = pythonPeers();
+    const python = pythonPeers('clients.txt');
     run(join(python, 'bin/openapi-spec-validator'), [document]);
     // PyYAML is a reader of YAML 1.1.
     run(join(python, 'bin/python'), [
@@ -62,7 +52,7 @@ const peers: Readonly<Record<string, (env: Env) => void>> = {
   },
   python: (env) => {
     const home = fresh('python');
-    const python = pythonPeers();
+    const python = pythonPeers('clients.txt');
     run(join(python, 'bin/openapi-python-client'), [
       ...['generate', '--path', document, '--output-path', join(home, 'made'), '--overwrite'],
     ]);
@@ -82,7 +72,7 @@ const peers: Readonly<Record<string, (env: Env) => void>> = {
   },
   jar: (env) => {
     const home = fresh('jar');
-    const python = pythonPeers();
+    const python = pythonPeers('clients.txt');
     run(join(python, 'bin/openapi-generator-cli'), [
       ...['generate', '-g', 'python', '-i', document, '-o', home],
       ...[
@@ -146,67 +136,10 @@ async function visit(): Promise<number> {
   }
 }
 
-function run(program: string, args: readonly string[], env: Env = {}, { cwd = here } = {}): void {
-  const { status, error, stdout, stderr } = spawnSync(program, args, {
-    cwd,
-    encoding: 'utf8',
-    maxBuffer: 1 << 26,
-    env: {
-      ...process.env,
-      ...env,
-      PATH: [dirname(process.execPath), process.env['PATH']].join(delimiter),
-    },
-  });
-  if (status !== 0)
-    throw new Error(
-      `${[program, ...args].join(' ')}\n${error ?? ''}${stdout}${stderr}`.slice(-4_000),
-    );
-}
-
 /** An empty folder for what a generator makes. */
 function fresh(name: string): string {
   const home = join(root, 'node_modules/.cache/vault-clients', name);
   rmSync(home, { recursive: true, force: true });
   mkdirSync(home, { recursive: true });
   return home;
-}
-
-/** Made once for a lock file. */
-function once(name: string, lock: string, make: (home: string) => void): string {
-  const digest = createHash('sha256').update(readFileSync(lock)).digest('hex').slice(0, 12);
-  const home = join(root, 'node_modules/.cache/vault-peers', `${name}-${digest}`);
-  if (existsSync(join(home, 'done'))) return home;
-  rmSync(home, { recursive: true, force: true });
-  mkdirSync(home, { recursive: true });
-  make(home);
-  writeFileSync(join(home, 'done'), '');
-  return home;
-}
-
-function npmPeers(): string {
-  return once('npm', join(here, 'package-lock.json'), (home) => {
-    for (const name of ['package.json', 'package-lock.json'])
-      cpSync(join(here, name), join(home, name));
-    run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {}, { cwd: home });
-  });
-}
-
-function pythonPeers(): string {
-  const lock = join(here, 'clients.txt');
-  return once('python', lock, (home) => {
-    const python = ['/usr/bin/python3', 'python3'].find(
-      (each) => spawnSync(each, ['-c', 'import ensurepip, venv']).status === 0,
-    );
-    if (python === undefined)
-      throw new Error('no Python that makes environments (Debian: python3-venv)');
-    run(python, ['-m', 'venv', home]);
-    run(join(home, 'bin/pip'), [
-      'install',
-      '--quiet',
-      '--disable-pip-version-check',
-      '--require-hashes',
-      '-r',
-      lock,
-    ]);
-  });
 }

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { pemLengthMax, publicFieldLengthMax, secretFieldBytesMax } from '../../shared/limits.ts';
 import type { JsonObject } from '../../shared/json.ts';
 import type { PublicValue } from '../public-values.ts';
-import { lineForm } from '../../shared/patterns.ts';
+import { httpTokenForm, lineForm } from '../../shared/patterns.ts';
 
 /** One field. A field is secret unless its type says otherwise. */
 export interface FieldSpec {
@@ -446,13 +446,10 @@ export const httpsUrl = (options: Options): FieldSpec =>
   );
 /** An HTTP header's name: a destination. */
 export const headerName = (options: Options): FieldSpec =>
-  publicField(
-    z
-      .string()
-      .max(100)
-      .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'the name of an HTTP header'),
-    { ...options, destination: true },
-  );
+  publicField(z.string().max(100).regex(httpTokenForm, 'the name of an HTTP header'), {
+    ...options,
+    destination: true,
+  });
 /** The name of a query parameter: a destination. */
 export const parameterName = (options: Options): FieldSpec =>
   publicText({ ...options, destination: true });
