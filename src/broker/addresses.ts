@@ -107,9 +107,13 @@ export class Addresses {
     };
   }
 
-  /** The base URL of a credential: by its name, where that can stand in one, else by its id. */
+  /**
+   * The base URL of a credential: by its name, where that stands in a URL as it is, else by its id.
+   * SDKs escape the path of their base URL once more, and would miss an escaped name.
+   */
   baseUrl({ id, team, name }: { id: CredentialId; team: string; name: string }): string {
-    const path = isPlainName(name) ? `${team}/${encodeURIComponent(name)}` : `-/${id}`;
+    const isAsItIs = isPlainName(name) && encodeURIComponent(name) === name;
+    const path = isAsItIs ? `${team}/${name}` : `-/${id}`;
     return `${this.#sites.url() ?? ''}/${path}/`;
   }
 
