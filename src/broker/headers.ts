@@ -207,9 +207,8 @@ export const isTransferCoded = (headers: AnswerHeaders): boolean =>
 
 /** Sums over a body as it is coded: of another one than comes, once the coding is off. */
 export const sumsUp = (name: string): boolean =>
-  /^x-amz-checksum-|^x-goog-(?:hash|stored-content-)|^x-ms-content-(?:md5|crc64)$|^(?:content-md5|(?:content-|repr-)?digest)$/.test(
-    name,
-  );
+  /^x-(?:amz-checksum-|goog-hash|goog-stored-content-|ms-content-(?:md5|crc64)$)/.test(name) ||
+  /^(?:content-md5|(?:content-|repr-)?digest)$/.test(name);
 
 /** The wide forms of Unicode that the headers say. */
 export const widthsOf = (headers: AnswerHeaders): readonly Width[] =>

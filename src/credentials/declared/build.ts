@@ -7,10 +7,13 @@ import {
   type CredentialType,
   defineType,
   type FieldSpec,
+  type Injection,
+  type Upstream,
+} from '../types/define.ts';
+import {
   headerName,
   host,
   httpsUrl,
-  type Injection,
   moment,
   number,
   oneOf,
@@ -20,10 +23,9 @@ import {
   port,
   publicText,
   toggle,
-  type Upstream,
   url,
   username,
-} from '../types/define.ts';
+} from '../types/fields.ts';
 
 /** The type that a declaration makes. */
 export function buildType(

@@ -4,7 +4,7 @@ import { line, revision, subject, time } from '../../http/schemas.ts';
 import { refined, unique } from '../../shared/refine.ts';
 import { declaredName, fieldName, typeDescription, typeName, typeTitle } from '../schemas.ts';
 import { fieldsMax } from '../../shared/limits.ts';
-import { publicValue } from '../types/define.ts';
+import { publicValue } from '../types/fields.ts';
 import type { Declaration } from './declaration.ts';
 import { fieldForms, injectionKinds, upstreamKinds } from './declaration.ts';
 import type { DeclaredRow } from './rows.ts';

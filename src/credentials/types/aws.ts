@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, publicText, secret } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, publicText, secret } from './fields.ts';
 
 export const aws = defineType({
   name: 'aws',

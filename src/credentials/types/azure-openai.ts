@@ -1,4 +1,5 @@
-import { defineType, plainText, secret, url } from './define.ts';
+import { defineType } from './define.ts';
+import { plainText, secret, url } from './fields.ts';
 
 /** The endpoint that a resource of this name has. */
 const endpointOf = (resource: string): string | undefined =>

@@ -1,4 +1,5 @@
-import { defineType, secret } from './define.ts';
+import { defineType } from './define.ts';
+import { secret } from './fields.ts';
 
 export const bearer = defineType({
   name: 'bearer',

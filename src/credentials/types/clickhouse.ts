@@ -1,4 +1,5 @@
-import { defineType, host, optionalSecret, port, publicText, toggle, username } from './define.ts';
+import { defineType } from './define.ts';
+import { host, optionalSecret, port, publicText, toggle, username } from './fields.ts';
 
 export const clickhouse = defineType({
   name: 'clickhouse',

@@ -1,17 +1,5 @@
-import {
-  airflowTls,
-  type CredentialType,
-  defineType,
-  type FieldSpec,
-  host,
-  optionalSecret,
-  pem,
-  port,
-  publicText,
-  tlsWords,
-  toggle,
-  username,
-} from './define.ts';
+import { airflowTls, type CredentialType, defineType, type FieldSpec, tlsWords } from './define.ts';
+import { host, optionalSecret, pem, port, publicText, toggle, username } from './fields.ts';
 
 /** n8n's word asks for TLS where libpq's would take it or leave it. */
 const n8nTls = { to: 'tls', words: { ...tlsWords, allow: true } };

@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, url } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, url } from './fields.ts';
 
 export const decision = defineType({
   name: 'decision',

@@ -1,4 +1,5 @@
-import { defineType, publicText } from './define.ts';
+import { defineType } from './define.ts';
+import { publicText } from './fields.ts';
 
 export const discordTrigger = defineType({
   name: 'discordTrigger',

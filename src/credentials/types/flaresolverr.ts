@@ -1,4 +1,5 @@
-import { defineType, url } from './define.ts';
+import { defineType } from './define.ts';
+import { url } from './fields.ts';
 
 export const flaresolverr = defineType({
   name: 'flaresolverr',

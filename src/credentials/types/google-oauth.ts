@@ -1,13 +1,7 @@
 // What Google's types with an account of a person's have in common: the provider is always the same
 // one, written out into each version.
-import {
-  type CredentialType,
-  defineType,
-  moment,
-  optionalSecret,
-  publicText,
-  secret,
-} from './define.ts';
+import { type CredentialType, defineType } from './define.ts';
+import { moment, optionalSecret, publicText, secret } from './fields.ts';
 import { fixedProviderFields, settingsFrom } from './oauth-fields.ts';
 
 /**

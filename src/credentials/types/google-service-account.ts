@@ -1,4 +1,5 @@
-import { defineType, publicText, secret, username } from './define.ts';
+import { defineType } from './define.ts';
+import { publicText, secret, username } from './fields.ts';
 
 export const googleServiceAccount = defineType({
   name: 'googleServiceAccount',

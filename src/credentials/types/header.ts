@@ -1,4 +1,5 @@
-import { defineType, headerName, secret } from './define.ts';
+import { defineType } from './define.ts';
+import { headerName, secret } from './fields.ts';
 
 export const header = defineType({
   name: 'header',

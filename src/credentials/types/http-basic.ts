@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, username } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, username } from './fields.ts';
 
 export const httpBasic = defineType({
   name: 'httpBasic',

@@ -1,4 +1,5 @@
-import { defineType, secret, username } from './define.ts';
+import { defineType } from './define.ts';
+import { secret, username } from './fields.ts';
 
 export const httpDigest = defineType({
   name: 'httpDigest',

@@ -1,4 +1,5 @@
-import { defineType, parameterName, secret } from './define.ts';
+import { defineType } from './define.ts';
+import { parameterName, secret } from './fields.ts';
 
 export const httpQuery = defineType({
   name: 'httpQuery',

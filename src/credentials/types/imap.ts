@@ -1,4 +1,5 @@
-import { defineType, host, port, publicText, secret, toggle, username } from './define.ts';
+import { defineType } from './define.ts';
+import { host, port, publicText, secret, toggle, username } from './fields.ts';
 
 export const imap = defineType({
   name: 'imap',

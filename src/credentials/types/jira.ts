@@ -1,4 +1,5 @@
-import { defineType, secret, url, username } from './define.ts';
+import { defineType } from './define.ts';
+import { secret, url, username } from './fields.ts';
 
 export const jira = defineType({
   name: 'jira',

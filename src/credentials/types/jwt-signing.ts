@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, oneOf, publicText } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, oneOf, publicText } from './fields.ts';
 
 export const jwtSigning = defineType({
   name: 'jwtSigning',

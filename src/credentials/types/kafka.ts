@@ -1,5 +1,7 @@
-import { defineType, oneOf, optionalSecret, pem, plainText, publicText, toggle } from './define.ts';
-import { tlsField, username } from './define.ts';
+import { defineType } from './define.ts';
+import { oneOf, optionalSecret, pem, plainText, publicText, toggle } from './fields.ts';
+import { tlsField } from './define.ts';
+import { username } from './fields.ts';
 
 const broker = '(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\\[[0-9a-fA-F:.]{2,45}\\])';
 const mechanisms = {

@@ -1,4 +1,5 @@
-import { defineType, jsonText, plainText, publicText } from './define.ts';
+import { defineType } from './define.ts';
+import { jsonText, plainText, publicText } from './fields.ts';
 
 export const modelRouter = defineType({
   name: 'modelRouter',

@@ -1,14 +1,5 @@
-import {
-  airflowTls,
-  defineType,
-  host,
-  port,
-  publicText,
-  secret,
-  tlsField,
-  toggle,
-  username,
-} from './define.ts';
+import { airflowTls, defineType, tlsField } from './define.ts';
+import { host, port, publicText, secret, toggle, username } from './fields.ts';
 
 export const mssql = defineType({
   name: 'mssql',

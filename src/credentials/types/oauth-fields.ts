@@ -2,18 +2,17 @@
 // What is not set is absent from the settings: stored tokens are bound to what is.
 import type { InputFault } from '../../shared/errors.ts';
 import type { InputRule } from '../../shared/rules.ts';
+import type { FieldSpec, OAuthSettings } from './define.ts';
 import {
   endpointUrl,
-  type FieldSpec,
   flag,
   number,
-  type OAuthSettings,
   oneOf,
   plainText,
   publicText,
   queryString,
   url,
-} from './define.ts';
+} from './fields.ts';
 import { providerNames } from '../providers/catalogue.ts';
 import { type PlaceholderName, placeholderNames } from '../providers/define.ts';
 import { mergedParameters } from '../providers/write-out.ts';

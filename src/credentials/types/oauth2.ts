@@ -1,4 +1,5 @@
-import { defineType, moment, oneOf, optionalSecret, url } from './define.ts';
+import { defineType } from './define.ts';
+import { moment, oneOf, optionalSecret, url } from './fields.ts';
 import {
   clientId,
   endpointFields,

@@ -1,4 +1,5 @@
-import { defineType, secret, url } from './define.ts';
+import { defineType } from './define.ts';
+import { secret, url } from './fields.ts';
 
 /**
  * A base URL without the `/v1` that SDKs have at the end of theirs: requests through it have it.

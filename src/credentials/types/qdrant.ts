@@ -1,4 +1,5 @@
-import { defineType, host, optionalSecret, port, secret } from './define.ts';
+import { defineType } from './define.ts';
+import { host, optionalSecret, port, secret } from './fields.ts';
 
 export const qdrant = defineType({
   name: 'qdrant',

@@ -1,4 +1,5 @@
-import { defineType, flag, host, port, publicText, secret, tlsField, username } from './define.ts';
+import { defineType, tlsField } from './define.ts';
+import { flag, host, port, publicText, secret, username } from './fields.ts';
 
 export const rabbitmq = defineType({
   name: 'rabbitmq',

@@ -1,13 +1,5 @@
-import {
-  defineType,
-  flag,
-  host,
-  number,
-  optionalSecret,
-  port,
-  tlsField,
-  username,
-} from './define.ts';
+import { defineType, tlsField } from './define.ts';
+import { flag, host, number, optionalSecret, port, username } from './fields.ts';
 
 export const redis = defineType({
   name: 'redis',

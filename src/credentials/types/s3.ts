@@ -1,4 +1,5 @@
-import { defineType, flag, optionalSecret, publicText, secret, url } from './define.ts';
+import { defineType } from './define.ts';
+import { flag, optionalSecret, publicText, secret, url } from './fields.ts';
 
 export const s3 = defineType({
   name: 's3',

@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, moment, secret, instanceUrl } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, moment, secret, instanceUrl } from './fields.ts';
 import {
   clientId,
   fixedProviderFields,

@@ -1,4 +1,5 @@
-import { defineType, secret, url } from './define.ts';
+import { defineType } from './define.ts';
+import { secret, url } from './fields.ts';
 
 export const sentry = defineType({
   name: 'sentry',

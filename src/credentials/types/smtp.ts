@@ -1,4 +1,5 @@
-import { defineType, host, oneOf, port, secret, username } from './define.ts';
+import { defineType } from './define.ts';
+import { host, oneOf, port, secret, username } from './fields.ts';
 
 export const smtp = defineType({
   name: 'smtp',

@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, plainText, publicText, username } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, plainText, publicText, username } from './fields.ts';
 
 export const snowflake = defineType({
   name: 'snowflake',

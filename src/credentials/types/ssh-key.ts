@@ -1,4 +1,5 @@
-import { defineType, host, optionalSecret, port, secret, username } from './define.ts';
+import { defineType } from './define.ts';
+import { host, optionalSecret, port, secret, username } from './fields.ts';
 
 export const sshKey = defineType({
   name: 'sshKey',

@@ -1,4 +1,5 @@
-import { defineType, publicText, secret, url } from './define.ts';
+import { defineType } from './define.ts';
+import { publicText, secret, url } from './fields.ts';
 
 export const supabase = defineType({
   name: 'supabase',

@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, secret } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, secret } from './fields.ts';
 
 export const telegram = defineType({
   name: 'telegram',

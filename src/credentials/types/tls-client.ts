@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, pem, secret } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, pem, secret } from './fields.ts';
 
 export const tlsClient = defineType({
   name: 'tlsClient',

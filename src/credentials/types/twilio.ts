@@ -1,4 +1,5 @@
-import { defineType, optionalSecret, plainText } from './define.ts';
+import { defineType } from './define.ts';
+import { optionalSecret, plainText } from './fields.ts';
 
 const sid = { form: /^[A-Za-z0-9]{1,64}$/, words: 'letters and digits' };
 

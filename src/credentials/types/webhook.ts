@@ -1,5 +1,6 @@
 import { refined } from '../../shared/refine.ts';
-import { defineType, httpsUrl, optionalSecret, secret, secretValue } from './define.ts';
+import { defineType } from './define.ts';
+import { httpsUrl, optionalSecret, secret, secretValue } from './fields.ts';
 
 const prefix = 'whsec_';
 const bytesMin = 24;
