@@ -83,7 +83,7 @@ t.test(
       }),
       201,
     );
-    t.equal(ticket.baseUrl, `http://127.0.0.1:${beside}/broker/${ticket.id}/`);
+    t.equal(ticket.baseUrl, `http://127.0.0.1:${beside}/payments/model/`);
     for (const at of [beside, alone]) {
       t.match(
         await callBroker(at, 'GET', `/broker/${ticket.id}/v1/models?x=1`, {
