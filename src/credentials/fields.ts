@@ -161,6 +161,9 @@ export function applyFields(
       rule: 'requiredAnyOf',
       allowed: type.anyOf,
     });
+  const [one, other] = type.notBoth ?? [];
+  if (one !== undefined && other !== undefined && isSet(one) && isSet(other))
+    faults.push({ pointer: `/fields/${one}`, rule: 'notWith', allowed: [other] });
   if (type.faults !== undefined && faults.length === 0)
     faults.push(...type.faults(Object.fromEntries(publicFields), isSet));
   if (

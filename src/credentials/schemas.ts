@@ -502,6 +502,7 @@ export const fieldsSchema = z
       .record(fieldName, z.array(fieldName).max(1))
       .optional()
       .meta({ maxProperties: fieldsMax }),
+    not: z.strictObject({ required: z.array(fieldName).length(2) }).optional(),
     anyOf: z
       .array(z.strictObject({ required: z.array(fieldName).max(1) }))
       .max(10)

@@ -75,6 +75,8 @@ export function takes(given: Json, value: unknown, document: Json = {}): boolean
         return (rule as Json[]).some((each) => fits(each, value));
       case 'oneOf':
         return (rule as Json[]).filter((each) => fits(each, value)).length === 1;
+      case 'not':
+        return !fits(rule as Json, value);
       case 'required':
         return !isMap(value) || (rule as string[]).every((name) => Object.hasOwn(value, name));
       case 'dependentRequired':

@@ -22,12 +22,27 @@ const atHand: readonly FormValue[] = [
   '2031-01-31T00:00:00Z',
 ];
 
+/** What is looked for where nothing of that fits. */
+const lastAtHand: readonly FormValue[] = [
+  ...['host.example:9092', 'host.example:9093', 'aname1', 'aname2'],
+  ...['https://service.example', 'https://service2.example'],
+  testCertificate(['b.example']).certificate,
+];
+
 /** A value that the schema takes, another one than `besides`. */
 export function valueFor(schema: Json, besides: readonly unknown[] = []): FormValue {
   if (schema['writeOnly'] === true)
     return takes(schema, secretValue())
       ? secretValue()
       : `whsec_${randomBytes(24).toString('base64')}`;
+  // What a pattern cannot say, the description does.
+  for (const [said, values] of [
+    ['A JSON list', ['[]', '[{}]']],
+    ['Host of the log-in', ['a.my.salesforce.com', 'b.my.salesforce.com']],
+    ['ends in .salesforce.com', ['https://a.my.salesforce.com', 'https://b.my.salesforce.com']],
+  ] as const)
+    if (`${schema['title']} ${schema['description']}`.includes(said))
+      return values.find((value) => !besides.includes(value))!;
   const options: readonly FormValue[] = [
     ...((schema['enum'] ?? []) as FormValue[]),
     ...atHand,
@@ -35,7 +50,9 @@ export function valueFor(schema: Json, besides: readonly unknown[] = []): FormVa
       typeof value === 'string' ? `${value}2` : typeof value === 'number' ? value + 1 : !value,
     ),
   ];
-  const found = options.find((value) => takes(schema, value) && !besides.includes(value));
+  const found = [...options, ...lastAtHand].find(
+    (value) => takes(schema, value) && !besides.includes(value),
+  );
   if (found === undefined) throw new Error(`nothing at hand fits ${JSON.stringify(schema)}`);
   return found;
 }
@@ -53,13 +70,15 @@ export const secretNames = (schema: Json): string[] =>
     .map(([name]) => name);
 
 /**
- * Fields that a form leaves out: what the vault writes, and what goes with another field, which has
- * a form of its own.
+ * Fields that a form leaves out: what the vault writes, what goes with another field, which has a
+ * form of its own, and the second of two that do not go together.
  */
 export function besides(schema: Json): ReadonlySet<string> {
   const dependent = Object.entries((schema['dependentRequired'] ?? {}) as Record<string, string[]>);
+  const [, second] = (schema['not']?.required ?? []) as string[];
   return new Set([
     ...dependent.flat(2),
+    ...(second === undefined ? [] : [second]),
     ...Object.entries(schema['properties'] as Json).flatMap(([name, each]) =>
       (each as Json)['readOnly'] === true ? [name] : [],
     ),

@@ -116,7 +116,7 @@ t.test(
       [401, 'refused'],
       [403, 'refused'],
       [400, 'refused'],
-      [404, 'refused'],
+      [404, 'unexpected'],
       [500, 'unexpected'],
       [429, 'unexpected'],
       [302, 'unexpected'],

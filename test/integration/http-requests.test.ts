@@ -427,7 +427,7 @@ t.test('queries', async (test) => {
     [`${list}?limit=${marker}`, '/query/limit', 'pattern'],
     [`${list}?limit=1&limit=2`, '/query/limit', 'type:string'],
     [`${list}?type=${marker}`, '/query/type', 'enum'],
-    [`${list}?type=openai&type=smtp`, '/query/type', 'enum'],
+    [`${list}?type=openai&type=smtp`, '/query/type', 'type:string'],
     [`${list}?cursor=${marker}!`, '/query/cursor', 'pattern'],
     [`${list}?cursor=${'A'.repeat(1025)}`, '/query/cursor', 'max:1024'],
     [`${list}?deleted=yes`, '/query/deleted', 'enum'],

@@ -234,7 +234,7 @@ t.test(
       (await demand(patch(after, id, { providerRevision: 1, clientSecret }), 200)).publicFields,
       { tokenUrl: `${next.url}/token`, providerRevision: 1 },
     );
-    t.same((await read(after, id)).problems, []);
+    t.same((await read(after, id)).problems, ['notConnected']);
   },
 );
 

@@ -231,6 +231,8 @@ export interface CredentialType {
   readonly isForVault?: true;
   /** At least one of these fields is set. */
   readonly anyOf?: readonly string[];
+  /** At most one of these two is. */
+  readonly notBoth?: readonly [string, string];
   /** Absent where nothing can be put into an HTTP request. */
   readonly broker?: {
     readonly injection: Injection;

@@ -16,10 +16,7 @@ export const httpBasic = defineType({
     }),
   },
   anyOf: ['password', 'apiKey'],
-  faults: (_fields, isSet) =>
-    isSet('username') && isSet('apiKey')
-      ? [{ pointer: '/fields/username', rule: 'notWith', allowed: ['apiKey'] }]
-      : [],
+  notBoth: ['username', 'apiKey'],
   noTest: 'It says nothing of what it is for.',
   broker: {
     injection: {

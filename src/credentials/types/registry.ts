@@ -187,6 +187,7 @@ export function typeSchema(type: CredentialType): JsonObject {
     ...(type.anyOf === undefined
       ? {}
       : { anyOf: type.anyOf.map((name) => ({ required: [name] })) }),
+    ...(type.notBoth === undefined ? {} : { not: { required: [...type.notBoth] } }),
     ...(type.isOpen === true
       ? { additionalProperties: { anyOf: [secretValue, ...publicValue.options].map(property) } }
       : { additionalProperties: false }),

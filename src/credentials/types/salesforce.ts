@@ -21,10 +21,16 @@ export const salesforce = defineType({
     refreshToken: optionalSecret({ title: 'Refresh token', description: 'What to start with.' }),
     expiresAt: moment({ title: 'Expiry of the access token', optional: true }),
     scope,
-    domain,
+    domain: {
+      ...domain,
+      title: 'Host of the log-in',
+      description: 'It ends in .salesforce.com.',
+      default: 'login.salesforce.com',
+    },
     instanceUrl: instanceUrl({
       title: 'Instance URL',
-      description: 'As GET …/oauth shows it once an account is connected.',
+      description:
+        'As GET …/oauth shows it once an account is connected: its host ends in .salesforce.com.',
       under: '.salesforce.com',
     }),
     ...fixedProviderFields,
