@@ -3,6 +3,7 @@
 import type { Keyring, SecretFields } from '../crypto/index.ts';
 import type { Db, Trx } from '../db/client.ts';
 import type { Role } from '../db/tables.ts';
+import { isTime } from '../shared/times.ts';
 import { AppError, forbidden, notFound } from '../shared/errors.ts';
 import type { CredentialId, DataKeyId } from '../shared/ids.ts';
 import type { JsonObject } from '../shared/json.ts';
@@ -122,6 +123,9 @@ export async function changeCredential(
         const planned = await plan(trx, row, at, stay);
         if (planned === undefined) return row;
         const next = { ...row, ...planned.write, revision: row.revision + 1 };
+        // No row MAC covers it: a time that no program can write again was put there past the vault.
+        if (next.rotateAfter !== null && !isTime(next.rotateAfter))
+          throw new RowTampered('rowUnreadable');
         const living = Number(next.state !== 'deleted') - Number(row.state !== 'deleted');
         if (living !== 0) await stay.grow({ living });
         await repository.updateCredential(trx, {

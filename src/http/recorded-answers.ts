@@ -64,7 +64,7 @@ export const recordedAnswers: Readonly<Record<string, unknown>> = {
         jwk: {
           kty: 'OKP',
           crv: 'X25519',
-          x: 'bk_JDs1K29kZSZbFRsD0CAE2YTJfG-IQJTTg_PYbrK6',
+          x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo',
         },
         createdAt: '2026-11-22T10:00:00.000Z',
         createdBy: 'operator',

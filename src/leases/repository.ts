@@ -142,11 +142,12 @@ interface LeasableParameters {
 // What an access token is got with is opened whatever version of it the caller has.
 const oauthTypes = sql.join(oauthTypeNames.map((name) => sql.lit(name)));
 // octet_length of text looks at the pointer to a value that lies outside of the row, and reads none
-// of it; JSON has no such length, so the server writes it out, and keeps it to itself.
+// of it; JSON has no such length, so the server writes it out, and keeps it to itself. A token that
+// somebody emptied past the vault counts as one byte: nothing is what is not to be read.
 const sizes = sql`
   cross join lateral (select
     case when wanted.is_wanted and (wanted.known is distinct from credential.current_version
-      or credential.type in (${oauthTypes})) then octet_length(version.token) else 0
+      or credential.type in (${oauthTypes})) then greatest(octet_length(version.token), 1) else 0
       end as token_bytes,
     case when wanted.is_wanted then octet_length(version.public_fields::text) +
       octet_length(version.policy::text) else 0 end as content_bytes) size`;
