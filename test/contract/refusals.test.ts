@@ -24,7 +24,7 @@ const named = (text: string): ReadonlySet<string> =>
 t.test('the refusals of a lease stand in the document and in docs/engines.md', async (t) => {
   const inDocument = named(descriptionOf('createLease'));
   const page = readFileSync(new URL('../../docs/engines.md', import.meta.url), 'utf8');
-  const table = page.slice(page.indexOf('## Lease'), page.indexOf('A replica has 32 MiB'));
+  const table = page.slice(page.indexOf('## Lease'), page.indexOf('A replica opens 32 MiB'));
   const inTable = named(
     [...table.matchAll(/^\| (`[^|]*)\|/gm)].map(([, cell = '']) => cell).join(' '),
   );
