@@ -55,7 +55,7 @@ const growing: readonly (readonly [pattern: RegExp, reason: string])[] = [
     'once a minute: the webhooks that ask for what comes by time, ten a team at the most',
   ],
   [
-    /^select \* from \( select given\.\*, .* from \( select held\.credential_id as credential, held\.version, held\.token.* for update of version skip locked/,
+    /^select \* from \( select given\.\*, .* from \( select held\.credential_id as credential, held\.token, .* skip locked/,
     'walks the index of one key up to a limit; the planner takes the range for a third of the table',
   ],
   [/^select "id" from "team" limit \$1$/, 'the readiness check of test vaults'],
