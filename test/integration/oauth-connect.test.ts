@@ -23,7 +23,9 @@ t.test(
     const server = await startAuthorizationServer(t);
     const stage = await oauthStage(t, server);
     const { vault, engine } = stage;
-    const { id, revision } = await storeOAuth(stage, 'sheets');
+    const made = await storeOAuth(stage, 'sheets');
+    t.same(made.problems, ['notConnected'], 'the answer that stores it says so');
+    const { id, revision } = made;
     t.same(rulesOf(await askLease(vault, engine.sub, [{ id }])), ['/credentials/0 notConnected']);
     t.match((await vault.call('alice', 'GET', `/v1/credentials/${id}/oauth`)).json, {
       state: 'notConnected',
