@@ -113,6 +113,8 @@ const kinds: Readonly<Record<string, Kind>> = {
   rotations: rowsOf(sql`
     select 'rotations/' || slug as thing, count(key_rotation.id)::int as requested
     from team left join key_rotation on key_rotation.team_id = team.id and cause = 'request' group by slug`),
+  type: rowsOf(sql`
+    select 'type/' || name as thing, declaration ->> 'title' as title from credential_type`),
   rootKey: rowsOf(sql`
     select 'rootKey/' || fingerprint as thing, compromised_at is not null as compromised from root_key`),
 };
