@@ -43,7 +43,7 @@ t.test('each rule finds what it is for', (t) => {
       (d) => schemas(d)['Credential'].properties.health.enum.push('odd'),
       /health: gives more words/,
     ],
-    'a word that is taken no more': [(d) => schemas(d)['Rule'].enum.shift(), /takes fewer words/],
+    'a word that is taken no more': [(d) => schemas(d)['Role'].enum.shift(), /takes fewer words/],
     'a member that is taken no more': [
       (d) => delete schemas(d)['CredentialCreate'].properties.labels,
       /CredentialCreate\/labels: the member is gone/,
